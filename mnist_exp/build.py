@@ -1,0 +1,162 @@
+"""From config nodes to objects: Hydra's `_target_` convention, and messages when it does not work out."""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import nn
+
+from mnist_exp.config import Config, Precision
+from mnist_exp.data import mix
+from mnist_exp.engine import closed_form, fused
+from mnist_exp.engine.fused import Optimizer
+from mnist_exp.engine.schedules import Schedule
+from mnist_exp.engine.stack import ModuleStack, Stack
+from mnist_exp.errors import ConfigError, ExperimentError
+
+
+def device(config: Config) -> torch.device:
+    """The device to train on; `auto` takes a GPU if there is one.
+
+    Raises:
+        ConfigError: that device is not on this machine, or cannot do `precision`.
+    """
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    found = torch.device(name)
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if (found.index or 0) >= count[found.type]:
+        raise ConfigError(
+            f"device={config.device} is not on this machine: torch {torch.__version__} "
+            f"sees {count['cuda']} CUDA devices.",
+            "Try device=auto.",
+        )
+    if config.precision is Precision.tf32 and found.type != "cuda":
+        raise ConfigError(f"precision=tf32 needs CUDA, but the device is {found.type}.", "Try precision=fp32.")
+    return found
+
+
+def model(config: Config) -> nn.Module:
+    """The network with its initial weights, a function of the config and its seed alone.
+
+    Raises:
+        ConfigError: the target does not exist, does not take these keywords, or refuses their values.
+    """
+    torch.manual_seed(mix(config.seed))
+    built = _construct("model", config.model)
+    if not isinstance(built, nn.Module):
+        raise ConfigError(f"model._target_ must make a torch.nn.Module, but it made a {type(built).__name__}.")
+    return built
+
+
+def stack(config: Config, network: nn.Module, where: torch.device) -> tuple[Stack, str]:
+    """How *network* is trained, and the same in words for the log."""
+    network = network.to(where)
+    if config.precision is not Precision.bf16 and closed_form.fits(network):
+        return closed_form.MLPStack([network], [config.seed]), "closed-form gradients"  # type: ignore[list-item]
+    autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
+    return ModuleStack(network, config.seed, autocast), "autograd"
+
+
+def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
+    """The optimiser over *groups*; each remembers the rate that schedules start from as `initial_lr`.
+
+    Raises:
+        ConfigError: as `model`.
+    """
+    node = {**config.optimizer, "lr": config.lr}
+    maker = _maker("optimizer", node, groups)
+    built: Optimizer
+    if fused.fits(maker.func, maker.keywords):
+        built = _make("optimizer", node, functools.partial(fused.Fused, maker.func, groups, **maker.keywords))
+    else:
+        built = _make("optimizer", node, functools.partial(maker, groups))
+        if not isinstance(built, torch.optim.Optimizer):
+            raise ConfigError(f"optimizer._target_ must make a torch optimiser, not a {type(built).__name__}.")
+    for group in built.param_groups:
+        group["initial_lr"] = group["lr"]
+    return built
+
+
+def schedule(config: Config) -> Schedule:
+    """The learning rate over time.
+
+    Raises:
+        ConfigError: as `model`.
+    """
+    built: Schedule = _construct("schedule", config.schedule)
+    if not callable(built):
+        raise ConfigError(f"schedule._target_ must make something callable, not a {type(built).__name__}.")
+    return built
+
+
+def rehearse(config: Config) -> int:
+    """Builds everything without memory or data, so that a wrong keyword costs no training.
+
+    Returns:
+        The number of trainable parameters.
+
+    Raises:
+        ConfigError: as `device`, `model`, `optimizer` and `schedule`.
+    """
+    device(config)
+    with torch.device("meta"):
+        network = model(config)
+        parameters = sum(p.numel() for p in network.parameters())
+        optimizer(config, [{"params": list(network.parameters())}])
+    schedule(config)
+    return parameters
+
+
+def _construct(group: str, node: dict[str, Any]) -> Any:
+    """Builds *node*; every way in which that can fail becomes a ConfigError about *group*."""
+    return _make(group, node, _maker(group, node))
+
+
+def _maker(group: str, node: dict[str, Any], *arguments: Any) -> "functools.partial[Any]":
+    """The target of *node* with its keywords, not yet called, but known to take them after *arguments*."""
+    try:
+        maker = instantiate({**node, "_partial_": True}, _convert_="all")
+    except InstantiationException as error:
+        reason = str(error.__cause__ or error).strip().splitlines()
+        raise ConfigError(f"{group}._target_={node.get('_target_')} cannot be used: {reason[0]}") from error
+    assert isinstance(maker, functools.partial)
+    _check_keywords(group, maker, arguments)
+    return maker
+
+
+def _make(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
+    """Calls *maker*; what it refuses is the user's setting."""
+    try:
+        return maker()
+    except ExperimentError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{group}._target_={node['_target_']} refused its settings: {error}") from error
+
+
+def _check_keywords(group: str, maker: "functools.partial[Any]", arguments: tuple[Any, ...]) -> None:
+    """Raises ConfigError unless the target takes these keywords, with the nearest that it does take."""
+    try:
+        signature = inspect.signature(maker.func)
+    except ValueError:  # built in C: let the call itself speak
+        return
+    try:
+        signature.bind(*arguments, **maker.keywords)
+    except TypeError as error:
+        known = [name for name in signature.parameters if name != "self"]
+        wrong = [key for key in maker.keywords if key not in known]
+        if not wrong:
+            raise ConfigError(f"{group}: {error}.") from error
+        near = difflib.get_close_matches(wrong[0], known, n=1)
+        guess = f"Did you mean '{group}.{near[0]}'? " if near else ""
+        raise ConfigError(
+            f"{group}.{wrong[0]} is not a setting of {maker.func.__name__}.",
+            f"{guess}It takes: {', '.join(known)}",
+        ) from error

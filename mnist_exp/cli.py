@@ -1,0 +1,115 @@
+"""What every command shares: errors become sentences, sentences become exit codes.
+
+Exit codes: 0 all finished · 1 a run failed · 2 bad config, usage or environment · 130 Ctrl-C · 143 SIGTERM.
+HYDRA_FULL_ERROR=1 shows the whole traceback instead.
+"""
+
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp import config, terminal
+from mnist_exp.errors import ConfigError, ExperimentError
+
+
+def run(main: Callable[[], object]) -> int:
+    """Runs a command's *main* and returns its exit code."""
+    full = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
+    try:
+        main()
+    except KeyboardInterrupt:
+        terminal.errors.print("Interrupted.")
+        return 130
+    except Exception as error:
+        if full:
+            traceback.print_exc()
+        return explain(error)
+    finally:
+        if not full:
+            del os.environ["HYDRA_FULL_ERROR"]
+    return 0
+
+
+def explain(error: Exception) -> int:
+    """Prints *error* as a sentence and a way out; returns the exit code that goes with it."""
+    if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(error, ExperimentError):
+        error = translate(error, sys.argv[1:])
+    if not isinstance(error, ExperimentError):
+        text = f"{type(error).__name__}: {error}"
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        error = ExperimentError(
+            f"{text} (in {where.name}, {where.filename}:{where.lineno})",
+            "HYDRA_FULL_ERROR=1 before the command shows the whole traceback.",
+        )
+    terminal.complain(error)
+    return error.exit_code
+
+
+def translate(error: Exception, typed: list[str]) -> ConfigError:
+    """What Hydra or OmegaConf says about an override, in the user's terms."""
+    text = str(error)
+    chain = [text]
+    cause = error.__cause__
+    while cause is not None:
+        chain.append(str(cause))
+        cause = cause.__cause__
+    everything = "\n".join(chain)
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return config.unknown_key(found[1], _override(found[1], typed))
+    if found := re.search(r"Value '?(.*?)'? of type '(\w+)' could not be converted to (\w+)", everything):
+        kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+        key = _full_key(everything) or _merged_key(text)
+        return ConfigError(f"{key} must be {kinds.get(found[3], found[3])}, but got {found[1]!r}.", _rule(key))
+    if found := re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\]", everything):
+        key = _full_key(everything) or _merged_key(text)
+        return ConfigError(f"{key} must be one of {found[2]}, but got {found[1]!r}.")
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
+        names = [n.strip() for n in options[1].splitlines()] if options else []
+        near = difflib.get_close_matches(found[2], names, n=1)
+        guess = f"Did you mean '{found[1]}={near[0]}'? " if near else ""
+        return ConfigError(f"There is no {found[1]} called '{found[2]}'.", f"{guess}There are: {', '.join(names)}")
+    if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        key, _, value = found[1].partition("=")
+        return ConfigError(
+            f"'{found[1]}' names several values for one run.",
+            f"Add -m to sweep over them, or write {key}=[{value}] for a list.",
+        )
+    if isinstance(error, OverrideParseException):
+        first = text.splitlines()[0]
+        return ConfigError(
+            f"An override cannot be read: {first}",
+            "Put special characters into quotes twice: 'name=\"what I mean\"'.",
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return ConfigError(" ".join(lines[:2]) or type(error).__name__, "See python -m mnist_exp.train --help")
+
+
+def _override(key: str, typed: list[str]) -> str:
+    """The argument that names *key*, as it was typed."""
+    return next((a for a in typed if a.lstrip("+~").split("=")[0] == key), "")
+
+
+def _full_key(text: str) -> str:
+    found = re.search(r"full_key: (\S+)", text)
+    return found[1] if found else ""
+
+
+def _merged_key(text: str) -> str:
+    found = re.search(r"override (?:\+\+?)?([^\s=]+)=", text)
+    return found[1] if found else "A setting"
+
+
+def _rule(key: str) -> str:
+    """What `--help` says about *key*."""
+    for name, _, meta in config.settings():
+        if name == key:
+            return f"{key}: {meta['help']}" + (f" ({meta['range']})" if meta["range"] else "")
+    return ""

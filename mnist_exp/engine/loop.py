@@ -1,0 +1,174 @@
+"""The training loop: one page, from the first batch to the last epoch.
+
+It trains one model or many (`stack.py`) and knows no tracker, no checkpoint and no progress bar: what happens
+goes out as events, and a request to stop comes in as a flag.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mnist_exp.data import Order, Split, Splits
+from mnist_exp.engine.fused import Optimizer
+from mnist_exp.engine.schedules import Schedule
+from mnist_exp.engine.stack import Stack
+from mnist_exp.errors import Interrupted
+from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+
+WINDOW = 256  # steps between two looks at the loss: often enough to stop soon, seldom enough to cost nothing
+EVALUATION = 1000  # images a pass: hidden layers of this many rows still fit into the cache
+
+
+@final
+@dataclass
+class Standing:
+    """Where each lane stands; what a checkpoint restores besides the weights."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    best: list[float] = field(default_factory=list)
+    """Each lane's highest validation accuracy so far."""
+
+
+def fit(
+    stack: Stack,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    splits: Splits,
+    order: Order,
+    epochs: int,
+    standing: Standing,
+    observers: Sequence[Observer],
+    control: Control,
+) -> None:
+    """Trains *stack* from `standing.epoch` up to *epochs* and tells *observers* about it.
+
+    A lane whose loss stops being finite ends as failed; the others go on.
+
+    Raises:
+        Interrupted: `control.signal` was set; the epoch at hand is lost, the finished ones are not.
+    """
+    total, alive = epochs * order.steps, set(range(stack.lanes))
+    for epoch in range(standing.epoch, epochs):
+        began = time.perf_counter()
+        stack.reseed(epoch)
+        tally = Tally(stack.lanes)
+        for step, rows in enumerate(order.batches(epoch), start=epoch * order.steps):
+            set_rate(optimizer, schedule(step / total))
+            images, labels = splits.train.take(rows)  # on the device: nothing is copied from the host
+            logits = stack.gradient(images, labels)  # (lane, batch, 10)
+            optimizer.step()
+            tally.add(logits, labels)  # no .item() here: on a GPU it would wait for every step
+            control.step = step + 1
+            if control.signal:
+                raise Interrupted(f"Stopped in epoch {epoch + 1}.", signal=control.signal)
+            if tally.steps == WINDOW or control.step % order.steps == 0:
+                for lane in sorted(alive & tally.close_window()):
+                    alive.discard(lane)
+                    say(observers, diverged(lane, step + 1 - tally.last_window, step + 1, optimizer, stack))
+        if not alive:
+            return
+        train_loss, train_accuracy = tally.means()
+        metrics = [{"train/loss": train_loss[i], "train/accuracy": train_accuracy[i]} for i in range(stack.lanes)]
+        for name, split in (("val", splits.val), ("test", splits.test)):
+            if len(split):
+                for lane, (loss, accuracy) in enumerate(zip(*evaluate(stack, split), strict=True)):
+                    metrics[lane] |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
+        seconds, now = time.perf_counter() - began, time.time_ns() // 1_000_000
+        standing.epoch = epoch + 1
+        for lane in sorted(alive):
+            chosen_by = metrics[lane].get("val/accuracy", float(epoch))  # without validation the last is best
+            best = chosen_by > standing.best[lane]
+            standing.best[lane] = max(chosen_by, standing.best[lane])
+            event = EpochEnd(
+                lane=lane,
+                epoch=epoch + 1,
+                step=control.step,
+                metrics={**_test_first(metrics[lane]), "time/epoch": seconds},
+                time_ms=now,
+                best=best,
+            )
+            for observer in observers:
+                observer.on_epoch(event)
+    for lane in sorted(alive):
+        say(observers, LaneEnd(lane=lane, state="finished"))
+
+
+def set_rate(optimizer: Optimizer, factor: float) -> None:
+    """Each group's learning rate: *factor* of the one that it began with."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+
+
+def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float]]:
+    """Each lane's mean loss and accuracy (0 to 1) on *split*, without dropout."""
+    tally = Tally(stack.lanes)
+    for images, labels in split.chunks(EVALUATION):
+        tally.add(stack.logits(images), labels)
+        tally.close_window()
+    return tally.means()
+
+
+@final
+class Tally:
+    """Loss and hits of many batches; logits are kept and scored a window at a time, not step by step."""
+
+    def __init__(self, lanes: int) -> None:
+        self.loss = torch.zeros(lanes, dtype=torch.float64)
+        self.hits = torch.zeros(lanes, dtype=torch.float64)
+        self.images = 0
+        self.last_window = 0
+        self.logits: list[Tensor] = []
+        self.labels: list[Tensor] = []
+
+    @property
+    def steps(self) -> int:
+        """Batches added since the last window was closed."""
+        return len(self.labels)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Takes note of one batch: (lane, batch, 10) and (batch,)."""
+        self.logits.append(logits)
+        self.labels.append(labels)
+
+    def close_window(self) -> set[int]:
+        """Scores what was added; returns the lanes whose loss is not finite."""
+        logits, labels = torch.cat(self.logits, 1), torch.cat(self.labels)
+        lanes = len(logits)
+        losses = cross_entropy(logits.flatten(0, 1), labels.repeat(lanes), reduction="none")
+        loss = losses.view(lanes, -1).sum(1, dtype=torch.float64).cpu()
+        self.loss += loss
+        self.hits += (logits.argmax(-1) == labels).sum(1).cpu()
+        self.images += len(labels)
+        self.last_window = self.steps
+        self.logits, self.labels = [], []
+        return {lane for lane, ok in enumerate(loss.isfinite().tolist()) if not ok}
+
+    def means(self) -> tuple[list[float], list[float]]:
+        """Each lane's mean loss and share of hits."""
+        return (self.loss / self.images).tolist(), (self.hits / self.images).tolist()
+
+
+def diverged(lane: int, last_ok: int, step: int, optimizer: Optimizer, stack: Stack) -> LaneEnd:
+    """The sentence about a loss that is not finite: when, and at which learning rate."""
+    rates = {group["initial_lr"] for group in optimizer.param_groups}
+    rate = f", now {rates.pop():g}" if len(rates) == 1 else ""
+    reason = f"The loss is not finite somewhere in steps {last_ok + 1} to {step}. Lower lr{rate}."
+    return LaneEnd(lane=lane, state="failed", reason=reason)
+
+
+def say(observers: Sequence[Observer], event: LaneEnd) -> None:
+    """Tells every observer that a lane has ended."""
+    for observer in observers:
+        observer.on_end(event)
+
+
+def _test_first(metrics: dict[str, float]) -> dict[str, float]:
+    """MLflow's compare page preselects the metric that was logged first."""
+    first = ("test/accuracy", "test/loss", "val/accuracy", "val/loss")
+    return {key: metrics[key] for key in (*first, "train/accuracy", "train/loss") if key in metrics}

@@ -1,0 +1,115 @@
+"""What the loop trains: one or more models ("lanes") that see the same batches."""
+
+import abc
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mnist_exp.data import mix
+from mnist_exp.engine.fused import Optimizer
+from mnist_exp.errors import CheckpointError
+
+State = dict[str, Tensor]
+
+
+class Stack(abc.ABC):
+    """Models that train together, each with its own weights, on shared batches.
+
+    Shapes: *images* are (batch, 784) float32, *labels* (batch,) int64, logits (lane, batch, 10).
+    """
+
+    lanes: int
+
+    @abc.abstractmethod
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameters for the optimiser, as its parameter groups."""
+
+    @abc.abstractmethod
+    def reseed(self, epoch: int) -> None:
+        """Makes the randomness of *epoch* (dropout) a function of seed and epoch alone."""
+
+    @abc.abstractmethod
+    def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Sets each parameter's `.grad` to that of its lane's mean cross-entropy; returns the logits."""
+
+    @abc.abstractmethod
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits as in use: no dropout, no gradient."""
+
+    @abc.abstractmethod
+    def weights(self, lane: int) -> State:
+        """The state dict of *lane* as a stand-alone model; shares memory with the stack."""
+
+    @abc.abstractmethod
+    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, State]:
+        """What *optimizer* remembers of each parameter of *lane*: {parameter: {quantity: tensor}}."""
+
+    @abc.abstractmethod
+    def restore(self, lane: int, weights: State, moments: dict[str, State], optimizer: Optimizer) -> None:
+        """The inverse of `weights` and `moments`.
+
+        Raises:
+            CheckpointError: a tensor is missing, left over, or has another shape; names it.
+        """
+
+
+@final
+class ModuleStack(Stack):
+    """One lane: any `nn.Module` that maps (batch, 1, 28, 28) to (batch, 10), by autograd."""
+
+    lanes = 1
+
+    def __init__(self, model: nn.Module, seed: int, autocast: torch.dtype | None = None) -> None:
+        self.model, self.seed, self.autocast = model, seed, autocast
+
+    def groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.model.parameters())}]
+
+    def reseed(self, epoch: int) -> None:
+        torch.manual_seed(mix(self.seed, epoch, 1))
+
+    def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
+        self.model.train()
+        self.model.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            logits = self._forward(images)
+            cross_entropy(logits, labels).backward()
+        return logits.detach()[None]
+
+    def logits(self, images: Tensor) -> Tensor:
+        self.model.eval()
+        with torch.no_grad():
+            return self._forward(images)[None]
+
+    def _forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
+            logits: Tensor = self.model(images.view(-1, 1, 28, 28))
+        return logits.float()
+
+    def weights(self, lane: int) -> State:
+        return dict(self.model.state_dict())
+
+    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, State]:
+        return {name: dict(optimizer.state.get(p, {})) for name, p in self.model.named_parameters()}
+
+    def restore(self, lane: int, weights: State, moments: dict[str, State], optimizer: Optimizer) -> None:
+        same_shapes(weights, self.weights(lane))
+        self.model.load_state_dict(weights)
+        whole = optimizer.state_dict()
+        names = [name for name, _ in self.model.named_parameters()]
+        whole["state"] = {i: moments[name] for i, name in enumerate(names) if moments.get(name)}
+        optimizer.load_state_dict(whole)  # places each quantity where this optimiser wants it
+
+
+def same_shapes(saved: State, wanted: State) -> None:
+    """Raises CheckpointError, naming the first tensor, unless both hold the same names and shapes."""
+    for name in sorted(saved.keys() | wanted.keys()):
+        if name not in wanted:
+            raise CheckpointError(f"The saved state has {name}, which this model has not.")
+        if name not in saved:
+            raise CheckpointError(f"The saved state lacks {name}.")
+        if saved[name].shape != wanted[name].shape:
+            was, now = tuple(saved[name].shape), tuple(wanted[name].shape)
+            raise CheckpointError(f"{name} was saved with shape {was}, but this model has {now}.")

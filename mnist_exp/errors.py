@@ -1,0 +1,76 @@
+"""What can go wrong, as a tree. A message says the rule and the value; `help` says the way out.
+
+ExperimentError
+├── ConfigError       the composed config cannot describe a run (also a ValueError)      exit 2
+├── DataError         a data file is missing, short, or has the wrong checksum           exit 2
+├── CheckpointError   a saved state is damaged or does not fit this config               exit 2
+├── BusyError         another process holds the run or the sweep                         exit 2
+├── DivergedError     a lane's loss is not finite                                        exit 1
+├── SweepError        some runs of a sweep failed                                        exit 1
+└── Interrupted       Ctrl-C or SIGTERM: saved, stopped, can be resumed                  exit 130 or 143
+"""
+
+from typing import final
+
+
+class ExperimentError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, help: str = "") -> None:
+        super().__init__(message, help)
+        self.message = message
+        self.help = help
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@final
+class ConfigError(ExperimentError, ValueError):
+    """The composed config cannot describe a run. Nothing was started."""
+
+    exit_code = 2
+
+
+@final
+class DataError(ExperimentError):
+    """A data file is missing, short, or has the wrong checksum."""
+
+    exit_code = 2
+
+
+@final
+class CheckpointError(ExperimentError):
+    """A saved state is damaged, or does not fit this config."""
+
+    exit_code = 2
+
+
+@final
+class BusyError(ExperimentError):
+    """Another process holds the run or the sweep."""
+
+    exit_code = 2
+
+
+@final
+class DivergedError(ExperimentError):
+    """A lane's loss is not finite; its neighbours go on."""
+
+
+@final
+class SweepError(ExperimentError):
+    """Some runs of a sweep failed; the others are finished."""
+
+
+@final
+class Interrupted(ExperimentError):
+    """The user (Ctrl-C, 130) or the system (SIGTERM, 143) asked the run to stop."""
+
+    def __init__(self, message: str, help: str = "", signal: int = 2) -> None:
+        super().__init__(message, help)
+        self.args = (message, help, signal)  # so that it survives pickling
+        self.exit_code = 128 + signal
+        self.signal = signal

@@ -1,0 +1,55 @@
+"""Files that are whole or absent, whoever dies when."""
+
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Writes *data* so that readers see the old file or the new one, and a power cut keeps one of them.
+
+    Args:
+        path: Its directory must exist; a temporary file beside it carries the name, the process id and
+            a random tail, so that two writers never share one.
+
+    Raises:
+        OSError: the disk is full or read-only; the old file is untouched.
+    """
+    tmp = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with tmp.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # the bytes are durable
+        tmp.replace(path)
+    except BaseException:
+        tmp.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)  # the name is durable
+    finally:
+        os.close(directory)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes *value* as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    atomic_write(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The value in *path*.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not JSON (`json.JSONDecodeError`) or not UTF-8.
+    """
+    return json.loads(path.read_bytes())
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """Hexadecimal SHA-256 of *data*."""
+    return hashlib.sha256(data).hexdigest()

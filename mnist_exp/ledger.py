@@ -1,0 +1,111 @@
+"""One small file per run that tells the truth: what it is, how far it came, how it ended.
+
+Resume and reports trust `ledger.json`; MLflow is a view of it. A run that says `running` is alive only while
+some process holds the lock beside it, which the kernel releases when that process dies, however it dies.
+"""
+
+import dataclasses
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import filelock
+
+from mnist_exp.errors import BusyError, ExperimentError
+from mnist_exp.files import read_json, write_json
+
+FORMAT = 1
+STATES = ("running", "finished", "failed", "pruned", "killed")
+
+
+@final
+@dataclass(kw_only=True)
+class Ledger:
+    """What `ledger.json` holds."""
+
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    name: str = ""
+    sweep: str = ""
+    """Id of the sweep that the run belongs to, if any."""
+    state: str = "running"
+    reason: str = ""
+    """Why it did not finish, in one sentence."""
+    epoch: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    """Time spent training, over all its attempts."""
+    started_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    ended_ms: int | None = None
+    pid: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=socket.gethostname)
+    parameters: int = 0
+    params: dict[str, Any] = field(default_factory=dict)
+    """What can vary between runs, flat: MLflow's params."""
+    overrides: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    dataset: dict[str, str] = field(default_factory=dict)
+    """Name and digest."""
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    """Of config, code and data."""
+    summary: dict[str, float] = field(default_factory=dict)
+    """Best and final metrics."""
+    experiment: str = ""
+    """The MLflow experiment that it belongs to; empty: it is not tracked."""
+    figures: bool = True
+    """Whether its learning curves are drawn for MLflow."""
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Publishes the ledger, atomically."""
+        write_json(folder / "ledger.json", dataclasses.asdict(self))
+
+
+def read(folder: Path) -> Ledger:
+    """The ledger of the run in *folder*.
+
+    Raises:
+        ExperimentError: there is none, or it is damaged or of a newer format.
+    """
+    path = folder / "ledger.json"
+    try:
+        plain = read_json(path)
+        if plain["format"] > FORMAT:
+            raise ExperimentError(f"{path} has format {plain['format']}; this version knows up to {FORMAT}.")
+        known = {f.name for f in dataclasses.fields(Ledger)}
+        return Ledger(**{key: value for key, value in plain.items() if key in known})
+    except FileNotFoundError as error:
+        raise ExperimentError(f"{folder} is not a run: it has no ledger.json.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExperimentError(f"{path} is damaged: {error}") from error
+
+
+def hold(folder: Path) -> filelock.FileLock:
+    """Takes the run for this process; released by `release()` or by death.
+
+    Raises:
+        BusyError: another process has it.
+    """
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        try:
+            owner = read(folder)
+            who = f"process {owner.pid} on {owner.host}"
+        except ExperimentError:
+            who = "another process"
+        raise BusyError(f"{folder} is being trained by {who}.", "Wait for it, or stop it first.") from error
+    return lock
+
+
+def alive(folder: Path) -> bool:
+    """Whether some process holds the run right now."""
+    try:
+        hold(folder).release()
+    except BusyError:
+        return True
+    return False

@@ -1,0 +1,6 @@
+"""Networks: 28x28 grey images in, ten logits out."""
+
+from mnist_exp.models.classifier import Classifier, export
+from mnist_exp.models.mlp import MLP
+
+__all__ = ["MLP", "Classifier", "export"]

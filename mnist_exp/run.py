@@ -1,0 +1,311 @@
+"""One experiment from config to result: wires data, model, loop and observers; no training maths."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import safetensors.torch
+import torch
+
+from mnist_exp import build, checkpoint, data, ledger, provenance
+from mnist_exp import config as configs
+from mnist_exp.config import Config, Precision
+from mnist_exp.engine.fused import Optimizer
+from mnist_exp.engine.loop import Standing, fit
+from mnist_exp.engine.stack import Stack
+from mnist_exp.errors import CheckpointError, DivergedError, ExperimentError, Interrupted
+from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.files import atomic_write, sha256
+from mnist_exp.journal import Journal
+from mnist_exp.ledger import Ledger
+from mnist_exp.models import Classifier, export
+
+log = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A run that is about to train: what the header shows and observers may read."""
+
+    config: Config
+    folder: Path
+    ledger: Ledger
+    device: torch.device
+    threads: int
+    method: str
+    """How gradients are computed, in words."""
+
+
+@final
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    folder: Path
+    state: str
+    reason: str
+    summary: dict[str, float]
+
+    @property
+    def objective(self) -> float:
+        """What a sweep maximises: the last validation accuracy, or training accuracy without validation.
+
+        Never a test metric: the test set is reported, it chooses nothing.
+        """
+        return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
+
+
+def run(
+    config: Config,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    watch: Callable[[Run, Control], Sequence[Observer]] = lambda run, control: (),
+) -> Result:
+    """Trains what *config* describes, or goes on from the last epoch that *folder* has.
+
+    Args:
+        folder: The run's own folder; created if need be.
+        overrides: What was typed, for the ledger.
+        watch: Called once everything is ready; what it returns hears the events after the run's own files
+            are written.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, BusyError: before training; see `errors.py`.
+        DivergedError: the loss stopped being finite.
+        Interrupted: Ctrl-C or SIGTERM; the finished epochs are saved.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = ledger.hold(folder)
+    entry = _open_ledger(config, folder, overrides)
+    control = Control()
+    try:
+        with signals(control):
+            return _train(config, folder, entry, control, watch)
+    except Interrupted as stop:
+        _close(entry, folder, "killed", stop.message)
+        raise
+    except BaseException as error:
+        text = str(error).splitlines()[0] if str(error) else ""
+        _close(entry, folder, "failed", f"{type(error).__name__}: {text}")
+        raise
+    finally:
+        lock.release()
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    entry: Ledger,
+    control: Control,
+    watch: Callable[[Run, Control], Sequence[Observer]],
+) -> Result:
+    """Builds, restores, trains, and writes down how it ended."""
+    where = build.device(config)
+    threads = set_up_torch(config, where)
+    network = build.model(config)
+    entry.parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    stack, method = build.stack(config, network, where)
+    optimizer = build.optimizer(config, stack.groups())
+    splits = data.load(config.data, where)
+    entry.dataset = {"name": splits.name, "digest": splits.digest}
+    entry.fingerprint["data"] = splits.digest
+    saved = checkpoint.load_last(folder / "checkpoints")
+    if saved is not None:
+        if saved.config != entry.fingerprint["config"]:
+            raise CheckpointError(f"{folder} was trained with another config.", "Use its own, or start a new run.")
+        stack.restore(0, saved.weights, saved.moments, optimizer)
+    journal = Journal(folder, saved.history if saved else [])
+    standing = Standing(saved.epoch if saved else 0, [saved.best if saved else -1.0])
+    keeper = Keeper(config, folder, stack, optimizer, standing, journal, entry)
+    entry.write(folder)
+    about = Run(config, folder, entry, where, threads, method)
+    order_seed = config.seed if config.data.order_seed is None else config.data.order_seed
+    order = data.Order(splits.train.rows, config.batch_size, order_seed)
+    observers = [keeper, *watch(about, control)]
+    log.info("Training on %s with %d threads, %s.", where, threads, method)
+    control.step = standing.epoch * order.steps
+    fit(stack, optimizer, build.schedule(config), splits, order, config.epochs, standing, observers, control)
+    if entry.state == "failed":
+        raise DivergedError(entry.reason)
+    return Result(folder, entry.state, entry.reason, entry.summary)
+
+
+def restore(config: Config, folder: Path) -> Classifier:
+    """The trained network of *folder* on the CPU, ready to use or to export."""
+    network = build.model(config)
+    network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+    return Classifier(network, config.data.mean, config.data.std).eval()
+
+
+def set_up_torch(config: Config, where: torch.device) -> int:
+    """Settings of the whole process; returns the number of CPU threads."""
+    torch.set_flush_denormal(True)  # Adam's moments of unlit pixels become denormal and slow it down
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if where.type == "cuda":
+        precision = "highest" if config.precision is Precision.fp32 else "high"
+        torch.set_float32_matmul_precision(precision)
+    return torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def signals(control: Control) -> Iterator[None]:
+    """While it lasts, the first Ctrl-C or SIGTERM asks the loop to stop; a second Ctrl-C stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if control.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        control.signal = number
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@final
+class Keeper(Observer):
+    """Writes a run's own files: checkpoint first, then the journal, then the ledger.
+
+    In this order a crash between two of them loses nothing: the checkpoint holds the journal's rows too.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        stack: Stack,
+        optimizer: Optimizer,
+        standing: Standing,
+        journal: Journal,
+        entry: Ledger,
+    ) -> None:
+        self.config, self.folder, self.stack, self.optimizer = config, folder, stack, optimizer
+        self.standing, self.journal, self.entry = standing, journal, entry
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        row = self.journal.row(event.epoch, event.step, event.time_ms, event.metrics)
+        if self.config.checkpoint.enabled:
+            state = checkpoint.Checkpoint(
+                epoch=event.epoch,
+                best=self.standing.best[event.lane],
+                weights=_own(self.stack.weights(event.lane)),
+                moments={n: _own(m) for n, m in self.stack.moments(event.lane, self.optimizer).items()},
+                history=[*self.journal.history(event.epoch - 1), row],
+                config=self.entry.fingerprint["config"],
+            )
+            checkpoint.save(self.folder / "checkpoints", state, event.best)
+        self.journal.append(row)
+        self.entry.epoch = event.epoch
+        self.entry.seconds = sum(r["metrics"]["time/epoch"] for r in self.journal.history(event.epoch))
+        self.entry.write(self.folder)
+
+    def on_end(self, event: LaneEnd) -> None:
+        if event.state == "finished":
+            weights = _own(self.stack.weights(event.lane))
+            atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(weights))
+            if self.config.checkpoint.model:
+                atomic_write(self.folder / "model.pt2", export(restore(self.config, self.folder)))
+        self.entry.summary = summarise(self.journal.rows, self.entry.parameters)
+        _close(self.entry, self.folder, event.state, event.reason)
+
+
+def _own(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies on the CPU, each with memory of its own: a view would save the whole buffer."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+def summarise(rows: list[dict[str, Any]], parameters: int) -> dict[str, float]:
+    """Best and final metrics of a run, as metrics of their own: MLflow's tables show only last values."""
+    if not rows:
+        return {}
+    last = rows[-1]["metrics"]
+    summary = {f"final/{key.replace('/', '_')}": value for key, value in last.items() if not key.startswith("time/")}
+    if "val/accuracy" in last:
+        best = max(rows, key=lambda row: (row["metrics"]["val/accuracy"], -row["epoch"]))
+        summary["best/epoch"] = best["epoch"]
+        for key in ("val/accuracy", "test/accuracy"):
+            summary[f"best/{key.replace('/', '_')}"] = best["metrics"][key]
+    summary["time/total"] = sum(row["metrics"]["time/epoch"] for row in rows)
+    summary["model/parameters"] = parameters
+    return summary
+
+
+def fingerprint(config: Config) -> str:
+    """Digest of what decides a run's result; where it is tracked and how it is called does not."""
+    plain = configs.to_dict(config)
+    for key in ("name", "tags", "tracking", "checkpoint", "threads"):
+        plain.pop(key)
+    plain["data"].pop("root")
+    return sha256(repr(sorted(configs.flatten(plain).items())).encode())[:16]
+
+
+def params(config: Config) -> dict[str, Any]:
+    """What can vary between runs, flat and few: MLflow's params."""
+    named = {group: configs.label(getattr(config, group)) for group in ("model", "optimizer", "schedule")}
+    detail = {
+        f"{group}.{key}": configs.compact(value)
+        for group in named
+        for key, value in configs.flatten(getattr(config, group)).items()
+        if key not in ("_target_", "lr", "hidden", "fused")
+    }
+    return {
+        "hidden": configs.compact(config.hidden),
+        "lr": config.lr,
+        "optimizer": named["optimizer"],
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "model": named["model"],
+        "schedule": named["schedule"],
+        "data": config.data.name,
+        "val_size": config.data.val_size,
+        "precision": config.precision.name,
+        **detail,
+    }
+
+
+def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> Ledger:
+    """The run's ledger: a new one, or the old one marked as running again."""
+    try:
+        entry = ledger.read(folder)
+        entry.state, entry.reason, entry.ended_ms = "running", "", None
+        entry.pid, entry.host = os.getpid(), Ledger().host
+    except ExperimentError:
+        git = provenance.git()
+        entry = Ledger(
+            name=configs.run_name(config, list(overrides)),
+            epochs=config.epochs,
+            params=params(config),
+            overrides=list(overrides),
+            experiment=config.tracking.experiment if config.tracking.enabled else "",
+            figures=config.tracking.figures,
+            tags={**{f"git.{k}": git[k] for k in ("commit", "dirty") if git}, **config.tags},
+        )
+        entry.tags |= {f"version.{package}": version for package, version in provenance.versions().items()}
+        atomic_write(folder / "config.yaml", configs.to_yaml(config).encode())
+        if git.get("diff"):
+            atomic_write(folder / "code.diff", git["diff"].encode())
+    entry.fingerprint |= {"config": fingerprint(config), "code": provenance.code_fingerprint()}
+    return entry
+
+
+def _close(entry: Ledger, folder: Path, state: str, reason: str) -> None:
+    """Writes down how the run ended, unless that is known already, or it never began."""
+    if entry.state != "running" or not (folder / "ledger.json").exists():
+        return
+    entry.state, entry.reason, entry.ended_ms = state, reason, time.time_ns() // 1_000_000
+    entry.write(folder)

@@ -1,0 +1,113 @@
+"""One run as people start it: a header, a line for each epoch, a result, and the way to MLflow."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from hydra.core.hydra_config import HydraConfig
+
+from mnist_exp import terminal
+from mnist_exp.config import Config
+from mnist_exp.errors import Interrupted
+from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.terminal import say
+from mnist_exp.tracking.courier import Courier
+
+if TYPE_CHECKING:
+    from mnist_exp.run import Run
+
+
+def train(config: Config) -> float:
+    """Trains *config* in Hydra's output folder; returns the objective.
+
+    Raises:
+        ExperimentError: see `run.run`.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    overrides = list(hydra.overrides.task)
+    courier = Courier(config.tracking) if config.tracking.enabled else None
+    if courier:
+        courier.follow(folder)
+    progress = Screen(config)
+    from mnist_exp import run  # torch: the courier loads mlflow on another core meanwhile
+
+    try:
+        with progress:
+            result = run.run(config, folder, overrides, progress.watch)
+    except Interrupted as stop:
+        where = shown(folder)
+        raise Interrupted(stop.message, f"Go on with: python -m mnist_exp.train resume={where}", stop.signal) from None
+    finally:
+        if courier:
+            courier.close(config.tracking.patience)
+    summary = result.summary
+    final = {s: summary[f"final/{s}_accuracy"] for s in ("train", "val", "test") if f"final/{s}_accuracy" in summary}
+    say("Final accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value in final.items()))
+    say(f"Run folder: {shown(folder)}")
+    if courier:
+        say(courier.where_to_look(folder))
+    return result.objective
+
+
+@final
+class Screen(Observer):
+    """Header, epoch lines and a progress bar for one run."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.control = config, Control()
+        self.total = 1
+        self.bar = terminal.progress(lambda: self.total, "steps", lambda: self.control.step)
+
+    def __enter__(self) -> "Screen":
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.__exit__(*error)  # type: ignore[arg-type]
+
+    def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
+        """Prints the header; from here on the bar follows *control*."""
+        entry, config = about.ledger, about.config
+        images = config.data.train_images - config.data.val_size
+        self.total = config.epochs * -(-images // config.batch_size)
+        self.control = control
+        say(f"{entry.name}")
+        say(
+            f"{entry.params['model']} with {entry.parameters:,} parameters, {entry.params['optimizer']} "
+            f"lr {config.lr:g}, batch {config.batch_size}, {about.method}"
+        )
+        say(
+            f"{config.data.name}: {images:,} training, {config.data.val_size:,} validation, "
+            f"{config.data.test_images:,} test images; {about.device}, {about.threads} threads"
+        )
+        if entry.epoch:
+            say(f"Going on after epoch {entry.epoch}.")
+        return [self]
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        say(epoch_line(event, self.config.epochs))
+
+    def on_end(self, event: LaneEnd) -> None:
+        """What follows is said by `train`."""
+
+
+def epoch_line(event: EpochEnd, epochs: int) -> str:
+    """`Epoch 1/10, Train Loss: 0.2875, Test Loss: 0.1422, ...`, as the beginner's script had it, and more."""
+    m = event.metrics
+    losses = [f"{s.title()} Loss: {m[f'{s}/loss']:.4f}" for s in ("train", "val", "test") if f"{s}/loss" in m]
+    hits = [f"{s} {percent(m[f'{s}/accuracy'])}" for s in ("train", "val", "test") if f"{s}/accuracy" in m]
+    return f"Epoch {event.epoch}/{epochs}, {', '.join(losses)}, Accuracy: {', '.join(hits)}, {m['time/epoch']:.2f} s"
+
+
+def percent(share: float) -> str:
+    """0.9783 as `97.83 %`."""
+    return f"{100 * share:.2f} %"
+
+
+def shown(folder: Path) -> str:
+    """*folder* as one types it from here."""
+    try:
+        return str(folder.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)

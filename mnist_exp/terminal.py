@@ -1,0 +1,82 @@
+"""What people see: lines, a progress bar in a terminal, plain text anywhere else.
+
+rich decides what the terminal can do: NO_COLOR, TERM=dumb and pipes are honoured, and nothing that matters
+is said by colour alone.
+"""
+
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mnist_exp.errors import ExperimentError
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+_log = logging.getLogger("mnist_exp")
+
+
+def say(line: str, style: str = "") -> None:
+    """One line for the screen and the run's log file."""
+    _log.info(line)
+    console.print(escape(line), style=style or None)
+
+
+def complain(error: ExperimentError) -> None:
+    """What was wrong, and the way out."""
+    _log.info("error: %s %s", error.message, error.help)
+    errors.print(f"[bold red]error:[/] {escape(error.message)}")
+    if error.help:
+        errors.print(f"  help: {escape(error.help)}")
+
+
+@final
+class WarningHandler(logging.Handler):
+    """Shows warnings of all libraries as one line each, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        word = "warning" if record.levelno < logging.ERROR else "error"
+        message = record.getMessage()
+        errors.print(f"[bold yellow]{word}:[/] {escape(message)}")
+
+
+@contextlib.contextmanager
+def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> Iterator[None]:
+    """A bar that asks *done* and *total* how far things are, four times a second; nothing outside a terminal.
+
+    Args:
+        total: What *done* returns at the end; may change.
+        unit: What is counted, such as "steps".
+        done: Cheap and safe to call from another thread.
+    """
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield
+        return
+    columns = (TextColumn("{task.completed}/{task.total} " + unit), BarColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
+    task, over = bar.add_task("", total=total()), threading.Event()
+
+    def follow() -> None:
+        while not over.wait(0.25):
+            bar.update(task, completed=done(), total=total(), refresh=True)
+
+    watcher = threading.Thread(target=follow, daemon=True)
+    with bar:
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+
+def flush() -> None:
+    """Everything said so far is on its way before a child process writes."""
+    sys.stdout.flush()
+    sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""MLflow: the store, what is written to it, and the process that does the writing."""

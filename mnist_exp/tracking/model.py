@@ -1,0 +1,62 @@
+"""A run's exported network as an MLflow model, logged without importing torch.
+
+`mlflow.pytorch.log_model` would trace the network anew in this process: five seconds, most of them imports.
+The run has exported it already (`model.pt2`); what is missing is MLflow's description around that file.
+"""
+
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from mnist_exp.tracking.store import Store
+
+
+def log(exported: Path, store: Store, run_id: str) -> str:
+    """Logs the file *exported* as the model of *run_id*, with signature and example; returns its URI.
+
+    `mlflow.pytorch.load_model`, `mlflow models predict` and `mlflow models serve` take it from there.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    logged = store.client.create_logged_model(store.experiment_id, name="model", source_run_id=run_id)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        describe(exported, folder)
+        store.client.log_model_artifacts(logged.model_id, str(folder))
+    store.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    store.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return f"models:/{logged.model_id}"
+
+
+def describe(exported: Path, folder: Path) -> None:
+    """Makes *folder* an MLflow model of the pytorch flavour around the file *exported*."""
+    import numpy as np
+    from mlflow import pyfunc
+    from mlflow.models import Model, infer_signature
+    from mlflow.models.utils import _save_example
+    from mlflow.utils.environment import _mlflow_conda_env, _PythonEnv
+    from yaml import safe_dump
+
+    (folder / "data").mkdir(parents=True)
+    shutil.copyfile(exported, folder / "data" / "model.pt2")
+    version = metadata.version("torch")
+    requirements = [f"torch=={version.split('+')[0]}", f"mlflow=={metadata.version('mlflow')}"]
+    example = np.zeros((1, 1, 28, 28), np.float32)
+    model = Model(signature=infer_signature(example, np.zeros((1, 10), np.float32)))
+    _save_example(model, example, str(folder))
+    model.add_flavor("pytorch", model_data="data", pytorch_version=version, code=None)
+    pyfunc.add_to_model(
+        model,
+        loader_module="mlflow.pytorch",
+        data="data",
+        pickle_module_name="mlflow.pytorch.pickle_module",
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+        model_config={"device": None},
+    )
+    model.save(str(folder / "MLmodel"))
+    conda = _mlflow_conda_env(additional_pip_deps=requirements, install_mlflow=False)
+    (folder / "conda.yaml").write_text(safe_dump(conda, sort_keys=False))
+    (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
+    _PythonEnv.current().to_yaml(str(folder / "python_env.yaml"))

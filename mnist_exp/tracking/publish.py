@@ -1,0 +1,173 @@
+"""Brings MLflow up to date with a run's folder; safe to repeat, to interrupt and to resume.
+
+The folder is the truth. What was sent is noted in `mlflow.json`; rows carry the time at which they were
+measured, and MLflow stores equal rows once however often they are sent.
+"""
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from mnist_exp import figures, journal, ledger, provenance
+from mnist_exp.errors import BusyError, ExperimentError
+from mnist_exp.files import atomic_write, read_json, write_json
+from mnist_exp.journal import Row
+from mnist_exp.ledger import Ledger
+from mnist_exp.tracking import model
+from mnist_exp.tracking.store import Store
+
+STATUS = {
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "pruned": "KILLED",
+    "killed": "KILLED",
+}
+ROWS = 100  # epochs in one call; MLflow takes 1000 metrics at once
+FIRST = ("config.yaml", "code.diff", "environment.txt")
+LAST = ("train.log", "metrics.jsonl", "weights.safetensors")
+
+
+def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
+    """Sends what *store* lacks of the run in *folder*.
+
+    Args:
+        abandoned: Whoever trained it is gone: a ledger that still says `running` means `killed`.
+
+    Returns:
+        Whether the run has ended and the store has all of it.
+
+    Raises:
+        Exception: whatever mlflow raises; call again later, nothing is lost or sent twice.
+    """
+    if abandoned:
+        reap(folder)
+    try:
+        entry = ledger.read(folder)
+    except ExperimentError:
+        return abandoned  # it ended before it began: there is nothing to show
+    with filelock.FileLock(folder / ".mlflow.lock"):
+        note = _note(folder, store, entry)
+        if entry.state != note["state"] and note["state"] != "running":  # it was resumed
+            store.client.update_run(note["run_id"], status="RUNNING")
+            note["state"] = "running"
+        rows = journal.read(folder)
+        while part := rows[note["rows"] : note["rows"] + ROWS]:
+            store.client.log_batch(note["run_id"], metrics=[m for row in part for m in _metrics(row)])
+            note["rows"] += len(part)
+            write_json(folder / "mlflow.json", note)
+        if entry.state != note["state"]:
+            _finish(folder, store, entry, note["run_id"], rows)
+            note["state"] = entry.state
+            write_json(folder / "mlflow.json", note)
+    return entry.state != "running"
+
+
+def reap(folder: Path) -> None:
+    """Marks a run as killed if its ledger says `running` and nobody holds it."""
+    try:
+        lock = ledger.hold(folder)
+    except (BusyError, OSError):
+        return
+    try:
+        entry = ledger.read(folder)
+        if entry.state == "running":
+            entry.state, entry.reason = "killed", "Its process died without a word."
+            entry.ended_ms = time.time_ns() // 1_000_000
+            entry.write(folder)
+    except ExperimentError:
+        return
+    finally:
+        lock.release()
+
+
+def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:
+    """What was sent so far; opens a run in the store if it has none for this ledger."""
+    path = folder / "mlflow.json"
+    try:
+        note: dict[str, Any] = read_json(path)
+        if note["id"] == entry.id and note["experiment_id"] == store.experiment_id:
+            return note
+    except (OSError, ValueError, KeyError):
+        pass
+    # A crash may have come between opening the run and writing the note: look before opening another.
+    found = store.client.search_runs([store.experiment_id], f"tags.`run.id` = '{entry.id}'", max_results=1)
+    run_id = found[0].info.run_id if found else _open(folder, store, entry)
+    note = {
+        "id": entry.id,
+        "experiment_id": store.experiment_id,
+        "run_id": run_id,
+        "rows": 0,
+        "state": "running",
+    }
+    write_json(path, note)
+    return note
+
+
+def _open(folder: Path, store: Store, entry: Ledger) -> str:
+    """A new run with its name, tags, params and dataset; returns its id."""
+    from mlflow.data.http_dataset_source import HTTPDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.entities import DatasetInput, Param
+
+    tags = {
+        **entry.tags,
+        "run.id": entry.id,
+        "host": entry.host,
+        "platform": platform.platform(),
+        "mlflow.source.name": "mnist_exp.train",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": os.environ.get("USER", ""),
+        "mlflow.note.content": " ".join(entry.overrides),
+    }
+    if commit := entry.tags.get("git.commit"):
+        tags["mlflow.source.git.commit"] = commit
+    if entry.sweep:
+        tags["sweep"] = entry.sweep
+    run = store.client.create_run(store.experiment_id, start_time=entry.started_ms, run_name=entry.name, tags=tags)
+    run_id: str = run.info.run_id
+    params = [Param(key, str(value)) for key, value in entry.params.items()]
+    store.client.log_batch(run_id, params=params)
+    if entry.dataset:
+        source = HTTPDatasetSource(f"https://{entry.dataset['name']}.invalid/")
+        dataset = MetaDataset(source, name=entry.dataset["name"], digest=entry.dataset["digest"])
+        store.client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity())])
+    atomic_write(folder / "environment.txt", provenance.environment().encode())
+    _files(folder, store, run_id, FIRST)
+    return run_id
+
+
+def _files(folder: Path, store: Store, run_id: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if (folder / name).is_file():
+            store.client.log_artifact(run_id, str(folder / name))
+
+
+def _metrics(row: Row) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [Metric(key, value, row["time_ms"], row["epoch"]) for key, value in row["metrics"].items()]
+
+
+def _finish(folder: Path, store: Store, entry: Ledger, run_id: str, rows: list[Row]) -> None:
+    """Summary, files and model, then the status: a run that says FINISHED has everything."""
+    from mlflow.entities import Metric
+
+    assert entry.ended_ms is not None
+    summary = [Metric(key, value, entry.ended_ms, 0) for key, value in entry.summary.items()]
+    tags = {"state": entry.state, "reason": entry.reason}
+    store.client.log_batch(run_id, metrics=summary)
+    for key, value in tags.items():
+        store.client.set_tag(run_id, key, value)
+    if entry.figures and rows:
+        (folder / "figures").mkdir(exist_ok=True)
+        figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)
+        store.client.log_artifact(run_id, str(folder / "figures" / "learning_curves.png"), "figures")
+    _files(folder, store, run_id, LAST)
+    if (folder / "model.pt2").is_file():
+        model.log(folder / "model.pt2", store, run_id)
+    store.client.set_terminated(run_id, STATUS[entry.state], end_time=entry.ended_ms)

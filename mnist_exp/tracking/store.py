@@ -1,0 +1,99 @@
+"""The MLflow store: found where a bare `mlflow ui` looks, created once, opened by many.
+
+The facts behind each step (races, kills, artifact locations) were measured with mlflow 3.17.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import filelock
+
+from mnist_exp.errors import ExperimentError
+
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when mlflow is imported
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# A dead server may hold one call this long, not the default four minutes: what is unsent stays on disk.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+
+
+def uri_for(configured: str | None) -> str:
+    """The store's URI: configured, else $MLFLOW_TRACKING_URI, else mlflow.db in this folder; always absolute."""
+    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not uri.startswith(f"{prefix}/"):
+        return f"{prefix}{Path.cwd() / uri.removeprefix(prefix)}"
+    return uri
+
+
+@final
+@dataclass(frozen=True)
+class Store:
+    """An open store and the experiment in it."""
+
+    uri: str
+    client: Any
+    experiment_id: str
+
+
+def open_store(uri: str, experiment: str) -> Store:
+    """Opens the store at *uri* (absolute), creating database and experiment if they are not there.
+
+    Raises:
+        ExperimentError: the experiment stores artifacts through a server that this URI does not name.
+        Exception: whatever mlflow raises when the store cannot be reached.
+    """
+    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    if database and not database.exists():
+        _create(database)
+    import mlflow  # about a second, so only here
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        # A folder of our own: mlflow's default depends on where, and by whom, the database was made.
+        where = (database.parent / "mlruns" / experiment).as_uri() if database else None
+        try:
+            client.create_experiment(experiment, artifact_location=where)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
+                raise
+        found = client.get_experiment_by_name(experiment)
+    if database and found.artifact_location.startswith("mlflow-artifacts:"):
+        raise ExperimentError(
+            f"The experiment {experiment!r} in {database} was made by `mlflow ui` or a server, "
+            "which alone can store its files.",
+            "Choose another with tracking.experiment=<name>, or set MLFLOW_TRACKING_URI to the server.",
+        )
+    return Store(uri, client, found.experiment_id)
+
+
+def _create(database: Path) -> None:
+    """Makes an empty store, whole or not at all, whoever else tries or is killed meanwhile.
+
+    mlflow creates its tables without a lock: two first users at once break each other, and a kill in the
+    middle breaks the file for good. So: a lock, a file under another name, and a link at the end.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(database.with_name(f".{database.name}.lock")):
+        if database.exists():
+            return
+        for stray in database.parent.glob(f".{database.name}.*.tmp*"):
+            stray.unlink()
+        draft = database.with_name(f".{database.name}.{os.getpid()}.tmp")
+        try:
+            from mlflow.store.db import utils  # private, but what `mlflow db upgrade` runs
+
+            engine = utils.create_sqlalchemy_engine_with_retry(f"sqlite:///{draft}")
+            utils._initialize_tables(engine)
+            engine.dispose()
+            with contextlib.suppress(FileExistsError):  # `mlflow ui` was quicker
+                os.link(draft, database)  # atomic, and never replaces a file
+        finally:
+            draft.unlink(missing_ok=True)

@@ -1,0 +1,34 @@
+"""The Hydra entry point: `python -m mnist_exp.train`, or the console script `mnist-exp`."""
+
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mnist_exp import cli as command
+from mnist_exp import config, single
+from mnist_exp.errors import ExperimentError
+
+config.register()
+
+
+@hydra.main(version_base="1.3", config_path=config.conf_dir(), config_name="train")  # type: ignore[untyped-decorator]  # hydra ships no types
+def main(cfg: DictConfig) -> float:
+    """Trains one run; returns the validation accuracy that a sweep maximises."""
+    try:
+        return single.train(config.parse(cfg))
+    except ExperimentError as error:
+        if HydraConfig.get().mode is RunMode.RUN:  # Hydra would say something of its own first
+            sys.exit(command.explain(error))
+        raise
+
+
+def cli() -> None:
+    """Runs `main`; every error becomes a sentence and an exit code."""
+    sys.exit(command.run(main))
+
+
+if __name__ == "__main__":
+    cli()
