@@ -302,7 +302,7 @@ def settings_text() -> str:
         value = "" if shown in ("", {}) else f" [{'null' if shown is None else shown}]"
         rule = f" ({meta['range']})" if meta["range"] else ""
         lines.append(f"  {key:<22}{meta['help']}{rule}{value}")
-    return "\n".join(lines)
+    return "\n".join(lines).replace("$", "$$")  # Hydra fills in the template with string.Template
 
 
 def _dataclass_nodes(cls: type, node: Any, path: str = "") -> Iterator[tuple[str, type, Any]]:
