@@ -56,10 +56,12 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     """What Hydra or OmegaConf says about an override, in the user's terms."""
     text = str(error)
     chain = [text]
-    cause = error.__cause__
+    cause = error.__cause__ or error.__context__
     while cause is not None:
+        if isinstance(cause, ConfigError):  # ours, raised inside a resolver
+            return cause
         chain.append(str(cause))
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__
     everything = "\n".join(chain)
     if found := re.search(r"Could not override '([^']+)'", text):
         return config.unknown_key(found[1], _override(found[1], typed))

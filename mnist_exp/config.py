@@ -10,6 +10,7 @@ import enum
 import math
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mnist_exp.errors import ConfigError
+from mnist_exp.files import sha256
 
 
 class Precision(enum.Enum):
@@ -89,6 +91,9 @@ class Config:
     precision: Precision = _key(Precision.fp32, "arithmetic of the matrix products", "fp32, tf32 or bf16")
     threads: int | None = _key(None, "CPU threads; null: all cores, shared among the jobs of a sweep", ">= 1")
     name: str | None = _key(None, "name of the run in MLflow; null: made from what was chosen")
+    resume: str | None = _key(None, "go on with a run folder, or with -m a sweep: last, its id or folder")
+    retry_failed: bool = _key(False, "with resume: try failed runs again, too")
+    force: bool = _key(False, "with resume: go on although config, code or data have changed")
     tags: dict[str, str] = _key({}, "your own tags on the MLflow run, such as +tags.why=baseline")
     model: dict[str, Any] = _key({}, "the network: a `_target_` and its keywords (group model)")
     optimizer: dict[str, Any] = _key({}, "the optimiser: a `_target_` and its keywords (group optimizer)")
@@ -98,6 +103,8 @@ class Config:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
 
 
+WITHOUT_EFFECT = ("name", "tags", "tracking", "checkpoint", "threads", "resume", "retry_failed", "force")
+"""Settings that do not change what a run computes."""
 FREE = {"tags", "model", "optimizer", "schedule"}  # dictionaries: their keys are not ours to name
 
 
@@ -105,12 +112,32 @@ def register() -> None:
     """Makes the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
     OmegaConf.register_new_resolver("mnist_exp.unique", _unique, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.folder", _folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)
     OmegaConf.register_new_resolver("mnist_exp.settings", settings_text, replace=True)
 
 
 def _unique() -> str:
     """Six random hexadecimal digits: two sweeps started in one second get two folders."""
     return secrets.token_hex(3)
+
+
+def _folder(root: str, resume: str | None) -> str:
+    """A new folder for a run below *root*, or with `resume` the one to go on with.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    if not resume:
+        return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S')}-{_unique()}"
+    runs = sorted(Path(root).glob("*/*/ledger.json"), key=lambda p: p.parent.parts[-2:])
+    if resume == "last" and runs:
+        return str(runs[-1].parent)
+    if not (Path(resume) / "ledger.json").is_file():
+        raise ConfigError(
+            f"There is no run in {resume}.", f"Give the folder of a run, such as {root}/<date>/<time>-<id>."
+        )
+    return resume
 
 
 def conf_dir() -> str:
@@ -283,6 +310,40 @@ def run_name(config: Config, overrides: list[str]) -> str:
 def compact(value: Any) -> str:
     """A value as one types it: `[512,256]`, not `[512, 256]`."""
     return str(value).replace(" ", "") if isinstance(value, list) else str(value)
+
+
+def fingerprint(config: Config) -> str:
+    """Digest of what decides a run's result; where it is tracked and how it is called does not."""
+    plain = to_dict(config)
+    for key in WITHOUT_EFFECT:
+        plain.pop(key)
+    plain["data"].pop("root")
+    return sha256(repr(sorted(flatten(plain).items())).encode())[:16]
+
+
+def params(config: Config) -> dict[str, Any]:
+    """What can vary between runs, flat and few: MLflow's params."""
+    named = {group: label(getattr(config, group)) for group in ("model", "optimizer", "schedule")}
+    detail = {
+        f"{group}.{key}": compact(value)
+        for group in named
+        for key, value in flatten(getattr(config, group)).items()
+        if key not in ("_target_", "lr", "hidden", "fused")
+    }
+    return {
+        "hidden": compact(config.hidden),
+        "lr": config.lr,
+        "optimizer": named["optimizer"],
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "model": named["model"],
+        "schedule": named["schedule"],
+        "data": config.data.name,
+        "val_size": config.data.val_size,
+        "precision": config.precision.name,
+        **detail,
+    }
 
 
 def settings() -> Iterator[tuple[str, Any, dict[str, str]]]:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +21,13 @@ from mnist_exp.config import Config, Precision
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.loop import Standing, fit
 from mnist_exp.engine.stack import Stack
-from mnist_exp.errors import CheckpointError, DivergedError, ExperimentError, Interrupted
+from mnist_exp.errors import CheckpointError, ConfigError, DivergedError, Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.files import atomic_write, sha256
+from mnist_exp.files import atomic_write
 from mnist_exp.journal import Journal
 from mnist_exp.ledger import Ledger
 from mnist_exp.models import Classifier, export
+from mnist_exp.resume import changed
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ def run(
     folder: Path,
     overrides: Sequence[str] = (),
     watch: Callable[[Run, Control], Sequence[Observer]] = lambda run, control: (),
+    sweep: str = "",
+    extras: bool = True,
 ) -> Result:
     """Trains what *config* describes, or goes on from the last epoch that *folder* has.
 
@@ -76,19 +80,31 @@ def run(
         overrides: What was typed, for the ledger.
         watch: Called once everything is ready; what it returns hears the events after the run's own files
             are written.
+        sweep: Id of the sweep that the run belongs to.
+        extras: Whether to export the network and to have its curves drawn. In a sweep they cost more than a
+            short training, so only the best run gets them, at the end.
 
     Raises:
-        ConfigError, DataError, CheckpointError, BusyError: before training; see `errors.py`.
+        ConfigError, DataError, CheckpointError, BusyError: before training; see `errors.py`. An earlier attempt
+            in *folder* with other config, code or data is refused unless `config.force`.
         DivergedError: the loss stopped being finite.
         Interrupted: Ctrl-C or SIGTERM; the finished epochs are saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = ledger.hold(folder)
-    entry = _open_ledger(config, folder, overrides)
+    try:
+        entry = _open_ledger(config, folder, overrides)
+    except BaseException:
+        lock.release()
+        raise
+    if entry.state == "finished":  # a finished run is never run again
+        lock.release()
+        return Result(folder, entry.state, entry.reason, entry.summary)
+    entry.sweep, entry.figures = sweep, extras and config.tracking.figures
     control = Control()
     try:
         with signals(control):
-            return _train(config, folder, entry, control, watch)
+            return _train(config, folder, entry, control, watch, extras)
     except Interrupted as stop:
         _close(entry, folder, "killed", stop.message)
         raise
@@ -106,6 +122,7 @@ def _train(
     entry: Ledger,
     control: Control,
     watch: Callable[[Run, Control], Sequence[Observer]],
+    extras: bool,
 ) -> Result:
     """Builds, restores, trains, and writes down how it ended."""
     where = build.device(config)
@@ -115,16 +132,18 @@ def _train(
     stack, method = build.stack(config, network, where)
     optimizer = build.optimizer(config, stack.groups())
     splits = data.load(config.data, where)
+    if entry.fingerprint.get("data", splits.digest) != splits.digest and not config.force:
+        raise ConfigError(f"{folder} was trained on other data.", "force=true goes on all the same.")
     entry.dataset = {"name": splits.name, "digest": splits.digest}
     entry.fingerprint["data"] = splits.digest
     saved = checkpoint.load_last(folder / "checkpoints")
     if saved is not None:
-        if saved.config != entry.fingerprint["config"]:
+        if saved.config != entry.fingerprint["config"] and not config.force:
             raise CheckpointError(f"{folder} was trained with another config.", "Use its own, or start a new run.")
         stack.restore(0, saved.weights, saved.moments, optimizer)
     journal = Journal(folder, saved.history if saved else [])
     standing = Standing(saved.epoch if saved else 0, [saved.best if saved else -1.0])
-    keeper = Keeper(config, folder, stack, optimizer, standing, journal, entry)
+    keeper = Keeper(config, folder, stack, optimizer, standing, journal, entry, extras)
     entry.write(folder)
     about = Run(config, folder, entry, where, threads, method)
     order_seed = config.seed if config.data.order_seed is None else config.data.order_seed
@@ -143,6 +162,11 @@ def restore(config: Config, folder: Path) -> Classifier:
     network = build.model(config)
     network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
     return Classifier(network, config.data.mean, config.data.std).eval()
+
+
+def export_model(config: Config, folder: Path) -> None:
+    """Writes `model.pt2` beside the final weights of *folder*: what MLflow serves."""
+    atomic_write(folder / "model.pt2", export(restore(config, folder)))
 
 
 def set_up_torch(config: Config, where: torch.device) -> int:
@@ -192,9 +216,10 @@ class Keeper(Observer):
         standing: Standing,
         journal: Journal,
         entry: Ledger,
+        extras: bool,
     ) -> None:
         self.config, self.folder, self.stack, self.optimizer = config, folder, stack, optimizer
-        self.standing, self.journal, self.entry = standing, journal, entry
+        self.standing, self.journal, self.entry, self.extras = standing, journal, entry, extras
 
     def on_epoch(self, event: EpochEnd) -> None:
         row = self.journal.row(event.epoch, event.step, event.time_ms, event.metrics)
@@ -217,8 +242,8 @@ class Keeper(Observer):
         if event.state == "finished":
             weights = _own(self.stack.weights(event.lane))
             atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(weights))
-            if self.config.checkpoint.model:
-                atomic_write(self.folder / "model.pt2", export(restore(self.config, self.folder)))
+            if self.extras and self.config.checkpoint.model:
+                export_model(self.config, self.folder)
         self.entry.summary = summarise(self.journal.rows, self.entry.parameters)
         _close(self.entry, self.folder, event.state, event.reason)
 
@@ -244,62 +269,38 @@ def summarise(rows: list[dict[str, Any]], parameters: int) -> dict[str, float]:
     return summary
 
 
-def fingerprint(config: Config) -> str:
-    """Digest of what decides a run's result; where it is tracked and how it is called does not."""
-    plain = configs.to_dict(config)
-    for key in ("name", "tags", "tracking", "checkpoint", "threads"):
-        plain.pop(key)
-    plain["data"].pop("root")
-    return sha256(repr(sorted(configs.flatten(plain).items())).encode())[:16]
-
-
-def params(config: Config) -> dict[str, Any]:
-    """What can vary between runs, flat and few: MLflow's params."""
-    named = {group: configs.label(getattr(config, group)) for group in ("model", "optimizer", "schedule")}
-    detail = {
-        f"{group}.{key}": configs.compact(value)
-        for group in named
-        for key, value in configs.flatten(getattr(config, group)).items()
-        if key not in ("_target_", "lr", "hidden", "fused")
-    }
-    return {
-        "hidden": configs.compact(config.hidden),
-        "lr": config.lr,
-        "optimizer": named["optimizer"],
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
-        "seed": config.seed,
-        "model": named["model"],
-        "schedule": named["schedule"],
-        "data": config.data.name,
-        "val_size": config.data.val_size,
-        "precision": config.precision.name,
-        **detail,
-    }
-
-
 def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> Ledger:
-    """The run's ledger: a new one, or the old one marked as running again."""
-    try:
+    """The run's ledger: a new one, or the one that an earlier attempt has left, marked as running again.
+
+    Raises:
+        ConfigError: that attempt was made with another config or other code, and `force` is not set.
+    """
+    if (folder / "ledger.json").exists():
         entry = ledger.read(folder)
-        entry.state, entry.reason, entry.ended_ms = "running", "", None
-        entry.pid, entry.host = os.getpid(), Ledger().host
-    except ExperimentError:
+        difference = changed(folder, entry, config)
+        if difference and not config.force:
+            raise ConfigError(
+                f"{folder} was made with something else: {difference}.", "force=true goes on all the same."
+            )
+        if entry.state == "finished" and entry.epoch >= config.epochs:
+            return entry
+        entry.state, entry.reason, entry.ended_ms, entry.epochs = "running", "", None, config.epochs
+        entry.pid, entry.host = os.getpid(), socket.gethostname()
+    else:
         git = provenance.git()
         entry = Ledger(
             name=configs.run_name(config, list(overrides)),
             epochs=config.epochs,
-            params=params(config),
+            params=configs.params(config),
             overrides=list(overrides),
             experiment=config.tracking.experiment if config.tracking.enabled else "",
-            figures=config.tracking.figures,
             tags={**{f"git.{k}": git[k] for k in ("commit", "dirty") if git}, **config.tags},
         )
         entry.tags |= {f"version.{package}": version for package, version in provenance.versions().items()}
-        atomic_write(folder / "config.yaml", configs.to_yaml(config).encode())
         if git.get("diff"):
             atomic_write(folder / "code.diff", git["diff"].encode())
-    entry.fingerprint |= {"config": fingerprint(config), "code": provenance.code_fingerprint()}
+    atomic_write(folder / "config.yaml", configs.to_yaml(config).encode())
+    entry.fingerprint |= {"config": configs.fingerprint(config), "code": provenance.code_fingerprint()}
     return entry
 
 

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
-from mnist_exp import terminal
+from mnist_exp import resume, terminal
 from mnist_exp.config import Config
 from mnist_exp.errors import Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.terminal import say
+from mnist_exp.terminal import say, shown
 from mnist_exp.tracking.courier import Courier
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ def train(config: Config) -> float:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     overrides = list(hydra.overrides.task)
+    if config.resume:
+        config = resume.stored(folder, config, overrides)
     courier = Courier(config.tracking) if config.tracking.enabled else None
     if courier:
         courier.follow(folder)
@@ -34,7 +38,7 @@ def train(config: Config) -> float:
 
     try:
         with progress:
-            result = run.run(config, folder, overrides, progress.watch)
+            result = run.run(config, folder, overrides, progress.watch, sweep=sweep_of(hydra))
     except Interrupted as stop:
         where = shown(folder)
         raise Interrupted(stop.message, f"Go on with: python -m mnist_exp.train resume={where}", stop.signal) from None
@@ -48,6 +52,11 @@ def train(config: Config) -> float:
     if courier:
         say(courier.where_to_look(folder))
     return result.objective
+
+
+def sweep_of(hydra: HydraConf) -> str:
+    """Id of the sweep that a job belongs to; empty for a run of its own."""
+    return Path(str(hydra.sweep.dir)).name if hydra.mode is RunMode.MULTIRUN else ""
 
 
 @final
@@ -103,11 +112,3 @@ def epoch_line(event: EpochEnd, epochs: int) -> str:
 def percent(share: float) -> str:
     """0.9783 as `97.83 %`."""
     return f"{100 * share:.2f} %"
-
-
-def shown(folder: Path) -> str:
-    """*folder* as one types it from here."""
-    try:
-        return str(folder.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(folder)

@@ -6,9 +6,9 @@ is said by colour alone.
 
 import contextlib
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import final
 
 from rich.console import Console
@@ -76,7 +76,17 @@ def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> It
             watcher.join()
 
 
-def flush() -> None:
-    """Everything said so far is on its way before a child process writes."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+def duration(seconds: float) -> str:
+    """`48 s`, `3 min` or `2 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def shown(folder: Path) -> str:
+    """*folder* as one types it from here."""
+    try:
+        return str(folder.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)

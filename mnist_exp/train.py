@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from mnist_exp import cli as command
 from mnist_exp import config, single
 from mnist_exp.errors import ExperimentError
+from mnist_exp.sweep import worker
 
 config.register()
 
@@ -17,8 +18,9 @@ config.register()
 @hydra.main(version_base="1.3", config_path=config.conf_dir(), config_name="train")  # type: ignore[untyped-decorator]  # hydra ships no types
 def main(cfg: DictConfig) -> float:
     """Trains one run; returns the validation accuracy that a sweep maximises."""
+    host = worker.host()
     try:
-        return single.train(config.parse(cfg))
+        return (host or single).train(config.parse(cfg))
     except ExperimentError as error:
         if HydraConfig.get().mode is RunMode.RUN:  # Hydra would say something of its own first
             sys.exit(command.explain(error))

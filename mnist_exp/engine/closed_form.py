@@ -228,7 +228,7 @@ class MLPStack(Stack):
             span, leaf = self._leaf_of(self.parts[lane].names[name])
             place = self.parts[lane].names[name]
             part = slice(place.start - span.start, place.stop - span.start)
-            state = optimizer.state[leaf]
+            state = optimizer.state.setdefault(leaf, {})
             for quantity, value in moments.get(name, {}).items():
                 if value.shape != view.shape:  # a counter
                     state[quantity] = value.clone()

@@ -1,0 +1,61 @@
+"""Going on with a run: what it was made with, and whether that still holds."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp import config, provenance
+from mnist_exp.config import Config
+from mnist_exp.errors import ConfigError
+from mnist_exp.ledger import Ledger
+
+CONTROL = ("resume", "force", "retry_failed")
+"""Settings that steer resuming and are no part of what is run."""
+
+
+def is_control(override: str) -> bool:
+    """Whether *override* sets one of `CONTROL`."""
+    return override.lstrip("+").split("=")[0] in CONTROL
+
+
+def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
+    """The config of the run in *folder*, with what was typed now on top.
+
+    Args:
+        asked: The config of the resuming command, for its control settings.
+        overrides: What was typed.
+
+    Raises:
+        ConfigError: there is no such run, or an override does more than change a value.
+    """
+    typed = [o for o in overrides if not is_control(o)]
+    before = config.load(folder / "config.yaml")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(typed))
+        now = config.parse(merged)  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{' '.join(typed)} cannot be changed in a run that exists.", "With resume=, change plain values only."
+        ) from error
+    now.resume, now.force = asked.resume, asked.force
+    return now
+
+
+def changed(folder: Path, entry: Ledger, now: Config) -> str:
+    """How config and code differ from what the run in *folder* was made with, in words; nothing if not at all."""
+    differences = []
+    if entry.fingerprint.get("config") != config.fingerprint(now):
+        try:
+            before = config.flatten(config.to_dict(config.load(folder / "config.yaml")))
+        except ConfigError:
+            before = {}
+        after = config.flatten(config.to_dict(now))
+        differences = [
+            f"{key} was {before.get(key)}, now {after.get(key)}"
+            for key in sorted(before.keys() | after.keys())
+            if before.get(key) != after.get(key) and key.split(".")[0] not in config.WITHOUT_EFFECT
+        ] or ["the config has changed"]
+    if entry.fingerprint.get("code") != provenance.code_fingerprint():
+        differences.append("the code has changed")
+    return "; ".join(differences)

@@ -1,0 +1,345 @@
+"""The local launcher: a pool of worker processes that outlives anything its jobs do.
+
+A job that raises, exits, is killed or hangs costs only itself: its worker is replaced and the others go on.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any, final
+
+import cloudpickle
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from mnist_exp.errors import ConfigError, ExperimentError, Interrupted
+from mnist_exp.sweep import worker
+from mnist_exp.sweep.compose import Composer
+from mnist_exp.sweep.display import Display
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE = 30.0  # seconds for running jobs to finish their batch and save after Ctrl-C
+
+
+class JobDied(RuntimeError):
+    """A job's process ended without a result."""
+
+
+@final
+@dataclass
+class Job:
+    """One job and what is known of it."""
+
+    number: int
+    overrides: list[str]
+    config: DictConfig
+    folder: Path
+    tries: int = 0
+    outcome: JobReturn | None = None
+
+
+@final
+@dataclass(eq=False)
+class Worker:
+    """The driver's handle on a worker process."""
+
+    process: Any
+    pipe: Connection
+    slot: dict[str, str]
+    job: Job | None = None
+    deadline: float = field(default=float("inf"))
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start_early() -> None:
+    """Begins to load torch for the workers in the background: they are forked from there, loaded and ready."""
+    if _context(gpus=0).get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.set_forkserver_preload(["mnist_exp.sweep.preload"])
+        forkserver.ensure_running()
+
+
+def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+    """Runs every job; returns what became of each, in order.
+
+    Raises:
+        ConfigError: an option of the launcher is out of range.
+        Interrupted: Ctrl-C or SIGTERM; what was running has saved its epochs.
+    """
+    setup_globals()
+    configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
+    options = check(launcher.options)
+    composer = Composer(launcher.hydra_context.config_loader, launcher.config)
+    sweep_dir = Path(str(launcher.config.hydra.sweep.dir))
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    jobs = [prepare(composer, list(o), initial_job_idx + i) for i, o in enumerate(job_overrides)]
+    common = cloudpickle.dumps((launcher.hydra_context, launcher.task_function, Singleton.get_state()))
+    fixed = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    with Display(len(jobs), fixed) as display:
+        pool = Pool(options, common, display)
+        try:
+            pool.run(jobs)
+        finally:
+            pool.close()
+    for job in jobs:
+        if job.outcome is None:
+            job.outcome = failed(job, ExperimentError("It was not started: the sweep stopped before."))
+    if pool.signal:
+        raise Interrupted("The sweep was stopped.", signal=pool.signal)
+    return [job.outcome for job in jobs if job.outcome]
+
+
+def check(options: dict[str, Any]) -> dict[str, Any]:
+    """The launcher's options, each in its range.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    rules: dict[str, Callable[[Any], bool]] = {
+        "workers": lambda v: v is None or v >= 1,
+        "per_gpu": lambda v: v >= 1,
+        "job_timeout": lambda v: v is None or v > 0,
+        "retries": lambda v: v >= 0,
+        "on_error": lambda v: v in ("continue", "stop"),
+        "max_failures": lambda v: v is None or v >= 1,
+    }
+    words = {"on_error": "continue or stop", "retries": "0 or more", "job_timeout": "a number > 0 or null"}
+    for key, holds in rules.items():
+        if not holds(options[key]):
+            rule = words.get(key, "1 or more" + ("" if key == "per_gpu" else ", or null"))
+            raise ConfigError(f"hydra.launcher.{key} must be {rule}, but got {options[key]!r}.")
+    return options
+
+
+def prepare(composer: Composer, overrides: list[str], number: int) -> Job:
+    """The job's config, with its number and its folder."""
+    config = composer.job(overrides)
+    with open_dict(config):
+        config.hydra.job.id, config.hydra.job.num = f"{config.hydra.job.name}_{number}", number
+    folder = Path(str(config.hydra.sweep.dir)) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
+    return Job(number, overrides, config, folder)
+
+
+def failed(job: Job, error: BaseException) -> JobReturn:
+    """What Hydra is told of a job that left no word of its own."""
+    done = JobReturn(overrides=job.overrides, cfg=job.config, status=JobStatus.FAILED)
+    done.return_value = error
+    return done
+
+
+@final
+class Pool:
+    """Workers, the jobs they have, and the jobs that wait."""
+
+    def __init__(self, options: dict[str, Any], common: bytes, display: Display) -> None:
+        self.options, self.common, self.display = options, common, display
+        self.failures = 0
+        self.signal = 0
+        self.workers: list[Worker] = []
+        self.lifeline, self.our_end = multiprocessing.Pipe(duplex=False)
+
+    def run(self, jobs: list[Job]) -> None:
+        """Runs *jobs* until each has an outcome, or the sweep is told to stop."""
+        waiting = deque(jobs)
+        slots = self.slots(jobs)
+        self.context = _context(gpus=sum(bool(s) for s in slots))
+        self.threads = max(1, cores() // len(slots)) if slots else 1
+        with self.signals():
+            while (waiting and not self.stopping) or any(w.job for w in self.workers):
+                while waiting and slots and not self.stopping:
+                    self.workers.append(self.hire(slots.pop()))
+                for idle in [w for w in self.workers if w.job is None]:
+                    if waiting and not self.stopping:
+                        self.assign(idle, waiting.popleft())
+                for worker_ in self.ready():
+                    job = self.listen(worker_)
+                    if job is not None and self.again(job):
+                        waiting.append(job)
+                    if worker_ not in self.workers:
+                        slots.append(worker_.slot)
+
+    def slots(self, jobs: list[Job]) -> list[dict[str, str]]:
+        """One environment for each worker: a GPU's number where GPUs are used, else nothing."""
+        wanted = self.options["workers"]
+        gpus = gpus_for(jobs)
+        if gpus:
+            slots = [{"CUDA_VISIBLE_DEVICES": g} for _ in range(self.options["per_gpu"]) for g in gpus]
+        else:
+            slots = [{}] * (wanted or cores())
+        return slots[: min(wanted or len(slots), len(jobs))]
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no further job is to be started."""
+        limit = 1 if self.options["on_error"] == "stop" else self.options["max_failures"]
+        return bool(self.signal) or (limit is not None and self.failures >= limit)
+
+    def hire(self, slot: dict[str, str]) -> Worker:
+        """A new worker process."""
+        ours, theirs = multiprocessing.Pipe()
+        process = self.context.Process(  # type: ignore[attr-defined]
+            target=worker.main, args=(theirs, self.lifeline, self.common, self.threads, slot), daemon=False
+        )
+        process.start()
+        theirs.close()  # else its death would not close the pipe
+        return Worker(process, ours, slot)
+
+    def assign(self, to: Worker, job: Job) -> None:
+        """Gives *job* to an idle worker."""
+        to.job, job.tries = job, job.tries + 1
+        limit = self.options["job_timeout"]
+        to.deadline = time.monotonic() + limit if limit else float("inf")
+        self.display.started(job.number, job.overrides)
+        with contextlib.suppress(OSError):  # it has died: `listen` will see that
+            to.pipe.send_bytes(cloudpickle.dumps(job.config))
+
+    def ready(self) -> list[Worker]:
+        """The workers that have something to say, have died, or are out of time; waits a second at most."""
+        soonest = min((w.deadline for w in self.workers), default=float("inf")) - time.monotonic()
+        talking = wait([w.pipe for w in self.workers], timeout=min(1.0, max(0.0, soonest)))
+        self.display.refresh()
+        return [w for w in self.workers if w.pipe in talking or time.monotonic() > w.deadline]
+
+    def listen(self, to: Worker) -> Job | None:
+        """Hears one worker; returns its job once that has an outcome, and forgets a dead worker."""
+        job = to.job
+        if time.monotonic() > to.deadline and not to.pipe.poll():
+            to.process.kill()
+            return self.bury(to, f"It was still running after {self.options['job_timeout']:g} s (job_timeout).")
+        try:
+            kind, *rest = to.pipe.recv()
+        except (EOFError, OSError):
+            return self.bury(to, "")
+        if kind == "epoch":
+            assert job is not None
+            self.display.epoch(job.number, *rest)
+            return None
+        assert kind == "done"
+        assert job is not None
+        job.outcome = cloudpickle.loads(rest[0])
+        to.job, to.deadline = None, float("inf")
+        return self.judge(job)
+
+    def bury(self, dead: Worker, reason: str) -> Job | None:
+        """Forgets a worker that has died; its job failed."""
+        dead.process.join(5)
+        dead.pipe.close()
+        self.workers.remove(dead)
+        if dead.job is None:
+            return None
+        dead.job.outcome = failed(dead.job, JobDied(reason or died_of(dead.process.exitcode)))
+        return self.judge(dead.job)
+
+    def judge(self, job: Job) -> Job:
+        """Counts and shows what became of *job*."""
+        assert job.outcome is not None
+        if job.outcome.status == JobStatus.COMPLETED:
+            self.display.finished(job.number, job.overrides, job.outcome.return_value)
+            return job
+        error = job.outcome._return_value
+        if isinstance(error, Interrupted) and self.signal:
+            self.display.stopped(job.number)
+            return job
+        if not self.again(job):
+            self.failures += 1
+        self.display.failed(job.number, job.overrides, reason(error), again=self.again(job))
+        return job
+
+    def again(self, job: Job) -> bool:
+        """Whether *job* has failed and has tries left."""
+        assert job.outcome is not None
+        bad = job.outcome.status == JobStatus.FAILED
+        return bad and not self.stopping and job.tries <= self.options["retries"]
+
+    def signals(self) -> Any:
+        """While it lasts, Ctrl-C and SIGTERM stop the sweep: at once the second time."""
+        return _Signals(self)
+
+    def close(self) -> None:
+        """Ends all workers: idle ones by closing their pipes, busy ones by force."""
+        for w in self.workers:
+            w.pipe.close()
+            if w.job is not None:
+                w.process.kill()
+        for w in self.workers:
+            w.process.join(5)
+        self.our_end.close()
+        self.lifeline.close()
+
+
+@final
+class _Signals:
+    """Handlers of the driver for the time of a sweep."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __enter__(self) -> None:
+        self.before = {n: signal.signal(n, self.handle) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def handle(self, number: int, frame: Any) -> None:
+        if self.pool.signal:
+            raise KeyboardInterrupt
+        self.pool.signal = number
+        deadline = time.monotonic() + STOP_GRACE
+        for w in self.pool.workers:
+            if w.job is not None:
+                w.deadline = deadline
+                os.kill(w.process.pid, signal.SIGINT)
+        self.pool.display.stopping()
+
+
+def died_of(exitcode: int | None) -> str:
+    """In words, how a process ended that left no result."""
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        guess = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"Its process was killed by {name}{guess}."
+    return f"Its process ended with exit code {exitcode} and left no result."
+
+
+def reason(error: BaseException) -> str:
+    """Why a job failed, in one line."""
+    text = str(error).strip().splitlines()
+    if isinstance(error, (ExperimentError, JobDied)):
+        return text[0] if text else type(error).__name__
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def gpus_for(jobs: list[Job]) -> list[str]:
+    """The GPUs to share among *jobs*; none where they train on the CPU, or ask for one GPU by number."""
+    devices = {str(OmegaConf.select(job.config, "device", default="cpu")) for job in jobs}
+    if not devices & {"auto", "cuda"}:
+        return []
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [g for g in visible.split(",") if g]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+def _context(gpus: int) -> BaseContext:
+    """How workers start: forked from a server that has loaded torch, or afresh where each needs its own GPU."""
+    fork = "forkserver" in multiprocessing.get_all_start_methods() and not gpus
+    return multiprocessing.get_context("forkserver" if fork and sys.platform == "linux" else "spawn")

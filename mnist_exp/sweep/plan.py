@@ -1,0 +1,102 @@
+"""`sweep.json`: what a sweep consists of. Written before the first job starts, and grown by resuming."""
+
+import dataclasses
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import filelock
+
+from mnist_exp.errors import BusyError, ConfigError
+from mnist_exp.files import read_json, write_json
+
+FORMAT = 1
+
+
+@final
+@dataclass(kw_only=True)
+class Plan:
+    """What `sweep.json` holds; point *i* runs in the folder named *i* beside it."""
+
+    id: str
+    typed: list[str]
+    """The overrides as they were typed, without `resume`."""
+    keys: list[str]
+    """What varies between points, in the order typed."""
+    experiment: str = ""
+    """MLflow experiment; empty: not tracked."""
+    points: list[list[str]] = field(default_factory=list)
+    """The overrides of each point."""
+    configs: list[str] = field(default_factory=list)
+    """The fingerprint of each point's config."""
+    created_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    pid: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=socket.gethostname)
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Publishes the plan, atomically."""
+        self.pid, self.host = os.getpid(), socket.gethostname()
+        write_json(folder / "sweep.json", dataclasses.asdict(self))
+
+
+def read(folder: Path) -> Plan:
+    """The plan of the sweep in *folder*.
+
+    Raises:
+        ConfigError: there is none, or it is damaged or of a newer format.
+    """
+    path = folder / "sweep.json"
+    try:
+        plain: dict[str, Any] = read_json(path)
+        if plain["format"] > FORMAT:
+            raise ConfigError(f"{path} has format {plain['format']}; this version knows up to {FORMAT}.")
+        known = {f.name for f in dataclasses.fields(Plan)}
+        return Plan(**{key: value for key, value in plain.items() if key in known})
+    except FileNotFoundError as error:
+        raise ConfigError(f"{folder} is not a sweep: it has no sweep.json.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
+
+
+def hold(folder: Path) -> filelock.FileLock:
+    """Takes the sweep for this process; released by `release()` or by death.
+
+    Raises:
+        BusyError: another process has it.
+    """
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        try:
+            plan = read(folder)
+            who = f"process {plan.pid} on {plan.host}"
+        except ConfigError:
+            who = "another process"
+        raise BusyError(f"The sweep in {folder} is being run by {who}.", "Wait for it, or stop it first.") from error
+    return lock
+
+
+def find(what: str, root: Path) -> Path:
+    """The folder of the sweep that *what* names: `last`, an id, or a folder.
+
+    Args:
+        root: Where sweeps are, as <date>/<time>-<id>.
+
+    Raises:
+        ConfigError: there is no such sweep, or several.
+    """
+    if (Path(what) / "sweep.json").is_file():
+        return Path(what)
+    known = sorted((p.parent for p in root.glob("*/*/sweep.json")), key=lambda folder: read(folder).created_ms)
+    found = known[-1:] if what == "last" else [folder for folder in known if what in folder.name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"Several sweeps are called '{what}': {', '.join(f.name for f in found)}.")
+    newest = ", ".join(folder.name for folder in known[-5:]) or "none"
+    raise ConfigError(f"There is no sweep '{what}' in {root}.", f"The newest are: {newest}")

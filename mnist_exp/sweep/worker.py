@@ -1,0 +1,157 @@
+"""A worker process of the local launcher: gets jobs, runs them one after another, says how they go.
+
+Torch is imported once for all its jobs. Whatever a job prints goes to the job's own log. The driver may be
+killed at any time: then the lifeline breaks and the worker stops as after SIGTERM.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import cloudpickle
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from omegaconf import OmegaConf
+
+from mnist_exp.config import Config
+from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+
+if TYPE_CHECKING:
+    from mnist_exp.run import Run
+
+log = logging.getLogger(__name__)
+
+GRACE = 10.0  # seconds between the driver's death and the worker's
+
+
+@final
+class Host:
+    """What a job may use of the worker that runs it."""
+
+    def __init__(self, pipe: Connection, threads: int) -> None:
+        self.pipe, self.threads = pipe, threads
+
+    def train(self, config: Config) -> float:
+        """Trains one job of a sweep; its events go to the driver, which also looks after MLflow."""
+        from mnist_exp import run
+
+        hydra = HydraConfig.get()
+        config.threads = config.threads or self.threads
+        folder, sweep = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir).name
+        result = run.run(config, folder, list(hydra.overrides.task), self.watch, sweep=sweep, extras=False)
+        return result.objective
+
+    def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
+        return [Forward(self.pipe, about.config.epochs)]
+
+
+@final
+class Forward(Observer):
+    """Sends events to the driver."""
+
+    def __init__(self, pipe: Connection, epochs: int) -> None:
+        self.pipe, self.epochs = pipe, epochs
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        self.pipe.send(("epoch", event.epoch, self.epochs, event.metrics))
+
+    def on_end(self, event: LaneEnd) -> None:
+        """The job's return says the same."""
+
+
+_host: Host | None = None
+
+
+def host() -> Host | None:
+    """The worker that this process is, if it is one."""
+    return _host
+
+
+def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, environment: dict[str, str]) -> None:
+    """The process's main: runs each job that comes through *pipe* until it closes.
+
+    Args:
+        lifeline: Readable only when the driver is gone.
+        common: What all jobs share, pickled: Hydra's context, the task function, Hydra's globals.
+        threads: CPU threads for each job.
+        environment: Set before anything looks at it, such as CUDA_VISIBLE_DEVICES.
+    """
+    global _host
+    os.setpgid(0, 0)  # Ctrl-C in the terminal is for the driver, which then tells us
+    os.environ.update(environment)
+    threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+    hydra_context, task_function, state = cloudpickle.loads(common)
+    Singleton.set_state(state)
+    setup_globals()
+    _host = Host(pipe, threads)
+    while True:
+        try:
+            config = cloudpickle.loads(pipe.recv_bytes())
+        except (EOFError, OSError):
+            return
+        with _output_to_log(config):
+            done = _run(hydra_context, task_function, config)
+        pipe.send(("done", cloudpickle.dumps(done)))
+
+
+def _watch(lifeline: Connection) -> None:
+    """Waits for the driver's death, then stops this process: gently, and after a while at once."""
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(143)
+
+
+@contextlib.contextmanager
+def _output_to_log(config: Any) -> Iterator[None]:
+    """While it lasts, standard output and error of this process go to the job's log file."""
+    folder = Path(str(config.hydra.sweep.dir)) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
+    folder.mkdir(parents=True, exist_ok=True)
+    before = [os.dup(1), os.dup(2)]
+    with (folder / f"{config.hydra.job.name}.log").open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, saved in zip((1, 2), before, strict=True):
+            os.dup2(saved, number)
+            os.close(saved)
+
+
+def _run(hydra_context: Any, task_function: Any, config: Any) -> JobReturn:
+    """Hydra's `run_job`, except that nothing a job does ends the worker, and its error survives pickling."""
+    try:
+        done: JobReturn = run_job(
+            hydra_context=hydra_context,
+            task_function=task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+    except BaseException as error:  # SystemExit, and what Hydra itself raises
+        done = JobReturn(overrides=list(config.hydra.overrides.task), status=JobStatus.FAILED)
+        done.return_value = RuntimeError(f"{type(error).__name__}: {error}")
+        log.exception("The job ended the hard way.")
+        return done
+    if done.status == JobStatus.FAILED:
+        raised = done._return_value
+        log.error("The job failed.", exc_info=raised)
+        try:
+            cloudpickle.loads(cloudpickle.dumps(raised))
+        except Exception:  # a class that cannot be sent
+            done.return_value = RuntimeError("".join(traceback.format_exception_only(raised)).strip())
+    return done
