@@ -109,3 +109,20 @@ def alive(folder: Path) -> bool:
     except BusyError:
         return True
     return False
+
+
+def reap(folder: Path, reason: str = "Its process died without a word.") -> None:
+    """Marks the run in *folder* as killed if its ledger says `running` and nobody holds it."""
+    if not (folder / "ledger.json").exists():
+        return
+    try:
+        lock = hold(folder)
+    except BusyError:
+        return
+    try:
+        entry = read(folder)
+        if entry.state == "running":
+            entry.state, entry.reason, entry.ended_ms = "killed", reason, time.time_ns() // 1_000_000
+            entry.write(folder)
+    finally:
+        lock.release()

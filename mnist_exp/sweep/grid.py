@@ -263,13 +263,14 @@ def summarise(plan: Plan, folder: Path) -> None:
         SweepError: not all runs finished.
     """
     bad = []
+    fixed = set.intersection(*map(set, plan.points)) if len(plan.points) > 1 else set()
     for number, entry in enumerate(entries(plan, folder)):
         if entry is not None and entry.state in ("finished", "pruned"):
             continue
         reason = entry.reason if entry else "it was never started"
-        what, log_file = " ".join(plan.points[number]), shown(folder / str(number) / "train.log")
+        what, log_file = " ".join(o for o in plan.points[number] if o not in fixed), shown(folder / str(number))
         again = f"python -m mnist_exp.train {shlex.join(plan.points[number])}"
-        bad.append(f"#{number} {what}: {reason}\n    log: {log_file}\n    again: {again}")
+        bad.append(f"#{number} {what}: {reason}\n    log: {log_file}/train.log\n    again: {again}")
     if bad:
         listed = "\n  ".join(bad)
         raise SweepError(

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -23,6 +23,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from mnist_exp import ledger
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted
 from mnist_exp.sweep import worker
 from mnist_exp.sweep.compose import Composer
@@ -244,7 +245,9 @@ class Pool:
         self.workers.remove(dead)
         if dead.job is None:
             return None
-        dead.job.outcome = failed(dead.job, JobDied(reason or died_of(dead.process.exitcode)))
+        why = reason or died_of(dead.process.exitcode)
+        ledger.reap(dead.job.folder, why)
+        dead.job.outcome = failed(dead.job, JobDied(why))
         return self.judge(dead.job)
 
     def judge(self, job: Job) -> Job:

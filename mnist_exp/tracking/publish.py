@@ -6,14 +6,13 @@ measured, and MLflow stores equal rows once however often they are sent.
 
 import os
 import platform
-import time
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from mnist_exp import figures, journal, ledger, provenance
-from mnist_exp.errors import BusyError, ExperimentError
+from mnist_exp.errors import ExperimentError
 from mnist_exp.files import atomic_write, read_json, write_json
 from mnist_exp.journal import Row
 from mnist_exp.ledger import Ledger
@@ -45,7 +44,7 @@ def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
         Exception: whatever mlflow raises; call again later, nothing is lost or sent twice.
     """
     if abandoned:
-        reap(folder)
+        ledger.reap(folder)
     try:
         entry = ledger.read(folder)
     except ExperimentError:
@@ -65,24 +64,6 @@ def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
             note["state"] = entry.state
             write_json(folder / "mlflow.json", note)
     return entry.state != "running"
-
-
-def reap(folder: Path) -> None:
-    """Marks a run as killed if its ledger says `running` and nobody holds it."""
-    try:
-        lock = ledger.hold(folder)
-    except (BusyError, OSError):
-        return
-    try:
-        entry = ledger.read(folder)
-        if entry.state == "running":
-            entry.state, entry.reason = "killed", "Its process died without a word."
-            entry.ended_ms = time.time_ns() // 1_000_000
-            entry.write(folder)
-    except ExperimentError:
-        return
-    finally:
-        lock.release()
 
 
 def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:

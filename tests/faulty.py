@@ -1,0 +1,33 @@
+"""A model that misbehaves on command; for the fault tests only."""
+
+import os
+import signal
+import sys
+import time
+
+from torch import Tensor, nn
+
+
+class Faulty(nn.Module):
+    """A linear model that does *mode* in its third training batch, once a whole epoch is over."""
+
+    def __init__(self, mode: str = "fine", after: int = 40) -> None:
+        super().__init__()
+        self.mode, self.after, self.batches = mode, after, 0
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches += self.training
+        logits: Tensor = self.layer(images.flatten(1))
+        if self.batches > self.after and self.training:
+            if self.mode == "raise":
+                raise RuntimeError("boom")
+            if self.mode == "exit":
+                sys.exit(3)
+            if self.mode == "sigkill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.mode == "hang":
+                time.sleep(600)
+            if self.mode == "diverge":
+                return logits * float("nan")
+        return logits

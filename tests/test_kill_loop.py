@@ -1,0 +1,77 @@
+"""Kill anything at any time: after enough resumes a sweep is as if nobody had touched it (after Ray Tune's
+`test_experiment_restore.py`)."""
+
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+import safetensors.torch
+import torch
+
+from mnist_exp import journal, ledger
+from mnist_exp.tracking.store import open_store, uri_for
+
+GRID = ["hidden=16,32", "lr=1e-3,3e-3"]
+FIXED = ["data=synthetic", "data.train_images=20000", "epochs=8", "threads=1"]
+EPOCHS, POINTS = 8, 4
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mnist_exp.train", "-m", *arguments]
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    with (folder / "output.txt").open("ab") as output:
+        return subprocess.Popen(command(*arguments), cwd=folder, stdout=output, stderr=output)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    calm.mkdir()
+    wild.mkdir()
+    subprocess.run(command(*GRID, *FIXED, "tracking=off"), cwd=calm, check=True, capture_output=True)
+    rng, kills = random.Random(7), Counter[str]()
+    driver = start(wild, *GRID, *FIXED)
+    for _ in range(60):
+        time.sleep(rng.uniform(1.0, 6.0))
+        if driver.poll() == 0:
+            break
+        if driver.poll() is None:
+            victims = psutil.Process(driver.pid).children(recursive=True)
+            victim = rng.choice([psutil.Process(driver.pid), *victims])
+            kills["driver" if victim.pid == driver.pid else "child"] += 1
+            victim.kill()
+        if rng.random() < 0.5:
+            driver.kill()  # the driver may go on after a worker's death, or not
+        if driver.wait(60) == 0:
+            break
+        sweeps = list((wild / "outputs" / "sweeps").glob("*/*/sweep.json"))
+        # Before sweep.json is written there is nothing to resume: the same command again.
+        arguments = ["resume=last", "retry_failed=true"] if sweeps else [*GRID, *FIXED]
+        driver = start(wild, *arguments)
+    assert driver.wait(120) == 0, (wild / "output.txt").read_text()
+    assert sum(kills.values()) >= 3, f"only {kills}: the test has not tested much"
+
+    (calm_sweep,), (wild_sweep,) = ([*(f / "outputs" / "sweeps").glob("*/*")] for f in (calm, wild))
+    client = open_store(uri_for(f"sqlite:///{wild / 'mlflow.db'}"), "mnist_exp").client
+    experiment = client.get_experiment_by_name("mnist_exp").experiment_id
+    runs = client.search_runs([experiment], max_results=1000)
+    assert Counter(run.info.status for run in runs) == {"FINISHED": POINTS}
+    for number in range(POINTS):
+        one, other = calm_sweep / str(number), wild_sweep / str(number)
+        assert ledger.read(other).state == "finished"
+        assert [row["epoch"] for row in journal.read(other)] == list(range(1, EPOCHS + 1))
+        weights = [safetensors.torch.load_file(f / "weights.safetensors") for f in (one, other)]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0] | weights[1])
+        for key in ("test/accuracy", "train/loss"):
+            mine = [r for r in runs if r.data.tags["run.id"] == ledger.read(other).id]
+            history = client.get_metric_history(mine[0].info.run_id, key)
+            assert Counter(m.step for m in history) == dict.fromkeys(range(1, EPOCHS + 1), 1)
+    assert not [p for p in tmp_path.rglob("*.tmp-*")], "a temporary file was left"
