@@ -11,9 +11,10 @@ from typing import Any, final
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import cli, config, ledger
@@ -74,8 +75,7 @@ def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
         folder = plans.find(settings["resume"], Path(str(master.hydra.sweep.dir)).parents[1])
         old = plans.read(folder)
         typed = typed or old.typed
-        with open_dict(master):
-            master.hydra.sweep.dir = str(folder)
+        move(master, folder)
     folder = Path(str(master.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
@@ -93,6 +93,14 @@ def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
             return run(sweeper, plan, missing, folder, len(points), settings["force"])
     finally:
         lock.release()
+
+
+def move(master: DictConfig, folder: Path) -> None:
+    """Makes *folder* the sweep's, also for the jobs: Hydra composes them anew from the overrides."""
+    path = QuotedString(str(folder), Quote.single).with_quotes()
+    with read_write(master), open_dict(master):
+        master.hydra.sweep.dir = str(folder)
+        master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
 
 
 def _settings(master: DictConfig) -> dict[str, Any]:
