@@ -146,56 +146,59 @@ class MLPStack(Stack):
         for part, seed in zip(self.parts, self.seeds, strict=True):
             part.rng.manual_seed(mix(seed, epoch, 1))
 
-    @torch.no_grad()
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
         if self.input_keep < 1:
             images = images * self._mask(images.shape, self.input_keep, self.parts[0].rng)
         first = self.act(torch.addmm(self.first_bias, images, self.first_weight.t()))  # (batch, sum of widths)
-        logits = first.new_empty(self.lanes, len(labels), DIGITS)
+        logits = first.new_empty(self.lanes, DIGITS, len(labels))
         outputs = [self._forward(part, first, logits[i], train=True) for i, part in enumerate(self.parts)]
-        delta = torch.softmax(logits, -1).sub_(self.one_hot[labels]).div_(len(labels))
+        delta = torch.softmax(logits, 1).sub_(self.one_hot.index_select(1, labels)).div_(len(labels))
         back = torch.empty_like(first)
         for i, part in enumerate(self.parts):
-            back[:, part.columns] = self._backward(part, outputs[i], delta[i])
+            self._backward(part, outputs[i], delta[i], back[:, part.columns])
+        back = self.act_backward(back, first)
         torch.mm(back.t(), images, out=self.first_weight_grad)
         torch.sum(back, 0, out=self.first_bias_grad)
         return logits
 
     def _forward(self, part: _Lane, first: Tensor, logits: Tensor, train: bool) -> list[tuple[Tensor, Any]]:
-        """Fills *logits* (batch, 10); returns each hidden layer's (output, dropout mask or None)."""
+        """Fills *logits* (10, batch); returns each hidden layer's (output, dropout mask or None)."""
         output, kept = first[:, part.columns], []
         for weight, bias in zip(part.weights, part.biases, strict=True):
             mask = self._mask(output.shape, part.keep, part.rng) if train and part.keep < 1 else None
             kept.append((output, mask))
             dropped = output if mask is None else output * mask
             if weight is part.weights[-1]:
-                torch.addmm(bias, dropped, weight.t(), out=logits)
+                torch.addmm(bias[:, None], weight, dropped.t(), out=logits)
             else:
                 output = self.act(torch.addmm(bias, dropped, weight.t()))
         return kept
 
-    def _backward(self, part: _Lane, outputs: list[tuple[Tensor, Any]], delta: Tensor) -> Tensor:
-        """Writes the lane's gradients above its first layer; returns the gradient before that layer's activation."""
+    def _backward(self, part: _Lane, outputs: list[tuple[Tensor, Any]], error: Tensor, back: Tensor) -> None:
+        """Writes the lane's gradients above its first layer from *error*, that of its logits (10, batch).
+
+        *back* (batch, units) receives the gradient of the first layer's output, after its activation.
+        """
+        delta = error.t()
         for layer in reversed(range(len(part.weights))):
             output, mask = outputs[layer]
             dropped = output if mask is None else output * mask
             torch.mm(delta.t(), dropped, out=part.weight_grads[layer])
             torch.sum(delta, 0, out=part.bias_grads[layer])
-            delta = torch.mm(delta, part.weights[layer])
+            delta = torch.mm(delta, part.weights[layer], out=None if layer else back)
             if mask is not None:
-                delta = delta.mul_(mask)
-            delta = self.act_backward(delta, output)
-        return delta
+                delta.mul_(mask)
+            if layer:
+                delta = self.act_backward(delta, output)
 
     def _mask(self, shape: torch.Size, keep: float, rng: torch.Generator) -> Tensor:
         """Dropout: 0 with probability 1 - keep, else 1 / keep."""
         drawn = torch.empty(shape, device=self.device, dtype=self.flat.dtype)
         return drawn.bernoulli_(keep, generator=rng).div_(keep)
 
-    @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         first = self.act(torch.addmm(self.first_bias, images, self.first_weight.t()))
-        logits = first.new_empty(self.lanes, len(images), DIGITS)
+        logits = first.new_empty(self.lanes, DIGITS, len(images))
         for i, part in enumerate(self.parts):
             self._forward(part, first, logits[i], train=False)
         return logits

@@ -61,7 +61,7 @@ def fit(
         for step, rows in enumerate(order.batches(epoch), start=epoch * order.steps):
             set_rate(optimizer, schedule(step / total))
             images, labels = splits.train.take(rows)  # on the device: nothing is copied from the host
-            logits = stack.gradient(images, labels)  # (lane, batch, 10)
+            logits = stack.gradient(images, labels)  # (lane, 10, batch)
             optimizer.step()
             tally.add(logits, labels)  # no .item() here: on a GPU it would wait for every step
             control.step = step + 1
@@ -132,18 +132,17 @@ class Tally:
         return len(self.labels)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Takes note of one batch: (lane, batch, 10) and (batch,)."""
+        """Takes note of one batch: (lane, 10, batch) and (batch,)."""
         self.logits.append(logits)
         self.labels.append(labels)
 
     def close_window(self) -> set[int]:
         """Scores what was added; returns the lanes whose loss is not finite."""
-        logits, labels = torch.cat(self.logits, 1), torch.cat(self.labels)
-        lanes = len(logits)
-        losses = cross_entropy(logits.flatten(0, 1), labels.repeat(lanes), reduction="none")
-        loss = losses.view(lanes, -1).sum(1, dtype=torch.float64).cpu()
+        logits, labels = torch.cat(self.logits, 2), torch.cat(self.labels)
+        losses = cross_entropy(logits, labels.expand(len(logits), -1), reduction="none")  # (lane, image)
+        loss = losses.sum(1, dtype=torch.float64).cpu()
         self.loss += loss
-        self.hits += (logits.argmax(-1) == labels).sum(1).cpu()
+        self.hits += (logits.max(1).indices == labels).sum(1).cpu()  # argmax takes 5 times as long
         self.images += len(labels)
         self.last_window = self.steps
         self.logits, self.labels = [], []
