@@ -1,5 +1,6 @@
 """Schedules: warm-up, step, linear and exponential decay."""
 
+import itertools
 import math
 
 import pytest
@@ -30,7 +31,7 @@ def test_linear_is_halfway_at_half_time() -> None:
 def test_exponential_falls_by_the_same_share_each_epoch() -> None:
     rates = [Exponential(floor=1e-3)(epoch / 30) for epoch in range(31)]
     assert rates[30] == pytest.approx(1e-3)
-    assert {round(b / a, 9) for a, b in zip(rates, rates[1:], strict=False)} == {round(10 ** (-3 / 30), 9)}
+    assert {round(b / a, 9) for a, b in itertools.pairwise(rates)} == {round(10 ** (-3 / 30), 9)}
 
 
 def test_step_multiplies_at_each_share() -> None:
