@@ -12,12 +12,31 @@ from hydra.utils import instantiate
 from torch import nn
 
 from mnist_exp.config import Config, Precision
-from mnist_exp.data import mix
+from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.schedules import Schedule
 from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.models import MLP
+
+ELEMENTWISE = {
+    torch.optim.Adadelta,
+    torch.optim.Adagrad,
+    torch.optim.Adam,
+    torch.optim.Adamax,
+    torch.optim.AdamW,
+    torch.optim.ASGD,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.Rprop,
+    torch.optim.SGD,
+}
+"""Optimisers to which it is all one whether weights come as matrices or as one long vector.
+
+Others, such as Muon and Adafactor, look at rows and columns, so they get the network as it is, by autograd.
+"""
 
 
 def device(config: Config) -> torch.device:
@@ -58,10 +77,12 @@ def model(config: Config) -> nn.Module:
 def stack(config: Config, network: nn.Module, where: torch.device) -> tuple[Stack, str]:
     """How *network* is trained, and the same in words for the log."""
     network = network.to(where)
-    if config.precision is not Precision.bf16 and closed_form.fits(network):
-        return closed_form.MLPStack([network], [config.seed]), "closed-form gradients"  # type: ignore[list-item]
+    elementwise = _maker("optimizer", config.optimizer, []).func in ELEMENTWISE
+    if config.precision is not Precision.bf16 and closed_form.fits(network) and elementwise:
+        lanes: list[MLP] = [network]  # type: ignore[list-item]  # fits() has looked
+        return closed_form.MLPStack(lanes, [config.seed], training=config.training), "closed-form gradients"
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
-    return ModuleStack(network, config.seed, autocast), "autograd"
+    return ModuleStack(network, config.seed, config.training, autocast), "autograd"
 
 
 def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
@@ -96,6 +117,20 @@ def schedule(config: Config) -> Schedule:
     return built
 
 
+def augment(config: Config) -> Augment | None:
+    """How training images are varied; None where they stay as they are.
+
+    Raises:
+        ConfigError: as `model`.
+    """
+    if not config.augment:
+        return None
+    built: Augment = _construct("augment", config.augment)
+    if not callable(built):
+        raise ConfigError(f"augment._target_ must make something callable, not a {type(built).__name__}.")
+    return built
+
+
 def rehearse(config: Config) -> int:
     """Builds everything without memory or data, so that a wrong keyword costs no training.
 
@@ -103,7 +138,7 @@ def rehearse(config: Config) -> int:
         The number of trainable parameters.
 
     Raises:
-        ConfigError: as `device`, `model`, `optimizer` and `schedule`.
+        ConfigError: as `device`, `model`, `optimizer`, `schedule` and `augment`.
     """
     device(config)
     with torch.device("meta"):
@@ -111,6 +146,7 @@ def rehearse(config: Config) -> int:
         parameters = sum(p.numel() for p in network.parameters())
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
+    augment(config)
     return parameters
 
 

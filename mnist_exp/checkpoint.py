@@ -6,7 +6,7 @@ rename publishes file and checksum together. The last two are kept: a damaged ne
 
 import io
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -36,6 +36,10 @@ class Checkpoint:
     """One row for each epoch, as in `metrics.jsonl`."""
     config: str
     """Fingerprint of the config that it was trained with."""
+    best_epoch: int = 0
+    """The epoch, counting from 1, that first had the best validation accuracy."""
+    averaged: dict[str, torch.Tensor] = field(default_factory=dict)
+    """The averaged weights; empty without `training.ema`."""
 
 
 def save(folder: Path, state: Checkpoint, best: bool) -> Path:

@@ -60,6 +60,17 @@ class Data:
 
 
 @dataclass
+class Training:
+    """Additions to the plain step: gradient of the cross-entropy, then the optimiser. All are off by default."""
+
+    label_smoothing: float = _key(0.0, "share of each label that is spread over all ten digits", "0 to below 1")
+    clip: float | None = _key(None, "longest gradient, as a norm over all weights; null: any", "> 0")
+    max_norm: float | None = _key(None, "longest vector of weights into one unit; null: any", "> 0")
+    ema: float = _key(0.0, "decay per step of averaged weights, which are then evaluated; 0: off", "0 to below 1")
+    patience: int | None = _key(None, "epochs without better validation accuracy before the end; null: all", ">= 1")
+
+
+@dataclass
 class Tracking:
     """Where runs are compared."""
 
@@ -98,6 +109,8 @@ class Config:
     model: dict[str, Any] = _key({}, "the network: a `_target_` and its keywords (group model)")
     optimizer: dict[str, Any] = _key({}, "the optimiser: a `_target_` and its keywords (group optimizer)")
     schedule: dict[str, Any] = _key({}, "learning rate over time: a `_target_` (group schedule)")
+    augment: dict[str, Any] = _key({}, "how training images are varied: a `_target_`, or nothing (group augment)")
+    training: Training = field(default_factory=Training)
     data: Data = field(default_factory=Data)
     tracking: Tracking = field(default_factory=Tracking)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -105,7 +118,7 @@ class Config:
 
 WITHOUT_EFFECT = ("name", "tags", "tracking", "checkpoint", "threads", "resume", "retry_failed", "force")
 """Settings that do not change what a run computes."""
-FREE = {"tags", "model", "optimizer", "schedule"}  # dictionaries: their keys are not ours to name
+FREE = {"tags", "model", "optimizer", "schedule", "augment"}  # dictionaries: their keys are not ours to name
 
 
 def register() -> None:
@@ -243,6 +256,8 @@ def check(config: Config) -> None:
     for group in ("model", "optimizer", "schedule"):
         if not getattr(config, group).get("_target_"):
             raise ConfigError(f"{group} has no _target_.", f"Choose a file of conf/{group}: {group}=…")
+    if config.augment and not config.augment.get("_target_"):
+        raise ConfigError("augment has no _target_.", "Choose a file of conf/augment: augment=…")
     data = config.data
     if not re.fullmatch(r"[\w-][\w.-]*", data.name):
         raise ConfigError(f"data.name must be a plain word, but got {data.name!r}.")
@@ -261,10 +276,32 @@ def check(config: Config) -> None:
         raise ConfigError(f"data.std must be a finite number > 0, but got {data.std}.")
     if not math.isfinite(data.mean):
         raise ConfigError(f"data.mean must be finite, but got {data.mean}.")
+    _check_training(config)
     if not 0 <= config.tracking.patience < math.inf:
         raise ConfigError(f"tracking.patience must be finite and >= 0, but got {config.tracking.patience}.")
     if not config.tracking.experiment.strip():
         raise ConfigError("tracking.experiment must not be empty.", "Try tracking.experiment=mnist_exp.")
+
+
+def _check_training(config: Config) -> None:
+    """The rules of `Training`."""
+    training = config.training
+    for key in ("label_smoothing", "ema"):
+        if not 0 <= getattr(training, key) < 1:
+            raise ConfigError(f"training.{key} must be at least 0 and below 1, but got {getattr(training, key)}.")
+    for key in ("clip", "max_norm"):
+        value = getattr(training, key)
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(
+                f"training.{key} must be a finite number > 0, but got {value}.", f"Try training.{key}=null for none."
+            )
+    if training.patience is not None:
+        at_least("training.patience", training.patience, 1)
+        if not config.data.val_size:
+            raise ConfigError(
+                "training.patience waits for better validation accuracy, but data.val_size is 0.",
+                "Try data.val_size=5000, or training.patience=null.",
+            )
 
 
 def at_least(key: str, value: int, lowest: int) -> None:
@@ -323,7 +360,7 @@ def fingerprint(config: Config) -> str:
 
 def params(config: Config) -> dict[str, Any]:
     """What can vary between runs, flat and few: MLflow's params."""
-    named = {group: label(getattr(config, group)) for group in ("model", "optimizer", "schedule")}
+    named = {group: label(getattr(config, group)) for group in ("model", "optimizer", "schedule", "augment")}
     detail = {
         f"{group}.{key}": compact(value)
         for group in named
@@ -339,9 +376,11 @@ def params(config: Config) -> dict[str, Any]:
         "seed": config.seed,
         "model": named["model"],
         "schedule": named["schedule"],
+        "augment": named["augment"] or "none",
         "data": config.data.name,
         "val_size": config.data.val_size,
         "precision": config.precision.name,
+        **flatten(dataclasses.asdict(config.training), "training."),
         **detail,
     }
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -33,4 +34,24 @@ def learning_curves(rows: list[dict[str, Any]], title: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     accuracy.legend()
+    return figure
+
+
+def augmented_digits(before: np.ndarray, after: np.ndarray) -> Figure:
+    """Images as they are in the top row, and what augmentation makes of them below.
+
+    Args:
+        before: (n, 28, 28), 0 for background to 255 for ink.
+        after: (m, n, 28, 28), likewise: m versions of each.
+    """
+    edge = np.pad(np.concatenate([before[None], after]), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=64)
+    rows, columns = edge.shape[:2]
+    sheet = edge.transpose(0, 2, 1, 3).reshape(rows * 30, columns * 30)
+    figure = Figure(figsize=(columns * 0.6 + 0.9, rows * 0.6))
+    axes = figure.add_axes((0.9 / figure.get_figwidth(), 0, 1 - 0.9 / figure.get_figwidth(), 1))
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, aspect="auto")
+    axes.set_xticks([])
+    axes.set_yticks([15, (30 + rows * 30) / 2], ["original", "augmented"])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     return figure

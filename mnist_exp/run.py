@@ -18,6 +18,7 @@ import torch
 from mnist_exp import build, checkpoint, data, ledger, provenance
 from mnist_exp import config as configs
 from mnist_exp.config import Config, Precision
+from mnist_exp.engine.average import Average
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.loop import Standing, fit
 from mnist_exp.engine.stack import Stack
@@ -131,6 +132,7 @@ def _train(
     entry.parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     stack, method = build.stack(config, network, where)
     optimizer = build.optimizer(config, stack.groups())
+    average = Average(optimizer, config.training.ema)
     splits = data.load(config.data, where)
     if entry.fingerprint.get("data", splits.digest) != splits.digest and not config.force:
         raise ConfigError(f"{folder} was trained on other data.", "force=true goes on all the same.")
@@ -140,18 +142,34 @@ def _train(
     if saved is not None:
         if saved.config != entry.fingerprint["config"] and not config.force:
             raise CheckpointError(f"{folder} was trained with another config.", "Use its own, or start a new run.")
+        stack.restore(0, saved.averaged or saved.weights, {}, optimizer)
+        average.restart()
         stack.restore(0, saved.weights, saved.moments, optimizer)
     journal = Journal(folder, saved.history if saved else [])
-    standing = Standing(saved.epoch if saved else 0, [saved.best if saved else -1.0])
-    keeper = Keeper(config, folder, stack, optimizer, standing, journal, entry, extras)
+    standing = Standing(saved.epoch, [saved.best], [saved.best_epoch]) if saved else Standing(0, [-1.0], [0])
+    keeper = Keeper(config, folder, stack, optimizer, average, standing, journal, entry, extras)
     entry.write(folder)
     about = Run(config, folder, entry, where, threads, method)
     order_seed = config.seed if config.data.order_seed is None else config.data.order_seed
-    order = data.Order(splits.train.rows, config.batch_size, order_seed)
+    order = data.Order(splits.train.rows, config.batch_size, order_seed, build.augment(config))
+    if order.augment and entry.figures:
+        _draw_augmented(order, splits.train, folder)
     observers = [keeper, *watch(about, control)]
     log.info("Training on %s with %d threads, %s.", where, threads, method)
     control.step = standing.epoch * order.steps
-    fit(stack, optimizer, build.schedule(config), splits, order, config.epochs, standing, observers, control)
+    fit(
+        stack,
+        optimizer,
+        build.schedule(config),
+        splits,
+        order,
+        config.epochs,
+        config.training.patience,
+        average,
+        standing,
+        observers,
+        control,
+    )
     if entry.state == "failed":
         raise DivergedError(entry.reason)
     return Result(folder, entry.state, entry.reason, entry.summary)
@@ -213,13 +231,15 @@ class Keeper(Observer):
         folder: Path,
         stack: Stack,
         optimizer: Optimizer,
+        average: Average,
         standing: Standing,
         journal: Journal,
         entry: Ledger,
         extras: bool,
     ) -> None:
         self.config, self.folder, self.stack, self.optimizer = config, folder, stack, optimizer
-        self.standing, self.journal, self.entry, self.extras = standing, journal, entry, extras
+        self.average, self.standing, self.journal = average, standing, journal
+        self.entry, self.extras = entry, extras
 
     def on_epoch(self, event: EpochEnd) -> None:
         row = self.journal.row(event.epoch, event.step, event.time_ms, event.metrics)
@@ -231,6 +251,8 @@ class Keeper(Observer):
                 moments={n: _own(m) for n, m in self.stack.moments(event.lane, self.optimizer).items()},
                 history=[*self.journal.history(event.epoch - 1), row],
                 config=self.entry.fingerprint["config"],
+                best_epoch=self.standing.best_epoch[event.lane],
+                averaged=self._in_use(event.lane) if self.config.training.ema else {},
             )
             checkpoint.save(self.folder / "checkpoints", state, event.best)
         self.journal.append(row)
@@ -240,12 +262,30 @@ class Keeper(Observer):
 
     def on_end(self, event: LaneEnd) -> None:
         if event.state == "finished":
-            weights = _own(self.stack.weights(event.lane))
-            atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(weights))
+            atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(self._in_use(event.lane)))
             if self.extras and self.config.checkpoint.model:
                 export_model(self.config, self.folder)
         self.entry.summary = summarise(self.journal.rows, self.entry.parameters)
         _close(self.entry, self.folder, event.state, event.reason)
+
+    def _in_use(self, lane: int) -> dict[str, torch.Tensor]:
+        """The weights that are evaluated and exported: the averaged ones, where there is an average."""
+        with self.average.in_use():
+            return _own(self.stack.weights(lane))
+
+
+def _draw_augmented(order: data.Order, train: data.Split, folder: Path) -> None:
+    """Shows what *order* does to images, in `figures/augmented.png`."""
+    from mnist_exp import figures  # matplotlib takes a third of a second to import
+
+    assert order.augment
+    rows = train.rows[:10]
+    rng = torch.Generator(rows.device).manual_seed(data.mix(order.seed, 0, 2))
+    pixels = train.images[rows].float().view(-1, 1, 28, 28)
+    varied = torch.stack([order.augment(pixels, rng) for _ in range(5)])
+    figure = figures.augmented_digits(pixels[:, 0].cpu().numpy(), varied[:, :, 0].cpu().numpy())
+    (folder / "figures").mkdir(exist_ok=True)
+    figure.savefig(folder / "figures" / "augmented.png", dpi=110)
 
 
 def _own(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -282,7 +322,7 @@ def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> Ledg
             raise ConfigError(
                 f"{folder} was made with something else: {difference}.", "force=true goes on all the same."
             )
-        if entry.state == "finished" and entry.epoch >= config.epochs:
+        if entry.state == "finished" and not difference:
             return entry
         entry.state, entry.reason, entry.ended_ms, entry.epochs = "running", "", None, config.epochs
         entry.pid, entry.host = os.getpid(), socket.gethostname()

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from mnist_exp.config import Data
 from mnist_exp.data import fetch, idx, synthetic
+from mnist_exp.data.augment import Augment
 from mnist_exp.errors import DataError
 from mnist_exp.files import sha256
+
+TOGETHER = 512  # images augmented at a time, about: the resampling stays in the cache, 0.25 s for 60,000 on one core
 
 
 @final
@@ -39,9 +42,11 @@ class Split:
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The images at *rows* (batch,) as float32 (batch, 784), standardised, and their labels (batch,)."""
-        pixels = self.images.index_select(0, rows)
-        standard = torch.add(self.offset, pixels, alpha=self.scale)  # one pass: from bytes to numbers
-        return standard, self.labels.index_select(0, rows)
+        return self.standard(self.images.index_select(0, rows)), self.labels.index_select(0, rows)
+
+    def standard(self, pixels: Tensor) -> Tensor:
+        """*pixels*, 0 to 255, as float32 of mean 0 and standard deviation 1."""
+        return torch.add(self.offset, pixels, alpha=self.scale)  # one pass: from bytes to numbers
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole split in order, *size* images at a time, as `take` gives them."""
@@ -113,12 +118,16 @@ def split_off_validation(train: Split, size: int, seed: int) -> tuple[Split, Spl
 @final
 @dataclass(frozen=True)
 class Order:
-    """The order of batches: a function of seed and epoch alone, so that resuming needs no saved state."""
+    """The batches, their order and their augmentation: functions of seed and epoch alone.
+
+    So resuming needs no saved state, and models that share the seed see the same images.
+    """
 
     rows: Tensor
     """(m,): the rows of the training split."""
     batch_size: int
     seed: int
+    augment: Augment | None = None
 
     @property
     def steps(self) -> int:
@@ -130,6 +139,21 @@ class Order:
         rng = torch.Generator().manual_seed(mix(self.seed, epoch))
         shuffle = torch.randperm(len(self.rows), generator=rng).to(self.rows.device)
         return torch.split(self.rows[shuffle], self.batch_size)
+
+    def feed(self, train: Split, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of *epoch* as `train.take` gives them, augmented."""
+        batches = self.batches(epoch)
+        if self.augment is None:
+            yield from map(train.take, batches)
+            return
+        rng = torch.Generator(train.images.device).manual_seed(mix(self.seed, epoch, 2))
+        several = max(1, TOGETHER // self.batch_size)
+        for first in range(0, len(batches), several):
+            sizes = [len(rows) for rows in batches[first : first + several]]
+            rows = torch.cat(batches[first : first + several])
+            pixels = train.images.index_select(0, rows).float().view(-1, 1, 28, 28)
+            images = train.standard(self.augment(pixels, rng)).flatten(1)
+            yield from zip(images.split(sizes), train.labels.index_select(0, rows).split(sizes), strict=True)
 
 
 def mix(seed: int, *more: int) -> int:

@@ -5,7 +5,7 @@ of all lanes lie in one buffer and all gradients in another, each matrix product
 place, and the optimiser sees a few long vectors. The first layers of all lanes are one matrix, so that a
 shared batch meets them in one product (compare ParallelMLPs, arXiv 2206.08369).
 
-With logits Z, batch size N and labels Y as one-hot rows, the mean cross-entropy has the gradient
+With logits Z, batch size N and labels Y as one-hot (or smoothed) rows, the mean cross-entropy has the gradient
 D = (softmax(Z) - Y) / N; a layer A' = act(A Wᵀ + b) passes back G = (D W) ⊙ act'(A) and has dW = Dᵀ A, db = Σ D.
 tests/test_closed_form.py holds values and gradients against autograd in float64.
 """
@@ -17,15 +17,21 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from mnist_exp.config import Training
 from mnist_exp.data import mix
 from mnist_exp.engine.fused import Optimizer
-from mnist_exp.engine.stack import Stack, State, same_shapes
-from mnist_exp.models.mlp import DIGITS, MLP, PIXELS
+from mnist_exp.engine.stack import Stack, State, limit_rows, same_shapes
+from mnist_exp.models.mlp import DIGITS, MLP, PIXELS, ScaledTanh
 
 # Activations whose derivative follows from their output: (in place, (gradient, output) -> gradient).
+TOP, SLOPE = ScaledTanh.TOP, ScaledTanh.SLOPE
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "relu": (torch.relu_, lambda g, a: torch.ops.aten.threshold_backward(g, a, 0)),
     "tanh": (torch.tanh_, lambda g, a: torch.ops.aten.tanh_backward(g, a)),
+    "scaled_tanh": (
+        lambda x: x.mul_(SLOPE).tanh_().mul_(TOP),
+        lambda g, a: torch.ops.aten.tanh_backward(g, a / TOP).mul_(TOP * SLOPE),
+    ),
     "sigmoid": (torch.sigmoid_, lambda g, a: torch.ops.aten.sigmoid_backward(g, a)),
 }
 
@@ -61,10 +67,18 @@ class MLPStack(Stack):
         models: Their initial weights are copied; they are not used afterwards.
         seeds: One for each lane, for dropout.
         sets: Lanes with the same number share a parameter group; equal numbers must be neighbours.
+        training: The same for all lanes.
     """
 
-    def __init__(self, models: list[MLP], seeds: list[int], sets: list[int] | None = None) -> None:
+    def __init__(
+        self,
+        models: list[MLP],
+        seeds: list[int],
+        sets: list[int] | None = None,
+        training: Training | None = None,
+    ) -> None:
         assert models and all(fits(m) for m in models)
+        self.training = training or Training()
         self.lanes, self.seeds, self.sets = len(models), seeds, sets or [0] * len(models)
         self.shapes = [{name: tuple(p.shape) for name, p in m.named_parameters()} for m in models]
         first = models[0].linears()[0].weight
@@ -73,7 +87,8 @@ class MLPStack(Stack):
         self.flat = torch.zeros(size, device=self.device, dtype=dtype)
         self.grad = torch.zeros_like(self.flat)
         self.act, self.act_backward = ACTIVATIONS[models[0].activation]
-        self.one_hot = torch.eye(DIGITS, device=self.device, dtype=dtype)
+        smoothing = self.training.label_smoothing
+        self.targets = torch.eye(DIGITS, device=self.device, dtype=dtype) * (1 - smoothing) + smoothing / DIGITS
         self.input_keep = 1 - models[0].input_dropout
         self.width = sum(m.hidden[0] for m in models)  # of all first layers together
         self.first_weight, self.first_bias = self._first_layer(self.flat)
@@ -152,13 +167,15 @@ class MLPStack(Stack):
         first = self.act(torch.addmm(self.first_bias, images, self.first_weight.t()))  # (batch, sum of widths)
         logits = first.new_empty(self.lanes, DIGITS, len(labels))
         outputs = [self._forward(part, first, logits[i], train=True) for i, part in enumerate(self.parts)]
-        delta = torch.softmax(logits, 1).sub_(self.one_hot.index_select(1, labels)).div_(len(labels))
+        delta = torch.softmax(logits, 1).sub_(self.targets.index_select(1, labels)).div_(len(labels))
         back = torch.empty_like(first)
         for i, part in enumerate(self.parts):
             self._backward(part, outputs[i], delta[i], back[:, part.columns])
         back = self.act_backward(back, first)
         torch.mm(back.t(), images, out=self.first_weight_grad)
         torch.sum(back, 0, out=self.first_bias_grad)
+        if self.training.clip:
+            self._clip(self.training.clip)
         return logits
 
     def _forward(self, part: _Lane, first: Tensor, logits: Tensor, train: bool) -> list[tuple[Tensor, Any]]:
@@ -190,6 +207,18 @@ class MLPStack(Stack):
                 delta.mul_(mask)
             if layer:
                 delta = self.act_backward(delta, output)
+
+    def _clip(self, limit: float) -> None:
+        """Shortens each lane's gradient to a length of at most *limit*, by itself: lanes do not meet."""
+        for part in self.parts:
+            pieces = [self.grad[place] for place in part.names.values()]
+            length = torch.nn.utils.get_total_norm(pieces)
+            torch._foreach_mul_(pieces, (limit / (length + 1e-6)).clamp_(max=1))  # as in clip_grad_norm_
+
+    def constrain(self) -> None:
+        if self.training.max_norm:
+            weights = [self.first_weight, *(w for part in self.parts for w in part.weights)]
+            limit_rows(weights, self.training.max_norm)
 
     def _mask(self, shape: torch.Size, keep: float, rng: torch.Generator) -> Tensor:
         """Dropout: 0 with probability 1 - keep, else 1 / keep."""

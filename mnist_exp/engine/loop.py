@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_exp.data import Order, Split, Splits
+from mnist_exp.engine.average import Average
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.schedules import Schedule
 from mnist_exp.engine.stack import Stack
@@ -33,6 +34,8 @@ class Standing:
     """Epochs finished."""
     best: list[float] = field(default_factory=list)
     """Each lane's highest validation accuracy so far."""
+    best_epoch: list[int] = field(default_factory=list)
+    """The epoch, counting from 1, that first had it; 0: none yet."""
 
 
 def fit(
@@ -42,27 +45,38 @@ def fit(
     splits: Splits,
     order: Order,
     epochs: int,
+    patience: int | None,
+    average: Average,
     standing: Standing,
     observers: Sequence[Observer],
     control: Control,
 ) -> None:
     """Trains *stack* from `standing.epoch` up to *epochs* and tells *observers* about it.
 
-    A lane whose loss stops being finite ends as failed; the others go on.
+    A lane whose loss stops being finite ends as failed, one without a better validation accuracy for *patience*
+    epochs as finished; the others go on.
 
     Raises:
         Interrupted: `control.signal` was set; the epoch at hand is lost, the finished ones are not.
     """
     total, alive = epochs * order.steps, set(range(stack.lanes))
     for epoch in range(standing.epoch, epochs):
+        for lane in [i for i in sorted(alive) if patience and epoch - standing.best_epoch[i] >= patience]:
+            alive.discard(lane)
+            reason = f"Validation accuracy was best after epoch {standing.best_epoch[lane]} of {epoch}."
+            say(observers, LaneEnd(lane=lane, state="finished", reason=reason))
+        if not alive:
+            return
         began = time.perf_counter()
         stack.reseed(epoch)
         tally = Tally(stack.lanes)
-        for step, rows in enumerate(order.batches(epoch), start=epoch * order.steps):
+        batches = order.feed(splits.train, epoch)  # on the device: nothing is copied from the host
+        for step, (images, labels) in enumerate(batches, start=epoch * order.steps):
             set_rate(optimizer, schedule(step / total))
-            images, labels = splits.train.take(rows)  # on the device: nothing is copied from the host
             logits = stack.gradient(images, labels)  # (lane, 10, batch)
             optimizer.step()
+            stack.constrain()
+            average.update(step + 1)
             tally.add(logits, labels)  # no .item() here: on a GPU it would wait for every step
             control.step = step + 1
             if control.signal:
@@ -75,16 +89,18 @@ def fit(
             return
         train_loss, train_accuracy = tally.means()
         metrics = [{"train/loss": train_loss[i], "train/accuracy": train_accuracy[i]} for i in range(stack.lanes)]
-        for name, split in (("val", splits.val), ("test", splits.test)):
-            if len(split):
-                for lane, (loss, accuracy) in enumerate(zip(*evaluate(stack, split), strict=True)):
-                    metrics[lane] |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
+        with average.in_use():
+            for name, split in (("val", splits.val), ("test", splits.test)):
+                if len(split):
+                    for lane, (loss, accuracy) in enumerate(zip(*evaluate(stack, split), strict=True)):
+                        metrics[lane] |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
         seconds, now = time.perf_counter() - began, time.time_ns() // 1_000_000
         standing.epoch = epoch + 1
         for lane in sorted(alive):
             chosen_by = metrics[lane].get("val/accuracy", float(epoch))  # without validation the last is best
             best = chosen_by > standing.best[lane]
-            standing.best[lane] = max(chosen_by, standing.best[lane])
+            if best:
+                standing.best[lane], standing.best_epoch[lane] = chosen_by, epoch + 1
             event = EpochEnd(
                 lane=lane,
                 epoch=epoch + 1,

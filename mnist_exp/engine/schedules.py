@@ -4,6 +4,7 @@ A schedule is a pure function of how much of the training is done, from 0 at the
 1 at the last. It has no state, so resuming at a step is exact by construction, and many lanes share it.
 """
 
+import abc
 import math
 from typing import Protocol, final
 
@@ -16,32 +17,97 @@ class Schedule(Protocol):
     def __call__(self, progress: float) -> float: ...
 
 
-@final
-class Constant:
-    """Always 1."""
-
-    def __call__(self, progress: float) -> float:
-        return 1.0
-
-
-@final
-class Cosine:
-    """A linear warm-up from 0 to 1, then half a cosine from 1 to *floor*.
+class Decay(abc.ABC):
+    """A linear warm-up from 0 to 1, then a way down of its own.
 
     Args:
         warmup: Share of the training that warms up, 0 <= warmup < 1.
-        floor: Factor at the end, 0 <= floor <= 1.
     """
 
-    def __init__(self, warmup: float = 0.0, floor: float = 0.0) -> None:
+    def __init__(self, warmup: float) -> None:
         _share("schedule.warmup", warmup, below_one=True)
-        _share("schedule.floor", floor)
-        self.warmup, self.floor = warmup, floor
+        self.warmup = warmup
 
     def __call__(self, progress: float) -> float:
         if progress < self.warmup:
             return progress / self.warmup
-        return _half_cosine((progress - self.warmup) / (1 - self.warmup), 1.0, self.floor)
+        return self.after((progress - self.warmup) / (1 - self.warmup))
+
+    @abc.abstractmethod
+    def after(self, done: float) -> float:
+        """The factor when this share of the training after warm-up is done, 0 <= done < 1."""
+
+
+@final
+class Constant(Decay):
+    """Always 1, after an optional warm-up."""
+
+    def __init__(self, warmup: float = 0.0) -> None:
+        super().__init__(warmup)
+
+    def after(self, done: float) -> float:
+        return 1.0
+
+
+@final
+class Linear(Decay):
+    """A straight line down to *floor*, 0 <= floor <= 1."""
+
+    def __init__(self, warmup: float = 0.0, floor: float = 0.0) -> None:
+        super().__init__(warmup)
+        _share("schedule.floor", floor)
+        self.floor = floor
+
+    def after(self, done: float) -> float:
+        return 1 + (self.floor - 1) * done
+
+
+@final
+class Cosine(Decay):
+    """Half a cosine down to *floor*, 0 <= floor <= 1."""
+
+    def __init__(self, warmup: float = 0.0, floor: float = 0.0) -> None:
+        super().__init__(warmup)
+        _share("schedule.floor", floor)
+        self.floor = floor
+
+    def after(self, done: float) -> float:
+        return _half_cosine(done, 1.0, self.floor)
+
+
+@final
+class Exponential(Decay):
+    """Each epoch the same share of the one before, down to *floor* at the end, 0 < floor <= 1."""
+
+    def __init__(self, warmup: float = 0.0, floor: float = 0.01) -> None:
+        super().__init__(warmup)
+        if not 0 < floor <= 1:
+            raise ConfigError(f"schedule.floor must be above 0 and at most 1, but got {floor}.")
+        self.floor = floor
+
+    def after(self, done: float) -> float:
+        return float(self.floor**done)
+
+
+@final
+class Step(Decay):
+    """Times *factor* at each of *at*, shares of the training after warm-up.
+
+    Args:
+        warmup: As in `Decay`.
+        at: Each above 0 and below 1, in any order.
+        factor: 0 <= factor <= 1.
+    """
+
+    def __init__(self, warmup: float = 0.0, at: list[float] | None = None, factor: float = 0.1) -> None:
+        super().__init__(warmup)
+        _share("schedule.factor", factor)
+        self.at, self.factor = [0.5, 0.75] if at is None else list(at), factor
+        if not all(0 < share < 1 for share in self.at):
+            raise ConfigError(f"schedule.at must hold shares above 0 and below 1, but got {self.at}.")
+
+    def after(self, done: float) -> float:
+        return float(self.factor ** sum(done >= share for share in self.at))
 
 
 @final
@@ -49,7 +115,7 @@ class OneCycle:
     """Half a cosine from *start* up to 1, then another down to *floor* (Smith and Topin, 2018).
 
     Args:
-        warmup: Share of the training that goes up, 0 < warmup < 1.
+        warmup: Share of the training that goes up, 0 <= warmup < 1.
         start: Factor at the first step; torch's `OneCycleLR` has 1/25.
         floor: Factor at the end; torch's `OneCycleLR` has 1/250000.
     """

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from mnist_exp.config import Training
 from mnist_exp.data import mix
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.errors import CheckpointError
@@ -33,7 +34,14 @@ class Stack(abc.ABC):
 
     @abc.abstractmethod
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Sets each parameter's `.grad` to that of its lane's mean cross-entropy; returns the logits."""
+        """Sets each parameter's `.grad` to that of its lane's mean cross-entropy; returns the logits.
+
+        Labels are smoothed and each lane's gradient is clipped, as `Training` says.
+        """
+
+    @abc.abstractmethod
+    def constrain(self) -> None:
+        """Called after each step: holds the weights into each unit to `Training.max_norm`."""
 
     @abc.abstractmethod
     def logits(self, images: Tensor) -> Tensor:
@@ -62,8 +70,10 @@ class ModuleStack(Stack):
 
     lanes = 1
 
-    def __init__(self, model: nn.Module, seed: int, autocast: torch.dtype | None = None) -> None:
-        self.model, self.seed, self.autocast = model, seed, autocast
+    def __init__(
+        self, model: nn.Module, seed: int, training: Training | None = None, autocast: torch.dtype | None = None
+    ) -> None:
+        self.model, self.seed, self.training, self.autocast = model, seed, training or Training(), autocast
 
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.model.parameters())}]
@@ -76,8 +86,14 @@ class ModuleStack(Stack):
         self.model.zero_grad(set_to_none=True)
         with torch.enable_grad():
             logits = self._forward(images)
-            cross_entropy(logits, labels).backward()
+            cross_entropy(logits, labels, label_smoothing=self.training.label_smoothing).backward()
+        if self.training.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
         return logits.detach().t()[None]
+
+    def constrain(self) -> None:
+        if self.training.max_norm:
+            limit_rows([p for p in self.model.parameters() if p.dim() > 1], self.training.max_norm)
 
     def logits(self, images: Tensor) -> Tensor:
         self.model.eval()
@@ -99,9 +115,18 @@ class ModuleStack(Stack):
         same_shapes(weights, self.weights(lane))
         self.model.load_state_dict(weights)
         whole = optimizer.state_dict()
-        names = [name for name, _ in self.model.named_parameters()]
-        whole["state"] = {i: moments[name] for i, name in enumerate(names) if moments.get(name)}
+        names = {p: name for name, p in self.model.named_parameters()}
+        order = [names[p] for group in optimizer.param_groups for p in group["params"]]
+        whole["state"] = {i: moments[name] for i, name in enumerate(order) if moments.get(name)}
         optimizer.load_state_dict(whole)  # places each quantity where this optimiser wants it
+
+
+@torch.no_grad()
+def limit_rows(weights: list[Tensor], limit: float) -> None:
+    """Shortens each unit's vector of incoming weights, (unit, ...), to a length of at most *limit*."""
+    for weight in weights:
+        lengths = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.dim())), keepdim=True)
+        weight.mul_((limit / lengths).clamp_(max=1))
 
 
 def same_shapes(saved: State, wanted: State) -> None:

@@ -147,7 +147,8 @@ def _finish(folder: Path, store: Store, entry: Ledger, run_id: str, rows: list[R
     if entry.figures and rows:
         (folder / "figures").mkdir(exist_ok=True)
         figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)
-        store.client.log_artifact(run_id, str(folder / "figures" / "learning_curves.png"), "figures")
+    for picture in sorted((folder / "figures").glob("*.png")):
+        store.client.log_artifact(run_id, str(picture), "figures")
     _files(folder, store, run_id, LAST)
     if (folder / "model.pt2").is_file():
         model.log(folder / "model.pt2", store, run_id)

@@ -1,0 +1,40 @@
+"""Convolutional networks: size, shapes, deployment."""
+
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_exp.models import Classifier, FiveConvCNN, SimardCNN, SmallCNN, export
+
+PARAMETERS = {SmallCNN: 215_194, FiveConvCNN: 1_128_180, SimardCNN: 132_540}
+
+
+@pytest.mark.parametrize("network", PARAMETERS)
+def test_parameter_count_is_the_one_in_the_docstring(network: type[nn.Module]) -> None:
+    assert sum(p.numel() for p in network().parameters()) == PARAMETERS[network]
+    assert f"{PARAMETERS[network]:,} parameters" in str(network.__doc__)
+
+
+@pytest.mark.parametrize("network", PARAMETERS)
+def test_maps_images_to_logits_and_every_weight_takes_part(network: type[nn.Module]) -> None:
+    model = network()
+    logits = model(torch.randn(3, 1, 28, 28))
+    assert logits.shape == (3, 10)
+    nn.functional.cross_entropy(logits, torch.tensor([1, 2, 3])).backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("network", PARAMETERS)
+def test_exports_to_a_graph_that_gives_the_same_probabilities(network: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    classifier = Classifier(network(), mean=0.13, std=0.31).eval()
+    pixels = torch.randint(0, 256, (5, 1, 28, 28)).float()
+    program = torch.export.load(io.BytesIO(export(classifier)))
+    assert torch.allclose(program.module()(pixels), classifier(pixels), atol=1e-6)
+
+
+def test_the_doubled_edge_of_simards_network_is_background() -> None:
+    black = torch.full((1, 1, 28, 28), -0.4242)
+    assert (SimardCNN().layers[0](black) == -0.4242).all()
