@@ -59,7 +59,9 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
     assert driver.wait(120) == 0, (wild / "output.txt").read_text()
     assert sum(kills.values()) >= 3, f"only {kills}: the test has not tested much"
 
-    (calm_sweep,), (wild_sweep,) = ([*(f / "outputs" / "sweeps").glob("*/*")] for f in (calm, wild))
+    (calm_sweep,), (wild_sweep,) = (
+        [plan.parent for plan in (f / "outputs" / "sweeps").glob("*/*/sweep.json")] for f in (calm, wild)
+    )
     client = open_store(uri_for(f"sqlite:///{wild / 'mlflow.db'}"), "mnist_exp").client
     experiment = client.get_experiment_by_name("mnist_exp").experiment_id
     runs = client.search_runs([experiment], max_results=1000)
