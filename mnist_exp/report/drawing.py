@@ -97,8 +97,8 @@ class Scale:
         """The positions of *found*."""
         if self.kind == "order":
             return np.array([self.values.index(v) for v in found], float)
-        numbers: np.ndarray = np.array(found, float)
-        return numbers if self.kind == "linear" else np.asarray(np.log10(numbers))
+        numbers = np.array(found, float)
+        return np.asarray(np.log10(numbers)) if self.kind == "log" else numbers
 
     @property
     def centres(self) -> np.ndarray:
@@ -110,7 +110,7 @@ class Scale:
         """Borders of one cell around each value, (n + 1,)."""
         at = self.centres
         if len(at) == 1:
-            return at[0] + np.array([-0.5, 0.5])
+            return np.array([at[0] - 0.5, at[0] + 0.5])
         middle = (at[1:] + at[:-1]) / 2
         return np.concatenate([[2 * at[0] - middle[0]], middle, [2 * at[-1] - middle[-1]]])
 

@@ -50,7 +50,7 @@ def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
     lost = table[table["state"].isin(LOST)]
     across, up = scale(table[x]), scale(table[y])
     low, high = limits(100 * done[column])
-    shades = ScalarMappable(Normalize(low, high), matplotlib.colormaps["viridis"])
+    shades = ScalarMappable(Normalize(low, min(high, 100)), matplotlib.colormaps["viridis"])
     if max(len(across.values), len(up.values)) <= FEW:
         axes.grid(False)
         axes.set(xlim=across.edges[[0, -1]], ylim=up.edges[[0, -1]])
@@ -191,7 +191,7 @@ def tradeoffs(board: pd.DataFrame, labels: Sequence[str], judged: str) -> list[P
             axes.set_xscale("log")
             plain_ticks(axes.xaxis)
         axes.margins(x=0.08)
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside lower left", ncols=3)
         best = ", ".join(rows.loc[front, "label"].head(4))
         about = f"{WORDS[judged].capitalize()} accuracy against {title} of {len(rows)} settings"
         alt = f"{about}. Nothing is better in both than {best}."
@@ -216,17 +216,26 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], judged: str) -> list[Pi
     found = []
     for key in by:
         laid = scale(done[key])
-        figure = Figure(figsize=(SIZE[0], 3.2))
+        figure = Figure(figsize=SIZE)
         axes = figure.subplots()
         dots(axes, laid.at(done[key]), accuracy, low, MUTED, "run")
         share = explained(accuracy, done[key])
         if share is not None:
             means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in laid.values]]
-            axes.plot(laid.centres, np.maximum(means, low), color=COLOURS[0], marker="o", label="mean")
+            line = "" if laid.kind == "order" or key == "seed" else "-"
+            axes.plot(
+                laid.centres,
+                np.maximum(means, low),
+                color=COLOURS[0],
+                linestyle=line,
+                marker="o",
+                markersize=7,
+                label="mean",
+            )
         laid.label(axes, "x", key)
         axes.set(ylabel=f"{WORDS[judged]} accuracy, %", ylim=(low, high))
         axes.margins(x=0.12)
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside lower left", ncols=3)
         said = "" if share is None else f": explains {share:.0%} of the variance".replace("%", " %")
         alt = f"{WORDS[judged].capitalize()} accuracy of {len(done)} finished runs over {key}{said}."
         found.append(Picture(f"effect_{plain(key)}", f"{key}{said}", alt, figure))
@@ -257,5 +266,7 @@ def dots(axes: Axes, x: Any, y: "pd.Series[float]", low: float, colour: str, lab
     x = np.array(x)
     axes.scatter(x[inside], y[inside], color=colour, s=22, alpha=0.8, linewidths=0, label=label)
     if not inside.all():
-        edge = axes.scatter(x[~inside], np.full((~inside).sum(), low), color=colour, marker="v", s=40, label="lower")
+        edge = axes.scatter(
+            x[~inside], np.full((~inside).sum(), low), color=colour, marker="v", s=40, label="below the frame"
+        )
         edge.set_clip_on(False)

@@ -133,7 +133,7 @@ def show(selection: Selection, as_json: bool = False) -> None:
 def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]]]:
     """The leaderboard as text: head and rows. Accuracies in percent."""
     splits = [split for split in SPLITS if f"{split}_mean" in board]
-    head = [*by, *(f"{split} %" for split in splits), "n", "others", "seconds", "parameters"]
+    head = [*by, *(f"{split} %" for split in splits), "n", "not finished", "seconds", "parameters"]
     rows = []
     for _, row in board.iterrows():
         scores = [score(row[f"{split}_mean"], row[f"{split}_sd"]) for split in splits]
