@@ -176,7 +176,7 @@ def tradeoffs(board: pd.DataFrame, labels: Sequence[str], judged: str) -> list[P
         low, high = limits(accuracy)
         x = rows[cost].astype(float)
         dots(axes, x, accuracy, low, MUTED, "setting")
-        front = pareto(x, accuracy)
+        front = [i for i in pareto(x, accuracy) if accuracy[i] >= low]
         axes.plot(
             x[front],
             accuracy[front],
