@@ -70,13 +70,14 @@ def frame(selection: Selection) -> pd.DataFrame:
     if selection.sweep:
         for row in rows:
             row["sweep"] = selection.sweep.id
-    # As objects first: a missing value would turn whole numbers into floats.
     table = pd.DataFrame(rows, columns=_columns(rows), dtype=object)
     for metric in (c for c in map(str, table) if "/" in c):
         table[metric] = table[metric].astype(float)
     for time in ("started", "ended"):
         table[time] = pd.to_datetime(table[time], unit="ms", utc=True)
-    return table.infer_objects()
+    # Incomplete columns stay objects: a missing value would turn whole numbers into floats.
+    complete = table.columns[table.notna().all()]
+    return table.astype({column: table[column].infer_objects().dtype for column in complete})
 
 
 def settings(table: pd.DataFrame) -> list[str]:
