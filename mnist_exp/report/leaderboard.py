@@ -35,8 +35,8 @@ def keys(table: pd.DataFrame, selection: Selection) -> list[str]:
 def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """One row for each setting of the keys *by*, best first.
 
-    Columns: *by*; `n` finished runs; `others`, such as `1 failed`; for each split that was measured the mean final
-    accuracy `<split>_mean` and its sample standard deviation `<split>_sd` (n - 1; NaN with one run), from 0 to 1;
+    Columns: *by*; `n` finished runs; `not_finished`, such as `1 failed`; for each split that was measured the mean
+    final accuracy `<split>_mean` and its sample standard deviation `<split>_sd` (n - 1; NaN with one run), from 0 to 1;
     mean `seconds` of training and `parameters` of the finished runs; `best`, the index in *table* of the run that
     validates best, or -1.
 
@@ -49,7 +49,7 @@ def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     for values, group in groups:
         done = group[group["state"] == "finished"]
         unfinished = group.loc[group["state"] != "finished", "state"].value_counts()
-        row = dict(zip(by, values, strict=True)) | {"n": len(done), "others": counted(unfinished)}
+        row = dict(zip(by, values, strict=True)) | {"n": len(done), "not_finished": counted(unfinished)}
         for split in measured(table):
             accuracy = done[f"final/{split}_accuracy"]
             row |= {f"{split}_mean": accuracy.mean(), f"{split}_sd": accuracy.std(ddof=1)}
@@ -108,9 +108,10 @@ def show(selection: Selection, as_json: bool = False) -> None:
     out.print(escape(f"{selection.title}: {sentence(facts)}"))
     head, rows = cells(board, by)
     if out.is_terminal:
-        drawn = Table(box=box.SIMPLE_HEAD)
+        drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for column in head:
-            drawn.add_column(escape(column), justify="right" if column in NUMBERS else "left")
+            number = column in NUMBERS
+            drawn.add_column(escape(column), justify="right" if number else "left", no_wrap=number)
         for row in rows[:TOP]:
             drawn.add_row(*map(escape, row))
         out.print(drawn)
@@ -121,7 +122,7 @@ def show(selection: Selection, as_json: bool = False) -> None:
         for row in (head, *rows):
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             out.print(escape(line.rstrip()))
-    if board["n"].max() < 3:
+    if len(board) > 1 and board["n"].max() < 3:
         out.print("One or two seeds each: differences may be chance. Add seeds with seed=0,1,2.")
     for failure in failures(table):
         out.print(escape(f"{failure['state']}: {failure['name']}: {failure['reason']}"), style="red")
@@ -131,14 +132,17 @@ def show(selection: Selection, as_json: bool = False) -> None:
 
 
 def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]]]:
-    """The leaderboard as text: head and rows. Accuracies in percent."""
-    splits = [split for split in SPLITS if f"{split}_mean" in board]
-    head = [*by, *(f"{split} %" for split in splits), "n", "not finished", "seconds", "parameters"]
+    """The leaderboard as text: head and rows. Accuracies in percent; training only where nothing else decides."""
+    splits = [split for split in ("val", "test") if f"{split}_mean" in board]
+    splits = splits if "val" in splits or "train_mean" not in board else ["train", *splits]
+    lost = ["not finished"] if any(board["not_finished"]) else []
+    head = [*by, *(f"{split} %" for split in splits), "n", *lost, "seconds", "parameters"]
     rows = []
     for _, row in board.iterrows():
         scores = [score(row[f"{split}_mean"], row[f"{split}_sd"]) for split in splits]
         values = [value(row[key]) for key in by]
-        rows.append([*values, *scores, str(row["n"]), row["others"], seconds(row["seconds"]), count(row["parameters"])])
+        cost = [seconds(row["seconds"]), count(row["parameters"])]
+        rows.append([*values, *scores, str(row["n"]), *([row["not_finished"]] if lost else []), *cost])
     return head, rows
 
 
@@ -161,11 +165,12 @@ def to_json(
 def sentence(facts: dict[str, Any]) -> str:
     """The summary in words."""
     states = counted(pd.Series(facts["states"]))
+    runs = f"{facts['runs']} run{'s' if facts['runs'] > 1 else ''} ({states})."
     if facts["best"] is None:
-        return f"{facts['runs']} runs ({states})."
+        return runs
     judged = {"val": "validation", "train": "training"}[facts["judged_by"].split("/")[1].split("_")[0]]
     best, median = 100 * facts["best"], 100 * facts["median"]
-    return f"{facts['runs']} runs ({states}). Best {judged} accuracy {best:.2f} %, median {median:.2f} %."
+    return f"{runs} Best {judged} accuracy {best:.2f} %, median {median:.2f} %."
 
 
 def counted(states: "pd.Series[int]") -> str:
