@@ -1,0 +1,150 @@
+"""One way to name runs and sweeps, shared by all commands.
+
+A name is `last` (the newest sweep, else the newest run), a sweep's id or the beginning of one, the folder of a
+sweep or of a run, an MLflow run id, or an MLflow experiment.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.files import read_json
+from mnist_exp.tracking import search
+from mnist_exp.tracking.search import Query
+from mnist_exp.tracking.store import uri_for
+
+FORMAT = 1
+NAMES = "last, a sweep's id, a sweep's or run's folder, an MLflow experiment, or an MLflow run id"
+
+
+@final
+@dataclass(frozen=True)
+class Sweep:
+    """What `sweep.json` holds."""
+
+    id: str
+    created_ms: int
+    typed: list[str]
+    """The overrides as they were typed."""
+    keys: list[str]
+    """What varies between its runs, in order."""
+    experiment: str
+    """The MLflow experiment."""
+    points: list[list[str]]
+    """The overrides of each run; run *i* lives in the folder `<i>/`."""
+
+
+@final
+@dataclass(frozen=True)
+class Selection:
+    """The runs that a name stands for."""
+
+    title: str
+    home: Path
+    """Where a report about them belongs."""
+    folders: list[Path]
+    """One for each run, in order; a planned run's folder may not exist."""
+    sweep: Sweep | None = None
+    query: Query | None = None
+    """What to ask the MLflow store, for runs without a folder here."""
+
+
+def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selection:
+    """The runs called *what*.
+
+    Args:
+        root: The folder that holds `runs/` and `sweeps/`.
+
+    Raises:
+        ConfigError: nothing, or more than one thing, has that name.
+        ExperimentError: a file or the store cannot be read.
+    """
+    name = str(what)
+    sweeps, runs = sorted(root.glob("sweeps/*/*/")), sorted(root.glob("runs/*/*/"))
+    if name == "last":
+        newest = next((f for f in (*reversed(sweeps), *reversed(runs)) if _selection(f)), None)
+        if newest is None:
+            raise ConfigError(f"There are no runs in {root}.", "Train one first: python -m mnist_exp.train")
+        name = str(newest)
+    if found := _selection(Path(name)):
+        return found
+    matches = [folder for folder in (*sweeps, *runs) if name and folder.name.startswith(name)]
+    matches = [folder for folder in matches if folder.name == name] or matches
+    if len(matches) > 1:
+        raise ConfigError(f"{name!r} is the beginning of several names.", f"Choose: {_some(map(shown, matches))}")
+    if matches and (found := _selection(matches[0])):
+        return found
+    uri = uri_for(None)
+    if re.fullmatch(r"[0-9a-f]{32}", name):
+        return _by_id(name, uri, root)
+    experiments = search.experiments(uri)
+    if name in experiments:
+        home = root / "reports" / re.sub(r"[^\w.-]+", "_", name)
+        return Selection(f"Experiment {name}", home, [], query=Query(uri, experiment_id=experiments[name]))
+    near = difflib.get_close_matches(name, [*(f.name for f in (*sweeps, *runs)), *experiments, "last"], n=3)
+    guess = f"Did you mean {_some(near)}? " if near else ""
+    raise ConfigError(f"No run, sweep or experiment is called {name!r}.", f"{guess}A name is {NAMES}.")
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """What the `sweep.json` in *folder* says.
+
+    Raises:
+        ExperimentError: there is none, or it is damaged or of a newer format.
+    """
+    path = folder / "sweep.json"
+    try:
+        plain = read_json(path)
+        if plain.pop("format") > FORMAT:
+            raise ExperimentError(f"{path} is of a newer format.", "Update mnist_exp to read it.")
+        return Sweep(**{key: plain[key] for key in Sweep.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExperimentError(f"{path} is missing or damaged: {error!r}") from error
+
+
+def shown(folder: Path) -> str:
+    """*folder* as one types it from here."""
+    try:
+        return str(folder.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)
+
+
+def _selection(folder: Path) -> Selection | None:
+    """The sweep or the run that lives in *folder*, if one does."""
+    if (folder / "sweep.json").is_file():
+        sweep = read_sweep(folder)
+        return Selection(f"Sweep {sweep.id}", folder, [folder / str(i) for i in range(len(sweep.points))], sweep)
+    if (folder / "ledger.json").is_file():
+        return Selection(f"Run {folder.name}", folder, [folder])
+    if inside := sorted((ledger.parent for ledger in folder.glob("*/ledger.json")), key=_number):
+        return Selection(f"Runs in {folder.name}", folder, inside)  # a sweep by another launcher
+    return None
+
+
+def _number(folder: Path) -> tuple[int, str]:
+    return (int(folder.name) if folder.name.isdecimal() else -1, folder.name)
+
+
+def _by_id(run_id: str, uri: str, root: Path) -> Selection:
+    """The run with that MLflow id: its folder if it was trained here, else what the store knows."""
+    for note in root.glob("*s/*/**/mlflow.json"):
+        try:
+            if read_json(note)["run_id"] == run_id:
+                return Selection(f"Run {run_id}", note.parent, [note.parent])
+        except (OSError, ValueError, KeyError):
+            continue
+    query = Query(uri, run_id=run_id)
+    if not search.runs(query):
+        raise ConfigError(f"Neither {root} nor the MLflow store has a run {run_id!r}.", f"A name is {NAMES}.")
+    return Selection(f"Run {run_id}", root / "reports" / run_id, [], query=query)
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few, as a list in a sentence."""
+    listed = list(names)
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

@@ -1,0 +1,67 @@
+"""`python -m mnist_exp.report`, or the console script `mnist-exp-report`: compares runs that are done."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mnist_exp import cli, naming, terminal
+from mnist_exp.errors import ConfigError
+from mnist_exp.naming import shown
+
+EXAMPLES = """\
+what can be
+  last                    the newest sweep, else the newest run (the default)
+  a sweep's id            or the beginning of one: 14-03-22
+  a folder                of a sweep or of a run
+  an MLflow experiment    all its runs, wherever they were trained
+  an MLflow run id
+
+examples
+  python -m mnist_exp.report
+  python -m mnist_exp.report 14-03-22 --out sweep.html
+  python -m mnist_exp.report outputs/sweeps/2026-01-31/14-03-22-9f8e7d --no-html
+  python -m mnist_exp.report mnist_exp --json --no-html | jq '.leaderboard[0]'
+"""
+
+
+def report(arguments: list[str]) -> None:
+    """Prints the leaderboard and writes the page.
+
+    Raises:
+        ExperimentError: there is no such sweep, or its files cannot be read or written.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m mnist_exp.report",
+        description="Shows which setting of a sweep is best, and writes a page with pictures beside its runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="?", default="last", help="which runs [last]")
+    parser.add_argument("--json", action="store_true", help="print the leaderboard as JSON")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the page goes [report.html beside the runs]")
+    parser.add_argument("--no-html", action="store_true", help="only print: write no page, pictures or CSV")
+    options = parser.parse_args(arguments)
+    if options.out and options.no_html:
+        parser.error("--out names a page, but --no-html asks for none")
+    selection = naming.resolve(options.what)
+    from mnist_exp.report import leaderboard  # pandas: not for --help
+
+    leaderboard.show(selection, options.json)
+    if options.no_html:
+        return
+    from mnist_exp.report import html
+
+    try:
+        page = html.write(selection, options.out)
+    except OSError as error:
+        raise ConfigError(f"The report cannot be written: {error}", "Choose another place with --out FILE.") from error
+    (terminal.errors if options.json else terminal.console).print(f"Report: {shown(page)}", markup=False)
+
+
+def main() -> None:
+    """Runs `report`; every error becomes a sentence and an exit code."""
+    sys.exit(cli.run(lambda: report(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    main()

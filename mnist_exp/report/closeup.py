@@ -1,0 +1,84 @@
+"""Pictures of one network: what it gets wrong, and what its first layer looks for."""
+
+import numpy as np
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from mnist_exp.report.drawing import COLOURS, INK, MUTED, Picture, drawn
+
+
+@drawn
+def confusion(matrix: np.ndarray) -> Picture:
+    """Counts (10, 10) of true against predicted digits; the diagonal is muted, so that mistakes show."""
+    figure = Figure(figsize=(5, 4.6))
+    axes = figure.subplots()
+    axes.grid(False)
+    wrong = matrix * (1 - np.eye(10, dtype=int))
+    shade = np.zeros((10, 10, 4))
+    shade[:] = to_rgba(COLOURS[1])
+    shade[..., 3] = 0.8 * wrong / max(wrong.max(), 1)  # by opacity: right on light and on dark pages
+    axes.imshow(shade)
+    for true, guess in np.ndindex(*matrix.shape):
+        if count := matrix[true, guess]:
+            ink = MUTED if true == guess else INK
+            axes.text(guess, true, str(count), ha="center", va="center", fontsize=8, color=ink)
+    axes.set(xticks=range(10), yticks=range(10), xlabel="predicted", ylabel="true")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    alt = f"Confusion matrix of the test set: {wrong.sum()} of {matrix.sum()} images are taken for another class."
+    return Picture("confusion", "Confusion matrix, test set", alt, figure)
+
+
+@drawn
+def mistakes(images: np.ndarray, true: np.ndarray, predicted: np.ndarray, p: np.ndarray) -> Picture:
+    """The most confident mistakes, most confident first.
+
+    Args:
+        images: (n, 28, 28), 0 for background to 255 for ink.
+        true, predicted: (n,) classes.
+        p: (n,) probability that the network gave to its answer.
+    """
+    columns = 5
+    rows = max(1, -(-len(images) // columns))
+    figure = Figure(figsize=(5, 1.2 * rows))
+    for axes, i in zip(figure.subplots(rows, columns, squeeze=False).flat, range(rows * columns), strict=True):
+        axes.set_axis_off()
+        if i < len(images):
+            axes.imshow(images[i], cmap="gray_r", vmin=0, vmax=255)
+            axes.set_title(f"{true[i]} → {predicted[i]}, {_percent(p[i])}", fontsize=8, pad=3)
+    listed = "; ".join(f"a {t} taken for a {g}" for t, g in zip(true[:5], predicted[:5], strict=True))
+    alt = f"The {len(images)} most confident mistakes on the test set, such as {listed}."
+    return Picture("mistakes", "Most confident mistakes: true → predicted", alt, figure)
+
+
+@drawn
+def first_layer(weights: np.ndarray) -> Picture:
+    """Weights of the first layer as tiles, zero in the middle of the colours; the 64 largest if there are more.
+
+    Args:
+        weights: (units, height, width).
+    """
+    norms = np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
+    chosen = weights[np.argsort(-norms, kind="stable")[:64]]
+    columns = int(np.ceil(np.sqrt(len(chosen))))
+    rows = -(-len(chosen) // columns)
+    height, width = chosen.shape[1:]
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    for i, tile in enumerate(chosen):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = tile
+    figure = Figure(figsize=(5, max(1.2, 4.6 * rows / columns)))
+    axes = figure.subplots()
+    axes.set_axis_off()
+    bound = float(np.quantile(np.abs(chosen), 0.995)) or 1.0
+    image = axes.imshow(sheet, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, extend="both")
+    bar.outline.set_visible(False)
+    units = f"{len(chosen)} of {len(weights)} units"
+    alt = f"Weights of the first layer, {units}, as pictures: red positive, blue negative."
+    return Picture("first_layer", f"First layer, {units}", alt, figure)
+
+
+def _percent(share: float) -> str:
+    """Never rounded up to certainty."""
+    return f"{min(100 * share, 99.9):.1f} %" if share < 1 else "100 %"

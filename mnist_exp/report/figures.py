@@ -1,0 +1,272 @@
+"""Pictures of many runs. Accuracies are drawn in percent."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from mnist_exp.report.drawing import (
+    COLOURS,
+    DASHES,
+    FEW,
+    INK,
+    LOST,
+    MARKERS,
+    MUTED,
+    SIZE,
+    WORDS,
+    Picture,
+    drawn,
+    limits,
+    plain,
+    plain_ticks,
+    scale,
+)
+from mnist_exp.report.leaderboard import value
+
+History = pd.DataFrame
+LEADING = len(COLOURS)  # settings that curves tell apart
+
+
+@drawn
+def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
+    """Mean final accuracy for each pair of values of two keys, with the number of runs; failed cells hatched.
+
+    Keys with many values, as a random search has, are drawn as points instead of cells.
+    """
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    column = f"final/{judged}_accuracy"
+    done = finished(table, judged)
+    lost = table[table["state"].isin(LOST)]
+    across, up = scale(table[x]), scale(table[y])
+    low, high = limits(100 * done[column])
+    shades = ScalarMappable(Normalize(low, min(high, 100)), matplotlib.colormaps["viridis"])
+    if max(len(across.values), len(up.values)) <= FEW:
+        axes.grid(False)
+        axes.set(xlim=across.edges[[0, -1]], ylim=up.edges[[0, -1]])
+        for (i, a), (j, b) in itertools.product(enumerate(across.values), enumerate(up.values)):
+            accuracy = 100 * done[(done[x] == a) & (done[y] == b)][column]
+            failed = int(((lost[x] == a) & (lost[y] == b)).sum())
+            corner = across.edges[i], up.edges[j]
+            size = across.edges[i + 1] - across.edges[i], up.edges[j + 1] - up.edges[j]
+            _cell(axes, corner, size, accuracy, failed, shades, small=max(len(across.values), len(up.values)) > 6)
+    else:
+        if len(lost):
+            axes.scatter(across.at(lost[x]), up.at(lost[y]), marker="x", color=MUTED, label="failed")
+            axes.legend()
+        colours = shades.to_rgba(np.array(100 * done[column]))
+        axes.scatter(across.at(done[x]), up.at(done[y]), c=colours, edgecolors=INK, linewidths=0.5, s=36)
+    across.label(axes, "x", x)
+    up.label(axes, "y", y)
+    bar = figure.colorbar(shades, ax=axes, extend="min" if 100 * done[column].min() < low else "neither")
+    bar.set_label(f"{WORDS[judged]} accuracy, %")
+    best = done.sort_values(column).iloc[-1]
+    alt = (
+        f"Heat map of mean {WORDS[judged]} accuracy over {x} and {y}: the best run, {100 * best[column]:.2f} %, "
+        f"has {x} {value(best[x])} and {y} {value(best[y])}; {len(lost)} of {len(table)} runs failed."
+    )
+    return Picture(f"heat_map_{plain(x)}_{plain(y)}", f"{x} × {y}", alt, figure)
+
+
+def _cell(
+    axes: Axes,
+    corner: tuple[float, float],
+    size: tuple[float, float],
+    accuracy: "pd.Series[float]",
+    failed: int,
+    shades: ScalarMappable,
+    small: bool,
+) -> None:
+    """One cell of a heat map: the mean and number of its finished runs, hatched if others failed."""
+    lines = [f"{accuracy.mean():.2f}"] if len(accuracy) else []
+    lines += [f"n={len(accuracy)}"] if len(accuracy) and not small else []
+    lines += [f"{failed} failed"] if failed else []
+    ink, behind = INK, None
+    if len(accuracy):
+        colour = shades.to_rgba(np.array(accuracy.mean()))
+        axes.add_patch(Rectangle(corner, *size, facecolor=colour))
+        ink = "black" if np.dot(colour[:3], (0.3, 0.6, 0.1)) > 0.5 else "white"
+    if failed:
+        axes.add_patch(Rectangle(corner, *size, fill=False, hatch="////", edgecolor=MUTED, linewidth=0))
+        ink, behind = "black", {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    middle = corner[0] + size[0] / 2, corner[1] + size[1] / 2
+    text = axes.annotate("\n".join(lines), middle, ha="center", va="center", color=ink, fontsize=7 if small else 9)
+    text.set_bbox(behind)
+
+
+@drawn
+def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, splits: Sequence[str]) -> list[Picture]:
+    """A picture for each split: *quantity* over epochs, seeds as mean and band of ± one standard deviation.
+
+    The leading groups are told apart, the others are grey. All pictures have the same limits, those of the
+    leading groups.
+
+    Args:
+        groups: Label and histories (as from `results.history`) of each setting, best first.
+        quantity: `loss` (log axis) or `accuracy`.
+    """
+    pictures, frames = [], []
+    reach: list[float] = []
+    legend = 0.2 * -(-min(len(groups), LEADING) // 2)
+    for split in splits:
+        figure = Figure(figsize=(SIZE[0], SIZE[1] + legend))
+        axes = figure.subplots()
+        column = f"{split}/{quantity}"
+        for history in itertools.chain.from_iterable(histories for _, histories in groups[LEADING:]):
+            line = axes.plot(history["epoch"], _units(history[column]), color=MUTED, linewidth=0.6, alpha=0.5)
+            line[0].set_rasterized(True)  # as pixels: hundreds of long lines would weigh megabytes
+        for i, (label, histories) in enumerate(groups[:LEADING]):
+            seeds = pd.concat([_units(h.set_index("epoch")[column]) for h in histories], axis=1)
+            reach += _band(axes, seeds, i, label)
+        axes.set(xlabel="epoch", ylabel=f"{WORDS[split]} {quantity}" + (", %" if quantity == "accuracy" else ""))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(loc="outside lower left", ncols=2, columnspacing=1, handlelength=2.6)
+        title = f"{WORDS[split]} {quantity}".capitalize()
+        alt = f"{title} over epochs of {len(groups)} settings, with the best first: {groups[0][0]}."
+        pictures.append(Picture(f"{split}_{quantity}", title, alt, figure))
+        frames.append(axes)
+    for axes in frames:
+        if quantity == "loss":
+            axes.set(yscale="log", ylim=(0.8 * min(reach), 1.2 * max(reach)))
+            plain_ticks(axes.yaxis)
+        else:
+            margin = 0.04 * (max(reach) - min(reach)) + 0.05
+            axes.set(ylim=(min(reach) - margin, max(reach) + margin))
+    return pictures
+
+
+def _units(found: "pd.Series[float]") -> "pd.Series[float]":
+    """Accuracies in percent; losses as they are, but above zero, where a logarithm ends."""
+    return 100 * found if str(found.name).endswith("accuracy") else found.clip(lower=1e-8)
+
+
+def _band(axes: Axes, seeds: pd.DataFrame, i: int, label: str) -> list[float]:
+    """Mean line and band of one group's *seeds* (epochs × runs); returns the lowest and the highest mean."""
+    mean, sd = seeds.mean(axis=1), seeds.std(axis=1, ddof=1)
+    mark = MARKERS[i] if len(mean) <= 30 else ""
+    axes.plot(
+        mean.index, mean, color=COLOURS[i], linestyle=DASHES[i], marker=mark, markersize=3, linewidth=1.4, label=label
+    )
+    if seeds.shape[1] > 1:
+        lower = (mean - sd).clip(lower=seeds.min(axis=1))
+        upper = (mean + sd).clip(upper=seeds.max(axis=1))
+        axes.fill_between(mean.index, lower, upper, color=COLOURS[i], alpha=0.15, linewidth=0)
+    return [float(mean.min()), float(mean.max())]
+
+
+@drawn
+def tradeoffs(board: pd.DataFrame, labels: Sequence[str], judged: str) -> list[Picture]:
+    """Accuracy against parameters and against seconds, with the settings that nothing beats in both."""
+    found = []
+    rows = board.assign(label=labels)[board[f"{judged}_mean"].notna()]
+    accuracy = 100 * rows[f"{judged}_mean"]
+    for cost, title in (("parameters", "parameters"), ("seconds", "seconds of training")):
+        figure = Figure(figsize=SIZE)
+        axes = figure.subplots()
+        low, high = limits(accuracy)
+        x = rows[cost].astype(float)
+        dots(axes, x, accuracy, low, MUTED, "setting")
+        front = [i for i in pareto(x, accuracy) if accuracy[i] >= low]
+        axes.plot(
+            x[front],
+            accuracy[front],
+            color=COLOURS[1],
+            marker="D",
+            markersize=5,
+            linewidth=1.2,
+            label="nothing is better in both",
+        )
+        axes.set(xlabel=title, ylabel=f"{WORDS[judged]} accuracy, %", ylim=(low, high))
+        if x.min() > 0 and x.max() / x.min() > 4:
+            axes.set_xscale("log")
+            plain_ticks(axes.xaxis)
+        axes.margins(x=0.08)
+        figure.legend(loc="outside lower left", ncols=3)
+        best = ", ".join(rows.loc[front, "label"].head(4))
+        about = f"{WORDS[judged].capitalize()} accuracy against {title} of {len(rows)} settings"
+        alt = f"{about}. Nothing is better in both than {best}."
+        found.append(Picture(f"accuracy_{cost}", f"Accuracy against {title}", alt, figure))
+    return found
+
+
+def pareto(cost: "pd.Series[float]", gain: "pd.Series[float]") -> list[Any]:
+    """Index of the points that no other beats in both *cost* (low) and *gain* (high), in order of cost."""
+    order = pd.DataFrame({"cost": cost, "gain": gain}).sort_values(["cost", "gain"], ascending=[True, False])
+    before = order["gain"].cummax().shift(fill_value=-np.inf)
+    return list(order.index[order["gain"] > before])
+
+
+@drawn
+def main_effects(table: pd.DataFrame, by: Sequence[str], judged: str) -> list[Picture]:
+    """For each key: accuracy of all runs at each of its values, their mean, and the share of variance it explains."""
+    column = f"final/{judged}_accuracy"
+    done = finished(table, judged)
+    accuracy = 100 * done[column]
+    low, high = limits(accuracy)
+    found = []
+    for key in by:
+        laid = scale(done[key])
+        figure = Figure(figsize=SIZE)
+        axes = figure.subplots()
+        dots(axes, laid.at(done[key]), accuracy, low, MUTED, "run")
+        share = explained(accuracy, done[key])
+        if share is not None:
+            means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in laid.values]]
+            line = "" if laid.kind == "order" or key == "seed" else "-"
+            axes.plot(
+                laid.centres,
+                np.maximum(means, low),
+                color=COLOURS[0],
+                linestyle=line,
+                marker="o",
+                markersize=7,
+                label="mean",
+            )
+        laid.label(axes, "x", key)
+        axes.set(ylabel=f"{WORDS[judged]} accuracy, %", ylim=(low, high))
+        axes.margins(x=0.12)
+        figure.legend(loc="outside lower left", ncols=3)
+        said = "" if share is None else f": explains {share:.0%} of the variance".replace("%", " %")
+        alt = f"{WORDS[judged].capitalize()} accuracy of {len(done)} finished runs over {key}{said}."
+        found.append(Picture(f"effect_{plain(key)}", f"{key}{said}", alt, figure))
+    return found
+
+
+def explained(accuracy: "pd.Series[float]", values: "pd.Series[Any]") -> float | None:
+    """Share of the variance of *accuracy* between the values of one key, 0 to 1.
+
+    None if accuracies are all equal, or if the key has nearly as many values as there are runs: it would
+    "explain" everything.
+    """
+    total = ((accuracy - accuracy.mean()) ** 2).sum()
+    groups = accuracy.groupby(values.map(value))
+    if total == 0 or groups.ngroups > len(accuracy) / 2:
+        return None
+    return float((groups.transform("mean") - accuracy.mean()).pow(2).sum() / total)
+
+
+def finished(table: pd.DataFrame, judged: str) -> pd.DataFrame:
+    """The runs of *table* that have a final accuracy to judge them by."""
+    return table[(table["state"] == "finished") & table[f"final/{judged}_accuracy"].notna()]
+
+
+def dots(axes: Axes, x: Any, y: "pd.Series[float]", low: float, colour: str, label: str) -> None:
+    """Points; those below the frame are arrows at its edge."""
+    inside = np.array(y >= low)
+    x = np.array(x)
+    axes.scatter(x[inside], y[inside], color=colour, s=22, alpha=0.8, linewidths=0, label=label)
+    if not inside.all():
+        edge = axes.scatter(
+            x[~inside], np.full((~inside).sum(), low), color=colour, marker="v", s=40, label="below the frame"
+        )
+        edge.set_clip_on(False)

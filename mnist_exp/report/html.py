@@ -1,0 +1,265 @@
+"""One page that holds everything about a sweep: no network, no server, nothing beside it.
+
+The page forbids itself every request by a content security policy; its only script sorts tables.
+"""
+
+import base64
+import hashlib
+import itertools
+import re
+import shlex
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from mnist_exp import config, naming, results
+from mnist_exp.errors import ExperimentError
+from mnist_exp.files import atomic_write
+from mnist_exp.naming import Selection
+from mnist_exp.report import closeup, drawing, figures
+from mnist_exp.report import leaderboard as boards
+from mnist_exp.report.drawing import WORDS, Picture
+from mnist_exp.tracking.store import uri_for
+
+MAPS = 6  # heat maps at most: all pairs of four keys
+# Where a run is stored, not what it is.
+ASIDE = ("name", "tags", "tracking", "checkpoint", "threads", "seed", "data.root", "data.sha256", "data.package")
+
+
+def write(selection: Selection, out: Path | None = None) -> Path:
+    """Writes the page about *selection*, and beside it its data (CSV) and pictures (PNG).
+
+    Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
+    `confusion.csv`.
+
+    Args:
+        out: Where the page goes; None: `report.html` in the selection's own folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ExperimentError: a ledger or the store cannot be read.
+        OSError: the folder cannot be written.
+    """
+    home = selection.home
+    (home / "figures").mkdir(parents=True, exist_ok=True)
+    table = results.frame(selection)
+    by = boards.keys(table, selection)
+    board = boards.leaderboard(table, by)
+    histories = {index: results.history(run) for index, run in table.iterrows()}
+    labels = [_label(row, by) for _, row in board.iterrows()]
+    pictures = _pictures(table, board, by, labels, histories, selection)
+    best, best_pictures = _best(table, board, labels)
+    for old in (home / "figures").glob("*.png"):
+        old.unlink()  # of keys that no longer vary
+    for picture in [*itertools.chain(*pictures.values()), *best_pictures]:
+        drawing.png(picture, home / "figures")
+    _csv(board.drop(columns="best"), home / "leaderboard.csv")
+    _csv(table, home / "runs.csv")
+    _csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
+    if best and "confusion" in best:
+        _csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
+    page = render(_context(selection, table, board, by, pictures, best, best_pictures))
+    out = out or home / "report.html"
+    atomic_write(out, page.encode())
+    return out
+
+
+def render(context: dict[str, Any]) -> str:
+    """The page's text. Whatever *context* holds is escaped, and passwords in addresses are left out."""
+    template = resources.files("mnist_exp.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    script = resources.files("mnist_exp.report").joinpath("sort.js").read_text(encoding="utf-8")
+    style = resources.files("mnist_exp.report").joinpath("report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    pages = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_discreet
+    )
+    pages.filters |= {"value": boards.value, "seconds": boards.seconds, "count": boards.count}
+    pages.globals |= {"score": boards.score}
+    assets = {"script": Markup(script), "style": Markup(style), "script_digest": digest}
+    return pages.from_string(template).render(**assets, **context)
+
+
+def _discreet(text: Any) -> Any:
+    """*text* without the password of an address such as postgresql://user:password@host."""
+    if isinstance(text, Markup) or not isinstance(text, str):
+        return text
+    return re.sub(r"(://[^/\s:@]*):[^/\s@]*@", r"\1:…@", text)
+
+
+def _pictures(
+    table: pd.DataFrame,
+    board: pd.DataFrame,
+    by: list[str],
+    labels: list[str],
+    histories: dict[Any, pd.DataFrame],
+    selection: Selection,
+) -> dict[str, list[Picture]]:
+    """The pictures of each section of the page; a section without data has none."""
+    judged = boards.judge(table)
+    found: dict[str, list[Picture]] = {"maps": [], "curves": [], "effects": [], "tradeoffs": []}
+    several = [key for key in by if table[key].nunique() > 1]
+    done = figures.finished(table, judged)
+    if len(done):
+        shares = {key: figures.explained(done[f"final/{judged}_accuracy"], done[key]) or 0.0 for key in several}
+        leading = sorted(several, key=lambda key: -shares[key])[:4]
+        pairs = list(itertools.combinations([key for key in several if key in leading], 2))
+        found["maps"] = [figures.heat_map(table, x, y, judged) for y, x in pairs[:MAPS]]
+        seeds = ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
+        found["effects"] = figures.main_effects(table, [*several, *seeds], judged) if len(done) > 2 else []
+    if len(board) > 1 and len(done):
+        found["tradeoffs"] = figures.tradeoffs(board, labels, judged)
+    splits = ["val", "train"] if judged == "val" else ["train"]
+    groups = _groups(table, board, by, labels, histories, splits)
+    if groups:
+        found["curves"] = [p for what in ("loss", "accuracy") for p in figures.curves(groups, what, splits)]
+    return found
+
+
+def _groups(
+    table: pd.DataFrame,
+    board: pd.DataFrame,
+    by: list[str],
+    labels: list[str],
+    histories: dict[Any, pd.DataFrame],
+    splits: list[str],
+) -> list[tuple[str, list[pd.DataFrame]]]:
+    """Label and histories of each setting of the leaderboard that has any."""
+    found: dict[str, list[pd.DataFrame]] = {label: [] for label in labels}
+    for index, run in table[table["state"] != "failed"].iterrows():
+        history = histories[index]
+        if all(f"{split}/loss" in history for split in splits):
+            found[_label(run, by)].append(history)
+    return [(label, group) for label, group in found.items() if group]
+
+
+def _best(table: pd.DataFrame, board: pd.DataFrame, labels: list[str]) -> tuple[dict[str, Any] | None, list[Picture]]:
+    """What the page says of the best run, with its pictures if its weights are here."""
+    index: Any = board.at[0, "best"] if len(board) else -1
+    if index < 0:
+        return None, []
+    run: Any = table.loc[index]
+    about: dict[str, Any] = {
+        "index": index,
+        "label": labels[0],
+        "problem": "",
+        "rerun": results.command(run["overrides"]),
+    }
+    about["folder"] = naming.shown(run["folder"]) if run["folder"] is not None else ""
+    if run["folder"] is None or not (run["folder"] / "weights.safetensors").exists():
+        return about | {"problem": "Its weights are not on this machine."}, []
+    from mnist_exp.report import best  # torch
+
+    try:
+        answers = best.answers(run["folder"], run["dataset"])
+    except ExperimentError as error:
+        return about | {"problem": f"{error.message} {error.help}"}, []
+    worst = answers.worst()
+    matrix = answers.confusion
+    pictures = [closeup.confusion(matrix)]
+    if len(worst):
+        p = answers.probabilities.max(1)
+        pictures.append(
+            closeup.mistakes(answers.images[worst], answers.true[worst], answers.predicted[worst], p[worst])
+        )
+    if answers.first_layer is not None:
+        pictures.append(closeup.first_layer(answers.first_layer))
+    return about | {
+        "confusion": matrix,
+        "confused": best.confused(matrix),
+        "wrong": int(matrix.sum() - np.trace(matrix)),
+    }, pictures
+
+
+def _context(
+    selection: Selection,
+    table: pd.DataFrame,
+    board: pd.DataFrame,
+    by: list[str],
+    pictures: dict[str, list[Picture]],
+    best: dict[str, Any] | None,
+    best_pictures: list[Picture],
+) -> dict[str, Any]:
+    """All that the template shows."""
+    shared, uri = _shared(table)
+    sweep = selection.sweep
+    facts = boards.summary(table)
+    line = shlex.join(["python", "-m", "mnist_exp.train", "-m", *sweep.typed]) if sweep else ""
+    waiting = {state: facts["states"].get(state, 0) for state in ("planned", "running", "killed")}
+    drawn = {section: [_shown(p) for p in found] for section, found in pictures.items()}
+    return {
+        "title": selection.title,
+        "command": line,
+        "resume": f"{line} resume={sweep.id}" if sweep else "",
+        "unfinished": {state: n for state, n in waiting.items() if n},
+        "written": datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M"),
+        "started": table["started"].min(),
+        "facts": facts,
+        "sentence": boards.sentence(facts),
+        "judged": boards.judge(table),
+        "words": WORDS,
+        "splits": [s for s in boards.SPLITS if f"{s}_mean" in board],
+        "by": by,
+        "varied": [(key, [boards.value(v) for v in drawing.scale(table[key]).values]) for key in [*by, *_seeds(table)]],
+        "shared": shared,
+        "board": [row for _, row in board.iterrows()],
+        "runs": [row for _, row in table.iterrows()],
+        "links": {index: _link(run, uri) for index, run in table.iterrows()},
+        "failures": boards.failures(table),
+        "best": best,
+        "best_pictures": [_shown(p) for p in best_pictures],
+        **drawn,
+    }
+
+
+def _seeds(table: pd.DataFrame) -> list[str]:
+    return ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
+
+
+def _shown(picture: Picture) -> dict[str, Any]:
+    return {"title": picture.title, "alt": picture.alt, "svg": Markup(drawing.svg(picture))}
+
+
+def _label(row: "pd.Series[Any]", by: list[str]) -> str:
+    """`hidden=64 lr=0.001`"""
+    return " ".join(f"{key}={boards.value(row[key])}" for key in by) or "all runs"
+
+
+def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
+    """The config that all runs share, as keys and values, and the MLflow store that they name."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+    shared: dict[str, Any] | None = None
+    for folder in table["folder"]:
+        path = folder / "config.yaml" if folder is not None else None
+        if path is None or not path.exists():
+            continue
+        flat = config.flatten(yaml.load(path.read_bytes(), loader))
+        shared = flat if shared is None else {k: v for k, v in shared.items() if k in flat and flat[k] == v}
+    shared = shared or {}
+    uri = uri_for(shared.get("tracking.uri"))
+    plain = {k: v for k, v in shared.items() if not any(k == a or k.startswith(f"{a}.") for a in ASIDE)}
+    return [(key, "null" if v is None else config.compact(v)) for key, v in plain.items()], uri
+
+
+def _link(run: "pd.Series[Any]", uri: str) -> str:
+    """The run's page in `mlflow ui`, or in the server that it is tracked by; empty if it is not tracked."""
+    if not run["run_id"]:
+        return ""
+    base = "http://127.0.0.1:5000"
+    if uri.startswith(("http://", "https://")):
+        parts = urlsplit(uri)
+        base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    return f"{base}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
+
+
+def _csv(table: pd.DataFrame, path: Path) -> None:
+    atomic_write(path, table.to_csv(index=False).encode())

@@ -1,0 +1,209 @@
+"""Which setting is best: seeds aggregated, ordered by validation, test reported."""
+
+import json
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from mnist_exp import naming, results, terminal
+from mnist_exp.naming import Selection
+
+SPLITS = ("val", "test", "train")
+TOP = 20  # rows that a terminal shows
+NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
+
+
+def judge(table: pd.DataFrame) -> str:
+    """The split that orders the runs: `val`, or `train` where no run has validation. Never `test`."""
+    return "val" if table["final/val_accuracy"].notna().any() else "train"
+
+
+def measured(table: pd.DataFrame) -> list[str]:
+    """The splits that any run was measured on, the most telling first."""
+    return [split for split in SPLITS if table[f"final/{split}_accuracy"].notna().any()]
+
+
+def keys(table: pd.DataFrame, selection: Selection) -> list[str]:
+    """What varies between the runs, without the seed: one setting of these is one row of the leaderboard."""
+    found = selection.sweep.keys if selection.sweep else results.varied(table)
+    return [key for key in found if key != "seed" and key in table]
+
+
+def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """One row for each setting of the keys *by*, best first.
+
+    Columns: *by*; `n` finished runs; `not_finished`, such as `1 failed`; for each split that was measured the mean
+    final accuracy `<split>_mean` and its sample standard deviation `<split>_sd` (n - 1; NaN with one run), from 0 to 1;
+    mean `seconds` of training and `parameters` of the finished runs; `best`, the index in *table* of the run that
+    validates best, or -1.
+
+    Args:
+        table: As from `results.load`.
+    """
+    judged = judge(table)
+    rows = []
+    groups = table.groupby(by, dropna=False, sort=False) if by else [((), table)]
+    for values, group in groups:
+        done = group[group["state"] == "finished"]
+        unfinished = group.loc[group["state"] != "finished", "state"].value_counts()
+        row = dict(zip(by, values, strict=True)) | {"n": len(done), "not_finished": counted(unfinished)}
+        for split in measured(table):
+            accuracy = done[f"final/{split}_accuracy"]
+            row |= {f"{split}_mean": accuracy.mean(), f"{split}_sd": accuracy.std(ddof=1)}
+        row |= {"seconds": done["seconds"].mean(), "parameters": done["parameters"].max()}
+        judged_by = done[f"final/{judged}_accuracy"]
+        row |= {"best": judged_by.idxmax() if judged_by.notna().any() else -1}
+        row |= {"loss": done[f"final/{judged}_loss"].mean()}
+        rows.append(row)
+    board = pd.DataFrame(rows)
+    order = [f"{judged}_mean", "loss"] if f"{judged}_mean" in board else ["n"]  # equal accuracy: lower loss first
+    board = board.sort_values(order, ascending=[False, True][: len(order)], kind="stable", ignore_index=True)
+    return board.drop(columns="loss")
+
+
+def summary(table: pd.DataFrame) -> dict[str, Any]:
+    """Counts of runs in each state, best and median accuracy (0 to 1; None if no run finished), seconds."""
+    judged = judge(table)
+    done = table[table["state"] == "finished"]
+    accuracy = done[f"final/{judged}_accuracy"].dropna()
+    return {
+        "runs": len(table),
+        "states": {str(state): int(n) for state, n in table["state"].value_counts().items()},
+        "judged_by": f"final/{judged}_accuracy",
+        "best": float(accuracy.max()) if len(accuracy) else None,
+        "median": float(accuracy.median()) if len(accuracy) else None,
+        "seconds": float(table["seconds"].sum()),
+    }
+
+
+def failures(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Runs that failed or were killed: which, why, the log, and the line that runs just this one again."""
+    found = []
+    for _, run in table[table["state"].isin(("failed", "killed"))].iterrows():
+        log = run["folder"] / "train.log" if run["folder"] is not None else None
+        found.append(
+            {
+                "name": run["name"],
+                "state": run["state"],
+                "reason": run["reason"],
+                "log": naming.shown(log) if log and log.exists() else "",
+                "rerun": results.command(run["overrides"]),
+            }
+        )
+    return found
+
+
+def show(selection: Selection, as_json: bool = False) -> None:
+    """Prints the leaderboard of *selection*: a table in a terminal, aligned text in a pipe, JSON if asked for."""
+    table = results.frame(selection)
+    by = keys(table, selection)
+    board, facts = leaderboard(table, by), summary(table)
+    if as_json:
+        terminal.console.print_json(json.dumps(to_json(selection, board, facts, failures(table)), allow_nan=False))
+        return
+    out = terminal.console
+    out.print(escape(f"{selection.title}: {sentence(facts)}"))
+    head, rows = cells(board, by)
+    if out.is_terminal:
+        drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for column in head:
+            number = column in NUMBERS
+            drawn.add_column(escape(column), justify="right" if number else "left", no_wrap=number)
+        for row in rows[:TOP]:
+            drawn.add_row(*map(escape, row))
+        out.print(drawn)
+        if len(rows) > TOP:
+            out.print(f"and {len(rows) - TOP} more")
+    else:
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        for row in (head, *rows):
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            out.print(escape(line.rstrip()))
+    if len(board) > 1 and board["n"].max() < 3:
+        out.print("One or two seeds each: differences may be chance. Add seeds with seed=0,1,2.")
+    for failure in failures(table):
+        out.print(escape(f"{failure['state']}: {failure['name']}: {failure['reason']}"), style="red")
+        if failure["log"]:
+            out.print(escape(f"  log: {failure['log']}"))
+        out.print(escape(f"  again: {failure['rerun']}"))
+
+
+def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The leaderboard as text: head and rows. Accuracies in percent; training only where nothing else decides."""
+    splits = [split for split in ("val", "test") if f"{split}_mean" in board]
+    splits = splits if "val" in splits or "train_mean" not in board else ["train", *splits]
+    lost = ["not finished"] if any(board["not_finished"]) else []
+    head = [*by, *(f"{split} %" for split in splits), "n", *lost, "seconds", "parameters"]
+    rows = []
+    for _, row in board.iterrows():
+        scores = [score(row[f"{split}_mean"], row[f"{split}_sd"]) for split in splits]
+        values = [value(row[key]) for key in by]
+        cost = [seconds(row["seconds"]), count(row["parameters"])]
+        rows.append([*values, *scores, str(row["n"]), *([row["not_finished"]] if lost else []), *cost])
+    return head, rows
+
+
+def to_json(
+    selection: Selection, board: pd.DataFrame, facts: dict[str, Any], failed: list[dict[str, str]]
+) -> dict[str, Any]:
+    """What `--json` prints. Accuracies from 0 to 1; what is unknown is null."""
+    rows = json.loads(board.drop(columns="best").to_json(orient="records", double_precision=15))
+    sweep = selection.sweep.id if selection.sweep else None
+    return {
+        "format": 1,
+        "title": selection.title,
+        "sweep": sweep,
+        "summary": facts,
+        "leaderboard": rows,
+        "failures": failed,
+    }
+
+
+def sentence(facts: dict[str, Any]) -> str:
+    """The summary in words."""
+    states = counted(pd.Series(facts["states"]))
+    runs = f"{facts['runs']} run{'s' if facts['runs'] > 1 else ''} ({states})."
+    if facts["best"] is None:
+        return runs
+    judged = {"val": "validation", "train": "training"}[facts["judged_by"].split("/")[1].split("_")[0]]
+    best, median = 100 * facts["best"], 100 * facts["median"]
+    return f"{runs} Best {judged} accuracy {best:.2f} %, median {median:.2f} %."
+
+
+def counted(states: "pd.Series[int]") -> str:
+    """`2 failed, 1 running`."""
+    return ", ".join(f"{n} {state}" for state, n in states.items())
+
+
+def score(mean: float, sd: float) -> str:
+    """Mean and standard deviation from 0 to 1, as `97.83 ± 0.12`; no spread for a single run."""
+    if pd.isna(mean):
+        return "–"
+    return f"{100 * mean:.2f}" + ("" if pd.isna(sd) else f" ± {100 * sd:.2f}")
+
+
+def value(setting: Any) -> str:
+    """A setting as one types it."""
+    if isinstance(setting, bool):
+        return str(setting).lower()
+    if isinstance(setting, float):
+        return "–" if pd.isna(setting) else f"{setting:g}"
+    return "–" if setting is None else str(setting)
+
+
+def seconds(time: float) -> str:
+    """A duration as people say it: `0.82 s`, `42 s`, `3:05 min`, `2:10 h`."""
+    if pd.isna(time):
+        return "–"
+    if time < 100:
+        return f"{time:.2f} s" if time < 10 else f"{time:.0f} s"
+    minutes = round(time / 60)
+    return f"{time // 60:.0f}:{time % 60:02.0f} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def count(number: float) -> str:
+    """`101,770`."""
+    return "–" if pd.isna(number) else f"{int(number):,}"

@@ -1,0 +1,184 @@
+"""Runs as a table, for notebooks and reports.
+
+    from mnist_exp import results
+    runs = results.load()                                  # the last sweep; see `naming` for other names
+    runs.groupby("hidden")["final/val_accuracy"].mean()
+    results.history(runs.iloc[0])                          # one row for each epoch
+
+Reads files, or an MLflow store for an experiment: neither torch nor mlflow is loaded for a local one.
+"""
+
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+
+from mnist_exp import journal, ledger, naming
+from mnist_exp.config import compact
+from mnist_exp.files import read_json
+from mnist_exp.naming import Selection
+from mnist_exp.tracking import search
+from mnist_exp.tracking.search import Stored
+
+FIELDS = (
+    *("number", "name", "state", "reason", "epoch", "seconds", "parameters", "started", "ended"),
+    *("folder", "overrides", "sweep", "run_id", "experiment_id", "dataset"),
+)
+"""Columns that describe a run; a column with a slash is a metric, and every other one is a setting."""
+
+FINAL = tuple(f"final/{split}_{what}" for split in ("val", "test", "train") for what in ("accuracy", "loss"))
+"""Metrics that a table always has, NaN where they were not measured."""
+
+
+def load(what: str | Path = "last", root: Path = Path("outputs")) -> pd.DataFrame:
+    """One row for each run called *what*.
+
+    Columns: the settings (`hidden`, `lr`, `optimizer.weight_decay` …) as numbers, truth values or text; `final/*`
+    and `best/*` metrics (accuracies from 0 to 1); `state` (`planned`, `running`, `finished`, `failed`, `pruned` or
+    `killed`) with its `reason`; `seconds` of training; `parameters` of the network; `started` and `ended` in UTC;
+    `folder` (None for a run whose files are not on this machine), `overrides`, `sweep`, and MLflow's `run_id`.
+
+    Args:
+        what: See `naming`.
+        root: The folder that holds `runs/` and `sweeps/`.
+
+    Raises:
+        ConfigError: nothing, or more than one thing, has that name.
+        ExperimentError: a file or the store cannot be read.
+    """
+    return frame(naming.resolve(what, root))
+
+
+def history(run: "pd.Series[Any]") -> pd.DataFrame:
+    """One row for each epoch of *run*, a row of `load`: `epoch`, `step` and the metrics.
+
+    Empty for a run that has finished no epoch, or whose files are not on this machine.
+    """
+    rows = journal.read(run["folder"]) if run["folder"] is not None else []
+    return pd.DataFrame([{"epoch": row["epoch"], "step": row["step"], **row["metrics"]} for row in rows])
+
+
+def frame(selection: Selection) -> pd.DataFrame:
+    """`load` for a name that is resolved already."""
+    points = selection.sweep.points if selection.sweep else [[]] * len(selection.folders)
+    rows = [_from_folder(i, *pair) for i, pair in enumerate(zip(selection.folders, points, strict=True))]
+    if selection.query:
+        rows = [_from_store(i, run) for i, run in enumerate(search.runs(selection.query))]
+    if selection.sweep:
+        for row in rows:
+            row["sweep"] = selection.sweep.id
+    table = pd.DataFrame(rows, columns=_columns(rows), dtype=object)
+    for metric in (c for c in map(str, table) if "/" in c):
+        table[metric] = table[metric].astype(float)
+    for time in ("started", "ended"):
+        table[time] = pd.to_datetime(table[time], unit="ms", utc=True)
+    # Incomplete columns stay objects: a missing value would turn whole numbers into floats.
+    complete = table.columns[table.notna().all()]
+    return table.astype({column: table[column].infer_objects().dtype for column in complete})
+
+
+def settings(table: pd.DataFrame) -> list[str]:
+    """The columns of `load`'s table that are settings."""
+    return [c for c in map(str, table) if c not in FIELDS and "/" not in c]
+
+
+def varied(table: pd.DataFrame) -> list[str]:
+    """The settings that are not the same in all runs of *table*."""
+    return [c for c in settings(table) if table[c].astype(str).nunique() > 1]
+
+
+def command(overrides: list[str]) -> str:
+    """The line that trains one run with *overrides*, quoted for a shell."""
+    return shlex.join(["python", "-m", "mnist_exp.train", *overrides])
+
+
+def typed(value: Any) -> Any:
+    """A setting's text as a number or a truth value, if it is one: `1e-3` → 0.001; lists stay text."""
+    if not isinstance(value, str):
+        return compact(value) if isinstance(value, list) else value
+    text = value.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else text
+    if text[:1] + text[-1:] in ("''", '""'):
+        return text[1:-1]
+    return text.replace(", ", ",") if text.startswith("[") else text
+
+
+def chosen(overrides: list[str]) -> dict[str, Any]:
+    """What *overrides* set: key → typed value."""
+    pairs = (override.lstrip("+").partition("=") for override in overrides)
+    return {key: typed(value) for key, equals, value in pairs if equals}
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """Description first, then settings, then metrics, each in the order in which they turn up."""
+    seen = list(dict.fromkeys(key for row in rows for key in row))
+    metrics = list(dict.fromkeys([*FINAL, *(c for c in seen if "/" in c)]))
+    return [*FIELDS, *(c for c in seen if c not in FIELDS and c not in metrics), *metrics]
+
+
+def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
+    """The row of a run on this machine; *point* is what its sweep planned."""
+    row: dict[str, Any] = {"number": number, "folder": folder, "overrides": point, "state": "planned", "reason": ""}
+    row |= {"name": " ".join(point), "epoch": 0, "seconds": 0.0, "sweep": "", "run_id": "", "experiment_id": ""}
+    if not (folder / "ledger.json").exists():
+        return row | chosen(point)
+    entry = ledger.read(folder)
+    state, reason = entry.state, entry.reason
+    if state == "running" and not ledger.alive(folder):
+        state, reason = "killed", "Its process died without a word."
+    try:
+        note = read_json(folder / "mlflow.json")
+        row |= {"run_id": note["run_id"], "experiment_id": note["experiment_id"]}
+    except (OSError, ValueError, KeyError):
+        pass  # not tracked, or not yet
+    row |= {key: typed(value) for key, value in entry.params.items()} | chosen(point) | entry.summary
+    return row | {
+        "name": entry.name,
+        "state": state,
+        "reason": reason,
+        "epoch": entry.epoch,
+        "epochs": entry.epochs,
+        "seconds": entry.seconds,
+        "parameters": entry.parameters,
+        "started": entry.started_ms,
+        "ended": entry.ended_ms,
+        "overrides": entry.overrides or point,
+        "sweep": entry.sweep,
+        "dataset": entry.dataset.get("digest", ""),
+    }
+
+
+def _from_store(number: int, run: Stored) -> dict[str, Any]:
+    """The row of a run that an MLflow store knows."""
+    where = urlsplit(run.artifacts)
+    folder = Path(unquote(where.path)) if where.scheme in ("", "file") else None
+    state = run.tags.get("state") or {"RUNNING": "running", "FINISHED": "finished"}.get(run.status, "failed")
+    row = {key: typed(value) for key, value in run.params.items()}
+    row |= {key: value for key, value in run.metrics.items() if key.startswith(("final/", "best/"))}
+    return row | {
+        "number": number,
+        "name": run.name,
+        "state": state,
+        "reason": run.tags.get("reason", ""),
+        "epoch": max((run.steps[key] for key in run.steps if key.startswith("train/")), default=0),
+        "seconds": run.metrics.get("time/total", 0.0),
+        "parameters": int(run.metrics.get("model/parameters", 0)),
+        "started": run.started_ms,
+        "ended": run.ended_ms,
+        "folder": folder if folder and folder.is_dir() else None,
+        "overrides": run.tags.get("mlflow.note.content", "").split(),
+        "sweep": run.tags.get("sweep", ""),
+        "run_id": run.run_id,
+        "experiment_id": run.experiment_id,
+        "dataset": "",
+    }

@@ -1,0 +1,136 @@
+"""The leaderboard from fixed rows: what is aggregated, what decides the order, what is printed."""
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from report_fixtures import make_run, make_sweep
+from rich.console import Console
+
+from mnist_exp import naming, results, terminal
+from mnist_exp.report import leaderboard as boards
+from mnist_exp.report.__main__ import report
+
+GOLDEN = """\
+hidden   lr     val %         test %        n  not finished  seconds  parameters
+[64,32]  0.001  96.00 ± 2.83  96.00 ± 2.83  2                6.00 s   50,890
+64       0.001  95.00         95.00         1  1 failed      6.00 s   50,890
+64       0.1    –             –             0  1 planned     –        –
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three settings: two seeds, one seed of which one failed, and one that was never started."""
+    monkeypatch.chdir(tmp_path)
+    points = [
+        ["hidden=64", "lr=1e-3", "seed=0"],
+        ["hidden=64", "lr=1e-3", "seed=1"],
+        ["hidden=[64,32]", "lr=1e-3", "seed=0"],
+        ["hidden=[64,32]", "lr=1e-3", "seed=1"],
+        ["hidden=64", "lr=0.1", "seed=0"],
+    ]
+    folder = make_sweep(tmp_path / "outputs", points)
+    make_run(folder / "0", points[0], 0.95)
+    make_run(folder / "1", points[1], None, state="failed", reason="DivergedError: The loss is not finite.")
+    make_run(folder / "2", points[2], 0.94)
+    make_run(folder / "3", points[3], 0.98)
+    return folder
+
+
+def board(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    return boards.leaderboard(table, by)
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str, terminal_width: int = 0) -> str:
+    console = Console(file=io.StringIO(), force_terminal=bool(terminal_width), width=terminal_width or None,
+                      highlight=False, soft_wrap=True, no_color=True)  # fmt: skip
+    monkeypatch.setattr(terminal, "console", console)
+    report([*arguments, "--no-html"])
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_golden(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = printed(monkeypatch, str(sweep))
+    assert GOLDEN in text
+    assert text.startswith("Sweep 10-00-00-abcdef: 5 runs (3 finished, 1 failed, 1 planned).")
+    assert "again: python -m mnist_exp.train hidden=64 lr=1e-3 seed=1" in text
+    assert "DivergedError: The loss is not finite." in text
+    assert "1/train.log" in text
+
+
+def test_a_terminal_gets_a_table(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = printed(monkeypatch, str(sweep), terminal_width=80)
+    assert "…" not in text
+    assert "50,890" in text
+    assert "96.00 ± 2.83" in text
+    assert "━" in text or "─" in text
+
+
+def test_json_has_the_same(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = json.loads(printed(monkeypatch, str(sweep), "--json"))
+    assert found["sweep"] == "10-00-00-abcdef"
+    assert [row["hidden"] for row in found["leaderboard"]] == ["[64,32]", 64, 64]
+    assert found["leaderboard"][0]["val_mean"] == pytest.approx(0.96)
+    assert found["leaderboard"][1]["val_sd"] is None  # one seed has no spread
+    assert found["leaderboard"][2]["val_mean"] is None
+    assert found["summary"]["states"] == {"finished": 3, "failed": 1, "planned": 1}
+    assert found["summary"]["median"] == 0.95
+    assert len(found["failures"]) == 1
+
+
+def test_validation_orders_and_test_does_not() -> None:
+    table = rows([("a", 0.9, 0.99), ("b", 0.95, 0.5)])
+    assert list(board(table, ["key"])["key"]) == ["b", "a"]
+
+
+def test_equal_accuracy_is_ordered_by_loss() -> None:
+    table = rows([("a", 0.9, 0.9), ("b", 0.9, 0.9)])
+    table["final/val_loss"] = [0.3, 0.2]
+    assert list(board(table, ["key"])["key"]) == ["b", "a"]
+
+
+def test_without_validation_training_orders() -> None:
+    table = rows([("a", float("nan"), 0.99), ("b", float("nan"), 0.5)])
+    table["final/train_accuracy"] = [0.6, 0.7]
+    assert boards.judge(table) == "train"
+    found = board(table, ["key"])
+    assert list(found["key"]) == ["b", "a"]
+    assert "val_mean" not in found
+
+
+def test_the_best_run_is_the_one_that_validates_best(sweep: Path) -> None:
+    selection = naming.resolve(sweep)
+    table = results.frame(selection)
+    assert boards.keys(table, selection) == ["hidden", "lr"]
+    found = board(table, ["hidden", "lr"])
+    assert table.loc[found.loc[0, "best"], "seed"] == 1
+    assert found.loc[2, "best"] == -1
+
+
+def test_one_run_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "r", ["lr=0.1"], 0.9)
+    assert "90.00" in printed(monkeypatch, str(tmp_path / "r"))
+
+
+def test_all_failed_still_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(2):
+        make_run(tmp_path / str(i), [f"lr={i}"], None, state="failed", reason="no")
+    text = printed(monkeypatch, str(tmp_path))
+    assert "2 runs (2 failed)." in text
+    assert text.count("again:") == 2
+
+
+def rows(found: list[tuple[str, float, float]]) -> pd.DataFrame:
+    """Finished runs: key, validation accuracy, test accuracy."""
+    return pd.DataFrame(
+        [
+            {"key": key, "state": "finished", "seconds": 1.0, "parameters": 10}
+            | {f"final/{split}_loss": 0.1 for split in boards.SPLITS}
+            | {"final/val_accuracy": val, "final/test_accuracy": test, "final/train_accuracy": 0.5}
+            for key, val, test in found
+        ]
+    )

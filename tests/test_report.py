@@ -1,0 +1,320 @@
+"""The page: what it shows, what it must never do, and that odd sweeps do not break it."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from report_fixtures import make_run, make_sweep, track
+
+from mnist_exp import config, report, results, run
+from mnist_exp.errors import ConfigError, DataError, DivergedError
+from mnist_exp.report import best, closeup, drawing, figures, html
+from mnist_exp.report.__main__ import report as command
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def grid(root: Path, hidden: int, lrs: int, seeds: int, epochs: int = 3) -> Path:
+    """A sweep of hidden × lr × seed without weights; the highest lr fails."""
+    points = [
+        [f"hidden={16 * 2**h}", f"lr={10.0 ** (lr - 4):g}", f"seed={s}"]
+        for h in range(hidden)
+        for lr in range(lrs)
+        for s in range(seeds)
+    ]
+    folder = make_sweep(root, points)
+    for i, point in enumerate(points):
+        if point[1] == f"lr={10.0 ** (lrs - 5):g}":
+            make_run(folder / str(i), point, None, state="failed", reason="diverged")
+        else:
+            make_run(folder / str(i), point, 0.9 + 0.0007 * (i % 97), epochs=epochs, parameters=1000 * (1 + i % 5))
+    return folder
+
+
+def page_of(folder: Path) -> str:
+    return report.write(folder).read_text(encoding="utf-8")
+
+
+class Loads(HTMLParser):
+    """Collects whatever a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            fetches = name in ("src", "srcset", "data", "poster", "background", "xlink:href") or (
+                name == "href" and tag != "a"
+            )
+            if fetches and value and not value.startswith(("data:", "#")):
+                self.found.append(f"{tag} {name}={value}")
+
+
+def test_a_whole_sweep(tmp_path: Path) -> None:
+    folder = grid(tmp_path, 3, 3, 2)
+    track(folder / "0", "a" * 32)
+    text = page_of(folder)
+    assert "http://127.0.0.1:5000/#/experiments/7/runs/" + "a" * 32 in text
+    for word in ("What varies", "Leaderboard", "Failures", "Learning curves", "What accuracy costs", "All 18 runs"):
+        assert word in text
+    assert "python -m mnist_exp.train hidden=16 lr=0.01 seed=0" in text
+    for name in ("leaderboard.csv", "runs.csv", "figures/curves.csv", "figures/heat_map_lr_hidden.png"):
+        assert (folder / name).stat().st_size > 100
+    board = pd.read_csv(folder / "leaderboard.csv")
+    assert list(board.columns[:2]) == ["hidden", "lr"]
+    assert len(board) == 9
+    assert len(pd.read_csv(folder / "figures" / "curves.csv")) == 12 * 3
+
+
+def test_the_page_fetches_nothing(tmp_path: Path) -> None:
+    text = page_of(grid(tmp_path, 2, 2, 1))
+    loads = Loads()
+    loads.feed(text)
+    assert loads.found == []
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\((?!#)|@import", text)
+
+
+def test_meta_a_fetch_would_be_found() -> None:
+    loads = Loads()
+    loads.feed('<a href="http://x"></a><link href="http://x"><img src="http://x">')
+    assert len(loads.found) == 2
+
+
+def test_every_picture_has_a_text(tmp_path: Path) -> None:
+    text = page_of(grid(tmp_path, 2, 2, 2))
+    assert text.count("<svg") == len(re.findall(r'role="img" aria-label="[^"]{20,}', text)) >= 8
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    points = [[f"optimizer={HOSTILE}{i}", "hidden=64"] for i in range(3)]
+    folder = make_sweep(tmp_path, points)
+    make_run(folder / "0", points[0], 0.9)
+    make_run(folder / "1", points[1], None, state="failed", reason=HOSTILE)
+    make_run(folder / "2", points[2], 0.8)
+    (folder / "0" / "config.yaml").write_text(f"hidden: 64\nname: x\nmodel: {{'{HOSTILE.replace(chr(39), '')}': 1}}\n")
+    text = page_of(folder)
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_passwords_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example")
+    address = "tracking.uri=postgresql://me:secret@host/db"
+    folder = make_sweep(tmp_path, [["lr=0.1", address]] * 2)
+    track(make_run(folder / "0", ["lr=0.1", address], None, state="failed", reason="no"), "b" * 32)
+    text = page_of(folder)
+    assert "secret" not in text
+    assert 'href="https://mlflow.example/#/experiments/7/runs/' in text
+
+
+def test_a_hundred_runs_stay_below_two_megabytes(tmp_path: Path) -> None:
+    page = report.write(grid(tmp_path, 5, 5, 4, epochs=60))
+    assert page.stat().st_size < 2_000_000
+
+
+def test_failed_cells_are_hatched(tmp_path: Path) -> None:
+    table = results.load(grid(tmp_path, 2, 3, 2))
+    picture = figures.heat_map(table, "lr", "hidden", "val")
+    hatched = [patch for patch in picture.figure.axes[0].patches if patch.get_hatch()]
+    assert len(hatched) == 2
+    assert "4 of 12 runs failed" in picture.alt
+    assert "<pattern" in drawing.svg(picture)
+
+
+def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
+    table = results.load(grid(tmp_path, 2, 3, 1))
+    one, two = (drawing.svg(figures.heat_map(table, "lr", "hidden", "val")) for _ in range(2))
+    assert one == two
+    assert drawing.INK not in one
+
+
+def test_a_random_search_is_drawn_as_points(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = [[f"hidden={rng.integers(16, 512)}", f"lr={10 ** rng.uniform(-4, -1):.6f}"] for _ in range(20)]
+    folder = make_sweep(tmp_path, points)
+    for i, point in enumerate(points):
+        make_run(folder / str(i), point, float(rng.uniform(0.8, 0.9)))
+    text = page_of(folder)
+    assert "lr × hidden" in text
+    assert "explains" not in text.replace("How much of the variance a setting explains", "")
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["finished"], "1 of 1"),
+        (["failed"], "0 of 1"),
+        (["failed", "failed", "failed"], "0 of 3"),
+        (["finished", "killed", "planned"], "Not complete"),
+        (["finished", "pruned", "finished"], "2 of 3"),
+        (["planned", "planned"], "Go on with"),
+    ],
+)
+def test_odd_sweeps(tmp_path: Path, states: list[str], expected: str) -> None:
+    points = [[f"lr={10.0**-i:g}"] for i in range(len(states))]
+    folder = make_sweep(tmp_path, points)
+    for i, state in enumerate(states):
+        if state != "planned":
+            make_run(folder / str(i), points[i], None if state == "failed" else 0.9, state=state)
+    assert expected in page_of(folder)
+
+
+def test_list_values_and_one_seed(tmp_path: Path) -> None:
+    points = [[f"hidden={hidden}", f"model.dropout={p}"] for hidden in ("64", "[64,32]") for p in ("0", "0.5")]
+    folder = make_sweep(tmp_path, points)
+    for i, point in enumerate(points):
+        make_run(folder / str(i), point, 0.9 + 0.01 * i)
+    text = page_of(folder)
+    assert "[64,32]" in text
+    assert "fewer than three seeds" in text
+    assert "±" not in "".join(re.findall(r'<td class="number" data-value="[^"]*">([^<]*)</td>', text))
+
+
+def test_without_validation(tmp_path: Path) -> None:
+    for i in range(3):
+        make_run(tmp_path / str(i), [f"lr={10.0**-i:g}"], 0.9 + 0.01 * i, splits=("train", "test"))
+    text = page_of(tmp_path)
+    assert "Ordered by training accuracy" in text
+    assert "Validation loss" not in text
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real sweep: two learning rates on synthetic digits, one of which diverges."""
+    config.register()
+    points = [["lr=1e-3"], ["lr=1e30"]]
+    folder = make_sweep(tmp_path_factory.mktemp("trained"), points)
+    for i, point in enumerate(points):
+        overrides = [*point, "data=synthetic", "optimizer=sgd", "hidden=8", "epochs=1", "checkpoint.model=false"]
+        with initialize_config_dir(config.conf_dir(), version_base="1.3"):
+            settings = config.parse(compose("train", overrides=overrides))
+        if i == 0:
+            run.run(settings, folder / str(i), overrides)
+        else:
+            with pytest.raises(DivergedError):
+                run.run(settings, folder / str(i), overrides)
+    return folder
+
+
+def test_the_best_run_of_a_real_sweep(trained: Path) -> None:
+    text = page_of(trained)
+    for word in ("The best run", "Confusion matrix", "Most confident mistakes", "First layer, 8 of 8 units"):
+        assert word in text
+    matrix = pd.read_csv(trained / "figures" / "confusion.csv").to_numpy()
+    assert matrix.sum() == 500
+    accuracy = results.load(trained).loc[0, "final/test_accuracy"]
+    assert np.trace(matrix) / 500 == pytest.approx(accuracy)
+
+
+def test_other_images_than_the_run_saw_are_refused(trained: Path) -> None:
+    with pytest.raises(DataError, match="are not those of the run"):
+        best.answers(trained / "0", "0" * 16)
+
+
+def test_without_weights_the_page_says_so(tmp_path: Path) -> None:
+    assert "Its weights are not on this machine" in page_of(make_run(tmp_path / "r", ["lr=0.1"], 0.9))
+
+
+def test_most_confused_pairs() -> None:
+    matrix = np.diag([10] * 10)
+    matrix[4, 9], matrix[9, 4] = 5, 2
+    assert best.confused(matrix) == [(4, 9, 5, 5 / 15), (9, 4, 2, 2 / 12)]
+
+
+def test_the_most_confident_mistake_comes_first() -> None:
+    probabilities = np.full((3, 10), 0.01)
+    probabilities[0, 1], probabilities[1, 2], probabilities[2, 3] = 0.6, 0.9, 0.95
+    found = best.Answers(np.zeros((3, 28, 28)), np.array([0, 0, 3]), probabilities, None)
+    assert list(found.worst()) == [1, 0]
+
+
+def test_first_layer_shows_the_largest_units() -> None:
+    weights = np.ones((100, 28, 28)) * np.arange(100)[:, None, None]
+    assert closeup.first_layer(weights).title == "First layer, 64 of 100 units"
+
+
+def test_pareto_front() -> None:
+    cost = pd.Series([1, 2, 3, 4, 2], index=list("abcde"))
+    gain = pd.Series([0.5, 0.9, 0.8, 0.95, 0.85], index=list("abcde"))
+    assert figures.pareto(cost, gain) == ["a", "b", "d"]
+
+
+def test_explained_variance() -> None:
+    accuracy = pd.Series([1.0, 1.0, 2.0, 2.0])
+    assert figures.explained(accuracy, pd.Series(["a", "a", "b", "b"])) == 1.0
+    assert figures.explained(accuracy, pd.Series(["a", "b", "a", "b"])) == 0.0
+    assert figures.explained(accuracy, pd.Series(["a", "b", "c", "d"])) is None
+    assert figures.explained(accuracy * 0, pd.Series(["a", "a", "b", "b"])) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([64, 128, 256], "log"),
+        ([1e-3, 3e-3, 1e-2], "log"),
+        ([0.0, 0.1, 0.2], "linear"),
+        ([1, 2, 1000], "order"),
+        (["adam", "sgd"], "order"),
+        ([64, "[64,32]"], "order"),
+        ([True, False], "order"),
+        ([7], "order"),
+    ],
+)
+def test_axes_are_logarithmic_where_the_values_are(values: list[object], kind: str) -> None:
+    found = drawing.scale(pd.Series(values, dtype=object))
+    assert found.kind == kind
+    assert len(found.edges) == len(values) + 1
+    assert (np.diff(found.edges) > 0).all()
+
+
+def test_the_command_writes_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = grid(tmp_path, 2, 2, 1)
+    command([str(folder), "--out", "page.html"])
+    assert Path("page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert not (folder / "report.html").exists()
+    assert "Report: page.html" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    folder = grid(tmp_path, 1, 2, 1)
+    with pytest.raises(ConfigError, match="cannot be written"):
+        command([str(folder), "--out", "no/such/folder/page.html"])
+
+
+def test_usage_errors_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command(["--no-html", "--out", "x"])
+    assert caught.value.code == 2
+    assert "--no-html" in capsys.readouterr().err
+
+
+@pytest.mark.browser
+def test_a_browser_runs_the_script_that_the_page_allows(tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium")
+    page = report.write(grid(tmp_path, 2, 2, 1))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run([browser, *flags, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert re.search(r'<th scope="col"[^>]*><button type="button">hidden</button>', done.stdout)
+
+
+def test_an_address_without_password_is_left_alone() -> None:
+    assert html._discreet("sqlite:///a.db and http://u:p@h:5000/x") == "sqlite:///a.db and http://u:…@h:5000/x"
