@@ -22,9 +22,9 @@ from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
 from mnist_exp.ledger import Ledger
 from mnist_exp.resume import CONTROL, changed, is_control
-from mnist_exp.sweep import plan as plans
+from mnist_exp import plan as plans
 from mnist_exp.sweep.compose import Composer
-from mnist_exp.sweep.plan import Plan
+from mnist_exp.plan import Plan
 from mnist_exp.terminal import say, shown
 from mnist_exp.tracking.courier import Courier
 
