@@ -5,6 +5,7 @@ The facts behind each step (races, kills, artifact locations) were measured with
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -30,6 +31,11 @@ def uri_for(configured: str | None) -> str:
     return uri
 
 
+def shown(uri: str) -> str:
+    """*uri* without user and password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
 @final
 @dataclass(frozen=True)
 class Store:
@@ -38,6 +44,11 @@ class Store:
     uri: str
     client: Any
     experiment_id: str
+
+    @property
+    def name(self) -> str:
+        """Its URI without a password: what may be shown and stored."""
+        return shown(self.uri)
 
 
 def open_store(uri: str, experiment: str) -> Store:
