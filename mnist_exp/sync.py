@@ -16,7 +16,7 @@ from mnist_exp.files import read_json
 from mnist_exp.ledger import Ledger
 from mnist_exp.terminal import say
 from mnist_exp.tracking import publish, sweeps
-from mnist_exp.tracking.store import Store, open_store, shown, uri_for
+from mnist_exp.tracking.store import Store, open_store, reason, shown, uri_for
 
 EXAMPLES = """
 examples:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except ExperimentError:
             raise
         except Exception as error:
-            raise unreachable(uri, error) from error
+            raise refused(uri, error) from error
         say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
         sent += 1
         if entry.sweep and (folder.parent / "sweep.json").exists():
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             sweeps.publish(folder, store, over=True)
         except Exception as error:
-            raise unreachable(uri, error) from error
+            raise refused(uri, error) from error
     say(f"Sent to {shown(uri)}: {sent}. There already: {there}.")
 
 
@@ -115,11 +115,10 @@ def complete(folder: Path, entry: Ledger, store: Store) -> bool:
     return True
 
 
-def unreachable(uri: str, error: Exception) -> ExperimentError:
+def refused(uri: str, error: Exception) -> ExperimentError:
     """*error*, which mlflow raised, as a sentence."""
-    text = str(error).partition("\n")[0]
     return ExperimentError(
-        f"MLflow ({shown(uri)}) did not take it: {type(error).__name__}: {text}",
+        f"MLflow ({shown(uri)}) did not take it: {reason(error)}.",
         "Nothing is lost: repeat this once it can be reached, or name another store with --uri.",
     )
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from mnist_exp.files import read_json
-from mnist_exp.tracking.store import Store, open_store, shown, uri_for
+from mnist_exp.tracking.store import Store, open_store, reason, shown, uri_for
 
 if TYPE_CHECKING:
     from mnist_exp.config import Tracking
@@ -147,7 +147,7 @@ def deliver(experiment: str) -> int:
             delay = PAUSE
         except Exception as error:
             if time.monotonic() > deadline:
-                log.warning("%s: %s", type(error).__name__, str(error).partition("\n")[0])
+                log.warning("MLflow (%s) did not take it: %s", shown(uri_for(None)), reason(error))
                 return 1
             delay = min(2 * delay + PAUSE, 10.0)
             if last:

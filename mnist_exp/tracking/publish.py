@@ -159,15 +159,13 @@ def _register(store: Store, entry: Ledger, note: dict[str, Any]) -> dict[str, st
 
 
 def _finish(folder: Path, store: Store, entry: Ledger, run_id: str, rows: list[Row]) -> None:
-    """Summary, files and model, then the status: a run that says FINISHED has everything."""
-    from mlflow.entities import Metric
+    """Summary and files, then the status: a run that says FINISHED has everything."""
+    from mlflow.entities import Metric, RunTag
 
     assert entry.ended_ms is not None
     summary = [Metric(key, value, entry.ended_ms, 0) for key, value in entry.summary.items()]
-    tags = {"state": entry.state, "reason": entry.reason}
-    store.client.log_batch(run_id, metrics=summary)
-    for key, value in tags.items():
-        store.client.set_tag(run_id, key, value)
+    ending = [RunTag("state", entry.state), RunTag("reason", entry.reason)]
+    store.client.log_batch(run_id, metrics=summary, tags=ending)
     if entry.figures and rows:
         (folder / "figures").mkdir(exist_ok=True)
         figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)

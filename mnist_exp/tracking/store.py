@@ -4,6 +4,7 @@ The facts behind each step (races, kills, artifact locations) were measured with
 """
 
 import contextlib
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # A dead server may hold one call this long, not the default four minutes: what is unsent stays on disk.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+logging.getLogger("urllib3").setLevel(logging.ERROR)  # or it tells of each retry
 
 
 def uri_for(configured: str | None) -> str:
@@ -31,9 +33,15 @@ def uri_for(configured: str | None) -> str:
     return uri
 
 
-def shown(uri: str) -> str:
-    """*uri* without user and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+def shown(text: str) -> str:
+    """A URI, or a text with some, without user and password."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def reason(error: Exception) -> str:
+    """Why MLflow did not take something, in one line."""
+    text = shown(str(error).partition("\n")[0])
+    return "it cannot be reached" if "Max retries exceeded" in text else f"{type(error).__name__}: {text}"
 
 
 @final

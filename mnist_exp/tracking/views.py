@@ -116,14 +116,6 @@ def pack(state: dict[str, Any]) -> str:
     return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
 
 
-def unpack(packed: str) -> dict[str, Any]:
-    """The inverse of `pack`."""
-    kind, _, text = packed.partition(";")
-    assert kind == "deflate"
-    plain: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(text)))
-    return plain
-
-
 def state(subject: Subject, only: str) -> dict[str, Any]:
     """What MLflow's UI remembers of a page: filter, order, columns and charts.
 
