@@ -16,7 +16,7 @@ from mnist_exp.files import read_json
 from mnist_exp.ledger import Ledger
 from mnist_exp.terminal import say
 from mnist_exp.tracking import publish, sweeps
-from mnist_exp.tracking.store import Store, open_store, reason, shown, uri_for
+from mnist_exp.tracking.store import Store, open_store, reason, uri_for, without_password
 
 EXAMPLES = """
 examples:
@@ -49,33 +49,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error(f"there is no folder {folder}")
     logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
     uri = uri_for(options.uri)
+    try:
+        sent, there = send(options.folder, uri)
+    except ExperimentError:
+        raise
+    except Exception as error:
+        raise ExperimentError(
+            f"MLflow ({without_password(uri)}) did not take it: {reason(error)}.",
+            "Nothing is lost: repeat this once it can be reached, or name another store with --uri.",
+        ) from error
+    say(f"Sent to {without_password(uri)}: {sent}. There already: {there}.")
+
+
+def send(folders: Sequence[Path], uri: str) -> tuple[int, int]:
+    """Sends what the store at *uri* lacks; returns how many runs were sent, and how many were there.
+
+    Raises:
+        Exception: whatever mlflow raises when it cannot be reached or refuses something.
+    """
     stores: dict[str, Store] = {}
-    groups: dict[Path, Store] = {}
-    there = sent = 0
-    for folder, entry in runs(options.folder):
+    behind: dict[Path, Store] = {}  # sweeps of which something was missing
+    sent = there = 0
+    for folder, entry in runs(folders):
         if entry.state == "running" and ledger.alive(folder):
-            say(f"{folder} is being trained: whoever trains it sends it")
+            say(f"{folder}  {entry.name}  is being trained: whoever trains it sends it")
             continue
-        try:
-            store = stores[entry.experiment] = stores.get(entry.experiment) or open_store(uri, entry.experiment)
-            if complete(folder, entry, store):
-                there += 1
-                continue
+        store = stores[entry.experiment] = stores.get(entry.experiment) or open_store(uri, entry.experiment)
+        whole = complete(folder, entry, store)
+        if not whole:
             publish.publish(folder, store, abandoned=True)
-        except ExperimentError:
-            raise
-        except Exception as error:
-            raise refused(uri, error) from error
-        say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
-        sent += 1
-        if entry.sweep and (folder.parent / "sweep.json").exists():
-            groups[folder.parent] = store
-    for folder, store in groups.items():
-        try:
-            sweeps.publish(folder, store, over=True)
-        except Exception as error:
-            raise refused(uri, error) from error
-    say(f"Sent to {shown(uri)}: {sent}. There already: {there}.")
+            say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
+        sent, there = sent + (not whole), there + whole
+        sweep = folder.parent
+        if (sweep / "sweep.json").exists() and not (whole and (sweep / "mlflow.json").exists()):
+            behind[sweep] = store
+    for sweep, store in behind.items():
+        sweeps.publish(sweep, store, over=True)
+    return sent, there
 
 
 def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
@@ -113,14 +123,6 @@ def complete(folder: Path, entry: Ledger, store: Store) -> bool:
         (folder / "mlflow.json").unlink()
         return False
     return True
-
-
-def refused(uri: str, error: Exception) -> ExperimentError:
-    """*error*, which mlflow raised, as a sentence."""
-    return ExperimentError(
-        f"MLflow ({shown(uri)}) did not take it: {reason(error)}.",
-        "Nothing is lost: repeat this once it can be reached, or name another store with --uri.",
-    )
 
 
 def cli() -> None:

@@ -139,7 +139,7 @@ def test_a_view_shows_what_varies_first_and_all_runs_of_its_sweep(store: Store) 
 def test_runs_are_ordered_by_validation_never_by_test(
     store: Store, tmp_path: Path, val_size: int, primary: str
 ) -> None:
-    folder = made_up_sweep(tmp_path / f"order-{val_size}", [])
+    folder = made_up_sweep(tmp_path / f"order-{val_size}", [], points=1)
     made_up_run(folder / "0", sweep=folder.name, params={"val_size": val_size})
     publish_all(folder, store)
     state = view(store, folder.name)["state"]

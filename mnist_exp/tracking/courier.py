@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from mnist_exp.files import read_json
-from mnist_exp.tracking.store import Store, open_store, reason, shown, uri_for
+from mnist_exp.tracking.store import Store, open_store, reason, uri_for, without_password
 
 if TYPE_CHECKING:
     from mnist_exp.config import Tracking
@@ -37,7 +37,7 @@ class Courier:
 
     def __init__(self, tracking: "Tracking") -> None:
         self.uri, self.experiment = uri_for(tracking.uri), tracking.experiment
-        self.sync = f"python -m mnist_exp.sync --uri {shown(self.uri)}" if tracking.uri else "python -m mnist_exp.sync"
+        self.option = f" --uri {without_password(self.uri)}" if tracking.uri else ""  # sync knows no config
         self.folders: list[Path] = []
         self.delivered = False
         self.words = tempfile.TemporaryFile("w+")  # noqa: SIM115  # what the child has to say; lives as long as it
@@ -87,9 +87,10 @@ class Courier:
                 log.warning(line.rstrip())
         if not self.delivered:
             log.warning(
-                "MLflow (%s) does not have everything yet; it is kept in the run folder. Send it with: %s",
-                shown(self.uri),
-                self.sync,
+                "MLflow (%s) does not have everything yet; it is kept in the run folder. Send it with: "
+                "python -m mnist_exp.sync%s",
+                without_password(self.uri),
+                self.option,
             )
 
     def where_to_look(self, folder: Path) -> str:
@@ -100,9 +101,9 @@ class Courier:
             return "Tracked in MLflow: not yet."
         registered = f" (registered as {note['registered']})" if "registered" in note else ""
         if self.uri.startswith("http"):
-            return f"Tracked in MLflow{registered}: {shown(self.uri).rstrip('/')}/{note['page']}"
+            return f"Tracked in MLflow{registered}: {without_password(self.uri).rstrip('/')}/{note['page']}"
         here = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-        start = "mlflow ui" if self.uri == here else f"mlflow ui --backend-store-uri {shown(self.uri)}"
+        start = "mlflow ui" if self.uri == here else f"mlflow ui --backend-store-uri {without_password(self.uri)}"
         return f"Tracked in MLflow{registered}: {start}, then http://127.0.0.1:5000/{note['page']}"
 
 
@@ -147,7 +148,7 @@ def deliver(experiment: str) -> int:
             delay = PAUSE
         except Exception as error:
             if time.monotonic() > deadline:
-                log.warning("MLflow (%s) did not take it: %s", shown(uri_for(None)), reason(error))
+                log.warning("MLflow (%s) did not take it: %s", without_password(uri_for(None)), reason(error))
                 return 1
             delay = min(2 * delay + PAUSE, 10.0)
             if last:

@@ -58,19 +58,19 @@ def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
         run_id = note["run_id"]
         if entry.state != note["state"] and note["state"] != "running":  # it was resumed
             store.client.update_run(run_id, status="RUNNING")
-            note["state"] = "running"
+            note |= {"state": "running", "figures": False}
         rows = journal.read(folder)
         while part := rows[note["rows"] : note["rows"] + ROWS]:
             store.client.log_batch(run_id, metrics=[m for row in part for m in _metrics(row)])
             note["rows"] += len(part)
             write_json(folder / "mlflow.json", note)
-        if "model" not in note and (folder / "model.pt2").is_file():  # a sweep exports its best run afterwards
-            note["model"] = model.logged(store, run_id) or model.log(folder / "model.pt2", store, run_id)
+        if entry.state != "running" and (extras := _extras(folder, store, entry, note, rows)):
+            note |= extras
             write_json(folder / "mlflow.json", note)
         if entry.state != note["state"]:
             if entry.register and not entry.sweep:
                 note |= _register(store, entry, note)
-            _finish(folder, store, entry, run_id, rows)
+            _finish(folder, store, entry, run_id)
             note["state"] = entry.state
             write_json(folder / "mlflow.json", note)
     return entry.state != "running"
@@ -96,6 +96,7 @@ def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:
         "page": f"#/experiments/{store.experiment_id}/runs/{run_id}",
         "rows": 0,
         "state": "running",
+        "figures": False,
     }
     write_json(path, note)
     return note
@@ -158,7 +159,21 @@ def _register(store: Store, entry: Ledger, note: dict[str, Any]) -> dict[str, st
     return {"registered": model.register(store, entry.register, note["model"], note["run_id"])}
 
 
-def _finish(folder: Path, store: Store, entry: Ledger, run_id: str, rows: list[Row]) -> None:
+def _extras(folder: Path, store: Store, entry: Ledger, note: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
+    """Sends model and pictures, unless they were; a sweep makes those of its best run after all have ended."""
+    sent: dict[str, Any] = {}
+    if "model" not in note and (folder / "model.pt2").is_file():
+        sent["model"] = model.logged(store, note["run_id"]) or model.log(folder / "model.pt2", store, note["run_id"])
+    if entry.figures and rows and not note["figures"]:
+        (folder / "figures").mkdir(exist_ok=True)
+        figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)
+        for picture in sorted((folder / "figures").glob("*.png")):
+            store.client.log_artifact(note["run_id"], str(picture), "figures")
+        sent["figures"] = True
+    return sent
+
+
+def _finish(folder: Path, store: Store, entry: Ledger, run_id: str) -> None:
     """Summary and files, then the status: a run that says FINISHED has everything."""
     from mlflow.entities import Metric, RunTag
 
@@ -166,10 +181,5 @@ def _finish(folder: Path, store: Store, entry: Ledger, run_id: str, rows: list[R
     summary = [Metric(key, value, entry.ended_ms, 0) for key, value in entry.summary.items()]
     ending = [RunTag("state", entry.state), RunTag("reason", entry.reason)]
     store.client.log_batch(run_id, metrics=summary, tags=ending)
-    if entry.figures and rows:
-        (folder / "figures").mkdir(exist_ok=True)
-        figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)
-    for picture in sorted((folder / "figures").glob("*.png")):
-        store.client.log_artifact(run_id, str(picture), "figures")
     _files(folder, store, run_id, LAST)
     store.client.set_terminated(run_id, STATUS[entry.state], end_time=entry.ended_ms)

@@ -33,14 +33,14 @@ def uri_for(configured: str | None) -> str:
     return uri
 
 
-def shown(text: str) -> str:
+def without_password(text: str) -> str:
     """A URI, or a text with some, without user and password."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def reason(error: Exception) -> str:
     """Why MLflow did not take something, in one line."""
-    text = shown(str(error).partition("\n")[0])
+    text = without_password(str(error).partition("\n")[0])
     return "it cannot be reached" if "Max retries exceeded" in text else f"{type(error).__name__}: {text}"
 
 
@@ -56,7 +56,7 @@ class Store:
     @property
     def name(self) -> str:
         """Its URI without a password: what may be shown and stored."""
-        return shown(self.uri)
+        return without_password(self.uri)
 
 
 def open_store(uri: str, experiment: str) -> Store:

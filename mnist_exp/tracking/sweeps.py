@@ -23,7 +23,8 @@ def publish(folder: Path, store: Store, over: bool = False) -> bool:
     """Brings MLflow up to date with the sweep in *folder*, once at least one run of it was published.
 
     Args:
-        over: Nobody works on it any more: the best model is registered, if wanted, and a parent run ends.
+        over: Whoever ran it is gone: the best model is registered, if wanted, and a parent run ends, unless
+            another process has taken the sweep over.
 
     Returns:
         Whether there was something to show.
@@ -32,7 +33,13 @@ def publish(folder: Path, store: Store, over: bool = False) -> bool:
         Exception: whatever mlflow raises; call again later.
     """
     plan = read_json(folder / "sweep.json")
-    runs = {path.parent: ledger.read(path.parent) for path in folder.glob("*/ledger.json")}
+    places = [folder / str(number) for number in range(len(plan["points"]))]
+    folders = [place for place in places if (place / "ledger.json").exists()]
+    if over:
+        for run in folders:
+            ledger.reap(run)
+    runs = {run: ledger.read(run) for run in folders}
+    over = over and all(entry.state != "running" for entry in runs.values())
     seen = [run for run in runs if (run / "mlflow.json").exists()]
     if not seen:
         return False
@@ -43,11 +50,10 @@ def publish(folder: Path, store: Store, over: bool = False) -> bool:
     if first.nested:
         note["run_id"] = run_id = parent(folder, store, first)
         store.client.set_tag(run_id, "mlflow.note.content", " ".join(plan["typed"]))
-        status = _status([run.state for run in runs.values()], len(plan["points"]), over)
-        if over and status != "RUNNING":
-            store.client.set_terminated(run_id, status)
+        if over:
+            store.client.set_terminated(run_id, _status([run.state for run in runs.values()], len(plan["points"])))
         else:
-            store.client.update_run(run_id, status=status)
+            store.client.update_run(run_id, status="RUNNING")
     if over and first.register and (version := _register_best(runs, store, first.register)):
         note["registered"] = version
     write_json(folder / "mlflow.json", note)
@@ -81,10 +87,8 @@ def parent(folder: Path, store: Store, run: Ledger) -> str:
     return run_id
 
 
-def _status(states: list[str], points: int, over: bool) -> str:
-    """Of the parent run, in MLflow's words."""
-    if not over or "running" in states:  # running: another process has taken the sweep over
-        return "RUNNING"
+def _status(states: list[str], points: int) -> str:
+    """How a sweep of so many *points* ended, in MLflow's words."""
     if "failed" in states:
         return "FAILED"
     return "KILLED" if "killed" in states or len(states) < points else "FINISHED"
