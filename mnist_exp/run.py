@@ -59,11 +59,8 @@ class Result:
 
     @property
     def objective(self) -> float:
-        """What a sweep maximises: the last validation accuracy, or training accuracy without validation.
-
-        Never a test metric: the test set is reported, it chooses nothing.
-        """
-        return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
+        """What a sweep maximises; see `Ledger.objective`."""
+        return Ledger(summary=self.summary).objective
 
 
 def run(
@@ -137,6 +134,8 @@ def _train(
     if entry.fingerprint.get("data", splits.digest) != splits.digest and not config.force:
         raise ConfigError(f"{folder} was trained on other data.", "force=true goes on all the same.")
     entry.dataset = {"name": splits.name, "digest": splits.digest}
+    if config.data.source:
+        entry.dataset["source"] = config.data.source
     entry.fingerprint["data"] = splits.digest
     saved = checkpoint.load_last(folder / "checkpoints")
     if saved is not None:
@@ -334,6 +333,8 @@ def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> Ledg
             params=configs.params(config),
             overrides=list(overrides),
             experiment=config.tracking.experiment if config.tracking.enabled else "",
+            nested=config.tracking.nested,
+            register=config.tracking.register or "",
             tags={**{f"git.{k}": git[k] for k in ("commit", "dirty") if git}, **config.tags},
         )
         entry.tags |= {f"version.{package}": version for package, version in provenance.versions().items()}

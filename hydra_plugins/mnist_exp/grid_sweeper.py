@@ -16,6 +16,7 @@ class GridConf:
 
     _target_: str = "hydra_plugins.mnist_exp.grid_sweeper.GridSweeper"
     params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
+    report: bool = True  # write report.html at the end
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="mnist_exp")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mnist_exp import cli, naming, terminal
 from mnist_exp.errors import ConfigError
-from mnist_exp.naming import shown
+from mnist_exp.terminal import shown
 
 EXAMPLES = """\
 what can be

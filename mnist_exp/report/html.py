@@ -20,13 +20,14 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from mnist_exp import config, naming, results
+from mnist_exp import config, results
 from mnist_exp.errors import ExperimentError
 from mnist_exp.files import atomic_write
 from mnist_exp.naming import Selection
 from mnist_exp.report import closeup, drawing, figures
 from mnist_exp.report import leaderboard as boards
 from mnist_exp.report.drawing import WORDS, Picture
+from mnist_exp.terminal import shown
 from mnist_exp.tracking.store import uri_for
 
 MAPS = 6  # heat maps at most: all pairs of four keys
@@ -154,7 +155,7 @@ def _best(table: pd.DataFrame, board: pd.DataFrame, labels: list[str]) -> tuple[
         "problem": "",
         "rerun": results.command(run["overrides"]),
     }
-    about["folder"] = naming.shown(run["folder"]) if run["folder"] is not None else ""
+    about["folder"] = shown(run["folder"]) if run["folder"] is not None else ""
     if run["folder"] is None or not (run["folder"] / "weights.safetensors").exists():
         return about | {"problem": "Its weights are not on this machine."}, []
     from mnist_exp.report import best  # torch

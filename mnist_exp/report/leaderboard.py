@@ -8,7 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from mnist_exp import naming, results, terminal
+from mnist_exp import results, terminal
 from mnist_exp.naming import Selection
 
 SPLITS = ("val", "test", "train")
@@ -89,7 +89,7 @@ def failures(table: pd.DataFrame) -> list[dict[str, str]]:
                 "name": run["name"],
                 "state": run["state"],
                 "reason": run["reason"],
-                "log": naming.shown(log) if log and log.exists() else "",
+                "log": terminal.shown(log) if log and log.exists() else "",
                 "rerun": results.command(run["overrides"]),
             }
         )

@@ -17,14 +17,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import cli, config, ledger
+from mnist_exp import cli, config, ledger, naming
+from mnist_exp import plan as plans
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
 from mnist_exp.ledger import Ledger
-from mnist_exp.resume import CONTROL, changed, is_control
-from mnist_exp import plan as plans
-from mnist_exp.sweep.compose import Composer
 from mnist_exp.plan import Plan
+from mnist_exp.report import leaderboard
+from mnist_exp.report import write as write_report
+from mnist_exp.resume import CONTROL, changed, is_control
+from mnist_exp.sweep.compose import Composer
 from mnist_exp.terminal import say, shown
 from mnist_exp.tracking.courier import Courier
 
@@ -72,10 +74,13 @@ def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
     typed += [a for a in arguments if not is_control(a)]
     old = None
     if settings["resume"]:
-        folder = plans.find(settings["resume"], Path(str(master.hydra.sweep.dir)).parents[1])
-        old = plans.read(folder)
-        typed = typed or old.typed
-        move(master, folder)
+        selection = naming.resolve(settings["resume"])
+        if selection.sweep is None:
+            raise ConfigError(
+                f"{settings['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run."
+            )
+        old, typed = selection.sweep, typed or selection.sweep.typed
+        move(master, selection.home)
     folder = Path(str(master.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
@@ -90,7 +95,11 @@ def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
         plan.write(folder)
         OmegaConf.save(master, folder / "multirun.yaml")
         with courier_for(plan, points, folder, tracking if hosts else None):
-            return run(sweeper, plan, missing, folder, len(points), settings["force"])
+            returns = run(sweeper, plan, missing, folder, len(points), settings["force"])
+            if hosts:
+                present_best(plan, folder)
+        conclude(plan, folder, report=sweeper.options["report"])
+        return returns
     finally:
         lock.release()
 
@@ -211,11 +220,13 @@ def courier_for(plan: Plan, points: list[Point], folder: Path, tracking: Any) ->
         return
     courier = Courier(tracking)
     try:
-        for point in points:
-            courier.follow(folder / str(point.number))
+        for number in range(len(plan.points)):
+            courier.follow(folder / str(number))
+        courier.sweep(folder)
         yield
     finally:
         courier.close(tracking.patience)
+    say(courier.where_to_look(folder))
 
 
 def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int, force: bool) -> list[JobReturn]:
@@ -236,7 +247,6 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
         raise Interrupted(
             f"Stopped; {done} of {len(plan.points)} runs are finished.", f"Go on with: {resume}", number
         ) from None
-    summarise(plan, folder)
     return returns
 
 
@@ -264,12 +274,32 @@ def entries(plan: Plan, folder: Path) -> list[Ledger | None]:
     return found
 
 
-def summarise(plan: Plan, folder: Path) -> None:
-    """Says how the sweep ended.
+def present_best(plan: Plan, folder: Path) -> None:
+    """Exports the best run's network and has its curves drawn: in a sweep only that one is worth the time."""
+    finished = [(e.objective, -n, e) for n, e in enumerate(entries(plan, folder)) if e and e.state == "finished"]
+    if not finished:
+        return
+    _, number, entry = max(finished, key=lambda found: found[:2])
+    best = folder / str(-number)
+    settings = config.load(best / "config.yaml")
+    if settings.checkpoint.model and not (best / "model.pt2").exists():
+        from mnist_exp import run as runs  # torch
+
+        runs.export_model(settings, best)
+    if settings.tracking.figures and not entry.figures:
+        entry.figures = True
+        entry.write(best)
+
+
+def conclude(plan: Plan, folder: Path, report: bool) -> None:
+    """Shows the leaderboard, writes the page, and says what did not finish.
 
     Raises:
         SweepError: not all runs finished.
     """
+    leaderboard.show(naming.resolve(folder))
+    if report:
+        say(f"Report: {shown(write_report(folder))}")
     bad = []
     fixed = set.intersection(*map(set, plan.points)) if len(plan.points) > 1 else set()
     for number, entry in enumerate(entries(plan, folder)):

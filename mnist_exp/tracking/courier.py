@@ -12,13 +12,15 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from mnist_exp.files import read_json
-from mnist_exp.tracking.store import Store, open_store, uri_for
+from mnist_exp.tracking.store import Store, open_store, reason, uri_for, without_password
 
 if TYPE_CHECKING:
     from mnist_exp.config import Tracking
@@ -35,13 +37,15 @@ class Courier:
 
     def __init__(self, tracking: "Tracking") -> None:
         self.uri, self.experiment = uri_for(tracking.uri), tracking.experiment
+        self.option = f" --uri {without_password(self.uri)}" if tracking.uri else ""  # sync knows no config
         self.folders: list[Path] = []
         self.delivered = False
+        self.words = tempfile.TemporaryFile("w+")  # noqa: SIM115  # what the child has to say; lives as long as it
         # A process group of its own: Ctrl-C in the terminal is for the trainer, which then closes the pipe.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mnist_exp.tracking.courier", self.experiment],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=self.words,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "MLFLOW_TRACKING_URI": self.uri},
             process_group=0,
@@ -49,11 +53,18 @@ class Courier:
         )
 
     def follow(self, folder: Path) -> None:
-        """From now on what happens in *folder* is passed on."""
+        """From now on what happens in the run's *folder* is passed on."""
         self.folders.append(folder)
+        self._tell("run", folder)
+
+    def sweep(self, folder: Path) -> None:
+        """The runs that are followed belong to the sweep in *folder*, which has a `sweep.json`."""
+        self._tell("sweep", folder)
+
+    def _tell(self, kind: str, folder: Path) -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died: `close` will say so
-            self.process.stdin.write(json.dumps(str(folder.resolve())) + "\n")
+            self.process.stdin.write(json.dumps([kind, str(folder.resolve())]) + "\n")
             self.process.stdin.flush()
 
     def close(self, patience: float) -> None:
@@ -64,42 +75,53 @@ class Courier:
         if not any((folder / "ledger.json").exists() for folder in self.folders):
             self.process.kill()  # nothing was started: there is nothing to tell
             self.process.wait()
+            self.words.close()
             return
         try:
             self.delivered = self.process.wait(patience) == 0
         except subprocess.TimeoutExpired:
             self.process.terminate()
+        with self.words:
+            self.words.seek(0)
+            for line in self.words:
+                log.warning(line.rstrip())
         if not self.delivered:
             log.warning(
-                "MLflow (%s) does not have everything yet; it is kept in the run folder. "
-                "Send it with: python -m mnist_exp.sync",
-                self.experiment,
+                "MLflow (%s) does not have everything yet; it is kept in the run folder. Send it with: "
+                "python -m mnist_exp.sync%s",
+                without_password(self.uri),
+                self.option,
             )
 
     def where_to_look(self, folder: Path) -> str:
-        """The line that opens this run in a browser."""
+        """The line that opens the run or the sweep in *folder* in a browser."""
         try:
             note = read_json(folder / "mlflow.json")
         except (OSError, ValueError):
             return "Tracked in MLflow: not yet."
-        page = f"/#/experiments/{note['experiment_id']}/runs/{note['run_id']}"
+        registered = f" (registered as {note['registered']})" if "registered" in note else ""
         if self.uri.startswith("http"):
-            return f"Tracked in MLflow: {self.uri.rstrip('/')}{page}"
+            return f"Tracked in MLflow{registered}: {without_password(self.uri).rstrip('/')}/{note['page']}"
         here = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-        start = "mlflow ui" if self.uri == here else f"mlflow ui --backend-store-uri {self.uri}"
-        return f"Tracked in MLflow: {start}, then http://127.0.0.1:5000{page}"
+        start = "mlflow ui" if self.uri == here else f"mlflow ui --backend-store-uri {without_password(self.uri)}"
+        return f"Tracked in MLflow{registered}: {start}, then http://127.0.0.1:5000/{note['page']}"
 
 
 def deliver(experiment: str) -> int:
     """The child's main: follows the folders named on standard input until it closes; 0 if all was delivered."""
-    from mnist_exp.tracking.publish import publish  # draws figures: not for the trainer's side
+    from mnist_exp.tracking import publish, sweeps  # draws figures: not for the trainer's side
 
-    folders: dict[Path, object] = {}  # with what was last seen of each
+    runs: dict[Path, Delivery] = {}
+    groups: dict[Path, bool] = {}  # sweeps, and whether they can be seen already
     closed = threading.Event()
 
     def listen() -> None:
         for line in sys.stdin:
-            folders.setdefault(Path(json.loads(line)), None)
+            kind, folder = json.loads(line)
+            if kind == "run":
+                runs.setdefault(Path(folder), Delivery())
+            else:
+                groups.setdefault(Path(folder), False)
         closed.set()
 
     threading.Thread(target=listen, daemon=True).start()
@@ -111,28 +133,45 @@ def deliver(experiment: str) -> int:
         last = closed.is_set()
         try:
             store = store or open_store(uri_for(None), experiment)
-            for folder, seen in list(folders.items()):
+            for folder in list(runs):
+                # To the end of the queue, so that one which cannot be sent does not stand in the others' way.
+                delivery = runs[folder] = runs.pop(folder)
                 now = _stamp(folder)
-                if last or now != seen:
-                    publish(folder, store, abandoned=last)
-                    folders[folder] = now
+                if now != delivery.seen or (last and not delivery.complete):
+                    delivery.complete = publish.publish(folder, store, abandoned=last)
+                    delivery.seen = now
+            for folder, visible in list(groups.items()):
+                if last or not visible:
+                    groups[folder] = sweeps.publish(folder, store, over=last)
             if last:
                 return 0
             delay = PAUSE
-        except Exception:
-            log.warning("MLflow did not take it; trying again.", exc_info=True)
+        except Exception as error:
             if time.monotonic() > deadline:
+                log.warning("MLflow (%s) did not take it: %s", without_password(uri_for(None)), reason(error))
                 return 1
             delay = min(2 * delay + PAUSE, 10.0)
             if last:
                 time.sleep(delay)
 
 
+@dataclass
+class Delivery:
+    """How far a run's folder was passed on."""
+
+    seen: object = None
+    """Its `_stamp` when it was last sent."""
+    complete: bool = False
+    """Whether it had ended by then, and all of it was sent."""
+
+
 def _stamp(folder: Path) -> object:
-    """Changes whenever a run writes its journal or its ledger."""
-    return [(folder / name).stat().st_mtime_ns for name in ("ledger.json", "metrics.jsonl") if (folder / name).exists()]
+    """Changes whenever a run writes its journal, its ledger or its model."""
+    names = ("ledger.json", "metrics.jsonl", "model.pt2")
+    return [(folder / name).stat().st_mtime_ns for name in names if (folder / name).exists()]
 
 
 if __name__ == "__main__":
     os.nice(19)  # training comes first
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")  # warnings: the trainer shows them at the end
     sys.exit(deliver(sys.argv[1]))

@@ -29,6 +29,34 @@ def log(exported: Path, store: Store, run_id: str) -> str:
     return f"models:/{logged.model_id}"
 
 
+def logged(store: Store, run_id: str) -> str | None:
+    """URI of the model that *run_id* has, if any."""
+    outputs = store.client.get_run(run_id).outputs
+    if outputs and outputs.model_outputs:
+        return f"models:/{outputs.model_outputs[-1].model_id}"
+    return None
+
+
+def register(store: Store, name: str, uri: str, run_id: str) -> str:
+    """Makes the logged model *uri* of *run_id* a version of the registered model *name*, unless it is one.
+
+    Returns:
+        The version's URI, such as `models:/mnist/3`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = store.client
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    same = [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run_id]
+    model_id = uri.removeprefix("models:/")
+    version = same[0] if same else client.create_model_version(name, uri, run_id, model_id=model_id)
+    return f"models:/{name}/{version.version}"
+
+
 def describe(exported: Path, folder: Path) -> None:
     """Makes *folder* an MLflow model of the pytorch flavour around the file *exported*."""
     import numpy as np

@@ -4,6 +4,8 @@ The folder is the truth. What was sent is noted in `mlflow.json`; rows carry the
 measured, and MLflow stores equal rows once however often they are sent.
 """
 
+import json
+import logging
 import os
 import platform
 from pathlib import Path
@@ -16,8 +18,10 @@ from mnist_exp.errors import ExperimentError
 from mnist_exp.files import atomic_write, read_json, write_json
 from mnist_exp.journal import Row
 from mnist_exp.ledger import Ledger
-from mnist_exp.tracking import model
+from mnist_exp.tracking import model, sweeps, views
 from mnist_exp.tracking.store import Store
+
+log = logging.getLogger(__name__)
 
 STATUS = {
     "running": "RUNNING",
@@ -51,16 +55,22 @@ def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
         return abandoned  # it ended before it began: there is nothing to show
     with filelock.FileLock(folder / ".mlflow.lock"):
         note = _note(folder, store, entry)
+        run_id = note["run_id"]
         if entry.state != note["state"] and note["state"] != "running":  # it was resumed
-            store.client.update_run(note["run_id"], status="RUNNING")
-            note["state"] = "running"
+            store.client.update_run(run_id, status="RUNNING")
+            note |= {"state": "running", "figures": False}
         rows = journal.read(folder)
         while part := rows[note["rows"] : note["rows"] + ROWS]:
-            store.client.log_batch(note["run_id"], metrics=[m for row in part for m in _metrics(row)])
+            store.client.log_batch(run_id, metrics=[m for row in part for m in _metrics(row)])
             note["rows"] += len(part)
             write_json(folder / "mlflow.json", note)
+        if entry.state != "running" and (extras := _extras(folder, store, entry, note, rows)):
+            note |= extras
+            write_json(folder / "mlflow.json", note)
         if entry.state != note["state"]:
-            _finish(folder, store, entry, note["run_id"], rows)
+            if entry.register and not entry.sweep:
+                note |= _register(store, entry, note)
+            _finish(folder, store, entry, run_id)
             note["state"] = entry.state
             write_json(folder / "mlflow.json", note)
     return entry.state != "running"
@@ -71,7 +81,7 @@ def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:
     path = folder / "mlflow.json"
     try:
         note: dict[str, Any] = read_json(path)
-        if note["id"] == entry.id and note["experiment_id"] == store.experiment_id:
+        if note["id"] == entry.id and note["experiment_id"] == store.experiment_id and note["store"] == store.name:
             return note
     except (OSError, ValueError, KeyError):
         pass
@@ -80,10 +90,13 @@ def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:
     run_id = found[0].info.run_id if found else _open(folder, store, entry)
     note = {
         "id": entry.id,
+        "store": store.name,
         "experiment_id": store.experiment_id,
         "run_id": run_id,
+        "page": f"#/experiments/{store.experiment_id}/runs/{run_id}",
         "rows": 0,
         "state": "running",
+        "figures": False,
     }
     write_json(path, note)
     return note
@@ -91,10 +104,9 @@ def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:
 
 def _open(folder: Path, store: Store, entry: Ledger) -> str:
     """A new run with its name, tags, params and dataset; returns its id."""
-    from mlflow.data.http_dataset_source import HTTPDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.entities import DatasetInput, Param
+    from mlflow.entities import Dataset, DatasetInput, Param
 
+    views.welcome(store)
     tags = {
         **entry.tags,
         "run.id": entry.id,
@@ -109,14 +121,17 @@ def _open(folder: Path, store: Store, entry: Ledger) -> str:
         tags["mlflow.source.git.commit"] = commit
     if entry.sweep:
         tags["sweep"] = entry.sweep
+        if entry.nested:
+            tags["mlflow.parentRunId"] = sweeps.parent(folder.parent, store, entry)
     run = store.client.create_run(store.experiment_id, start_time=entry.started_ms, run_name=entry.name, tags=tags)
     run_id: str = run.info.run_id
     params = [Param(key, str(value)) for key, value in entry.params.items()]
     store.client.log_batch(run_id, params=params)
     if entry.dataset:
-        source = HTTPDatasetSource(f"https://{entry.dataset['name']}.invalid/")
-        dataset = MetaDataset(source, name=entry.dataset["name"], digest=entry.dataset["digest"])
-        store.client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity())])
+        page = entry.dataset.get("source")
+        source = ("http", json.dumps({"url": page})) if page else ("code", json.dumps({"tags": {}}))
+        dataset = Dataset(entry.dataset["name"], entry.dataset["digest"], *source)
+        store.client.log_inputs(run_id, [DatasetInput(dataset)])
     atomic_write(folder / "environment.txt", provenance.environment().encode())
     _files(folder, store, run_id, FIRST)
     return run_id
@@ -134,22 +149,37 @@ def _metrics(row: Row) -> list[Any]:
     return [Metric(key, value, row["time_ms"], row["epoch"]) for key, value in row["metrics"].items()]
 
 
-def _finish(folder: Path, store: Store, entry: Ledger, run_id: str, rows: list[Row]) -> None:
-    """Summary, files and model, then the status: a run that says FINISHED has everything."""
-    from mlflow.entities import Metric
+def _register(store: Store, entry: Ledger, note: dict[str, Any]) -> dict[str, str]:
+    """Makes a single run's model a version of the registered model that was asked for."""
+    if entry.state != "finished":
+        return {}
+    if "model" not in note:
+        log.warning("%s has no model.pt2: nothing was registered as %s.", entry.name, entry.register)
+        return {}
+    return {"registered": model.register(store, entry.register, note["model"], note["run_id"])}
+
+
+def _extras(folder: Path, store: Store, entry: Ledger, note: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
+    """Sends model and pictures, unless they were; a sweep makes those of its best run after all have ended."""
+    sent: dict[str, Any] = {}
+    if "model" not in note and (folder / "model.pt2").is_file():
+        sent["model"] = model.logged(store, note["run_id"]) or model.log(folder / "model.pt2", store, note["run_id"])
+    if entry.figures and rows and not note["figures"]:
+        (folder / "figures").mkdir(exist_ok=True)
+        figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)
+        for picture in sorted((folder / "figures").glob("*.png")):
+            store.client.log_artifact(note["run_id"], str(picture), "figures")
+        sent["figures"] = True
+    return sent
+
+
+def _finish(folder: Path, store: Store, entry: Ledger, run_id: str) -> None:
+    """Summary and files, then the status: a run that says FINISHED has everything."""
+    from mlflow.entities import Metric, RunTag
 
     assert entry.ended_ms is not None
     summary = [Metric(key, value, entry.ended_ms, 0) for key, value in entry.summary.items()]
-    tags = {"state": entry.state, "reason": entry.reason}
-    store.client.log_batch(run_id, metrics=summary)
-    for key, value in tags.items():
-        store.client.set_tag(run_id, key, value)
-    if entry.figures and rows:
-        (folder / "figures").mkdir(exist_ok=True)
-        figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)
-    for picture in sorted((folder / "figures").glob("*.png")):
-        store.client.log_artifact(run_id, str(picture), "figures")
+    ending = [RunTag("state", entry.state), RunTag("reason", entry.reason)]
+    store.client.log_batch(run_id, metrics=summary, tags=ending)
     _files(folder, store, run_id, LAST)
-    if (folder / "model.pt2").is_file():
-        model.log(folder / "model.pt2", store, run_id)
     store.client.set_terminated(run_id, STATUS[entry.state], end_time=entry.ended_ms)

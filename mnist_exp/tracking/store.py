@@ -4,7 +4,9 @@ The facts behind each step (races, kills, artifact locations) were measured with
 """
 
 import contextlib
+import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -19,6 +21,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # A dead server may hold one call this long, not the default four minutes: what is unsent stays on disk.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+logging.getLogger("urllib3").setLevel(logging.ERROR)  # or it tells of each retry
 
 
 def uri_for(configured: str | None) -> str:
@@ -30,6 +33,17 @@ def uri_for(configured: str | None) -> str:
     return uri
 
 
+def without_password(text: str) -> str:
+    """A URI, or a text with some, without user and password."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def reason(error: Exception) -> str:
+    """Why MLflow did not take something, in one line."""
+    text = without_password(str(error).partition("\n")[0])
+    return "it cannot be reached" if "Max retries exceeded" in text else f"{type(error).__name__}: {text}"
+
+
 @final
 @dataclass(frozen=True)
 class Store:
@@ -38,6 +52,11 @@ class Store:
     uri: str
     client: Any
     experiment_id: str
+
+    @property
+    def name(self) -> str:
+        """Its URI without a password: what may be shown and stored."""
+        return without_password(self.uri)
 
 
 def open_store(uri: str, experiment: str) -> Store:

@@ -1,0 +1,134 @@
+"""Sends what MLflow does not have yet: after an outage, a kill, or training without a network.
+
+Run folders hold everything, so this may be repeated, interrupted, or pointed at an empty store.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mnist_exp import cli as command
+from mnist_exp import ledger, terminal
+from mnist_exp.errors import ExperimentError
+from mnist_exp.files import read_json
+from mnist_exp.ledger import Ledger
+from mnist_exp.terminal import say
+from mnist_exp.tracking import publish, sweeps
+from mnist_exp.tracking.store import Store, open_store, reason, uri_for, without_password
+
+EXAMPLES = """
+examples:
+  python -m mnist_exp.sync                                  everything under outputs/
+  python -m mnist_exp.sync outputs/sweeps/2026-11-23        the sweeps of one day
+  python -m mnist_exp.sync --uri http://tracking.lan:5000   to that server
+
+exit codes: 0 MLflow has everything · 1 it cannot be reached, or refused a run · 2 usage
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Sends all runs under the folders of the command line.
+
+    Raises:
+        ExperimentError: the store cannot be reached, or did not take a run.
+        SystemExit: usage (2), or `--help` (0).
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m mnist_exp.sync",
+        description="Sends runs that MLflow does not have yet, or not completely.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", nargs="*", type=Path, default=[Path("outputs")], help="where to look (outputs)")
+    parser.add_argument("--uri", help="MLflow store ($MLFLOW_TRACKING_URI, else mlflow.db in this folder)")
+    options = parser.parse_args(arguments)
+    for folder in options.folder:
+        if not folder.is_dir():
+            parser.error(f"there is no folder {folder}")
+    logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
+    uri = uri_for(options.uri)
+    try:
+        sent, there = send(options.folder, uri)
+    except ExperimentError:
+        raise
+    except Exception as error:
+        raise ExperimentError(
+            f"MLflow ({without_password(uri)}) did not take it: {reason(error)}.",
+            "Nothing is lost: repeat this once it can be reached, or name another store with --uri.",
+        ) from error
+    say(f"Sent to {without_password(uri)}: {sent}. There already: {there}.")
+
+
+def send(folders: Sequence[Path], uri: str) -> tuple[int, int]:
+    """Sends what the store at *uri* lacks; returns how many runs were sent, and how many were there.
+
+    Raises:
+        Exception: whatever mlflow raises when it cannot be reached or refuses something.
+    """
+    stores: dict[str, Store] = {}
+    behind: dict[Path, Store] = {}  # sweeps of which something was missing
+    sent = there = 0
+    for folder, entry in runs(folders):
+        if entry.state == "running" and ledger.alive(folder):
+            say(f"{folder}  {entry.name}  is being trained: whoever trains it sends it")
+            continue
+        store = stores[entry.experiment] = stores.get(entry.experiment) or open_store(uri, entry.experiment)
+        whole = complete(folder, entry, store)
+        if not whole:
+            publish.publish(folder, store, abandoned=True)
+            say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
+        sent, there = sent + (not whole), there + whole
+        sweep = folder.parent
+        if (sweep / "sweep.json").exists() and not (whole and (sweep / "mlflow.json").exists()):
+            behind[sweep] = store
+    for sweep, store in behind.items():
+        sweeps.publish(sweep, store, over=True)
+    return sent, there
+
+
+def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
+    """The tracked runs in or under *folders*, oldest folder name first; a damaged ledger is skipped with a warning."""
+    for path in sorted({path for folder in folders for path in folder.rglob("ledger.json")}):
+        try:
+            entry = ledger.read(path.parent)
+        except ExperimentError as error:
+            logging.getLogger(__name__).warning(str(error))
+            continue
+        if entry.experiment:
+            yield path.parent, entry
+
+
+def complete(folder: Path, entry: Ledger, store: Store) -> bool:
+    """Whether a store has all of the run: this one, or another that it was sent to.
+
+    What was sent to this one is looked for: somebody may have deleted it, and then it is sent anew.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        note = read_json(folder / "mlflow.json")
+    except (OSError, ValueError):
+        return False
+    if note["id"] != entry.id or note["state"] != entry.state:
+        return False
+    if note["store"] != store.name:
+        return True
+    try:
+        store.client.get_run(note["run_id"])
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        (folder / "mlflow.json").unlink()
+        return False
+    return True
+
+
+def cli() -> None:
+    """Runs `main`; every error becomes a sentence and an exit code."""
+    sys.exit(command.run(main))
+
+
+if __name__ == "__main__":
+    cli()

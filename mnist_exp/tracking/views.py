@@ -1,0 +1,194 @@
+"""What MLflow's pages show first: for each sweep, and for all runs, the table and the charts that compare them.
+
+Left alone, MLflow opens an experiment without a metric in its table and with ten runs in its charts. A view
+that somebody shares is kept in a tag of the experiment; the same tags are written here, and the links to them
+form the first line of the experiment's description, which stands above every page. The format of the tags
+is MLflow's own and not documented: it is used only where it was seen to work.
+"""
+
+import base64
+import json
+import logging
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+from urllib.parse import quote
+
+from mnist_exp.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+CHECKED = ("3.17",)  # minor versions of mlflow in which the pages were looked at
+KEPT = 20  # sweeps whose view is kept: MLflow reads all tags of an experiment each time
+TAG = "mlflow.sharedViewState."
+DESCRIPTION = "mlflow.note.content"
+ALL = "all"  # key of the view of all runs
+METRICS = ("val/accuracy", "test/accuracy", "val/loss", "test/loss", "train/loss")  # one chart of curves each
+COSTS = ("model/parameters", "time/total")
+
+
+@final
+@dataclass(frozen=True)
+class Subject:
+    """A sweep, as far as its view is concerned."""
+
+    id: str
+    created_ms: int
+    varied: Sequence[str]
+    """MLflow params that differ between its runs: the columns."""
+    primary: str = "val/accuracy"
+    """Metric that orders its runs. The last value counts, which is the final one when a run has ended."""
+
+
+def publish_view(store: Store, subject: Subject) -> str:
+    """Writes the view of a sweep, and the description with the links; returns the link to the view.
+
+    Views of the `KEPT` newest sweeps are kept. An unknown version of mlflow gets no view, and the link that
+    is returned only filters.
+    """
+    if not _known():
+        return filtered(store, subject.id)
+    _write(store, subject.id, f"Sweep {subject.id}", subject, f"tags.sweep = '{subject.id}'")
+    _write(store, ALL, "All runs", Subject("", 0, ("hidden", "lr", "optimizer", "seed")), "")
+    tags = store.client.get_experiment(store.experiment_id).tags
+    views = {key.removeprefix(TAG): json.loads(value) for key, value in tags.items() if key.startswith(TAG)}
+    ours = [key for key in views if views[key]["name"] == f"Sweep {key}"]
+    ours.sort(key=lambda key: views[key]["createdAt"], reverse=True)
+    for key in ours[KEPT:]:
+        store.client.delete_experiment_tag(store.experiment_id, TAG + key)
+    _describe(store, tags.get(DESCRIPTION, ""), ours[0])
+    return link(store, subject.id)
+
+
+def welcome(store: Store) -> None:
+    """Writes the view of all runs, and its link, into an experiment that has none yet."""
+    tags = store.client.get_experiment(store.experiment_id).tags
+    if TAG + ALL in tags or not _known():
+        return
+    _write(store, ALL, "All runs", Subject("", 0, ("hidden", "lr", "optimizer", "seed")), "")
+    _describe(store, tags.get(DESCRIPTION, ""), "")
+
+
+def link(store: Store, key: str, charts: bool = False) -> str:
+    """The view *key* as the part of an address that follows the server's name."""
+    mode = "&compareRunsMode=CHART" if charts else ""
+    page = f"#/experiments/{store.experiment_id}/runs"
+    return f"{page}?viewStateShareKey={quote(key)}&workflowType=machine_learning{mode}"
+
+
+def filtered(store: Store, sweep_id: str) -> str:
+    """Address of the plain table with the runs of one sweep."""
+    only = quote(f"tags.sweep = '{sweep_id}'")
+    return f"#/experiments/{store.experiment_id}/runs?searchFilter={only}&workflowType=machine_learning"
+
+
+def _known() -> bool:
+    import mlflow
+
+    if mlflow.__version__.rsplit(".", 1)[0] in CHECKED:
+        return True
+    log.info("mlflow %s: saved views were not checked with it, so none is written.", mlflow.__version__)
+    return False
+
+
+def _write(store: Store, key: str, name: str, subject: Subject, only: str) -> None:
+    now = time.time_ns() // 1_000_000
+    packed = pack(state(subject, only))
+    view = {"name": name, "createdAt": subject.created_ms or now, "updatedAt": now, "state": packed}
+    store.client.set_experiment_tag(store.experiment_id, TAG + key, json.dumps(view))
+
+
+def _describe(store: Store, text: str, newest: str) -> None:
+    """Puts the links into the first line of the description *text*; other lines are the user's."""
+    first, _, rest = text.partition("\n")
+    if first and "viewStateShareKey=" not in first:
+        rest = f"\n{text}"
+    line = f"[All runs]({link(store, ALL)}), [charts]({link(store, ALL, charts=True)})"
+    if newest:
+        line = f"Newest sweep: [table]({link(store, newest)}), [charts]({link(store, newest, charts=True)}) | {line}"
+    store.client.set_experiment_tag(store.experiment_id, DESCRIPTION, f"{line}\n{rest}" if rest else line)
+
+
+def pack(state: dict[str, Any]) -> str:
+    """A view's state as MLflow's UI stores it."""
+    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+
+
+def state(subject: Subject, only: str) -> dict[str, Any]:
+    """What MLflow's UI remembers of a page: filter, order, columns and charts.
+
+    Args:
+        only: Search filter that picks the runs; empty: all of them.
+    """
+    metrics = dict.fromkeys((subject.primary, *METRICS))  # in order, each once
+    shared = {"deleted": False, "isGenerated": False, "runsCountToCompare": 20}
+    charts: list[dict[str, Any]] = [
+        {
+            "type": "PARALLEL",
+            "metricSectionId": "overview",
+            "selectedParams": list(subject.varied),
+            "selectedMetrics": [subject.primary],
+            "showAllRuns": True,
+        },
+        {"type": "BAR", "metricSectionId": "overview", "metricKey": subject.primary},
+    ]
+    charts += [
+        {
+            "type": "LINE",
+            "metricSectionId": "curves",
+            "displayName": metric,
+            "metricKey": metric,
+            "selectedMetricKeys": [metric],
+            "xAxisKey": "step",
+            "xAxisScaleType": "linear",
+            "selectedXAxisMetricKey": "",
+            "yAxisKey": "metric",
+            "yAxisExpressions": [],
+            "scaleType": "log" if metric.endswith("/loss") else "linear",
+            "range": {},
+            "lineSmoothness": 0,
+            "ignoreOutliers": False,
+            "useGlobalXaxisKey": True,
+            "useGlobalLineSmoothing": True,
+        }
+        for metric in metrics
+    ]
+    columns = [f"params.`{param}`" for param in subject.varied]
+    columns += [f"metrics.`{metric}`" for metric in (*metrics, *COSTS)]
+    sections = [("overview", "Overview"), ("curves", "Curves")]
+    return {
+        "searchFilter": only,
+        "orderByKey": f"metrics.`{subject.primary}`",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": ["attributes.`Run Name`", "runDateAndNestInfo", *columns],
+        "columnWidths": {},
+        "runsHiddenMode": "SHOW_ALL",  # the default shows ten
+        "compareRunCharts": [{"uuid": f"chart-{i}", **shared, **chart} for i, chart in enumerate(charts)],
+        "compareRunSections": [
+            {
+                "uuid": uuid,
+                "name": name,
+                "columns": 2,  # three charts in a row are too narrow to read
+                "display": True,
+                "isReordered": False,
+                "deleted": False,
+                "isGenerated": False,
+            }
+            for uuid, name in sections
+        ],
+        "viewMaximized": False,
+        "runListHidden": False,
+        "isAccordionReordered": True,  # or the sections that MLflow adds would come first
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
