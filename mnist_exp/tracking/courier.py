@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAUSE = 0.5  # seconds between two looks at the folders: how live MLflow's curves are
-GIVE_UP = 60.0  # seconds after the trainer has gone
+GIVE_UP = 60.0  # seconds without success after the trainer has gone
 
 
 @final
@@ -68,7 +68,7 @@ class Courier:
             self.process.stdin.flush()
 
     def close(self, patience: float) -> None:
-        """Waits until all is delivered, but no longer than *patience* seconds."""
+        """Waits until all is delivered, but no longer than *patience* seconds in which nothing was."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -77,10 +77,14 @@ class Courier:
             self.process.wait()
             self.words.close()
             return
-        try:
-            self.delivered = self.process.wait(patience) == 0
-        except subprocess.TimeoutExpired:
-            self.process.terminate()
+        before, since = self._notes(), time.monotonic()
+        while self.process.poll() is None and time.monotonic() < since + patience:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)
+            if (now := self._notes()) != before:
+                before, since = now, time.monotonic()
+        self.delivered = self.process.poll() == 0
+        self.process.terminate()
         with self.words:
             self.words.seek(0)
             for line in self.words:
@@ -92,6 +96,11 @@ class Courier:
                 without_password(self.uri),
                 self.option,
             )
+
+    def _notes(self) -> list[int]:
+        """Changes whenever something of a run was delivered."""
+        notes = [folder / "mlflow.json" for folder in self.folders]
+        return [note.stat().st_mtime_ns for note in notes if note.exists()]
 
     def where_to_look(self, folder: Path) -> str:
         """The line that opens the run or the sweep in *folder* in a browser."""
@@ -126,10 +135,10 @@ def deliver(experiment: str) -> int:
 
     threading.Thread(target=listen, daemon=True).start()
     store: Store | None = None
-    delay, deadline = 0.0, float("inf")
+    delay, deadline = 0.0, 0.0
     while True:
         if closed.wait(delay):
-            deadline = min(deadline, time.monotonic() + GIVE_UP)
+            deadline = deadline or time.monotonic() + GIVE_UP
         last = closed.is_set()
         try:
             store = store or open_store(uri_for(None), experiment)
@@ -140,6 +149,7 @@ def deliver(experiment: str) -> int:
                 if now != delivery.seen or (last and not delivery.complete):
                     delivery.complete = publish.publish(folder, store, abandoned=last)
                     delivery.seen = now
+                    deadline = last and time.monotonic() + GIVE_UP
             for folder, visible in list(groups.items()):
                 if last or not visible:
                     groups[folder] = sweeps.publish(folder, store, over=last)
@@ -147,7 +157,7 @@ def deliver(experiment: str) -> int:
                 return 0
             delay = PAUSE
         except Exception as error:
-            if time.monotonic() > deadline:
+            if last and time.monotonic() > deadline:
                 log.warning("MLflow (%s) did not take it: %s", without_password(uri_for(None)), reason(error))
                 return 1
             delay = min(2 * delay + PAUSE, 10.0)
