@@ -100,7 +100,9 @@ def _files() -> set[str]:
     ours = ("mnist_exp", "conf", "tests", "docs", "outputs", "hydra_plugins", "benchmarks")
     folders = [REPO / name for name in ours if (REPO / name).is_dir()]
     found = {str(p) for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts}
-    return found | {str(p) for p in REPO.iterdir() if not p.name.startswith((".pytest", ".mypy", ".ruff"))}
+    return found | {
+        str(p) for p in REPO.iterdir() if not p.name.startswith((".pytest", ".mypy", ".ruff", ".hypothesis"))
+    }
 
 
 @pytest.fixture
