@@ -72,7 +72,8 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     if found := re.search(r"Could not override '([^']+)'", text):
         return config.unknown_key(found[1], _override(found[1], typed))
     if key := _full_key(everything) or _merged_key(text):
-        return _wrong_value(key, everything, reason=chain[-1].splitlines()[0])
+        about = next((said for said in chain if "full_key:" in said), text)
+        return _wrong_value(key, everything, reason=about.splitlines()[0])
     if _GROUP_VALUE in text:
         return ConfigError(
             "A group takes the name of one of its options, not null or a number.",
