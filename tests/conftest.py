@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from omegaconf import OmegaConf
 from mnist_exp import config as configs
 from mnist_exp import train
 from mnist_exp.config import Config
+from mnist_exp.tracking import store
+from mnist_exp.tracking.store import Store
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -120,7 +123,9 @@ def composed() -> Callable[..., Config]:
 def _tiny() -> Any:
     configs.register()
     with initialize_config_dir(configs.conf_dir(), version_base="1.3"):
-        return compose("train", list(TINY))
+        cfg = compose("train", list(TINY))
+    OmegaConf.set_struct(cfg, False)  # a test may give a group other keywords
+    return cfg
 
 
 @pytest.fixture
@@ -148,3 +153,18 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return (code or 0, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: creating its tables takes a second, copying them none."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    store._create(path)
+    return path
+
+
+@pytest.fixture
+def mlflow_store(store_template: Path, scratch: Path) -> Callable[[str], Store]:
+    """`mlflow_store("name")`: that experiment, in the store of this test's folder."""
+    shutil.copyfile(store_template, scratch / "mlflow.db")
+    return lambda experiment: store.open_store(store.uri_for(None), experiment)
