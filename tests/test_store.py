@@ -46,7 +46,7 @@ def test_an_experiment_that_mlflow_ui_has_made_is_refused(mlflow_store: Callable
     """Only its server could store files there."""
     client = mlflow_store("mine").client
     client.create_experiment("theirs", artifact_location="mlflow-artifacts:/7")
-    with pytest.raises(ExperimentError, match="'theirs' in .* was made by `mlflow ui` or a server") as caught:
+    with pytest.raises(ExperimentError, match=r"'theirs' in .* was made by `mlflow ui` or a server") as caught:
         mlflow_store("theirs")
     assert "tracking.experiment=<name>" in caught.value.help
 
