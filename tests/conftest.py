@@ -76,6 +76,7 @@ def global_state() -> Iterator[None]:
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     root, hydra = logging.getLogger(), logging.getLogger("hydra")
     before = {logger: (list(logger.handlers), logger.level) for logger in (root, hydra)}
+    torch.set_num_threads(1)  # at these sizes more threads only wait for each other
     configs.register()
     schema = ConfigStore.instance().repo["_schema.yaml"]
     yield
