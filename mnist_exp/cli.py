@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp import config, terminal
 from mnist_exp.errors import ConfigError, ExperimentError
 
+_GROUP_VALUE = "Config group override must be a string"  # a bare ValueError of Hydra's, for experiment=null
+
 
 def run(main: Callable[[], object]) -> int:
     """Runs a command's *main* and returns its exit code."""
@@ -27,6 +29,10 @@ def run(main: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         terminal.errors.print("Interrupted.")
         return 130
+    except SystemExit as stop:
+        if full and stop.__context__:  # an error that main itself has explained
+            traceback.print_exception(stop.__context__)
+        raise
     except Exception as error:
         if full:
             traceback.print_exc()
@@ -39,7 +45,7 @@ def run(main: Callable[[], object]) -> int:
 
 def explain(error: Exception) -> int:
     """Prints *error* as a sentence and a way out; returns the exit code that goes with it."""
-    if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(error, ExperimentError):
+    if isinstance(error, (HydraException, OmegaConfBaseException)) or _GROUP_VALUE in str(error):
         error = translate(error, sys.argv[1:])
     if not isinstance(error, ExperimentError):
         text = f"{type(error).__name__}: {error}"
@@ -65,13 +71,14 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     everything = "\n".join(chain)
     if found := re.search(r"Could not override '([^']+)'", text):
         return config.unknown_key(found[1], _override(found[1], typed))
-    if found := re.search(r"Value '?(.*?)'? of type '(\w+)' could not be converted to (\w+)", everything):
-        kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-        key = _full_key(everything) or _merged_key(text)
-        return ConfigError(f"{key} must be {kinds.get(found[3], found[3])}, but got {found[1]!r}.", _rule(key))
-    if found := re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\]", everything):
-        key = _full_key(everything) or _merged_key(text)
-        return ConfigError(f"{key} must be one of {found[2]}, but got {found[1]!r}.")
+    if key := _full_key(everything) or _merged_key(text):
+        about = next((said for said in chain if "full_key:" in said), text)
+        return _wrong_value(key, everything, reason=about.splitlines()[0])
+    if _GROUP_VALUE in text:
+        return ConfigError(
+            "A group takes the name of one of its options, not null or a number.",
+            "Drop it, or see the options: python -m mnist_exp.train --help",
+        )
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
         names = [n.strip() for n in options[1].splitlines()] if options else []
@@ -94,6 +101,20 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     return ConfigError(" ".join(lines[:2]) or type(error).__name__, "See python -m mnist_exp.train --help")
 
 
+def _wrong_value(key: str, said: str, reason: str) -> ConfigError:
+    """What OmegaConf *said* about the value of *key*; *reason* is its first line."""
+    if found := re.search(r"Value '?(.*?)'? (?:of type '\w+' could not be converted to|is not a valid) (\w+)", said):
+        kinds = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+        return ConfigError(f"{key} must be {kinds.get(found[2], found[2])}, but got {found[1]!r}.", _rule(key))
+    if found := re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\]", said):
+        return ConfigError(f"{key} must be one of {found[2]}, but got {found[1]!r}.")
+    if "is not Optional" in said:
+        return ConfigError(f"{key} must have a value, but got null.", _rule(key))
+    if "does not support deletion" in said:
+        return config.deleted_key(key)
+    return ConfigError(f"{key}: {reason}.", _rule(key))
+
+
 def _override(key: str, typed: list[str]) -> str:
     """The argument that names *key*, as it was typed."""
     return next((a for a in typed if a.lstrip("+~").split("=")[0] == key), "")
@@ -106,7 +127,7 @@ def _full_key(text: str) -> str:
 
 def _merged_key(text: str) -> str:
     found = re.search(r"override (?:\+\+?)?([^\s=]+)=", text)
-    return found[1] if found else "A setting"
+    return found[1] if found else ""
 
 
 def _rule(key: str) -> str:

@@ -182,7 +182,7 @@ def parse(cfg: DictConfig) -> Config:
                 raise unknown_key(f"{path}{key}")
         for name in names:
             if name not in node:
-                raise ConfigError(f"{path}{name} was deleted, but every run needs it.", f"Drop '~{path}{name}'.")
+                raise deleted_key(f"{path}{name}")
     try:
         config = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
@@ -261,6 +261,11 @@ def check(config: Config) -> None:
             raise ConfigError(f"{group} has no _target_.", f"Choose a file of conf/{group}: {group}=…")
     if config.augment and not config.augment.get("_target_"):
         raise ConfigError("augment has no _target_.", "Choose a file of conf/augment: augment=…")
+    for group, key in (("optimizer", "lr"), ("model", "hidden")):
+        wanted = getattr(config, key)
+        got = getattr(config, group).get(key, wanted)
+        if got != wanted:  # what is trained and what is logged would differ
+            raise ConfigError(f"{group}.{key} follows {key}={compact(wanted)}, but got {got!r}.", f"Set {key} instead.")
     data = config.data
     if not re.fullmatch(r"[\w-][\w.-]*", data.name):
         raise ConfigError(f"data.name must be a plain word, but got {data.name!r}.")
@@ -333,6 +338,11 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
     return ConfigError(
         f"There is no setting '{path}'{where}.", f"{guess}All settings: python -m mnist_exp.train --help"
     )
+
+
+def deleted_key(path: str) -> ConfigError:
+    """The sentence for `~key`: a schema has no optional parts."""
+    return ConfigError(f"{path} was deleted, but every run needs it.", f"Drop '~{path}'.")
 
 
 def label(node: dict[str, Any]) -> str:

@@ -128,7 +128,7 @@ def _train(
     network = build.model(config)
     entry.parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     stack, method = build.stack(config, network, where)
-    optimizer = build.optimizer(config, stack.groups())
+    optimizer, schedule = build.optimizer(config, stack.groups()), build.schedule(config)
     average = Average(optimizer, config.training.ema)
     splits = data.load(config.data, where)
     if entry.fingerprint.get("data", splits.digest) != splits.digest and not config.force:
@@ -159,7 +159,7 @@ def _train(
     fit(
         stack,
         optimizer,
-        build.schedule(config),
+        schedule,
         splits,
         order,
         config.epochs,

@@ -1,0 +1,171 @@
+"""What tests share: a scratch folder each, no network, no trace in the repository, a config in a line."""
+
+import logging
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from mnist_exp import config as configs
+from mnist_exp import train
+from mnist_exp.config import Config
+from mnist_exp.tracking import store
+from mnist_exp.tracking.store import Store
+
+REPO = Path(__file__).resolve().parent.parent
+
+# No deadline: the machine is shared. No database: it would lie in the repository.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, database=None)
+hypothesis.settings.load_profile("quick")
+
+# The smallest experiment that still learns: a tenth of a second with all that surrounds it.
+TINY = (
+    "data=synthetic",
+    "data.train_images=120",
+    "data.test_images=40",
+    "data.val_size=20",
+    "batch_size=16",
+    "hidden=16",
+    "epochs=2",
+    "device=cpu",
+    "threads=1",
+    "checkpoint.model=false",
+    "tracking=off",
+)
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of each test: empty, its own; caches and variables of the user are out of sight."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    # Where child processes find the package when it is not installed; a checkout's own comes first.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    for name in ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only this machine can be reached."""
+    connect = socket.socket.connect
+
+    def local_only(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"tests do not reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture(autouse=True)
+def global_state() -> Iterator[None]:
+    """Puts back what a run sets for its whole process: Hydra's registers, log handlers, torch's settings."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    root, hydra = logging.getLogger(), logging.getLogger("hydra")
+    before = {logger: (list(logger.handlers), logger.level) for logger in (root, hydra)}
+    torch.set_num_threads(1)  # at these sizes more threads only wait for each other
+    configs.register()
+    schema = ConfigStore.instance().repo["_schema.yaml"]
+    yield
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().repo["_schema.yaml"] = schema
+    for logger, (handlers, level) in before.items():
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def untouched_repository() -> Iterator[None]:
+    """No test may leave a file in the repository."""
+    before = _files()
+    yield
+    assert _files() == before, "a test wrote into the repository"
+
+
+def _files() -> set[str]:
+    ours = ("mnist_exp", "conf", "tests", "docs", "outputs", "hydra_plugins", "benchmarks")
+    folders = [REPO / name for name in ours if (REPO / name).is_dir()]
+    found = {str(p) for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts}
+    return found | {
+        str(p) for p in REPO.iterdir() if not p.name.startswith((".pytest", ".mypy", ".ruff", ".hypothesis"))
+    }
+
+
+@pytest.fixture
+def composed() -> Callable[..., Config]:
+    """`composed("hidden=8")`: the config that a command line would give, parsed and checked."""
+
+    def make(*overrides: str) -> Config:
+        with initialize_config_dir(configs.conf_dir(), version_base="1.3"):
+            return configs.parse(compose("train", list(overrides)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _tiny() -> Any:
+    configs.register()
+    with initialize_config_dir(configs.conf_dir(), version_base="1.3"):
+        cfg = compose("train", list(TINY))
+    OmegaConf.set_struct(cfg, False)  # a test may give a group other keywords
+    return cfg
+
+
+@pytest.fixture
+def tiny(_tiny: Any) -> Callable[..., Config]:
+    """`tiny(epochs=3, data={"val_size": 0})`: the smallest experiment, with a few settings of its own."""
+
+    def make(**settings: Any) -> Config:
+        return configs.parse(OmegaConf.merge(_tiny, settings))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`command("hidden=8")`: the command line in this process; its exit code, output and error output."""
+
+    def call(*typed: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mnist-exp", *typed])
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            train.cli()
+        code = left.value.code
+        assert code is None or isinstance(code, int)
+        return (code or 0, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: creating its tables takes a second, copying them none."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    store._create(path)
+    return path
+
+
+@pytest.fixture
+def mlflow_store(store_template: Path, scratch: Path) -> Callable[[str], Store]:
+    """`mlflow_store("name")`: that experiment, in the store of this test's folder."""
+    shutil.copyfile(store_template, scratch / "mlflow.db")
+    return lambda experiment: store.open_store(store.uri_for(None), experiment)

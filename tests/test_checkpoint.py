@@ -1,0 +1,239 @@
+"""A run that is stopped goes on as if it had not been; a damaged state is never trusted."""
+
+import dataclasses
+import io
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY
+
+from mnist_exp import checkpoint, files, journal, ledger, run
+from mnist_exp.checkpoint import Checkpoint
+from mnist_exp.config import Config
+from mnist_exp.errors import CheckpointError, Interrupted
+from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.files import sha256
+
+Tiny = Callable[..., Config]
+
+
+class StopAfter(Observer):
+    """Asks for a stop as soon as an epoch is over."""
+
+    def __init__(self, epoch: int, control: Control) -> None:
+        self.epoch, self.control = epoch, control
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        if event.epoch == self.epoch:
+            self.control.signal = signal.SIGTERM
+
+    def on_end(self, event: LaneEnd) -> None:
+        raise AssertionError("it was to stop")
+
+
+def interrupted(config: Config, folder: Path, after: int) -> None:
+    def watch(about: run.Run, control: Control) -> Sequence[Observer]:
+        return [StopAfter(after, control)]
+
+    with pytest.raises(Interrupted):
+        run.run(config, folder, watch=watch)
+
+
+def outcome(folder: Path) -> tuple[bytes, list[dict[str, float]]]:
+    """Weights to the bit, and every metric but time."""
+    rows = journal.read(folder)
+    metrics = [{key: value for key, value in row["metrics"].items() if key != "time/epoch"} for row in rows]
+    return (folder / "weights.safetensors").read_bytes(), metrics
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "adam": {},
+    "adamw, dropout, cosine": {
+        "optimizer": {"_target_": "torch.optim.AdamW", "weight_decay": 0.1},
+        "model": {"dropout": 0.2, "input_dropout": 0.1},
+        "schedule": {"_target_": "mnist_exp.engine.schedules.Cosine", "warmup": 0.3},
+    },
+    "autograd": {"model": {"activation": "gelu", "dropout": 0.2, "norm": "batch"}},
+    "torch's own optimiser": {"optimizer": {"fused": False}},
+    "two layers": {"hidden": [16, 8]},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_two_epochs_and_two_are_four(settings: dict[str, Any], tiny: Tiny) -> None:
+    config = tiny(epochs=4, **settings)
+    run.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=2)
+    assert ledger.read(Path("parts")).state == "killed"
+    result = run.run(config, Path("parts"))
+    assert result.state == "finished"
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+    assert [row["epoch"] for row in journal.read(Path("parts"))] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("nesterov", "momentum"), [(False, 0.0), (False, 0.9), (True, 0.9)])
+def test_two_epochs_and_two_are_four_with_sgd(nesterov: bool, momentum: float, composed: Callable[..., Config]) -> None:
+    typed = [*TINY, "optimizer=sgd", f"optimizer.nesterov={nesterov}", f"optimizer.momentum={momentum}", "epochs=4"]
+    config = composed(*typed)
+    run.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=2)
+    run.run(config, Path("parts"))
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+
+
+def test_the_best_so_far_is_remembered(tiny: Tiny) -> None:
+    config = tiny(epochs=4)
+    run.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=2)
+    run.run(config, Path("parts"))
+    whole, parts = (sorted(p.name for p in Path(name, "checkpoints").iterdir()) for name in ("whole", "parts"))
+    assert [name[:9] for name in parts] == [name[:9] for name in whole]
+
+
+def test_a_damaged_newest_state_costs_one_epoch(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny(epochs=4)
+    run.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=3)
+    newest = max(Path("parts/checkpoints").glob("last-*"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        run.run(config, Path("parts"))
+    assert f"{newest} is damaged: its bytes do not match the digest in its name." in caplog.text
+    assert "An earlier checkpoint is tried." in caplog.text
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+
+
+def test_states_that_are_all_damaged_are_explained(tiny: Tiny) -> None:
+    interrupted(tiny(epochs=4), Path("run"), after=2)
+    for path in Path("run/checkpoints").glob("last-*"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"No checkpoint in run/checkpoints can be used"):
+        run.run(tiny(epochs=4), Path("run"))
+
+
+def test_without_checkpoints_a_stopped_run_begins_again(tiny: Tiny) -> None:
+    config = tiny(epochs=4, checkpoint={"enabled": False})
+    run.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=2)
+    assert not Path("parts/checkpoints").exists()
+    run.run(config, Path("parts"))
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+
+
+def state(epoch: int = 1, **changes: Any) -> Checkpoint:
+    rows = [{"epoch": epoch, "metrics": {"val/accuracy": 0.5}}]
+    weights = {"layer.weight": torch.full((2, 3), float(epoch))}
+    known: dict[str, Any] = {"best": 0.5, "weights": weights, "moments": {}, "history": rows, "config": "abc"}
+    return Checkpoint(epoch=epoch, **{**known, **changes})
+
+
+def test_a_state_survives_the_round_trip() -> None:
+    moments = {"layer.weight": {"step": torch.tensor(3.0), "exp_avg": torch.randn(2, 3)}}
+    saved = state(moments=moments)
+    loaded = checkpoint.load(checkpoint.save(Path("states"), saved, best=True))
+    assert loaded.weights["layer.weight"].equal(saved.weights["layer.weight"])
+    assert loaded.moments["layer.weight"]["exp_avg"].equal(moments["layer.weight"]["exp_avg"])
+    assert (loaded.epoch, loaded.best, loaded.history, loaded.config) == (1, 0.5, saved.history, "abc")
+
+
+def test_the_last_two_and_the_best_are_kept() -> None:
+    for epoch in range(1, 6):
+        checkpoint.save(Path("states"), state(epoch), best=epoch in (1, 3))
+    names = sorted(path.name[:9] for path in Path("states").iterdir())
+    assert names == ["best-0003", "last-0004", "last-0005"]
+    best = next(Path("states").glob("best-*"))
+    assert checkpoint.load(best).epoch == 3
+
+
+def test_no_state_is_none() -> None:
+    assert checkpoint.load_last(Path("nowhere")) is None
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_earlier_state(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(Path("states"), state(1), best=True)
+    before = sorted(Path("states").iterdir())
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((files.os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(Path("states"), state(2), best=True)
+    assert sorted(Path("states").iterdir()) == before
+    found = checkpoint.load_last(Path("states"))
+    assert found is not None
+    assert found.epoch == 1
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return (os.mkdir, ("canary",))
+
+
+def named_by_digest(data: bytes, epoch: int = 1) -> Path:
+    """*data* as a checkpoint whose name vouches for its bytes."""
+    folder = Path("states")
+    folder.mkdir(exist_ok=True)
+    path = folder / f"last-{epoch:04d}-{sha256(data)[:12]}.pt"
+    path.write_bytes(data)
+    return path
+
+
+def saved_bytes(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def test_a_hostile_pickle_is_refused_unopened() -> None:
+    data = saved_bytes({"format": 1, "epoch": Hostile()})
+    torch.load(io.BytesIO(data), weights_only=False)
+    assert Path("canary").exists()  # it does bite
+    Path("canary").rmdir()
+    with pytest.raises(CheckpointError, match="is not a checkpoint of this program"):
+        checkpoint.load(named_by_digest(data))
+    assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (saved_bytes({"format": 2}), "has another format than 1"),
+        (saved_bytes({"format": 1, "epoch": 1}), "is not a checkpoint of this program"),
+        (saved_bytes([1, 2]), "is not a checkpoint of this program"),
+        (b"", "is not a checkpoint of this program"),
+    ],
+    ids=["format", "fields", "list", "empty"],
+)
+def test_other_files_are_refused(data: bytes, sentence: str) -> None:
+    with pytest.raises(CheckpointError, match=sentence):
+        checkpoint.load(named_by_digest(data))
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.pt cannot be read: No such file or directory"):
+        checkpoint.load(Path("gone.pt"))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"], ids=["closed form", "autograd"])
+def test_a_state_of_another_network_names_the_leaf(activation: str, tiny: Tiny) -> None:
+    config = tiny(epochs=4, model={"activation": activation})
+    interrupted(config, Path("run"), after=2)
+    found = checkpoint.load_last(Path("run/checkpoints"))
+    assert found is not None
+    found.weights["layers.0.weight"] = torch.zeros(9, 784)
+    found = dataclasses.replace(found, epoch=3)
+    checkpoint.save(Path("run/checkpoints"), found, best=False)
+    with pytest.raises(
+        CheckpointError, match=r"layers\.0\.weight was saved with shape \(9, 784\), but this model has \(16, 784\)"
+    ):
+        run.run(config, Path("run"))

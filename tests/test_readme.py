@@ -1,0 +1,114 @@
+"""The commands in the documents are commands: each composes, so that no page rots."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPO
+
+from mnist_exp.cli import explain
+
+PAGES = [REPO / "README.md", *sorted(REPO.glob("docs/**/*.md"))]
+TRAIN = ("python -m mnist_exp.train", "mnist-exp")
+
+# What cannot be composed here, by the beginning of the line, with the reason.
+EXCEPTIONS = {
+    "mnist-exp -sc": "prints the shell's line for tab completion",
+    "python -m mnist_exp.train --help": "tests/test_help.py reads it",
+    "python -m mnist_exp.train --hydra-help": "Hydra's own page",
+}
+
+
+def commands(text: str) -> Iterator[str]:
+    """Each line of each fenced block of shell, continued lines joined, comments and prompts dropped."""
+    for block in re.findall(r"^ *```(?:bash|sh|shell|console)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"\s&&\s|;\s", line.strip().removeprefix("$ ")):
+                words = shlex.split(part, comments=True)
+                if words:
+                    yield shlex.join(words)
+
+
+def ours(text: str) -> list[str]:
+    """The commands that run a module of this project."""
+    return [line for line in commands(text) if re.match(r"(\w+=\S+ )*(python -m mnist_exp\b|mnist-exp\b)", line)]
+
+
+LINES = [(page, line) for page in PAGES for line in ours(page.read_text())]
+
+
+def overrides(line: str) -> list[str]:
+    """What follows the command."""
+    words = shlex.split(line)
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables of the environment
+        words.pop(0)
+    return words[1:] if words[0] == "mnist-exp" else words[3:]
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), LINES, ids=[f"{page.name}-{number}" for number, (page, _) in enumerate(LINES)]
+)
+def test_a_command_of_the_documents_composes(
+    page: Path, line: str, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    if any(line.startswith(start) for start in EXCEPTIONS):
+        pytest.skip(next(reason for start, reason in EXCEPTIONS.items() if line.startswith(start)))
+    if not any(start in line for start in TRAIN):
+        (module,) = re.findall(r"python -m (mnist_exp[\w.]*)", line)
+        assert (REPO / f"{module.replace('.', '/')}.py").exists() or (REPO / module.replace(".", "/")).is_dir()
+        return
+    typed = [word for word in overrides(line) if word not in ("-m", "--multirun")]
+    code, out, err = command("--cfg", "job", *single_values(typed))
+    assert code == 0, err
+    assert "hidden:" in out
+
+
+def single_values(typed: list[str]) -> list[str]:
+    """One point of a sweep: `lr=1e-3,3e-3` as `lr=1e-3`; of a space to search nothing; no run is resumed."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    found = []
+    for word in typed:
+        override = OverridesParser.create().parse_override(word)
+        if override.is_sweep_override():
+            if override.is_discrete_sweep():
+                first = next(iter(override.sweep_string_iterator()))
+                found.append(f"{override.get_key_element()}={first}")
+        elif override.get_key_element() != "resume":
+            found.append(word)
+    return found
+
+
+def test_meta_commands_are_found_in_a_page() -> None:
+    page = """
+Some `python -m mnist_exp.no` in the text.
+
+```bash
+pip install -e . && python -m mnist_exp.train hidden=256  # a first run
+$ python -m mnist_exp.train -m hidden=64,128 \\
+    'lr=tag(log,interval(1e-4,1e-1))'
+MLFLOW_TRACKING_URI=http://x mnist-exp epochs=1
+mlflow ui
+```
+
+```yaml
+python -m mnist_exp.train: nothing
+```
+"""
+    assert ours(page) == [
+        "python -m mnist_exp.train hidden=256",
+        "python -m mnist_exp.train -m hidden=64,128 'lr=tag(log,interval(1e-4,1e-1))'",
+        "MLFLOW_TRACKING_URI=http://x mnist-exp epochs=1",
+    ]
+    typed = overrides(ours(page)[1])
+    assert single_values(typed[1:]) == ["hidden=64"]
+    assert overrides(ours(page)[2]) == ["epochs=1"]
+
+
+def test_meta_a_rotten_command_is_noticed(composed: Callable[..., object], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exception, match="hiden") as caught:
+        composed(*overrides("python -m mnist_exp.train hiden=256"))
+    assert explain(caught.value) == 2
+    assert "Did you mean 'hidden'?" in capsys.readouterr().err

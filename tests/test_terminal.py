@@ -1,0 +1,122 @@
+"""What people see: plain lines in a pipe, errors on the error stream, nothing said by colour alone."""
+
+import io
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from rich.console import Console
+
+from mnist_exp import single, terminal
+from mnist_exp.errors import ConfigError
+from mnist_exp.events import EpochEnd
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_a_run_prints_a_header_a_line_an_epoch_and_a_result(command: Command) -> None:
+    code, out, err = command(*TINY)
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("hidden=16 lr=0.001 seed=0 data=synthetic")
+    assert lines[1] == "mlp with 12,730 parameters, adam lr 0.001, batch 16, closed-form gradients"
+    assert lines[2] == "synthetic: 100 training, 20 validation, 40 test images; cpu, 1 threads"
+    number, share = r"\d+\.\d{4}", r"\d+\.\d\d %"
+    for epoch, line in enumerate(lines[3:5], start=1):
+        assert re.fullmatch(
+            rf"Epoch {epoch}/2, Train Loss: {number}, Val Loss: {number}, Test Loss: {number}, "
+            rf"Accuracy: train {share}, val {share}, test {share}, \d+\.\d\d s",
+            line,
+        )
+    assert re.fullmatch(rf"Final accuracy: train {share}, val {share}, test {share}", lines[5])
+    assert re.fullmatch(r"Run folder: outputs/runs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{6}", lines[6])
+    assert len(lines) == 7
+    assert err == ""
+    assert "\x1b" not in out
+    folder = Path(lines[6].removeprefix("Run folder: "))
+    log = (folder / "train.log").read_text()
+    assert all(line in log for line in lines[:6])  # the same lines are kept
+    kept = {path.name for path in folder.iterdir()}
+    assert {"ledger.json", "metrics.jsonl", "config.yaml", "checkpoints", "weights.safetensors", ".hydra"} <= kept
+
+
+def test_two_runs_in_one_second_have_two_folders(command: Command) -> None:
+    folders = {command(*TINY, "epochs=1")[1].splitlines()[-1] for _ in range(2)}
+    assert len(folders) == 2
+
+
+def test_a_failed_run_says_so_on_the_error_stream(command: Command) -> None:
+    code, out, err = command(*TINY, "lr=1e30")
+    assert code == 1
+    assert err.startswith("error: The loss is not finite somewhere in steps 1 to 7. Lower lr, now 1e+30.")
+    assert "Final accuracy" not in out
+
+
+def test_without_validation_nothing_is_said_about_it(command: Command) -> None:
+    code, out, _ = command(*TINY, "data.val_size=0", "epochs=1")
+    assert code == 0
+    assert "Val Loss" not in out
+    assert "120 training, 0 validation" in out
+
+
+def test_the_epoch_line_begins_as_the_beginners_script_had_it() -> None:
+    metrics = {"train/loss": 0.28749, "test/loss": 0.1422, "train/accuracy": 0.9, "test/accuracy": 0.97826}
+    event = EpochEnd(lane=0, epoch=1, step=9, metrics={**metrics, "time/epoch": 1.234}, time_ms=0, best=True)
+    assert single.epoch_line(event, 10) == (
+        "Epoch 1/10, Train Loss: 0.2875, Test Loss: 0.1422, Accuracy: train 90.00 %, test 97.83 %, 1.23 s"
+    )
+
+
+class Screen(io.StringIO):
+    """A terminal, as far as rich can tell."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, **environ: str) -> str:
+    """What `terminal` prints where colours are possible: an error and a second of the bar."""
+    for name, value in {"TERM": "xterm-256color", **environ}.items():
+        monkeypatch.setenv(name, value)
+    screen = Screen()
+    monkeypatch.setattr(terminal, "errors", Console(file=screen, soft_wrap=True))
+    monkeypatch.setattr(terminal, "console", Console(file=screen, soft_wrap=True))
+    terminal.complain(ConfigError("lr must be > 0.", "Try lr=1e-3."))
+    with terminal.progress(lambda: 10, "steps", lambda: 4):
+        import time
+
+        time.sleep(0.4)  # the bar looks four times a second
+    return screen.getvalue()
+
+
+def test_a_terminal_gets_colours_and_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = drawn(monkeypatch)
+    assert "\x1b[1;31merror:" in out
+    assert "4/10 steps" in out
+
+
+def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = drawn(monkeypatch, NO_COLOR="1")
+    assert "\x1b[1;31m" not in out
+    assert "error: lr must be > 0." in re.sub(r"\x1b\[[0-9;]*m", "", out)
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drawn(monkeypatch, TERM="dumb") == "error: lr must be > 0.\n  help: Try lr=1e-3.\n"
+
+
+def test_square_brackets_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.say("hidden=[512,256] [bold]not bold[/]")
+    terminal.complain(ConfigError("got [red]x[/]", "[i]try[/]"))
+    out, err = capsys.readouterr()
+    assert out == "hidden=[512,256] [bold]not bold[/]\n"
+    assert err == "error: got [red]x[/]\n  help: [i]try[/]\n"
+
+
+def test_warnings_of_libraries_are_one_line_on_the_error_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("some.library", logging.WARNING, "file.py", 1, "low on %s", ("disk",), None)
+    terminal.WarningHandler().emit(record)
+    assert capsys.readouterr() == ("", "warning: low on disk\n")
