@@ -41,7 +41,7 @@ def test_values_and_gradients_are_those_of_autograd(depth: int, activation: str)
     for lane, model in enumerate(models):
         expected = model(images)
         cross_entropy(expected, labels).backward()
-        torch.testing.assert_close(logits[lane], expected)
+        torch.testing.assert_close(logits[lane].t(), expected)
         torch.testing.assert_close(stack.logits(images)[lane], expected)
         found = gradients(stack, lane)
         for name, p in model.named_parameters():
@@ -66,7 +66,7 @@ def test_dropout_is_the_same_function_with_the_same_mask(depth: int) -> None:
             else:
                 output = layer(output)
         cross_entropy(output, labels).backward()
-        torch.testing.assert_close(logits[lane], output)
+        torch.testing.assert_close(logits[lane].t(), output)
         found = gradients(stack, lane)
         for name, p in model.named_parameters():
             torch.testing.assert_close(found[name], p.grad)

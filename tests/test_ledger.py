@@ -14,7 +14,7 @@ from mnist_exp import ledger, run
 from mnist_exp.config import Config
 from mnist_exp.errors import BusyError, ExperimentError
 from mnist_exp.ledger import Ledger
-from mnist_exp.tracking.publish import reap
+from mnist_exp.ledger import reap
 
 HERE = Path("run")
 
