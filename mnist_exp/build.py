@@ -160,8 +160,8 @@ def _maker(group: str, node: dict[str, Any], *arguments: Any) -> "functools.part
     try:
         maker = instantiate({**node, "_partial_": True}, _convert_="all")
     except InstantiationException as error:
-        reason = str(error.__cause__ or error).strip().splitlines()
-        raise ConfigError(f"{group}._target_={node.get('_target_')} cannot be used: {reason[0]}") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(f"{group}._target_={node.get('_target_')} cannot be used: {reason}") from error
     assert isinstance(maker, functools.partial)
     _check_keywords(group, maker, arguments)
     return maker

@@ -26,6 +26,7 @@ from mnist_exp.run import Result, Run, run
 
 TINY = (
     "data=synthetic",
+    "threads=1",
     "data.train_images=300",
     "data.test_images=60",
     "data.val_size=100",
@@ -212,19 +213,34 @@ def test_two_epochs_and_two_are_four_to_the_last_bit(tmp_path: Path, options: tu
 
 
 def test_the_averaged_weights_are_evaluated_and_exported(tmp_path: Path) -> None:
-    options = ("training.ema=0.99", "epochs=2")
+    options = ("training.ema=0.99", "lr=0.01", "epochs=4")
     result = train(tmp_path / "run", *options)
     state = checkpoint.load_last(tmp_path / "run" / "checkpoints")
     assert state is not None
     exported = safetensors.torch.load_file(tmp_path / "run" / "weights.safetensors")
     assert all(torch.equal(exported[name], state.averaged[name]) for name in state.averaged)
     assert not torch.equal(exported["layers.0.weight"], state.weights["layers.0.weight"])
-    train(tmp_path / "plain", "epochs=2")
+    train(tmp_path / "plain", *options[1:])
     plain = checkpoint.load_last(tmp_path / "plain" / "checkpoints")
     assert plain is not None
     assert plain.averaged == {}
     assert all(torch.equal(plain.weights[n], state.weights[n]) for n in plain.weights)  # training itself is the same
     assert result.summary["final/val_loss"] != metrics(tmp_path / "plain")[-1]["val/loss"]
+    assert result.summary["final/val_accuracy"] > 0.5  # the average moves along
+
+
+@pytest.mark.parametrize("network", ["model.norm=none", "model.norm=layer"], ids=["closed_form", "autograd"])
+def test_each_option_reaches_the_step(tmp_path: Path, network: str) -> None:
+    def weights(name: str, *options: str) -> dict[str, Tensor]:
+        train(tmp_path / name, network, "epochs=1", *options)
+        return safetensors.torch.load_file(tmp_path / name / "weights.safetensors")
+
+    plain = weights("plain")
+    for option in ("label_smoothing=0.1", "clip=0.01", "max_norm=0.3"):
+        changed = weights(option, f"training.{option}")
+        assert not torch.equal(changed["layers.0.weight"], plain["layers.0.weight"]), option
+        assert changed["layers.0.weight"].norm(dim=1).max() <= 0.3001 or option != "max_norm=0.3"
+    assert plain["layers.0.weight"].norm(dim=1).max() > 0.31
 
 
 def test_reported_training_loss_is_plain_cross_entropy(tmp_path: Path) -> None:
