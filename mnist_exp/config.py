@@ -416,12 +416,12 @@ def settings() -> Iterator[tuple[str, Any, dict[str, str]]]:
 
 def settings_text() -> str:
     """The settings as lines for `--help`."""
-    lines = []
+    lines, width = [], max(len(key) for key, _, _ in settings()) + 2
     for key, default, meta in settings():
         shown = default.name if isinstance(default, enum.Enum) else "" if default == MISSING else default
         value = "" if shown in ("", {}) else f" [{'null' if shown is None else shown}]"
         rule = f" ({meta['range']})" if meta["range"] else ""
-        lines.append(f"  {key:<22}{meta['help']}{rule}{value}")
+        lines.append(f"  {key:<{width}}{meta['help']}{rule}{value}")
     return "\n".join(lines).replace("$", "$$")  # Hydra fills in the template with string.Template
 
 

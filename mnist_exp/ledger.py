@@ -136,5 +136,7 @@ def reap(folder: Path, reason: str = "Its process died without a word.") -> None
         if entry.state == "running":
             entry.state, entry.reason, entry.ended_ms = "killed", reason, time.time_ns() // 1_000_000
             entry.write(folder)
+    except ExperimentError:  # damaged: there is nothing to mark, and other runs wait
+        return
     finally:
         lock.release()

@@ -24,10 +24,14 @@ def test_there_is_something_to_check() -> None:
     assert {"model/mlp", "optimizer/adam", "data/mnist", "experiment/beginner"} <= set(CHOICES)
 
 
+# What the reader of such a file is told to add.
+COMPLETED = {"model/custom": ["model._target_=mnist_exp.models.MLP", "+model.hidden=${hidden}"]}
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_could_be_trained(choice: str, composed: Callable[..., Config]) -> None:
     group, option = choice.split("/")
-    config = composed(f"{group}={option}", "device=cpu")
+    config = composed(f"{group}={option}", "device=cpu", *COMPLETED.get(choice, []))
     assert build.rehearse(config) > 7_000  # parameters
 
 

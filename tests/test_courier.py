@@ -70,7 +70,7 @@ def test_a_slow_store_is_waited_for_no_longer_than_patience(
     courier.close(patience=0.1)
     assert time.monotonic() - began < 10
     assert not courier.delivered
-    assert "MLflow (mine) does not have everything yet; it is kept in the run folder." in caplog.text
+    assert f"MLflow ({uri_for(None)}) does not have everything yet; it is kept in the run folder." in caplog.text
     assert courier.process.wait(10) == -signal.SIGTERM
 
 
@@ -112,6 +112,6 @@ def test_the_line_that_opens_the_run(uri: str | None, line: str, monkeypatch: py
     courier = Courier(Tracking(uri=uri))
     HERE.mkdir()
     assert courier.where_to_look(HERE) == "Tracked in MLflow: not yet."
-    (HERE / "mlflow.json").write_text(json.dumps({"experiment_id": "3", "run_id": "abc"}))
+    (HERE / "mlflow.json").write_text(json.dumps({"page": "#/experiments/3/runs/abc"}))
     assert courier.where_to_look(HERE) == line
     courier.close(patience=10)

@@ -16,12 +16,13 @@ HEAVY = ("torch", "mlflow", "matplotlib", "optuna", "pandas")
 LAYERS = [
     {"train"},
     {"single", "sweep"},
-    {"run", "resume", "report", "sync"},
-    {"build"},
+    {"report", "sync"},
+    {"run", "results"},
+    {"resume", "naming", "build"},
     {"engine"},
     {"checkpoint", "tracking"},
     {"models", "figures"},
-    {"data", "journal", "ledger"},
+    {"data", "journal", "ledger", "plan"},
     {"cli", "provenance"},
     {"config", "events", "terminal"},
     {"errors", "files"},
@@ -77,7 +78,7 @@ def test_meta_an_upward_import_is_seen() -> None:
         # Below `config.parse` there is no DictConfig.
         ("omegaconf", {"config", "cli", "train", "resume", "sweep"}),
         ("hydra", {"config", "cli", "train", "single", "build", "sweep"}),
-        ("mlflow", {"tracking", "report", "sweep"}),
+        ("mlflow", {"tracking", "report", "sweep", "sync"}),
         ("matplotlib", {"figures", "report"}),
     ],
 )

@@ -13,8 +13,7 @@ import pytest
 from mnist_exp import ledger, run
 from mnist_exp.config import Config
 from mnist_exp.errors import BusyError, ExperimentError
-from mnist_exp.ledger import Ledger
-from mnist_exp.ledger import reap
+from mnist_exp.ledger import Ledger, reap
 
 HERE = Path("run")
 

@@ -12,6 +12,7 @@ from torch import nn
 from mnist_exp import build, data, journal, ledger, run
 from mnist_exp.config import Config
 from mnist_exp.data import Order, Splits
+from mnist_exp.engine.average import Average
 from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.fused import Fused
 from mnist_exp.engine.loop import Standing, evaluate, fit
@@ -52,8 +53,10 @@ def trained(
     rates = lr if isinstance(lr, list) else [lr]
     groups = [{**g, "lr": r, "initial_lr": r} for g, r in zip(stack.groups(), rates, strict=True)]
     listener, order = Listener(), Order(splits.train.rows, 16, 0)
-    standing, optimizer = Standing(0, [-1.0] * stack.lanes), Fused(torch.optim.SGD, groups, momentum=momentum)
-    fit(stack, optimizer, schedule, splits, order, epochs, standing, [listener], control or Control())
+    optimizer = Fused(torch.optim.SGD, groups, momentum=momentum)
+    standing = Standing(0, [-1.0] * stack.lanes, [0] * stack.lanes)
+    average, control = Average(optimizer, decay=0), control or Control()
+    fit(stack, optimizer, schedule, splits, order, epochs, None, average, standing, [listener], control)
     return listener
 
 
@@ -162,7 +165,7 @@ def test_metrics_are_means_over_images_not_batches(tiny: Tiny) -> None:
     stack = MLPStack(networks(8), [0])
     (event,) = trained(stack, splits, epochs=1, lr=0.0).epochs
     images, labels = splits.train.take(splits.train.rows)
-    logits = stack.logits(images)[0]
+    logits = stack.logits(images)[0].t()
     assert event.metrics["train/loss"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert event.metrics["train/accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
     assert next(iter(event.metrics)) == "test/accuracy"  # MLflow's compare page preselects the first
