@@ -36,9 +36,10 @@ class Bench:
 
     def ours(self, *arguments: str, watch_memory: bool = False) -> Finished:
         """Our command as it is typed; when quick, on a few images."""
-        few = ["data=synthetic"] if self.quick else []
-        extra = self.overrides if "-m" in arguments else []
-        return measure.command([*OURS, *few, *arguments, *extra], self.folder, watch_memory)
+        few = ["data=synthetic"] if self.quick and "data=synthetic" not in arguments else []
+        launcher_given = any(argument.startswith("hydra/launcher=") for argument in arguments)
+        extra = self.overrides if "-m" in arguments and not launcher_given else []
+        return measure.command([*OURS, *arguments, *few, *extra], self.folder, watch_memory)
 
     def peer(self, name: str, *arguments: str, watch_memory: bool = False) -> Finished:
         """A peer's command; when quick, a few steps an epoch."""
@@ -193,19 +194,7 @@ def grid(bench: Bench) -> Benchmark:
                     "joblib_sweep", *sweep, f"epochs={epochs}", "threads=1", f"hydra.launcher.n_jobs={workers}"
                 ).seconds
             ),
-            "ours, joblib": lambda: (
-                measure.command(
-                    [
-                        *OURS,
-                        *(["data=synthetic"] if bench.quick else []),
-                        *sweep,
-                        f"epochs={epochs}",
-                        "threads=1",
-                        *joblib,
-                    ],
-                    bench.folder,
-                ).seconds
-            ),
+            "ours, joblib": lambda: bench.ours(*sweep, f"epochs={epochs}", "threads=1", *joblib).seconds,
             "Lightning, serial": lightning,
         }
         case = compare(f"{points} points, epochs={epochs}", contenders, bench.rounds(2), warmup=0)
