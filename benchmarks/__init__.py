@@ -1,0 +1,1 @@
+"""How fast and how good, beside the machine's floor and other tools: `python -m benchmarks --help`."""

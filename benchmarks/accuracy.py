@@ -1,0 +1,60 @@
+"""Test accuracy of the default network over seeds, beside plain PyTorch's: `python -m benchmarks.accuracy`.
+
+Speed counts only while this stays: the last epoch's network, never the best by test.
+"""
+
+import statistics
+import tempfile
+from pathlib import Path
+
+from benchmarks import measure, ours
+from benchmarks.measure import Benchmark, Case, Spread
+from benchmarks.peers import eager, settings
+
+
+def ours_once(folder: Path, *overrides: str) -> float:
+    """Test accuracy in percent of one of our runs, without a tracker."""
+    from mnist_exp import run
+
+    chosen = ours.configure("tracking=off", "checkpoint=off", *overrides)
+    return 100 * run.run(chosen, folder).summary["final/test_accuracy"]
+
+
+def compare_paths(root: Path, seeds: int = 5, epochs: int = 10, quick: bool = False) -> Benchmark:
+    """Both paths, with and without the 5,000 validation images among the training images.
+
+    Args:
+        root: torchvision's root folder with MNIST in it.
+        quick: Few steps and made-up images for ours: to see that it runs.
+    """
+    few = ["data=synthetic"] if quick else []
+    cases = []
+    for label, val_size in (("validation cut off", settings.VAL), ("val_size=0", 0)):
+        sized = [] if quick else [f"data.val_size={val_size}"]
+        found: dict[str, list[float]] = {"ours": [], "in-memory PyTorch": []}
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                typed = [*few, *sized, f"seed={seed}", f"epochs={epochs}"]
+                found["ours"].append(ours_once(Path(folder) / "run", *typed))
+            peer = settings.Settings(epochs=epochs, seed=seed, root=str(root), steps=5 * quick)
+            found["in-memory PyTorch"].append(100 * eager.train(peer, settings.TRAIN + settings.VAL - val_size)[1])
+        cases.append(Case(label, {name: Spread(values) for name, values in found.items()}))
+    notes = [f"{case.label}, {name}: {summary(spread.values)}" for case in cases for name, spread in case.costs.items()]
+    return Benchmark("accuracy", f"Test accuracy, 784-128-10, Adam, {epochs} epochs", "%", cases, notes)
+
+
+def summary(values: list[float]) -> str:
+    """`97.83 ± 0.07 (n=5)`: mean and sample standard deviation."""
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} (n={len(values)})"
+
+
+def main() -> None:
+    """Measures and prints."""
+    from benchmarks import suite, table
+
+    with suite.scratch() as folder:
+        table.show(compare_paths(folder / "root"), measure.environment())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The floor: the five matrix products of a training step and nothing else, into memory that is there already.
+
+For 784-H-10 and a batch X of 64: X W1ᵀ, A W2ᵀ, Dᵀ A, D W2, Gᵀ X. No loss, no optimiser, no data.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+BATCH, PIXELS, DIGITS = 64, 784, 10
+
+
+def products(hidden: int) -> Callable[[], None]:
+    """A function that does the five products of a step once."""
+    images, delta = torch.randn(BATCH, PIXELS), torch.randn(BATCH, DIGITS)
+    first, second = torch.randn(hidden, PIXELS), torch.randn(DIGITS, hidden)
+    output, back = torch.empty(BATCH, hidden), torch.empty(BATCH, hidden)
+    logits, first_grad, second_grad = torch.empty(BATCH, DIGITS), torch.empty_like(first), torch.empty_like(second)
+
+    def step() -> None:
+        torch.mm(images, first.t(), out=output)
+        torch.mm(output, second.t(), out=logits)
+        torch.mm(delta.t(), output, out=second_grad)
+        torch.mm(delta, second, out=back)
+        torch.mm(back.t(), images, out=first_grad)
+
+    return step
+
+
+def seconds(hidden: int, steps: int, threads: int) -> float:
+    """Seconds for *steps* floors in this process, after some that do not count."""
+    torch.set_num_threads(threads)
+    step = products(hidden)
+    for _ in range(steps // 10 + 1):
+        step()
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return time.perf_counter() - began
+
+
+class Machine:
+    """The floor of many steps on all cores: one process with all threads, or one single-threaded process a core."""
+
+    def __init__(self, cores: int) -> None:
+        self.cores = cores
+        self.pool = ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn"))
+
+    def __enter__(self) -> "Machine":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pool.shutdown()
+
+    def threads(self, hidden: int, steps: int) -> float:
+        """Seconds a step with one process that has all cores."""
+        return self.pool.submit(seconds, hidden, steps, self.cores).result() / steps
+
+    def processes(self, hidden: int, steps: int) -> float:
+        """Seconds a step, of all processes together, with one process on each core at once."""
+        jobs = [self.pool.submit(seconds, hidden, steps, 1) for _ in range(self.cores)]
+        return max(job.result() for job in jobs) / steps / self.cores

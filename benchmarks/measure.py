@@ -1,0 +1,245 @@
+"""Fair timing: contenders take turns (A B A B ...), so that a slow minute of the machine hits all of them.
+
+What is reported is the median with the extremes, and ratios of neighbours: two times of one round are
+compared with each other, never with those of another round.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, final
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "joblib", "mlflow", "numpy")
+
+Contender = Callable[[], float]
+"""Does its work once and returns what it cost, usually in seconds."""
+
+
+@final
+@dataclass(frozen=True)
+class Spread:
+    """Some measurements of one quantity."""
+
+    values: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+
+@final
+@dataclass(frozen=True)
+class Case:
+    """One row of a benchmark: what each contender took, and ratios of them."""
+
+    label: str
+    costs: dict[str, Spread]
+    ratios: dict[str, Spread] = field(default_factory=dict)
+    """By `a / b`: round by round."""
+
+
+@final
+@dataclass(frozen=True)
+class Benchmark:
+    """What one benchmark found."""
+
+    name: str
+    title: str
+    unit: str
+    """Of the costs: `s`, `us`, `MiB` or `%`."""
+    cases: list[Case]
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know to take the numbers for what they are."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the machine that it was measured on."""
+        return {"environment": environment(), **dataclasses.asdict(self)}
+
+
+def from_json(plain: dict[str, Any]) -> Benchmark:
+    """The inverse of `Benchmark.to_json`, without the environment."""
+    cases = [
+        Case(
+            case["label"],
+            {name: Spread(**spread) for name, spread in case["costs"].items()},
+            {name: Spread(**spread) for name, spread in case["ratios"].items()},
+        )
+        for case in plain["cases"]
+    ]
+    return Benchmark(plain["name"], plain["title"], plain["unit"], cases, plain["notes"])
+
+
+def compare(
+    label: str,
+    contenders: dict[str, Contender],
+    repeats: int,
+    ratios: Sequence[tuple[str, str]] = (),
+    warmup: int = 1,
+    factor: float = 1.0,
+) -> Case:
+    """Lets *contenders* take turns, *warmup* rounds that do not count and *repeats* that do.
+
+    Args:
+        ratios: Pairs of names (a, b) for `a / b`; pairs with a contender that is absent are left out.
+        factor: All costs are multiplied by it: 1e6 makes microseconds of seconds.
+    """
+    costs: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(warmup + repeats):
+        for name, contender in contenders.items():
+            cost = contender()
+            if turn >= warmup:
+                costs[name].append(factor * cost)
+    found = {
+        f"{a} / {b}": Spread([x / y for x, y in zip(costs[a], costs[b], strict=True)])
+        for a, b in ratios
+        if a in costs and b in costs
+    }
+    return Case(label, {name: Spread(values) for name, values in costs.items()}, found)
+
+
+def per_call(work: Callable[[], object], calls: int) -> Contender:
+    """A contender that calls *work* so many times and returns the seconds of one call."""
+
+    def timed() -> float:
+        began = time.perf_counter()
+        for _ in range(calls):
+            work()
+        return (time.perf_counter() - began) / calls
+
+    return timed
+
+
+@final
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended well."""
+
+    seconds: float
+    first_line: float
+    """Seconds until it wrote its first line."""
+    peak: float
+    """Highest memory of it and its children together, in MiB; 0 unless it was watched."""
+    started_ms: int
+    """Wall clock in milliseconds since 1970."""
+
+
+def command(arguments: Sequence[str], folder: Path, watch_memory: bool = False) -> Finished:
+    """Runs `python *arguments*` in *folder*, as a user would type it there.
+
+    Args:
+        watch_memory: Also looks at the memory of its processes every 20 ms, which costs a little time.
+
+    Raises:
+        RuntimeError: it failed; with the end of what it wrote.
+    """
+    drop = ("MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE")  # compiled modules are what users run
+    variables = {key: value for key, value in os.environ.items() if key not in drop}
+    variables |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    started_ms, began = time.time_ns() // 1_000_000, time.perf_counter()
+    with (
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+        _peak(process.pid) if watch_memory else contextlib.nullcontext([0.0]) as peak,
+    ):
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        first_line = time.perf_counter() - began
+        lines += process.stdout.readlines()
+        code = process.wait()
+    seconds = time.perf_counter() - began
+    if code:
+        raise RuntimeError(f"python {' '.join(arguments)} ended with {code}:\n{''.join(lines[-15:])}")
+    return Finished(seconds, first_line, peak[0], started_ms)
+
+
+@contextlib.contextmanager
+def _peak(pid: int) -> Iterator[list[float]]:
+    """Meanwhile, its only item grows to the highest memory of the process *pid* and its descendants, in MiB."""
+    found, done = [0.0], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.02):
+            with contextlib.suppress(psutil.Error):
+                top = psutil.Process(pid)
+                found[0] = max(found[0], sum(_memory(p) for p in [top, *top.children(recursive=True)]))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
+
+
+def _memory(process: psutil.Process) -> float:
+    """MiB of *process*; where the system can tell, pages that several processes share are divided among them."""
+    try:
+        full = process.memory_full_info()
+    except psutil.Error:
+        return 0.0
+    return float(getattr(full, "pss", full.rss)) / 2**20
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions that a result belongs to."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit,
+        "cpu": _cpu(),
+        "cores": cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "versions": versions,
+    }
+
+
+def _cpu() -> str:
+    """The processor's name, as far as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,104 @@
+"""This project's own training, in pieces and whole, without a command around it."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import final
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from mnist_exp import build, config, data
+from mnist_exp.config import Config
+from mnist_exp.data import Order, Splits
+from mnist_exp.engine.loop import WINDOW, Standing, Tally, fit
+from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.run import set_up_torch
+
+
+def configure(*overrides: str) -> Config:
+    """The config that these overrides make on the command line."""
+    config.register()
+    with initialize_config_dir(config.conf_dir(), version_base="1.3"):
+        return config.parse(compose("train", overrides=["device=cpu", *overrides]))
+
+
+@final
+class Clock(Observer):
+    """Remembers what an epoch took, by the loop's own measure."""
+
+    seconds = 0.0
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        self.seconds = event.metrics["time/epoch"]
+
+    def on_end(self, event: LaneEnd) -> None:
+        assert event.state == "finished", event.reason
+
+
+@final
+class Training:
+    """One network on images that are loaded already."""
+
+    def __init__(self, chosen: Config, splits: Splits) -> None:
+        self.config, self.splits = chosen, splits
+        self.device = build.device(chosen)
+        set_up_torch(chosen, self.device)
+        self.stack, self.method = build.stack(chosen, build.model(chosen), self.device)
+        self.optimizer = build.optimizer(chosen, self.stack.groups())
+        self.order = Order(splits.train.rows, chosen.batch_size, chosen.seed)
+        self.epoch = 0
+
+    def seconds(self) -> float:
+        """One more epoch by the loop itself; evaluation included where there is something to evaluate on."""
+        clock = Clock()
+        standing = Standing(self.epoch, [0.0])
+        schedule = build.schedule(self.config)
+        self.epoch += 1
+        torch.set_num_threads(self.config.threads or torch.get_num_threads())
+        fit(self.stack, self.optimizer, schedule, self.splits, self.order, self.epoch, standing, [clock], Control())
+        return clock.seconds
+
+    def pieces(self) -> dict[str, Callable[[], object]]:
+        """The parts of a step, each ready to be called again and again."""
+        rows = itertools.cycle(self.order.batches(0)[:-1])
+        images, labels = self.splits.train.take(next(rows))
+        logits = self.stack.gradient(images, labels)
+        return {
+            "take": lambda: self.splits.train.take(next(rows)),
+            "gradient": lambda: self.stack.gradient(images, labels),
+            "optimizer": self.optimizer.step,
+            "tally": _tallying(logits, labels).__next__,
+        }
+
+
+def _tallying(logits: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
+    """Each item is one batch added, and every so often a window closed."""
+    tally = Tally(len(logits))
+    while True:
+        tally.add(logits, labels)
+        if tally.steps == WINDOW:
+            tally.close_window()
+        yield
+
+
+def load(chosen: Config) -> Splits:
+    """The images of *chosen*, on its device."""
+    return data.load(chosen.data, build.device(chosen))
+
+
+def some(splits: Splits, images: int) -> Splits:
+    """So many training images, from all over the file, and nothing to evaluate on: an epoch is then its steps."""
+    rng = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(splits.train), generator=rng)[:images]
+    nothing = splits.val.select(torch.arange(0))
+    return dataclasses.replace(splits, train=splits.train.select(chosen), val=nothing, test=nothing)
+
+
+def epoch_seconds(folder: Path) -> list[float]:
+    """What each epoch of the newest run below *folder* took."""
+    from mnist_exp import journal
+
+    newest = max(folder.glob("outputs/runs/*/*/metrics.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    return [row["metrics"]["time/epoch"] for row in journal.read(newest.parent)]

@@ -1,0 +1,92 @@
+"""Results as tables: in the terminal, as JSON, and in README.md between its two markers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import measure
+from benchmarks.measure import Benchmark, Spread
+
+HERE = Path(__file__).resolve().parent
+RESULTS, README = HERE / "results", HERE / "README.md"
+BEGIN, END = "<!-- results: python -m benchmarks table -->", "<!-- end of results -->"
+ORDER = ("step", "epoch", "train", "grid", "hundred", "startup", "memory", "growth", "accuracy", "time_to_accuracy")
+
+
+def show(found: Benchmark, environment: dict[str, Any]) -> None:
+    """Prints one benchmark."""
+    console = Console()
+    console.print(f"\n[bold]{found.title}[/bold] ({unit(found.unit)})", highlight=False)
+    printed = Table("", "what", "median", "lowest", "highest", "n", box=box.SIMPLE_HEAD)
+    for row in rows(found):
+        printed.add_row(*row)
+    console.print(printed)
+    for note in found.notes:
+        console.print(f"  {note}", highlight=False, markup=False)
+    console.print(f"  {machine(environment)}", highlight=False, markup=False)
+
+
+def rows(found: Benchmark) -> list[list[str]]:
+    """Case, what, median, lowest, highest and n of every cost and ratio; the case is named once."""
+    lines = []
+    for case in found.cases:
+        entries = [(name, cost, "") for name, cost in case.costs.items()]
+        entries += [(name, ratio, " x") for name, ratio in case.ratios.items()]
+        for i, (name, spread, tail) in enumerate(entries):
+            lines.append([case.label if i == 0 else "", name, *numbers(spread, tail), str(len(spread.values))])
+    return lines
+
+
+def numbers(spread: Spread, tail: str) -> list[str]:
+    """Median, lowest and highest with three significant digits, four from 100 on."""
+    return [f"{value:.{4 if value >= 100 else 3}g}{tail}" for value in (spread.median, spread.low, spread.high)]
+
+
+def unit(short: str) -> str:
+    """A unit as one reads it."""
+    return {"s": "seconds", "us": "microseconds", "%": "percent"}.get(short, short)
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """The machine and the versions in one line."""
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    return (
+        f"{environment['date']}, commit {environment['commit']}; {environment['cpu']}, {environment['cores']} cores, "
+        f"{environment['memory_gib']} GiB, {environment['system']}; Python {environment['python']}, {versions}"
+    )
+
+
+def keep(found: Benchmark) -> None:
+    """Prints *found* and writes it to `results/<name>.json`."""
+    plain = found.to_json()
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{found.name}.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    show(found, plain["environment"])
+
+
+def markdown(plain: dict[str, Any]) -> str:
+    """One benchmark, as `results/` holds it, as a section of the README."""
+    found = measure.from_json(plain)
+    lines = [f"### {found.title}", "", f"In {unit(found.unit)}.", ""]
+    lines += ["| case | what | median | lowest | highest | n |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(found)]
+    lines += ["", *(f"- {note}" for note in found.notes), f"- {machine(plain['environment'])}", ""]
+    return "\n".join(lines)
+
+
+def render(text: str, results: list[dict[str, Any]]) -> str:
+    """*text* with *results* between its markers, in the order of `ORDER`."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    body = "\n".join(markdown(plain) for plain in sorted(results, key=lambda plain: ORDER.index(plain["name"])))
+    return f"{before}{BEGIN}\n\n{body}\n{END}{after}"
+
+
+def update_readme() -> None:
+    """Writes everything in `results/` into the README."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
+    README.write_text(render(README.read_text(encoding="utf-8"), results), encoding="utf-8")

@@ -1,0 +1,58 @@
+"""Seconds from the start of a cold command to 97, 98 and 99 % test accuracy.
+
+    python -m benchmarks.time_to_accuracy "hidden=128" "hidden=512 schedule=onecycle lr=4e-3 epochs=5"
+
+Each argument is what one would type after `python -m mnist_exp.train`. Interpreter, imports, data and every
+evaluation on the way count. The test set stops nothing here: the command runs to its end.
+"""
+
+import sys
+from pathlib import Path
+
+from benchmarks import measure, suite, table
+from benchmarks.measure import Benchmark, Case, Spread
+from mnist_exp import journal
+
+TARGETS = (0.97, 0.98, 0.99)
+
+
+def reached(folder: Path, started_ms: int) -> dict[float, float]:
+    """Seconds after *started_ms* at which the newest run below *folder* first had each target that it reached."""
+    newest = max(folder.glob("outputs/runs/*/*/metrics.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    found: dict[float, float] = {}
+    for row in journal.read(newest.parent):
+        for target in TARGETS:
+            if row["metrics"]["test/accuracy"] >= target:
+                found.setdefault(target, (row["time_ms"] - started_ms) / 1000)
+    return found
+
+
+def run(folder: Path, configs: list[str], repeats: int = 3) -> Benchmark:
+    """Each of *configs* (overrides with spaces between) so often, in turns, seeds 0, 1, 2 ..."""
+    seconds: dict[str, dict[float, list[float]]] = {typed: {} for typed in configs}
+    for seed in range(repeats):
+        for typed in configs:
+            done = measure.command([*suite.OURS, *typed.split(), f"seed={seed}"], folder)
+            for target, value in reached(folder, done.started_ms).items():
+                seconds[typed].setdefault(target, []).append(value)
+    cases = [
+        Case(typed or "the default", {f"{target:.0%}": Spread(values) for target, values in sorted(found.items())})
+        for typed, found in seconds.items()
+    ]
+    notes = [
+        f"{typed or 'the default'}: {target:.0%} by {len(seconds[typed].get(target, []))} of {repeats} seeds"
+        for typed in configs
+        for target in TARGETS
+        if len(seconds[typed].get(target, [])) < repeats
+    ]
+    return Benchmark("time_to_accuracy", "Time from a cold start to a test accuracy", "s", cases, notes)
+
+
+def main() -> None:
+    """Measures, prints and writes the configs given as arguments, or else the default."""
+    with suite.scratch() as folder:
+        table.keep(run(folder, sys.argv[1:] or [""]))
+
+
+if __name__ == "__main__":
+    main()

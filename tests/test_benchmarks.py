@@ -1,0 +1,56 @@
+"""The benchmarks still run, and say what they measured; how fast is not a test's business."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("psutil")
+
+from benchmarks import measure, suite, table
+
+
+def test_step_runs_and_reports(tmp_path: Path) -> None:
+    found = suite.step(suite.Bench(tmp_path, quick=True))
+    for case in found.cases:
+        assert {"floor", "ours", "in-memory PyTorch", "ours: gradient"} <= case.costs.keys()
+        assert all(cost.low > 0 for cost in case.costs.values())
+        assert case.ratios.keys() == {"ours / floor", "in-memory PyTorch / ours"}
+    assert len(found.cases) == (2 if measure.cores() > 1 else 1)
+
+
+def test_contenders_take_turns() -> None:
+    heard: list[str] = []
+
+    def contender(name: str, cost: float) -> measure.Contender:
+        def run() -> float:
+            heard.append(name)
+            return cost * len(heard)
+
+        return run
+
+    case = measure.compare("x", {"a": contender("a", 2), "b": contender("b", 1)}, repeats=2, ratios=[("a", "b")])
+    assert heard == ["a", "b"] * 3  # one round warms up
+    assert case.costs["a"].values == [6, 10]
+    assert case.ratios["a / b"].values == [6 / 4, 10 / 6]
+
+
+def test_failed_command_shows_its_words(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no luck"):
+        measure.command(["-c", "raise SystemExit('no luck')"], tmp_path)
+
+
+def test_readme_is_made_from_the_results() -> None:
+    case = measure.Case("hidden=8", {"ours": measure.Spread([1.0, 3.0])}, {"a / b": measure.Spread([2.0, 2.0])})
+    found = measure.Benchmark("step", "One step", "us", [case], ["a note"])
+    text = table.render(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", [found.to_json()])
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "| hidden=8 | ours | 2 | 1 | 3 | 2 |" in text
+    assert "|  | a / b | 2 x | 2 x | 2 x | 2 |" in text
+    assert "- a note" in text
+
+
+def test_readme_has_the_markers() -> None:
+    text = table.README.read_text(encoding="utf-8")
+    assert 0 < text.index(table.BEGIN) < text.index(table.END)
