@@ -85,6 +85,7 @@ class Courier:
                 before, since = now, time.monotonic()
         self.delivered = self.process.poll() == 0
         self.process.terminate()
+        self.process.wait()
         with self.words:
             self.words.seek(0)
             for line in self.words:
