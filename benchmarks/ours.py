@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from mnist_exp import build, config, data
 from mnist_exp.config import Config
 from mnist_exp.data import Order, Splits
+from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import WINDOW, Standing, Tally, fit
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.run import set_up_torch
@@ -53,11 +54,23 @@ class Training:
     def seconds(self) -> float:
         """One more epoch by the loop itself; evaluation included where there is something to evaluate on."""
         clock = Clock()
-        standing = Standing(self.epoch, [0.0])
+        standing, average = Standing(self.epoch, [0.0], [0]), Average(self.optimizer, 0.0)
         schedule = build.schedule(self.config)
         self.epoch += 1
         torch.set_num_threads(self.config.threads or torch.get_num_threads())
-        fit(self.stack, self.optimizer, schedule, self.splits, self.order, self.epoch, standing, [clock], Control())
+        fit(
+            self.stack,
+            self.optimizer,
+            schedule,
+            self.splits,
+            self.order,
+            self.epoch,
+            None,
+            average,
+            standing,
+            [clock],
+            Control(),
+        )
         return clock.seconds
 
     def pieces(self) -> dict[str, Callable[[], object]]:
