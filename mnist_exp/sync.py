@@ -12,7 +12,6 @@ from pathlib import Path
 from mnist_exp import cli as command
 from mnist_exp import ledger, terminal
 from mnist_exp.errors import ExperimentError
-from mnist_exp.files import read_json
 from mnist_exp.ledger import Ledger
 from mnist_exp.terminal import say
 from mnist_exp.tracking import publish, sweeps
@@ -75,7 +74,7 @@ def send(folders: Sequence[Path], uri: str) -> tuple[int, int]:
             say(f"{folder}  {entry.name}  is being trained: whoever trains it sends it")
             continue
         store = stores[entry.experiment] = stores.get(entry.experiment) or open_store(uri, entry.experiment)
-        whole = complete(folder, entry, store)
+        whole = publish.complete(folder, entry, store)
         if not whole:
             publish.publish(folder, store, abandoned=True)
             say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
@@ -98,31 +97,6 @@ def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
             continue
         if entry.experiment:
             yield path.parent, entry
-
-
-def complete(folder: Path, entry: Ledger, store: Store) -> bool:
-    """Whether a store has all of the run: this one, or another that it was sent to.
-
-    What was sent to this one is looked for: somebody may have deleted it, and then it is sent anew.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        note = read_json(folder / "mlflow.json")
-    except (OSError, ValueError):
-        return False
-    if note["id"] != entry.id or note["state"] != entry.state:
-        return False
-    if note["store"] != store.name:
-        return True
-    try:
-        store.client.get_run(note["run_id"])
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        (folder / "mlflow.json").unlink()
-        return False
-    return True
 
 
 def cli() -> None:

@@ -44,7 +44,7 @@ def test_a_run_reaches_mlflow_through_the_courier(tiny: Tiny, store_template: Pa
     (found,) = store.client.search_runs([store.experiment_id])
     assert found.info.status == "FINISHED"
     assert found.data.metrics["final/val_accuracy"] == ledger.read(HERE).summary["final/val_accuracy"]
-    page = f"/#/experiments/{store.experiment_id}/runs/{found.info.run_id}"
+    page = f"/#/experiments/{store.experiment_id}/runs/{found.info.run_id}?workflowType=machine_learning"
     assert courier.where_to_look(HERE) == f"Tracked in MLflow: mlflow ui, then http://127.0.0.1:5000{page}"
 
 

@@ -259,7 +259,7 @@ def _link(run: "pd.Series[Any]", uri: str) -> str:
     if uri.startswith(("http://", "https://")):
         parts = urlsplit(uri)
         base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-    return f"{base}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
+    return f"{base}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}?workflowType=machine_learning"
 
 
 def _csv(table: pd.DataFrame, path: Path) -> None:

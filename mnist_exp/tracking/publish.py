@@ -76,6 +76,31 @@ def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
     return entry.state != "running"
 
 
+def complete(folder: Path, entry: Ledger, store: Store) -> bool:
+    """Whether a store has all of the run: this one, or another that it was sent to.
+
+    What was sent to this one is looked for: somebody may have deleted it, and then it is sent anew.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        note = read_json(folder / "mlflow.json")
+    except (OSError, ValueError):
+        return False
+    if note["id"] != entry.id or note["state"] != entry.state:
+        return False
+    if note["store"] != store.name:
+        return True
+    try:
+        store.client.get_run(note["run_id"])
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        (folder / "mlflow.json").unlink()
+        return False
+    return True
+
+
 def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:
     """What was sent so far; opens a run in the store if it has none for this ledger."""
     path = folder / "mlflow.json"
@@ -93,7 +118,7 @@ def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:
         "store": store.name,
         "experiment_id": store.experiment_id,
         "run_id": run_id,
-        "page": f"#/experiments/{store.experiment_id}/runs/{run_id}",
+        "page": f"#/experiments/{store.experiment_id}/runs/{run_id}?workflowType=machine_learning",
         "rows": 0,
         "state": "running",
         "figures": False,
