@@ -71,7 +71,7 @@ def test_a_whole_sweep(tmp_path: Path) -> None:
     for word in ("What varies", "Leaderboard", "Failures", "Learning curves", "What accuracy costs", "All 18 runs"):
         assert word in text
     assert "python -m mnist_exp.train hidden=16 lr=0.01 seed=0" in text
-    for name in ("leaderboard.csv", "runs.csv", "figures/curves.csv", "figures/heat_map_lr_hidden.png"):
+    for name in ("leaderboard.csv", "runs.csv", "figures/curves.csv", "figures/heat_map_lr_hidden.svg"):
         assert (folder / name).stat().st_size > 100
     board = pd.read_csv(folder / "leaderboard.csv")
     assert list(board.columns[:2]) == ["hidden", "lr"]
@@ -142,7 +142,7 @@ def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
     table = results.load(grid(tmp_path, 2, 3, 1))
     one, two = (drawing.svg(figures.heat_map(table, "lr", "hidden", "val")) for _ in range(2))
     assert one == two
-    assert drawing.INK not in one
+    assert drawing.INK not in drawing.inline(one)
 
 
 def test_a_random_search_is_drawn_as_points(tmp_path: Path) -> None:

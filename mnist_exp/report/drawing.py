@@ -8,7 +8,6 @@ text, so that one picture serves light and dark pages.
 import io
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
@@ -65,23 +64,21 @@ class Picture:
 
 @drawn
 def svg(picture: Picture) -> str:
-    """The picture as an `<svg>` element for a page; the same picture gives the same text."""
+    """The picture as the text of an SVG file; the same picture gives the same text."""
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({"svg.hashsalt": picture.name}):  # names inside are unique on the page, and repeatable
         picture.figure.savefig(buffer, format="svg", transparent=True, metadata=metadata, dpi=110)
-    text = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def inline(text: str) -> str:
+    """The text of an SVG file as an `<svg>` element for a page, in the page's own ink and font."""
     head, body = text[text.index("<svg") :].split(">", 1)
     head = re.sub(r' (xmlns[:\w]*|version|width|height)="[^"]*"', "", head)  # HTML knows; the page decides the size
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # pictures on one page would share these names
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
     return f"{head}>{body.replace(INK, 'currentColor')}"
-
-
-@drawn
-def png(picture: Picture, folder: Path) -> None:
-    """Writes the picture to *folder*."""
-    picture.figure.savefig(folder / f"{picture.name}.png", dpi=150, facecolor="white")
 
 
 @final

@@ -36,7 +36,7 @@ ASIDE = ("name", "tags", "tracking", "checkpoint", "threads", "seed", "data.root
 
 
 def write(selection: Selection, out: Path | None = None) -> Path:
-    """Writes the page about *selection*, and beside it its data (CSV) and pictures (PNG).
+    """Writes the page about *selection*, and beside it its data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
     `confusion.csv`.
@@ -60,16 +60,18 @@ def write(selection: Selection, out: Path | None = None) -> Path:
     labels = [_label(row, by) for _, row in board.iterrows()]
     pictures = _pictures(table, board, by, labels, histories, selection)
     best, best_pictures = _best(table, board, labels)
-    for old in (home / "figures").glob("*.png"):
+    for old in (home / "figures").glob("*.svg"):
         old.unlink()  # of keys that no longer vary
-    for picture in [*itertools.chain(*pictures.values()), *best_pictures]:
-        drawing.png(picture, home / "figures")
+    everything = [*itertools.chain(*pictures.values()), *best_pictures]
+    texts = {picture.name: drawing.svg(picture) for picture in everything}  # drawn once, for files and page
+    for name, text in texts.items():
+        (home / "figures" / f"{name}.svg").write_text(text, encoding="utf-8")
     _csv(board.drop(columns="best"), home / "leaderboard.csv")
     _csv(table, home / "runs.csv")
     _csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
     if best and "confusion" in best:
         _csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
-    page = render(_context(selection, table, board, by, pictures, best, best_pictures))
+    page = render(_context(selection, table, board, by, pictures, best, best_pictures, texts))
     out = out or home / "report.html"
     atomic_write(out, page.encode())
     return out
@@ -189,14 +191,15 @@ def _context(
     pictures: dict[str, list[Picture]],
     best: dict[str, Any] | None,
     best_pictures: list[Picture],
+    texts: dict[str, str],
 ) -> dict[str, Any]:
-    """All that the template shows."""
+    """All that the template shows; *texts* has each picture's SVG by its name."""
     shared, uri = _shared(table)
     sweep = selection.sweep
     facts = boards.summary(table)
     line = shlex.join(["python", "-m", "mnist_exp.train", "-m", *sweep.typed]) if sweep else ""
     waiting = {state: facts["states"].get(state, 0) for state in ("planned", "running", "killed")}
-    drawn = {section: [_shown(p) for p in found] for section, found in pictures.items()}
+    drawn = {section: [_shown(p, texts) for p in found] for section, found in pictures.items()}
     return {
         "title": selection.title,
         "command": line,
@@ -217,7 +220,7 @@ def _context(
         "links": {index: _link(run, uri) for index, run in table.iterrows()},
         "failures": boards.failures(table),
         "best": best,
-        "best_pictures": [_shown(p) for p in best_pictures],
+        "best_pictures": [_shown(p, texts) for p in best_pictures],
         **drawn,
     }
 
@@ -226,8 +229,8 @@ def _seeds(table: pd.DataFrame) -> list[str]:
     return ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
 
 
-def _shown(picture: Picture) -> dict[str, Any]:
-    return {"title": picture.title, "alt": picture.alt, "svg": Markup(drawing.svg(picture))}
+def _shown(picture: Picture, texts: dict[str, str]) -> dict[str, Any]:
+    return {"title": picture.title, "alt": picture.alt, "svg": Markup(drawing.inline(texts[picture.name]))}
 
 
 def _label(row: "pd.Series[Any]", by: list[str]) -> str:
