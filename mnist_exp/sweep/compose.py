@@ -48,11 +48,10 @@ class Composer:
                 OmegaConf.update(job, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException:
             return self._by_hydra(overrides)  # for its message
-        for override in values:
-            mine = job.hydra.overrides.hydra if override.is_hydra_override() else job.hydra.overrides.task
-            mine.append(override.input_line)
-        how = job.hydra.job.config.override_dirname
         task = [o for o in parsed if not o.is_hydra_override()]
+        job.hydra.overrides.task = [o.input_line for o in task]
+        job.hydra.overrides.hydra += [o.input_line for o in values if o.is_hydra_override()]
+        how = job.hydra.job.config.override_dirname
         job.hydra.job.override_dirname = get_overrides_dirname(task, how.exclude_keys, how.item_sep, how.kv_sep)
         return job
 
