@@ -97,7 +97,8 @@ def prepare(grey: np.ndarray) -> np.ndarray:
 
 
 def _bytes(grey: np.ndarray) -> np.ndarray:
-    return np.rint(grey).astype(np.uint8)
+    rounded: np.ndarray = np.rint(grey).astype(np.uint8)
+    return rounded
 
 
 def _start(mass: np.ndarray) -> int:
