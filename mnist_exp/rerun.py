@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
             if found
             else "Nothing that is recorded differs. The number of threads may: set threads=… when training.",
         )
-    say(f"Bit-equal: all losses and accuracies of {len(rows)} epochs are the same as in {shown(folder)}.")
+    say(f"Bit-equal: the losses and accuracies of {_epochs(len(rows))} are those of {shown(folder)}.")
 
 
 def repeat(settings: Config, before: Ledger) -> Path:
@@ -98,7 +98,7 @@ def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:
         whole: Whether *before* is complete. If not, epochs that follow in *after* are no difference.
     """
     if len(after) < len(before) or (whole and len(after) > len(before)):
-        return f"{len(before)} epochs, now {len(after)}."
+        return f"{_epochs(len(before))}, now {len(after)}."
     first, largest = "", 0.0
     for old, new in zip(before, after, strict=False):
         was, now = ({k: v for k, v in row["metrics"].items() if not k.startswith("time/")} for row in (old, new))
@@ -109,6 +109,10 @@ def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:
                 first = first or f"{key} of epoch {old['epoch']} was {was[key]!r}, now {now[key]!r}"
                 largest = max(largest, abs(was[key] - now[key]))
     return f"{first}; the largest difference is {largest:.2g}." if first else ""
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'' if number == 1 else 's'}"
 
 
 def cli() -> None:
