@@ -43,10 +43,12 @@ def read(
         SystemExit: usage (2), or `--help` (0).
     """
     lines = [f"  {key}={default:<{20 - len(key)}} {meaning}" for key, (default, meaning) in keys.items()]
+    table = ["", "keys, with their defaults", *lines] if keys else []
+    words = [*filter(None, names[:1]), *(["[key=value …]"] if keys else [])]
     parser = argparse.ArgumentParser(
         prog=f"python -m mnist_exp.{module}",
-        usage=f"%(prog)s {names[0]}{' ' if names[0] else ''}[key=value …] [options]",
-        description=about + "\n\nkeys, with their defaults\n" + "\n".join(lines),
+        usage=" ".join(["%(prog)s", *words, "[options]"]),
+        description="\n".join([about, *table]),
         epilog="examples\n" + examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,5 +66,6 @@ def read(
         else:
             near = difflib.get_close_matches(key, keys, n=1)
             guess = f"did you mean {near[0]}={value or '…'}? " if near else ""
-            parser.error(f"{word!r} is not known; {guess}keys: {', '.join(keys)} (--help shows examples)")
+            known = f"keys: {', '.join(keys)}" if keys else "there is nothing to set"
+            parser.error(f"{word!r} is not known; {guess}{known} (--help shows examples)")
     return Typed(values, others, frozenset(flag for flag in flags or {} if getattr(found, flag)))
