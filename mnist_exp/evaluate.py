@@ -71,7 +71,8 @@ def main(arguments: Sequence[str]) -> None:
 
         where, digest = compose([f"data={source}"]).data, ""
     else:
-        where, digest = about.data, ledger.read(folder).dataset.get("digest", "")
+        here = (folder / "ledger.json").exists()  # not where the run was downloaded
+        where, digest = about.data, ledger.read(folder).dataset.get("digest", "") if here else ""
     pixels, labels = best.images(where, split, digest)
     name = {"val": "validation", "train": "training"}.get(split, split)
     _present(folder, about, f"{name} images of {where.name}", f"{where.name}-{split}", pixels, labels, typed.flags)

@@ -6,6 +6,7 @@ any of these. Commands about one run take the same names; see `one`.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -83,41 +84,41 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
 def one(what: str | Path = "last", root: Path = Path("outputs")) -> Path:
     """The folder of the one run called *what*; where the name stands for several runs, the best of them.
 
-    `last` is here what was started last, be it a run or a sweep.
+    `last` is here what was started last, be it a run or a sweep. Of a run that was trained elsewhere, config and
+    weights are downloaded from MLflow.
 
     Raises:
-        ConfigError: as `resolve`; or no run of that name has finished, or has its files on this machine.
+        ConfigError: as `resolve`; or no run of that name has finished here.
         ExperimentError: as `resolve`.
     """
     if str(what) == "last":
         started = sorted((*root.glob("sweeps/*/*/"), *root.glob("runs/*/*/")), key=lambda f: f.parts[-2:])
         what = next((f for f in reversed(started) if _selection(f)), what)
     selection = resolve(what, root)
-    if selection.query:
-        raise ConfigError(
-            f"The files of {selection.title[0].lower()}{selection.title[1:]} are not known here.",
-            "Name a folder of a run that was trained on this machine.",
-        )
+    if selection.query and selection.query.run_id:
+        search.download(selection.query, ("config.yaml", "weights.safetensors"), selection.home)
+        return selection.home
     return selection.folders[0] if len(selection.folders) == 1 else best(selection)
 
 
 def best(selection: Selection) -> Path:
-    """The folder of the finished run that validates best (see `Ledger.objective`); of equal ones the first.
+    """The folder of the finished run that validates best (see `Ledger.objective`); of equal ones, by lower loss.
 
     Raises:
         ConfigError: none of them has finished here.
     """
-    finished: list[tuple[float, Path]] = []
+    finished: list[tuple[float, float, Path]] = []
     for folder in selection.folders:
         try:
             entry = ledger.read(folder)
         except ExperimentError:  # planned, or damaged
             continue
         if entry.state == "finished":
-            finished.append((entry.objective, folder))
+            loss = entry.summary.get("final/val_loss", entry.summary.get("final/train_loss", math.inf))
+            finished.append((entry.objective, -loss, folder))
     if not finished:
         raise ConfigError(f"{selection.title} has no finished run on this machine.", f"A name is {NAMES}.")
-    return max(finished, key=lambda found: found[0])[1]
+    return max(finished, key=lambda found: found[:2])[2]
 
 
 def _selection(folder: Path) -> Selection | None:

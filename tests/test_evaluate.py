@@ -1,6 +1,7 @@
 """What is measured, drawn and printed about a trained network."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from PIL import Image
 from mnist_exp import evaluate, ledger, run
 from mnist_exp.config import Config
 from mnist_exp.data import synthetic
-from mnist_exp.errors import CheckpointError, ConfigError, DataError
+from mnist_exp.errors import CheckpointError, ConfigError, DataError, ExperimentError
+from mnist_exp.files import read_json
 from mnist_exp.report import closeup
 from mnist_exp.report.best import Answers
+from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.store import Store
 
 PICTURES = {"confusion.png", "reliability.png", "mistakes.png", "first_layer.png"}
 
@@ -118,6 +122,28 @@ def test_pictures_without_labels_are_only_told_apart(
     evaluate.main(["data=scans"])
     assert "scans/one.png" in capsys.readouterr().out
     assert not (trained / "figures").exists()
+
+
+def test_a_run_that_was_trained_elsewhere_is_fetched_from_mlflow(
+    tiny: Callable[..., Config],
+    mlflow_store: Callable[[str], Store],
+    scratch: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    elsewhere = scratch / "elsewhere"
+    run.run(tiny(tracking={"enabled": True}), elsewhere)
+    publish(elsewhere, mlflow_store("mnist_exp"))
+    run_id = read_json(elsewhere / "mlflow.json")["run_id"]
+    summary = ledger.read(elsewhere).summary
+    shutil.rmtree(elsewhere)
+    evaluate.main([f"run={run_id}", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == pytest.approx(summary["final/test_accuracy"])
+    assert found["figures"] == f"outputs/reports/{run_id}/figures/synthetic-test"
+    shutil.rmtree("mlruns")
+    shutil.rmtree("outputs")
+    with pytest.raises(ExperimentError, match=r"MLflow does not give config\.yaml of run"):
+        evaluate.main([f"run={run_id}"])
 
 
 def test_images_of_another_digest_are_refused(trained: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from report_fixtures import make_run, make_sweep
 
-from mnist_exp import naming
+from mnist_exp import ledger, naming
 from mnist_exp.errors import ConfigError
 
-ACCURACIES = (0.9, 0.95, 0.95, 0.99)
+ACCURACIES = (0.9, 0.95, 0.95, 0.99)  # with equal losses, too
 
 
 @pytest.fixture
@@ -44,6 +44,14 @@ def test_the_last_run_is_what_was_started_last(outputs: Path) -> None:
 def test_a_run_by_its_folder_need_not_have_finished(outputs: Path) -> None:
     folder = next(outputs.glob("sweeps/*/*")) / "3"
     assert naming.one(folder) == folder
+
+
+def test_of_equally_accurate_runs_the_one_with_the_lower_loss_is_best(outputs: Path) -> None:
+    folder = next(outputs.glob("sweeps/*/*")) / "2"
+    entry = ledger.read(folder)
+    entry.summary["final/val_loss"] -= 0.01
+    entry.write(folder)
+    assert naming.one("best").name == "2"
 
 
 def test_where_nothing_has_finished_there_is_no_best(scratch: Path) -> None:
