@@ -128,7 +128,7 @@ def register() -> None:
     """Makes the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
     OmegaConf.register_new_resolver("mnist_exp.unique", _unique, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("mnist_exp.folder", _folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)
     OmegaConf.register_new_resolver("mnist_exp.settings", settings_text, replace=True)
 
@@ -138,7 +138,7 @@ def _unique() -> str:
     return secrets.token_hex(3)
 
 
-def _folder(root: str, resume: str | None) -> str:
+def run_folder(root: str, resume: str | None) -> str:
     """A new folder for a run below *root*, or with `resume` the one to go on with.
 
     Raises:

@@ -1,18 +1,20 @@
 """One way to name runs and sweeps, shared by all commands.
 
 A name is `last` (the newest sweep, else the newest run), a sweep's id or the beginning of one, the folder of a
-sweep or of a run, an MLflow run id, or an MLflow experiment.
+sweep or of a run, an MLflow run id, an MLflow experiment, `best` (the best run of the newest sweep), or `best:` and
+any of these. Commands about one run take the same names; see `one`.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from mnist_exp import plan
-from mnist_exp.errors import ConfigError
+from mnist_exp import ledger, plan
+from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.files import read_json
 from mnist_exp.plan import Plan
 from mnist_exp.terminal import shown
@@ -20,7 +22,7 @@ from mnist_exp.tracking import search
 from mnist_exp.tracking.search import Query
 from mnist_exp.tracking.store import uri_for
 
-NAMES = "last, a sweep's id, a sweep's or run's folder, an MLflow experiment, or an MLflow run id"
+NAMES = "last, best, best:<sweep>, a sweep's id, a sweep's or run's folder, an MLflow experiment, or an MLflow run id"
 
 
 @final
@@ -49,6 +51,10 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
         ExperimentError: a file or the store cannot be read.
     """
     name = str(what)
+    if name == "best" or name.startswith("best:"):
+        several = resolve(name.partition(":")[2] or "last", root)
+        folder = best(several)
+        return Selection(f"Best run of {several.title}", folder, [folder])
     sweeps, runs = sorted(root.glob("sweeps/*/*/")), sorted(root.glob("runs/*/*/"))
     if name == "last":
         newest = next((f for f in (*reversed(sweeps), *reversed(runs)) if _selection(f)), None)
@@ -70,9 +76,49 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     if name in experiments:
         home = root / "reports" / re.sub(r"[^\w.-]+", "_", name)
         return Selection(f"Experiment {name}", home, [], query=Query(uri, experiment_id=experiments[name]))
-    near = difflib.get_close_matches(name, [*(f.name for f in (*sweeps, *runs)), *experiments, "last"], n=3)
+    near = difflib.get_close_matches(name, [*(f.name for f in (*sweeps, *runs)), *experiments, "last", "best"], n=3)
     guess = f"Did you mean {_some(near)}? " if near else ""
     raise ConfigError(f"No run, sweep or experiment is called {name!r}.", f"{guess}A name is {NAMES}.")
+
+
+def one(what: str | Path = "last", root: Path = Path("outputs")) -> Path:
+    """The folder of the one run called *what*; where the name stands for several runs, the best of them.
+
+    `last` is here what was started last, be it a run or a sweep. Of a run that was trained elsewhere, config and
+    weights are downloaded from MLflow.
+
+    Raises:
+        ConfigError: as `resolve`; or no run of that name has finished here.
+        ExperimentError: as `resolve`.
+    """
+    if str(what) == "last":
+        started = sorted((*root.glob("sweeps/*/*/"), *root.glob("runs/*/*/")), key=lambda f: f.parts[-2:])
+        what = next((f for f in reversed(started) if _selection(f)), what)
+    selection = resolve(what, root)
+    if selection.query and selection.query.run_id:
+        search.download(selection.query, ("config.yaml", "weights.safetensors"), selection.home)
+        return selection.home
+    return selection.folders[0] if len(selection.folders) == 1 else best(selection)
+
+
+def best(selection: Selection) -> Path:
+    """The folder of the finished run that validates best (see `Ledger.objective`); of equal ones, by lower loss.
+
+    Raises:
+        ConfigError: none of them has finished here.
+    """
+    finished: list[tuple[float, float, Path]] = []
+    for folder in selection.folders:
+        try:
+            entry = ledger.read(folder)
+        except ExperimentError:  # planned, or damaged
+            continue
+        if entry.state == "finished":
+            loss = entry.summary.get("final/val_loss", entry.summary.get("final/train_loss", math.inf))
+            finished.append((entry.objective, -loss, folder))
+    if not finished:
+        raise ConfigError(f"{selection.title} has no finished run on this machine.", f"A name is {NAMES}.")
+    return max(finished, key=lambda found: found[:2])[2]
 
 
 def _selection(folder: Path) -> Selection | None:

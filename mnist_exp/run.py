@@ -14,6 +14,7 @@ from typing import Any, final
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from mnist_exp import build, checkpoint, data, ledger, provenance
 from mnist_exp import config as configs
@@ -175,9 +176,19 @@ def _train(
 
 
 def restore(config: Config, folder: Path) -> Classifier:
-    """The trained network of *folder* on the CPU, ready to use or to export."""
+    """The trained network of *folder* on the CPU, ready to use or to export.
+
+    Raises:
+        CheckpointError: it has no weights yet, or they are damaged or another network's.
+    """
     network = build.model(config)
-    network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+    path = folder / "weights.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no trained weights: it did not finish.", "Name a run that did.")
+    try:
+        network.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit the run's network: {str(error).splitlines()[0]}") from error
     return Classifier(network, config.data.mean, config.data.std).eval()
 
 

@@ -16,7 +16,7 @@ from mnist_exp.terminal import say, shown
 from mnist_exp.tracking.courier import Courier
 
 if TYPE_CHECKING:
-    from mnist_exp.run import Run
+    from mnist_exp.run import Result, Run
 
 
 def train(config: Config) -> float:
@@ -26,8 +26,15 @@ def train(config: Config) -> float:
         ExperimentError: see `run.run`.
     """
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    overrides = list(hydra.overrides.task)
+    return execute(config, Path(hydra.runtime.output_dir), list(hydra.overrides.task), sweep_of(hydra)).objective
+
+
+def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "") -> "Result":
+    """Trains *config* in *folder* and says how it goes; MLflow is told meanwhile.
+
+    Raises:
+        ExperimentError: see `run.run`.
+    """
     if config.resume:
         config = resume.stored(folder, config, overrides)
     courier = Courier(config.tracking) if config.tracking.enabled else None
@@ -38,7 +45,7 @@ def train(config: Config) -> float:
 
     try:
         with progress:
-            result = run.run(config, folder, overrides, progress.watch, sweep=sweep_of(hydra))
+            result = run.run(config, folder, overrides, progress.watch, sweep=sweep)
     except Interrupted as stop:
         where = shown(folder)
         raise Interrupted(stop.message, f"Go on with: python -m mnist_exp.train resume={where}", stop.signal) from None
@@ -51,7 +58,7 @@ def train(config: Config) -> float:
     say(f"Run folder: {shown(folder)}")
     if courier:
         say(courier.where_to_look(folder))
-    return result.objective
+    return result
 
 
 def sweep_of(hydra: HydraConf) -> str:

@@ -47,6 +47,22 @@ class WarningHandler(logging.Handler):
 
 
 @contextlib.contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """While it lasts, what this package says and logs is also written to *path*, as Hydra does for the command."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s %(name)s: %(message)s"))
+    before = _log.level
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        _log.setLevel(before)
+        handler.close()
+
+
+@contextlib.contextmanager
 def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> Iterator[None]:
     """A bar that asks *done* and *total* how far things are, four times a second; nothing outside a terminal.
 

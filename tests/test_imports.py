@@ -14,18 +14,19 @@ HEAVY = ("torch", "mlflow", "matplotlib", "optuna", "pandas")
 
 # Highest first. A module may import from its own layer and from those below; a folder means all that is in it.
 LAYERS = [
-    {"train"},
-    {"single", "sweep"},
-    {"report", "sync"},
+    {"train", "evaluate", "rerun", "notebook"},
+    {"single", "sweep", "predict"},
+    {"report", "sync", "doctor"},
     {"run", "results"},
     {"resume", "naming", "build"},
     {"engine"},
     {"checkpoint", "tracking"},
     {"models", "figures"},
-    {"data", "journal", "ledger", "plan"},
+    {"data", "journal", "ledger", "plan", "pictures"},
+    {"compose"},
     {"cli", "provenance"},
     {"config", "events", "terminal"},
-    {"errors", "files"},
+    {"errors", "files", "words"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
@@ -76,9 +77,9 @@ def test_meta_an_upward_import_is_seen() -> None:
     ("library", "parts"),
     [
         # Below `config.parse` there is no DictConfig.
-        ("omegaconf", {"config", "cli", "train", "resume", "sweep"}),
-        ("hydra", {"config", "cli", "train", "single", "build", "sweep"}),
-        ("mlflow", {"tracking", "report", "sweep", "sync"}),
+        ("omegaconf", {"config", "cli", "train", "resume", "sweep", "compose"}),
+        ("hydra", {"config", "cli", "train", "single", "build", "sweep", "compose"}),
+        ("mlflow", {"tracking", "report", "sweep", "sync", "doctor"}),
         ("matplotlib", {"figures", "report"}),
     ],
 )
@@ -104,6 +105,15 @@ def pulled_in(statement: str) -> set[str]:
 def test_the_entry_point_is_light() -> None:
     """`--help`, tab completion and every message about a typo come before torch."""
     assert pulled_in("import mnist_exp.train") == set()
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "rerun", "doctor", "notebook", "report.__main__"])
+def test_commands_load_what_is_heavy_only_when_they_work(name: str) -> None:
+    assert pulled_in(f"import mnist_exp.{name}") == set()
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    assert pulled_in("import mnist_exp; assert 'hydra' not in sys.modules") == set()
 
 
 def test_the_run_knows_no_tracker() -> None:

@@ -73,6 +73,30 @@ def ensure(data: Data) -> Path:
     return folder
 
 
+def inspect(data: Data) -> tuple[Path, dict[str, str]]:
+    """Where the files of *data* are, and what is wrong with each: `missing`, its damage, or nothing.
+
+    Reads everything, fetches and changes nothing.
+    """
+    folder = _existing(folder_of(data))
+    return folder, {name: _inspect(folder, name, data.sha256.get(name)) for name in FILES}
+
+
+def _inspect(folder: Path, name: str, expected: str | None) -> str:
+    path, packed = folder / name, folder / f"{name}.gz"
+    if path.is_file():
+        return _fault(path, expected)
+    if not packed.is_file():
+        return "missing"
+    with tempfile.TemporaryDirectory() as scratch:
+        unpacked = Path(scratch) / name
+        try:
+            unpacked.write_bytes(gzip.decompress(packed.read_bytes()))
+        except (OSError, EOFError, zlib.error) as error:
+            return f"{packed.name} is damaged: {error}"
+        return _fault(unpacked, expected)
+
+
 def digest(folder: Path) -> str:
     """One short digest of the verified files: the dataset's identity in ledger and MLflow."""
     seen = read_json(folder / "verified.json")

@@ -1,4 +1,4 @@
-"""Pictures of one network: what it gets wrong, and what its first layer looks for."""
+"""Pictures of one network: what it gets wrong, how sure it is, and what its first layer looks for."""
 
 import numpy as np
 from matplotlib.colors import to_rgba
@@ -8,8 +8,12 @@ from mnist_exp.report.drawing import COLOURS, INK, MUTED, Picture, drawn
 
 
 @drawn
-def confusion(matrix: np.ndarray) -> Picture:
-    """Counts (10, 10) of true against predicted digits; the diagonal is muted, so that mistakes show."""
+def confusion(matrix: np.ndarray, where: str = "test set") -> Picture:
+    """Counts (10, 10) of true against predicted digits; the diagonal is muted, so that mistakes show.
+
+    Args:
+        where: The images, as text.
+    """
     figure = Figure(figsize=(5, 4.6))
     axes = figure.subplots()
     axes.grid(False)
@@ -25,18 +29,21 @@ def confusion(matrix: np.ndarray) -> Picture:
     axes.set(xticks=range(10), yticks=range(10), xlabel="predicted", ylabel="true")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    alt = f"Confusion matrix of the test set: {wrong.sum()} of {matrix.sum()} images are taken for another class."
-    return Picture("confusion", "Confusion matrix, test set", alt, figure)
+    alt = f"Confusion matrix of the {where}: {wrong.sum()} of {matrix.sum()} images are taken for another class."
+    return Picture("confusion", f"Confusion matrix, {where}", alt, figure)
 
 
 @drawn
-def mistakes(images: np.ndarray, true: np.ndarray, predicted: np.ndarray, p: np.ndarray) -> Picture:
+def mistakes(
+    images: np.ndarray, true: np.ndarray, predicted: np.ndarray, p: np.ndarray, where: str = "test set"
+) -> Picture:
     """The most confident mistakes, most confident first.
 
     Args:
         images: (n, 28, 28), 0 for background to 255 for ink.
         true, predicted: (n,) classes.
         p: (n,) probability that the network gave to its answer.
+        where: The images, as text.
     """
     columns = 5
     rows = max(1, -(-len(images) // columns))
@@ -47,8 +54,34 @@ def mistakes(images: np.ndarray, true: np.ndarray, predicted: np.ndarray, p: np.
             axes.imshow(images[i], cmap="gray_r", vmin=0, vmax=255)
             axes.set_title(f"{true[i]} → {predicted[i]}, {_percent(p[i])}", fontsize=8, pad=3)
     listed = "; ".join(f"a {t} taken for a {g}" for t, g in zip(true[:5], predicted[:5], strict=True))
-    alt = f"The {len(images)} most confident mistakes on the test set, such as {listed}."
+    alt = f"The {len(images)} most confident mistakes on the {where}, such as {listed}."
     return Picture("mistakes", "Most confident mistakes: true → predicted", alt, figure)
+
+
+@drawn
+def reliability(bins: np.ndarray, ece: float, where: str = "test set") -> Picture:
+    """How often answers are right, against how sure the network is; below, how many answers are that sure.
+
+    Args:
+        bins: (m, 3): for each bin of confidence its images, their mean confidence, and the share that is right.
+        ece: Expected calibration error, 0 to 1.
+        where: The images, as text.
+    """
+    images, confidence, right = bins.T
+    edges, filled = np.linspace(0, 1, len(bins) + 1), images > 0
+    middle = (edges[1:] + edges[:-1]) / 2
+    figure = Figure(figsize=(5, 5))
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot((0, 1), (0, 1), color=MUTED, linestyle="--", label="as right as sure")
+    upper.bar(middle[filled], right[filled], 1 / len(bins), color=COLOURS[0], alpha=0.35, edgecolor=COLOURS[0])
+    upper.plot(confidence[filled], right[filled], "o-", color=COLOURS[0], markersize=4, label="this network")
+    upper.set(ylabel="share right", ylim=(0, 1.02), xlim=(0, 1))
+    upper.legend(loc="upper left")
+    lower.bar(middle[filled], images[filled], 1 / len(bins), color=COLOURS[5], edgecolor=COLOURS[0])
+    lower.set(yscale="log", ylabel="images", xlabel="confidence")
+    mean = float(np.average(confidence, weights=images)), float(np.average(right, weights=images))
+    alt = f"Reliability on the {where}: {_percent(mean[0])} sure on average, {_percent(mean[1])} right; ECE {ece:.2%}."
+    return Picture("reliability", f"Reliability, {where}: ECE {100 * ece:.2f} %", alt, figure)
 
 
 @drawn

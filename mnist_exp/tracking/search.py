@@ -5,12 +5,14 @@ From a database file straight with SQL, which is some thirty times as fast as ml
 """
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from mnist_exp.errors import ExperimentError
+from mnist_exp.tracking.store import reason
 
 PAGE = 1000
 
@@ -73,6 +75,27 @@ def runs(query: Query) -> list[Stored]:
     if query.uri.startswith("sqlite:///"):
         return _from_file(query) if _path(query.uri).exists() else []
     return _from_client(query)
+
+
+def download(query: Query, names: Sequence[str], folder: Path) -> None:
+    """Gets the files *names* of the run that *query* asks for into *folder*, unless they are there.
+
+    Raises:
+        ExperimentError: the run has no such file, or the store cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (folder / name).exists():
+            continue
+        from mlflow.artifacts import download_artifacts  # about a second
+
+        try:
+            download_artifacts(run_id=query.run_id, artifact_path=name, dst_path=str(folder), tracking_uri=query.uri)
+        except Exception as error:  # each kind of store has its own
+            raise ExperimentError(
+                f"MLflow does not give {name} of run {query.run_id}: {reason(error)}.",
+                "Only runs that finished have weights.",
+            ) from error
 
 
 def _from_file(query: Query) -> list[Stored]:

@@ -1,0 +1,90 @@
+"""`python -m mnist_exp.data`, or the console script `mnist-exp-data`: gets image files, or checks them."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from mnist_exp import cli as command
+from mnist_exp import terminal, words
+from mnist_exp.compose import compose
+from mnist_exp.config import Data
+from mnist_exp.errors import ConfigError, DataError
+from mnist_exp.terminal import say, shown
+
+ABOUT = """\
+Fetches the files of a dataset of conf/data, or verifies those that are here without fetching anything. Nothing is
+fetched twice. For machines whose jobs have no network: fetch on one that has, into a folder that all can read."""
+KEYS = {
+    "root": ("", "folder of the files; empty: ./data/<name> if it is there, else a per-user cache"),
+}
+EXAMPLES = """\
+  python -m mnist_exp.data fetch
+  python -m mnist_exp.data fetch mnist fashion_mnist
+  python -m mnist_exp.data fetch mnist root=/shared/mnist     then train with data.root=/shared/mnist
+  python -m mnist_exp.data verify
+
+exit codes: 0 all files are here and right · 2 usage, or a file is missing or damaged
+"""
+ACTIONS = ("fetch", "verify")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Fetches or verifies the datasets that *arguments* name; without a name, MNIST.
+
+    Raises:
+        DataError: files are missing or damaged.
+        ConfigError: there is no such action or dataset.
+        SystemExit: usage (2), or `--help` (0).
+    """
+    typed = words.read(
+        arguments, "data", ABOUT, KEYS, EXAMPLES, names=("fetch|verify [name …]", "what to do, and with which datasets")
+    )
+    action, *names = typed.names or [""]
+    if action not in ACTIONS:
+        what = f"There is no {action!r}" if action else "Nothing was asked for"
+        raise ConfigError(f"{what}: say fetch or verify.", "Such as: python -m mnist_exp.data fetch")
+    root = typed.values["root"]
+    if root and len(names) > 1:
+        raise ConfigError(f"root={root} is the folder of one dataset, but {len(names)} are named.")
+    # All names are checked before the first download.
+    wanted = [compose([f"data={name}"]).data for name in names or ["mnist"]]
+    logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
+    faults = []
+    for data in wanted:
+        data.root = root or data.root
+        faults += _fetch(data) if action == "fetch" else _verify(data)
+    if faults:
+        raise DataError("\n  ".join(faults), "Get them with: python -m mnist_exp.data fetch")
+
+
+def _fetch(data: Data) -> list[str]:
+    """Gets what is missing of *data*; damaged files are replaced, except in a folder of the user's own."""
+    if data.name == "synthetic":
+        say("synthetic: made in memory, there are no files.")
+        return []
+    from mnist_exp.data import fetch  # torch
+
+    say(f"{data.name}: complete in {shown(fetch.ensure(data))}")
+    return []
+
+
+def _verify(data: Data) -> list[str]:
+    """Reads every file of *data* and says what it is; returns what is wrong, in words."""
+    if data.name == "synthetic":
+        return _fetch(data)
+    from mnist_exp.data import fetch
+
+    folder, files = fetch.inspect(data)
+    say(f"{data.name}: {shown(folder)}")
+    for name, fault in files.items():
+        say(f"  {name:<26}{fault or 'right' + ('' if name in data.sha256 else ' (as far as its header tells)')}")
+    return [f"{folder / name}: {fault}" for name, fault in files.items() if fault]
+
+
+def cli() -> None:
+    """Runs `main`; every error becomes a sentence and an exit code."""
+    sys.exit(command.run(lambda: main(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,341 @@
+"""`python -m mnist_exp.doctor`, or `mnist-exp-doctor`: what would stand in the way, and how to mend it."""
+
+import importlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, final
+
+from packaging.requirements import Requirement
+from rich.markup import escape
+
+from mnist_exp import cli as command
+from mnist_exp import provenance, words
+from mnist_exp.compose import compose
+from mnist_exp.config import conf_dir
+from mnist_exp.errors import ExperimentError
+from mnist_exp.terminal import console
+
+ABOUT = """\
+Looks at everything a run needs: versions, device, data files, the MLflow store, disk, write access. Changes nothing
+and downloads nothing; passwords and tokens are never shown, so the output may be pasted into a bug report."""
+EXAMPLES = """\
+  python -m mnist_exp.doctor
+  python -m mnist_exp.doctor --json | jq '.checks[] | select(.state != "ok")'
+
+exit codes: 0 nothing stands in the way (warnings may) · 1 there is a fault · 2 usage
+"""
+STYLES = {"ok": "green", "note": "", "warning": "yellow", "fault": "bold red"}
+SCARCE, TOO_SCARCE = 2**30, 100 * 2**20  # bytes free: a long sweep needs the first, one run the second
+PATIENCE = 3  # seconds for a server to answer
+VARIABLES = re.compile(
+    r"(MLFLOW|HYDRA|MNIST_EXP|CUDA|PYTORCH|TORCH|SLURM|RAY|OMP|MKL|OPENBLAS|PIP|XDG|AWS)_.*"
+    r"|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY|(NO|FORCE)_COLOR|TERM|COLUMNS|PYTHONPATH|PYTHONHASHSEED"
+)
+TYPED = dict(os.environ)  # before tracking/store.py and others add what this package wants
+SECRET = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
+
+
+@final
+@dataclass(frozen=True)
+class Check:
+    """What was found about one thing."""
+
+    name: str
+    state: Literal["ok", "note", "warning", "fault"]
+    found: str
+    help: str = ""
+    """How to mend it."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints what was found, each fault with its way out.
+
+    Raises:
+        SystemExit: there is a fault (1), usage (2), or `--help` (0).
+    """
+    typed = words.read(arguments, "doctor", ABOUT, {}, EXAMPLES, flags={"json": "print what was found as JSON"})
+    checks = [check for look in LOOKS for check in look()]
+    faults = sum(check.state == "fault" for check in checks)
+    if "json" in typed.flags:
+        found = {"format": 1, "ok": not faults, "checks": [asdict(check) for check in checks]}
+        console.out(json.dumps(found, indent=1), highlight=False)
+    else:
+        _show(checks, faults)
+    if faults:
+        sys.exit(1)
+
+
+def _show(checks: Sequence[Check], faults: int) -> None:
+    """One line for each check, its help below."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        state = f"[{STYLES[check.state]}]{check.state:<8}[/]" if STYLES[check.state] else f"{check.state:<8}"
+        console.print(f"{state}{check.name:<{width}}  {escape(check.found)}")
+        if check.help:
+            console.print(f"{'':8}{'':{width}}  help: {escape(check.help)}")
+    warnings = sum(check.state == "warning" for check in checks)
+    console.print(f"{_count(faults, 'fault')}, {_count(warnings, 'warning')}.")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def versions() -> Iterator[Check]:
+    """This package's requirements against what is installed."""
+    yield Check("python", "ok", f"{provenance.versions()['python']} in {sys.prefix}")
+    try:
+        requirements = [Requirement(line) for line in metadata.requires("mnist_exp") or []]
+    except metadata.PackageNotFoundError:
+        yield Check("mnist_exp", "warning", "is not installed, only found", "Install it: pip install -e .")
+        return
+    yield Check("mnist_exp", "ok", f"{metadata.version('mnist_exp')}, code {provenance.code_fingerprint()}")
+    for requirement in requirements:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield _installed(requirement)
+
+
+def _installed(requirement: Requirement) -> Check:
+    name = requirement.name
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Check(name, "fault", "is not installed", f'Install it: pip install "{requirement}"')
+    if not requirement.specifier.contains(version, prereleases=True):
+        wanted = f"{version}, but {requirement.specifier} is needed"
+        return Check(name, "fault", wanted, f'Install a fitting one: pip install "{requirement}"')
+    return Check(name, "ok", version)
+
+
+def extras() -> Iterator[Check]:
+    """Which of the optional parts are complete."""
+    try:
+        about = metadata.metadata("mnist_exp")
+    except metadata.PackageNotFoundError:
+        return
+    requirements = [Requirement(line) for line in metadata.requires("mnist_exp") or []]
+    for extra in about.get_all("Provides-Extra") or []:
+        wanted = [
+            r
+            for r in requirements
+            if r.name != "mnist_exp"
+            and r.marker
+            and r.marker.evaluate({"extra": extra})
+            and not r.marker.evaluate({"extra": ""})
+        ]
+        lacking = [r.name for r in wanted if _installed(r).state == "fault"]
+        found = f"without {', '.join(lacking)}: pip install 'mnist_exp[{extra}]'" if lacking else "complete"
+        yield Check(f"extra {extra}", "note", found)
+
+
+def device() -> Iterator[Check]:
+    """Where a run would train; whether torch and torchvision can be loaded at all."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Check("device", "fault", f"torch cannot be loaded: {_line(error)}", "Install torch again.")
+        return
+    from mnist_exp import build
+
+    chosen = build.device(compose(["data=synthetic"]))
+    name = f" ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else ""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Check("device", "ok", f"{chosen}{name}, {torch.get_num_threads()} threads on {cores} cores")
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:  # another build than torch's raises whatever it likes
+        yield Check(
+            "downloads",
+            "warning",
+            f"torchvision cannot be loaded: {_line(error)}",
+            "Nothing else needs it; MNIST then comes from the package index. Else install torch and torchvision "
+            "from the same place.",
+        )
+
+
+def data() -> Iterator[Check]:
+    """The image files of each dataset, read but not fetched; only MNIST is missed when it is not here."""
+    from mnist_exp.data import fetch
+
+    for path in sorted(Path(conf_dir(), "data").glob("*.yaml")):
+        about = compose([f"data={path.stem}"]).data
+        if about.name == "synthetic":
+            continue
+        folder, files = fetch.inspect(about)
+        faults = {name: fault for name, fault in files.items() if fault not in ("", "missing")}
+        missing = sum(fault == "missing" for fault in files.values())
+        name, fix = f"data {path.stem}", f"python -m mnist_exp.data fetch {path.stem}"
+        if faults:
+            yield Check(name, "fault", "; ".join(f"{folder / n}: {f}" for n, f in faults.items()), f"Again: {fix}")
+        elif missing == len(files):
+            state: Literal["note", "warning"] = "warning" if path.stem == "mnist" else "note"
+            yield Check(name, state, f"not in {folder}; the first run fetches it", f"Now: {fix}")
+        elif missing:
+            yield Check(name, "warning", f"{missing} of {len(files)} files are not in {folder}", f"Get them: {fix}")
+        else:
+            yield Check(name, "ok", f"{folder}, {len(files)} files, digests right" if about.sha256 else f"{folder}")
+
+
+def store() -> Iterator[Check]:
+    """The MLflow store that a run would use."""
+    from mnist_exp.tracking.store import uri_for
+
+    uri = uri_for(None)
+    if uri.startswith("sqlite:///"):
+        yield _database(Path(uri.removeprefix("sqlite:///")))
+    elif uri.startswith(("http://", "https://")):
+        yield _server(uri)
+    else:
+        yield _elsewhere(uri)
+
+
+def _database(path: Path) -> Check:
+    if not path.exists():
+        return Check("store", "ok", f"{path} does not exist yet; the first run makes it")
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=1)) as database:
+            (schema,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+            (runs,) = database.execute("SELECT count(*) FROM runs").fetchone()
+            database.execute("BEGIN IMMEDIATE")  # what every write begins with
+            database.rollback()
+    except (sqlite3.Error, TypeError) as error:
+        if "locked" in str(error):
+            mend = "Another program is writing to it, or hangs. Who: fuser -v " + str(path)
+        elif "readonly" in str(error) or "unable to open" in str(error):
+            mend = f"Make it writable: chmod u+w {path}"
+        else:
+            mend = f"Move it away, then send everything anew: python -m mnist_exp.sync (now: {path})"
+        return Check("store", "fault", f"{path}: {error}", mend)
+    from mlflow.store.db.utils import _get_latest_schema_revision  # private, but what `mlflow db upgrade` asks
+
+    if schema != (wanted := _get_latest_schema_revision()):
+        found = f"{path} has schema {schema}, but mlflow {metadata.version('mlflow')} wants {wanted}"
+        return Check("store", "fault", found, f"Back it up, then: mlflow db upgrade sqlite:///{path}")
+    return Check("store", "ok", f"{path}, {runs} runs, schema {schema}, not locked")
+
+
+def _server(uri: str) -> Check:
+    from mnist_exp.tracking.store import without_password
+
+    name = without_password(uri)
+    try:
+        with urllib.request.urlopen(f"{name.rstrip('/')}/version", timeout=PATIENCE) as answer:
+            version = answer.read(100).decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return Check("store", "ok", f"{name} answers, and asks for a login")
+        return Check("store", "fault", f"{name} answers with HTTP {error.code}", "Is it an MLflow server?")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return Check(
+            "store",
+            "fault",
+            f"{name} cannot be reached: {reason}",
+            "Start it, or mend MLFLOW_TRACKING_URI. Runs train all the same; python -m mnist_exp.sync sends them.",
+        )
+    return Check("store", "ok", f"{name}, MLflow {version}")
+
+
+def _elsewhere(uri: str) -> Check:
+    """Another database, asked through mlflow in a process of its own, because its drivers know no time limit."""
+    from mnist_exp.tracking.store import without_password
+
+    code = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, uri], capture_output=True, text=True, timeout=10 * PATIENCE, check=False
+        )
+        said = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    except subprocess.TimeoutExpired:
+        said = f"no answer within {10 * PATIENCE} s"
+    if said:
+        return Check(
+            "store", "fault", f"{without_password(uri)}: {without_password(said)}", "Mend MLFLOW_TRACKING_URI."
+        )
+    return Check("store", "ok", without_password(uri))
+
+
+def disk() -> Iterator[Check]:
+    """Space and write access where runs and the store's file are written."""
+    from mnist_exp.tracking.store import uri_for
+
+    places = {"outputs": Path("outputs")}
+    uri = uri_for(None)
+    if uri.startswith("sqlite:///"):
+        places["store's folder"] = Path(uri.removeprefix("sqlite:///")).parent
+    for name, wanted in places.items():
+        folder = next(f for f in (wanted.absolute(), *wanted.absolute().parents) if f.is_dir())
+        free = shutil.disk_usage(folder).free
+        found = f"{folder}, {free / 2**30:.1f} GB free"
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            mend = "Work in another folder, or mend its rights: chmod u+w " + str(folder)
+            yield Check(name, "fault", f"{folder} cannot be written: {error.strerror}", mend)
+            continue
+        full = "Delete old checkpoints (outputs/**/checkpoints), or train with checkpoint=off."
+        if free < TOO_SCARCE:
+            yield Check(name, "fault", found, full)
+        elif free < SCARCE:
+            yield Check(name, "warning", found, full)
+        else:
+            yield Check(name, "ok", found)
+
+
+def environment(variables: Mapping[str, str] = TYPED) -> Iterator[Check]:
+    """Variables that change what runs do, secrets masked."""
+    for name in sorted(filter(VARIABLES.fullmatch, variables)):
+        yield Check(f"${name}", "note", masked(name, variables[name]))
+
+
+def masked(name: str, value: str) -> str:
+    """*value* as it may be shown: nothing of a secret, no user or password in an address."""
+    from mnist_exp.tracking.store import without_password
+
+    if SECRET.search(name):
+        return "set, not shown"
+    value = re.sub(r"([?&;][^=&;]*(?:token|password|secret|key)[^=&;]*=)[^&;\s]*", r"\1…", value, flags=re.IGNORECASE)
+    return without_password(value)
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _guarded(look: Callable[[], Iterator[Check]]) -> Callable[[], list[Check]]:
+    """*look*, whose own failure becomes a fault: the others still look."""
+
+    def guarded() -> list[Check]:
+        try:
+            return list(look())
+        except Exception as error:
+            help = error.help if isinstance(error, ExperimentError) else ""
+            return [Check(look.__name__, "fault", _line(error), help)]
+
+    return guarded
+
+
+LOOKS = [_guarded(look) for look in (versions, device, data, store, disk, extras, environment)]
+
+
+def cli() -> None:
+    """Runs `main`; every error becomes a sentence and an exit code."""
+    sys.exit(command.run(lambda: main(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    cli()

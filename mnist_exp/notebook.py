@@ -1,0 +1,38 @@
+"""Training from Python, as in a notebook: the same run as the command's, its lines below the cell."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_exp import config, single, terminal
+from mnist_exp.compose import compose
+from mnist_exp.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from mnist_exp.run import Result
+
+
+def train_from(overrides: Sequence[str] = (), root: str | Path = "outputs") -> "Result":
+    """Trains what `python -m mnist_exp.train <overrides>` would, and returns how it ended.
+
+        result = mnist_exp.train_from(["hidden=256", "epochs=3"])
+        result.summary["final/val_accuracy"], result.folder
+
+    Args:
+        overrides: As one types them. One run: for several, call it several times, or use the command with -m.
+        root: The run gets a folder of its own below `<root>/runs`.
+
+    Raises:
+        ExperimentError: see `run.run`; with the way out as a note. Interrupting the kernel is `Interrupted`: the
+            finished epochs are saved, and `["resume=<folder>"]` goes on.
+    """
+    try:
+        asked = compose(overrides)
+        folder = Path(config.run_folder(f"{root}/runs", asked.resume))
+        folder.mkdir(parents=True, exist_ok=True)
+        with terminal.log_to(folder / "train.log"):
+            return single.execute(asked, folder, list(overrides))
+    except ExperimentError as error:
+        if error.help:
+            error.add_note(f"help: {error.help}")
+        raise

@@ -1,0 +1,107 @@
+"""Ordinary pictures made into what the networks know: one bright digit on black, 28×28, as MNIST was made.
+
+MNIST's digits were "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio", with grey
+levels from anti-aliasing, and "centered in a 28x28 image by computing the center of mass of the pixels" (LeCun,
+Cortes, Burges, http://yann.lecun.com/exdb/mnist). The centre is pixel (14, 14): there the mean of the 10,000 test
+images lies, to a hundredth of a pixel.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mnist_exp.errors import DataError
+
+SIDE, BOX, CENTRE = 28, 20, 14
+FAINT = 0.2  # of the strongest ink: less is paper, shadow or what JPEG leaves around a stroke
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def read(path: Path) -> np.ndarray:
+    """The picture in *path* as the networks see it: (28, 28) uint8, 0 for background to 255 for ink.
+
+    A picture of 28×28 pixels whose border is (for the most part) black is in MNIST's own form and taken as it is.
+
+    Raises:
+        DataError: it is not a picture, or shows nothing.
+    """
+    grey = open_grey(path)
+    if grey.shape == (SIDE, SIDE) and np.median(border(grey)) == 0:
+        return _bytes(grey)
+    try:
+        return prepare(grey)
+    except DataError as error:
+        raise DataError(f"{path}: {error.message}", error.help) from error
+
+
+def open_grey(path: Path) -> np.ndarray:
+    """The picture's brightness as (height, width) from 0 to 255, turned as its camera says, without transparency.
+
+    What is transparent becomes white behind dark ink and black behind light ink.
+
+    Raises:
+        DataError: the file is not a picture, or too large to be an honest one.
+    """
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode[0] in "IF":  # 16 or 32 bits, which Pillow would clip
+                deep = np.asarray(picture, float)
+                stretched: np.ndarray = 255 * (deep - deep.min()) / (np.ptp(deep) or 1)
+                return stretched
+            if not picture.has_transparency_data:
+                return np.asarray(picture.convert("L"), float)
+            grey, alpha = (np.asarray(layer, float) for layer in picture.convert("RGBA").convert("LA").split())
+    except FileNotFoundError as error:
+        raise DataError(f"There is no picture {path}.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as a picture: {error}.", "PNG, JPEG and the like can.") from error
+    ink = np.average(grey, weights=alpha) if alpha.any() else 255.0
+    paper = 255.0 if ink < 128 else 0.0
+    opaque: np.ndarray = paper + (grey - paper) * alpha / 255
+    return opaque
+
+
+def border(grey: np.ndarray) -> np.ndarray:
+    """The outermost pixels of a picture, (n,)."""
+    return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+
+
+def prepare(grey: np.ndarray) -> np.ndarray:
+    """One digit of any size and polarity, (height, width), as (28, 28) uint8 in MNIST's form.
+
+    The border tells the paper: what is brighter or darker than it, whichever is more, is ink. The box around the
+    ink is scaled to 20 pixels on its longer side and placed with its centre of mass on the centre.
+
+    Raises:
+        DataError: there is no ink.
+    """
+    paper = float(np.median(border(grey)))
+    ink = grey - paper if grey.max() - paper > paper - grey.min() else paper - grey
+    strongest = float(ink.max())
+    if strongest < 8:  # of 255: nobody could see it
+        raise DataError("it shows no digit: all of it is equally bright.")
+    ink = np.where(ink < FAINT * strongest, 0, ink / strongest)
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = BOX / max(cut.shape)
+    height, width = (max(1, round(side * scale)) for side in cut.shape)
+    small = Image.fromarray(cut.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    digit = np.asarray(small).clip(0, 1)
+    digit = digit / digit.max()  # thin strokes pale as they shrink; MNIST's are white
+    top, left = (_start(digit.sum(1 - axis)) for axis in (0, 1))
+    field = np.zeros((SIDE, SIDE))
+    field[top : top + height, left : left + width] = digit
+    return _bytes(255 * field)
+
+
+def _bytes(grey: np.ndarray) -> np.ndarray:
+    rounded: np.ndarray = np.rint(grey).astype(np.uint8)
+    return rounded
+
+
+def _start(mass: np.ndarray) -> int:
+    """Where a digit begins on one axis, given its ink at each place there, so that its centre of mass is central."""
+    centre = float(np.average(np.arange(len(mass)), weights=mass))
+    return min(max(round(CENTRE - centre), 0), SIDE - len(mass))

@@ -1,0 +1,124 @@
+"""`python -m mnist_exp.rerun`, or `mnist-exp-rerun`: does a result come out again?"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mnist_exp import cli as command
+from mnist_exp import config, journal, ledger, naming, single, terminal, words
+from mnist_exp.config import Config
+from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
+from mnist_exp.journal import Row
+from mnist_exp.ledger import Ledger
+from mnist_exp.terminal import say, shown
+
+ABOUT = """\
+Repeats a run from its own config in a new folder, and says whether every loss and accuracy came out the same, to the
+last bit, and what differs that could explain it: code, data, versions, machine."""
+KEYS = {"run": ("last", "which one: a folder, an MLflow run id, last, best, or best:<sweep>")}
+EXAMPLES = """\
+  python -m mnist_exp.rerun
+  python -m mnist_exp.rerun run=best
+  python -m mnist_exp.rerun run=outputs/runs/2026-01-31/14-03-22-9f8e7d
+
+exit codes: 0 the same to the last bit · 1 not the same, whatever the reason · 2 usage, or nothing to repeat
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Repeats the run that *arguments* name.
+
+    Raises:
+        ExperimentError: the metrics differ (exit code 1); or there is no such run, or it cannot be repeated.
+        SystemExit: usage (2), or `--help` (0).
+    """
+    typed = words.read(arguments, "rerun", ABOUT, KEYS, EXAMPLES)
+    folder = naming.one(typed.values["run"])
+    before, rows = ledger.read(folder), journal.read(folder)
+    if not rows:
+        raise ConfigError(f"{shown(folder)} finished no epoch: there is nothing to compare with.")
+    settings = config.load(folder / "config.yaml")
+    settings.resume, settings.force = None, False
+    settings.tags["rerun.of"] = shown(folder)
+    again = repeat(settings, before)
+    after = ledger.read(again)
+    found = differences(before, after)
+    for difference in found:
+        say(f"Differs: {difference}")
+    if not found:
+        say("Code, config, data, versions and machine are the same.")
+    if verdict := compare(rows, journal.read(again), whole=before.state == "finished"):
+        raise ExperimentError(
+            f"The metrics did not come out the same: {verdict}",
+            "What differs may explain it."
+            if found
+            else "Nothing that is recorded differs. The number of threads may: set threads=… when training.",
+        )
+    say(f"Bit-equal: the losses and accuracies of {_epochs(len(rows))} are those of {shown(folder)}.")
+
+
+def repeat(settings: Config, before: Ledger) -> Path:
+    """Trains *settings* in a new folder, and returns that; a loss that diverges again is part of the result.
+
+    Raises:
+        ExperimentError: see `run.run`.
+    """
+    folder = Path(config.run_folder("outputs/runs", None))
+    folder.mkdir(parents=True)
+    with terminal.log_to(folder / "train.log"):
+        try:
+            single.execute(settings, folder, before.overrides)
+        except DivergedError as error:
+            say(f"It failed: {error.message}")
+    return folder
+
+
+def differences(before: Ledger, after: Ledger) -> list[str]:
+    """What two runs were not made with alike, in words."""
+    found = []
+    for what in ("config", "code", "data"):
+        was, now = before.fingerprint.get(what, "unknown"), after.fingerprint.get(what, "unknown")
+        if was != now:
+            commits = [entry.tags.get("git.commit", "")[:10] for entry in (before, after)] if what == "code" else []
+            at = f" (commits {' and '.join(commits)})" if all(commits) and len(set(commits)) > 1 else ""
+            found.append(f"{what}: fingerprint {was}, now {now}{at}")
+    for tag in sorted(before.tags.keys() | after.tags.keys()):
+        was, now = before.tags.get(tag, "none"), after.tags.get(tag, "none")
+        if tag.startswith("version.") and was != now:
+            found.append(f"{tag.removeprefix('version.')}: {was}, now {now}")
+    if before.host != after.host:
+        found.append(f"machine: {before.host}, now {after.host}")
+    return found
+
+
+def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:
+    """The first number that differs, and the largest difference, in words; nothing if all are the same.
+
+    Args:
+        whole: Whether *before* is complete. If not, epochs that follow in *after* are no difference.
+    """
+    if len(after) < len(before) or (whole and len(after) > len(before)):
+        return f"{_epochs(len(before))}, now {len(after)}."
+    first, largest = "", 0.0
+    for old, new in zip(before, after, strict=False):
+        was, now = ({k: v for k, v in row["metrics"].items() if not k.startswith("time/")} for row in (old, new))
+        if was.keys() != now.keys():
+            return f"epoch {old['epoch']} has {', '.join(sorted(was.keys() ^ now.keys()))} in one of them only."
+        for key in was:
+            if was[key] != now[key]:
+                first = first or f"{key} of epoch {old['epoch']} was {was[key]!r}, now {now[key]!r}"
+                largest = max(largest, abs(was[key] - now[key]))
+    return f"{first}; the largest difference is {largest:.2g}." if first else ""
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'' if number == 1 else 's'}"
+
+
+def cli() -> None:
+    """Runs `main`; every error becomes a sentence and an exit code."""
+    sys.exit(command.run(lambda: main(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    cli()

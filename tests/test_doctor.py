@@ -1,0 +1,179 @@
+"""The doctor finds what was broken on purpose, says how to mend it, and shows no secret."""
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from packaging.requirements import Requirement
+from test_fetch import contents, described, place
+
+from mnist_exp import doctor
+from mnist_exp.data import fetch
+from mnist_exp.doctor import Check
+from mnist_exp.tracking.store import Store
+
+
+def found(name: str, checks: Iterator[Check]) -> Check:
+    return next(check for check in checks if check.name == name)
+
+
+def call(*typed: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, without what this process has added to its environment."""
+    command = [sys.executable, "-m", "mnist_exp.doctor", *typed]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**environ, **variables})
+
+
+def test_the_command_passes_a_sound_machine_and_hides_secrets() -> None:
+    done = call("--json", MLFLOW_TRACKING_PASSWORD="hush", HTTPS_PROXY="http://me:hush@proxy:80")
+    assert done.returncode == 0, done.stdout
+    report = json.loads(done.stdout)
+    assert report["ok"]
+    checks = {check["name"]: check for check in report["checks"]}
+    assert checks["torch"]["state"] == checks["device"]["state"] == checks["outputs"]["state"] == "ok"
+    assert checks["store"]["found"].endswith("mlflow.db does not exist yet; the first run makes it")
+    assert checks["data mnist"]["help"] == "Now: python -m mnist_exp.data fetch mnist"
+    assert checks["$HTTPS_PROXY"]["found"] == "http://proxy:80"
+    assert "hush" not in done.stdout + done.stderr
+    assert "$MLFLOW_LOGGING_LEVEL" not in checks  # ours, not the user's
+    assert not Path("mlflow.db").exists()  # it only looks
+
+
+def test_the_command_fails_on_a_fault_and_says_how_to_mend_it(scratch: Path) -> None:
+    (scratch / "mlflow.db").write_text("no database")
+    done = call()
+    assert done.returncode == 1
+    (at,) = [i for i, line in enumerate(done.stdout.splitlines()) if line.startswith("fault")]
+    assert "file is not a database" in done.stdout.splitlines()[at]
+    assert "help: Move it away, then send everything anew: python -m mnist_exp.sync" in done.stdout.splitlines()[at + 1]
+    assert "1 fault," in done.stdout.splitlines()[-1]
+
+
+def test_a_store_that_is_sound_locked_or_of_another_schema(mlflow_store: Callable[[str], Store]) -> None:
+    mlflow_store("here")
+    check = found("store", doctor.store())
+    assert check.state == "ok"
+    assert "0 runs, schema " in check.found
+    with sqlite3.connect("mlflow.db") as other:
+        other.execute("BEGIN EXCLUSIVE")
+        check = found("store", doctor.store())
+        assert (check.state, "locked" in check.found) == ("fault", True)
+        assert "fuser" in check.help
+        other.rollback()
+        other.execute("UPDATE alembic_version SET version_num = 'abc'")
+    other.close()
+    check = found("store", doctor.store())
+    assert (check.state, "has schema abc" in check.found) == ("fault", True)
+    assert "mlflow db upgrade sqlite:///" in check.help
+
+
+def test_a_server_that_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Version(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/version" else 404)
+            self.end_headers()
+            self.wfile.write(b"3.17.2")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Not on the screen."""
+
+    with HTTPServer(("127.0.0.1", 0), Version) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hush@127.0.0.1:{server.server_port}")
+        check = found("store", doctor.store())
+        server.shutdown()
+        thread.join()
+        assert check == Check("store", "ok", f"http://127.0.0.1:{server.server_port}, MLflow 3.17.2")
+    with socket.socket() as closed:  # bound, but nobody listens
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hush@127.0.0.1:{closed.getsockname()[1]}")
+        check = found("store", doctor.store())
+    assert (check.state, "hush" in str(check)) == ("fault", False)
+    assert "cannot be reached: [Errno" in check.found
+    assert "mnist_exp.sync" in check.help
+
+
+def test_data_files_that_are_missing_damaged_or_right(scratch: Path) -> None:
+    data = described(place(scratch / "files"))
+    assert set(fetch.inspect(data)[1].values()) == {""}
+    path = scratch / "files" / fetch.FILES[0]
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    (scratch / "files" / fetch.FILES[1]).unlink()
+    folder, files = fetch.inspect(data)
+    assert folder == scratch / "files"
+    assert files[fetch.FILES[0]].startswith("sha256 is ")
+    assert [files[name] for name in fetch.FILES[1:]] == ["missing", "", ""]
+    packed = described(place(scratch / "packed", packed=True))
+    assert set(fetch.inspect(packed)[1].values()) == {""}
+    (scratch / "packed" / f"{fetch.FILES[0]}.gz").write_bytes(b"torn")
+    assert "is damaged" in fetch.inspect(packed)[1][fetch.FILES[0]]
+    assert len(list((scratch / "packed").iterdir())) == 4  # it has only looked
+
+
+def test_damaged_data_is_a_fault() -> None:
+    place(Path("data") / "mnist")  # small files, which are not MNIST's
+    check = found("data mnist", doctor.data())
+    assert check.state == "fault"
+    assert check.help == "Again: python -m mnist_exp.data fetch mnist"
+
+
+def test_part_of_the_data_is_a_warning() -> None:
+    folder = Path("data") / "fashion_mnist"
+    folder.mkdir(parents=True)
+    name, content = next(iter(contents().items()))
+    (folder / name).write_bytes(content)
+    assert found("data fashion_mnist", doctor.data()).found == "3 of 4 files are not in data/fashion_mnist"
+
+
+def test_little_space_warns_and_less_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, state in ((2**33, "ok"), (2**29, "warning"), (2**20, "fault")):
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        assert found("outputs", doctor.disk()).state == state
+
+
+def test_a_folder_that_cannot_be_written_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    check = found("outputs", doctor.disk())
+    assert (check.state, check.found) == ("fault", f"{Path.cwd()} cannot be written: Permission denied")
+
+
+def test_packages_that_are_missing_or_too_old() -> None:
+    assert doctor._installed(Requirement("numpy>=1")).state == "ok"
+    assert doctor._installed(Requirement("numpy>=99")).help == 'Install a fitting one: pip install "numpy>=99"'
+    assert doctor._installed(Requirement("no-such-package")).found == "is not installed"
+
+
+def test_one_look_that_fails_is_a_fault_of_its_own() -> None:
+    def lungs() -> Iterator[Check]:
+        raise RuntimeError("no air")
+        yield
+
+    assert doctor._guarded(lungs)() == [Check("lungs", "fault", "RuntimeError: no air")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("MLFLOW_TRACKING_TOKEN", "abc", "set, not shown"),
+        ("AWS_SECRET_ACCESS_KEY", "abc", "set, not shown"),
+        ("MLFLOW_TRACKING_URI", "postgresql://me:abc@host/db", "postgresql://host/db"),
+        ("PIP_INDEX_URL", "https://host/simple?token=abc&x=1", "https://host/simple?token=…&x=1"),
+        ("OMP_NUM_THREADS", "2", "2"),
+    ],
+)
+def test_masking(name: str, value: str, shown: str) -> None:
+    assert doctor.masked(name, value) == shown
+    assert [check.found for check in doctor.environment({name: value, "HOME": "x"})] == [shown]

@@ -1,0 +1,167 @@
+"""Pictures of any kind become what MNIST is, and the command says which digit they show."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from mnist_exp import pictures, predict, run
+from mnist_exp.config import Config
+from mnist_exp.errors import CheckpointError, ConfigError, DataError
+
+MNIST = Path(platformdirs.user_cache_dir("mnist_exp")) / "mnist"  # read before the tests hide the user's cache
+INK, PAPER = (20, 30, 60), (240, 230, 200)
+
+
+def drawn(digit: int, size: int, dark: bool, at: tuple[float, float] = (0.2, 0.3)) -> Image.Image:
+    """A digit in Pillow's own font, *size* pixels high, somewhere on a paper of twice that."""
+    ink, paper = (INK, PAPER) if dark else (PAPER, INK)
+    picture = Image.new("RGB", (2 * size, 2 * size), paper)
+    where = (at[0] * 2 * size, at[1] * 2 * size)
+    ImageDraw.Draw(picture).text(where, str(digit), fill=ink, font=ImageFont.load_default(size))
+    return picture
+
+
+def seen(picture: Image.Image, name: str = "picture.png") -> np.ndarray:
+    picture.save(name)
+    return pictures.read(Path(name)).astype(float)
+
+
+def centre_of_mass(image: np.ndarray) -> tuple[float, float]:
+    grid = np.arange(28)
+    return float(np.average(grid, weights=image.sum(1))), float(np.average(grid, weights=image.sum(0)))
+
+
+@pytest.mark.parametrize("size", [14, 40, 300])
+@pytest.mark.parametrize("dark", [True, False])
+@pytest.mark.parametrize("digit", [1, 4, 7])
+def test_a_digit_fills_the_box_and_its_mass_is_central(digit: int, size: int, dark: bool) -> None:
+    image = seen(drawn(digit, size, dark))
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    longest = max(np.ptp(rows), np.ptp(columns)) + 1
+    assert 19 <= longest <= 20
+    assert image.max() == 255
+    assert np.median(image) == 0
+    assert centre_of_mass(image) == pytest.approx((14, 14), abs=0.51)  # whole pixels
+
+
+def test_dark_on_light_and_light_on_dark_are_the_same_digit() -> None:
+    assert np.abs(seen(drawn(5, 60, dark=True)) - seen(drawn(5, 60, dark=False))).mean() < 4
+
+
+def test_the_place_on_the_paper_does_not_matter() -> None:
+    assert np.array_equal(seen(drawn(3, 100, True)), seen(drawn(3, 100, True, at=(0.5, 0.1))))
+
+
+@pytest.mark.parametrize("ink", [(0, 0, 0), (255, 255, 255)])
+def test_what_is_transparent_is_paper_behind_ink_of_any_brightness(ink: tuple[int, int, int]) -> None:
+    picture = Image.new("RGBA", (120, 120), (*ink, 0))
+    ImageDraw.Draw(picture).text((40, 20), "4", fill=(*ink, 255), font=ImageFont.load_default(60))
+    assert np.abs(seen(picture) - seen(drawn(4, 60, True))).mean() < 6
+
+
+def test_a_faint_digit_on_grey_becomes_white_on_black() -> None:
+    picture = Image.new("L", (80, 80), 120)
+    ImageDraw.Draw(picture).line((40, 20, 40, 60), fill=90, width=6)
+    image = seen(picture)
+    assert (image.max(), image.min()) == (255, 0)
+    assert np.flatnonzero(image.any(0)).size == 3  # 20 high, so 3 wide
+
+
+def test_sixteen_bits_are_not_clipped() -> None:
+    deep = np.full((60, 60), 60_000, np.uint16)
+    deep[15:45, 28:32] = 20_000
+    Image.fromarray(deep).save("deep.png")
+    assert pictures.read(Path("deep.png")).max() == 255
+
+
+def test_a_picture_in_mnists_own_form_is_taken_as_it_is() -> None:
+    own = np.zeros((28, 28), np.uint8)
+    own[5:23, 10:14] = 200
+    assert np.array_equal(seen(Image.fromarray(own)), own)
+
+
+def test_a_blank_page_shows_no_digit() -> None:
+    Image.new("L", (50, 50), 200).save("blank.png")
+    with pytest.raises(DataError, match=r"blank\.png: it shows no digit"):
+        pictures.read(Path("blank.png"))
+
+
+def test_what_is_no_picture_is_a_sentence(scratch: Path) -> None:
+    with pytest.raises(DataError, match="There is no picture nowhere"):
+        pictures.read(Path("nowhere.png"))
+    (scratch / "text.png").write_text("no picture")
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        pictures.read(Path("text.png"))
+
+
+@pytest.fixture
+def trained(scratch: Path, tiny: Callable[..., Config]) -> Path:
+    """A small trained network, as the newest run."""
+    folder = scratch / "outputs" / "runs" / "2026-01-31" / "10-00-00-abcdef"
+    run.run(tiny(), folder)
+    return folder
+
+
+def test_the_command_prints_a_line_for_each_picture(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for digit in (3, 8):
+        drawn(digit, 50, True).save(f"{digit}.png")
+    predict.main(["3.png", "8.png"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"Network: {trained.relative_to(Path.cwd())}"
+    assert [line.split()[0] for line in lines[1:]] == ["3.png", "8.png"]
+
+
+def test_json_gives_one_object_for_each_picture_also_of_a_folder(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("scans").mkdir()
+    for digit in (3, 8):
+        drawn(digit, 50, True).save(f"scans/{digit}.png")
+    Path("scans/notes.txt").write_text("no picture")
+    predict.main(["--json", "scans", f"run={trained}"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [about["file"] for about in found] == ["scans/3.png", "scans/8.png"]
+    for about in found:
+        assert sum(about["probabilities"]) == pytest.approx(1)
+        assert about["digit"] == np.argmax(about["probabilities"])
+
+
+def test_faults_are_told_before_any_network_is_loaded(trained: Path, scratch: Path) -> None:
+    with pytest.raises(ConfigError, match="Which picture"):
+        predict.main([])
+    (scratch / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no pictures in empty"):
+        predict.main(["empty"])
+    (trained / "weights.safetensors").unlink()
+    with pytest.raises(DataError, match="no picture"):
+        predict.main(["nowhere.png"])
+    drawn(1, 50, True).save("1.png")
+    with pytest.raises(CheckpointError, match="has no trained weights"):
+        predict.main(["1.png"])
+
+
+def test_the_answer_in_words() -> None:
+    assert predict.in_words([0.02, 0.9, *[0.0] * 7, 0.08]) == "1   90.0 %   (then 9: 8.0 %, 0: 2.0 %)"
+
+
+@pytest.mark.slow  # two epochs of a convolutional network
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
+def test_a_convolutional_network_reads_printed_digits(scratch: Path, composed: Callable[..., Config]) -> None:
+    """Each digit dark on light and light on dark, from 14 to 300 pixels; only the 1 with its flag may be a 7."""
+    overrides = ["model=small_cnn", "epochs=2", f"data.root={MNIST}", "tracking=off", "checkpoint=off"]
+    run.run(composed(*overrides), scratch / "run")
+    sizes = (14, 24, 48, 96, 300)
+    paths = []
+    for digit in range(10):
+        for dark in (True, False):
+            paths.append(scratch / f"{digit}-{dark}.png")
+            drawn(digit, sizes[(2 * digit + (not dark)) % 5], dark).save(paths[-1])
+    found = [json.loads(line) for line in predict.predict(scratch / "run", paths, as_json=True)]
+    right = sum(about["digit"] == int(Path(about["file"]).name[0]) for about in found)
+    assert right >= 18, [(about["file"], about["digit"]) for about in found]
