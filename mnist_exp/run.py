@@ -189,7 +189,7 @@ class Attempt:
         same_shapes(self.saved.weights, self.network.state_dict())
 
     def meet(self, splits: data.Splits) -> None:
-        """Notes the data, and begins the run's own files.
+        """Notes the data.
 
         Raises:
             ConfigError: an earlier attempt had other data.
@@ -201,8 +201,13 @@ class Attempt:
         if self.config.data.source:
             self.entry.dataset["source"] = self.config.data.source
         self.entry.fingerprint["data"] = splits.digest
+
+    def start(self) -> Ledger:
+        """Begins the run's own files, now that nothing can be refused any more."""
+        assert self.entry
         self.journal = Journal(self.folder, self.saved.history if self.saved else [])
         self.entry.write(self.folder)
+        return self.entry
 
     def settle(self) -> bool:
         """Whether the run has ended, by its ledger; then that is its outcome."""
@@ -248,15 +253,15 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
     for attempt in attempts:
         with ending([attempt]):
             attempt.meet(splits)
-            if order.augment and attempt.extras and config.tracking.figures:
-                _draw_augmented(order, splits.train, attempt.folder)
     watching: dict[Attempt, Sequence[Observer]] = {}
     while lanes := [a for a in attempts if a.outcome is None]:
         pack = Pack(lanes, where)
         for a in lanes:
             if a not in watching:
-                assert a.entry
-                watching[a] = watch(Run(a.config, a.folder, a.entry, where, threads, pack.method), control)
+                entry = a.start()
+                if order.augment and entry.figures:
+                    _draw_augmented(order, splits.train, a.folder)
+                watching[a] = watch(Run(a.config, a.folder, entry, where, threads, pack.method), control)
         observers = [PerLane([[Keeper(a, pack), *watching[a]] for a in lanes])]
         log.info("Training %d on %s with %d threads, %s.", len(lanes), where, threads, pack.method)
         control.step = pack.standing.epoch * order.steps
