@@ -90,6 +90,12 @@ def test_no_core_is_idle_for_the_sake_of_a_pack(tiny: Tiny) -> None:
         assert max(map(len, packs)) - min(map(len, packs)) <= 1
 
 
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_one_wide_network_does_not_draw_all_others_to_one_core(tiny: Tiny, workers: int) -> None:
+    packs = divide(grid(tiny, [8, 16, 128], 1), workers, "auto", gpu=False)
+    assert len(packs) == min(workers, 3)
+
+
 @pytest.mark.parametrize("option", ["auto", 3])
 @pytest.mark.parametrize("gpu", [False, True])
 def test_every_job_is_in_one_pack(tiny: Tiny, option: str | int, gpu: bool) -> None:

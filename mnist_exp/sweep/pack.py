@@ -28,7 +28,7 @@ FREE_OPTIMIZER = {"lr", "weight_decay", "betas", "eps", "momentum", "dampening",
 # Alone, a wide network is near what its matrix products take; packs beyond some 800 units leave the cache.
 NARROW = 128
 UNITS = 768
-# A GPU has room for far more, and each step costs mostly its launch.
+# A GPU has room for far more, and a step costs mostly its launches. An estimate: not measured on one.
 UNITS_GPU = 16_384
 
 
@@ -83,9 +83,12 @@ def divide(jobs: Sequence[Config], workers: int, option: str | int, gpu: bool) -
 
 
 def _cut(items: list[int], sizes: list[int], most: int, workers: int) -> list[list[int]]:
-    """*items* in order, in pieces of about equal size: below *most* or so, and as many for each worker."""
+    """*items* in order, in pieces of about equal size: *most* or so, and at least one for each worker."""
     total = sum(sizes)
-    pieces = workers * math.ceil(total / (most * workers))
-    before = itertools.accumulate(sizes, initial=0)
-    number = {item: done * pieces // total for item, done in zip(items, before, strict=False)}
-    return [list(piece) for _, piece in itertools.groupby(items, key=number.__getitem__)]
+    count = workers * math.ceil(total / (most * workers))
+    middles = [end - size / 2 for end, size in zip(itertools.accumulate(sizes), sizes, strict=True)]
+    number = {item: int(middle * count / total) for item, middle in zip(items, middles, strict=True)}
+    pieces = [list(piece) for _, piece in itertools.groupby(items, key=number.__getitem__)]
+    if len(pieces) < min(workers, len(items)):  # one is larger than all the others: by number then
+        return _cut(items, [1] * len(items), len(items), workers)
+    return pieces
