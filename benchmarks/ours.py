@@ -46,7 +46,7 @@ class Training:
         self.config, self.splits = chosen, splits
         self.device = build.device(chosen)
         set_up_torch(chosen, self.device)
-        self.stack, self.method = build.stack(chosen, build.model(chosen), self.device)
+        self.stack, self.method = build.stack([chosen], [build.model(chosen)], self.device)
         self.optimizer = build.optimizer(chosen, self.stack.groups())
         self.order = Order(splits.train.rows, chosen.batch_size, chosen.seed)
         self.epoch = 0

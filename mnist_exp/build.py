@@ -3,7 +3,7 @@
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -74,15 +74,36 @@ def model(config: Config) -> nn.Module:
     return built
 
 
-def stack(config: Config, network: nn.Module, where: torch.device) -> tuple[Stack, str]:
-    """How *network* is trained, and the same in words for the log."""
-    network = network.to(where)
+def in_closed_form(config: Config, network: nn.Module) -> bool:
+    """Whether *network* can do without autograd."""
     elementwise = _maker("optimizer", config.optimizer, []).func in ELEMENTWISE
-    if config.precision is not Precision.bf16 and closed_form.fits(network) and elementwise:
-        lanes: list[MLP] = [network]  # type: ignore[list-item]  # fits() has looked
-        return closed_form.MLPStack(lanes, [config.seed], training=config.training), "closed-form gradients"
+    return config.precision is not Precision.bf16 and closed_form.fits(network) and elementwise
+
+
+def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch.device) -> tuple[Stack, str]:
+    """How *networks* are trained, and the same in words for the log.
+
+    Several train together only if `sweep/pack.py` says that their configs match.
+    """
+    networks, config = [network.to(where) for network in networks], configs[0]
+    if all(map(in_closed_form, configs, networks)):
+        lanes: list[MLP] = networks  # type: ignore[assignment]  # fits() has looked
+        settings = [(c.lr, c.optimizer) for c in configs]
+        sets = [settings.index(s) for s in settings]
+        seeds = [c.seed for c in configs]
+        return closed_form.MLPStack(lanes, seeds, sets, config.training), "closed-form gradients"
+    assert len(networks) == 1
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
-    return ModuleStack(network, config.seed, config.training, autocast), "autograd"
+    return ModuleStack(networks[0], config.seed, config.training, autocast), "autograd"
+
+
+def groups(configs: Sequence[Config], built: Stack) -> list[dict[str, Any]]:
+    """The parameter groups of *built*, each after the first with the options of its own lanes."""
+    found = built.groups()
+    for number in range(1, len(set(built.sets))):
+        mine = configs[built.sets.index(number)]
+        found[number] |= {k: v for k, v in mine.optimizer.items() if not k.startswith("_")} | {"lr": mine.lr}
+    return found
 
 
 def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:

@@ -57,7 +57,9 @@ class Data:
     std: float = _key(1.0, "standard deviation of the training pixels, as a share of white", "> 0")
     val_size: int = _key(5_000, "images cut from training for validation; 0: none", "0 to train_images - 1")
     split_seed: int = _key(0, "seed of the shuffle that decides which images validate", ">= 0")
-    order_seed: int | None = _key(None, "seed of the order of batches; null: the run's seed", ">= 0")
+    order_seed: int | None = _key(
+        None, "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together", ">= 0"
+    )
 
 
 @dataclass
@@ -343,6 +345,11 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
 def deleted_key(path: str) -> ConfigError:
     """The sentence for `~key`: a schema has no optional parts."""
     return ConfigError(f"{path} was deleted, but every run needs it.", f"Drop '~{path}'.")
+
+
+def order_seed(config: Config) -> int:
+    """The seed of the order of batches."""
+    return config.seed if config.data.order_seed is None else config.data.order_seed
 
 
 def label(node: dict[str, Any]) -> str:

@@ -19,7 +19,8 @@ class EpochEnd:
     step: int
     """Optimiser steps taken so far."""
     metrics: dict[str, float]
-    """`train/loss`, `train/accuracy` (0 to 1), likewise `val/` and `test/`, and `time/epoch` in seconds."""
+    """`train/loss`, `train/accuracy` (0 to 1), likewise `val/` and `test/`, and `time/epoch` in seconds:
+    of lanes that train together, each has its share."""
     time_ms: int
     """Wall clock in milliseconds since 1970: the timestamp that MLflow stores."""
     best: bool

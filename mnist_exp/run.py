@@ -1,6 +1,10 @@
-"""One experiment from config to result: wires data, model, loop and observers; no training maths."""
+"""Experiments from config to result: wires data, models, loop and observers; no training maths.
+
+One run is a pack of one: `run` is `run_many` with a single task.
+"""
 
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -18,15 +22,15 @@ from safetensors import SafetensorError
 
 from mnist_exp import build, checkpoint, data, ledger, provenance
 from mnist_exp import config as configs
+from mnist_exp.checkpoint import Checkpoint
 from mnist_exp.config import Config, Precision
 from mnist_exp.engine.average import Average
-from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.loop import Standing, fit
-from mnist_exp.engine.stack import Stack
+from mnist_exp.engine.stack import same_shapes
 from mnist_exp.errors import CheckpointError, ConfigError, DivergedError, Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.files import atomic_write
-from mnist_exp.journal import Journal
+from mnist_exp.journal import Journal, Row
 from mnist_exp.ledger import Ledger
 from mnist_exp.models import Classifier, export
 from mnist_exp.resume import changed
@@ -64,24 +68,32 @@ class Result:
         return Ledger(summary=self.summary).objective
 
 
+@final
+@dataclass(frozen=True)
+class Task:
+    """One run to do."""
+
+    config: Config
+    folder: Path
+    """The run's own folder; created if need be."""
+    overrides: Sequence[str] = ()
+    """What was typed, for the ledger."""
+
+
+Watch = Callable[[Run, Control], Sequence[Observer]]
+
+
 def run(
     config: Config,
     folder: Path,
     overrides: Sequence[str] = (),
-    watch: Callable[[Run, Control], Sequence[Observer]] = lambda run, control: (),
+    watch: Watch = lambda run, control: (),
     sweep: str = "",
     extras: bool = True,
 ) -> Result:
     """Trains what *config* describes, or goes on from the last epoch that *folder* has.
 
-    Args:
-        folder: The run's own folder; created if need be.
-        overrides: What was typed, for the ledger.
-        watch: Called once everything is ready; what it returns hears the events after the run's own files
-            are written.
-        sweep: Id of the sweep that the run belongs to.
-        extras: Whether to export the network and to have its curves drawn. In a sweep they cost more than a
-            short training, so only the best run gets them, at the end.
+    Args: as `Task` and `run_many`.
 
     Raises:
         ConfigError, DataError, CheckpointError, BusyError: before training; see `errors.py`. An earlier attempt
@@ -89,90 +101,243 @@ def run(
         DivergedError: the loss stopped being finite.
         Interrupted: Ctrl-C or SIGTERM; the finished epochs are saved.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = ledger.hold(folder)
-    try:
-        entry = _open_ledger(config, folder, overrides)
-    except BaseException:
-        lock.release()
-        raise
-    if entry.state == "finished":  # a finished run is never run again
-        lock.release()
-        return Result(folder, entry.state, entry.reason, entry.summary)
-    entry.sweep, entry.figures = sweep, extras and config.tracking.figures
+    (outcome,) = run_many([Task(config, folder, overrides)], watch, sweep, extras)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def run_many(
+    tasks: Sequence[Task],
+    watch: Watch = lambda run, control: (),
+    sweep: str = "",
+    extras: bool = True,
+) -> list[Result | Exception]:
+    """Trains runs that may share their batches (`sweep/pack.py` tells which) in one go; each remains its own.
+
+    A lane that diverges or stops early leaves the others, which go on without it. Runs that have come to
+    different epochs before are not packed together: those with the fewest epochs train first.
+
+    Args:
+        watch: Called for each run once everything is ready; what it returns hears that run's events after the
+            run's own files are written.
+        sweep: Id of the sweep that the runs belong to.
+        extras: Whether to export the network and to have its curves drawn. In a sweep they cost more than a
+            short training, so only the best run gets them, at the end.
+
+    Returns:
+        For each task its result, or what `run` would raise. What hits the process or the batches that are
+        shared, such as Ctrl-C or a full disk, ends all runs that are training.
+    """
+    attempts = [Attempt(task, sweep, extras) for task in tasks]
     control = Control()
     try:
         with signals(control):
-            return _train(config, folder, entry, control, watch, extras)
-    except Interrupted as stop:
-        _close(entry, folder, "killed", stop.message)
-        raise
-    except BaseException as error:
-        text = str(error).splitlines()[0] if str(error) else ""
-        _close(entry, folder, "failed", f"{type(error).__name__}: {text}")
-        raise
+            for attempt in attempts:
+                with ending([attempt]):
+                    attempt.begin()
+            for lanes in together(attempts):
+                with ending(lanes):
+                    _train(lanes, control, watch)
     finally:
-        lock.release()
+        for attempt in attempts:
+            attempt.held.close()
+    return [attempt.outcome for attempt in attempts if attempt.outcome is not None]
 
 
-def _train(
-    config: Config,
-    folder: Path,
-    entry: Ledger,
-    control: Control,
-    watch: Callable[[Run, Control], Sequence[Observer]],
-    extras: bool,
-) -> Result:
-    """Builds, restores, trains, and writes down how it ended."""
+@contextlib.contextmanager
+def ending(attempts: "Sequence[Attempt]") -> Iterator[None]:
+    """What goes wrong while it lasts is what became of those *attempts* that have no outcome yet."""
+    try:
+        yield
+    except BaseException as error:
+        concerned = [attempt for attempt in attempts if attempt.fail(error)]
+        if not concerned or not isinstance(error, Exception):
+            raise
+
+
+@final
+class Attempt:
+    """A run on its way: what it has of its own, whoever it trains with."""
+
+    def __init__(self, task: Task, sweep: str, extras: bool) -> None:
+        self.config, self.folder, self.overrides = task.config, task.folder, task.overrides
+        self.sweep, self.extras = sweep, extras
+        self.held = contextlib.ExitStack()
+        """The lock on the folder."""
+        self.entry: Ledger | None = None
+        self.outcome: Result | Exception | None = None
+
+    def begin(self) -> None:
+        """Takes the folder and looks at what an earlier attempt has left there; a finished run is not run again.
+
+        Raises:
+            ExperimentError: see `run`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.held.callback(ledger.hold(self.folder).release)
+        self.entry = _open_ledger(self.config, self.folder, self.overrides)
+        if self.settle():
+            return
+        self.entry.sweep, self.entry.figures = self.sweep, self.extras and self.config.tracking.figures
+        self.network = build.model(self.config)
+        self.entry.parameters = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        self.saved = checkpoint.load_last(self.folder / "checkpoints")
+        if self.saved is None:
+            return
+        if self.saved.config != self.entry.fingerprint["config"] and not self.config.force:
+            raise CheckpointError(f"{self.folder} was trained with another config.", "Use its own, or start a new run.")
+        same_shapes(self.saved.weights, self.network.state_dict())
+
+    def meet(self, splits: data.Splits) -> None:
+        """Notes the data.
+
+        Raises:
+            ConfigError: an earlier attempt had other data.
+        """
+        assert self.entry
+        if self.entry.fingerprint.get("data", splits.digest) != splits.digest and not self.config.force:
+            raise ConfigError(f"{self.folder} was trained on other data.", "force=true goes on all the same.")
+        self.entry.dataset = {"name": splits.name, "digest": splits.digest}
+        if self.config.data.source:
+            self.entry.dataset["source"] = self.config.data.source
+        self.entry.fingerprint["data"] = splits.digest
+
+    def start(self) -> Ledger:
+        """Begins the run's own files, now that nothing can be refused any more."""
+        assert self.entry
+        self.journal = Journal(self.folder, self.saved.history if self.saved else [])
+        self.entry.write(self.folder)
+        return self.entry
+
+    def settle(self) -> bool:
+        """Whether the run has ended, by its ledger; then that is its outcome."""
+        assert self.entry
+        if self.entry.state == "failed":
+            self.outcome = DivergedError(self.entry.reason)
+        elif self.entry.state != "running":
+            self.outcome = Result(self.folder, self.entry.state, self.entry.reason, self.entry.summary)
+        return self.outcome is not None
+
+    def fail(self, error: BaseException) -> bool:
+        """*error* becomes its outcome, and its ledger's; returns False if it had ended before."""
+        if self.outcome is not None or (self.entry and self.settle()):
+            return False
+        if isinstance(error, Exception):
+            self.outcome = error
+        if self.entry and isinstance(error, Interrupted):
+            _close(self.entry, self.folder, "killed", error.message)
+        elif self.entry:
+            text = str(error).splitlines()[0] if str(error) else ""
+            _close(self.entry, self.folder, "failed", f"{type(error).__name__}: {text}")
+        return True
+
+
+def together(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
+    """Those without an outcome by how many epochs they have; within each, equal networks are neighbours."""
+
+    def epoch(attempt: Attempt) -> int:
+        return attempt.saved.epoch if attempt.saved else 0
+
+    going = [a for a in attempts if a.outcome is None]
+    going.sort(key=lambda a: (epoch(a), repr((a.config.model, a.config.lr, a.config.optimizer))))
+    return [list(same) for _, same in itertools.groupby(going, key=epoch)]
+
+
+def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
+    """Loads what is shared, and trains until each of *attempts* has ended."""
+    config = attempts[0].config
     where = build.device(config)
     threads = set_up_torch(config, where)
-    network = build.model(config)
-    entry.parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    stack, method = build.stack(config, network, where)
-    optimizer, schedule = build.optimizer(config, stack.groups()), build.schedule(config)
-    average = Average(optimizer, config.training.ema)
-    splits = data.load(config.data, where)
-    if entry.fingerprint.get("data", splits.digest) != splits.digest and not config.force:
-        raise ConfigError(f"{folder} was trained on other data.", "force=true goes on all the same.")
-    entry.dataset = {"name": splits.name, "digest": splits.digest}
-    if config.data.source:
-        entry.dataset["source"] = config.data.source
-    entry.fingerprint["data"] = splits.digest
-    saved = checkpoint.load_last(folder / "checkpoints")
-    if saved is not None:
-        if saved.config != entry.fingerprint["config"] and not config.force:
-            raise CheckpointError(f"{folder} was trained with another config.", "Use its own, or start a new run.")
-        stack.restore(0, saved.averaged or saved.weights, {}, optimizer)
-        average.restart()
-        stack.restore(0, saved.weights, saved.moments, optimizer)
-    journal = Journal(folder, saved.history if saved else [])
-    standing = Standing(saved.epoch, [saved.best], [saved.best_epoch]) if saved else Standing(0, [-1.0], [0])
-    keeper = Keeper(config, folder, stack, optimizer, average, standing, journal, entry, extras)
-    entry.write(folder)
-    about = Run(config, folder, entry, where, threads, method)
-    order_seed = config.seed if config.data.order_seed is None else config.data.order_seed
-    order = data.Order(splits.train.rows, config.batch_size, order_seed, build.augment(config))
-    if order.augment and entry.figures:
-        _draw_augmented(order, splits.train, folder)
-    observers = [keeper, *watch(about, control)]
-    log.info("Training on %s with %d threads, %s.", where, threads, method)
-    control.step = standing.epoch * order.steps
-    fit(
-        stack,
-        optimizer,
-        schedule,
-        splits,
-        order,
-        config.epochs,
-        config.training.patience,
-        average,
-        standing,
-        observers,
-        control,
-    )
-    if entry.state == "failed":
-        raise DivergedError(entry.reason)
-    return Result(folder, entry.state, entry.reason, entry.summary)
+    schedule, splits = build.schedule(config), data.load(config.data, where)
+    order = data.Order(splits.train.rows, config.batch_size, configs.order_seed(config), build.augment(config))
+    for attempt in attempts:
+        with ending([attempt]):
+            attempt.meet(splits)
+    watching: dict[Attempt, Sequence[Observer]] = {}
+    while lanes := [a for a in attempts if a.outcome is None]:
+        pack = Pack(lanes, where)
+        for a in lanes:
+            if a not in watching:
+                entry = a.start()
+                if order.augment and entry.figures:
+                    _draw_augmented(order, splits.train, a.folder)
+                watching[a] = watch(Run(a.config, a.folder, entry, where, threads, pack.method), control)
+        observers = [PerLane([[Keeper(a, pack), *watching[a]] for a in lanes])]
+        log.info("Training %d on %s with %d threads, %s.", len(lanes), where, threads, pack.method)
+        control.step = pack.standing.epoch * order.steps
+        fit(
+            pack.stack,
+            pack.optimizer,
+            schedule,
+            splits,
+            order,
+            config.epochs,
+            config.training.patience,
+            pack.average,
+            pack.standing,
+            observers,
+            control,
+        )
+        for lane, a in enumerate(lanes):
+            if not a.settle():
+                a.saved = pack.state(lane, a, a.journal.rows)
+
+
+@final
+class Pack:
+    """Runs that have come equally far, as the lanes of one stack: each as it is saved, or from the beginning."""
+
+    def __init__(self, attempts: list[Attempt], where: torch.device) -> None:
+        configs = [a.config for a in attempts]
+        self.stack, self.method = build.stack(configs, [a.network for a in attempts], where)
+        self.optimizer = build.optimizer(configs[0], build.groups(configs, self.stack))
+        self.average = Average(self.optimizer, configs[0].training.ema)
+        saved = [(lane, a.saved) for lane, a in enumerate(attempts) if a.saved]
+        for lane, state in saved:
+            self.stack.restore(lane, state.averaged or state.weights, {}, self.optimizer)
+        self.average.restart()
+        for lane, state in saved:
+            self.stack.restore(lane, state.weights, state.moments, self.optimizer)
+        self.standing = Standing(0, [-1.0] * len(attempts), [0] * len(attempts))
+        if saved:
+            states = [state for _, state in saved]
+            self.standing = Standing(states[0].epoch, [s.best for s in states], [s.best_epoch for s in states])
+
+    def state(self, lane: int, attempt: Attempt, history: list[Row]) -> Checkpoint:
+        """What *lane* needs to go on, alone or in another pack."""
+        assert attempt.entry
+        return Checkpoint(
+            epoch=self.standing.epoch,
+            best=self.standing.best[lane],
+            weights=_own(self.stack.weights(lane)),
+            moments={n: _own(m) for n, m in self.stack.moments(lane, self.optimizer).items()},
+            history=history,
+            config=attempt.entry.fingerprint["config"],
+            best_epoch=self.standing.best_epoch[lane],
+            averaged=self.in_use(lane) if attempt.config.training.ema else {},
+        )
+
+    def in_use(self, lane: int) -> dict[str, torch.Tensor]:
+        """The weights that are evaluated and exported: the averaged ones, where there is an average."""
+        with self.average.in_use():
+            return _own(self.stack.weights(lane))
+
+
+@final
+class PerLane(Observer):
+    """Hands each event to those who listen to its lane."""
+
+    def __init__(self, listeners: Sequence[Sequence[Observer]]) -> None:
+        self.listeners = listeners
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        for listener in self.listeners[event.lane]:
+            listener.on_epoch(event)
+
+    def on_end(self, event: LaneEnd) -> None:
+        for listener in self.listeners[event.lane]:
+            listener.on_end(event)
 
 
 def restore(config: Config, folder: Path) -> Classifier:
@@ -235,35 +400,21 @@ class Keeper(Observer):
     In this order a crash between two of them loses nothing: the checkpoint holds the journal's rows too.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        folder: Path,
-        stack: Stack,
-        optimizer: Optimizer,
-        average: Average,
-        standing: Standing,
-        journal: Journal,
-        entry: Ledger,
-        extras: bool,
-    ) -> None:
-        self.config, self.folder, self.stack, self.optimizer = config, folder, stack, optimizer
-        self.average, self.standing, self.journal = average, standing, journal
-        self.entry, self.extras = entry, extras
+    def __init__(self, attempt: Attempt, pack: Pack) -> None:
+        assert attempt.entry
+        self.attempt, self.pack = attempt, pack
+        self.config, self.folder, self.entry, self.journal = (
+            attempt.config,
+            attempt.folder,
+            attempt.entry,
+            attempt.journal,
+        )
 
     def on_epoch(self, event: EpochEnd) -> None:
         row = self.journal.row(event.epoch, event.step, event.time_ms, event.metrics)
         if self.config.checkpoint.enabled:
-            state = checkpoint.Checkpoint(
-                epoch=event.epoch,
-                best=self.standing.best[event.lane],
-                weights=_own(self.stack.weights(event.lane)),
-                moments={n: _own(m) for n, m in self.stack.moments(event.lane, self.optimizer).items()},
-                history=[*self.journal.history(event.epoch - 1), row],
-                config=self.entry.fingerprint["config"],
-                best_epoch=self.standing.best_epoch[event.lane],
-                averaged=self._in_use(event.lane) if self.config.training.ema else {},
-            )
+            history = [*self.journal.history(event.epoch - 1), row]
+            state = self.pack.state(event.lane, self.attempt, history)
             checkpoint.save(self.folder / "checkpoints", state, event.best)
         self.journal.append(row)
         self.entry.epoch = event.epoch
@@ -272,16 +423,11 @@ class Keeper(Observer):
 
     def on_end(self, event: LaneEnd) -> None:
         if event.state == "finished":
-            atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(self._in_use(event.lane)))
-            if self.extras and self.config.checkpoint.model:
+            atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(self.pack.in_use(event.lane)))
+            if self.attempt.extras and self.config.checkpoint.model:
                 export_model(self.config, self.folder)
         self.entry.summary = summarise(self.journal.rows, self.entry.parameters)
         _close(self.entry, self.folder, event.state, event.reason)
-
-    def _in_use(self, lane: int) -> dict[str, torch.Tensor]:
-        """The weights that are evaluated and exported: the averaged ones, where there is an average."""
-        with self.average.in_use():
-            return _own(self.stack.weights(lane))
 
 
 def _draw_augmented(order: data.Order, train: data.Split, folder: Path) -> None:

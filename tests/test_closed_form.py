@@ -13,7 +13,8 @@ from mnist_exp.engine.stack import Stack
 from mnist_exp.errors import CheckpointError
 from mnist_exp.models import MLP
 
-WIDTHS = {1: [[12], [5], [20]], 2: [[12, 7], [5, 9], [3, 3]], 3: [[8, 6, 4], [4, 6, 8], [1, 2, 3]]}
+# Neighbours with equal widths share their products; others do not.
+WIDTHS = {1: [[12], [12], [5]], 2: [[12, 7], [12, 7], [3, 3]], 3: [[8, 6, 4], [4, 6, 8], [4, 6, 8]]}
 
 
 def networks(depth: int, activation: str = "relu", dropout: float = 0.0, input_dropout: float = 0.0) -> list[MLP]:
@@ -60,7 +61,7 @@ def test_dropout_is_the_same_function_with_the_same_mask(depth: int) -> None:
         output: Tensor = images
         for layer in model.layers:
             if isinstance(layer, nn.Dropout):
-                mask = torch.empty_like(output).bernoulli_(0.6, generator=rng) / 0.6
+                mask = output.new_empty(output.shape[::-1]).bernoulli_(0.6, generator=rng).t() / 0.6
                 assert 0 < (mask == 0).double().mean() < 1
                 output = output * mask
             else:
@@ -141,7 +142,7 @@ def test_sets_of_lanes_have_learning_rates_of_their_own() -> None:
             torch.testing.assert_close(together.weights(lane)[name], was - rate * found[name])
 
 
-@pytest.mark.parametrize("sets", [None, [0, 0, 1], [0, 1, 2]])
+@pytest.mark.parametrize("sets", [None, [0, 0, 1], [0, 1, 2], [1, 0, 1]])
 def test_weights_and_moments_move_from_stack_to_stack(sets: list[int] | None) -> None:
     """A lane of one stack goes on alone where it stopped."""
     models, (images, labels) = networks(2), batch()

@@ -68,7 +68,7 @@ def networks(*widths: int) -> list[MLP]:
 def test_an_untrained_network_knows_nothing(tiny: Tiny) -> None:
     """Ten digits, equally likely: a loss of ln 10, with the default initialisation."""
     config = tiny(hidden=128, data={"train_images": 1000})
-    stack, _ = build.stack(config, build.model(config), CPU)
+    stack, _ = build.stack([config], [build.model(config)], CPU)
     (loss,), (accuracy,) = evaluate(stack, data.load(config.data, CPU).train)
     assert loss == pytest.approx(math.log(10), abs=0.1)
     assert accuracy < 0.3
@@ -136,10 +136,10 @@ def test_a_window_is_looked_at_before_the_epoch_ends(tiny: Tiny, monkeypatch: py
 def test_a_failing_lane_leaves_its_neighbours_alone(tiny: Tiny) -> None:
     splits = data.load(tiny().data, CPU)
     stack = MLPStack(networks(16, 12, 16), [0, 1, 2], sets=[0, 1, 2])
-    listener = trained(stack, splits, lr=[0.05, 1e30, 0.05])
+    listener = trained(stack, splits, lr=[0.05, 1e30, 0.05], epochs=1)
     alone = [MLPStack([network], [0]) for network in (networks(16, 12, 16)[0], networks(16, 12, 16)[2])]
     for lane, single in zip((0, 2), alone, strict=True):
-        expected = trained(single, splits)
+        expected = trained(single, splits, epochs=1)
         heard = [event for event in listener.epochs if event.lane == lane]
         for ours, theirs in zip(heard, expected.epochs, strict=True):
             assert ours.metrics["test/loss"] == pytest.approx(theirs.metrics["test/loss"], rel=1e-4)
@@ -147,6 +147,14 @@ def test_a_failing_lane_leaves_its_neighbours_alone(tiny: Tiny) -> None:
             torch.testing.assert_close(stack.weights(lane)[name], tensor, atol=1e-5, rtol=1e-4)
     assert [(end.lane, end.state) for end in listener.ends] == [(1, "failed"), (0, "finished"), (2, "finished")]
     assert not [event for event in listener.epochs if event.lane == 1]
+
+
+def test_the_loop_returns_after_the_epoch_in_which_a_lane_ended(tiny: Tiny) -> None:
+    """So that the others can go on without it."""
+    stack = MLPStack(networks(16, 12), [0, 1], sets=[0, 1])
+    listener = trained(stack, data.load(tiny().data, CPU), lr=[0.05, 1e30], epochs=3)
+    assert [(end.lane, end.state) for end in listener.ends] == [(1, "failed")]
+    assert [(event.lane, event.epoch) for event in listener.epochs] == [(0, 1)]
 
 
 def test_an_observer_hears_each_epoch_in_order_and_one_end(tiny: Tiny) -> None:

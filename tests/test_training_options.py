@@ -286,7 +286,7 @@ def test_muon_moves_hidden_matrices_and_adamw_the_rest() -> None:
 def test_muon_does_not_train_in_closed_form() -> None:
     for optimizer, method in (("muon", "autograd"), ("adam", "closed-form gradients")):
         config = compose(f"optimizer={optimizer}")
-        assert build.stack(config, build.model(config), torch.device("cpu"))[1] == method
+        assert build.stack([config], [build.model(config)], torch.device("cpu"))[1] == method
 
 
 def test_muon_without_a_hidden_matrix_is_adamw() -> None:

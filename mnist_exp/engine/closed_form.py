@@ -3,13 +3,16 @@
 Autograd and the bookkeeping of single parameters cost about half of a step at these sizes. Here all weights
 of all lanes lie in one buffer and all gradients in another, each matrix product writes straight into its
 place, and the optimiser sees a few long vectors. The first layers of all lanes are one matrix, so that a
-shared batch meets them in one product (compare ParallelMLPs, arXiv 2206.08369).
+shared batch meets them in one product (compare ParallelMLPs, arXiv 2206.08369); further up, neighbours with
+equal widths share one batched product for each layer.
 
-With logits Z, batch size N and labels Y as one-hot (or smoothed) rows, the mean cross-entropy has the gradient
-D = (softmax(Z) - Y) / N; a layer A' = act(A Wᵀ + b) passes back G = (D W) ⊙ act'(A) and has dW = Dᵀ A, db = Σ D.
+Units come before images: then each lane's part of a layer's output is one piece of memory, (lane, unit, image).
+With logits Z, batch size N and labels Y as one-hot (or smoothed) columns, the mean cross-entropy has the gradient
+D = (softmax(Z) - Y) / N; a layer A' = act(W A + b) passes back G = (Wᵀ D) ⊙ act'(A) and has dW = D Aᵀ, db = Σ D.
 tests/test_closed_form.py holds values and gradients against autograd in float64.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -43,30 +46,42 @@ def fits(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Lane:
-    """One network's part of the buffers."""
+    """One network's part of the buffers, and its own dropout."""
 
-    columns: slice
-    """Its units in the shared first layer."""
     names: dict[str, slice]
     """Where each of its parameters lies in the buffers."""
-    weights: list[Tensor]
-    """Views of the weight buffer, second layer to last: (out, in)."""
-    biases: list[Tensor]
-    weight_grads: list[Tensor]
-    bias_grads: list[Tensor]
     keep: float
     """Share of hidden units that dropout keeps."""
     rng: torch.Generator
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Neighbouring lanes with equal widths, and their layers above the first as views of the buffers."""
+
+    lanes: slice
+    rows: slice
+    """Their units in the shared first layer."""
+    widths: list[int]
+    weights: list[Tensor]
+    """Second layer to last: (lane, out, in)."""
+    biases: list[Tensor]
+    """(lane, out)."""
+    weight_grads: list[Tensor]
+    bias_grads: list[Tensor]
 
 
 @final
 class MLPStack(Stack):
     """Any number of MLPs with the same depth and activation; widths, seeds and dropout may differ.
 
+    No number of one lane enters another's, so that a lane which diverges leaves its neighbours as they are.
+
     Args:
-        models: Their initial weights are copied; they are not used afterwards.
-        seeds: One for each lane, for dropout.
-        sets: Lanes with the same number share a parameter group; equal numbers must be neighbours.
+        models: Their initial weights are copied; they are not used afterwards. Fastest where equal widths are
+            neighbours.
+        seeds: One for each lane, for dropout. Dropout of the input is drawn from the first and shared.
+        sets: Lanes with the same number share a parameter group; groups come in order of appearance.
         training: The same for all lanes.
     """
 
@@ -79,7 +94,9 @@ class MLPStack(Stack):
     ) -> None:
         assert models and all(fits(m) for m in models)
         self.training = training or Training()
-        self.lanes, self.seeds, self.sets = len(models), seeds, sets or [0] * len(models)
+        self.lanes, self.seeds = len(models), seeds
+        appearance = list(dict.fromkeys(sets or [0]))
+        self.sets = [appearance.index(s) for s in sets or [0] * len(models)]
         self.shapes = [{name: tuple(p.shape) for name, p in m.named_parameters()} for m in models]
         first = models[0].linears()[0].weight
         self.device, dtype = first.device, first.dtype
@@ -94,6 +111,7 @@ class MLPStack(Stack):
         self.first_weight, self.first_bias = self._first_layer(self.flat)
         self.first_weight_grad, self.first_bias_grad = self._first_layer(self.grad)
         self.parts = self._divide(models)
+        self.blocks = self._blocks(models)
         self.leaves = self._leaves()
         for lane, model in enumerate(models):
             for name, view in self.weights(lane).items():
@@ -108,54 +126,58 @@ class MLPStack(Stack):
         """Gives each lane its places: rows of the shared first layer, then a stretch of its own."""
         parts, unit, place = [], 0, self.width * (PIXELS + 1)
         for model, seed in zip(models, self.seeds, strict=True):
-            width = model.hidden[0]
-            columns = slice(unit, unit + width)
-            names, views = {}, []
-            for i, (name, p) in enumerate(model.named_parameters()):
-                if i == 0:
-                    names[name] = slice(unit * PIXELS, (unit + width) * PIXELS)
-                elif i == 1:
-                    start = self.width * PIXELS + unit
-                    names[name] = slice(start, start + width)
-                else:
-                    names[name] = slice(place, place + p.numel())
-                    views.append((self.flat[names[name]].view(p.shape), self.grad[names[name]].view(p.shape)))
-                    place += p.numel()
-            weights, biases = views[0::2], views[1::2]
-            parts.append(
-                _Lane(
-                    columns,
-                    names,
-                    [w for w, _ in weights],
-                    [b for b, _ in biases],
-                    [g for _, g in weights],
-                    [g for _, g in biases],
-                    1 - model.dropout,
-                    torch.Generator(self.device).manual_seed(mix(seed, 0, 1)),
-                )
-            )
+            width, bias = model.hidden[0], self.width * PIXELS + unit
+            (first_weight, _), (first_bias, _), *above = model.named_parameters()
+            names = {
+                first_weight: slice(unit * PIXELS, (unit + width) * PIXELS),
+                first_bias: slice(bias, bias + width),
+            }
+            for name, p in above:
+                names[name] = slice(place, place + p.numel())
+                place += p.numel()
+            parts.append(_Lane(names, 1 - model.dropout, torch.Generator(self.device).manual_seed(mix(seed, 0, 1))))
             unit += width
         return parts
+
+    def _blocks(self, models: list[MLP]) -> list[_Block]:
+        """Neighbours with equal widths lie at equal distances: the views below have lanes as a dimension."""
+        blocks, lane, unit = [], 0, 0
+        for hidden, same in itertools.groupby(models, key=lambda m: tuple(m.hidden)):
+            lanes = slice(lane, lane + len(list(same)))
+            above = list(self.parts[lane].names)[2:]
+            views = [[self._view(b, lanes, name) for name in above] for b in (self.flat, self.grad)]
+            (weights, biases), (weight_grads, bias_grads) = [(v[0::2], v[1::2]) for v in views]
+            rows = slice(unit, unit + (lanes.stop - lane) * hidden[0])
+            blocks.append(_Block(lanes, rows, list(hidden), weights, biases, weight_grads, bias_grads))
+            lane, unit = lanes.stop, rows.stop
+        return blocks
+
+    def _view(self, buffer: Tensor, lanes: slice, name: str) -> Tensor:
+        """The parameter *name* of neighbours with equal widths, (lane, ...), in *buffer*."""
+        stretches = [list(part.names.values())[2:] for part in self.parts[lanes]]
+        whole = buffer[stretches[0][0].start : stretches[-1][-1].stop].view(len(stretches), -1)
+        place, offset = self.parts[lanes.start].names[name], stretches[0][0].start
+        part = whole[:, place.start - offset : place.stop - offset]
+        return part.view(-1, *self.shapes[lanes.start][name])
 
     def _leaves(self) -> list[tuple[int, slice, Tensor]]:
         """(set, place, parameter): the long vectors that the optimiser sees, their `.grad` already in place."""
         leaves = []
-        for number in dict.fromkeys(self.sets):
-            lanes = [part for part, s in zip(self.parts, self.sets, strict=True) if s == number]
-            places = [list(part.names.values()) for part in lanes]
-            runs = [(p[0], p[1]) for p in zip(places[0], places[-1], strict=True)][:2]
-            runs.append((places[0][2], places[-1][-1]))
-            spans = [slice(a.start, b.stop) for a, b in runs]
-            if len(set(self.sets)) == 1:
-                spans = [slice(0, len(self.flat))]
-            for span in spans:
+        for number, same in itertools.groupby(range(self.lanes), key=self.sets.__getitem__):
+            lanes = list(same)
+            first, last = (list(self.parts[i].names.values()) for i in (lanes[0], lanes[-1]))
+            ends = [(first[0], last[0]), (first[1], last[1]), (first[2], last[-1])]
+            if len(lanes) == self.lanes:
+                ends = [(first[0], last[-1])]
+            for begin, end in ends:
+                span = slice(begin.start, end.stop)
                 leaf = self.flat[span]
                 leaf.grad = self.grad[span]
                 leaves.append((number, span, leaf))
         return leaves
 
     def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [leaf for s, _, leaf in self.leaves if s == n]} for n in dict.fromkeys(self.sets)]
+        return [{"params": [leaf for s, _, leaf in self.leaves if s == n]} for n in sorted(set(self.sets))]
 
     def reseed(self, epoch: int) -> None:
         for part, seed in zip(self.parts, self.seeds, strict=True):
@@ -163,46 +185,53 @@ class MLPStack(Stack):
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
         if self.input_keep < 1:
-            images = images * self._mask(images.shape, self.input_keep, self.parts[0].rng)
-        first = self.act(torch.addmm(self.first_bias, images, self.first_weight.t()))  # (batch, sum of widths)
+            mask = torch.empty_like(images).bernoulli_(self.input_keep, generator=self.parts[0].rng)
+            images = images * mask.div_(self.input_keep)
+        first = self._first(images)
         logits = first.new_empty(self.lanes, DIGITS, len(labels))
-        outputs = [self._forward(part, first, logits[i], train=True) for i, part in enumerate(self.parts)]
+        outputs = [self._forward(block, first, logits, train=True) for block in self.blocks]
         delta = torch.softmax(logits, 1).sub_(self.targets.index_select(1, labels)).div_(len(labels))
         back = torch.empty_like(first)
-        for i, part in enumerate(self.parts):
-            self._backward(part, outputs[i], delta[i], back[:, part.columns])
+        for block, kept in zip(self.blocks, outputs, strict=True):
+            self._backward(block, kept, delta[block.lanes], back)
         back = self.act_backward(back, first)
-        torch.mm(back.t(), images, out=self.first_weight_grad)
-        torch.sum(back, 0, out=self.first_bias_grad)
+        torch.mm(back, images, out=self.first_weight_grad)
+        torch.sum(back, 1, out=self.first_bias_grad)
         if self.training.clip:
             self._clip(self.training.clip)
         return logits
 
-    def _forward(self, part: _Lane, first: Tensor, logits: Tensor, train: bool) -> list[tuple[Tensor, Any]]:
-        """Fills *logits* (10, batch); returns each hidden layer's (output, dropout mask or None)."""
-        output, kept = first[:, part.columns], []
-        for weight, bias in zip(part.weights, part.biases, strict=True):
-            mask = self._mask(output.shape, part.keep, part.rng) if train and part.keep < 1 else None
+    def _first(self, images: Tensor) -> Tensor:
+        """The output of all first layers, (sum of widths, batch)."""
+        return self.act(torch.addmm(self.first_bias[:, None], self.first_weight, images.t()))
+
+    def _forward(self, block: _Block, first: Tensor, logits: Tensor, train: bool) -> list[tuple[Tensor, Tensor | None]]:
+        """Fills the block's part of *logits*; returns each hidden layer's (output, dropout mask or None)."""
+        output, kept = first[block.rows].unflatten(0, (-1, block.widths[0])), []  # (lane, unit, batch)
+        for weight, bias in zip(block.weights, block.biases, strict=True):
+            mask = self._mask(block, output) if train else None
             kept.append((output, mask))
             dropped = output if mask is None else output * mask
-            if weight is part.weights[-1]:
-                torch.addmm(bias[:, None], weight, dropped.t(), out=logits)
+            if weight is block.weights[-1]:
+                torch.baddbmm(bias[:, :, None], weight, dropped, out=logits[block.lanes])
             else:
-                output = self.act(torch.addmm(bias, dropped, weight.t()))
+                output = self.act(torch.baddbmm(bias[:, :, None], weight, dropped))
         return kept
 
-    def _backward(self, part: _Lane, outputs: list[tuple[Tensor, Any]], error: Tensor, back: Tensor) -> None:
-        """Writes the lane's gradients above its first layer from *error*, that of its logits (10, batch).
+    def _backward(
+        self, block: _Block, outputs: list[tuple[Tensor, Tensor | None]], delta: Tensor, back: Tensor
+    ) -> None:
+        """Writes the block's gradients above its first layer from *delta*, that of its logits (lane, 10, batch).
 
-        *back* (batch, units) receives the gradient of the first layer's output, after its activation.
+        Its rows of *back*, (sum of widths, batch), receive the gradient of the first layer's output.
         """
-        delta = error.t()
-        for layer in reversed(range(len(part.weights))):
+        for layer in reversed(range(len(block.weights))):
             output, mask = outputs[layer]
             dropped = output if mask is None else output * mask
-            torch.mm(delta.t(), dropped, out=part.weight_grads[layer])
-            torch.sum(delta, 0, out=part.bias_grads[layer])
-            delta = torch.mm(delta, part.weights[layer], out=None if layer else back)
+            torch.bmm(delta, dropped.transpose(1, 2), out=block.weight_grads[layer])
+            torch.sum(delta, 2, out=block.bias_grads[layer])
+            into = None if layer else back[block.rows].view_as(output)
+            delta = torch.bmm(block.weights[layer].transpose(1, 2), delta, out=into)
             if mask is not None:
                 delta.mul_(mask)
             if layer:
@@ -217,19 +246,28 @@ class MLPStack(Stack):
 
     def constrain(self) -> None:
         if self.training.max_norm:
-            weights = [self.first_weight, *(w for part in self.parts for w in part.weights)]
-            limit_rows(weights, self.training.max_norm)
+            above = [w.flatten(0, 1) for block in self.blocks for lane in block.weights for w in lane.split(1)]
+            limit_rows([self.first_weight, *above], self.training.max_norm)
 
-    def _mask(self, shape: torch.Size, keep: float, rng: torch.Generator) -> Tensor:
-        """Dropout: 0 with probability 1 - keep, else 1 / keep."""
-        drawn = torch.empty(shape, device=self.device, dtype=self.flat.dtype)
-        return drawn.bernoulli_(keep, generator=rng).div_(keep)
+    def _mask(self, block: _Block, output: Tensor) -> Tensor | None:
+        """Dropout for *output*, (lane, unit, batch): 0 with probability 1 - keep, else 1 / keep.
+
+        Each lane draws its own, as it would alone.
+        """
+        parts = self.parts[block.lanes]
+        if all(part.keep == 1 for part in parts):
+            return None
+        mask = torch.ones_like(output)
+        for drawn, part in zip(mask, parts, strict=True):
+            if part.keep < 1:
+                drawn.bernoulli_(part.keep, generator=part.rng).div_(part.keep)
+        return mask
 
     def logits(self, images: Tensor) -> Tensor:
-        first = self.act(torch.addmm(self.first_bias, images, self.first_weight.t()))
+        first = self._first(images)
         logits = first.new_empty(self.lanes, DIGITS, len(images))
-        for i, part in enumerate(self.parts):
-            self._forward(part, first, logits[i], train=False)
+        for block in self.blocks:
+            self._forward(block, first, logits, train=False)
         return logits
 
     def weights(self, lane: int) -> State:

@@ -54,7 +54,8 @@ def fit(
     """Trains *stack* from `standing.epoch` up to *epochs* and tells *observers* about it.
 
     A lane whose loss stops being finite ends as failed, one without a better validation accuracy for *patience*
-    epochs as finished; the others go on.
+    epochs as finished. The epoch at hand is completed for the others; then this returns, so that they can go on
+    without the lane that has ended.
 
     Raises:
         Interrupted: `control.signal` was set; the epoch at hand is lost, the finished ones are not.
@@ -65,7 +66,7 @@ def fit(
             alive.discard(lane)
             reason = f"Validation accuracy was best after epoch {standing.best_epoch[lane]} of {epoch}."
             say(observers, LaneEnd(lane=lane, state="finished", reason=reason))
-        if not alive:
+        if len(alive) < stack.lanes:
             return
         began = time.perf_counter()
         stack.reseed(epoch)
@@ -94,7 +95,7 @@ def fit(
                 if len(split):
                     for lane, (loss, accuracy) in enumerate(zip(*evaluate(stack, split), strict=True)):
                         metrics[lane] |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
-        seconds, now = time.perf_counter() - began, time.time_ns() // 1_000_000
+        seconds, now = (time.perf_counter() - began) / stack.lanes, time.time_ns() // 1_000_000
         standing.epoch = epoch + 1
         for lane in sorted(alive):
             chosen_by = metrics[lane].get("val/accuracy", float(epoch))  # without validation the last is best
@@ -171,9 +172,8 @@ class Tally:
 
 def diverged(lane: int, last_ok: int, step: int, optimizer: Optimizer, stack: Stack) -> LaneEnd:
     """The sentence about a loss that is not finite: when, and at which learning rate."""
-    rates = {group["initial_lr"] for group in optimizer.param_groups}
-    rate = f", now {rates.pop():g}" if len(rates) == 1 else ""
-    reason = f"The loss is not finite somewhere in steps {last_ok + 1} to {step}. Lower lr{rate}."
+    rate = optimizer.param_groups[stack.sets[lane]]["initial_lr"]
+    reason = f"The loss is not finite somewhere in steps {last_ok + 1} to {step}. Lower lr, now {rate:g}."
     return LaneEnd(lane=lane, state="failed", reason=reason)
 
 

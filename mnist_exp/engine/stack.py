@@ -23,6 +23,8 @@ class Stack(abc.ABC):
     """
 
     lanes: int
+    sets: list[int]
+    """The parameter group of each lane; of several, the first."""
 
     @abc.abstractmethod
     def groups(self) -> list[dict[str, Any]]:
@@ -74,6 +76,7 @@ class ModuleStack(Stack):
         self, model: nn.Module, seed: int, training: Training | None = None, autocast: torch.dtype | None = None
     ) -> None:
         self.model, self.seed, self.training, self.autocast = model, seed, training or Training(), autocast
+        self.sets = [0]
 
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.model.parameters())}]

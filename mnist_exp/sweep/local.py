@@ -1,9 +1,12 @@
 """The local launcher: a pool of worker processes that outlives anything its jobs do.
 
 A job that raises, exits, is killed or hangs costs only itself: its worker is replaced and the others go on.
+Jobs that can train together are given to a worker as one pack. When its process dies, nobody knows which of
+them it was: each goes on alone from its last epoch, and that does not count as one of its `retries`.
 """
 
 import contextlib
+import copy
 import logging
 import multiprocessing
 import os
@@ -24,6 +27,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_exp import ledger
+from mnist_exp.config import Config, parse
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted
 from mnist_exp.sweep import worker
 from mnist_exp.sweep.compose import Composer
@@ -59,7 +63,8 @@ class Worker:
     process: Any
     pipe: Connection
     slot: dict[str, str]
-    job: Job | None = None
+    jobs: list[Job] = field(default_factory=list)
+    """Its pack, without those that have an outcome."""
     deadline: float = field(default=float("inf"))
 
 
@@ -95,8 +100,9 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_id
     fixed = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     with Display(len(jobs), fixed) as display:
         pool = Pool(options, common, display)
+        packs = packed(launcher, jobs, options["pack"], len(pool.slots(jobs)))
         try:
-            pool.run(jobs)
+            pool.run(packs)
         finally:
             pool.close()
     for job in jobs:
@@ -116,12 +122,18 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
     rules: dict[str, Callable[[Any], bool]] = {
         "workers": lambda v: v is None or v >= 1,
         "per_gpu": lambda v: v >= 1,
+        "pack": lambda v: v in ("auto", "off", False) or (isinstance(v, int) and v >= 1),
         "job_timeout": lambda v: v is None or v > 0,
         "retries": lambda v: v >= 0,
         "on_error": lambda v: v in ("continue", "stop"),
         "max_failures": lambda v: v is None or v >= 1,
     }
-    words = {"on_error": "continue or stop", "retries": "0 or more", "job_timeout": "a number > 0 or null"}
+    words = {
+        "on_error": "continue or stop",
+        "pack": "auto, off, or 1 or more",
+        "retries": "0 or more",
+        "job_timeout": "a number > 0 or null",
+    }
     for key, holds in rules.items():
         if not holds(options[key]):
             rule = words.get(key, "1 or more" + ("" if key == "per_gpu" else ", or null"))
@@ -136,6 +148,29 @@ def prepare(composer: Composer, overrides: list[str], number: int) -> Job:
         config.hydra.job.id, config.hydra.job.num = f"{config.hydra.job.name}_{number}", number
     folder = Path(str(config.hydra.sweep.dir)) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
     return Job(number, overrides, config, folder)
+
+
+def packed(launcher: Any, jobs: list[Job], option: Any, workers: int) -> list[list[Job]]:
+    """The jobs in the packs that they are given out in; those of other task functions one by one.
+
+    So too where jobs would notice: with callbacks, or an environment or a working directory of their own.
+    """
+    hydra = launcher.config.hydra
+    apart = hydra.callbacks or hydra.job.env_set or hydra.job.chdir
+    if option in ("off", False, 1) or apart or not getattr(launcher.task_function, "packable", False):
+        return [[job] for job in jobs]
+    from mnist_exp.sweep import pack  # torch
+
+    packs = pack.divide([parsed(job) for job in jobs], max(1, workers), option, gpu=bool(gpus_for(jobs)))
+    return [[jobs[i] for i in positions] for positions in packs]
+
+
+def parsed(job: Job) -> Config:
+    """The job's own config, without Hydra's."""
+    own = copy.copy(job.config)
+    with open_dict(own):
+        del own["hydra"]
+    return parse(own)
 
 
 def failed(job: Job, error: BaseException) -> JobReturn:
@@ -156,23 +191,21 @@ class Pool:
         self.workers: list[Worker] = []
         self.lifeline, self.our_end = multiprocessing.Pipe(duplex=False)
 
-    def run(self, jobs: list[Job]) -> None:
-        """Runs *jobs* until each has an outcome, or the sweep is told to stop."""
-        waiting = deque(jobs)
-        slots = self.slots(jobs)
+    def run(self, packs: list[list[Job]]) -> None:
+        """Runs all jobs of *packs* until each has an outcome, or the sweep is told to stop."""
+        waiting = deque(packs)
+        slots = self.slots([job for pack in packs for job in pack])[: len(packs)]
         self.context = _context(gpus=sum(bool(s) for s in slots))
         self.threads = max(1, cores() // len(slots)) if slots else 1
         with self.signals():
-            while (waiting and not self.stopping) or any(w.job for w in self.workers):
+            while (waiting and not self.stopping) or any(w.jobs for w in self.workers):
                 while waiting and slots and not self.stopping:
                     self.workers.append(self.hire(slots.pop()))
-                for idle in [w for w in self.workers if w.job is None]:
+                for idle in [w for w in self.workers if not w.jobs]:
                     if waiting and not self.stopping:
                         self.assign(idle, waiting.popleft())
                 for worker_ in self.ready():
-                    job = self.listen(worker_)
-                    if job is not None and self.again(job):
-                        waiting.append(job)
+                    waiting.extend(self.listen(worker_))
                     if worker_ not in self.workers:
                         slots.append(worker_.slot)
 
@@ -202,14 +235,16 @@ class Pool:
         theirs.close()  # else its death would not close the pipe
         return Worker(process, ours, slot)
 
-    def assign(self, to: Worker, job: Job) -> None:
-        """Gives *job* to an idle worker."""
-        to.job, job.tries = job, job.tries + 1
+    def assign(self, to: Worker, pack: list[Job]) -> None:
+        """Gives *pack* to an idle worker."""
+        to.jobs = list(pack)
         limit = self.options["job_timeout"]
-        to.deadline = time.monotonic() + limit if limit else float("inf")
-        self.display.started(job.number, job.overrides)
+        to.deadline = time.monotonic() + limit * len(pack) if limit else float("inf")
+        for job in pack:
+            job.tries += 1
+            self.display.started(job.number, job.overrides)
         with contextlib.suppress(OSError):  # it has died: `listen` will see that
-            to.pipe.send_bytes(cloudpickle.dumps(job.config))
+            to.pipe.send_bytes(cloudpickle.dumps([job.config for job in pack]))
 
     def ready(self) -> list[Worker]:
         """The workers that have something to say, have died, or are out of time; waits a second at most."""
@@ -218,52 +253,57 @@ class Pool:
         self.display.refresh()
         return [w for w in self.workers if w.pipe in talking or time.monotonic() > w.deadline]
 
-    def listen(self, to: Worker) -> Job | None:
-        """Hears one worker; returns its job once that has an outcome, and forgets a dead worker."""
-        job = to.job
+    def listen(self, to: Worker) -> list[list[Job]]:
+        """Hears one worker, and forgets a dead one; returns the packs that have to run again."""
         if time.monotonic() > to.deadline and not to.pipe.poll():
             to.process.kill()
             return self.bury(to, f"It was still running after {self.options['job_timeout']:g} s (job_timeout).")
         try:
-            kind, *rest = to.pipe.recv()
+            kind, number, *rest = to.pipe.recv()
         except (EOFError, OSError):
             return self.bury(to, "")
         if kind == "epoch":
-            assert job is not None
-            self.display.epoch(job.number, *rest)
-            return None
+            self.display.epoch(number, *rest)
+            return []
         assert kind == "done"
-        assert job is not None
+        job = next(job for job in to.jobs if job.number == number)
         job.outcome = cloudpickle.loads(rest[0])
-        to.job, to.deadline = None, float("inf")
+        to.jobs.remove(job)
+        if not to.jobs:
+            to.deadline = float("inf")
         return self.judge(job)
 
-    def bury(self, dead: Worker, reason: str) -> Job | None:
-        """Forgets a worker that has died; its job failed."""
+    def bury(self, dead: Worker, reason: str) -> list[list[Job]]:
+        """Forgets a worker that has died; its job failed, or those of its pack go on alone."""
         dead.process.join(5)
         dead.pipe.close()
         self.workers.remove(dead)
-        if dead.job is None:
-            return None
         why = reason or died_of(dead.process.exitcode)
-        ledger.reap(dead.job.folder, why)
-        dead.job.outcome = failed(dead.job, JobDied(why))
-        return self.judge(dead.job)
+        for job in dead.jobs:
+            ledger.reap(job.folder, why)
+            job.outcome = failed(job, JobDied(why))
+        if len(dead.jobs) == 1 or self.stopping:
+            return [pack for job in dead.jobs for pack in self.judge(job)]
+        for job in dead.jobs:
+            job.tries -= 1
+            self.display.failed(job.number, job.overrides, f"{why} It was in a pack", again=True)
+        return [[job] for job in dead.jobs]
 
-    def judge(self, job: Job) -> Job:
-        """Counts and shows what became of *job*."""
+    def judge(self, job: Job) -> list[list[Job]]:
+        """Counts and shows what became of *job*; returns it as a pack if it is tried again."""
         assert job.outcome is not None
         if job.outcome.status == JobStatus.COMPLETED:
             self.display.finished(job.number, job.overrides, job.outcome.return_value)
-            return job
+            return []
         error = job.outcome._return_value
         if isinstance(error, Interrupted) and self.signal:
             self.display.stopped(job.number)
-            return job
-        if not self.again(job):
+            return []
+        again = self.again(job)
+        if not again:
             self.failures += 1
-        self.display.failed(job.number, job.overrides, reason(error), again=self.again(job))
-        return job
+        self.display.failed(job.number, job.overrides, reason(error), again)
+        return [[job]] if again else []
 
     def again(self, job: Job) -> bool:
         """Whether *job* has failed and has tries left."""
@@ -279,7 +319,7 @@ class Pool:
         """Ends all workers: idle ones by closing their pipes, busy ones by force."""
         for w in self.workers:
             w.pipe.close()
-            if w.job is not None:
+            if w.jobs:
                 w.process.kill()
         for w in self.workers:
             w.process.join(5)
@@ -307,7 +347,7 @@ class _Signals:
         self.pool.signal = number
         deadline = time.monotonic() + STOP_GRACE
         for w in self.pool.workers:
-            if w.job is not None:
+            if w.jobs:
                 w.deadline = deadline
                 os.kill(w.process.pid, signal.SIGINT)
         self.pool.display.stopping()

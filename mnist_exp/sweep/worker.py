@@ -1,4 +1,4 @@
-"""A worker process of the local launcher: gets jobs, runs them one after another, says how they go.
+"""A worker process of the local launcher: gets jobs, runs them one pack after another, says how they go.
 
 Torch is imported once for all its jobs. Whatever a job prints goes to the job's own log. The driver may be
 killed at any time: then the lifeline breaks and the worker stops as after SIGTERM.
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, final
 import cloudpickle
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from omegaconf import OmegaConf
 
-from mnist_exp.config import Config
+from mnist_exp.config import Config, parse
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 
 if TYPE_CHECKING:
-    from mnist_exp.run import Run
+    from mnist_exp.run import Result, Run, Task
 
 log = logging.getLogger(__name__)
 
@@ -40,30 +40,45 @@ class Host:
 
     def __init__(self, pipe: Connection, threads: int) -> None:
         self.pipe, self.threads = pipe, threads
+        self.sweep = ""
+        self.numbers: dict[Path, int] = {}
 
     def train(self, config: Config) -> float:
         """Trains one job of a sweep; its events go to the driver, which also looks after MLflow."""
-        from mnist_exp import run
+        (outcome,) = self.train_together([self.task(config)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome.objective
+
+    def task(self, config: Config) -> "Task":
+        """The job that Hydra has set up just now, ready to train."""
+        from mnist_exp.run import Task
 
         hydra = HydraConfig.get()
         config.threads = config.threads or self.threads
-        folder, sweep = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir).name
-        result = run.run(config, folder, list(hydra.overrides.task), self.watch, sweep=sweep, extras=False)
-        return result.objective
+        folder, self.sweep = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir).name
+        self.numbers[folder] = hydra.job.num
+        return Task(config, folder, list(hydra.overrides.task))
+
+    def train_together(self, tasks: "Sequence[Task]") -> "list[Result | Exception]":
+        """As `run.run_many`."""
+        from mnist_exp import run
+
+        return run.run_many(tasks, self.watch, sweep=self.sweep, extras=False)
 
     def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
-        return [Forward(self.pipe, about.config.epochs)]
+        return [Forward(self.pipe, self.numbers[about.folder], about.config.epochs)]
 
 
 @final
 class Forward(Observer):
-    """Sends events to the driver."""
+    """Sends events of one job to the driver."""
 
-    def __init__(self, pipe: Connection, epochs: int) -> None:
-        self.pipe, self.epochs = pipe, epochs
+    def __init__(self, pipe: Connection, number: int, epochs: int) -> None:
+        self.pipe, self.number, self.epochs = pipe, number, epochs
 
     def on_epoch(self, event: EpochEnd) -> None:
-        self.pipe.send(("epoch", event.epoch, self.epochs, event.metrics))
+        self.pipe.send(("epoch", self.number, event.epoch, self.epochs, event.metrics))
 
     def on_end(self, event: LaneEnd) -> None:
         """The job's return says the same."""
@@ -72,13 +87,19 @@ class Forward(Observer):
 _host: Host | None = None
 
 
+def packable(task_function: Any) -> Any:
+    """Marks a task function whose jobs may train together, since it does nothing but `Host.train`."""
+    task_function.packable = True
+    return task_function
+
+
 def host() -> Host | None:
     """The worker that this process is, if it is one."""
     return _host
 
 
 def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, environment: dict[str, str]) -> None:
-    """The process's main: runs each job that comes through *pipe* until it closes.
+    """The process's main: runs each pack of jobs that comes through *pipe* until it closes.
 
     Args:
         lifeline: Readable only when the driver is gone.
@@ -96,12 +117,16 @@ def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, en
     _host = Host(pipe, threads)
     while True:
         try:
-            config = cloudpickle.loads(pipe.recv_bytes())
+            configs = cloudpickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
-        with _output_to_log(config):
-            done = _run(hydra_context, task_function, config)
-        pipe.send(("done", cloudpickle.dumps(done)))
+        if len(configs) == 1:
+            with _output_to_log(configs[0]):
+                ends = [_run(hydra_context, task_function, configs[0])]
+        else:
+            ends = _run_pack(hydra_context, _host, configs)
+        for config, done in zip(configs, ends, strict=True):
+            pipe.send(("done", config.hydra.job.num, cloudpickle.dumps(done)))
 
 
 def _watch(lifeline: Connection) -> None:
@@ -148,10 +173,44 @@ def _run(hydra_context: Any, task_function: Any, config: Any) -> JobReturn:
         log.exception("The job ended the hard way.")
         return done
     if done.status == JobStatus.FAILED:
-        raised = done._return_value
-        log.error("The job failed.", exc_info=raised)
-        try:
-            cloudpickle.loads(cloudpickle.dumps(raised))
-        except Exception:  # a class that cannot be sent
-            done.return_value = RuntimeError("".join(traceback.format_exception_only(raised)).strip())
+        _log_failure(done)
     return done
+
+
+def _run_pack(hydra_context: Any, host: Host, configs: list[Any]) -> list[JobReturn]:
+    """Sets up each job as Hydra does, then trains all of them together.
+
+    What the process prints meanwhile is in the log of the first.
+    """
+    ends, names = [], ", ".join(f"#{config.hydra.job.num}" for config in configs)
+    for config in configs:
+        with _output_to_log(config):
+            ends.append(_run(hydra_context, lambda cfg: host.task(parse(cfg)), config))
+            log.info("Trained in one process: %s; details are in the log of the first.", names)
+    ready = [done for done in ends if done.status == JobStatus.COMPLETED]
+    with _output_to_log(configs[0]):
+        configure_log(configs[0].hydra.job_logging, configs[0].hydra.verbose)
+        try:
+            outcomes = host.train_together([done.return_value for done in ready])
+        except BaseException as error:  # the second Ctrl-C; see _run
+            log.exception("The jobs ended the hard way.")
+            outcomes = [RuntimeError(f"{type(error).__name__}: {error}")] * len(ready)
+    for done, outcome in zip(ready, outcomes, strict=True):
+        if not isinstance(outcome, Exception):
+            done.return_value = outcome.objective
+            continue
+        done.status, done.return_value = JobStatus.FAILED, outcome
+        with _output_to_log(done.hydra_cfg):
+            configure_log(done.hydra_cfg.hydra.job_logging, done.hydra_cfg.hydra.verbose)
+            _log_failure(done)
+    return ends
+
+
+def _log_failure(done: JobReturn) -> None:
+    """Writes the error into the job's log, and sees to it that it can be sent."""
+    raised = done._return_value
+    log.error("The job failed.", exc_info=raised)
+    try:
+        cloudpickle.loads(cloudpickle.dumps(raised))
+    except Exception:  # a class that cannot be sent
+        done.return_value = RuntimeError("".join(traceback.format_exception_only(raised)).strip())

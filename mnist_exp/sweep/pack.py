@@ -1,0 +1,94 @@
+"""Which jobs of a sweep train together in one process, as lanes on shared batches."""
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+
+import torch
+
+from mnist_exp import build
+from mnist_exp import config as configs
+from mnist_exp.config import Config
+
+FREE = {"hidden", "lr", "seed", "name", "tags"}
+FREE_MODEL = {"hidden", "dropout", "init", "init_scale"}
+FREE_OPTIMIZER = {"lr", "weight_decay", "betas", "eps", "momentum", "dampening", "nesterov"}
+"""Settings in which lanes may differ; all others must be equal."""
+
+# Microseconds of CPU a step and lane, batch 64, Adam with a rate for each lane, one thread of a 2-core x86-64 cloud
+# machine with AMX, torch 2.13, best of five interleaved repeats:
+#   lanes         1    2    4    8   12   16   25
+#   hidden=32   259  183  142  122  114  112  112
+#   hidden=64   346  266  227  214  202  206  241
+#   hidden=96   436  360  348  370  359  373  378
+#   hidden=128  521  438  403  437  457  474  480
+#   hidden=192  683  615  624  698  671  673  679
+#   hidden=256  845  792  796  839  898  907  896
+# Alone, a wide network is near what its matrix products take; packs beyond some 800 units leave the cache.
+NARROW = 128
+UNITS = 768
+# A GPU has room for far more, and a step costs mostly its launches. An estimate: not measured on one.
+UNITS_GPU = 16_384
+
+
+def key(config: Config) -> str | None:
+    """Runs with the same key can train together; None: this one trains alone.
+
+    Equal must be, above all, depth, activation, epochs, batch size, data, schedule, augmentation, device and
+    the order of batches. That follows the seed: only with `data.order_seed` set can seeds differ.
+    """
+    if config.model.get("input_dropout"):  # each would see other images
+        return None
+    with torch.device("meta"):
+        if not build.in_closed_form(config, build.model(config)):
+            return None
+    plain = {k: v for k, v in configs.to_dict(config).items() if k not in FREE}
+    plain["model"] = {k: v for k, v in config.model.items() if k not in FREE_MODEL}
+    plain["optimizer"] = {k: v for k, v in config.optimizer.items() if k not in FREE_OPTIMIZER}
+    plain["order"], plain["depth"] = configs.order_seed(config), len(widths(config))
+    plain["data"] = {k: v for k, v in plain["data"].items() if k != "order_seed"}
+    return json.dumps(plain, sort_keys=True, default=str)
+
+
+def widths(config: Config) -> list[int]:
+    """Units of the hidden layers, first to last."""
+    return list(config.hidden) if isinstance(config.hidden, list) else [config.hidden]
+
+
+def divide(jobs: Sequence[Config], workers: int, option: str | int, gpu: bool) -> list[list[int]]:
+    """Positions in *jobs*, by pack; equal widths are neighbours, and no worker is left without a pack.
+
+    Args:
+        workers: Processes that run at once.
+        option: `auto` (by the measured rule above), or the most lanes of a pack.
+        gpu: Whether the jobs train on a GPU.
+    """
+    alone: list[list[int]] = []
+    matching: dict[str, list[int]] = {}
+    for i, config in enumerate(jobs):
+        pays = option != "auto" or gpu or max(widths(config)) <= NARROW
+        found = key(config) if pays else None
+        if found is None:
+            alone.append([i])
+        else:
+            matching.setdefault(found, []).append(i)
+    packs = []
+    for same in matching.values():
+        same.sort(key=lambda i: (widths(jobs[i]), i))
+        sizes = [sum(widths(jobs[i])) if option == "auto" else 1 for i in same]
+        most = (UNITS_GPU if gpu else UNITS) if option == "auto" else int(option)
+        packs += _cut(same, sizes, most, workers)
+    return sorted([*packs, *alone], key=min)
+
+
+def _cut(items: list[int], sizes: list[int], most: int, workers: int) -> list[list[int]]:
+    """*items* in order, in pieces of about equal size: *most* or so, and at least one for each worker."""
+    total = sum(sizes)
+    count = workers * math.ceil(total / (most * workers))
+    middles = [end - size / 2 for end, size in zip(itertools.accumulate(sizes), sizes, strict=True)]
+    number = {item: int(middle * count / total) for item, middle in zip(items, middles, strict=True)}
+    pieces = [list(piece) for _, piece in itertools.groupby(items, key=number.__getitem__)]
+    if len(pieces) < min(workers, len(items)):  # one is larger than all the others: by number then
+        return _cut(items, [1] * len(items), len(items), workers)
+    return pieces

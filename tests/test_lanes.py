@@ -1,0 +1,179 @@
+"""Runs that train together end as they would alone, whatever becomes of their neighbours."""
+
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_exp import checkpoint, journal, ledger
+from mnist_exp.config import Config
+from mnist_exp.errors import BusyError, DivergedError, Interrupted
+from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.run import Result, Run, Task, run, run_many
+
+Tiny = Callable[..., Config]
+ORDER = {"order_seed": 0}
+
+
+def tasks(configs: Sequence[Config], folder: str) -> list[Task]:
+    return [Task(config, Path(folder) / str(i)) for i, config in enumerate(configs)]
+
+
+def varied(tiny: Tiny, **settings: object) -> list[Config]:
+    """All that lanes may differ in."""
+    return [
+        tiny(data=ORDER, **settings),
+        tiny(data=ORDER, lr=0.003, seed=1, **settings),
+        tiny(data=ORDER, hidden=9, optimizer={"weight_decay": 0.01, "betas": [0.8, 0.99]}, **settings),
+        tiny(data=ORDER, model={"dropout": 0.4}, seed=2, **settings),
+    ]
+
+
+def losses(folder: Path) -> list[list[float]]:
+    """Of each epoch: training, validation and test loss."""
+    return [[row["metrics"][f"{s}/loss"] for s in ("train", "val", "test")] for row in journal.read(folder)]
+
+
+def assert_alike(together: Path, alone: Path) -> None:
+    """In float32 the order of sums differs; measured: below 1e-6 of the loss after four epochs of seven steps."""
+    ours, theirs = losses(together), losses(alone)
+    assert len(ours) == len(theirs)
+    for mine, expected in zip(ours, theirs, strict=True):
+        assert mine == pytest.approx(expected, rel=1e-4)
+
+
+def stop_after(epoch: int) -> Callable[[Run, Control], Sequence[Observer]]:
+    class Stop(Observer):
+        def __init__(self, control: Control) -> None:
+            self.control = control
+
+        def on_epoch(self, event: EpochEnd) -> None:
+            if event.epoch == epoch:
+                self.control.signal = signal.SIGINT
+
+        def on_end(self, event: LaneEnd) -> None:
+            pass
+
+    return lambda about, control: [Stop(control)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"optimizer": {"fused": False}}, {"training": {"ema": 0.9, "clip": 0.5}}],
+    ids=["fused", "torch", "average"],
+)
+def test_each_lane_trains_as_it_would_alone(tiny: Tiny, settings: dict[str, object]) -> None:
+    chosen = varied(tiny, epochs=4)
+    if settings:
+        chosen = [tiny(data=ORDER, epochs=4, hidden=h, lr=lr, **settings) for h, lr in ((8, 1e-3), (9, 3e-3))]
+    results = run_many(tasks(chosen, "together"))
+    for i, config in enumerate(chosen):
+        alone = run(config, Path(f"alone/{i}"))
+        together = results[i]
+        assert isinstance(together, Result)
+        assert together.folder == Path(f"together/{i}")
+        assert together.state == alone.state == "finished"
+        assert together.summary.keys() == alone.summary.keys()
+        assert_alike(together.folder, alone.folder)
+
+
+def test_lanes_of_one_pack_differ(tiny: Tiny) -> None:
+    run_many(tasks(varied(tiny), "together"))
+    found = [losses(Path(f"together/{i}"))[-1] for i in range(4)]
+    assert all(a != b for i, a in enumerate(found) for b in found[:i])
+
+
+def test_a_lane_that_diverges_fails_alone(tiny: Tiny) -> None:
+    chosen = [*varied(tiny, epochs=3), tiny(data=ORDER, lr=1e30, epochs=3)]
+    *good, bad = run_many(tasks(chosen, "together"))
+    assert isinstance(bad, DivergedError)
+    assert "Lower lr, now 1e+30" in bad.message
+    assert ledger.read(Path("together/4")).state == "failed"
+    for i, (config, result) in enumerate(zip(chosen[:4], good, strict=True)):
+        assert isinstance(result, Result)
+        assert ledger.read(result.folder).state == "finished"
+        run(config, Path(f"alone/{i}"))
+        assert_alike(result.folder, Path(f"alone/{i}"))
+
+
+def test_a_lane_that_stops_early_leaves_the_others(tiny: Tiny) -> None:
+    """With a learning rate of nearly nothing the first epoch stays the best."""
+    training = {"patience": 2}
+    chosen = [tiny(data=ORDER, lr=lr, epochs=6, training=training) for lr in (1e-12, 3e-3)]
+    stopped, other = run_many(tasks(chosen, "together"))
+    assert isinstance(stopped, Result)
+    assert "best after epoch 1 of 3" in stopped.reason
+    assert len(losses(stopped.folder)) == 3
+    assert isinstance(other, Result)
+    assert len(losses(other.folder)) > 3
+    run(chosen[1], Path("alone"))
+    assert_alike(other.folder, Path("alone"))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_pack_that_was_stopped_goes_on_bit_for_bit(tiny: Tiny, ema: float) -> None:
+    chosen = varied(tiny, epochs=4, training={"ema": ema})
+    run_many(tasks(chosen, "whole"))
+    stopped = run_many(tasks(chosen, "parts"), stop_after(2))
+    assert all(isinstance(outcome, Interrupted) for outcome in stopped)
+    assert [ledger.read(Path(f"parts/{i}")).state for i in range(4)] == ["killed"] * 4
+    assert all(isinstance(outcome, Result) for outcome in run_many(tasks(chosen, "parts")))
+    for i in range(4):
+        whole, parts = Path(f"whole/{i}"), Path(f"parts/{i}")
+        assert (parts / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+        assert losses(parts) == losses(whole)
+
+
+def test_a_lane_goes_on_alone_and_a_single_run_in_a_pack(tiny: Tiny) -> None:
+    chosen = varied(tiny, epochs=4)
+    run_many(tasks(chosen, "parts"), stop_after(2))
+    run(chosen[0], Path("parts/0"))
+    for i, config in enumerate(chosen[1:], start=1):
+        with pytest.raises(Interrupted):
+            run(config, Path(f"single/{i}"), watch=stop_after(2))
+    run_many([Task(config, Path(f"single/{i}")) for i, config in enumerate(chosen[1:], start=1)])
+    for i, config in enumerate(chosen):
+        run(config, Path(f"whole/{i}"))
+        assert_alike(Path(f"single/{i}" if i else "parts/0"), Path(f"whole/{i}"))
+
+
+def test_lanes_at_different_epochs_each_end_where_they_should(tiny: Tiny) -> None:
+    chosen = varied(tiny, epochs=3)
+    run_many(tasks(chosen[:2], "parts"), stop_after(1))
+    results = run_many(tasks(chosen, "parts"))
+    assert all(isinstance(result, Result) for result in results)
+    for i, config in enumerate(chosen):
+        run(config, Path(f"whole/{i}"))
+        assert_alike(Path(f"parts/{i}"), Path(f"whole/{i}"))
+
+
+def test_what_was_wrong_before_training_concerns_one_lane(tiny: Tiny) -> None:
+    """One folder is in use, another holds a finished run; the third trains."""
+    chosen = varied(tiny)[:3]
+    held = Path("together/0")
+    held.mkdir(parents=True)
+    before = run(chosen[1], Path("together/1"))
+    lock = ledger.hold(held)
+    busy, finished, trained = run_many(tasks(chosen, "together"))
+    lock.release()
+    assert isinstance(busy, BusyError)
+    assert finished == before
+    assert isinstance(trained, Result)
+    assert not ledger.alive(Path("together/2")), "its lock is released"
+
+
+def test_a_lane_saves_the_state_of_a_model_of_its_own(tiny: Tiny) -> None:
+    chosen = varied(tiny)
+    run_many(tasks(chosen, "together"))
+    for i, config in enumerate(chosen):
+        run(config, Path(f"alone/{i}"))
+        ours, theirs = (checkpoint.load_last(Path(f"{w}/{i}/checkpoints")) for w in ("together", "alone"))
+        assert ours is not None
+        assert theirs is not None
+        assert {n: w.shape for n, w in ours.weights.items()} == {n: w.shape for n, w in theirs.weights.items()}
+        for name, tensor in theirs.weights.items():
+            torch.testing.assert_close(ours.weights[name], tensor, atol=1e-5, rtol=1e-4)
+            assert ours.moments[name].keys() == theirs.moments[name].keys()
+            assert ours.weights[name].untyped_storage().nbytes() == tensor.numel() * 4, "not the whole buffer"
