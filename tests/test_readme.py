@@ -16,6 +16,7 @@ TRAIN = ("python -m mnist_exp.train", "mnist-exp")
 
 # What cannot be composed here, by a part of the line, with the reason.
 EXCEPTIONS = {
+    "python -m mnist_exp.train --cfg job": "what this test does with all the others",
     "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/test_experiments.py runs them",
     "mnist-exp -sc": "prints the shell's line for tab completion",
     "python -m mnist_exp.train --help": "tests/test_help.py reads it",
