@@ -168,7 +168,8 @@ def test_a_lane_that_kills_its_process_does_not_take_the_others_with_it(
 ) -> None:
     folder = Path("sweep").absolute()
     with killing(folder / "1") as killed:
-        code, out, _ = command(*SWEEP, "epochs=60", "hidden=8", "lr=1e-3,2e-3,3e-3,4e-3", f"hydra.sweep.dir={folder}")
+        grid = ["hidden=8", "lr=1e-3,2e-3,3e-3,4e-3", "hydra.launcher.pack=auto"]
+        code, out, _ = command(*SWEEP, "epochs=60", *grid, f"hydra.sweep.dir={folder}")
     assert code == 1
     assert len(killed) == 2, "in the pack, and alone"
     assert [ledger.read(folder / str(i)).state for i in range(4)] == ["finished", "killed", "finished", "finished"]

@@ -8,6 +8,7 @@ text, so that one picture serves light and dark pages.
 import io
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
@@ -79,6 +80,12 @@ def inline(text: str) -> str:
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # pictures on one page would share these names
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
     return f"{head}>{body.replace(INK, 'currentColor')}"
+
+
+@drawn
+def png(picture: Picture, folder: Path) -> None:
+    """Writes the picture to *folder*."""
+    picture.figure.savefig(folder / f"{picture.name}.png", dpi=150, facecolor="white")
 
 
 @final
