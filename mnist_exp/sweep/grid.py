@@ -97,7 +97,7 @@ def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
         with courier_for(plan, points, folder, tracking if hosts else None):
             returns = run(sweeper, plan, missing, folder, len(points), settings["force"])
             if hosts:
-                present_best(plan, folder)
+                present_best(folder)
         conclude(plan, folder, report=sweeper.options["report"])
         return returns
     finally:
@@ -274,13 +274,13 @@ def entries(plan: Plan, folder: Path) -> list[Ledger | None]:
     return found
 
 
-def present_best(plan: Plan, folder: Path) -> None:
+def present_best(folder: Path) -> None:
     """Exports the best run's network and has its curves drawn: in a sweep only that one is worth the time."""
-    finished = [(e.objective, -n, e) for n, e in enumerate(entries(plan, folder)) if e and e.state == "finished"]
-    if not finished:
-        return
-    _, number, entry = max(finished, key=lambda found: found[:2])
-    best = folder / str(-number)
+    try:
+        best = naming.best(naming.resolve(folder))
+    except ConfigError:
+        return  # none has finished
+    entry = ledger.read(best)
     settings = config.load(best / "config.yaml")
     if settings.checkpoint.model and not (best / "model.pt2").exists():
         from mnist_exp import run as runs  # torch
