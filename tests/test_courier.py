@@ -31,6 +31,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(subprocess, "Popen", start)
 
 
+@pytest.mark.slow
 def test_a_run_reaches_mlflow_through_the_courier(tiny: Tiny, store_template: Path) -> None:
     """The one test here with the real child process."""
     shutil.copyfile(store_template, "mlflow.db")

@@ -124,6 +124,7 @@ def test_passwords_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert 'href="https://mlflow.example/#/experiments/7/runs/' in text
 
 
+@pytest.mark.slow
 def test_a_hundred_runs_stay_below_two_megabytes(tmp_path: Path) -> None:
     page = report.write(grid(tmp_path, 5, 5, 4, epochs=60))
     assert page.stat().st_size < 2_000_000

@@ -63,7 +63,7 @@ def test_a_bad_job_costs_only_itself(tmp_path: Path) -> None:
     assert "4 of 8 runs did not finish" in said
     for reason in ("RuntimeError: boom", "SystemExit: 3", "killed by SIGKILL", "The loss is not finite somewhere in"):
         assert reason in said
-    assert said.count("again: python -m mnist_exp.train") == 4
+    assert said.count("    again: python -m mnist_exp.train") == 4
     assert "FAILED: RuntimeError: boom" in done.stdout  # when it happened, too
     assert "boom" in (only_sweep(tmp_path) / "1" / "train.log").read_text()
     assert (only_sweep(tmp_path) / "report.html").exists()

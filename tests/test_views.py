@@ -328,6 +328,7 @@ def test_the_dataset_links_to_its_page(store: Store, tmp_path: Path) -> None:
 # --- the process ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_courier_shows_a_sweep_and_says_what_it_could_not_do(
     store: Store, tmp_path: Path, tiny: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
