@@ -149,12 +149,19 @@ def test_the_answer_in_words() -> None:
     assert predict.in_words([0.02, 0.9, *[0.0] * 7, 0.08]) == "1   90.0 %   (then 9: 8.0 %, 0: 2.0 %)"
 
 
-@pytest.mark.slow  # two epochs of a convolutional network
+@pytest.mark.slow  # four epochs of a convolutional network
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
 def test_a_convolutional_network_reads_printed_digits(scratch: Path, composed: Callable[..., Config]) -> None:
     """Each digit dark on light and light on dark, from 14 to 300 pixels; only the 1 with its flag may be a 7."""
-    overrides = ["model=small_cnn", "epochs=2", f"data.root={MNIST}", "tracking=off", "checkpoint=off"]
+    overrides = [
+        "model=small_cnn",
+        "epochs=4",
+        "augment=affine",
+        f"data.root={MNIST}",
+        "tracking=off",
+        "checkpoint=off",
+    ]
     run.run(composed(*overrides), scratch / "run")
     sizes = (14, 24, 48, 96, 300)
     paths = []
