@@ -120,9 +120,7 @@ def test_ctrl_c_stops_gently_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert ledger.read(home / "0").state == "killed"
     assert not (home / "2").exists()
     assert not processes_in(tmp_path)
-    fewer = sweep(tmp_path, command_line, "epochs=2")
-    assert fewer.returncode == 2
-    assert "epochs was 300, now 2" in fewer.stderr
+    assert command_line == f"resume={home.name}"
 
 
 @pytest.mark.slow
@@ -161,9 +159,7 @@ def test_points_that_come_to_the_same_run_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "3 of 4 points are the same as others; each runs once." in done.stdout
     assert len(plan.read(only_sweep(tmp_path)).points) == 1
-    more = sweep(
-        tmp_path, "hidden=8,16", "lr=1e-3", *SMALL, "tracking=off", "resume=last", "hydra.sweeper.report=false"
-    )
+    more = sweep(tmp_path, "hidden=8,16", "lr=1e-3", "resume=last", "hydra.sweeper.report=false")
     assert more.returncode == 0, more.stderr
     assert "2 runs, 1 of them done already" in more.stdout
     assert states(tmp_path) == ["finished", "finished"]

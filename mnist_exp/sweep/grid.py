@@ -79,7 +79,8 @@ def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
             raise ConfigError(
                 f"{settings['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run."
             )
-        old, typed = selection.sweep, typed or selection.sweep.typed
+        old = selection.sweep
+        typed = list({key_of(override): override for override in [*old.typed, *typed]}.values())
         move(master, selection.home)
     folder = Path(str(master.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,11 @@ def move(master: DictConfig, folder: Path) -> None:
     with read_write(master), open_dict(master):
         master.hydra.sweep.dir = str(folder)
         master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
+
+
+def key_of(override: str) -> str:
+    """The key that *override* sets: what is typed on resuming replaces what was typed before for the same key."""
+    return override.lstrip("+~").split("=")[0]
 
 
 def _settings(master: DictConfig) -> dict[str, Any]:
