@@ -15,11 +15,11 @@ from typing import Any, final
 
 import filelock
 
+from mnist_exp import records
 from mnist_exp.errors import BusyError, ExperimentError
-from mnist_exp.files import read_json, write_json
+from mnist_exp.files import write_json
 
 FORMAT = 1
-STATES = ("running", "finished", "failed", "pruned", "killed")
 
 
 @final
@@ -82,17 +82,9 @@ def read(folder: Path) -> Ledger:
     Raises:
         ExperimentError: there is none, or it is damaged or of a newer format.
     """
-    path = folder / "ledger.json"
-    try:
-        plain = read_json(path)
-        if plain["format"] > FORMAT:
-            raise ExperimentError(f"{path} has format {plain['format']}; this version knows up to {FORMAT}.")
-        known = {f.name for f in dataclasses.fields(Ledger)}
-        return Ledger(**{key: value for key, value in plain.items() if key in known})
-    except FileNotFoundError as error:
-        raise ExperimentError(f"{folder} is not a run: it has no ledger.json.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExperimentError(f"{path} is damaged: {error}") from error
+    return records.read(
+        Ledger, folder / "ledger.json", FORMAT, ExperimentError, f"{folder} is not a run: it has no ledger.json."
+    )
 
 
 def hold(folder: Path) -> filelock.FileLock:
@@ -101,17 +93,7 @@ def hold(folder: Path) -> filelock.FileLock:
     Raises:
         BusyError: another process has it.
     """
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        try:
-            owner = read(folder)
-            who = f"process {owner.pid} on {owner.host}"
-        except ExperimentError:
-            who = "another process"
-        raise BusyError(f"{folder} is being trained by {who}.", "Wait for it, or stop it first.") from error
-    return lock
+    return records.hold(folder, read, f"{folder} is being trained by")
 
 
 def alive(folder: Path) -> bool:

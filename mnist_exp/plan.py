@@ -6,12 +6,13 @@ import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import filelock
 
-from mnist_exp.errors import BusyError, ConfigError
-from mnist_exp.files import read_json, write_json
+from mnist_exp import records
+from mnist_exp.errors import ConfigError
+from mnist_exp.files import write_json
 
 FORMAT = 1
 
@@ -49,17 +50,9 @@ def read(folder: Path) -> Plan:
     Raises:
         ConfigError: there is none, or it is damaged or of a newer format.
     """
-    path = folder / "sweep.json"
-    try:
-        plain: dict[str, Any] = read_json(path)
-        if plain["format"] > FORMAT:
-            raise ConfigError(f"{path} has format {plain['format']}; this version knows up to {FORMAT}.")
-        known = {f.name for f in dataclasses.fields(Plan)}
-        return Plan(**{key: value for key, value in plain.items() if key in known})
-    except FileNotFoundError as error:
-        raise ConfigError(f"{folder} is not a sweep: it has no sweep.json.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged: {error}") from error
+    return records.read(
+        Plan, folder / "sweep.json", FORMAT, ConfigError, f"{folder} is not a sweep: it has no sweep.json."
+    )
 
 
 def hold(folder: Path) -> filelock.FileLock:
@@ -68,14 +61,4 @@ def hold(folder: Path) -> filelock.FileLock:
     Raises:
         BusyError: another process has it.
     """
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        try:
-            plan = read(folder)
-            who = f"process {plan.pid} on {plan.host}"
-        except ConfigError:
-            who = "another process"
-        raise BusyError(f"The sweep in {folder} is being run by {who}.", "Wait for it, or stop it first.") from error
-    return lock
+    return records.hold(folder, read, f"The sweep in {folder} is being run by")

@@ -24,7 +24,7 @@ LAYERS = [
     {"models", "figures"},
     {"data", "journal", "ledger", "plan", "pictures"},
     {"compose"},
-    {"cli", "provenance"},
+    {"cli", "provenance", "records"},
     {"config", "events", "terminal"},
     {"errors", "files", "words"},
 ]
