@@ -114,6 +114,11 @@ def test_on_a_cpu_only_narrow_networks_are_packed(tiny: Tiny) -> None:
     assert divide(grid(tiny, [64, 256], 4), 1, "auto", gpu=True) == [list(range(8))]
 
 
+def test_what_trains_longest_starts_first(tiny: Tiny) -> None:
+    jobs = [tiny(hidden=hidden, epochs=epochs) for hidden, epochs in [(8, 2), (64, 2), (8, 4), (64, 2)]]
+    assert divide(jobs, workers=2, option="off", gpu=False) == [[1], [3], [2], [0]]
+
+
 def test_packs_stay_within_the_cache(tiny: Tiny) -> None:
     packs = divide(grid(tiny, [128], 20), 1, "auto", gpu=False)
     assert 1 < max(map(len, packs)) * 128 <= UNITS

@@ -42,4 +42,5 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from mnist_exp.sweep import local  # heavy
 
-        return local.launch(self, job_overrides, initial_job_idx)
+        jobs = [local.Job(number, list(o)) for number, o in enumerate(job_overrides, start=initial_job_idx)]
+        return local.launch(self, jobs)

@@ -57,13 +57,32 @@ def widths(config: Config) -> list[int]:
 
 
 def divide(jobs: Sequence[Config], workers: int, option: str | int, gpu: bool) -> list[list[int]]:
-    """Positions in *jobs*, by pack; equal widths are neighbours, and no worker is left without a pack.
+    """Positions in *jobs*, by pack: those that train longest first, so that no worker is left with one at the end.
+
+    In a pack equal widths are neighbours, and no worker is left without a pack.
 
     Args:
         workers: Processes that run at once.
-        option: `auto` (by the measured rule above), or the most lanes of a pack.
+        option: `auto` (by the measured rule above), `off` (or False), or the most lanes of a pack.
         gpu: Whether the jobs train on a GPU.
     """
+    costs = _costs(jobs)
+    packs = [[i] for i in range(len(jobs))] if option in ("off", False, 1) else _match(jobs, workers, option, gpu)
+    return sorted(packs, key=lambda pack: (-sum(costs[i] for i in pack), min(pack)))
+
+
+def _costs(jobs: Sequence[Config]) -> list[int]:
+    """About how long each trains compared with the others: epochs times weights."""
+    weights: dict[str, int] = {}
+    for config in jobs:
+        if (kind := repr(config.model)) not in weights:
+            with torch.device("meta"):
+                weights[kind] = sum(p.numel() for p in build.model(config).parameters())
+    return [config.epochs * weights[repr(config.model)] for config in jobs]
+
+
+def _match(jobs: Sequence[Config], workers: int, option: str | int, gpu: bool) -> list[list[int]]:
+    """Packs of jobs with the same key, of the size that pays or that was asked for."""
     alone: list[list[int]] = []
     matching: dict[str, list[int]] = {}
     for i, config in enumerate(jobs):
@@ -79,7 +98,7 @@ def divide(jobs: Sequence[Config], workers: int, option: str | int, gpu: bool) -
         sizes = [sum(widths(jobs[i])) if option == "auto" else 1 for i in same]
         most = (UNITS_GPU if gpu else UNITS) if option == "auto" else int(option)
         packs += _cut(same, sizes, most, workers)
-    return sorted([*packs, *alone], key=min)
+    return [*packs, *alone]
 
 
 def _cut(items: list[int], sizes: list[int], most: int, workers: int) -> list[list[int]]:
