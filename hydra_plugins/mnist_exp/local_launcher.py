@@ -18,7 +18,7 @@ class LocalConf:
     _target_: str = "hydra_plugins.mnist_exp.local_launcher.LocalLauncher"
     workers: int | None = None  # processes; null: one for each core, or each GPU slot
     per_gpu: int = 1  # processes that share a GPU
-    pack: Any = "off"  # networks that train together in a process: auto (as many as pays), off, or at most this many
+    pack: Any = "auto"  # networks that train together in a process: auto (as many as pays), off, or at most this many
     job_timeout: float | None = None  # seconds until a job counts as hung (a pack: times its jobs); null: never
     retries: int = 0  # times that a job which failed or died is tried again
     on_error: str = "continue"  # or stop: start no further job after the first failure

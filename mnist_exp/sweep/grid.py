@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import cli, config, ledger, naming
+from mnist_exp import cli, config, lanes, ledger, naming
 from mnist_exp import plan as plans
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
@@ -46,6 +46,8 @@ class Point:
     config: Config
     entry: Ledger | None = None
     """What an earlier attempt has left, if any."""
+    pack: str = ""
+    """The pack that it began in then, if it was in one."""
 
     @functools.cached_property
     def print(self) -> str:
@@ -201,6 +203,8 @@ def match(plan: Plan, points: list[Point], folder: Path, settings: dict[str, Any
         point.number = number
         with contextlib.suppress(ExperimentError):
             point.entry = ledger.read(folder / str(number))
+            place = lanes.read(folder / str(number))
+            point.pack = place.pack if place else ""
         state = point.entry.state if point.entry else "planned"
         if point.entry and (difference := changed(folder / str(number), point.entry, point.config)):
             changes.append(f"#{number} {' '.join(point.overrides)}: {difference}")
@@ -262,11 +266,12 @@ def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobRetur
     if getattr(sweeper.launcher, "hosts_jobs", False):
         from mnist_exp.sweep import local
 
-        return local.launch(sweeper.launcher, [local.Job(p.number, [*p.overrides, *extra], p.config) for p in missing])
+        jobs = [local.Job(p.number, [*p.overrides, *extra], p.config, p.pack) for p in missing]
+        return local.launch(sweeper.launcher, jobs)
     first = missing[0].number
     gaps = [p.number for p in missing] != list(range(first, first + len(missing)))  # after a resume
-    jobs = [[*p.overrides, *extra, *([f"hydra.sweep.subdir={p.number}"] if gaps else [])] for p in missing]
-    returns: Sequence[JobReturn] = sweeper.launcher.launch(jobs, initial_job_idx=first)
+    typed = [[*p.overrides, *extra, *([f"hydra.sweep.subdir={p.number}"] if gaps else [])] for p in missing]
+    returns: Sequence[JobReturn] = sweeper.launcher.launch(typed, initial_job_idx=first)
     return returns
 
 

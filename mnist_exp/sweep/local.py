@@ -4,7 +4,8 @@ A job that raises, exits, is killed or hangs costs only itself: its worker is re
 A job's config is composed when a worker is free for it, and what came of it stays pickled, so that a sweep of
 thousands starts at once and does not fill the memory.
 Jobs that can train together are given to a worker as one pack. When its process dies, nobody knows which of
-them it was: each goes on alone from its last epoch, and that does not count as one of its `retries`.
+them it was: they go on together from their last epochs, and if it dies again, each in a process of its own. That
+does not count as one of their `retries`.
 """
 
 import contextlib
@@ -52,9 +53,13 @@ class Job:
     overrides: list[str]
     own: Config | None = None
     """Its config without Hydra's part, where the sweeper has parsed it already."""
+    pack: str = ""
+    """The pack that it began in, if an earlier attempt was interrupted."""
     config: DictConfig | None = None
     """As Hydra composed it; only while it runs."""
     tries: int = 0
+    deaths: int = 0
+    """Times that its process died while it was in a pack."""
     outcome: bytes = b""
     """Its JobReturn, pickled."""
 
@@ -177,7 +182,8 @@ def packed(launcher: Any, jobs: Sequence[Job], composer: Composer, workers: int,
     if hydra.callbacks or hydra.job.env_set or hydra.job.chdir:
         option = "off"
     configs = [job.own or parse(composer.own(job.overrides)) for job in jobs]
-    return [[jobs[i] for i in positions] for positions in pack.divide(configs, max(1, workers), option, gpu)]
+    packs = pack.divide(configs, max(1, workers), option, gpu, before=[job.pack for job in jobs])
+    return [[jobs[i] for i in positions] for positions in packs]
 
 
 def failed(job: Job, error: BaseException) -> bytes:
@@ -292,7 +298,7 @@ class Pool:
         return self.judge(job)
 
     def bury(self, dead: Worker, reason: str) -> list[list[Job]]:
-        """Forgets a worker that has died; its job failed, or those of its pack go on alone."""
+        """Forgets a worker that has died; its job failed, or those of its pack go on, the second time alone."""
         dead.process.join(5)
         dead.pipe.close()
         self.workers.remove(dead)
@@ -303,9 +309,11 @@ class Pool:
         if len(dead.jobs) == 1 or self.stopping:
             return [pack for job in dead.jobs for pack in self.judge(job)]
         for job in dead.jobs:
-            job.tries -= 1
+            job.tries, job.deaths = job.tries - 1, job.deaths + 1
             self.display.failed(job.number, job.overrides, f"{why} It was in a pack", again=True)
-        return [[job] for job in dead.jobs]
+        if any(job.deaths > 1 for job in dead.jobs):
+            return [[job] for job in dead.jobs]
+        return [dead.jobs]
 
     def judge(self, job: Job) -> list[list[Job]]:
         """Counts and shows what became of *job*; returns it as a pack if it is tried again."""
