@@ -172,6 +172,11 @@ def conf_dir() -> str:
     raise ConfigError(f"There is no conf/ folder in {here} or beside it.", "Install mnist_exp again.")
 
 
+def options(group: str) -> list[str]:
+    """The names of the files in that folder of conf/, in order."""
+    return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
+
+
 def parse(cfg: DictConfig) -> Config:
     """The composed config as dataclasses, checked.
 

@@ -24,7 +24,7 @@ from rich.markup import escape
 from mnist_exp import cli as command
 from mnist_exp import provenance, words
 from mnist_exp.compose import compose
-from mnist_exp.config import conf_dir
+from mnist_exp.config import options
 from mnist_exp.errors import ExperimentError
 from mnist_exp.terminal import console
 
@@ -170,18 +170,18 @@ def data() -> Iterator[Check]:
     """The image files of each dataset, read but not fetched; only MNIST is missed when it is not here."""
     from mnist_exp.data import fetch
 
-    for path in sorted(Path(conf_dir(), "data").glob("*.yaml")):
-        about = compose([f"data={path.stem}"]).data
+    for dataset in options("data"):
+        about = compose([f"data={dataset}"]).data
         if about.name == "synthetic":
             continue
         folder, files = fetch.inspect(about)
         faults = {name: fault for name, fault in files.items() if fault not in ("", "missing")}
         missing = sum(fault == "missing" for fault in files.values())
-        name, fix = f"data {path.stem}", f"python -m mnist_exp.data fetch {path.stem}"
+        name, fix = f"data {dataset}", f"python -m mnist_exp.data fetch {dataset}"
         if faults:
             yield Check(name, "fault", "; ".join(f"{folder / n}: {f}" for n, f in faults.items()), f"Again: {fix}")
         elif missing == len(files):
-            state: Literal["note", "warning"] = "warning" if path.stem == "mnist" else "note"
+            state: Literal["note", "warning"] = "warning" if dataset == "mnist" else "note"
             yield Check(name, state, f"not in {folder}; the first run fetches it", f"Now: {fix}")
         elif missing:
             yield Check(name, "warning", f"{missing} of {len(files)} files are not in {folder}", f"Get them: {fix}")

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from mnist_exp import cli as command
-from mnist_exp import naming, words
+from mnist_exp import config, naming, words
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.terminal import console, say, shown
 
@@ -51,14 +51,18 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     typed = words.read(
-        arguments, "evaluate", ABOUT, KEYS, EXAMPLES, flags={"json": "print the measurements as one JSON object"}
+        arguments,
+        "evaluate",
+        ABOUT,
+        KEYS,
+        EXAMPLES,
+        flags={"json": "print the measurements as one JSON object"},
+        offers={"run": naming.offered, "split": lambda: SPLITS, "data": lambda: config.options("data")},
     )
     split, source = typed.values["split"], typed.values["data"]
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}.", "Try split=test.")
     folder = naming.one(typed.values["run"])
-    from mnist_exp import config
-
     about = config.load(folder / "config.yaml")
     if source and Path(source).is_dir():
         _evaluate_pictures(folder, about, Path(source), "json" in typed.flags)
