@@ -48,9 +48,9 @@ def read(
         SystemExit: usage (2), `--help` or tab completion (0).
     """
     if arguments[:1] == ["-sc"]:
-        known = dict.fromkeys(keys, list) | dict(offers or {})
-        further = known.get("", list)
-        completion.serve(arguments, {**known, "": lambda: [*(f"--{flag}" for flag in flags or {}), *further()]})
+        further = (offers or {}).get("", list)
+        words_and_flags = {"": lambda: [*(f"--{flag}" for flag in flags or {}), *further()]}
+        completion.serve(arguments, {**dict.fromkeys(keys, list), **(offers or {}), **words_and_flags})
     lines = [f"  {key}={default:<{20 - len(key)}} {meaning}" for key, (default, meaning) in keys.items()]
     table = ["", "keys, with their defaults", *lines] if keys else []
     words = [*filter(None, names[:1]), *(["[key=value …]"] if keys else [])]
