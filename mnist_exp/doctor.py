@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, final
@@ -30,7 +30,8 @@ from mnist_exp.terminal import console
 
 ABOUT = """\
 Looks at everything a run needs: versions, device, data files, the MLflow store, disk, write access. Changes nothing
-and downloads nothing; passwords and tokens are never shown, so the output may be pasted into a bug report."""
+and downloads nothing; passwords, tokens and the home folder's name are never shown, so the output may be pasted into
+a bug report."""
 EXAMPLES = """\
   python -m mnist_exp.doctor
   python -m mnist_exp.doctor --json | jq '.checks[] | select(.state != "ok")'
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: there is a fault (1), usage (2), or `--help` (0).
     """
     typed = words.read(arguments, "doctor", ABOUT, {}, EXAMPLES, flags={"json": "print what was found as JSON"})
-    checks = [check for look in LOOKS for check in look()]
+    checks = [replace(check, found=at_home(check.found)) for look in LOOKS for check in look()]
     faults = sum(check.state == "fault" for check in checks)
     if "json" in typed.flags:
         found = {"format": 1, "ok": not faults, "checks": [asdict(check) for check in checks]}
@@ -310,6 +311,12 @@ def masked(name: str, value: str) -> str:
         return "set, not shown"
     value = re.sub(r"([?&;][^=&;]*(?:token|password|secret|key)[^=&;]*=)[^&;\s]*", r"\1…", value, flags=re.IGNORECASE)
     return without_password(value)
+
+
+def at_home(text: str) -> str:
+    """*text* with `~` for the user's home folder: shorter, and without a name."""
+    home = str(Path.home())
+    return re.sub(rf"{re.escape(home)}(?=/|\b)", "~", text) if len(home) > 1 else text
 
 
 def _line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import hypothesis
 import platformdirs
 import pytest
 import torch
+from data_fixtures import place
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -23,6 +24,7 @@ from omegaconf import OmegaConf
 from mnist_exp import config as configs
 from mnist_exp import train
 from mnist_exp.config import Config
+from mnist_exp.data import fetch
 from mnist_exp.tracking import store
 from mnist_exp.tracking.store import Store
 
@@ -169,6 +171,19 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return (code or 0, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Small files in place of torchvision's; lists what was asked for."""
+    asked: list[str] = []
+
+    def download(scratch: Path, dataset: str) -> None:
+        asked.append(dataset)
+        place(scratch)
+
+    monkeypatch.setattr(fetch, "_from_torchvision", download)
+    return asked
 
 
 @pytest.fixture(scope="session")
