@@ -55,7 +55,7 @@ def main() -> None:
         screen.type(f"{TRAIN} hiden=256")
         screen.wait(r"help: (.|\n)*\n\$ $")
         screen.type(f"{TRAIN} -m hidden=64,-5 lr=1e-3,nan", clear=False)
-        screen.wait(r"-5(.|\n)*help: (.|\n)*\n\$ $")
+        screen.wait(r"cannot run(.|\n)*\n\$ $")
         screen.type(f"{TRAIN} optimizer=adma", clear=False)
         screen.keep("terminal-errors", until="no optimizer called")
 
@@ -128,6 +128,7 @@ def terminal() -> Iterator[Screen]:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": str(HERE.parent),
             "LANG": "C.UTF-8",
+            "HISTFILE": os.devnull,
             "PS1": PROMPT,
         }
         screen = Screen(home)

@@ -11,7 +11,6 @@ Debian's packages chromium and chromium-driver. Pictures of terminals come from 
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,9 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+import nbformat
 from browser import chromium, mlflow_ui
+from nbclient import NotebookClient
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -27,12 +28,12 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOK = HERE / "notebook.ipynb"
-SIZES = {"": (1280, 1400), "-phone": (390, 844)}
+DESK, PHONE = (1280, 1100), (390, 844)
 TRAIN = [sys.executable, "-m", "mnist_exp.train"]
 SWEEP = ["-m", "hidden=64,128,256", "lr=1e-3,3e-3", "epochs=2"]
-EXECUTE = ["-m", "jupyter", "execute", "--inplace", "--NotebookClient.coalesce_streams=True"]
 HINTS = "button[aria-label='Close'], button[aria-label='Hide banner']"
 GOT_IT = "//button[.='Got it']"
+SIDEBAR = "button[aria-label='Toggle sidebar']"
 
 
 def main() -> None:
@@ -46,31 +47,35 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "mnist_exp.sync"], cwd=project, check=True)  # a busy machine may be late
         (report,) = project.glob("outputs/sweeps/*/*/report.html")
         with mlflow_ui(project) as address:
-            for page, (place, awaited) in pages(project).items():
-                for suffix, size in SIZES.items():
-                    with chromium(*size) as browser:
-                        photograph(browser, f"{address}/{place}", awaited, f"{page}{suffix}.png")
-        for suffix, size in SIZES.items():
+            for name, (place, awaited, size) in pages(project).items():
+                with chromium(*size) as browser:
+                    photograph(browser, f"{address}/{place}", awaited, name)
+        for name, size in (("report", DESK), ("report-phone", PHONE)):
             for dark in (False, True):
                 with chromium(*size, dark=dark) as browser:
-                    name = f"report{'-dark' if dark else ''}{suffix}.png"
-                    photograph(browser, report.as_uri(), "Leaderboard", name)
+                    photograph(browser, report.as_uri(), "Leaderboard", f"{name}{'-dark' if dark else ''}")
         execute(project)
 
 
-def pages(project: Path) -> dict[str, tuple[str, str]]:
-    """MLflow's pages to show: name → address behind the server's, and a text that is there when it has loaded."""
+def pages(project: Path) -> dict[str, tuple[str, str, tuple[int, int]]]:
+    """MLflow's pages: name → address behind the server's, a text that is there in the end, and the window's size.
+
+    Its charts and comparisons do not fit on a phone.
+    """
     (single,) = notes(project, "runs/*/*")
     (sweep,) = notes(project, "sweeps/*/*")
     swept = notes(project, "sweeps/*/*/*")
     runs = quote(json.dumps([swept[0]["run_id"], swept[-1]["run_id"]]))
     experiments = quote(json.dumps([sweep["experiment_id"]]))
     compared = f"#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
+    run, table = (single["page"], "Metrics"), (sweep["page"], "matching runs")
     return {
-        "mlflow-run": (single["page"], "Metrics"),
-        "mlflow-table": (sweep["page"], "matching runs"),
-        "mlflow-sweep": (f"{sweep['page']}&compareRunsMode=CHART", "Parallel Coordinates"),
-        "mlflow-compare": (compared, "Show diff only"),
+        "mlflow-run": (*run, DESK),
+        "mlflow-run-phone": (*run, PHONE),
+        "mlflow-table": (*table, (1280, 620)),
+        "mlflow-table-phone": (*table, PHONE),
+        "mlflow-sweep": (f"{sweep['page']}&compareRunsMode=CHART", "Parallel Coordinates", DESK),
+        "mlflow-compare": (compared, "Show diff only", DESK),
     }
 
 
@@ -80,26 +85,36 @@ def notes(project: Path, where: str) -> list[dict[str, str]]:
 
 
 def photograph(browser: webdriver.Chrome, address: str, awaited: str, name: str) -> None:
-    """Writes docs/images/*name* once the page at *address* shows the text *awaited*, and no hint of MLflow's own."""
+    """Writes docs/images/*name*.png once the page at *address* shows *awaited*, and no hint of MLflow's own."""
     browser.get(address)
-    WebDriverWait(browser, 60).until(lambda page: awaited in page.find_element(By.TAG_NAME, "body").text)
-    time.sleep(2)  # on a first visit a hint comes late, and covers the page
-    for button in [*browser.find_elements(By.XPATH, GOT_IT), *browser.find_elements(By.CSS_SELECTOR, HINTS)]:
+    wait(browser, "mnist_exp")
+    time.sleep(3)  # on a first visit hints come late, and cover the page
+    buttons = browser.find_elements(By.XPATH, GOT_IT) + browser.find_elements(By.CSS_SELECTOR, HINTS)
+    if browser.execute_script("return innerWidth") < 500:
+        buttons += browser.find_elements(By.CSS_SELECTOR, SIDEBAR)
+    for button in buttons:
         browser.execute_script("arguments[0].click()", button)
+    wait(browser, awaited)
     for switch in browser.find_elements(By.XPATH, "//label[.='Show diff only']"):
         switch.click()
     browser.execute_script("document.querySelectorAll('*').forEach(part => part.scrollTop = 0)")
     time.sleep(4)  # charts are drawn, and grow
     (HERE / "images").mkdir(exist_ok=True)
     picture = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
-    picture.quantize(256, dither=Image.Dither.NONE).save(HERE / "images" / name, optimize=True)
+    picture.quantize(256, dither=Image.Dither.NONE).save(HERE / "images" / f"{name}.png", optimize=True)
+
+
+def wait(browser: webdriver.Chrome, text: str) -> None:
+    """Returns once the page shows *text*."""
+    WebDriverWait(browser, 120).until(lambda page: text in page.find_element(By.TAG_NAME, "body").text)
 
 
 def execute(project: Path) -> None:
     """Runs the notebook in *project*, where its lines name no folder of this machine, and keeps its outputs."""
-    copy = Path(shutil.copy(NOTEBOOK, project))
-    subprocess.run([sys.executable, *EXECUTE, str(copy)], cwd=project, check=True)
-    shutil.copy(copy, NOTEBOOK)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    place = {"metadata": {"path": str(project)}}
+    NotebookClient(notebook, resources=place, coalesce_streams=True, record_timing=False).execute()
+    nbformat.write(notebook, NOTEBOOK)
 
 
 if __name__ == "__main__":
