@@ -1,4 +1,4 @@
-"""Convolutional networks: one for seconds, one for the record, one from the literature.
+"""Convolutional networks: one for seconds, one for minutes, one for the record, one from the literature.
 
 Shapes below are (channels, height, width) for each image of a batch.
 """
@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from mnist_exp.errors import ConfigError
 from mnist_exp.models.mlp import DIGITS
 
 
@@ -39,8 +40,43 @@ class SmallCNN(nn.Module):
 
 
 @final
+class StrongCNN(nn.Module):
+    """What two cores can train to 99.6 %: five convolutions, pooled early, batch norm. 157,714 parameters.
+
+    Batch norm and ReLU come after pooling, where there are fewer numbers. One image costs 15 MFLOP forward,
+    against 275 of `FiveConvCNN`.
+
+    Args:
+        width: Maps of the first convolution; the later ones have two and four times as many.
+
+    Raises:
+        ConfigError: *width* is less than 1.
+    """
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        if width < 1:
+            raise ConfigError(f"model.width must be at least 1, but got {width}.")
+        one, two, four = width, 2 * width, 4 * width
+        self.layers = nn.Sequential(
+            *_normed(nn.Conv2d(1, one, 5, bias=False), nn.MaxPool2d(2)),  # (one, 12, 12)
+            *_normed(nn.Conv2d(one, two, 3, padding=1, bias=False)),
+            *_normed(nn.Conv2d(two, two, 3, padding=1, bias=False), nn.MaxPool2d(2)),  # (two, 6, 6)
+            *_normed(nn.Conv2d(two, four, 3, padding=1, bias=False)),
+            *_normed(nn.Conv2d(four, four, 3, bias=False), nn.AdaptiveMaxPool2d(1)),  # (four, 1, 1)
+            nn.Flatten(),
+            nn.Linear(four, DIGITS),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
+        logits: Tensor = self.layers(_channels_last(images))
+        return logits
+
+
+@final
 class FiveConvCNN(nn.Module):
-    """The strong one: five 5x5 convolutions without padding or pooling, batch norm after each. 1,128,180 parameters.
+    """The largest: five 5x5 convolutions without padding or pooling, batch norm after each. 1,128,180 parameters.
 
     Source: the network M5 of An, Lee, Park, Yang, So, arXiv 2008.10400. One image costs 0.28 GFLOP forward.
     """
@@ -87,6 +123,11 @@ class SimardCNN(nn.Module):
         """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
         logits: Tensor = self.layers(images)
         return logits
+
+
+def _normed(convolution: nn.Conv2d, *pooling: nn.Module) -> list[nn.Module]:
+    """The layers of one convolution: pooling if any, batch norm, ReLU."""
+    return [convolution, *pooling, nn.BatchNorm2d(convolution.out_channels), nn.ReLU()]
 
 
 def _channels_last(images: Tensor) -> Tensor:
