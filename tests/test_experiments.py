@@ -37,11 +37,11 @@ def test_every_choice_can_be_built(choice: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_says_command_expectation_cost_and_source(name: str) -> None:
+def test_an_experiment_says_command_figures_cost_and_source(name: str) -> None:
     text = (CONF / "experiment" / f"{name}.yaml").read_text()
     assert text.startswith("# @package _global_\n")
-    header = re.findall(r"^# (Command|Expect|Cost|Source): +(\S.*)$", text, flags=re.MULTILINE)
-    assert [key for key, _ in header] == ["Command", "Expect", "Cost", "Source"]
+    header = re.findall(r"^# (Command|Paper|Expect|Cost|Source): +(\S.*)$", text, flags=re.MULTILINE)
+    assert [key for key, _ in header] == ["Command", "Paper", "Expect", "Cost", "Source"]
     assert dict(header)["Command"] == f"python -m mnist_exp.train experiment={name}"
 
 
