@@ -61,9 +61,10 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
         name = str(results.chosen(run["overrides"]).get("experiment", ""))
         if not (EXPERIMENTS / f"{name}.yaml").is_file():
             continue
-        expected, found = settings(name), run[results.settings(table)].drop("seed").dropna().to_dict()
+        expected = settings(name)
+        found = {str(key): value for key, value in run[results.settings(table)].drop("seed").dropna().items()}
         if found != expected:
-            other = sorted(key for key in {**found, **expected} if found.get(key) != expected.get(key))
+            other = sorted(key for key in found | expected if found.get(key) != expected.get(key))
             print(f"{run['name']}: left out, {', '.join(other)} not as in {name}.yaml", file=sys.stderr)  # noqa: T201
             continue
         error = round(100 * (1 - run["final/test_accuracy"]), 2)  # of 10,000 images: no more digits than these
@@ -98,8 +99,8 @@ def head(experiment: str) -> dict[str, str]:
 
 def paper_error(experiment: str) -> float | None:
     """The published test error in percent; None where there is none."""
-    found = re.match(r"[\d.]+(?= %)", head(experiment)["Paper"])
-    return float(found[0]) if found else None
+    found = re.match(r"([\d.]+)( ± [\d.]+)? %", head(experiment)["Paper"])
+    return float(found[1]) if found else None
 
 
 def spread(values: "pd.Series[float]") -> str:
