@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mnist_exp import config, results
+from mnist_exp import results
 from mnist_exp.compose import compose
+from mnist_exp.config import Config, params
 from mnist_exp.files import sha256
 from mnist_exp.report import drawing
 from mnist_exp.report.drawing import Picture
@@ -50,7 +51,7 @@ def main() -> None:
 def kept() -> pd.DataFrame:
     """The rows of docs/results.csv whose settings are still those of their experiment."""
     rows = pd.read_csv(ROWS, dtype={"commit": str, "settings": str}) if ROWS.exists() else pd.DataFrame(columns=COLUMNS)
-    now = {name: digest(settings(name)) for name in rows["experiment"].unique()}
+    now = {name: digest(chosen(name)) for name in rows["experiment"].unique()}
     return rows[rows["settings"] == rows["experiment"].map(now)]
 
 
@@ -61,7 +62,7 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
         name = str(results.chosen(run["overrides"]).get("experiment", ""))
         if not (EXPERIMENTS / f"{name}.yaml").is_file():
             continue
-        expected = settings(name)
+        expected = settings(chosen(name))
         found = {str(key): value for key, value in run[results.settings(table)].drop("seed").dropna().items()}
         if found != expected:
             other = sorted(key for key in found | expected if found.get(key) != expected.get(key))
@@ -69,7 +70,7 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
             continue
         error = round(100 * (1 - run["final/test_accuracy"]), 2)  # of 10,000 images: no more digits than these
         cost = (run["parameters"], run["epoch"], round(run["cpu_seconds"] / 60, 2))
-        rows.append((name, run["seed"], error, *cost, run["commit"][:7], digest(expected)))
+        rows.append((name, run["seed"], error, *cost, run["commit"][:7], digest(chosen(name))))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -79,15 +80,19 @@ def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return both.drop_duplicates(["experiment", "seed"], keep="last").sort_values(["experiment", "seed"])
 
 
-def settings(experiment: str) -> dict[str, Any]:
-    """What MLflow's params say of a run of *experiment*, but for its seed."""
-    params = config.params(compose([f"experiment={experiment}"]))
-    return {key: results.typed(str(value)) for key, value in params.items() if key != "seed"}
+def chosen(experiment: str) -> Config:
+    """What the file of *experiment* sets now."""
+    return compose([f"experiment={experiment}"])
 
 
-def digest(chosen: dict[str, Any]) -> str:
-    """Eight hexadecimal digits that stand for settings."""
-    return sha256(repr(sorted(chosen.items())).encode())[:8]
+def settings(config: Config) -> dict[str, Any]:
+    """What MLflow's params say of a run with *config*, but for its seed."""
+    return {key: results.typed(str(value)) for key, value in params(config).items() if key != "seed"}
+
+
+def digest(config: Config) -> str:
+    """Eight hexadecimal digits that stand for its settings."""
+    return sha256(repr(sorted(settings(config).items())).encode())[:8]
 
 
 def head(experiment: str) -> dict[str, str]:

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import hydra
+import pandas as pd
 import pytest
 
+from benchmarks import papers
 from mnist_exp import build
 from mnist_exp import config as configs
 from mnist_exp.config import Config
@@ -16,6 +18,7 @@ from mnist_exp.run import run
 
 CONF = Path(configs.conf_dir())
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+MEASURED = pd.read_csv(papers.ROWS, dtype=str)
 GUIDE = (CONF.parent / "docs" / "add-a-model.md").read_text()
 
 
@@ -51,6 +54,8 @@ def test_an_experiment_can_be_built_and_trains_on_every_image(name: str) -> None
     assert build.rehearse(config) > 0
     assert config.data.val_size == 0
     assert config.data.order_seed is None  # another seed is another run in every respect
+    rows = MEASURED[MEASURED["experiment"] == name]
+    assert set(rows["settings"]) <= {papers.digest(config)}, "run it again: its figures are of other settings"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
