@@ -9,7 +9,7 @@ from torch import nn
 from mnist_exp.errors import ConfigError
 from mnist_exp.models import Classifier, FiveConvCNN, SimardCNN, SmallCNN, StrongCNN, export
 
-PARAMETERS = {SmallCNN: 215_194, FiveConvCNN: 1_128_180, SimardCNN: 132_540, StrongCNN: 157_714}
+PARAMETERS = {SmallCNN: 215_194, FiveConvCNN: 1_128_180, SimardCNN: 132_540, StrongCNN: 210_354}
 
 
 @pytest.mark.parametrize("network", PARAMETERS)
@@ -41,6 +41,7 @@ def test_the_doubled_edge_of_simards_network_is_background() -> None:
     assert (SimardCNN().layers[0](black) == -0.4242).all()
 
 
-def test_a_strong_network_without_maps_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.width must be at least 1, but got 0"):
-        StrongCNN(width=0)
+@pytest.mark.parametrize("channels", [[8, 8, 8, 8], [8, 8, 0, 8, 8]])
+def test_a_strong_network_has_five_convolutions(channels: list[int]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.channels must be five numbers, each at least 1, but got \[8, 8"):
+        StrongCNN(channels)
