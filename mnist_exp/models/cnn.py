@@ -44,7 +44,7 @@ class SmallCNN(nn.Module):
 class StrongCNN(nn.Module):
     """The strong one that two cores can train: five convolutions, pooled early, batch norm. 210,354 parameters.
 
-    Batch norm and ReLU come after pooling, where there are fewer numbers. One image costs 8 MFLOP forward,
+    Batch norm and ReLU come after pooling, where there are fewer numbers. One image costs 9 MFLOP forward,
     against 275 of `FiveConvCNN`.
 
     Args:
