@@ -54,7 +54,8 @@ class Training:
     def seconds(self) -> float:
         """One more epoch by the loop itself; evaluation included where there is something to evaluate on."""
         clock = Clock()
-        standing, average = Standing(self.epoch, [0.0], [0]), Average(self.optimizer, 0.0)
+        standing, average = Standing(1), Average(self.optimizer, 0.0)
+        standing.epoch = self.epoch
         schedule = build.schedule(self.config)
         self.epoch += 1
         torch.set_num_threads(self.config.threads or torch.get_num_threads())

@@ -7,6 +7,7 @@ OmegaConf refuses any override of a frozen one.
 import dataclasses
 import difflib
 import enum
+import functools
 import math
 import re
 import secrets
@@ -178,12 +179,12 @@ def parse(cfg: DictConfig) -> Config:
         ConfigError: a key is unknown or missing, or a value breaks its rule.
     """
     for path, cls, node in _dataclass_nodes(Config, cfg):
-        names = [f.name for f in dataclasses.fields(cls)]
-        for key in node:
+        names, keys = [f.name for f in dataclasses.fields(cls)], list(node)
+        for key in keys:
             if key not in names:
                 raise unknown_key(f"{path}{key}")
         for name in names:
-            if name not in node:
+            if name not in keys:
                 raise deleted_key(f"{path}{name}")
     try:
         config = OmegaConf.to_object(cfg)
@@ -432,10 +433,13 @@ def settings_text() -> str:
     return "\n".join(lines).replace("$", "$$")  # Hydra fills in the template with string.Template
 
 
+_hints = functools.cache(get_type_hints)
+
+
 def _dataclass_nodes(cls: type, node: Any, path: str = "") -> Iterator[tuple[str, type, Any]]:
     """(dotted prefix, dataclass, its node) for *cls* and each dataclass inside; nodes are None without one."""
     yield path, cls, node
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for f in dataclasses.fields(cls):
         kind = hints[f.name]
         if dataclasses.is_dataclass(kind) and not get_args(kind):

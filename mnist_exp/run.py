@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from mnist_exp import build, checkpoint, data, ledger, provenance
+from mnist_exp import build, checkpoint, data, lanes, ledger, provenance
 from mnist_exp import config as configs
 from mnist_exp.checkpoint import Checkpoint
 from mnist_exp.config import Config, Precision
@@ -115,8 +115,8 @@ def run_many(
 ) -> list[Result | Exception]:
     """Trains runs that may share their batches (`sweep/pack.py` tells which) in one go; each remains its own.
 
-    A lane that diverges or stops early leaves the others, which go on without it. Runs that have come to
-    different epochs before are not packed together: those with the fewest epochs train first.
+    A lane that diverges or stops early ends alone. Runs that an earlier attempt has left go on as they began: alone,
+    or in their place among the lanes of their pack (`lanes.py`).
 
     Args:
         watch: Called for each run once everything is ready; what it returns hears that run's events after the
@@ -136,9 +136,9 @@ def run_many(
             for attempt in attempts:
                 with ending([attempt]):
                     attempt.begin()
-            for lanes in together(attempts):
-                with ending(lanes):
-                    _train(lanes, control, watch)
+            for company in together(attempts):
+                with ending(company):
+                    _train(company, control, watch)
     finally:
         for attempt in attempts:
             attempt.held.close()
@@ -166,6 +166,8 @@ class Attempt:
         self.held = contextlib.ExitStack()
         """The lock on the folder."""
         self.entry: Ledger | None = None
+        self.place: lanes.Place | None = None
+        """Among those that it trains together with, if any."""
         self.outcome: Result | Exception | None = None
 
     def begin(self) -> None:
@@ -182,6 +184,9 @@ class Attempt:
         self.entry.sweep, self.entry.figures = self.sweep, self.extras and self.config.tracking.figures
         self.network = build.model(self.config)
         self.entry.parameters = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        self.place = lanes.read(self.folder)
+        if self.place and not self.place.fits(self.config):  # with force
+            self.place = None
         self.saved = checkpoint.load_last(self.folder / "checkpoints")
         if self.saved is None:
             return
@@ -234,14 +239,16 @@ class Attempt:
 
 
 def together(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
-    """Those without an outcome by how many epochs they have; within each, equal networks are neighbours."""
+    """Those without an outcome, by whom they train with; new ones together, equal networks being neighbours."""
 
-    def epoch(attempt: Attempt) -> int:
-        return attempt.saved.epoch if attempt.saved else 0
+    def company(attempt: Attempt) -> tuple[int, str]:
+        if attempt.saved is None and attempt.place is None:
+            return 0, ""
+        return attempt.saved.epoch if attempt.saved else 0, attempt.place.pack if attempt.place else str(attempt.folder)
 
     going = [a for a in attempts if a.outcome is None]
-    going.sort(key=lambda a: (epoch(a), repr((a.config.model, a.config.lr, a.config.optimizer))))
-    return [list(same) for _, same in itertools.groupby(going, key=epoch)]
+    going.sort(key=lambda a: (company(a), repr((a.config.model, a.config.lr, a.config.optimizer))))
+    return [list(same) for _, same in itertools.groupby(going, key=company)]
 
 
 def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
@@ -254,58 +261,71 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
     for attempt in attempts:
         with ending([attempt]):
             attempt.meet(splits)
-    watching: dict[Attempt, Sequence[Observer]] = {}
-    while lanes := [a for a in attempts if a.outcome is None]:
-        pack = Pack(lanes, where)
-        for a in lanes:
-            if a not in watching:
-                entry = a.start()
-                if order.augment and entry.figures:
-                    _draw_augmented(order, splits.train, a.folder)
-                watching[a] = watch(Run(a.config, a.folder, entry, where, threads, pack.method), control)
-        observers = [PerLane([[Keeper(a, pack), *watching[a]] for a in lanes])]
-        log.info("Training %d on %s with %d threads, %s.", len(lanes), where, threads, pack.method)
-        control.step = pack.standing.epoch * order.steps
-        fit(
-            pack.stack,
-            pack.optimizer,
-            schedule,
-            splits,
-            order,
-            config.epochs,
-            config.training.patience,
-            pack.average,
-            pack.standing,
-            observers,
-            control,
-        )
-        for lane, a in enumerate(lanes):
-            if not a.settle():
-                a.saved = pack.state(lane, a, a.journal.rows)
+    going = [a for a in attempts if a.outcome is None]
+    if not going:
+        return
+    if len(going) > 1 and not going[0].place:
+        places = lanes.begin([a.config for a in going], [a.folder for a in going])
+        for attempt, place in zip(going, places, strict=True):
+            attempt.place = place
+    pack = Pack(going, where)
+    listeners: dict[int, list[Observer]] = {}
+    for lane, a in pack.members.items():
+        entry = a.start()
+        if order.augment and entry.figures:
+            _draw_augmented(order, splits.train, a.folder)
+        about = Run(a.config, a.folder, entry, where, threads, pack.method)
+        listeners[lane] = [Keeper(a, pack), *watch(about, control)]
+    log.info("Training %d on %s with %d threads, %s.", len(going), where, threads, pack.method)
+    control.step = pack.standing.epoch * order.steps
+    fit(
+        pack.stack,
+        pack.optimizer,
+        schedule,
+        splits,
+        order,
+        config.epochs,
+        config.training.patience,
+        pack.average,
+        pack.standing,
+        [PerLane(listeners)],
+        control,
+    )
+    for a in going:
+        a.settle()
 
 
 @final
 class Pack:
-    """Runs that have come equally far, as the lanes of one stack: each as it is saved, or from the beginning."""
+    """Runs that have come equally far, as lanes of one stack: each as it is saved, or from the beginning.
+
+    Lanes of the pack that they began in but that are not among them are filled up; see `lanes.py`.
+    """
 
     def __init__(self, attempts: list[Attempt], where: torch.device) -> None:
-        configs = [a.config for a in attempts]
-        self.stack, self.method = build.stack(configs, [a.network for a in attempts], where)
-        self.optimizer = build.optimizer(configs[0], build.groups(configs, self.stack))
-        self.average = Average(self.optimizer, configs[0].training.ema)
-        saved = [(lane, a.saved) for lane, a in enumerate(attempts) if a.saved]
-        for lane, state in saved:
+        first = attempts[0]
+        self.members = {a.place.lane if a.place else 0: a for a in attempts}
+        settings, networks = [], []
+        for lane in range(len(first.place.lanes) if first.place else 1):
+            member = self.members.get(lane)
+            settings.append(member.config if member else first.place.stand_in(lane, first.config))  # type: ignore[union-attr]
+            networks.append(member.network if member else build.model(settings[lane]))
+        self.stack, self.method = build.stack(settings, networks, where)
+        self.optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
+        self.average = Average(self.optimizer, settings[0].training.ema)
+        saved = {lane: a.saved for lane, a in self.members.items() if a.saved}
+        for lane, state in saved.items():
             self.stack.restore(lane, state.averaged or state.weights, {}, self.optimizer)
         self.average.restart()
-        for lane, state in saved:
+        for lane, state in saved.items():
             self.stack.restore(lane, state.weights, state.moments, self.optimizer)
-        self.standing = Standing(0, [-1.0] * len(attempts), [0] * len(attempts))
-        if saved:
-            states = [state for _, state in saved]
-            self.standing = Standing(states[0].epoch, [s.best for s in states], [s.best_epoch for s in states])
+        self.standing = Standing(len(settings), alive=set(self.members))
+        for lane, state in saved.items():
+            self.standing.epoch = state.epoch
+            self.standing.best[lane], self.standing.best_epoch[lane] = state.best, state.best_epoch
 
     def state(self, lane: int, attempt: Attempt, history: list[Row]) -> Checkpoint:
-        """What *lane* needs to go on, alone or in another pack."""
+        """What *lane* needs to go on."""
         assert attempt.entry
         return Checkpoint(
             epoch=self.standing.epoch,
@@ -328,7 +348,7 @@ class Pack:
 class PerLane(Observer):
     """Hands each event to those who listen to its lane."""
 
-    def __init__(self, listeners: Sequence[Sequence[Observer]]) -> None:
+    def __init__(self, listeners: Mapping[int, Sequence[Observer]]) -> None:
         self.listeners = listeners
 
     def on_epoch(self, event: EpochEnd) -> None:

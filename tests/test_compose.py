@@ -38,9 +38,12 @@ def test_a_job_is_composed_as_hydra_does(composer: Composer, overrides: list[str
     ours = plain(composer.job(overrides))
     theirs = plain(composer.loader.load_sweep_config(composer.master, overrides))
     assert ours == theirs
+    own = composer.own(overrides)
+    assert "hydra" not in own
+    assert plain(own) == {key: value for key, value in theirs.items() if key != "hydra"}
 
 
-def plain(job: DictConfig) -> object:
+def plain(job: DictConfig) -> dict[object, object]:
     with_hydra = OmegaConf.to_container(job, resolve=False)
     assert isinstance(with_hydra, dict)
     return with_hydra

@@ -22,7 +22,7 @@ LAYERS = [
     {"engine"},
     {"checkpoint", "tracking"},
     {"models", "figures"},
-    {"data", "journal", "ledger", "plan", "pictures"},
+    {"data", "journal", "lanes", "ledger", "plan", "pictures"},
     {"compose"},
     {"cli", "provenance", "records"},
     {"config", "events", "terminal"},

@@ -17,8 +17,7 @@ from mnist_exp import journal, ledger
 from mnist_exp.tracking.store import open_store, uri_for
 
 GRID = ["hidden=16,32", "lr=1e-3,3e-3"]
-# Unpacked: a run that goes on alone after its pack has died is the same only up to rounding.
-FIXED = ["data=synthetic", "data.train_images=20000", "epochs=8", "threads=1", "hydra.launcher.pack=off"]
+FIXED = ["data=synthetic", "data.train_images=20000", "epochs=8", "threads=1"]
 EPOCHS, POINTS = 8, 4
 
 
@@ -33,13 +32,15 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pack", ["off", "auto"])
+def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, pack: str) -> None:
+    fixed = [*FIXED, f"hydra.launcher.pack={pack}"]
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     calm.mkdir()
     wild.mkdir()
-    subprocess.run(command(*GRID, *FIXED, "tracking=off"), cwd=calm, check=True, capture_output=True)
+    subprocess.run(command(*GRID, *fixed, "tracking=off"), cwd=calm, check=True, capture_output=True)
     rng, kills = random.Random(7), Counter[str]()
-    driver = start(wild, *GRID, *FIXED)
+    driver = start(wild, *GRID, *fixed)
     for _ in range(60):
         time.sleep(rng.uniform(1.0, 6.0))
         if driver.poll() == 0:
@@ -55,7 +56,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
             break
         sweeps = list((wild / "outputs" / "sweeps").glob("*/*/sweep.json"))
         # Before sweep.json is written there is nothing to resume: the same command again.
-        arguments = ["resume=last", "retry_failed=true"] if sweeps else [*GRID, *FIXED]
+        arguments = ["resume=last", "retry_failed=true"] if sweeps else [*GRID, *fixed]
         driver = start(wild, *arguments)
     assert driver.wait(120) == 0, (wild / "output.txt").read_text()
     assert sum(kills.values()) >= 3, f"only {kills}: the test has not tested much"

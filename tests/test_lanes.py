@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_exp import checkpoint, journal, ledger
+from mnist_exp import checkpoint, journal, lanes, ledger
 from mnist_exp.config import Config
 from mnist_exp.errors import BusyError, DivergedError, Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
@@ -121,32 +121,84 @@ def test_a_pack_that_was_stopped_goes_on_bit_for_bit(tiny: Tiny, ema: float) -> 
     assert [ledger.read(Path(f"parts/{i}")).state for i in range(4)] == ["killed"] * 4
     assert all(isinstance(outcome, Result) for outcome in run_many(tasks(chosen, "parts")))
     for i in range(4):
-        whole, parts = Path(f"whole/{i}"), Path(f"parts/{i}")
-        assert (parts / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
-        assert losses(parts) == losses(whole)
+        assert_equal(Path(f"parts/{i}"), Path(f"whole/{i}"))
 
 
-def test_a_lane_goes_on_alone_and_a_single_run_in_a_pack(tiny: Tiny) -> None:
-    chosen = varied(tiny, epochs=4)
+def assert_equal(one: Path, other: Path) -> None:
+    assert (one / "weights.safetensors").read_bytes() == (other / "weights.safetensors").read_bytes()
+    assert losses(one) == losses(other)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": {"fused": False}}, {"training": {"ema": 0.9, "clip": 0.5}}])
+def test_a_lane_goes_on_without_its_neighbours_bit_for_bit(tiny: Tiny, settings: dict[str, object]) -> None:
+    """Some of them alone, two together; each as in the pack that nothing disturbed."""
+    own = {k: v for k, v in settings.items() if k == "optimizer"}
+    chosen = [tiny(data=ORDER, epochs=4, hidden=h, lr=lr, **settings) for h, lr in ((8, 1e-3), (9, 3e-3), (40, 1e-3))]
+    chosen += [tiny(data=ORDER, epochs=4, model={"dropout": 0.4}, seed=2, **own, **(settings if not own else {}))]
+    run_many(tasks(chosen, "whole"))
     run_many(tasks(chosen, "parts"), stop_after(2))
-    run(chosen[0], Path("parts/0"))
+    run(chosen[1], Path("parts/1"))
+    run(chosen[3], Path("parts/3"))
+    run_many([Task(chosen[i], Path(f"parts/{i}")) for i in (2, 0)])
+    for i in range(4):
+        assert_equal(Path(f"parts/{i}"), Path(f"whole/{i}"))
+
+
+def test_lanes_that_lost_each_other_at_different_epochs_end_as_they_would_have(tiny: Tiny) -> None:
+    chosen = varied(tiny, epochs=4)
+    run_many(tasks(chosen, "whole"))
+    run_many(tasks(chosen, "parts"), stop_after(1))
+    run_many(tasks(chosen, "parts")[:2], stop_after(3))
+    assert all(isinstance(result, Result) for result in run_many(tasks(chosen, "parts")))
+    for i in range(4):
+        assert_equal(Path(f"parts/{i}"), Path(f"whole/{i}"))
+
+
+def test_a_lane_that_was_stopped_before_its_first_epoch_keeps_its_place(tiny: Tiny) -> None:
+    chosen = varied(tiny)
+    run_many(tasks(chosen, "whole"))
+    run_many(tasks(chosen, "parts"), lambda about, control: setattr(control, "signal", signal.SIGINT) or ())
+    run(chosen[2], Path("parts/2"))
+    assert_equal(Path("parts/2"), Path("whole/2"))
+
+
+def test_the_others_end_as_in_an_undisturbed_pack_after_one_has_diverged(tiny: Tiny) -> None:
+    chosen = [*varied(tiny, epochs=3), tiny(data=ORDER, lr=1e30, epochs=3)]
+    run_many(tasks(chosen, "whole"))
+    run_many(tasks(chosen, "parts"), stop_after(2))
+    run_many(tasks(chosen, "parts"))
+    for i in range(4):
+        assert_equal(Path(f"parts/{i}"), Path(f"whole/{i}"))
+
+
+def test_a_single_run_that_is_resumed_with_others_stays_by_itself(tiny: Tiny) -> None:
+    chosen = varied(tiny, epochs=4)
     for i, config in enumerate(chosen[1:], start=1):
+        run(config, Path(f"whole/{i}"))
         with pytest.raises(Interrupted):
             run(config, Path(f"single/{i}"), watch=stop_after(2))
-    run_many([Task(config, Path(f"single/{i}")) for i, config in enumerate(chosen[1:], start=1)])
-    for i, config in enumerate(chosen):
-        run(config, Path(f"whole/{i}"))
-        assert_alike(Path(f"single/{i}" if i else "parts/0"), Path(f"whole/{i}"))
+    run_many(tasks(chosen, "single"))
+    for i in range(1, 4):
+        assert_equal(Path(f"single/{i}"), Path(f"whole/{i}"))
 
 
-def test_lanes_at_different_epochs_each_end_where_they_should(tiny: Tiny) -> None:
-    chosen = varied(tiny, epochs=3)
-    run_many(tasks(chosen[:2], "parts"), stop_after(1))
-    results = run_many(tasks(chosen, "parts"))
-    assert all(isinstance(result, Result) for result in results)
-    for i, config in enumerate(chosen):
-        run(config, Path(f"whole/{i}"))
-        assert_alike(Path(f"parts/{i}"), Path(f"whole/{i}"))
+def test_a_pack_that_was_not_wholly_written_down_has_not_begun(tiny: Tiny) -> None:
+    chosen = varied(tiny)
+    run_many(tasks(chosen, "whole"))
+    run_many(tasks(chosen, "parts"), lambda about, control: setattr(control, "signal", signal.SIGINT) or ())
+    first = next(i for i in range(4) if lanes.read(Path(f"parts/{i}")).lane == 0)  # type: ignore[union-attr]
+    Path(f"parts/{first}/pack.json").unlink()
+    assert all(lanes.read(Path(f"parts/{i}")) is None for i in range(4))
+    run_many(tasks(chosen, "parts"))
+    for i in range(4):
+        assert_equal(Path(f"parts/{i}"), Path(f"whole/{i}"))
+
+
+def test_with_force_and_other_settings_a_lane_gives_up_its_place(tiny: Tiny) -> None:
+    chosen = varied(tiny, epochs=4)
+    run_many(tasks(chosen, "parts"), stop_after(2))
+    result = run(tiny(data=ORDER, epochs=4, lr=0.01, force=True), Path("parts/0"))
+    assert result.state == "finished"
 
 
 def test_what_was_wrong_before_training_concerns_one_lane(tiny: Tiny) -> None:

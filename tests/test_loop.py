@@ -54,7 +54,7 @@ def trained(
     groups = [{**g, "lr": r, "initial_lr": r} for g, r in zip(stack.groups(), rates, strict=True)]
     listener, order = Listener(), Order(splits.train.rows, 16, 0)
     optimizer = Fused(torch.optim.SGD, groups, momentum=momentum)
-    standing = Standing(0, [-1.0] * stack.lanes, [0] * stack.lanes)
+    standing = Standing(stack.lanes)
     average, control = Average(optimizer, decay=0), control or Control()
     fit(stack, optimizer, schedule, splits, order, epochs, None, average, standing, [listener], control)
     return listener
@@ -149,12 +149,14 @@ def test_a_failing_lane_leaves_its_neighbours_alone(tiny: Tiny) -> None:
     assert not [event for event in listener.epochs if event.lane == 1]
 
 
-def test_the_loop_returns_after_the_epoch_in_which_a_lane_ended(tiny: Tiny) -> None:
-    """So that the others can go on without it."""
-    stack = MLPStack(networks(16, 12), [0, 1], sets=[0, 1])
-    listener = trained(stack, data.load(tiny().data, CPU), lr=[0.05, 1e30], epochs=3)
-    assert [(end.lane, end.state) for end in listener.ends] == [(1, "failed")]
-    assert [(event.lane, event.epoch) for event in listener.epochs] == [(0, 1)]
+def test_a_lane_that_only_fills_up_the_stack_is_not_heard(tiny: Tiny) -> None:
+    splits, listener = data.load(tiny().data, CPU), Listener()
+    stack = MLPStack(networks(16, 12), [0, 1])
+    optimizer = Fused(torch.optim.SGD, [{**g, "lr": 0.05, "initial_lr": 0.05} for g in stack.groups()], momentum=0.0)
+    order, average, standing = Order(splits.train.rows, 16, 0), Average(optimizer, decay=0), Standing(2, alive={1})
+    fit(stack, optimizer, Constant(), splits, order, 2, None, average, standing, [listener], Control())
+    assert [(event.lane, event.epoch) for event in listener.epochs] == [(1, 1), (1, 2)]
+    assert [end.lane for end in listener.ends] == [1]
 
 
 def test_an_observer_hears_each_epoch_in_order_and_one_end(tiny: Tiny) -> None:

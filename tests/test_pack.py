@@ -114,6 +114,17 @@ def test_on_a_cpu_only_narrow_networks_are_packed(tiny: Tiny) -> None:
     assert divide(grid(tiny, [64, 256], 4), 1, "auto", gpu=True) == [list(range(8))]
 
 
+def test_what_trains_longest_starts_first(tiny: Tiny) -> None:
+    jobs = [tiny(hidden=hidden, epochs=epochs) for hidden, epochs in [(8, 2), (64, 2), (8, 4), (64, 2)]]
+    assert divide(jobs, workers=2, option="off", gpu=False) == [[1], [3], [2], [0]]
+
+
+def test_a_pack_that_was_interrupted_stays_together(tiny: Tiny) -> None:
+    jobs, before = grid(tiny, [32], 6), ["x", "", "y", "x", "", "y"]
+    assert sorted(divide(jobs, 1, "auto", gpu=False, before=before)) == [[0, 3], [1, 4], [2, 5]]
+    assert sorted(divide(jobs, 1, "off", gpu=False, before=before)) == [[0, 3], [1], [2, 5], [4]]
+
+
 def test_packs_stay_within_the_cache(tiny: Tiny) -> None:
     packs = divide(grid(tiny, [128], 20), 1, "auto", gpu=False)
     assert 1 < max(map(len, packs)) * 128 <= UNITS
@@ -171,8 +182,8 @@ def test_a_lane_that_kills_its_process_does_not_take_the_others_with_it(
         grid = ["hidden=8", "lr=1e-3,2e-3,3e-3,4e-3", "hydra.launcher.pack=auto"]
         code, out, _ = command(*SWEEP, "epochs=60", *grid, f"hydra.sweep.dir={folder}")
     assert code == 1
-    assert len(killed) == 2, "in the pack, and alone"
+    assert len(killed) == 3, "twice in the pack, and alone"
     assert [ledger.read(folder / str(i)).state for i in range(4)] == ["finished", "killed", "finished", "finished"]
-    assert out.count("trying again") == 4
+    assert out.count("trying again") == 8
     for i in (0, 2, 3):
         assert [row["epoch"] for row in journal.read(folder / str(i))] == list(range(1, 61))

@@ -18,7 +18,7 @@ class LocalConf:
     _target_: str = "hydra_plugins.mnist_exp.local_launcher.LocalLauncher"
     workers: int | None = None  # processes; null: one for each core, or each GPU slot
     per_gpu: int = 1  # processes that share a GPU
-    pack: Any = "off"  # networks that train together in a process: auto (as many as pays), off, or at most this many
+    pack: Any = "auto"  # networks that train together in a process: auto (as many as pays), off, or at most this many
     job_timeout: float | None = None  # seconds until a job counts as hung (a pack: times its jobs); null: never
     retries: int = 0  # times that a job which failed or died is tried again
     on_error: str = "continue"  # or stop: start no further job after the first failure
@@ -42,4 +42,5 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from mnist_exp.sweep import local  # heavy
 
-        return local.launch(self, job_overrides, initial_job_idx)
+        jobs = [local.Job(number, list(o)) for number, o in enumerate(job_overrides, start=initial_job_idx)]
+        return local.launch(self, jobs)

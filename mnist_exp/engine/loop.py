@@ -6,7 +6,6 @@ goes out as events, and a request to stop comes in as a flag.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -26,16 +25,22 @@ EVALUATION = 1000  # images a pass: hidden layers of this many rows still fit in
 
 
 @final
-@dataclass
 class Standing:
-    """Where each lane stands; what a checkpoint restores besides the weights."""
+    """Where each lane stands; what a checkpoint restores besides the weights.
 
-    epoch: int = 0
-    """Epochs finished."""
-    best: list[float] = field(default_factory=list)
-    """Each lane's highest validation accuracy so far."""
-    best_epoch: list[int] = field(default_factory=list)
-    """The epoch, counting from 1, that first had it; 0: none yet."""
+    Args:
+        lanes: How many there are.
+        alive: Those that are trained for their own sake; the others fill up the stack. All, if not given.
+    """
+
+    def __init__(self, lanes: int, alive: set[int] | None = None) -> None:
+        self.alive = set(range(lanes)) if alive is None else alive
+        self.epoch = 0
+        """Epochs finished."""
+        self.best = [-1.0] * lanes
+        """Each lane's highest validation accuracy so far."""
+        self.best_epoch = [0] * lanes
+        """The epoch, counting from 1, that first had it; 0: none yet."""
 
 
 def fit(
@@ -54,19 +59,18 @@ def fit(
     """Trains *stack* from `standing.epoch` up to *epochs* and tells *observers* about it.
 
     A lane whose loss stops being finite ends as failed, one without a better validation accuracy for *patience*
-    epochs as finished. The epoch at hand is completed for the others; then this returns, so that they can go on
-    without the lane that has ended.
+    epochs as finished. It keeps its place in the stack, unheard, while the others go on.
 
     Raises:
         Interrupted: `control.signal` was set; the epoch at hand is lost, the finished ones are not.
     """
-    total, alive = epochs * order.steps, set(range(stack.lanes))
+    total, alive = epochs * order.steps, standing.alive
     for epoch in range(standing.epoch, epochs):
         for lane in [i for i in sorted(alive) if patience and epoch - standing.best_epoch[i] >= patience]:
             alive.discard(lane)
             reason = f"Validation accuracy was best after epoch {standing.best_epoch[lane]} of {epoch}."
             say(observers, LaneEnd(lane=lane, state="finished", reason=reason))
-        if len(alive) < stack.lanes:
+        if not alive:
             return
         began, busy = time.perf_counter(), time.process_time()
         stack.reseed(epoch)

@@ -1,10 +1,11 @@
 """The grid sweeper: expand, check everything, launch what is missing, sum up."""
 
 import contextlib
+import functools
 import json
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -17,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import cli, config, ledger, naming
+from mnist_exp import cli, config, lanes, ledger, naming
 from mnist_exp import plan as plans
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
@@ -45,14 +46,16 @@ class Point:
     config: Config
     entry: Ledger | None = None
     """What an earlier attempt has left, if any."""
+    pack: str = ""
+    """The pack that it began in then, if it was in one."""
 
-    @property
+    @functools.cached_property
     def print(self) -> str:
         """Fingerprint of its config."""
         return config.fingerprint(self.config)
 
 
-def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
+def sweep(sweeper: Any, arguments: list[str]) -> Sequence[JobReturn]:
     """Runs every combination of the values in *arguments*, each once; with `resume=` what is missing of them.
 
     Returns:
@@ -153,10 +156,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Point]:
     rehearsed: set[str] = set()
     for overrides in combinations:
         try:
-            job = composer.job(overrides)
-            with open_dict(job):
-                del job["hydra"]
-            parsed = config.parse(job)
+            parsed = config.parse(composer.own(overrides))
             if (shape := _shape(parsed)) not in rehearsed:
                 build.rehearse(parsed)
                 rehearsed.add(shape)
@@ -203,6 +203,8 @@ def match(plan: Plan, points: list[Point], folder: Path, settings: dict[str, Any
         point.number = number
         with contextlib.suppress(ExperimentError):
             point.entry = ledger.read(folder / str(number))
+            place = lanes.read(folder / str(number))
+            point.pack = place.pack if place else ""
         state = point.entry.state if point.entry else "planned"
         if point.entry and (difference := changed(folder / str(number), point.entry, point.config)):
             changes.append(f"#{number} {' '.join(point.overrides)}: {difference}")
@@ -235,7 +237,7 @@ def courier_for(plan: Plan, points: list[Point], folder: Path, tracking: Any) ->
     say(courier.where_to_look(folder))
 
 
-def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int, force: bool) -> list[JobReturn]:
+def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int, force: bool) -> Sequence[JobReturn]:
     """Launches *missing* and sums up.
 
     Raises:
@@ -256,17 +258,21 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     return returns
 
 
-def launch(sweeper: Any, missing: list[Point], force: bool) -> list[JobReturn]:
+def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobReturn]:
     """Hands the jobs to the launcher, each with the folder that its number names."""
     if not missing:
         return []
+    extra = ["force=true"] if force else []
+    if getattr(sweeper.launcher, "hosts_jobs", False):
+        from mnist_exp.sweep import local
+
+        jobs = [local.Job(p.number, [*p.overrides, *extra], p.config, p.pack) for p in missing]
+        return local.launch(sweeper.launcher, jobs)
     first = missing[0].number
     gaps = [p.number for p in missing] != list(range(first, first + len(missing)))  # after a resume
-    jobs = []
-    for point in missing:
-        place = [f"hydra.sweep.subdir={point.number}"] if gaps else []
-        jobs.append([*point.overrides, *(["force=true"] if force else []), *place])
-    return list(sweeper.launcher.launch(jobs, initial_job_idx=first))
+    typed = [[*p.overrides, *extra, *([f"hydra.sweep.subdir={p.number}"] if gaps else [])] for p in missing]
+    returns: Sequence[JobReturn] = sweeper.launcher.launch(typed, initial_job_idx=first)
+    return returns
 
 
 def entries(plan: Plan, folder: Path) -> list[Ledger | None]:

@@ -1,12 +1,14 @@
 """The local launcher: a pool of worker processes that outlives anything its jobs do.
 
 A job that raises, exits, is killed or hangs costs only itself: its worker is replaced and the others go on.
+A job's config is composed when a worker is free for it, and what came of it stays pickled, so that a sweep of
+thousands starts at once and does not fill the memory.
 Jobs that can train together are given to a worker as one pack. When its process dies, nobody knows which of
-them it was: each goes on alone from its last epoch, and that does not count as one of its `retries`.
+them it was: they go on together from their last epochs, and if it dies again, each in a process of its own. That
+does not count as one of their `retries`.
 """
 
 import contextlib
-import copy
 import logging
 import multiprocessing
 import os
@@ -49,10 +51,38 @@ class Job:
 
     number: int
     overrides: list[str]
-    config: DictConfig
-    folder: Path
+    own: Config | None = None
+    """Its config without Hydra's part, where the sweeper has parsed it already."""
+    pack: str = ""
+    """The pack that it began in, if an earlier attempt was interrupted."""
+    config: DictConfig | None = None
+    """As Hydra composed it; only while it runs."""
     tries: int = 0
-    outcome: JobReturn | None = None
+    deaths: int = 0
+    """Times that its process died while it was in a pack."""
+    outcome: bytes = b""
+    """Its JobReturn, pickled."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it runs."""
+        assert self.config is not None
+        return Path(str(self.config.hydra.sweep.dir)) / str(OmegaConf.select(self.config, "hydra.sweep.subdir"))
+
+
+@final
+class Returns(Sequence[JobReturn]):
+    """What became of each job: what Hydra wants of a launcher, unpickled only where it is looked at."""
+
+    def __init__(self, outcomes: Sequence[bytes]) -> None:
+        self.outcomes = outcomes
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def __getitem__(self, i: Any) -> Any:
+        chosen = self.outcomes[i]
+        return Returns(chosen) if isinstance(i, slice) else cloudpickle.loads(chosen)
 
 
 @final
@@ -82,35 +112,33 @@ def start_early() -> None:
         forkserver.ensure_running()
 
 
-def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+def launch(launcher: Any, jobs: Sequence[Job]) -> Returns:
     """Runs every job; returns what became of each, in order.
 
     Raises:
         ConfigError: an option of the launcher is out of range.
+        HydraException, OmegaConfBaseException: an override of some job does not fit; none was started.
         Interrupted: Ctrl-C or SIGTERM; what was running has saved its epochs.
     """
     setup_globals()
     configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
     options = check(launcher.options)
     composer = Composer(launcher.hydra_context.config_loader, launcher.config)
-    sweep_dir = Path(str(launcher.config.hydra.sweep.dir))
-    sweep_dir.mkdir(parents=True, exist_ok=True)
-    jobs = [prepare(composer, list(o), initial_job_idx + i) for i, o in enumerate(job_overrides)]
+    Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     common = cloudpickle.dumps((launcher.hydra_context, launcher.task_function, Singleton.get_state()))
     fixed = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    gpus = gpus_for(jobs, composer)
     with Display(len(jobs), fixed) as display:
-        pool = Pool(options, common, display)
-        packs = packed(launcher, jobs, options["pack"], len(pool.slots(jobs)))
+        pool = Pool(options, common, display, composer, gpus)
+        packs = packed(launcher, jobs, composer, workers=len(pool.slots(len(jobs))), gpu=bool(gpus))
         try:
             pool.run(packs)
         finally:
             pool.close()
-    for job in jobs:
-        if job.outcome is None:
-            job.outcome = failed(job, ExperimentError("It was not started: the sweep stopped before."))
     if pool.signal:
         raise Interrupted("The sweep was stopped.", signal=pool.signal)
-    return [job.outcome for job in jobs if job.outcome]
+    never = ExperimentError("It was not started: the sweep stopped before.")
+    return Returns([job.outcome or failed(job, never) for job in jobs])
 
 
 def check(options: dict[str, Any]) -> dict[str, Any]:
@@ -141,51 +169,40 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def prepare(composer: Composer, overrides: list[str], number: int) -> Job:
-    """The job's config, with its number and its folder."""
-    config = composer.job(overrides)
-    with open_dict(config):
-        config.hydra.job.id, config.hydra.job.num = f"{config.hydra.job.name}_{number}", number
-    folder = Path(str(config.hydra.sweep.dir)) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
-    return Job(number, overrides, config, folder)
+def packed(launcher: Any, jobs: Sequence[Job], composer: Composer, workers: int, gpu: bool) -> list[list[Job]]:
+    """The jobs in the packs that they are given out in, the longest first; other task functions' as they come.
 
-
-def packed(launcher: Any, jobs: list[Job], option: Any, workers: int) -> list[list[Job]]:
-    """The jobs in the packs that they are given out in; those of other task functions one by one.
-
-    So too where jobs would notice: with callbacks, or an environment or a working directory of their own.
+    One by one where jobs would notice: with callbacks, or an environment or a working directory of their own.
     """
-    hydra = launcher.config.hydra
-    apart = hydra.callbacks or hydra.job.env_set or hydra.job.chdir
-    if option in ("off", False, 1) or apart or not getattr(launcher.task_function, "packable", False):
+    if not getattr(launcher.task_function, "packable", False):
         return [[job] for job in jobs]
     from mnist_exp.sweep import pack  # torch
 
-    packs = pack.divide([parsed(job) for job in jobs], max(1, workers), option, gpu=bool(gpus_for(jobs)))
+    hydra, option = launcher.config.hydra, launcher.options["pack"]
+    if hydra.callbacks or hydra.job.env_set or hydra.job.chdir:
+        option = "off"
+    configs = [job.own or parse(composer.own(job.overrides)) for job in jobs]
+    packs = pack.divide(configs, max(1, workers), option, gpu, before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
 
 
-def parsed(job: Job) -> Config:
-    """The job's own config, without Hydra's."""
-    own = copy.copy(job.config)
-    with open_dict(own):
-        del own["hydra"]
-    return parse(own)
-
-
-def failed(job: Job, error: BaseException) -> JobReturn:
+def failed(job: Job, error: BaseException) -> bytes:
     """What Hydra is told of a job that left no word of its own."""
     done = JobReturn(overrides=job.overrides, cfg=job.config, status=JobStatus.FAILED)
     done.return_value = error
-    return done
+    pickled: bytes = cloudpickle.dumps(done)
+    return pickled
 
 
 @final
 class Pool:
     """Workers, the jobs they have, and the jobs that wait."""
 
-    def __init__(self, options: dict[str, Any], common: bytes, display: Display) -> None:
+    def __init__(
+        self, options: dict[str, Any], common: bytes, display: Display, composer: Composer, gpus: list[str]
+    ) -> None:
         self.options, self.common, self.display = options, common, display
+        self.composer, self.gpus = composer, gpus
         self.failures = 0
         self.signal = 0
         self.workers: list[Worker] = []
@@ -194,7 +211,7 @@ class Pool:
     def run(self, packs: list[list[Job]]) -> None:
         """Runs all jobs of *packs* until each has an outcome, or the sweep is told to stop."""
         waiting = deque(packs)
-        slots = self.slots([job for pack in packs for job in pack])[: len(packs)]
+        slots = self.slots(len(packs))
         self.context = _context(gpus=sum(bool(s) for s in slots))
         self.threads = max(1, cores() // len(slots)) if slots else 1
         with self.signals():
@@ -209,15 +226,14 @@ class Pool:
                     if worker_ not in self.workers:
                         slots.append(worker_.slot)
 
-    def slots(self, jobs: list[Job]) -> list[dict[str, str]]:
-        """One environment for each worker: a GPU's number where GPUs are used, else nothing."""
+    def slots(self, most: int) -> list[dict[str, str]]:
+        """One environment for each worker, *most* or fewer: a GPU's number where GPUs are used, else nothing."""
         wanted = self.options["workers"]
-        gpus = gpus_for(jobs)
-        if gpus:
-            slots = [{"CUDA_VISIBLE_DEVICES": g} for _ in range(self.options["per_gpu"]) for g in gpus]
+        if self.gpus:
+            slots = [{"CUDA_VISIBLE_DEVICES": g} for _ in range(self.options["per_gpu"]) for g in self.gpus]
         else:
             slots = [{}] * (wanted or cores())
-        return slots[: min(wanted or len(slots), len(jobs))]
+        return slots[: min(wanted or len(slots), most)]
 
     @property
     def stopping(self) -> bool:
@@ -242,9 +258,17 @@ class Pool:
         to.deadline = time.monotonic() + limit * len(pack) if limit else float("inf")
         for job in pack:
             job.tries += 1
+            job.config = self.compose(job)
             self.display.started(job.number, job.overrides)
         with contextlib.suppress(OSError):  # it has died: `listen` will see that
             to.pipe.send_bytes(cloudpickle.dumps([job.config for job in pack]))
+
+    def compose(self, job: Job) -> DictConfig:
+        """The whole config of *job*, with its number."""
+        config = self.composer.job(job.overrides)
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = f"{config.hydra.job.name}_{job.number}", job.number
+        return config
 
     def ready(self) -> list[Worker]:
         """The workers that have something to say, have died, or are out of time; waits a second at most."""
@@ -267,14 +291,14 @@ class Pool:
             return []
         assert kind == "done"
         job = next(job for job in to.jobs if job.number == number)
-        job.outcome = cloudpickle.loads(rest[0])
+        (job.outcome,) = rest
         to.jobs.remove(job)
         if not to.jobs:
             to.deadline = float("inf")
         return self.judge(job)
 
     def bury(self, dead: Worker, reason: str) -> list[list[Job]]:
-        """Forgets a worker that has died; its job failed, or those of its pack go on alone."""
+        """Forgets a worker that has died; its job failed, or those of its pack go on, the second time alone."""
         dead.process.join(5)
         dead.pipe.close()
         self.workers.remove(dead)
@@ -285,31 +309,27 @@ class Pool:
         if len(dead.jobs) == 1 or self.stopping:
             return [pack for job in dead.jobs for pack in self.judge(job)]
         for job in dead.jobs:
-            job.tries -= 1
+            job.tries, job.deaths = job.tries - 1, job.deaths + 1
             self.display.failed(job.number, job.overrides, f"{why} It was in a pack", again=True)
-        return [[job] for job in dead.jobs]
+        if any(job.deaths > 1 for job in dead.jobs):
+            return [[job] for job in dead.jobs]
+        return [dead.jobs]
 
     def judge(self, job: Job) -> list[list[Job]]:
         """Counts and shows what became of *job*; returns it as a pack if it is tried again."""
-        assert job.outcome is not None
-        if job.outcome.status == JobStatus.COMPLETED:
-            self.display.finished(job.number, job.overrides, job.outcome.return_value)
+        done, job.config = cloudpickle.loads(job.outcome), None
+        if done.status == JobStatus.COMPLETED:
+            self.display.finished(job.number, job.overrides, done.return_value)
             return []
-        error = job.outcome._return_value
+        error = done._return_value
         if isinstance(error, Interrupted) and self.signal:
             self.display.stopped(job.number)
             return []
-        again = self.again(job)
+        again = not self.stopping and job.tries <= self.options["retries"]
         if not again:
             self.failures += 1
         self.display.failed(job.number, job.overrides, reason(error), again)
         return [[job]] if again else []
-
-    def again(self, job: Job) -> bool:
-        """Whether *job* has failed and has tries left."""
-        assert job.outcome is not None
-        bad = job.outcome.status == JobStatus.FAILED
-        return bad and not self.stopping and job.tries <= self.options["retries"]
 
     def signals(self) -> Any:
         """While it lasts, Ctrl-C and SIGTERM stop the sweep: at once the second time."""
@@ -370,9 +390,9 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-def gpus_for(jobs: list[Job]) -> list[str]:
+def gpus_for(jobs: Sequence[Job], composer: Composer) -> list[str]:
     """The GPUs to share among *jobs*; none where they train on the CPU, or ask for one GPU by number."""
-    devices = {str(OmegaConf.select(job.config, "device", default="cpu")) for job in jobs}
+    devices = {job.own.device if job.own else composer.own(job.overrides).get("device", "cpu") for job in jobs}
     if not devices & {"auto", "cuda"}:
         return []
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:

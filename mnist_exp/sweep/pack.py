@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -40,6 +40,8 @@ def key(config: Config) -> str | None:
     """
     if config.model.get("input_dropout"):  # each would see other images
         return None
+    if config.training.patience is not None:  # lanes that stop early would be carried along
+        return None
     with torch.device("meta"):
         if not build.in_closed_form(config, build.model(config)):
             return None
@@ -56,17 +58,47 @@ def widths(config: Config) -> list[int]:
     return list(config.hidden) if isinstance(config.hidden, list) else [config.hidden]
 
 
-def divide(jobs: Sequence[Config], workers: int, option: str | int, gpu: bool) -> list[list[int]]:
-    """Positions in *jobs*, by pack; equal widths are neighbours, and no worker is left without a pack.
+def divide(
+    jobs: Sequence[Config], workers: int, option: str | int, gpu: bool, before: Sequence[str] = ()
+) -> list[list[int]]:
+    """Positions in *jobs*, by pack: those that train longest first, so that no worker is left with one at the end.
+
+    In a pack equal widths are neighbours, and no worker is left without a pack.
 
     Args:
         workers: Processes that run at once.
-        option: `auto` (by the measured rule above), or the most lanes of a pack.
+        option: `auto` (by the measured rule above), `off` (or False), or the most lanes of a pack.
         gpu: Whether the jobs train on a GPU.
+        before: The pack that each began in before it was interrupted, or an empty string; those stay together,
+            whatever *option* says, since apart each would need stand-ins for the others (`lanes.py`).
     """
+    begun: dict[str, list[int]] = {}
+    for i, pack in enumerate(before):
+        if pack:
+            begun.setdefault(pack, []).append(i)
+    new = [i for i in range(len(jobs)) if not before or not before[i]]
+    single = option in ("off", False, 1)
+    packs = [[i] for i in new] if single else _match({i: jobs[i] for i in new}, workers, option, gpu)
+    packs += begun.values()
+    costs = _costs(jobs)
+    return sorted(packs, key=lambda pack: (-sum(costs[i] for i in pack), min(pack)))
+
+
+def _costs(jobs: Sequence[Config]) -> list[int]:
+    """About how long each trains compared with the others: epochs times weights."""
+    weights: dict[str, int] = {}
+    for config in jobs:
+        if (kind := repr(config.model)) not in weights:
+            with torch.device("meta"):
+                weights[kind] = sum(p.numel() for p in build.model(config).parameters())
+    return [config.epochs * weights[repr(config.model)] for config in jobs]
+
+
+def _match(jobs: Mapping[int, Config], workers: int, option: str | int, gpu: bool) -> list[list[int]]:
+    """Packs of jobs with the same key, of the size that pays or that was asked for."""
     alone: list[list[int]] = []
     matching: dict[str, list[int]] = {}
-    for i, config in enumerate(jobs):
+    for i, config in jobs.items():
         pays = option != "auto" or gpu or max(widths(config)) <= NARROW
         found = key(config) if pays else None
         if found is None:
@@ -79,7 +111,7 @@ def divide(jobs: Sequence[Config], workers: int, option: str | int, gpu: bool) -
         sizes = [sum(widths(jobs[i])) if option == "auto" else 1 for i in same]
         most = (UNITS_GPU if gpu else UNITS) if option == "auto" else int(option)
         packs += _cut(same, sizes, most, workers)
-    return sorted([*packs, *alone], key=min)
+    return [*packs, *alone]
 
 
 def _cut(items: list[int], sizes: list[int], most: int, workers: int) -> list[list[int]]:
