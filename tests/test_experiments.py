@@ -67,13 +67,14 @@ def test_an_experiment_can_be_chosen_on_validation_and_on_other_data(name: str) 
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
+        ("mlp128", 101_770),
         ("lecun1998_300", 238_510),
         ("lecun1998_1000", 795_010),
         ("lecun1998_300_100", 266_610),
         ("lecun1998_500_150", 469_160),
         ("simard2003_mlp800_elastic", 636_010),
         ("simard2003_cnn", 132_540),
-        ("srivastava2014_dropout", 2_913_290),
+        ("srivastava2014_dropout", 1_863_690),
         ("ciresan2010_deep", 1_290_510),
         ("five_conv_cnn", 1_128_180),
         ("small_cnn", 215_194),
