@@ -29,7 +29,7 @@ EXPERIMENTS = ROOT / "conf" / "experiment"
 PAGE, ROWS = ROOT / "docs" / "results.md", ROOT / "docs" / "results.csv"
 BEGIN, END = "<!-- python -m benchmarks.papers -->", "<!-- end -->"
 COLUMNS = ("experiment", "seed", "error", "parameters", "epochs", "cpu_minutes", "commit", "settings")
-OTHERS = {  # drawn for comparison: test error in percent, weights; both from the papers
+OTHERS: dict[str, tuple[float, float]] = {  # drawn for comparison: test error in percent, weights; both from the papers
     "LeNet-5, LeCun 1998": (0.95, 60_000),
     "five layers, Ciresan 2010": (0.35, 12_110_000),
 }
@@ -119,10 +119,16 @@ def seeds(found: pd.DataFrame) -> str:
     return f"seeds {listed[0]} to {listed[-1]}" if len(listed) > 1 else f"seed {listed[0]}"
 
 
+def minutes(found: pd.DataFrame) -> str:
+    """Mean processor time of a run in minutes; runs before that was logged have zero."""
+    mean = found["cpu_minutes"].mean()
+    return f"{mean:.1f}" if mean else "?"
+
+
 def with_head(text: str, found: pd.DataFrame) -> str:
     """*text* of an experiment's file, with what was measured in its lines Expect and Cost."""
     expect = f"test accuracy {spread(100 - found['error'])} % (n={len(found)}, {seeds(found)})"
-    cost = f"{found['cpu_minutes'].mean():.1f} minutes of one core, {found['epochs'].max()} epochs"
+    cost = f"{minutes(found)} minutes of one core, {found['epochs'].max()} epochs"
     text = re.sub(r"^# Expect:.*(\n#  +.*)*", f"# Expect:  {expect}", text, flags=re.MULTILINE)
     return re.sub(r"^# Cost:.*(\n#  +.*)*", f"# Cost:    {cost}", text, flags=re.MULTILINE)
 
@@ -147,7 +153,7 @@ def _line(experiment: str, found: pd.DataFrame) -> str:
         return f"| {' | '.join([*cells, 'not run here', *[''] * 6])} |"
     command = f"python -m mnist_exp.train -m experiment={experiment} seed={','.join(map(str, found['seed']))}"
     cells += [spread(found["error"]), str(len(found)), f"{found['parameters'].max():,}", str(found["epochs"].max())]
-    cells += [f"{found['cpu_minutes'].mean():.1f}", ", ".join(found["commit"].unique()), f"`{command}`"]
+    cells += [minutes(found), ", ".join(found["commit"].unique()), f"`{command}`"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -158,26 +164,41 @@ def _source(said: dict[str, str]) -> str:
 @drawing.drawn
 def picture(rows: pd.DataFrame) -> Picture:
     """Test error over parameters, both logarithmic: the papers' points hollow, ours filled with their spread."""
+    ours, published = drawing.COLOURS[:2]
+    hollow: dict[str, Any] = {"color": published, "markerfacecolor": "white", "linestyle": "", "marker": "o"}
     figure = Figure(figsize=(8, 5.4))
     axes = figure.subplots()
+    labels: list[tuple[float, float, str]] = [(x, error, label) for label, (error, x) in OTHERS.items()]
+    for x, error, _ in labels:
+        axes.plot(x, error, **hollow)
     for name, found in rows.groupby("experiment"):
         x, error, paper = found["parameters"].max(), found["error"].mean(), paper_error(str(name))
         if paper is not None:
             axes.plot([x, x], [paper, error], color=drawing.MUTED, linewidth=0.8, zorder=1)
-            axes.plot(x, paper, "o", color=drawing.COLOURS[1], markerfacecolor="white")
-        axes.errorbar(x, error, found["error"].std() if len(found) > 1 else np.nan, fmt="o", color=drawing.COLOURS[0])
-        axes.annotate(f" {name}", (x, error), xytext=(5, 0), textcoords="offset points", va="center", fontsize=7.5)
-    for label, (error, x) in OTHERS.items():
-        axes.plot(x, error, "o", color=drawing.COLOURS[1], markerfacecolor="white")
-        axes.annotate(f" {label}", (x, error), xytext=(5, 0), textcoords="offset points", va="center", fontsize=7.5)
-    axes.plot([], [], "o", color=drawing.COLOURS[0], label="ours, mean ± standard deviation")
-    axes.plot([], [], "o", color=drawing.COLOURS[1], markerfacecolor="white", label="published")
-    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %")
+            axes.plot(x, paper, **hollow)
+        axes.errorbar(x, error, found["error"].std() if len(found) > 1 else np.nan, fmt="o", color=ours)
+        labels.append((x, error, str(name)))
+    for x, error, label in apart(labels):
+        axes.annotate(label, (x, error), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5)
+    axes.plot([], [], "o", color=ours, label="ours, mean ± standard deviation")
+    axes.plot([], [], **hollow, label="published")
+    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %", xlim=(4e4, 6e7))
     ticks = [0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
     axes.legend()
     return Picture("results", "Test error against parameters", "Test error over the number of parameters.", figure)
+
+
+def apart(labels: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """*labels* (x, y, text), each moved up as far as it takes to stand clear of those below it."""
+    placed: list[tuple[float, float, str]] = []
+    for x, y, text in sorted(labels, key=lambda label: label[1]):
+        for other, below, _ in placed:  # lowest first
+            if abs(np.log10(x / other)) < 0.6 and y < 1.06 * below:
+                y = 1.06 * below
+        placed.append((x, y, text))
+    return placed
 
 
 if __name__ == "__main__":
