@@ -1,9 +1,11 @@
 """Seconds from the start of a cold command to 97, 98 and 99 % test accuracy.
 
+    python -m benchmarks.time_to_accuracy
     python -m benchmarks.time_to_accuracy "hidden=128" "hidden=512 schedule=onecycle lr=4e-3 epochs=5"
 
-Each argument is what one would type after `python -m mnist_exp.train`. Interpreter, imports, data and every
-evaluation on the way count. The test set stops nothing here: the command runs to its end.
+Each argument is what one would type after `python -m mnist_exp.train`; without any, the fastest for each target
+that we found. Interpreter, imports, data and every evaluation on the way count. The test set stops nothing here: the
+command runs to its end.
 """
 
 import sys
@@ -14,6 +16,11 @@ from benchmarks.measure import Benchmark, Case, Spread
 from mnist_exp import journal
 
 TARGETS = (0.97, 0.98, 0.99)
+FASTEST = (  # for 97, 98 and 99 %; found with data.val_size=10000
+    "hidden=128 batch_size=128 lr=6e-3 schedule=onecycle epochs=2 data.val_size=0",
+    "hidden=256 batch_size=128 lr=6e-3 schedule=onecycle epochs=5 data.val_size=0",
+    "experiment=small_cnn epochs=2",
+)
 
 
 def reached(folder: Path, started_ms: int) -> dict[float, float]:
@@ -49,9 +56,9 @@ def run(folder: Path, configs: list[str], repeats: int = 3) -> Benchmark:
 
 
 def main() -> None:
-    """Measures, prints and writes the configs given as arguments, or else the default."""
+    """Measures, prints and writes the configs given as arguments, or else the fastest."""
     with suite.scratch() as folder:
-        table.keep(run(folder, sys.argv[1:] or [""]))
+        table.keep(run(folder, sys.argv[1:] or list(FASTEST)))
 
 
 if __name__ == "__main__":

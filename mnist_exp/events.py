@@ -19,8 +19,8 @@ class EpochEnd:
     step: int
     """Optimiser steps taken so far."""
     metrics: dict[str, float]
-    """`train/loss`, `train/accuracy` (0 to 1), likewise `val/` and `test/`, and `time/epoch` in seconds:
-    of lanes that train together, each has its share."""
+    """`train/loss`, `train/accuracy` (0 to 1), likewise `val/` and `test/`, `time/epoch` in seconds, and
+    `time/epoch_cpu`, the processor time of all threads: of lanes that train together, each has its share."""
     time_ms: int
     """Wall clock in milliseconds since 1970: the timestamp that MLflow stores."""
     best: bool

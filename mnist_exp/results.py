@@ -24,8 +24,8 @@ from mnist_exp.tracking import search
 from mnist_exp.tracking.search import Stored
 
 FIELDS = (
-    *("number", "name", "state", "reason", "epoch", "seconds", "parameters", "started", "ended"),
-    *("folder", "overrides", "sweep", "run_id", "experiment_id", "dataset"),
+    *("number", "name", "state", "reason", "epoch", "seconds", "cpu_seconds", "parameters", "started", "ended"),
+    *("folder", "overrides", "commit", "sweep", "run_id", "experiment_id", "dataset"),
 )
 """Columns that describe a run; a column with a slash is a metric, and every other one is a setting."""
 
@@ -38,8 +38,9 @@ def load(what: str | Path = "last", root: Path = Path("outputs")) -> pd.DataFram
 
     Columns: the settings (`hidden`, `lr`, `optimizer.weight_decay` …) as numbers, truth values or text; `final/*`
     and `best/*` metrics (accuracies from 0 to 1); `state` (`planned`, `running`, `finished`, `failed`, `pruned` or
-    `killed`) with its `reason`; `seconds` of training; `parameters` of the network; `started` and `ended` in UTC;
-    `folder` (None for a run whose files are not on this machine), `overrides`, `sweep`, and MLflow's `run_id`.
+    `killed`) with its `reason`; `seconds` of training, and `cpu_seconds`, the processor time of all its threads;
+    `parameters` of the network; `started` and `ended` in UTC; `folder` (None for a run whose files are not on this
+    machine), `overrides`, git's `commit`, with -dirty where files differed from it, `sweep`, and MLflow's `run_id`.
 
     Args:
         what: See `naming`.
@@ -129,7 +130,8 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
 def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
     """The row of a run on this machine; *point* is what its sweep planned."""
     row: dict[str, Any] = {"number": number, "folder": folder, "overrides": point, "state": "planned", "reason": ""}
-    row |= {"name": " ".join(point), "epoch": 0, "seconds": 0.0, "sweep": "", "run_id": "", "experiment_id": ""}
+    row |= {"name": " ".join(point), "epoch": 0, "seconds": 0.0, "cpu_seconds": 0.0}
+    row |= {"commit": "", "sweep": "", "run_id": "", "experiment_id": ""}
     if not (folder / "ledger.json").exists():
         return row | chosen(point)
     entry = ledger.read(folder)
@@ -149,10 +151,12 @@ def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
         "epoch": entry.epoch,
         "epochs": entry.epochs,
         "seconds": entry.seconds,
+        "cpu_seconds": entry.summary.get("time/total_cpu", 0.0),
         "parameters": entry.parameters,
         "started": entry.started_ms,
         "ended": entry.ended_ms,
         "overrides": entry.overrides or point,
+        "commit": _commit(entry.tags),
         "sweep": entry.sweep,
         "dataset": entry.dataset.get("digest", ""),
     }
@@ -172,13 +176,19 @@ def _from_store(number: int, run: Stored) -> dict[str, Any]:
         "reason": run.tags.get("reason", ""),
         "epoch": max((run.steps[key] for key in run.steps if key.startswith("train/")), default=0),
         "seconds": run.metrics.get("time/total", 0.0),
+        "cpu_seconds": run.metrics.get("time/total_cpu", 0.0),
         "parameters": int(run.metrics.get("model/parameters", 0)),
         "started": run.started_ms,
         "ended": run.ended_ms,
         "folder": folder if folder and folder.is_dir() else None,
         "overrides": run.tags.get("mlflow.note.content", "").split(),
+        "commit": _commit(run.tags),
         "sweep": run.tags.get("sweep", ""),
         "run_id": run.run_id,
         "experiment_id": run.experiment_id,
         "dataset": "",
     }
+
+
+def _commit(tags: dict[str, str]) -> str:
+    return tags.get("git.commit", "") + ("-dirty" if tags.get("git.dirty") == "true" else "")

@@ -481,6 +481,7 @@ def summarise(rows: list[dict[str, Any]], parameters: int) -> dict[str, float]:
         for key in ("val/accuracy", "test/accuracy"):
             summary[f"best/{key.replace('/', '_')}"] = best["metrics"][key]
     summary["time/total"] = sum(row["metrics"]["time/epoch"] for row in rows)
+    summary["time/total_cpu"] = sum(row["metrics"].get("time/epoch_cpu", 0.0) for row in rows)  # older rows lack it
     summary["model/parameters"] = parameters
     return summary
 

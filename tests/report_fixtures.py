@@ -35,6 +35,7 @@ def make_run(
         metrics |= {f"{split}/loss": 1.01 - reached for split in splits} | {"time/epoch": 2.0}
         journal.append(journal.row(epoch, 10 * epoch, 1_700_000_000_000 + epoch, metrics))
         summary = {f"final/{key.replace('/', '_')}": v for key, v in metrics.items() if key != "time/epoch"}
+        summary["time/total_cpu"] = 3.0 * epoch
     params = dict(override.split("=", 1) for override in overrides) | {"epochs": epochs, "model": "mlp"}
     Ledger(
         name=" ".join(overrides),

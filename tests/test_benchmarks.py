@@ -6,7 +6,9 @@ import pytest
 
 pytest.importorskip("psutil")
 
-from benchmarks import measure, suite, table
+from benchmarks import measure, suite, table, time_to_accuracy
+from mnist_exp.compose import compose
+from mnist_exp.journal import Journal
 
 
 def test_step_runs_and_reports(tmp_path: Path) -> None:
@@ -54,3 +56,17 @@ def test_readme_is_made_from_the_results() -> None:
 def test_readme_has_the_markers() -> None:
     text = table.README.read_text(encoding="utf-8")
     assert 0 < text.index(table.BEGIN) < text.index(table.END)
+
+
+def test_the_fastest_commands_compose_and_train_on_every_image() -> None:
+    for typed in time_to_accuracy.FASTEST:
+        assert compose(typed.split()).data.val_size == 0
+
+
+def test_a_target_is_reached_at_the_first_epoch_that_has_it(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "runs" / "day" / "time"
+    folder.mkdir(parents=True)
+    journal = Journal(folder, [])
+    for epoch, accuracy in enumerate((0.9, 0.981, 0.979), start=1):
+        journal.append(journal.row(epoch, epoch, 1000 * epoch, {"test/accuracy": accuracy}))
+    assert time_to_accuracy.reached(tmp_path, started_ms=500) == {0.97: 1.5, 0.98: 1.5}

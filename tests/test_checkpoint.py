@@ -48,7 +48,7 @@ def interrupted(config: Config, folder: Path, after: int) -> None:
 def outcome(folder: Path) -> tuple[bytes, list[dict[str, float]]]:
     """Weights to the bit, and every metric but time."""
     rows = journal.read(folder)
-    metrics = [{key: value for key, value in row["metrics"].items() if key != "time/epoch"} for row in rows]
+    metrics = [{key: value for key, value in row["metrics"].items() if not key.startswith("time/")} for row in rows]
     return (folder / "weights.safetensors").read_bytes(), metrics
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_exp.models import Classifier, FiveConvCNN, SimardCNN, SmallCNN, export
+from mnist_exp.errors import ConfigError
+from mnist_exp.models import Classifier, FiveConvCNN, SimardCNN, SmallCNN, StrongCNN, export
 
-PARAMETERS = {SmallCNN: 215_194, FiveConvCNN: 1_128_180, SimardCNN: 132_540}
+PARAMETERS = {SmallCNN: 215_194, FiveConvCNN: 1_128_180, SimardCNN: 132_540, StrongCNN: 210_354}
 
 
 @pytest.mark.parametrize("network", PARAMETERS)
@@ -38,3 +39,9 @@ def test_exports_to_a_graph_that_gives_the_same_probabilities(network: type[nn.M
 def test_the_doubled_edge_of_simards_network_is_background() -> None:
     black = torch.full((1, 1, 28, 28), -0.4242)
     assert (SimardCNN().layers[0](black) == -0.4242).all()
+
+
+@pytest.mark.parametrize("channels", [[8, 8, 8, 8], [8, 8, 0, 8, 8]])
+def test_a_strong_network_has_five_convolutions(channels: list[int]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.channels must be five numbers, each at least 1, but got \[8, 8"):
+        StrongCNN(channels)

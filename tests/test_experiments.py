@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import hydra
+import pandas as pd
 import pytest
 
+from benchmarks import papers
 from mnist_exp import build
 from mnist_exp import config as configs
 from mnist_exp.config import Config
@@ -16,6 +18,7 @@ from mnist_exp.run import run
 
 CONF = Path(configs.conf_dir())
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+MEASURED = pd.read_csv(papers.ROWS, dtype=str)
 GUIDE = (CONF.parent / "docs" / "add-a-model.md").read_text()
 
 
@@ -37,11 +40,11 @@ def test_every_choice_can_be_built(choice: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_says_command_expectation_cost_and_source(name: str) -> None:
+def test_an_experiment_says_command_figures_cost_and_source(name: str) -> None:
     text = (CONF / "experiment" / f"{name}.yaml").read_text()
     assert text.startswith("# @package _global_\n")
-    header = re.findall(r"^# (Command|Expect|Cost|Source): +(\S.*)$", text, flags=re.MULTILINE)
-    assert [key for key, _ in header] == ["Command", "Expect", "Cost", "Source"]
+    header = re.findall(r"^# (Command|Paper|Expect|Cost|Source): +(\S.*)$", text, flags=re.MULTILINE)
+    assert [key for key, _ in header] == ["Command", "Paper", "Expect", "Cost", "Source"]
     assert dict(header)["Command"] == f"python -m mnist_exp.train experiment={name}"
 
 
@@ -51,6 +54,8 @@ def test_an_experiment_can_be_built_and_trains_on_every_image(name: str) -> None
     assert build.rehearse(config) > 0
     assert config.data.val_size == 0
     assert config.data.order_seed is None  # another seed is another run in every respect
+    rows = MEASURED[MEASURED["experiment"] == name]
+    assert set(rows["settings"]) <= {papers.digest(config)}, "run it again: its figures are of other settings"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -62,16 +67,18 @@ def test_an_experiment_can_be_chosen_on_validation_and_on_other_data(name: str) 
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
+        ("mlp128", 101_770),
         ("lecun1998_300", 238_510),
         ("lecun1998_1000", 795_010),
         ("lecun1998_300_100", 266_610),
         ("lecun1998_500_150", 469_160),
         ("simard2003_mlp800_elastic", 636_010),
         ("simard2003_cnn", 132_540),
-        ("srivastava2014_dropout", 2_913_290),
+        ("srivastava2014_dropout", 1_863_690),
         ("ciresan2010_deep", 1_290_510),
         ("five_conv_cnn", 1_128_180),
         ("small_cnn", 215_194),
+        ("strong_cnn", 210_354),
     ],
 )
 def test_networks_have_the_size_of_those_in_the_papers(name: str, parameters: int) -> None:

@@ -142,4 +142,5 @@ def test_a_finished_run_has_written_down_everything(tiny: Callable[..., Config])
     assert entry.summary == result.summary
     assert entry.started_ms <= (entry.ended_ms or 0)
     assert 0 < entry.seconds <= entry.summary["time/total"] + 1e-9
+    assert entry.summary["time/total_cpu"] > 0
     assert entry.summary["best/val_accuracy"] >= entry.summary["final/val_accuracy"] == result.objective

@@ -160,13 +160,17 @@ def test_an_experiment_is_read_from_the_store(tmp_path: Path, monkeypatch: pytes
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     store = open_store(uri, "trial")
-    folders = [make_run(tmp_path / f"r{i}", [f"hidden={h}"], 0.9, figures=False) for i, h in enumerate((64, 32))]
+    code = {"git.commit": "abc", "git.dirty": "true"}
+    made = [tmp_path / name for name in ("r0", "r1")]
+    folders = [make_run(f, [f"hidden={h}"], 0.9, figures=False, tags=code) for f, h in zip(made, (64, 32), strict=True)]
     for folder in folders:
         publish(folder, store)
     if through == "client":
         monkeypatch.setattr(search, "runs", search._from_client)
     table = results.load("trial", tmp_path / "outputs")
     assert sorted(table["hidden"]) == [32, 64]
+    for told in (table, results.load(tmp_path / "r0")):  # the store and the folder say the same
+        assert (told.loc[0, "cpu_seconds"], told.loc[0, "commit"]) == (9.0, "abc-dirty")
     assert list(table["state"]) == ["finished", "finished"]
     assert list(table["final/val_accuracy"]) == [0.9, 0.9]
     assert list(table["epoch"]) == [3, 3]

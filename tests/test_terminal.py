@@ -13,6 +13,7 @@ from rich.console import Console
 from mnist_exp import single, terminal
 from mnist_exp.errors import ConfigError
 from mnist_exp.events import EpochEnd
+from mnist_exp.sweep.display import Display
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -129,3 +130,14 @@ def test_warnings_of_libraries_are_one_line_on_the_error_stream(capsys: pytest.C
     record = logging.LogRecord("some.library", logging.WARNING, "file.py", 1, "low on %s", ("disk",), None)
     terminal.WarningHandler().emit(record)
     assert capsys.readouterr() == ("", "warning: low on disk\n")
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_a_sweeps_line_says_which_accuracy_it_shows(split: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without validation images it is that of training."""
+    display = Display(total=1, fixed=set())
+    display.started(0, ["seed=0"])
+    display.epoch(0, 1, 1, {"train/accuracy": 0.5, f"{split}/accuracy": 0.25})
+    display.finished(0, ["seed=0"], 0.25)
+    assert f"#0 seed=0  {split} 25.00 %" in capsys.readouterr().out
+    assert f"best {split} 25.00 % (seed=0)" in display.status()

@@ -72,7 +72,7 @@ def fit(
             say(observers, LaneEnd(lane=lane, state="finished", reason=reason))
         if not alive:
             return
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         stack.reseed(epoch)
         tally = Tally(stack.lanes)
         batches = order.feed(splits.train, epoch)  # on the device: nothing is copied from the host
@@ -99,7 +99,8 @@ def fit(
                 if len(split):
                     for lane, (loss, accuracy) in enumerate(zip(*evaluate(stack, split), strict=True)):
                         metrics[lane] |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
-        seconds, now = (time.perf_counter() - began) / stack.lanes, time.time_ns() // 1_000_000
+        seconds, cpu = (time.perf_counter() - began) / stack.lanes, (time.process_time() - busy) / stack.lanes
+        now = time.time_ns() // 1_000_000
         standing.epoch = epoch + 1
         for lane in sorted(alive):
             chosen_by = metrics[lane].get("val/accuracy", float(epoch))  # without validation the last is best
@@ -110,7 +111,7 @@ def fit(
                 lane=lane,
                 epoch=epoch + 1,
                 step=control.step,
-                metrics={**_test_first(metrics[lane]), "time/epoch": seconds},
+                metrics={**_test_first(metrics[lane]), "time/epoch": seconds, "time/epoch_cpu": cpu},
                 time_ms=now,
                 best=best,
             )

@@ -1,12 +1,14 @@
-"""Convolutional networks: one for seconds, one for the record, one from the literature.
+"""Convolutional networks: one for seconds, one for minutes, one for the record, one from the literature.
 
 Shapes below are (channels, height, width) for each image of a batch.
 """
 
+from collections.abc import Sequence
 from typing import final
 
 from torch import Tensor, nn
 
+from mnist_exp.errors import ConfigError
 from mnist_exp.models.mlp import DIGITS
 
 
@@ -39,8 +41,43 @@ class SmallCNN(nn.Module):
 
 
 @final
+class StrongCNN(nn.Module):
+    """The strong one that two cores can train: five convolutions, pooled early, batch norm. 210,354 parameters.
+
+    Batch norm and ReLU come after pooling, where there are fewer numbers. One image costs 9 MFLOP forward,
+    against 275 of `FiveConvCNN`.
+
+    Args:
+        channels: Maps of each of the five convolutions, >= 1.
+
+    Raises:
+        ConfigError: there are not five of them, or one has no maps.
+    """
+
+    def __init__(self, channels: Sequence[int] = (24, 48, 64, 96, 128)) -> None:
+        super().__init__()
+        if len(channels) != 5 or min(channels) < 1:
+            raise ConfigError(f"model.channels must be five numbers, each at least 1, but got {list(channels)}.")
+        a, b, c, d, e = channels
+        self.layers = nn.Sequential(
+            *_normed(nn.Conv2d(1, a, 5, bias=False), nn.MaxPool2d(2)),  # (a, 12, 12)
+            *_normed(nn.Conv2d(a, b, 3, bias=False)),  # (b, 10, 10)
+            *_normed(nn.Conv2d(b, c, 3, bias=False), nn.MaxPool2d(2)),  # (c, 4, 4)
+            *_normed(nn.Conv2d(c, d, 3, padding=1, bias=False)),
+            *_normed(nn.Conv2d(d, e, 3, bias=False)),  # (e, 2, 2)
+            nn.Flatten(),
+            nn.Linear(e * 2 * 2, DIGITS),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
+        logits: Tensor = self.layers(_channels_last(images))
+        return logits
+
+
+@final
 class FiveConvCNN(nn.Module):
-    """The strong one: five 5x5 convolutions without padding or pooling, batch norm after each. 1,128,180 parameters.
+    """The largest: five 5x5 convolutions without padding or pooling, batch norm after each. 1,128,180 parameters.
 
     Source: the network M5 of An, Lee, Park, Yang, So, arXiv 2008.10400. One image costs 0.28 GFLOP forward.
     """
@@ -87,6 +124,11 @@ class SimardCNN(nn.Module):
         """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
         logits: Tensor = self.layers(images)
         return logits
+
+
+def _normed(convolution: nn.Conv2d, *pooling: nn.Module) -> list[nn.Module]:
+    """The layers of one convolution: pooling if any, batch norm, ReLU."""
+    return [convolution, *pooling, nn.BatchNorm2d(convolution.out_channels), nn.ReLU()]
 
 
 def _channels_last(images: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ class Display:
     def __init__(self, total: int, fixed: set[str]) -> None:
         self.total, self.done, self.bad, self.fixed = total, 0, 0, fixed
         self.running: dict[int, tuple[str, str]] = {}
-        self.best: tuple[float, str] | None = None
+        self.judged: dict[int, str] = {}  # by which accuracy: `val`, or `train` for a job without validation
+        self.best: tuple[float, str, str] | None = None
         self.began = time.monotonic()
         self.live: Live | None = None
         if terminal.redraws():
@@ -45,7 +46,8 @@ class Display:
 
     def epoch(self, number: int, epoch: int, epochs: int, metrics: dict[str, float]) -> None:
         """A job has finished an epoch."""
-        shown = metrics.get("val/accuracy", metrics["train/accuracy"])
+        self.judged[number] = "val" if "val/accuracy" in metrics else "train"
+        shown = metrics[f"{self.judged[number]}/accuracy"]
         self.running[number] = (self.running[number][0], f" {epoch}/{epochs} {100 * shown:.2f} %")
         self.refresh()
 
@@ -55,9 +57,10 @@ class Display:
         self.running.pop(number, None)
         text, result = self._short(overrides), ""
         if isinstance(objective, float):
-            result = f"  val {100 * objective:.2f} %"
+            judged = self.judged.get(number, "val")
+            result = f"  {judged} {100 * objective:.2f} %"
             if self.best is None or objective > self.best[0]:
-                self.best = (objective, text)
+                self.best = (objective, text, judged)
         self._line(f"#{number} {text}{result}")
 
     def failed(self, number: int, overrides: Sequence[str], reason: str, again: bool) -> None:
@@ -89,7 +92,7 @@ class Display:
         if self.running:
             parts.append(f"{len(self.running)} running")
         if self.best:
-            parts.append(f"best val {100 * self.best[0]:.2f} % ({self.best[1]})")
+            parts.append(f"best {self.best[2]} {100 * self.best[0]:.2f} % ({self.best[1]})")
         ended = self.done + self.bad
         if ended:
             left = (time.monotonic() - self.began) / ended * (self.total - ended)

@@ -1,0 +1,205 @@
+"""Our test errors beside the papers': `python -m benchmarks.papers`, once their runs are in the MLflow store.
+
+    python -m mnist_exp.train -m experiment=lecun1998_300,lecun1998_1000 seed=0,1,2 tracking.experiment=papers
+    python -m benchmarks.papers                                                     # or another MLflow experiment
+
+A run counts for a file of conf/experiment if it was asked for by that name and had every setting that the file has
+now. One row for each is kept in docs/results.csv; from it come the tables in docs/results.md, the picture beside
+it, and the lines Expect and Cost at the head of the file. What the papers say stands in those heads, too.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mnist_exp import results
+from mnist_exp.compose import compose
+from mnist_exp.config import Config, params
+from mnist_exp.files import sha256
+from mnist_exp.report import drawing
+from mnist_exp.report.drawing import Picture
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPERIMENTS = ROOT / "conf" / "experiment"
+PAGE, ROWS = ROOT / "docs" / "results.md", ROOT / "docs" / "results.csv"
+BEGIN, END = "<!-- python -m benchmarks.papers -->", "<!-- end -->"
+COLUMNS = ("experiment", "seed", "error", "parameters", "epochs", "cpu_minutes", "commit", "settings")
+OTHERS: dict[str, tuple[float, float]] = {  # drawn for comparison: test error in percent, weights; both from the papers
+    "LeNet-5, LeCun 1998": (0.95, 60_000),
+    "five layers, Ciresan 2010": (0.35, 12_110_000),
+}
+
+
+def main() -> None:
+    """Adds what the store has, and writes everything that is made from it."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "papers"
+    rows = merged(kept(), measured(results.load(name)))
+    rows.to_csv(ROWS, index=False)
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(render(text, rows), encoding="utf-8")
+    drawing.png(picture(rows), ROOT / "docs" / "images")
+    for experiment, found in rows.groupby("experiment"):
+        path = EXPERIMENTS / f"{experiment}.yaml"
+        path.write_text(with_head(path.read_text(encoding="utf-8"), found), encoding="utf-8")
+
+
+def kept() -> pd.DataFrame:
+    """The rows of docs/results.csv whose settings are still those of their experiment."""
+    rows = pd.read_csv(ROWS, dtype={"commit": str, "settings": str}) if ROWS.exists() else pd.DataFrame(columns=COLUMNS)
+    now = {name: digest(chosen(name)) for name in rows["experiment"].unique()}
+    return rows[rows["settings"] == rows["experiment"].map(now)]
+
+
+def measured(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each finished run in *table* that is an experiment as its file has it now."""
+    rows = []
+    for _, run in table[table["state"] == "finished"].iterrows():
+        name = str(results.chosen(run["overrides"]).get("experiment", ""))
+        if not (EXPERIMENTS / f"{name}.yaml").is_file():
+            continue
+        expected = settings(chosen(name))
+        found = {str(key): value for key, value in run[results.settings(table)].drop("seed").dropna().items()}
+        if found != expected:
+            other = sorted(key for key in found | expected if found.get(key) != expected.get(key))
+            print(f"{run['name']}: left out, {', '.join(other)} not as in {name}.yaml", file=sys.stderr)  # noqa: T201
+            continue
+        error = round(100 * (1 - run["final/test_accuracy"]), 2)  # of 10,000 images: no more digits than these
+        cost = (run["parameters"], run["epoch"], round(run["cpu_seconds"] / 60, 2))
+        rows.append((name, run["seed"], error, *cost, run["commit"][:7], digest(chosen(name))))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Both, ordered; of the same experiment and seed the last one."""
+    both = pd.concat([part for part in (old, new) if len(part)])
+    return both.drop_duplicates(["experiment", "seed"], keep="last").sort_values(["experiment", "seed"])
+
+
+def chosen(experiment: str) -> Config:
+    """What the file of *experiment* sets now."""
+    return compose([f"experiment={experiment}"])
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What MLflow's params say of a run with *config*, but for its seed."""
+    return {key: results.typed(str(value)) for key, value in params(config).items() if key != "seed"}
+
+
+def digest(config: Config) -> str:
+    """Eight hexadecimal digits that stand for its settings."""
+    return sha256(repr(sorted(settings(config).items())).encode())[:8]
+
+
+def head(experiment: str) -> dict[str, str]:
+    """Command, Paper, Expect, Cost and Source of a file in conf/experiment, each on one line."""
+    text = (EXPERIMENTS / f"{experiment}.yaml").read_text(encoding="utf-8")
+    comment = re.sub(r"\n#  +", " ", text.partition("\ndefaults:")[0])
+    return dict(re.findall(r"^# (\w+): +(.*)$", comment, flags=re.MULTILINE))
+
+
+def paper_error(experiment: str) -> float | None:
+    """The published test error in percent; None where there is none."""
+    found = re.match(r"([\d.]+)( ± [\d.]+)? %", head(experiment)["Paper"])
+    return float(found[1]) if found else None
+
+
+def spread(values: "pd.Series[float]") -> str:
+    """`1.58 ± 0.03`: mean and sample standard deviation."""
+    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
+
+
+def seeds(found: pd.DataFrame) -> str:
+    """`seeds 0 to 2`, for those of *found*."""
+    listed = sorted(int(seed) for seed in found["seed"])
+    return f"seeds {listed[0]} to {listed[-1]}" if len(listed) > 1 else f"seed {listed[0]}"
+
+
+def minutes(found: pd.DataFrame) -> str:
+    """Mean processor time of a run in minutes; runs before that was logged have zero."""
+    mean = found["cpu_minutes"].mean()
+    return f"{mean:.1f}" if mean else "?"
+
+
+def with_head(text: str, found: pd.DataFrame) -> str:
+    """*text* of an experiment's file, with what was measured in its lines Expect and Cost."""
+    expect = f"test accuracy {spread(100 - found['error'])} % (n={len(found)}, {seeds(found)})"
+    cost = f"{minutes(found)} minutes of one core, {found['epochs'].max()} epochs"
+    text = re.sub(r"^# Expect:.*(\n#  +.*)*", f"# Expect:  {expect}", text, flags=re.MULTILINE)
+    return re.sub(r"^# Cost:.*(\n#  +.*)*", f"# Cost:    {cost}", text, flags=re.MULTILINE)
+
+
+def render(text: str, rows: pd.DataFrame) -> str:
+    """*text* of docs/results.md with the table of *rows*, and the sources, between its markers."""
+    lines = [
+        "| experiment | paper, error % | ours, error % | n | parameters | epochs | CPU minutes | commit | command |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |",
+    ]
+    names = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+    lines += [_line(name, rows[rows["experiment"] == name]) for name in names]
+    lines += ["", "## Sources", "", *(f"- **{name}**: {_source(head(name))}" for name in names)]
+    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+    return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
+
+
+def _line(experiment: str, found: pd.DataFrame) -> str:
+    paper = paper_error(experiment)
+    cells = [f"[{experiment}](../conf/experiment/{experiment}.yaml)", "" if paper is None else f"{paper:.2f}"]
+    if found.empty:
+        return f"| {' | '.join([*cells, 'not run here', *[''] * 6])} |"
+    command = f"python -m mnist_exp.train -m experiment={experiment} seed={','.join(map(str, found['seed']))}"
+    cells += [spread(found["error"]), str(len(found)), f"{found['parameters'].max():,}", str(found["epochs"].max())]
+    cells += [minutes(found), ", ".join(found["commit"].unique()), f"`{command}`"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _source(said: dict[str, str]) -> str:
+    return f"{said['Paper']}. {said['Source']}"
+
+
+@drawing.drawn
+def picture(rows: pd.DataFrame) -> Picture:
+    """Test error over parameters, both logarithmic: the papers' points hollow, ours filled with their spread."""
+    ours, published = drawing.COLOURS[:2]
+    hollow: dict[str, Any] = {"color": published, "markerfacecolor": "white", "linestyle": "", "marker": "o"}
+    figure = Figure(figsize=(8, 5.4))
+    axes = figure.subplots()
+    labels: list[tuple[float, float, str]] = [(x, error, label) for label, (error, x) in OTHERS.items()]
+    for x, error, _ in labels:
+        axes.plot(x, error, **hollow)
+    for name, found in rows.groupby("experiment"):
+        x, error, paper = found["parameters"].max(), found["error"].mean(), paper_error(str(name))
+        if paper is not None:
+            axes.plot([x, x], [paper, error], color=drawing.MUTED, linewidth=0.8, zorder=1)
+            axes.plot(x, paper, **hollow)
+        axes.errorbar(x, error, found["error"].std() if len(found) > 1 else np.nan, fmt="o", color=ours)
+        labels.append((x, error, str(name)))
+    for x, error, label in apart(labels):
+        axes.annotate(label, (x, error), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5)
+    axes.plot([], [], "o", color=ours, label="ours, mean ± standard deviation")
+    axes.plot([], [], **hollow, label="published")
+    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %", xlim=(4e4, 6e7))
+    ticks = [0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+    axes.legend()
+    return Picture("results", "Test error against parameters", "Test error over the number of parameters.", figure)
+
+
+def apart(labels: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """*labels* (x, y, text), each moved up as far as it takes to stand clear of those below it."""
+    placed: list[tuple[float, float, str]] = []
+    for x, y, text in sorted(labels, key=lambda label: label[1]):
+        for other, below, _ in placed:  # lowest first
+            if abs(np.log10(x / other)) < 0.6 and y < 1.06 * below:
+                y = 1.06 * below
+        placed.append((x, y, text))
+    return placed
+
+
+if __name__ == "__main__":
+    main()
