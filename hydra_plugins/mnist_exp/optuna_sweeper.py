@@ -15,7 +15,8 @@ class OptunaConf:
     """Options of the sweeper: `hydra.sweeper.<name>=<value>`."""
 
     _target_: str = "hydra_plugins.mnist_exp.optuna_sweeper.OptunaSweeper"
-    _recursive_: bool = False  # sampler and pruner are made where Optuna is needed
+    # Sampler and pruner are made later: here it would import Optuna.
+    _recursive_: bool = False
     params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
     sampler: dict[str, Any] = field(default_factory=dict)  # what suggests values (conf/search)
     pruner: dict[str, Any] = field(default_factory=dict)  # what stops runs early (conf/pruner); {}: nothing
