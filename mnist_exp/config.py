@@ -108,6 +108,8 @@ class Config:
     precision: Precision = _key(Precision.fp32, "arithmetic of the matrix products", "fp32, tf32 or bf16")
     threads: int | None = _key(None, "CPU threads; null: all cores, shared among the jobs of a sweep", ">= 1")
     name: str | None = _key(None, "name of the run in MLflow; null: made from what was chosen")
+    n_trials: int | None = _key(None, "with -m: runs of a search, or combinations drawn from a grid", ">= 1")
+    points: str | None = _key(None, "with -m search=points: the table (csv or yaml) that has a run in each row")
     resume: str | None = _key(None, "go on with a run folder, or with -m a sweep: last, its id or folder")
     retry_failed: bool = _key(False, "with resume: try failed runs again, too")
     force: bool = _key(False, "with resume: go on although config, code or data have changed")
@@ -122,7 +124,10 @@ class Config:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
 
 
-WITHOUT_EFFECT = ("name", "tags", "tracking", "checkpoint", "threads", "resume", "retry_failed", "force")
+WITHOUT_EFFECT = (
+    *("name", "tags", "tracking", "checkpoint", "threads"),
+    *("n_trials", "points", "resume", "retry_failed", "force"),
+)
 """Settings that do not change what a run computes."""
 FREE = {"tags", "model", "optimizer", "schedule", "augment"}  # dictionaries: their keys are not ours to name
 
@@ -392,6 +397,12 @@ def run_name(config: Config, overrides: list[str]) -> str:
 def compact(value: Any) -> str:
     """A value as one types it: `[512,256]`, not `[512, 256]`."""
     return str(value).replace(" ", "") if isinstance(value, list) else str(value)
+
+
+def as_typed(value: Any) -> str:
+    """A value as the right-hand side of an override; text is taken as it is."""
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(compact(value))
 
 
 def fingerprint(config: Config) -> str:

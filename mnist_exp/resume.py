@@ -13,10 +13,24 @@ from mnist_exp.ledger import Ledger
 CONTROL = ("resume", "force", "retry_failed")
 """Settings that steer resuming and are no part of what is run."""
 
+STEERING = ("search", "pruner", "n_trials", "points", "hydra/sweeper")
+"""What steers a sweep, besides `hydra.sweeper.*`: part of how it was typed, but of none of its runs."""
+
+
+def key_of(override: str) -> str:
+    """The key that *override* sets: what is typed on resuming replaces what was typed before for the same key."""
+    return override.lstrip("+~").split("=")[0]
+
 
 def is_control(override: str) -> bool:
     """Whether *override* sets one of `CONTROL`."""
-    return override.lstrip("+").split("=")[0] in CONTROL
+    return key_of(override) in CONTROL
+
+
+def steers(override: str) -> bool:
+    """Whether *override* steers a sweep, and sets nothing in its runs."""
+    key = key_of(override)
+    return key in STEERING or key.startswith("hydra.sweeper.")
 
 
 def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:

@@ -12,6 +12,7 @@ from mnist_exp import resume, terminal
 from mnist_exp.config import Config
 from mnist_exp.errors import Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.search import reporter
 from mnist_exp.terminal import say, shown
 from mnist_exp.tracking.courier import Courier
 
@@ -26,7 +27,8 @@ def train(config: Config) -> float:
         ExperimentError: see `run.run`.
     """
     hydra = HydraConfig.get()
-    return execute(config, Path(hydra.runtime.output_dir), list(hydra.overrides.task), sweep_of(hydra)).objective
+    typed = [override for override in hydra.overrides.task if not resume.steers(override)]
+    return execute(config, Path(hydra.runtime.output_dir), typed, sweep_of(hydra)).objective
 
 
 def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "") -> "Result":
@@ -52,6 +54,8 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
     finally:
         if courier:
             courier.close(config.tracking.patience)
+    if result.state == "pruned":
+        say(result.reason)
     summary = result.summary
     final = {s: summary[f"final/{s}_accuracy"] for s in ("train", "val", "test") if f"final/{s}_accuracy" in summary}
     say("Final accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value in final.items()))
@@ -99,7 +103,7 @@ class Screen(Observer):
         )
         if entry.epoch:
             say(f"Going on after epoch {entry.epoch}.")
-        return [self]
+        return [self, *reporter.watch(about, control)]
 
     def on_epoch(self, event: EpochEnd) -> None:
         say(epoch_line(event, self.config.epochs))

@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 from mnist_exp.config import Config, parse
 from mnist_exp.errors import Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.search import reporter
 
 if TYPE_CHECKING:
     from mnist_exp.run import Result, Run, Task
@@ -68,7 +69,8 @@ class Host:
         return run.run_many(tasks, self.watch, sweep=self.sweep, extras=False)
 
     def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
-        return [Forward(self.pipe, self.numbers[about.folder], about.config.epochs)]
+        forward = Forward(self.pipe, self.numbers[about.folder], about.config.epochs)
+        return [forward, *reporter.watch(about, control)]
 
 
 @final
@@ -79,10 +81,16 @@ class Forward(Observer):
         self.pipe, self.number, self.epochs = pipe, number, epochs
 
     def on_epoch(self, event: EpochEnd) -> None:
-        self.pipe.send(("epoch", self.number, event.epoch, self.epochs, event.metrics))
+        self.tell("epoch", event.epoch, self.epochs, event.metrics)
 
     def on_end(self, event: LaneEnd) -> None:
-        """The job's return says the same."""
+        if event.state == "pruned":  # the rest the job's return says
+            self.tell("pruned", event.reason)
+
+    def tell(self, kind: str, *what: object) -> None:
+        """Sends one word. If the driver is gone, that is no fault of the job: the lifeline will stop it."""
+        with contextlib.suppress(OSError):
+            self.pipe.send((kind, self.number, *what))
 
 
 _host: Host | None = None
