@@ -34,6 +34,7 @@ from mnist_exp.tracking.courier import Courier
 log = logging.getLogger(__name__)
 
 LISTED = 10  # faults that are told one by one
+BELOW = "\n        "  # the next line of a help text
 
 
 @final
@@ -68,13 +69,9 @@ def sweep(sweeper: Any, arguments: list[str]) -> Sequence[JobReturn]:
         Interrupted: Ctrl-C or SIGTERM.
     """
     hosts = getattr(sweeper.launcher, "hosts_jobs", False)
-    if hosts:
-        from mnist_exp.sweep import local
-
-        local.start_early()
     master, settings = sweeper.config, _settings(sweeper.config)
     typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
-    typed += [a for a in arguments if not is_control(a)]
+    typed += [a for a in send_off(master, arguments) if not is_control(a)]
     old = None
     if settings["resume"]:
         selection = naming.resolve(settings["resume"])
@@ -95,6 +92,7 @@ def sweep(sweeper: Any, arguments: list[str]) -> Sequence[JobReturn]:
         missing = match(plan, points, folder, settings)
         plan.keys = [*plan.keys, *(k for k in keys if k not in plan.keys)]
         tracking = points[0].config.tracking
+        plan.cluster = master.hydra.runtime.choices["cluster"]
         plan.experiment = tracking.experiment if tracking.enabled else ""
         plan.write(folder)
         OmegaConf.save(master, folder / "multirun.yaml")
@@ -114,6 +112,14 @@ def move(master: DictConfig, folder: Path) -> None:
     with read_write(master), open_dict(master):
         master.hydra.sweep.dir = str(folder)
         master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
+
+
+def send_off(master: DictConfig, arguments: list[str]) -> list[str]:
+    """Makes `cluster=…` a setting of Hydra's, which says where jobs run, not what; returns the other *arguments*."""
+    where = [a for a in arguments if key_of(a) == "cluster"]
+    with read_write(master), open_dict(master):
+        master.hydra.overrides.hydra.extend(where)
+    return [a for a in arguments if a not in where]
 
 
 def key_of(override: str) -> str:
@@ -246,14 +252,16 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     skipped = total - len(missing)
     already = f", {skipped} of them done already" if skipped else ""
     say(f"Sweep {plan.id}: {total} runs{already}; folder {shown(folder)}")
-    resume = f"python -m mnist_exp.train -m resume={plan.id}"
     try:
         returns = launch(sweeper, missing, force)
     except (Interrupted, KeyboardInterrupt) as stop:
-        number = stop.signal if isinstance(stop, Interrupted) else 2
+        number, more = (stop.signal, stop.help) if isinstance(stop, Interrupted) else (2, "")
+        told = f"{stop.message} " if more else ""
         done = sum(entry is not None and entry.state == "finished" for entry in entries(plan, folder))
         raise Interrupted(
-            f"Stopped; {done} of {len(plan.points)} runs are finished.", f"Go on with: {resume}", number
+            f"Stopped; {told}{done} of {len(plan.points)} runs are finished.",
+            f"{more}{more and BELOW}Go on with: {plan.again}",
+            number,
         ) from None
     return returns
 
@@ -325,5 +333,5 @@ def conclude(plan: Plan, folder: Path, report: bool) -> None:
         listed = "\n  ".join(bad)
         raise SweepError(
             f"{len(bad)} of {len(plan.points)} runs did not finish:\n  {listed}",
-            f"All of them again: python -m mnist_exp.train -m resume={plan.id} retry_failed=true",
+            f"All of them again: {plan.again} retry_failed=true",
         )
