@@ -163,30 +163,43 @@ class Driver:
                 self.display.epoch(job.number, entry.epoch, entry.epochs, rows[-1]["metrics"])
 
     def judge(self, job: Job, outcome: JobReturn | str) -> bool:
-        """Whether that was the end of *job*; if its process died, it may have another try."""
+        """Whether that was the end of *job*."""
         self.epochs.pop(job.number, None)
-        if isinstance(outcome, str):
-            ledger.reap(job.folder, outcome)
-            with contextlib.suppress(ExperimentError):
-                entry = ledger.read(job.folder)
-                if entry.state in ("finished", "pruned"):  # it died after the last word
-                    job.outcome = JobReturn(overrides=job.overrides, cfg=job.config, status=JobStatus.COMPLETED)
-                    job.outcome.return_value = entry.objective
-                    self.display.finished(job.number, job.overrides, entry.objective)
-                    return True
-            job.tries += 1
-            again = job.tries <= self.scheduler.retries and not self.stop.signal
-            self.display.failed(job.number, job.overrides, outcome, again)
-            if again:
-                self.scheduler.submit([job], self.common)
-                return False
-            job.outcome = failed(job, JobDied(outcome))
-            return True
-        job.outcome = outcome
-        if outcome.status == JobStatus.COMPLETED:
-            self.display.finished(job.number, job.overrides, outcome.return_value)
-        elif self.stop.signal and isinstance(outcome._return_value, Interrupted):
+        if isinstance(outcome, str) and not self.had_finished(job, outcome):
+            return self.bury(job, outcome)
+        if isinstance(outcome, JobReturn):
+            job.outcome = outcome
+        assert job.outcome
+        if job.outcome.status == JobStatus.COMPLETED:
+            self.display.finished(job.number, job.overrides, job.outcome.return_value)
+        elif self.stop.signal and isinstance(job.outcome._return_value, Interrupted):
             self.display.stopped(job.number)
         else:
-            self.display.failed(job.number, job.overrides, reason(outcome._return_value), again=False)
+            self.display.failed(job.number, job.overrides, reason(job.outcome._return_value), again=False)
         return True
+
+    def had_finished(self, job: Job, why: str) -> bool:
+        """Whether a job that has died had said its last word before; else its ledger now says that it was killed."""
+        ledger.reap(job.folder, why)
+        try:
+            entry = ledger.read(job.folder)
+        except ExperimentError:
+            return False
+        if entry.state != "finished":
+            return False
+        job.outcome = JobReturn(overrides=job.overrides, cfg=job.config, status=JobStatus.COMPLETED)
+        job.outcome.return_value = entry.objective
+        return True
+
+    def bury(self, job: Job, why: str) -> bool:
+        """Whether *job*, whose process died, has no further try."""
+        job.outcome = failed(job, JobDied(why))
+        job.tries += 1
+        if self.stop.signal:
+            self.display.stopped(job.number)
+            return True
+        again = job.tries <= self.scheduler.retries
+        self.display.failed(job.number, job.overrides, why, again)
+        if again:
+            self.scheduler.submit([job], self.common)
+        return not again

@@ -136,7 +136,7 @@ def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, en
         except (EOFError, OSError):
             return
         if len(configs) == 1:
-            with _output_to_log(configs[0]):
+            with output_to_log(configs[0]):
                 ends = [run_one(hydra_context, task_function, configs[0])]
         else:
             ends = _run_pack(hydra_context, here, configs)
@@ -154,7 +154,7 @@ def _watch(lifeline: Connection) -> None:
 
 
 @contextlib.contextmanager
-def _output_to_log(config: Any) -> Iterator[None]:
+def output_to_log(config: Any) -> Iterator[None]:
     """While it lasts, standard output and error of this process go to the job's log file."""
     folder = Path(str(config.hydra.sweep.dir)) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,11 +201,11 @@ def _run_pack(hydra_context: Any, host: Host, configs: list[Any]) -> list[JobRet
     """
     ends, names = [], ", ".join(f"#{config.hydra.job.num}" for config in configs)
     for config in configs:
-        with _output_to_log(config):
+        with output_to_log(config):
             ends.append(run_one(hydra_context, lambda cfg: host.task(parse(cfg)), config))
             log.info("Trained in one process: %s; details are in the log of the first.", names)
     ready = [done for done in ends if done.status == JobStatus.COMPLETED]
-    with _output_to_log(configs[0]):
+    with output_to_log(configs[0]):
         configure_log(configs[0].hydra.job_logging, configs[0].hydra.verbose)
         try:
             outcomes = host.train_together([done.return_value for done in ready])
@@ -217,7 +217,7 @@ def _run_pack(hydra_context: Any, host: Host, configs: list[Any]) -> list[JobRet
             done.return_value = outcome.objective
             continue
         done.status, done.return_value = JobStatus.FAILED, outcome
-        with _output_to_log(done.hydra_cfg):
+        with output_to_log(done.hydra_cfg):
             configure_log(done.hydra_cfg.hydra.job_logging, done.hydra_cfg.hydra.verbose)
             _log_failure(done)
     return ends
