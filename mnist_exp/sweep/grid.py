@@ -34,7 +34,6 @@ from mnist_exp.tracking.courier import Courier
 log = logging.getLogger(__name__)
 
 LISTED = 10  # faults that are told one by one
-BELOW = "\n        "  # the next line of a help text
 
 
 @final
@@ -255,13 +254,13 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     try:
         returns = launch(sweeper, missing, force)
     except (Interrupted, KeyboardInterrupt) as stop:
-        number, more = (stop.signal, stop.help) if isinstance(stop, Interrupted) else (2, "")
-        told = f"{stop.message} " if more else ""
+        asked = stop if isinstance(stop, Interrupted) else Interrupted("The sweep was stopped.")
         done = sum(entry is not None and entry.state == "finished" for entry in entries(plan, folder))
+        more = f"{asked.help}\n        " if asked.help else ""
         raise Interrupted(
-            f"Stopped; {told}{done} of {len(plan.points)} runs are finished.",
-            f"{more}{more and BELOW}Go on with: {plan.again}",
-            number,
+            f"{asked.message} {done} of {len(plan.points)} runs are finished.",
+            f"{more}Go on with: {plan.again}",
+            asked.signal,
         ) from None
     return returns
 

@@ -143,7 +143,9 @@ class Driver:
             self.display.refresh()
             if self.stop.signal and deadline == float("inf"):
                 if way := self.scheduler.stop():
-                    raise Interrupted(f"{len(waiting)} jobs go on without being watched.", way, self.stop.signal)
+                    raise Interrupted(
+                        f"The sweep is no longer watched; {len(waiting)} jobs go on.", way, self.stop.signal
+                    )
                 self.display.stopping()
                 deadline = time.monotonic() + STOP_GRACE
             time.sleep(PAUSE)

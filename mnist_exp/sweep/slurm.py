@@ -20,7 +20,7 @@ import cloudpickle
 import submitit
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, setup_globals
-from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_exp.errors import ConfigError, Interrupted
