@@ -9,17 +9,18 @@ from clusters import EPOCHS, GRID, SIZE, VICTIM
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 QUIET = "hydra.sweeper.report=false"
+APART = (QUIET, "hydra.launcher.pack=off")  # together, the others of its pack would die with the victim
 
 
 def test_local_one_of_them_killed(tmp_path: Path) -> None:
     """Only that one is missing; resuming finishes it from its last epoch."""
     calm, wild = tmp_path / "calm", tmp_path / "wild"
-    assert clusters.run(calm, *GRID, *SIZE, "tracking=off", QUIET).returncode == 0
-    done = clusters.run(wild, *GRID, *SIZE, QUIET, kill=True)
+    assert clusters.run(calm, *GRID, *SIZE, "tracking=off", *APART).returncode == 0
+    done = clusters.run(wild, *GRID, *SIZE, *APART, kill=True)
     assert done.returncode == 1, done.stderr
     assert clusters.states(wild) == ["finished"] * VICTIM + ["killed"] + ["finished"] * 4
     assert clusters.tracked(wild) == {"FINISHED": 7, "KILLED": 1}
-    assert clusters.run(wild, "resume=last", QUIET).returncode == 0
+    assert clusters.run(wild, "resume=last", *APART).returncode == 0
     assert clusters.results(wild) == clusters.results(calm)
     assert clusters.epochs(wild, VICTIM) == list(range(1, EPOCHS + 1))
     assert clusters.tracked(wild) == {"FINISHED": 8}

@@ -29,7 +29,9 @@ def ray() -> None:
 def test_eight_points_one_of_them_killed(tmp_path: Path) -> None:
     """The killed one goes on from its last epoch by itself."""
     local, remote = tmp_path / "local", tmp_path / "ray"
-    reference = clusters.run(local, *GRID, *SIZE, "tracking=off", "hydra.sweeper.report=false")
+    reference = clusters.run(
+        local, *GRID, *SIZE, "tracking=off", "hydra.sweeper.report=false", "hydra.launcher.pack=off"
+    )
     assert reference.returncode == 0, reference.stderr
     done = clusters.run(remote, *GRID, *SIZE, *ON, kill=True)
     assert done.returncode == 0, done.stderr

@@ -31,7 +31,7 @@ def slurm() -> Iterator[None]:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The eight points under the local launcher."""
     folder = tmp_path_factory.mktemp("reference")
-    done = clusters.run(folder, *GRID, *SIZE, "tracking=off", "hydra.sweeper.report=false")
+    done = clusters.run(folder, *GRID, *SIZE, "tracking=off", "hydra.sweeper.report=false", "hydra.launcher.pack=off")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -88,7 +88,9 @@ def test_a_job_that_has_to_leave_its_node_goes_on_exactly_and_a_driver_comes_bac
     assert list(read_json(clusters.home(tmp_path) / "slurm.json").values()) == [job]  # it was not submitted again
     assert clusters.tracked(tmp_path) == {"FINISHED": 1}
 
-    undisturbed = clusters.run(tmp_path / "undisturbed", *point, *long, "tracking=off", "hydra.sweeper.report=false")
+    undisturbed = clusters.run(
+        tmp_path / "undisturbed", *point, *long, "tracking=off", "hydra.sweeper.report=false", "hydra.launcher.pack=off"
+    )
     assert undisturbed.returncode == 0
     (calm,) = (tmp_path / "undisturbed").rglob("weights.safetensors")
     (moved,) = clusters.home(tmp_path).rglob("weights.safetensors")

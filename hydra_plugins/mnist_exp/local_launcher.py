@@ -32,6 +32,7 @@ class LocalLauncher(Launcher):
     """Runs jobs in worker processes; see mnist_exp/sweep/local.py."""
 
     hosts_jobs = True  # they report to this process, which tells MLflow of all of them
+    takes_jobs = True  # the sweeper may hand over more than overrides
 
     def __init__(self, **options: Any) -> None:
         self.options = options

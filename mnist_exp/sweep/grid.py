@@ -270,7 +270,7 @@ def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobRetur
     if not missing:
         return []
     extra = ["force=true"] if force else []
-    if getattr(sweeper.launcher, "hosts_jobs", False):
+    if getattr(sweeper.launcher, "takes_jobs", False):
         from mnist_exp.sweep import local
 
         jobs = [local.Job(p.number, [*p.overrides, *extra], p.config, p.pack) for p in missing]

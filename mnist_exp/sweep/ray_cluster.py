@@ -23,8 +23,7 @@ import mnist_exp
 from mnist_exp import cli
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.sweep import worker
-from mnist_exp.sweep.local import Job, failed
-from mnist_exp.sweep.remote import Common, Scheduler
+from mnist_exp.sweep.remote import Common, Job, Scheduler
 
 try:
     import ray
@@ -66,7 +65,7 @@ class Ray(Scheduler):
         cpus = self.options["cpus_per_job"]
         task = ray.remote(num_cpus=cpus, num_gpus=self.options["gpus_per_job"] or 0, max_retries=0)(on_worker)
         for job in jobs:
-            self.jobs[task.remote(shared, cloudpickle.dumps(job.config), cpus, str(Path.cwd()))] = job
+            self.jobs[task.remote(shared, job.config, cpus, str(Path.cwd()))] = job
 
     def ended(self) -> Iterable[tuple[Job, JobReturn | str]]:
         ready, _ = ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=0) if self.jobs else ([], [])
@@ -75,7 +74,7 @@ class Ray(Scheduler):
             try:
                 yield job, cloudpickle.loads(ray.get(reference))
             except ray.exceptions.RayTaskError as error:  # outside of what Hydra and we catch
-                yield job, failed(job, error.cause)
+                yield job, job.failed(error.cause)
             except ray.exceptions.RayError as error:
                 yield job, cause(error)
 

@@ -9,24 +9,48 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import cloudpickle
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 from mnist_exp import journal, ledger
+from mnist_exp.config import parse
 from mnist_exp.data import fetch
 from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.sweep.compose import Composer
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.local import STOP_GRACE, Job, JobDied, failed, parsed, prepare, reason
+from mnist_exp.sweep.local import STOP_GRACE, JobDied, reason
 
 PAUSE = 1.0  # seconds between two looks at the jobs
 
 Common = tuple[Any, Any, dict[Any, Any]]
 """What all jobs share: Hydra's context, the task function, Hydra's globals."""
+
+
+@final
+@dataclass
+class Job:
+    """One job and what is known of it."""
+
+    number: int
+    overrides: list[str]
+    folder: Path
+    config: bytes
+    """As Hydra composed it, pickled."""
+    tries: int = 0
+    """Times that its process died."""
+    outcome: JobReturn | None = None
+
+    def failed(self, error: BaseException) -> JobReturn:
+        """What Hydra is told if the job left no word of its own."""
+        done = JobReturn(overrides=self.overrides, status=JobStatus.FAILED)
+        done.return_value = error
+        return done
 
 
 class Scheduler(abc.ABC):
@@ -69,8 +93,8 @@ def launch(
     setup_globals()
     configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
     composer = Composer(launcher.hydra_context.config_loader, launcher.config)
-    jobs = [absolute(prepare(composer, list(o), initial_job_idx + i)) for i, o in enumerate(job_overrides)]
-    have_data(jobs)
+    have_data(composer, job_overrides)
+    jobs = [prepare(composer, list(o), initial_job_idx + i) for i, o in enumerate(job_overrides)]
     fixed = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     common = (launcher.hydra_context, launcher.task_function, Singleton.get_state())
     with contextlib.closing(scheduler), Display(len(jobs), fixed) as display, Stop() as stop:
@@ -79,21 +103,29 @@ def launch(
     return [job.outcome for job in jobs if job.outcome]
 
 
-def absolute(job: Job) -> Job:
-    """The same job, whatever folder it starts in."""
-    job.folder = job.folder.absolute()
-    with open_dict(job.config):
-        job.config.hydra.sweep.dir = str(Path(str(job.config.hydra.sweep.dir)).absolute())
-    return job
+def prepare(composer: Composer, overrides: list[str], number: int) -> Job:
+    """The job with those *overrides*, whatever folder its process will start in.
+
+    Args:
+        number: Unless the folder is called by another one, as after a resume.
+    """
+    config = composer.job(overrides)
+    home = Path(str(config.hydra.sweep.dir)).absolute()
+    with open_dict(config):
+        config.hydra.sweep.dir, config.hydra.job.num = str(home), number
+        name = str(OmegaConf.select(config, "hydra.sweep.subdir"))
+        number = int(name) if name.isdecimal() else number
+        config.hydra.job.id, config.hydra.job.num = f"{config.hydra.job.name}_{number}", number
+    return Job(number, overrides, home / name, cloudpickle.dumps(config))
 
 
-def have_data(jobs: Sequence[Job]) -> None:
-    """Fetches what *jobs* train on: the other machines may see the file system, but no network.
+def have_data(composer: Composer, job_overrides: Iterable[Sequence[str]]) -> None:
+    """Fetches what the jobs train on: the other machines may see the file system, but no network.
 
     Raises:
         DataError: it cannot be fetched.
     """
-    wanted = {repr(data): data for data in (parsed(job).data for job in jobs)}
+    wanted = {repr(data): data for data in (parse(composer.own(o)).data for o in job_overrides)}
     for data in wanted.values():
         if data.name != "synthetic":
             fetch.ensure(data)
@@ -189,13 +221,13 @@ class Driver:
             return False
         if entry.state != "finished":
             return False
-        job.outcome = JobReturn(overrides=job.overrides, cfg=job.config, status=JobStatus.COMPLETED)
+        job.outcome = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
         job.outcome.return_value = entry.objective
         return True
 
     def bury(self, job: Job, why: str) -> bool:
         """Whether *job*, whose process died, has no further try."""
-        job.outcome = failed(job, JobDied(why))
+        job.outcome = job.failed(JobDied(why))
         job.tries += 1
         if self.stop.signal:
             self.display.stopped(job.number)

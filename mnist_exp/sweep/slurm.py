@@ -5,7 +5,6 @@ accounts; a driver that goes away can come back; a job that has to leave its nod
 the queue, and there goes on from its last epoch.
 """
 
-import copy
 import re
 import shutil
 import signal
@@ -21,14 +20,14 @@ import submitit
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, setup_globals
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf  # type: ignore[import-untyped]
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict
 
 from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.events import Control, Observer
 from mnist_exp.files import read_json, write_json
 from mnist_exp.sweep import worker
-from mnist_exp.sweep.local import Job, JobDied, died_of, failed
-from mnist_exp.sweep.remote import Common, Scheduler
+from mnist_exp.sweep.local import JobDied, died_of
+from mnist_exp.sweep.remote import Common, Job, Scheduler
 from mnist_exp.terminal import say
 
 LOOK = 10.0  # seconds between two questions to Slurm, which others want to use, too
@@ -118,7 +117,7 @@ class Slurm(Scheduler):
             done: JobReturn = self.handle(name).result()
         except submitit.core.utils.FailedJobError as error:  # outside of what Hydra and we catch
             raised = re.findall(r"^[\w.]+: .*", str(error), re.MULTILINE)
-            return failed(job, JobDied(raised[-1] if raised else "It failed in submitit."))
+            return job.failed(JobDied(raised[-1] if raised else "It failed in submitit."))
         return done
 
     def stop(self) -> str:
@@ -135,14 +134,15 @@ class OnNode:
 
     common: bytes
     """`remote.Common`, pickled."""
-    config: DictConfig
+    config: bytes
+    """See `remote.Job`."""
     threads: int
 
     def __call__(self) -> JobReturn:
         hydra_context, task_function, state = cloudpickle.loads(self.common)
         Singleton.set_state(state)
         setup_globals()
-        config = copy.deepcopy(self.config)  # Hydra locks it, and a requeue begins with ours
+        config = cloudpickle.loads(self.config)
         with open_dict(config):
             config.hydra.job.id = submitit.JobEnvironment().job_id
         notice = Notice()
