@@ -39,7 +39,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_eight_points_one_of_them_killed(reference: Path, tmp_path: Path) -> None:
     done = clusters.run(tmp_path, *GRID, *SIZE, *ON, kill=True)
     assert done.returncode == 1, done.stderr
-    assert re.search(r"Slurm: 5 jobs as \d+\nSlurm: 3 jobs as \d+\n", done.stdout)  # as many as an array may have
+    assert re.search(
+        r"Slurm takes 5 jobs as \d+\.\nSlurm takes 3 jobs as \d+\.\n", done.stdout
+    )  # as many as an array may have
     assert f"#{VICTIM} hidden=16 lr=0.003  FAILED: Its process was killed by SIGKILL (out of memory?)." in done.stdout
     assert f"  #{VICTIM} hidden=16 lr=0.003: Its process was killed by SIGKILL" in done.stderr
     assert clusters.states(tmp_path) == ["finished"] * VICTIM + ["killed"] + ["finished"] * 4
@@ -49,7 +51,7 @@ def test_eight_points_one_of_them_killed(reference: Path, tmp_path: Path) -> Non
 
     done = clusters.run(tmp_path, *again.split(), ON[1])
     assert done.returncode == 0, done.stderr
-    assert "Slurm: 1 jobs as" in done.stdout
+    assert "Slurm takes 1 job as" in done.stdout
     assert clusters.results(tmp_path) == clusters.results(reference)
     assert clusters.epochs(tmp_path, VICTIM) == list(range(1, EPOCHS + 1))
     assert clusters.tracked(tmp_path) == {"FINISHED": 8}
@@ -81,7 +83,7 @@ def test_a_job_that_has_to_leave_its_node_goes_on_exactly_and_a_driver_comes_bac
 
     done = clusters.run(tmp_path, "resume=last", *ON)
     assert done.returncode == 0, done.stderr
-    assert "1 of the jobs are in Slurm already." in done.stdout
+    assert "Slurm has 1 job already." in done.stdout
     after = entry()
     assert (after.state, after.id) == ("finished", before.id)
     assert after.pid != before.pid

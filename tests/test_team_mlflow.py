@@ -6,6 +6,8 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -143,6 +145,14 @@ def test_a_server_that_hangs_holds_nobody_up_for_long(start: Start, server: Serv
     all_is_there_once(tmp_path, server.uri, "hung")
 
 
+def answer(uri: str, host: str) -> int:
+    """The status that the server at *uri* answers to somebody who calls it *host*."""
+    call = urllib.request.Request(f"{uri}/api/2.0/mlflow/experiments/search?max_results=1", headers={"Host": host})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(call, timeout=30)
+    return refused.value.code
+
+
 def test_a_server_with_passwords(start: Start, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name and password come from the environment, and are nowhere written down."""
     pytest.importorskip("flask_wtf", reason='Flask-WTF is not installed: pip install -e ".[server]"')
@@ -154,7 +164,9 @@ def test_a_server_with_passwords(start: Start, database: str, tmp_path: Path, mo
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(tmp_path / "auth.ini"))
-    with services.server(database, "--app-name", "basic-auth") as guarded:
+    hosts = ("--allowed-hosts", "tracking.test,127.0.0.1:*")
+    with services.server(database, "--app-name", "basic-auth", *hosts) as guarded:
+        assert [answer(guarded.uri, host) for host in ("tracking.test", "elsewhere.test")] == [401, 403]
         arguments = [*SMALL[:3], "tracking.experiment=guarded", "tracking.patience=3"]
         refused, _ = (run := start(tmp_path / "refused", guarded.uri, *arguments)).communicate()
         assert run.returncode == 0

@@ -5,12 +5,13 @@ accounts; a driver that goes away can come back; a job that has to leave its nod
 the queue, and there goes on from its last epoch.
 """
 
+import contextlib
 import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -71,19 +72,22 @@ class Slurm(Scheduler):
             else:
                 new.append(job)
         if self.jobs:
-            say(f"{len(self.jobs)} of the jobs are in Slurm already.")
+            say(f"Slurm has {count(self.jobs)} already.")
         shared = cloudpickle.dumps(common)
         for some in in_arrays(new):
             calls = [OnNode(shared, job.config, self.options["cpus_per_task"] or 1) for job in some]
             try:
                 submitted = self.executor().submit_array(calls)
-            except (RuntimeError, OSError) as error:
-                raise ConfigError(f"Slurm did not take the jobs: {refusal(error)}", "Nothing of them runs.") from error
+            except (submitit.core.utils.FailedJobError, ValueError) as error:
+                why = f"Slurm did not take the jobs: {refusal(error)}"
+                if not self.jobs:
+                    raise ConfigError(why, "Nothing runs. See hydra.launcher in docs/cluster.md.") from error
+                raise ExperimentError(why, f"{len(self.jobs)} jobs before them go on. {self.stop()}") from error
             for job, handle in zip(some, submitted, strict=True):
                 self.jobs[handle.job_id] = job
                 known[str(job.number)] = handle.job_id
             write_json(self.note, known)
-            say(f"Slurm: {len(some)} jobs as {arrays(handle.job_id for handle in submitted)}")
+            say(f"Slurm takes {count(some)} as {arrays(handle.job_id for handle in submitted)}.")
 
     def executor(self) -> Any:
         """Submitit's, with our options, as Hydra's submitit launcher makes it."""
@@ -100,9 +104,10 @@ class Slurm(Scheduler):
                 del self.jobs[name]
                 yield job, self.result(name, job)
         if self.jobs and time.monotonic() > self.next_look:
-            states = look(self.jobs)
-            gone = {name: state for name in self.jobs if (state := states.get(name, "")) not in GOING_ON}
-            self.gone = {name: self.gone.get(name, (time.monotonic(), state)) for name, state in gone.items()}
+            with contextlib.suppress(ExperimentError):  # it will be asked again
+                states = look(self.jobs)
+                gone = {name: state for name in self.jobs if (state := states.get(name, "")) not in GOING_ON}
+                self.gone = {name: self.gone.get(name, (time.monotonic(), state)) for name, state in gone.items()}
             self.next_look = time.monotonic() + (1.0 if self.gone else LOOK)
         for name in [n for n, (since, _) in self.gone.items() if n in self.jobs and time.monotonic() > since + LAG]:
             yield self.jobs.pop(name), cause(name, self.gone.pop(name)[1])
@@ -204,7 +209,8 @@ def in_arrays(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
 def look(names: Iterable[str]) -> dict[str, str]:
     """The states of those jobs that Slurm remembers, from the memory of its controller: that needs no accounts.
 
-    Where the controller cannot be reached, all count as running: it will be asked again.
+    Raises:
+        ExperimentError: the controller cannot be reached.
     """
     names = list(names)
     if not names:
@@ -212,13 +218,18 @@ def look(names: Iterable[str]) -> dict[str, str]:
     command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays(names, ',')}", "--format=%i|%T"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "Invalid job id" not in done.stderr:
-        return dict.fromkeys(names, "RUNNING")
+        raise ExperimentError(f"Slurm does not answer: {done.stderr.strip()}", "Try again later: resume=last.")
     return dict(line.split("|") for line in done.stdout.split())
 
 
 def arrays(names: Iterable[str], between: str = " ") -> str:
     """The arrays that those jobs are of: `17_0`, `17_1` and `18` are 17 and 18."""
     return between.join(dict.fromkeys(name.partition("_")[0] for name in names))
+
+
+def count(jobs: Collection[object]) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{len(jobs)} job" + "s" * (len(jobs) != 1)
 
 
 def cause(name: str, state: str) -> str:
