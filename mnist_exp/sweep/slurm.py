@@ -23,7 +23,7 @@ from hydra.core.utils import JobReturn, setup_globals
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf  # type: ignore[import-untyped]
 from omegaconf import OmegaConf, open_dict
 
-from mnist_exp.errors import ConfigError, Interrupted
+from mnist_exp.errors import ConfigError, ExperimentError, Interrupted
 from mnist_exp.events import Control, Observer
 from mnist_exp.files import read_json, write_json
 from mnist_exp.sweep import worker
