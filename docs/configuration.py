@@ -45,6 +45,7 @@ GROUPS = {
     "data": "The images.",
     "tracking": "Where runs are compared.",
     "checkpoint": "What is kept for resuming.",
+    "cluster": "Where the jobs of a sweep run.",
 }
 """Those with something to say first; others follow."""
 SWEEPS = {"hydra.launcher": LocalConf, "hydra.sweeper": GridConf}
