@@ -48,6 +48,7 @@ GROUPS = {
     "checkpoint": "What is kept for resuming.",
     "search": "With `-m`, how the values to try are chosen; see [Search, and prune](search.md).",
     "pruner": "Which runs of a search end early.",
+    "cluster": "Where the jobs of a sweep run.",
 }
 """Those with something to say first; others follow."""
 SWEEPS = (

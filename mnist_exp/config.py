@@ -139,6 +139,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)
     OmegaConf.register_new_resolver("mnist_exp.settings", settings_text, replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 
 
 def _unique() -> str:
@@ -386,7 +387,7 @@ def run_name(config: Config, overrides: list[str]) -> str:
     if config.name:
         return config.name
     shown = {"hidden": compact(config.hidden), "lr": f"{config.lr:g}", "seed": str(config.seed)}
-    quiet = ("device", "threads", "name", "tracking", "checkpoint", "resume", "data.root", "hydra")
+    quiet = ("device", "threads", "name", "tracking", "checkpoint", "resume", "data.root", "hydra", "cluster")
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         if key not in shown and not any(key == q or key.startswith(f"{q}.") for q in quiet):

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 
 from mnist_exp import resume, terminal
 from mnist_exp.config import Config
-from mnist_exp.errors import Interrupted
+from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.search import reporter
 from mnist_exp.terminal import say, shown
@@ -24,9 +24,12 @@ def train(config: Config) -> float:
     """Trains *config* in Hydra's output folder; returns the objective.
 
     Raises:
+        ConfigError: a cluster was chosen without a sweep.
         ExperimentError: see `run.run`.
     """
     hydra = HydraConfig.get()
+    if hydra.mode is RunMode.RUN and (cluster := hydra.runtime.choices["cluster"]) != "local":
+        raise ConfigError(f"cluster={cluster} is for the jobs of a sweep.", "Add -m; it may be a sweep of one.")
     typed = [override for override in hydra.overrides.task if not resume.steers(override)]
     return execute(config, Path(hydra.runtime.output_dir), typed, sweep_of(hydra)).objective
 

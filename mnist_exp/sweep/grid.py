@@ -74,6 +74,7 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
     missing = match(plan, points, folder, home.control)
     plan.keys = [*plan.keys, *(k for k in keys if k not in plan.keys)]
     tracking = points[0].config.tracking
+    plan.cluster = home.cluster
     plan.experiment = tracking.experiment if tracking.enabled else ""
     plan.write(folder)
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
@@ -248,14 +249,16 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     skipped = total - len(missing)
     already = f", {skipped} of them done already" if skipped else ""
     say(f"Sweep {plan.id}: {total} runs{already}; folder {shown(folder)}")
-    resume = f"python -m mnist_exp.train -m resume={plan.id}"
     try:
         returns = launch(sweeper, missing, force)
     except (Interrupted, KeyboardInterrupt) as stop:
-        number = stop.signal if isinstance(stop, Interrupted) else 2
+        asked = stop if isinstance(stop, Interrupted) else Interrupted("The sweep was stopped.")
         done = sum(entry is not None and entry.state == "finished" for entry in entries(plan, folder))
+        more = f"{asked.help}\n        " if asked.help else ""
         raise Interrupted(
-            f"Stopped; {done} of {len(plan.points)} runs are finished.", f"Go on with: {resume}", number
+            f"{asked.message} {done} of {len(plan.points)} runs are finished.",
+            f"{more}Go on with: {plan.again}",
+            asked.signal,
         ) from None
     return returns
 
@@ -265,7 +268,7 @@ def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobRetur
     if not missing:
         return []
     extra = ["force=true"] if force else []
-    if getattr(sweeper.launcher, "hosts_jobs", False):
+    if getattr(sweeper.launcher, "takes_jobs", False):
         from mnist_exp.sweep import local
 
         jobs = [local.Job(p.number, [*p.overrides, *extra], p.config, p.pack) for p in missing]
@@ -327,5 +330,5 @@ def conclude(plan: Plan, folder: Path, report: bool) -> None:
         listed = "\n  ".join(bad)
         raise SweepError(
             f"{len(bad)} of {len(plan.points)} runs did not finish:\n  {listed}",
-            f"All of them again: python -m mnist_exp.train -m resume={plan.id} retry_failed=true",
+            f"All of them again: {plan.again} retry_failed=true",
         )

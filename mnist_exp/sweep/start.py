@@ -30,6 +30,8 @@ class Home:
     """What an earlier attempt has planned."""
     control: dict[str, Any]
     """`resume`, `force` and `retry_failed`."""
+    cluster: str
+    """Where its jobs run: the option of `conf/cluster`."""
     steering: DictConfig
     """The config that `options`, `n_trials` and `points` are read from."""
 
@@ -54,10 +56,6 @@ def sweep(sweeper: Any, arguments: list[str]) -> Sequence[JobReturn]:
         SweepError: some runs failed; the others are finished.
         Interrupted: Ctrl-C or SIGTERM.
     """
-    if getattr(sweeper.launcher, "hosts_jobs", False):
-        from mnist_exp.sweep import local
-
-        local.start_early()
     if "sampler" in sweeper.options:
         study.need()
     with opened(sweeper, arguments) as home:
@@ -83,7 +81,8 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
     control = {key: master.get(key) for key in CONTROL}
     typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
     typed += [o for o in master.hydra.overrides.hydra if steers(o)]
-    typed += [a for a in arguments if not is_control(a)]
+    where = [a for a in arguments if key_of(a) == "cluster"]  # it says where jobs run, not what
+    typed += [a for a in arguments if not is_control(a) and a not in where]
     old, steering = None, master
     if control["resume"]:
         selection = naming.resolve(control["resume"])
@@ -97,14 +96,14 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
     typed = list({key_of(override): override for override in typed}.values())
     with read_write(master), open_dict(master):  # jobs are composed anew, and hydra.sweeper.* fits one sweeper only
         known = set(master.hydra.overrides.hydra)
-        master.hydra.overrides.hydra += [o for o in typed if steers(o) and o not in known]
+        master.hydra.overrides.hydra += [*where, *(o for o in typed if steers(o) and o not in known)]
     if old:
         steering = sweeper.hydra_context.config_loader.load_sweep_config(master, [])
     folder = Path(str(master.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
     try:
-        yield Home(folder, typed, old, control, steering)
+        yield Home(folder, typed, old, control, master.hydra.runtime.choices["cluster"], steering)
     finally:
         lock.release()
 

@@ -50,6 +50,7 @@ def sweep(sweeper: Any, home: Home) -> None:
         search.n_trials = min(size, home.steering.get("n_trials") or size)
     study = studies.lead(home.folder, search, space.varied)
     plan.typed, plan.keys = home.typed, list(dict.fromkeys([*plan.keys, *space.varied]))
+    plan.cluster = home.cluster
     plan.experiment = first.tracking.experiment if first.tracking.enabled else ""
     search.write(home.folder)
     plan.write(home.folder)
@@ -58,7 +59,7 @@ def sweep(sweeper: Any, home: Home) -> None:
     with grid.courier_for(plan, home.folder, first.tracking if hosts else None) as courier:
         trials = Trials(study, search, space, plan, home.folder, composer, courier.follow if courier else None)
         trials.catch_up(home.control["force"])
-        launch(sweeper, trials, hosts)
+        launch(sweeper, trials)
         if hosts:
             grid.present_best(home.folder)
     conclude(trials, report=home.options["report"])
@@ -237,7 +238,7 @@ def entry_of(folder: Path) -> "ledger.Ledger | None":
         return None
 
 
-def launch(sweeper: Any, trials: Trials, hosts: bool) -> None:
+def launch(sweeper: Any, trials: Trials) -> None:
     """Runs trials until there are enough.
 
     Raises:
@@ -248,7 +249,7 @@ def launch(sweeper: Any, trials: Trials, hosts: bool) -> None:
     how = " with ".join(_class(node) for node in (search.sampler, search.pruner) if node)
     say(f"Search {plan.id}: {search.n_trials} trials{already}; {how}; folder {shown(trials.folder)}")
     try:
-        if hosts:
+        if getattr(sweeper.launcher, "takes_jobs", False):
             from mnist_exp.sweep import local
 
             if first := trials.next():
@@ -259,7 +260,7 @@ def launch(sweeper: Any, trials: Trials, hosts: bool) -> None:
         number = stop.signal if isinstance(stop, Interrupted) else 2
         raise Interrupted(
             f"Stopped; {trials.done} of {search.n_trials} trials are finished or pruned.",
-            f"Go on with: python -m mnist_exp.train -m resume={plan.id}",
+            f"Go on with: {plan.again}",
             number,
         ) from None
 
@@ -314,5 +315,5 @@ def conclude(trials: Trials, report: bool) -> None:
         missing = trials.search.n_trials - trials.done
         raise SweepError(
             f"{len(bad)} of {len(trials.plan.points)} runs failed; {trials.done} finished or were pruned:\n  {listed}",
-            f"{missing} are missing: python -m mnist_exp.train -m resume={trials.plan.id}" if missing > 0 else "",
+            f"{missing} are missing: {trials.plan.again}" if missing > 0 else "",
         )
