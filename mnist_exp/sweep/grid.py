@@ -21,6 +21,7 @@ from mnist_exp import cli, config, ledger, naming
 from mnist_exp import plan as plans
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
+from mnist_exp.files import tidy
 from mnist_exp.ledger import Ledger
 from mnist_exp.plan import Plan
 from mnist_exp.report import leaderboard
@@ -32,6 +33,7 @@ from mnist_exp.tracking.courier import Courier
 
 log = logging.getLogger(__name__)
 
+FILES = ("sweep.json", "report.html", "*.csv")  # what is written into the sweep's folder; the courier has its own
 LISTED = 10  # faults that are told one by one
 
 
@@ -86,6 +88,8 @@ def sweep(sweeper: Any, arguments: list[str]) -> list[JobReturn]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
     try:
+        tidy(folder, *FILES)
+        tidy(folder / "figures", "*")
         combinations, keys = expand(sweeper, typed)
         points = check(Composer(sweeper.hydra_context.config_loader, master), combinations)
         plan = old or Plan(id=folder.name, typed=typed, keys=keys)
@@ -286,6 +290,7 @@ def present_best(folder: Path) -> None:
         best = naming.best(naming.resolve(folder))
     except ConfigError:
         return  # none has finished
+    tidy(best, "model.pt2", "ledger.json")
     entry = ledger.read(best)
     settings = config.load(best / "config.yaml")
     if settings.checkpoint.model and not (best / "model.pt2").exists():
