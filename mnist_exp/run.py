@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,8 +212,15 @@ class Attempt:
         """Begins the run's own files, now that nothing can be refused any more."""
         assert self.entry
         self.journal = Journal(self.folder, self.saved.history if self.saved else [])
-        self.entry.write(self.folder)
+        self.reached(self.saved.epoch if self.saved else 0)  # a crash may have come before the ledger was written
         return self.entry
+
+    def reached(self, epoch: int) -> None:
+        """Writes down how far the run has come."""
+        assert self.entry
+        self.entry.epoch = epoch
+        self.entry.seconds = sum(row["metrics"]["time/epoch"] for row in self.journal.history(epoch))
+        self.entry.write(self.folder)
 
     def settle(self) -> bool:
         """Whether the run has ended, by its ledger; then that is its outcome."""
@@ -431,9 +437,7 @@ class Keeper(Observer):
             state = self.pack.state(event.lane, self.attempt, history)
             checkpoint.save(self.folder / "checkpoints", state, event.best)
         self.journal.append(row)
-        self.entry.epoch = event.epoch
-        self.entry.seconds = sum(r["metrics"]["time/epoch"] for r in self.journal.history(event.epoch))
-        self.entry.write(self.folder)
+        self.attempt.reached(event.epoch)
 
     def on_end(self, event: LaneEnd) -> None:
         with writing(self.folder):

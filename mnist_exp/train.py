@@ -28,9 +28,15 @@ def main(cfg: DictConfig) -> float:
         raise
 
 
+def checked() -> None:
+    """`main`, unless the command line has what Hydra must not write down."""
+    config.check_typed(sys.argv[1:])
+    main()
+
+
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(main))
+    sys.exit(command.run(checked))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ LAYERS = [
     {"compose"},
     {"cli", "provenance", "records"},
     {"config", "events", "terminal"},
-    {"errors", "files", "words"},
+    {"errors", "files", "privacy", "words"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
