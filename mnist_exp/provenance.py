@@ -23,7 +23,7 @@ def code_fingerprint() -> str:
 
 @functools.cache
 def git() -> dict[str, str]:
-    """Commit, whether the tree differs from it (`true` or `false`), and the difference, secrets hidden; empty outside git."""
+    """Commit, whether the tree differs (`true` or `false`), and the difference without secrets; empty outside git."""
     commit = _git("rev-parse", "HEAD").strip()
     if not commit:
         return {}

@@ -23,6 +23,8 @@ from mnist_exp.config import Config
 from mnist_exp.tracking import store
 from mnist_exp.tracking.store import Store
 
+pytest_plugins = ["fault_record"]
+
 REPO = Path(__file__).resolve().parent.parent
 
 # No deadline: the machine is shared. No database: it would lie in the repository.

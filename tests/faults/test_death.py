@@ -1,4 +1,4 @@
-"""Processes that are killed, interrupted or told to stop: what they leave is resumed, and ends as if nothing had been."""
+"""Processes that are killed or told to stop: what they leave is resumed, and ends as if nothing had been."""
 
 import random
 import re
@@ -100,7 +100,15 @@ def test_a_run_that_is_stopped_goes_on(number: int, code: int, injected: Injecte
 
 @pytest.mark.faults(6)
 def test_the_second_ctrl_c_stops_at_once(injected: Injected) -> None:
-    process = start("model=custom", "model._target_=faulty.Faulty", "+model.mode=hang", *LONG[:6], OFF)
+    process = start(
+        "model=custom",
+        "model._target_=faulty.Faulty",
+        "+model.mode=hang",
+        "+model.after=600",
+        *LONG[:5],
+        "epochs=9",
+        OFF,
+    )
     wait_for(begun)
     time.sleep(1)  # it hangs in a batch now: the first Ctrl-C alone would wait for ever
     process.send_signal(signal.SIGINT)
@@ -134,7 +142,7 @@ def test_mlflow_says_killed_and_later_finished(injected: Injected) -> None:
 
 @pytest.mark.faults(4)
 def test_no_worker_outlives_its_driver_and_nothing_runs_twice(injected: Injected) -> None:
-    grid = ["hidden=8,12,16", *LONG[:5], "epochs=60", *LONG[7:], QUIET]
+    grid = ["hidden=8,12,16", *LONG[:5], "epochs=30", *LONG[7:], QUIET]
     driver = start("-m", *grid, OFF)
     wait_for(lambda: list(Path().glob("outputs/sweeps/*/*/2/metrics.jsonl")))
     assert "finished" in wait_for(states)
@@ -157,7 +165,7 @@ def test_no_worker_outlives_its_driver_and_nothing_runs_twice(injected: Injected
 @pytest.mark.faults(26)
 @pytest.mark.parametrize("victim", ["courier", "forkserver"])
 def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
-    grid = ["hidden=8,12", *LONG[:5], "epochs=60", *LONG[7:], QUIET, "tracking.figures=false", "tracking.patience=2"]
+    grid = ["hidden=8,12", *LONG[:5], "epochs=30", *LONG[7:], QUIET, "tracking.figures=false", "tracking.patience=2"]
     driver = start("-m", *grid)
     wait_for(begun)
     children = psutil.Process(driver.pid).children()
@@ -177,7 +185,7 @@ def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
     found = store.client.search_runs([store.experiment_id])
     assert [r.info.status for r in found] == ["FINISHED"] * 2
     for each in found:
-        told_once(store.client, each.info.run_id, 60)
+        told_once(store.client, each.info.run_id, 30)
     clean()
     injected()
 

@@ -1,4 +1,17 @@
-"""The faults by number, and what is promised about each: the rows of docs/reliability.md."""
+"""The faults by number and what is promised about each; counts how often the tests of `tests/faults/` inject them.
+
+`pytest -m faults --fault-table` writes the table of docs/reliability.md from that.
+"""
+
+import contextlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
 
 FAULTS = {
     1: ("job SIGKILLed at a random moment", "goes on from its last complete epoch; weights bit-equal"),
@@ -36,3 +49,60 @@ FAULTS = {
     33: ("secrets in overrides, addresses, environment", "refused or hidden: found in no file"),
     34: ("open ports, open folders, foreign `_target_`", "loopback only; not world-writable; only the user's own"),
 }
+
+REPO = Path(__file__).resolve().parents[1]
+TIMES: Counter[int] = Counter()
+FAILED: set[int] = set()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-table", action="store_true", help="write the table of docs/reliability.md")
+
+
+@pytest.fixture
+def injected(request: pytest.FixtureRequest) -> Callable[[int], None]:
+    """`injected(3)`: three faults of this test's number were injected, and the promise was kept each time."""
+    (number,) = request.node.get_closest_marker("faults").args
+
+    def note(times: int = 1) -> None:
+        TIMES[number] += times
+
+    return note
+
+
+@pytest.fixture
+def no_survivors(scratch: Path) -> Iterator[None]:
+    """Nothing that a test has started outlives it, however it ends."""
+    yield
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and Path(process.cwd()) == scratch:
+                process.kill()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("faults"):
+            item.fixturenames.insert(0, "no_survivors")  # type: ignore[attr-defined]  # of functions
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> object:
+    report = yield
+    marker = item.get_closest_marker("faults")
+    if marker and marker.args and report.failed:
+        FAILED.add(marker.args[0])
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not session.config.getoption("--fault-table"):
+        return
+    rows = ["| # | fault | injected | outcome | promise |", "| ---: | --- | ---: | --- | --- |"]
+    for number, (fault, promise) in FAULTS.items():
+        outcome = "**broken**" if number in FAILED else "kept" if TIMES[number] else "not injected here"
+        rows.append(f"| {number} | {fault} | {TIMES[number]} | {outcome} | {promise} |")
+    page = REPO / "docs" / "reliability.md"
+    text = page.read_text(encoding="utf-8")
+    table = "\n".join(rows)
+    page.write_text(re.sub(r"(?s)(<!-- faults -->\n).*?(\n<!-- end -->)", rf"\1\n{table}\n\2", text), encoding="utf-8")
