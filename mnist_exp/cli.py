@@ -47,6 +47,9 @@ def explain(error: Exception) -> int:
     """Prints *error* as a sentence and a way out; returns the exit code that goes with it."""
     if isinstance(error, (HydraException, OmegaConfBaseException)) or _GROUP_VALUE in str(error):
         error = translate(error, sys.argv[1:])
+    if isinstance(error, OSError) and error.filename:  # before training: run.py tells of what happens there
+        where = error.filename.decode() if isinstance(error.filename, bytes) else error.filename
+        error = ConfigError(f"{where} cannot be used: {error.strerror}.", "Choose another folder, or put that right.")
     if not isinstance(error, ExperimentError):
         text = f"{type(error).__name__}: {error}"
         where = traceback.extract_tb(error.__traceback__)[-1]

@@ -22,6 +22,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from mnist_exp import privacy
 from mnist_exp.errors import ConfigError
 from mnist_exp.files import sha256
 
@@ -137,7 +138,7 @@ def register() -> None:
     ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
     OmegaConf.register_new_resolver("mnist_exp.unique", _unique, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.subdir", _subdir, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.settings", settings_text, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 
@@ -145,6 +146,11 @@ def register() -> None:
 def _unique() -> str:
     """Six random hexadecimal digits: two sweeps started in one second get two folders."""
     return secrets.token_hex(3)
+
+
+def _subdir(resume: str | None, uri: str | None) -> str | None:
+    """Where Hydra writes the config; None: nowhere, for it is there already, or will be refused."""
+    return None if resume or privacy.is_secret("tracking.uri", uri) else ".hydra"
 
 
 def run_folder(root: str, resume: str | None) -> str:
@@ -252,6 +258,9 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: with the rule, the value and a way out.
     """
+    for key, value in flatten(to_dict(config)).items():
+        if privacy.is_secret(key, value):
+            raise secret(key)
     widths = config.hidden if isinstance(config.hidden, list) else [config.hidden]
     if not widths or not all(type(w) is int and 1 <= w <= 2**24 for w in widths):
         raise ConfigError(
@@ -370,6 +379,30 @@ def _sweep_settings() -> list[str]:
 def deleted_key(path: str) -> ConfigError:
     """The sentence for `~key`: a schema has no optional parts."""
     return ConfigError(f"{path} was deleted, but every run needs it.", f"Drop '~{path}'.")
+
+
+def secret(key: str) -> ConfigError:
+    """The sentence for what must not be configured, because a config is written to files."""
+    if key == "tracking.uri":
+        return ConfigError(
+            "tracking.uri holds a password, and a run writes its config to files and to MLflow.",
+            "Set MLFLOW_TRACKING_URI in the environment instead, and leave tracking.uri out.",
+        )
+    return ConfigError(
+        f"{key} looks like a secret, and a run writes its config to files and to MLflow.",
+        "Leave it in the environment, and read it there, where it is used.",
+    )
+
+
+def check_typed(arguments: list[str]) -> None:
+    """Refuses secrets on the command line, before Hydra writes it down.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for argument in arguments:
+        if privacy.has_secret(argument):
+            raise secret(argument.lstrip("+~").partition("=")[0])
 
 
 def order_seed(config: Config) -> int:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config, provenance
@@ -47,7 +47,11 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
     before = config.load(folder / "config.yaml")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(typed))
-        now = config.parse(merged)  # type: ignore[arg-type]
+        assert isinstance(merged, DictConfig)
+        for group, key in (("optimizer", "lr"), ("model", "hidden")):  # what is stored has no references left
+            if key in merged[group] and merged[key] != getattr(before, key):
+                merged[group][key] = merged[key]
+        now = config.parse(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(
             f"{' '.join(typed)} cannot be changed in a run that exists.", "With resume=, change plain values only."

@@ -27,7 +27,7 @@ LAYERS = [
     {"compose"},
     {"cli", "provenance", "records"},
     {"config", "events", "terminal"},
-    {"errors", "files", "words"},
+    {"errors", "files", "privacy", "words"},
     {"completion"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

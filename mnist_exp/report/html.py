@@ -67,7 +67,7 @@ def write(selection: Selection, out: Path | None = None) -> Path:
     everything = [*itertools.chain(*pictures.values()), *best_pictures]
     texts = {picture.name: drawing.svg(picture) for picture in everything}  # drawn once, for files and page
     for name, text in texts.items():
-        (home / "figures" / f"{name}.svg").write_text(text, encoding="utf-8")
+        atomic_write(home / "figures" / f"{name}.svg", text.encode())
     _csv(board.drop(columns="best"), home / "leaderboard.csv")
     _csv(table, home / "runs.csv")
     _csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")

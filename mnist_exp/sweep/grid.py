@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp import cli, config, lanes, ledger, naming
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
+from mnist_exp.files import tidy
 from mnist_exp.ledger import Ledger
 from mnist_exp.plan import Plan
 from mnist_exp.report import leaderboard
@@ -297,6 +298,7 @@ def present_best(folder: Path) -> None:
         best = naming.best(naming.resolve(folder))
     except ConfigError:
         return  # none has finished
+    tidy(best, "model.pt2", "ledger.json")
     entry = ledger.read(best)
     settings = config.load(best / "config.yaml")
     if settings.checkpoint.model and not (best / "model.pt2").exists():

@@ -13,9 +13,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mnist_exp import naming
 from mnist_exp import plan as plans
 from mnist_exp.errors import ConfigError
+from mnist_exp.files import tidy
 from mnist_exp.plan import Plan
 from mnist_exp.resume import CONTROL, is_control, key_of, steers
 from mnist_exp.search import study
+
+FILES = ("sweep.json", "study.json", "report.html", "*.csv")
+"""What is written into a sweep's folder; the courier has its own."""
 
 
 @final
@@ -103,6 +107,8 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
     try:
+        tidy(folder, *FILES)
+        tidy(folder / "figures", "*")
         yield Home(folder, typed, old, control, master.hydra.runtime.choices["cluster"], steering)
     finally:
         lock.release()
