@@ -29,14 +29,14 @@ EXCEPTIONS = {
 }
 
 
-# What is not run by the slow test, by a part of the line, with the reason.
+# What is not run by the slow test, by a part of the line, with the reason. Other programs than ours are not run either.
 NOT_RUN = {
-    "pip install": ".ci/run does it, in a fresh environment",
-    "pytest": "it would run itself",
-    "mlflow ui": "a server: tests/test_browser.py looks at its pages",
-    "mlflow models serve": "a server: tests/test_serve.py asks it",
-    "eval": "tests/test_completion.py presses the key",
     "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/test_experiments.py runs them",
+    "cluster=": "needs Slurm or Ray",
+    "tracking.lan": "a server of one's own",
+    "mysearch.space": "its file stands in docs/search.md",
+    "points=runs.csv": "its file stands in docs/search.md",
+    "tracking.experiment=papers": "hours: python -m benchmarks.papers",
 }
 
 
@@ -78,6 +78,8 @@ def test_a_command_of_the_documents_composes(
 ) -> None:
     if any(part in line for part in EXCEPTIONS):
         return
+    if "cluster=slurm" in line:
+        pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
     if not any(start in line for start in TRAIN):
         (module,) = re.findall(r"python -m (mnist_exp[\w.]*)", line)
         assert (REPO / f"{module.replace('.', '/')}.py").exists() or (REPO / module.replace(".", "/")).is_dir()
@@ -155,7 +157,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(line: str, folder: Path) -> None:
-    """Runs one line of a document in *folder*, but trains for one epoch only."""
+    """Runs one line of a document in *folder*, but trains for one epoch only, and searches with two runs."""
+    line = re.sub(r"n_trials=\d+", "n_trials=2", line)
     if "mnist_exp.train" in line and not re.search(r"resume=|--help|--cfg", line):
         words, _, comment = line.partition("  #")
         line = re.sub(r" epochs=\d+", "", words) + " epochs=1" + (f"  #{comment}" if comment else "")
@@ -172,10 +175,12 @@ def run(line: str, folder: Path) -> None:
 @pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_line_of_a_document_runs(page: Path, project: Path) -> None:
-    """As it stands, but for the number of epochs."""
+    """As it stands, but for the numbers of epochs and trials."""
     for line in lines(page.read_text()):
-        if not line.strip() or any(part in line for part in NOT_RUN):
+        if not re.match(r"(\w+=\S+ )*(python -m mnist_exp\b|mnist-exp\b)", line) or any(p in line for p in NOT_RUN):
             continue
+        if "search=" in line:
+            pytest.importorskip("optuna", reason="the extra `search` is not installed")
         if "fashion_mnist" in line and not (CACHE / "mnist_exp" / "fashion_mnist").exists():
             continue  # only torchvision's servers have it
         run(line, project)
