@@ -24,6 +24,7 @@ EXCEPTIONS = {
     "python -m mnist_exp.train --cfg job": "what this test does with all the others",
     "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/test_experiments.py runs them",
     "mnist-exp -sc": "prints the shell's line for tab completion",
+    "cluster=slurm": "needs the extra slurm; tests/test_slurm.py runs it",
     "python -m mnist_exp.train --help": "tests/test_help.py reads it",
     "python -m mnist_exp.train --hydra-help": "Hydra's own page",
 }

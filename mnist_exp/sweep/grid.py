@@ -253,15 +253,16 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     try:
         returns = launch(sweeper, missing, force)
     except (Interrupted, KeyboardInterrupt) as stop:
-        asked = stop if isinstance(stop, Interrupted) else Interrupted("The sweep was stopped.")
         done = sum(entry is not None and entry.state == "finished" for entry in entries(plan, folder))
-        more = f"{asked.help}\n        " if asked.help else ""
-        raise Interrupted(
-            f"{asked.message} {done} of {len(plan.points)} runs are finished.",
-            f"{more}Go on with: {plan.again}",
-            asked.signal,
-        ) from None
+        raise interrupted(stop, f"{done} of {len(plan.points)} runs are finished.", plan) from None
     return returns
+
+
+def interrupted(stop: Interrupted | KeyboardInterrupt, done: str, plan: Plan) -> Interrupted:
+    """What the user is told who has stopped a sweep: how much was *done*, what else goes on, and how to."""
+    asked = stop if isinstance(stop, Interrupted) else Interrupted("The sweep was stopped.")
+    more = f"{asked.help}\n        " if asked.help else ""
+    return Interrupted(f"{asked.message} {done}", f"{more}Go on with: {plan.again}", asked.signal)
 
 
 def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobReturn]:

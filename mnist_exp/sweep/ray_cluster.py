@@ -5,6 +5,7 @@ cluster without a work-around, and gives up the whole sweep when one job has die
 """
 
 import os
+import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -47,6 +48,7 @@ class Ray(Scheduler):
         self.jobs: dict[Any, Job] = {}
         """Those that go on, by Ray's references to what they will return."""
         address = options["address"]
+        check(address)
         here = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
             ray.init(
@@ -57,8 +59,7 @@ class Ray(Scheduler):
                 **here,
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            text = str(error).splitlines()[0]
-            raise ConfigError(f"Ray cannot be reached at {address}: {text}", "Is it running? ray status") from error
+            raise unreachable(address, error) from error
 
     def submit(self, jobs: Sequence[Job], common: Common) -> None:
         shared = ray.put(cloudpickle.dumps(common))
@@ -85,6 +86,22 @@ class Ray(Scheduler):
 
     def close(self) -> None:
         ray.shutdown()
+
+
+def check(address: str | None) -> None:
+    """Raises ConfigError if nobody listens at *address* (`host:port`): ray.init would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise unreachable(address, error) from error
+
+
+def unreachable(address: str | None, error: Exception) -> ConfigError:
+    """The sentence for a cluster that does not answer."""
+    reason = str(error).splitlines()[0]
+    return ConfigError(f"Ray cannot be reached at {address or 'this machine'}: {reason}", "Is it running? ray status")
 
 
 def search_path() -> str:

@@ -219,7 +219,7 @@ class Driver:
             entry = ledger.read(job.folder)
         except ExperimentError:
             return False
-        if entry.state != "finished":
+        if entry.state not in ("finished", "pruned"):
             return False
         job.outcome = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
         job.outcome.return_value = entry.objective

@@ -257,12 +257,8 @@ def launch(sweeper: Any, trials: Trials) -> None:
         else:
             in_batches(sweeper, trials)
     except (Interrupted, KeyboardInterrupt) as stop:
-        number = stop.signal if isinstance(stop, Interrupted) else 2
-        raise Interrupted(
-            f"Stopped; {trials.done} of {search.n_trials} trials are finished or pruned.",
-            f"Go on with: {plan.again}",
-            number,
-        ) from None
+        done = f"{trials.done} of {search.n_trials} trials are finished or pruned."
+        raise grid.interrupted(stop, done, plan) from None
 
 
 def in_batches(sweeper: Any, trials: Trials) -> None:
