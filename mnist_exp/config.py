@@ -172,6 +172,11 @@ def conf_dir() -> str:
     raise ConfigError(f"There is no conf/ folder in {here} or beside it.", "Install mnist_exp again.")
 
 
+def options(group: str) -> list[str]:
+    """The names of the files in that folder of conf/, in order."""
+    return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
+
+
 def parse(cfg: DictConfig) -> Config:
     """The composed config as dataclasses, checked.
 
@@ -336,11 +341,24 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
             f"There is no setting '{path}'{where}.",
             f"--cfg job shows what the chosen {group} has; +{path}=… passes it a keyword that is not listed.",
         )
-    near = difflib.get_close_matches(path, [name for name, _, _ in settings()], n=1, cutoff=0.5)
+    hydras = group == "hydra"
+    known = _sweep_settings() if hydras else [name for name, _, _ in settings()]
+    near = difflib.get_close_matches(path, known, n=1, cutoff=0.8 if hydras else 0.5)
     guess = f"Did you mean '{near[0]}'? " if near else ""
-    return ConfigError(
-        f"There is no setting '{path}'{where}.", f"{guess}All settings: python -m mnist_exp.train --help"
-    )
+    listed = "Hydra's settings: python -m mnist_exp.train --cfg hydra"
+    if not hydras:
+        listed = "All settings: python -m mnist_exp.train --help"
+    return ConfigError(f"There is no setting '{path}'{where}.", guess + listed)
+
+
+def _sweep_settings() -> list[str]:
+    """The options of every launcher and sweeper that is installed, as one types them."""
+    store, found = ConfigStore.instance(), []
+    for group in ("launcher", "sweeper"):
+        for file in store.list(f"hydra/{group}"):
+            node = store.load(f"hydra/{group}/{file}").node
+            found += [f"hydra.{group}.{key}" for key in node]
+    return found
 
 
 def deleted_key(path: str) -> ConfigError:

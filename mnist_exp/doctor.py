@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, final
@@ -24,13 +24,14 @@ from rich.markup import escape
 from mnist_exp import cli as command
 from mnist_exp import provenance, words
 from mnist_exp.compose import compose
-from mnist_exp.config import conf_dir
+from mnist_exp.config import options
 from mnist_exp.errors import ExperimentError
 from mnist_exp.terminal import console
 
 ABOUT = """\
 Looks at everything a run needs: versions, device, data files, the MLflow store, disk, write access. Changes nothing
-and downloads nothing; passwords and tokens are never shown, so the output may be pasted into a bug report."""
+and downloads nothing; passwords, tokens and the home folder's name are never shown, so the output may be pasted into
+a bug report."""
 EXAMPLES = """\
   python -m mnist_exp.doctor
   python -m mnist_exp.doctor --json | jq '.checks[] | select(.state != "ok")'
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: there is a fault (1), usage (2), or `--help` (0).
     """
     typed = words.read(arguments, "doctor", ABOUT, {}, EXAMPLES, flags={"json": "print what was found as JSON"})
-    checks = [check for look in LOOKS for check in look()]
+    checks = [replace(check, found=at_home(check.found)) for look in LOOKS for check in look()]
     faults = sum(check.state == "fault" for check in checks)
     if "json" in typed.flags:
         found = {"format": 1, "ok": not faults, "checks": [asdict(check) for check in checks]}
@@ -170,18 +171,18 @@ def data() -> Iterator[Check]:
     """The image files of each dataset, read but not fetched; only MNIST is missed when it is not here."""
     from mnist_exp.data import fetch
 
-    for path in sorted(Path(conf_dir(), "data").glob("*.yaml")):
-        about = compose([f"data={path.stem}"]).data
+    for dataset in options("data"):
+        about = compose([f"data={dataset}"]).data
         if about.name == "synthetic":
             continue
         folder, files = fetch.inspect(about)
         faults = {name: fault for name, fault in files.items() if fault not in ("", "missing")}
         missing = sum(fault == "missing" for fault in files.values())
-        name, fix = f"data {path.stem}", f"python -m mnist_exp.data fetch {path.stem}"
+        name, fix = f"data {dataset}", f"python -m mnist_exp.data fetch {dataset}"
         if faults:
             yield Check(name, "fault", "; ".join(f"{folder / n}: {f}" for n, f in faults.items()), f"Again: {fix}")
         elif missing == len(files):
-            state: Literal["note", "warning"] = "warning" if path.stem == "mnist" else "note"
+            state: Literal["note", "warning"] = "warning" if dataset == "mnist" else "note"
             yield Check(name, state, f"not in {folder}; the first run fetches it", f"Now: {fix}")
         elif missing:
             yield Check(name, "warning", f"{missing} of {len(files)} files are not in {folder}", f"Get them: {fix}")
@@ -310,6 +311,12 @@ def masked(name: str, value: str) -> str:
         return "set, not shown"
     value = re.sub(r"([?&;][^=&;]*(?:token|password|secret|key)[^=&;]*=)[^&;\s]*", r"\1…", value, flags=re.IGNORECASE)
     return without_password(value)
+
+
+def at_home(text: str) -> str:
+    """*text* with `~` for the user's home folder: shorter, and without a name."""
+    home = str(Path.home())
+    return re.sub(rf"{re.escape(home)}(?=/|\b)", "~", text) if len(home) > 1 else text
 
 
 def _line(error: BaseException) -> str:

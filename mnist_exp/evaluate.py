@@ -1,8 +1,10 @@
 """`python -m mnist_exp.evaluate`, or `mnist-exp-evaluate`: what a trained network gets right and wrong."""
 
+import contextlib
 import json
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,9 @@ from rich import box
 from rich.table import Table
 
 from mnist_exp import cli as command
-from mnist_exp import naming, words
+from mnist_exp import config, naming, terminal, words
 from mnist_exp.errors import ConfigError, DataError
+from mnist_exp.files import read_json
 from mnist_exp.terminal import console, say, shown
 
 if TYPE_CHECKING:
@@ -20,10 +23,12 @@ if TYPE_CHECKING:
     from mnist_exp.config import Config
     from mnist_exp.report.best import Answers
     from mnist_exp.report.drawing import Picture
+    from mnist_exp.tracking.courier import Courier
 
 ABOUT = """\
 Measures a trained network and shows its mistakes: accuracy and loss, the most confused pairs, the most confident
-mistakes, calibration, and the first layer's weights. Pictures go to figures/<images>/ in the run's folder."""
+mistakes, calibration, and the first layer's weights. Pictures go to figures/<images>/ in the run's folder, and to
+the run in MLflow."""
 KEYS = {
     "run": ("last", "whose network: a folder, an MLflow run id, last, best, or best:<sweep>"),
     "split": ("test", "train, val or test"),
@@ -51,14 +56,19 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     typed = words.read(
-        arguments, "evaluate", ABOUT, KEYS, EXAMPLES, flags={"json": "print the measurements as one JSON object"}
+        arguments,
+        "evaluate",
+        ABOUT,
+        KEYS,
+        EXAMPLES,
+        flags={"json": "print the measurements as one JSON object"},
+        offers={"run": naming.offered, "split": lambda: SPLITS, "data": lambda: config.options("data")},
     )
+    logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
     split, source = typed.values["split"], typed.values["data"]
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}.", "Try split=test.")
     folder = naming.one(typed.values["run"])
-    from mnist_exp import config
-
     about = config.load(folder / "config.yaml")
     if source and Path(source).is_dir():
         _evaluate_pictures(folder, about, Path(source), "json" in typed.flags)
@@ -116,20 +126,23 @@ def _present(
     flags: frozenset[str],
 ) -> None:
     """Measures, draws and prints."""
-    from mnist_exp import run
-    from mnist_exp.report import best, drawing
-
-    answers = best.ask(run.restore(about, folder), pixels, labels)
     figures = folder / "figures" / place
-    try:
-        figures.mkdir(parents=True, exist_ok=True)
-        for picture in pictures_of(answers, where):
-            drawing.png(picture, figures)
-    except OSError as error:
-        raise DataError(f"The pictures cannot be written to {figures}: {error.strerror}.") from error
-    facts = measured(answers)
+    with _mlflow(folder, about) as courier:  # which loads mlflow on another core meanwhile
+        from mnist_exp import run
+        from mnist_exp.report import best, drawing
+
+        answers = best.ask(run.restore(about, folder), pixels, labels)
+        try:
+            figures.mkdir(parents=True, exist_ok=True)
+            for picture in pictures_of(answers, where):
+                drawing.png(picture, figures)
+        except OSError as error:
+            raise DataError(f"The pictures cannot be written to {figures}: {error.strerror}.") from error
+        if courier:
+            courier.follow(folder)
+    facts, sent = measured(answers), bool(courier and courier.delivered)
     if "json" in flags:
-        found = {"format": 1, "run": str(folder), "images_of": where, **facts, "figures": str(figures)}
+        found = {"format": 1, "run": str(folder), "images_of": where, **facts, "figures": str(figures), "mlflow": sent}
         console.out(json.dumps(found, allow_nan=False), highlight=False)
         return
     say(f"Network: {shown(folder)}")
@@ -143,7 +156,25 @@ def _present(
             f"  {pair['true']} taken for {pair['predicted']}: {pair['times']} times, {100 * pair['share']:.1f} % of "
             f"all {pair['true']}s"
         )
-    say(f"Pictures: {shown(figures)}/")
+    say(f"Pictures: {shown(figures)}/{', and in MLflow' if sent else ''}")
+
+
+@contextlib.contextmanager
+def _mlflow(folder: Path, about: "Config") -> Iterator["Courier | None"]:
+    """Who sends pictures of the run in *folder* to the store that has it, and at the end waits for that."""
+    from mnist_exp.tracking.courier import Courier
+    from mnist_exp.tracking.store import uri_for, without_password
+
+    try:
+        there = read_json(folder / "mlflow.json")["store"] == without_password(uri_for(about.tracking.uri))
+    except (OSError, ValueError, KeyError):  # not tracked, or downloaded
+        there = False
+    courier = Courier(about.tracking) if there else None
+    try:
+        yield courier
+    finally:
+        if courier:
+            courier.close(about.tracking.patience)
 
 
 def measured(answers: "Answers") -> dict[str, Any]:

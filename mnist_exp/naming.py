@@ -81,6 +81,12 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     raise ConfigError(f"No run, sweep or experiment is called {name!r}.", f"{guess}A name is {NAMES}.")
 
 
+def offered(root: Path = Path("outputs")) -> list[str]:
+    """Names for tab completion, newest first; MLflow's are left out, because asking for them takes seconds."""
+    sweeps, runs = ([f.name for f in sorted(root.glob(f"{kind}/*/*/"), reverse=True)] for kind in ("sweeps", "runs"))
+    return ["last", "best", *sweeps, *(f"best:{sweep}" for sweep in sweeps), *runs]
+
+
 def one(what: str | Path = "last", root: Path = Path("outputs")) -> Path:
     """The folder of the one run called *what*; where the name stands for several runs, the best of them.
 

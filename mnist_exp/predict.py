@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> None:
         EXAMPLES,
         names=("image …", "pictures, or folders of them"),
         flags={"json": "print one JSON object for each picture"},
+        offers={"run": naming.offered},
     )
     if not typed.names:
         raise ConfigError("Which picture?", "Name one: python -m mnist_exp.predict image.png")

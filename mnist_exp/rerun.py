@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         ExperimentError: the metrics differ (exit code 1); or there is no such run, or it cannot be repeated.
         SystemExit: usage (2), or `--help` (0).
     """
-    typed = words.read(arguments, "rerun", ABOUT, KEYS, EXAMPLES)
+    typed = words.read(arguments, "rerun", ABOUT, KEYS, EXAMPLES, offers={"run": naming.offered})
     folder = naming.one(typed.values["run"])
     before, rows = ledger.read(folder), journal.read(folder)
     if not rows:

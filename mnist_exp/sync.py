@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mnist_exp import cli as command
-from mnist_exp import ledger, terminal
+from mnist_exp import completion, ledger, terminal
 from mnist_exp.errors import ExperimentError
 from mnist_exp.ledger import Ledger
 from mnist_exp.terminal import say
@@ -27,13 +27,15 @@ exit codes: 0 MLflow has everything · 1 it cannot be reached, or refused a run 
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Sends all runs under the folders of the command line.
 
     Raises:
         ExperimentError: the store cannot be reached, or did not take a run.
         SystemExit: usage (2), or `--help` (0).
     """
+    if arguments[:1] == ["-sc"]:
+        completion.serve(arguments, {"": lambda: ["--uri"]})
     parser = argparse.ArgumentParser(
         prog="python -m mnist_exp.sync",
         description="Sends runs that MLflow does not have yet, or not completely.",
@@ -101,7 +103,7 @@ def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(main))
+    sys.exit(command.run(lambda: main(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ is said by colour alone.
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mnist_exp.errors import ExperimentError
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# In a notebook, too, lines are text: rich would make a block of HTML of each.
+console = Console(highlight=False, soft_wrap=True, force_jupyter=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)
 _log = logging.getLogger("mnist_exp")
 
 
@@ -62,16 +64,25 @@ def log_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
+def redraws() -> bool:
+    """Whether a line can be drawn again: in a terminal, but not in a log that asked for colour, nor in a notebook.
+
+    A notebook's `!command` runs in something like a terminal, which keeps every line that was ever drawn.
+    """
+    terminal = console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
+    return terminal and "JPY_PARENT_PID" not in os.environ
+
+
 @contextlib.contextmanager
 def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> Iterator[None]:
-    """A bar that asks *done* and *total* how far things are, four times a second; nothing outside a terminal.
+    """A bar that asks *done* and *total* how far things are, four times a second; nothing where `redraws` says no.
 
     Args:
         total: What *done* returns at the end; may change.
         unit: What is counted, such as "steps".
         done: Cheap and safe to call from another thread.
     """
-    if not console.is_terminal or console.is_dumb_terminal:
+    if not redraws():
         yield
         return
     columns = (TextColumn("{task.completed}/{task.total} " + unit), BarColumn(), TimeRemainingColumn())

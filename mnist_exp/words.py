@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from mnist_exp import completion
+from mnist_exp.completion import Offers
+
 
 @final
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ def read(
     examples: str,
     names: tuple[str, str] = ("", ""),
     flags: Mapping[str, str] | None = None,
+    offers: Offers | None = None,
 ) -> Typed:
     """Reads the *arguments* of `python -m mnist_exp.<module>`.
 
@@ -38,10 +42,15 @@ def read(
         examples: Whole command lines and exit codes, for `--help`.
         names: What further words are called, and what they mean; empty: there are none.
         flags: Switches, without dashes → what they mean.
+        offers: What tab completion has for keys, and for names under the empty key.
 
     Raises:
-        SystemExit: usage (2), or `--help` (0).
+        SystemExit: usage (2), `--help` or tab completion (0).
     """
+    if arguments[:1] == ["-sc"]:
+        further = (offers or {}).get("", list)
+        words_and_flags = {"": lambda: [*(f"--{flag}" for flag in flags or {}), *further()]}
+        completion.serve(arguments, {**dict.fromkeys(keys, list), **(offers or {}), **words_and_flags})
     lines = [f"  {key}={default:<{20 - len(key)}} {meaning}" for key, (default, meaning) in keys.items()]
     table = ["", "keys, with their defaults", *lines] if keys else []
     words = [*filter(None, names[:1]), *(["[key=value …]"] if keys else [])]

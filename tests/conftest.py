@@ -1,5 +1,6 @@
 """What tests share: a scratch folder each, no network, no trace in the repository, a config in a line."""
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -7,11 +8,14 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hypothesis
+import platformdirs
 import pytest
 import torch
+from data_fixtures import place
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -20,10 +24,13 @@ from omegaconf import OmegaConf
 from mnist_exp import config as configs
 from mnist_exp import train
 from mnist_exp.config import Config
+from mnist_exp.data import fetch
 from mnist_exp.tracking import store
 from mnist_exp.tracking.store import Store
 
 REPO = Path(__file__).resolve().parent.parent
+CACHE = Path(platformdirs.user_cache_dir())  # read before the tests hide it
+MNIST = CACHE / "mnist_exp" / "mnist"
 
 # No deadline: the machine is shared. No database: it would lie in the repository.
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, database=None)
@@ -45,6 +52,16 @@ TINY = (
 )
 
 
+def script(name: str) -> ModuleType:
+    """The program docs/*name*.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, REPO / "docs" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of each test: empty, its own; caches and variables of the user are out of sight."""
@@ -52,7 +69,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     # Where child processes find the package when it is not installed; a checkout's own comes first.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    for name in ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+    for name in ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "JPY_PARENT_PID"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -154,6 +171,19 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return (code or 0, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Small files in place of torchvision's; lists what was asked for."""
+    asked: list[str] = []
+
+    def download(scratch: Path, dataset: str) -> None:
+        asked.append(dataset)
+        place(scratch)
+
+    monkeypatch.setattr(fetch, "_from_torchvision", download)
+    return asked
 
 
 @pytest.fixture(scope="session")

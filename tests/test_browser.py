@@ -3,24 +3,18 @@
 Needs the extra `browser` and Debian's packages chromium and chromium-driver.
 """
 
-import contextlib
 import itertools
 import json
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pytest
+from conftest import script
 from hydra import compose, initialize_config_dir
 
 from mnist_exp import config, run
@@ -39,17 +33,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("chromedriver") is None, reason="there is no chromedriver"),
 ]
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1600,1000",
-)
+pages = script("browser")
 PATIENCE = 40  # seconds for a page, on a busy machine
 TINY = ("data=synthetic", "data.train_images=400", "data.val_size=100", "data.test_images=100", "threads=1")
 HIDDEN, LR = (8, 16), (0.001, 0.01)
@@ -84,46 +68,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server(project: dict[str, Any]) -> Iterator[str]:
-    """A bare `mlflow ui`, but for its port, in the project folder; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI")}
-    environment |= {"MLFLOW_WORKERS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # or it takes twice as long
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "ui", "--port", str(port)],
-        cwd=project["root"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health") as answer:
-                assert answer.status == 200
-                break
-            assert process.poll() is None, "mlflow ui has ended"
-            assert time.monotonic() < deadline, "mlflow ui does not answer"
-            time.sleep(0.2)
+    """A bare `mlflow ui` in the project folder; its address."""
+    with pages.mlflow_ui(project["root"]) as address:
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(PATIENCE)
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+def browser() -> Iterator[webdriver.Chrome]:
     """Chromium as on the very first visit."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+    with pages.chromium() as driver:
+        yield driver
 
 
 def wait(browser: webdriver.Chrome, what: Callable[[webdriver.Chrome], Found]) -> Found:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def test_a_typo_leaves_with_2_and_one_sentence() -> None:
         "error: There is no setting 'hiden' (override 'hiden=256').",
         "  help: Did you mean 'hidden'? All settings: python -m mnist_exp.train --help",
     ]
+
+
+def test_m_may_stand_anywhere(command: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = command("hidden=8,-1", "-m", "lr=1e-3")
+    assert code == 2
+    assert "hidden must be a positive integer" in err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])

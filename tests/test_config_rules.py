@@ -24,6 +24,11 @@ REFUSED = {
     "+momentum=0.9": ("There is no setting 'momentum'.", "--help"),
     "+data.val_sice=3": ("There is no setting 'data.val_sice'.", "Did you mean 'data.val_size'?"),
     "data.val_sice=3": ("There is no setting 'data.val_sice'", "Did you mean 'data.val_size'?"),
+    "hydra.foo=3": ("There is no setting 'hydra.foo'", "Hydra's settings: python -m mnist_exp.train --cfg hydra"),
+    "hydra.launcher.worker=3": (
+        "There is no setting 'hydra.launcher.worker'",
+        "Did you mean 'hydra.launcher.workers'?",
+    ),
     "optimiser=adam": ("There is no setting 'optimiser'", "Did you mean 'optimizer'?"),
     "model.dropuot=0.5": ("There is no setting 'model.dropuot'", "--cfg job shows what the chosen model has"),
     "+model.dropuot=0.5": ("model.dropuot is not a setting of MLP.", "Did you mean 'model.dropout'?"),

@@ -4,25 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_fetch import contents, place
+from data_fixtures import contents, place
 
 from mnist_exp.config import Config
 from mnist_exp.data import __main__ as command
 from mnist_exp.data import fetch
 from mnist_exp.errors import ConfigError, DataError
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stands in for torchvision; lists what was asked of it."""
-    asked: list[str] = []
-
-    def download(scratch: Path, dataset: str) -> None:
-        asked.append(dataset)
-        place(scratch)
-
-    monkeypatch.setattr(fetch, "_from_torchvision", download)
-    return asked
 
 
 @pytest.fixture
@@ -39,19 +26,19 @@ def small(monkeypatch: pytest.MonkeyPatch, composed: Callable[..., Config]) -> N
 
 @pytest.mark.usefixtures("small")
 def test_fetching_gets_each_named_dataset_once(
-    server: list[str], scratch: Path, capsys: pytest.CaptureFixture[str]
+    mirror: list[str], scratch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command.main(["fetch", "mnist", "fashion_mnist", "synthetic"])
-    assert server == ["MNIST", "FashionMNIST"]
+    assert mirror == ["MNIST", "FashionMNIST"]
     out = capsys.readouterr().out
     assert "mnist: complete in .cache/mnist_exp/mnist" in out
     assert "synthetic: made in memory" in out
     command.main(["fetch"])
-    assert server == ["MNIST", "FashionMNIST"]
+    assert mirror == ["MNIST", "FashionMNIST"]
 
 
 @pytest.mark.usefixtures("small")
-def test_a_root_is_where_they_go(server: list[str], scratch: Path) -> None:
+def test_a_root_is_where_they_go(mirror: list[str], scratch: Path) -> None:
     command.main(["fetch", "root=shared"])
     assert {path.name for path in (scratch / "shared").iterdir() if path.name[0] != "."} > set(fetch.FILES)
     with pytest.raises(ConfigError, match="2 are named"):
@@ -60,7 +47,7 @@ def test_a_root_is_where_they_go(server: list[str], scratch: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_verifying_reads_and_fetches_nothing(
-    server: list[str], scratch: Path, capsys: pytest.CaptureFixture[str]
+    mirror: list[str], scratch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place(scratch / "files")
     command.main(["verify", "root=files"])
@@ -69,7 +56,7 @@ def test_verifying_reads_and_fetches_nothing(
     with pytest.raises(DataError, match=f"files/{fetch.FILES[2]}: missing") as caught:
         command.main(["verify", "root=files"])
     assert caught.value.exit_code == 2
-    assert server == []
+    assert mirror == []
 
 
 def test_verifying_knows_the_digests_of_mnist(scratch: Path) -> None:

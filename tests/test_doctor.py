@@ -13,8 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from data_fixtures import contents, described, place
 from packaging.requirements import Requirement
-from test_fetch import contents, described, place
 
 from mnist_exp import doctor
 from mnist_exp.data import fetch
@@ -162,6 +162,13 @@ def test_one_look_that_fails_is_a_fault_of_its_own() -> None:
         yield
 
     assert doctor._guarded(lungs)() == [Check("lungs", "fault", "RuntimeError: no air")]
+
+
+def test_the_home_folder_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert doctor.at_home("/home/ada/x, sqlite:////home/ada/m.db, /home/adam") == "~/x, sqlite:///~/m.db, /home/adam"
+    monkeypatch.setenv("HOME", "/")
+    assert doctor.at_home("/data/x") == "/data/x"
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from mnist_exp import evaluate, ledger, run
-from mnist_exp.config import Config
+from mnist_exp.config import Config, Tracking
 from mnist_exp.data import synthetic
 from mnist_exp.errors import CheckpointError, ConfigError, DataError, ExperimentError
 from mnist_exp.files import read_json
 from mnist_exp.report import closeup
 from mnist_exp.report.best import Answers
+from mnist_exp.tracking import courier
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
 
@@ -144,6 +145,41 @@ def test_a_run_that_was_trained_elsewhere_is_fetched_from_mlflow(
     shutil.rmtree("outputs")
     with pytest.raises(ExperimentError, match=r"MLflow does not give config\.yaml of run"):
         evaluate.main([f"run={run_id}"])
+
+
+def test_the_pictures_go_to_the_run_in_mlflow_but_to_no_other_store(
+    tiny: Callable[..., Config],
+    mlflow_store: Callable[[str], Store],
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Messenger:
+        """In place of the child process, the same in this one."""
+
+        def __init__(self, tracking: Tracking) -> None:
+            self.folders: list[Path] = []
+            self.delivered = False
+
+        def follow(self, folder: Path) -> None:
+            self.folders.append(folder)
+
+        def close(self, patience: float) -> None:
+            self.delivered = all(publish(folder, shop) for folder in self.folders)
+
+    monkeypatch.setattr(courier, "Courier", Messenger)
+    shop = mlflow_store("mnist_exp")
+    folder = scratch / "run"
+    run.run(tiny(tracking={"enabled": True}), folder)
+    publish(folder, shop)
+    evaluate.main(["run=run"])
+    assert capsys.readouterr().out.splitlines()[-1] == "Pictures: run/figures/synthetic-test/, and in MLflow"
+    sent = shop.client.list_artifacts(read_json(folder / "mlflow.json")["run_id"], "figures/synthetic-test")
+    assert {Path(file.path).name for file in sent} == PICTURES
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    evaluate.main(["run=run"])
+    assert capsys.readouterr().out.splitlines()[-1] == "Pictures: run/figures/synthetic-test/"
+    assert not Path("other.db").exists()
 
 
 def test_images_of_another_digest_are_refused(trained: Path) -> None:

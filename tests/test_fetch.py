@@ -14,82 +14,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data_fixtures import TEST, TRAIN, contents, described, place
 
 from mnist_exp.config import Data
 from mnist_exp.data import fetch, idx, splits
 from mnist_exp.errors import DataError
 
-TRAIN, TEST = 12, 5
-
-
-def contents() -> dict[str, bytes]:
-    """Four small files, as a server would have them."""
-    rng = torch.Generator().manual_seed(0)
-    found = {}
-    for name in fetch.FILES:
-        count = TRAIN if name.startswith("train") else TEST
-        shape = (count, 28, 28) if "images" in name else (count,)
-        top = 256 if "images" in name else 10
-        found[name] = idx.encode(torch.randint(0, top, shape, generator=rng, dtype=torch.uint8))
-    return found
-
-
-def place(folder: Path, packed: bool = False) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents().items():
-        if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-        else:
-            (folder / name).write_bytes(content)
-    return folder
-
-
-def described(root: Path | None = None) -> Data:
-    """A dataset whose digests are known, so that a changed pixel is noticed too."""
-    return Data(
-        name="small",
-        root=str(root) if root else None,
-        torchvision="Small",
-        train_images=TRAIN,
-        test_images=TEST,
-        val_size=2,
-        sha256={name: hashlib.sha256(content).hexdigest() for name, content in contents().items()},
-    )
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stands in for torchvision; lists what was asked of it."""
-    asked: list[str] = []
-
-    def download(scratch: Path, dataset: str) -> None:
-        asked.append(dataset)
-        place(scratch)
-
-    monkeypatch.setattr(fetch, "_from_torchvision", download)
-    return asked
-
 
 @pytest.mark.parametrize("packed", [False, True], ids=["raw", "gz"])
 @pytest.mark.parametrize("below", ["", "raw", "MNIST/raw"])
-def test_a_folder_with_the_standard_names_is_used(packed: bool, below: str, server: list[str], tmp_path: Path) -> None:
+def test_a_folder_with_the_standard_names_is_used(packed: bool, below: str, mirror: list[str], tmp_path: Path) -> None:
     place(tmp_path / "mine" / below, packed)
     data = described(tmp_path / "mine")
     assert fetch.ensure(data) == tmp_path / "mine" / below
     loaded = splits.load(data, torch.device("cpu"))
     assert (len(loaded.train), len(loaded.val), len(loaded.test)) == (TRAIN - 2, 2, TEST)
-    assert server == []
+    assert mirror == []
 
 
-def test_missing_files_are_fetched_into_the_cache(server: list[str], tmp_path: Path) -> None:
+def test_missing_files_are_fetched_into_the_cache(mirror: list[str], tmp_path: Path) -> None:
     folder = fetch.ensure(described())
     assert folder == tmp_path / ".cache" / "mnist_exp" / "small"
     assert {name: (folder / name).read_bytes() for name in fetch.FILES} == contents()
-    assert server == ["Small"]
+    assert mirror == ["Small"]
     assert not list(folder.glob(".fetch-*"))
 
 
-def test_only_what_is_missing_is_replaced(server: list[str], tmp_path: Path) -> None:
+def test_only_what_is_missing_is_replaced(mirror: list[str], tmp_path: Path) -> None:
     folder = place(tmp_path / "mine")
     (folder / fetch.FILES[3]).unlink()
     before = (folder / fetch.FILES[0]).stat()
@@ -98,14 +49,14 @@ def test_only_what_is_missing_is_replaced(server: list[str], tmp_path: Path) -> 
     assert (folder / fetch.FILES[3]).read_bytes() == contents()[fetch.FILES[3]]
 
 
-def test_a_folder_named_data_is_preferred_to_the_cache(server: list[str]) -> None:
+def test_a_folder_named_data_is_preferred_to_the_cache(mirror: list[str]) -> None:
     place(Path("data/small"))
     assert fetch.ensure(described()) == Path("data/small")
-    assert server == []
+    assert mirror == []
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:-1] + b"!", lambda b: b""])
-def test_a_damaged_file_of_the_user_is_explained_and_left_alone(damage, server: list[str], tmp_path: Path) -> None:
+def test_a_damaged_file_of_the_user_is_explained_and_left_alone(damage, mirror: list[str], tmp_path: Path) -> None:
     folder = place(tmp_path / "mine")
     path = folder / fetch.FILES[0]
     damaged = damage(path.read_bytes())
@@ -114,10 +65,10 @@ def test_a_damaged_file_of_the_user_is_explained_and_left_alone(damage, server: 
         fetch.ensure(described(folder))
     assert caught.value.help == "Replace it, or delete it to have it fetched again."
     assert path.read_bytes() == damaged
-    assert server == []
+    assert mirror == []
 
 
-def test_a_damaged_archive_of_the_user_is_explained(server: list[str], tmp_path: Path) -> None:
+def test_a_damaged_archive_of_the_user_is_explained(mirror: list[str], tmp_path: Path) -> None:
     folder = place(tmp_path / "mine", packed=True)
     packed = folder / f"{fetch.FILES[0]}.gz"
     packed.write_bytes(packed.read_bytes()[:-20])
@@ -135,17 +86,17 @@ def test_without_known_digests_the_format_is_checked(tmp_path: Path) -> None:
         fetch.ensure(data)
 
 
-def test_a_damaged_file_of_our_own_cache_is_fetched_again(server: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_of_our_own_cache_is_fetched_again(mirror: list[str], caplog: pytest.LogCaptureFixture) -> None:
     path = fetch.ensure(described()) / fetch.FILES[0]
     path.write_bytes(b"cut short")
     with caplog.at_level(logging.WARNING):
         fetch.ensure(described())
     assert f"{path} is damaged (sha256 is" in caplog.text
     assert path.read_bytes() == contents()[fetch.FILES[0]]
-    assert server == ["Small", "Small"]
+    assert mirror == ["Small", "Small"]
 
 
-def test_a_second_start_hashes_nothing(server: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_start_hashes_nothing(mirror: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     first = fetch.ensure(described())
     digest = fetch.digest(first)
 
@@ -158,14 +109,14 @@ def test_a_second_start_hashes_nothing(server: list[str], monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("damage", ["torn {", "[]", '{"train-images-idx3-ubyte": 3}', "{}"])
-def test_a_damaged_memory_only_costs_a_second_look(damage: str, server: list[str]) -> None:
+def test_a_damaged_memory_only_costs_a_second_look(damage: str, mirror: list[str]) -> None:
     folder = fetch.ensure(described())
     (folder / "verified.json").write_text(damage)
     assert fetch.ensure(described()) == folder
-    assert server == ["Small"]
+    assert mirror == ["Small"]
 
 
-def test_a_changed_digest_in_the_config_is_noticed(server: list[str], tmp_path: Path) -> None:
+def test_a_changed_digest_in_the_config_is_noticed(mirror: list[str], tmp_path: Path) -> None:
     folder = place(tmp_path / "mine")
     data = described(folder)
     fetch.ensure(data)
@@ -322,7 +273,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert caught.value.help == "Set data.root=<folder>."
 
 
-def test_a_wrong_number_of_images_is_noticed(server: list[str], tmp_path: Path) -> None:
+def test_a_wrong_number_of_images_is_noticed(mirror: list[str], tmp_path: Path) -> None:
     data = described(place(tmp_path / "mine"))
     data.test_images = TEST + 1
     with pytest.raises(DataError, match=r"has 5 test images and 5 labels, but the config says 6"):

@@ -27,6 +27,7 @@ LAYERS = [
     {"cli", "provenance", "records"},
     {"config", "events", "terminal"},
     {"errors", "files", "words"},
+    {"completion"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
@@ -107,7 +108,9 @@ def test_the_entry_point_is_light() -> None:
     assert pulled_in("import mnist_exp.train") == set()
 
 
-@pytest.mark.parametrize("name", ["evaluate", "predict", "rerun", "doctor", "notebook", "report.__main__"])
+@pytest.mark.parametrize(
+    "name", ["evaluate", "predict", "rerun", "doctor", "notebook", "report.__main__", "data.__main__"]
+)
 def test_commands_load_what_is_heavy_only_when_they_work(name: str) -> None:
     assert pulled_in(f"import mnist_exp.{name}") == set()
 

@@ -31,7 +31,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("pack", ["off", "auto"])
 def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, pack: str) -> None:
     fixed = [*FIXED, f"hydra.launcher.pack={pack}"]
@@ -52,13 +52,15 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, pack: str) -> Non
             victim.kill()
         if rng.random() < 0.5:
             driver.kill()  # the driver may go on after a worker's death, or not
-        if driver.wait(60) == 0:
+        if driver.wait(300) == 0:
             break
         sweeps = list((wild / "outputs" / "sweeps").glob("*/*/sweep.json"))
         # Before sweep.json is written there is nothing to resume: the same command again.
         arguments = ["resume=last", "retry_failed=true"] if sweeps else [*GRID, *fixed]
         driver = start(wild, *arguments)
-    assert driver.wait(120) == 0, (wild / "output.txt").read_text()
+    assert driver.wait(300) == 0, (wild / "output.txt").read_text()
+    # On a busy machine MLflow may be behind when the sweep ends; that is what sync is for.
+    subprocess.run([sys.executable, "-m", "mnist_exp.sync"], cwd=wild, check=True, capture_output=True)
     assert sum(kills.values()) >= 3, f"only {kills}: the test has not tested much"
 
     (calm_sweep,), (wild_sweep,) = (

@@ -5,15 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import pytest
+from conftest import MNIST
 from PIL import Image, ImageDraw, ImageFont
 
 from mnist_exp import pictures, predict, run
 from mnist_exp.config import Config
 from mnist_exp.errors import CheckpointError, ConfigError, DataError
 
-MNIST = Path(platformdirs.user_cache_dir("mnist_exp")) / "mnist"  # read before the tests hide the user's cache
 INK, PAPER = (20, 30, 60), (240, 230, 200)
 
 

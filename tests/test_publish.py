@@ -15,7 +15,7 @@ from mnist_exp import journal, ledger, run
 from mnist_exp.config import Config
 from mnist_exp.errors import DivergedError
 from mnist_exp.ledger import Ledger
-from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.publish import complete, publish
 from mnist_exp.tracking.store import Store
 
 Tiny = Callable[..., Config]
@@ -205,3 +205,20 @@ def test_the_environment_lists_what_is_installed(finished: Path, shop: Store) ->
     assert text.startswith("# Python 3.")
     assert f"{os.cpu_count()} cores" in text
     assert f"\ntorch=={torch.__version__}\n" in text
+
+
+def test_pictures_that_come_later_reach_the_run_once(finished: Path, shop: Store) -> None:
+    """As `evaluate` makes them; a picture that was drawn anew replaces the old one."""
+    publish(finished, shop)
+    (found,) = runs(shop)
+    place = finished / "figures" / "mnist-test"
+    place.mkdir()
+    for content in (b"one", b"two"):
+        (place / "confusion.png").write_bytes(content)
+        os.utime(place / "confusion.png", ns=(len(content), content[0]))
+        assert not complete(finished, ledger.read(finished), shop)
+        assert publish(finished, shop)
+        assert complete(finished, ledger.read(finished), shop)
+        stored = Path("mlruns/mnist_exp", found.info.run_id, "artifacts/figures/mnist-test/confusion.png")
+        assert stored.read_bytes() == content
+    assert len(runs(shop)) == 1

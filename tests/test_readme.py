@@ -1,12 +1,17 @@
 """The commands in the documents are commands: each composes, so that no page rots."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPO
+from conftest import CACHE, MNIST, REPO
+from PIL import Image, ImageDraw, ImageFont
 
 from mnist_exp.cli import explain
 
@@ -24,14 +29,29 @@ EXCEPTIONS = {
 }
 
 
-def commands(text: str) -> Iterator[str]:
-    """Each line of each fenced block of shell, continued lines joined, comments and prompts dropped."""
+# What is not run by the slow test, by a part of the line, with the reason.
+NOT_RUN = {
+    "pip install": ".ci/run does it, in a fresh environment",
+    "pytest": "it would run itself",
+    "mlflow ui": "a server: tests/test_browser.py looks at its pages",
+    "mlflow models serve": "a server: tests/test_serve.py asks it",
+    "eval": "tests/test_completion.py presses the key",
+    "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/test_experiments.py runs them",
+}
+
+
+def lines(text: str) -> Iterator[str]:
+    """Each line of each fenced block of shell as it stands, continued lines joined, prompts dropped."""
     for block in re.findall(r"^ *```(?:bash|sh|shell|console)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            for part in re.split(r"\s&&\s|;\s", line.strip().removeprefix("$ ")):
-                words = shlex.split(part, comments=True)
-                if words:
-                    yield shlex.join(words)
+            yield from re.split(r"\s&&\s|;\s", line.strip().removeprefix("$ "))
+
+
+def commands(text: str) -> Iterator[str]:
+    """The same in words, without comments."""
+    for line in lines(text):
+        if words := shlex.split(line, comments=True):
+            yield shlex.join(words)
 
 
 def ours(text: str) -> list[str]:
@@ -115,3 +135,47 @@ def test_meta_a_rotten_command_is_noticed(composed: Callable[..., object], capsy
         composed(*overrides("python -m mnist_exp.train hiden=256"))
     assert explain(caught.value) == 2
     assert "Did you mean 'hidden'?" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: a run, a sweep, and pictures of digits of his own."""
+    folder = tmp_path_factory.mktemp("project")
+    for digit in range(10):
+        picture = Image.new("L", (80, 80), 255)
+        ImageDraw.Draw(picture).text((25, 15), str(digit), fill=0, font=ImageFont.load_default(40))
+        (folder / "scans" / str(digit)).mkdir(parents=True)
+        picture.save(folder / "scans" / str(digit) / "a.png")
+        picture.save(folder / "scans" / f"{digit}.jpg")
+    picture.save(folder / "seven.png")
+    shutil.copytree(MNIST, folder / "mnist")  # what `data fetch root=$HOME/mnist` would bring
+    for typed in ("", "-m hidden=16,32"):
+        run(f"python -m mnist_exp.train {typed}", folder)
+    return folder
+
+
+def run(line: str, folder: Path) -> None:
+    """Runs one line of a document in *folder*, but trains for one epoch only."""
+    if "mnist_exp.train" in line and not re.search(r"resume=|--help|--cfg", line):
+        words, _, comment = line.partition("  #")
+        line = re.sub(r" epochs=\d+", "", words) + " epochs=1" + (f"  #{comment}" if comment else "")
+    environ = {**os.environ, "XDG_CACHE_HOME": str(CACHE), "HOME": str(folder)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env={**environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.slow  # minutes
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_line_of_a_document_runs(page: Path, project: Path) -> None:
+    """As it stands, but for the number of epochs."""
+    for line in lines(page.read_text()):
+        if not line.strip() or any(part in line for part in NOT_RUN):
+            continue
+        if "fashion_mnist" in line and not (CACHE / "mnist_exp" / "fashion_mnist").exists():
+            continue  # only torchvision's servers have it
+        run(line, project)

@@ -101,6 +101,35 @@ def test_every_picture_has_a_text(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+def luminance(colour: str) -> float:
+    """Relative luminance of `#rrggbb` or `#rgb`, as WCAG 2 has it."""
+    digits = colour.removeprefix("#")
+    pairs = [2 * digit for digit in digits] if len(digits) == 3 else [digits[i : i + 2] for i in (0, 2, 4)]
+    parts = [int(pair, 16) / 255 for pair in pairs]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("ink", ["text", "soft", "link", "bad"])
+@pytest.mark.parametrize("paper", ["page", "card"])
+def test_text_can_be_read_in_light_and_dark(scheme: int, ink: str, paper: str) -> None:
+    """At least 4.5 to 1, as WCAG 2 asks for at level AA."""
+    style = (Path(html.__file__).parent / "report.css").read_text()
+    colours = dict(re.findall(r"--(\w+): (#\w+);", re.findall(r":root \{(.*?)\}", style, re.DOTALL)[scheme]))
+    assert contrast(colours[ink], colours[paper]) >= 4.5
+
+
+def test_meta_contrast() -> None:
+    assert contrast("#000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#fff") == pytest.approx(4.48, abs=0.01)
+
+
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     points = [[f"optimizer={HOSTILE}{i}", "hidden=64"] for i in range(3)]
     folder = make_sweep(tmp_path, points)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from omegaconf import OmegaConf
 
 from mnist_exp import ledger, plan
+from mnist_exp.errors import Interrupted
+from mnist_exp.sweep import worker
 
 HERE = Path(__file__).parent
 SMALL = ["data=synthetic", "epochs=3", "threads=1"]
@@ -52,6 +55,15 @@ def processes_in(folder: Path) -> list[psutil.Process]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def test_ctrl_c_while_a_job_is_being_set_up_is_no_failure_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "run_job", interrupted)
+    done = worker._run(None, None, OmegaConf.create({"hydra": {"overrides": {"task": ["lr=1"]}}}))
+    assert isinstance(done._return_value, Interrupted)
 
 
 @pytest.mark.slow

@@ -109,6 +109,15 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> No
     assert drawn(monkeypatch, TERM="dumb") == "error: lr must be > 0.\n  help: Try lr=1e-3.\n"
 
 
+@pytest.mark.parametrize("name", ["FORCE_COLOR", "JPY_PARENT_PID"], ids=["a log with colours", "a notebook"])
+def test_what_keeps_every_line_gets_no_bar(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    if name == "FORCE_COLOR":
+        monkeypatch.setattr(Screen, "isatty", lambda screen: False)
+    out = drawn(monkeypatch, **{name: "1"})
+    assert "\x1b[1;31merror:" in out
+    assert "steps" not in out
+
+
 def test_square_brackets_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.say("hidden=[512,256] [bold]not bold[/]")
     terminal.complain(ConfigError("got [red]x[/]", "[i]try[/]"))

@@ -1,6 +1,17 @@
-"""Images: fetched, checked, divided, on the device, augmented."""
+"""Images: fetched, checked, divided, on the device, augmented. Loads torch only for who asks for one of its names."""
 
-from mnist_exp.data.augment import Augment
-from mnist_exp.data.splits import Order, Split, Splits, load, mix
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_exp.data.augment import Augment
+    from mnist_exp.data.splits import Order, Split, Splits, load, mix
 
 __all__ = ["Augment", "Order", "Split", "Splits", "load", "mix"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "augment" if name == "Augment" else "splits"
+    return getattr(importlib.import_module(f"mnist_exp.data.{home}"), name)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mnist_exp import cli as command
 from mnist_exp import terminal, words
 from mnist_exp.compose import compose
-from mnist_exp.config import Data
+from mnist_exp.config import Data, options
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.terminal import say, shown
 
@@ -37,7 +37,13 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     typed = words.read(
-        arguments, "data", ABOUT, KEYS, EXAMPLES, names=("fetch|verify [name …]", "what to do, and with which datasets")
+        arguments,
+        "data",
+        ABOUT,
+        KEYS,
+        EXAMPLES,
+        names=("fetch|verify [name …]", "what to do, and with which datasets"),
+        offers={"": lambda: [*ACTIONS, *options("data")]},
     )
     action, *names = typed.names or [""]
     if action not in ACTIONS:

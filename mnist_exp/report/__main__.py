@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mnist_exp import cli, naming, terminal
+from mnist_exp import cli, completion, naming, terminal
 from mnist_exp.errors import ConfigError
 from mnist_exp.terminal import shown
 
@@ -30,6 +30,8 @@ def report(arguments: list[str]) -> None:
     Raises:
         ExperimentError: there is no such sweep, or its files cannot be read or written.
     """
+    if arguments[:1] == ["-sc"]:
+        completion.serve(arguments, {"": lambda: [*naming.offered(), "--json", "--out", "--no-html"]})
     parser = argparse.ArgumentParser(
         prog="python -m mnist_exp.report",
         description="Shows which setting of a sweep is best, and writes a page with pictures beside its runs.",

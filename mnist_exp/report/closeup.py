@@ -24,8 +24,8 @@ def confusion(matrix: np.ndarray, where: str = "test set") -> Picture:
     axes.imshow(shade)
     for true, guess in np.ndindex(*matrix.shape):
         if count := matrix[true, guess]:
-            ink = MUTED if true == guess else INK
-            axes.text(guess, true, str(count), ha="center", va="center", fontsize=8, color=ink)
+            muted = 0.7 if true == guess else 1.0
+            axes.text(guess, true, str(count), ha="center", va="center", fontsize=8, color=INK, alpha=muted)
     axes.set(xticks=range(10), yticks=range(10), xlabel="predicted", ylabel="true")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

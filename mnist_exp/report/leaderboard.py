@@ -96,8 +96,12 @@ def failures(table: pd.DataFrame) -> list[dict[str, str]]:
     return found
 
 
-def show(selection: Selection, as_json: bool = False) -> None:
-    """Prints the leaderboard of *selection*: a table in a terminal, aligned text in a pipe, JSON if asked for."""
+def show(selection: Selection, as_json: bool = False, lost: bool = True) -> None:
+    """Prints the leaderboard of *selection*: a table in a terminal, aligned text in a pipe, JSON if asked for.
+
+    Args:
+        lost: Whether to list the runs that failed below it.
+    """
     table = results.frame(selection)
     by = keys(table, selection)
     board, facts = leaderboard(table, by), summary(table)
@@ -124,7 +128,7 @@ def show(selection: Selection, as_json: bool = False) -> None:
             out.print(escape(line.rstrip()))
     if len(board) > 1 and board["n"].max() < 3:
         out.print("One or two seeds each: differences may be chance. Add seeds with seed=0,1,2.")
-    for failure in failures(table):
+    for failure in failures(table) if lost else []:
         out.print(escape(f"{failure['state']}: {failure['name']}: {failure['reason']}"), style="red")
         if failure["log"]:
             out.print(escape(f"  log: {failure['log']}"))

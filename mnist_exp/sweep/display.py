@@ -27,7 +27,7 @@ class Display:
         self.best: tuple[float, str, str] | None = None
         self.began = time.monotonic()
         self.live: Live | None = None
-        if console.is_terminal and not console.is_dumb_terminal:
+        if terminal.redraws():
             self.live = Live(console=console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> "Display":

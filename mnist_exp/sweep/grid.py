@@ -309,7 +309,7 @@ def conclude(plan: Plan, folder: Path, report: bool) -> None:
     Raises:
         SweepError: not all runs finished.
     """
-    leaderboard.show(naming.resolve(folder))
+    leaderboard.show(naming.resolve(folder), lost=False)  # the error below names them
     if report:
         say(f"Report: {shown(write_report(folder))}")
     bad = []

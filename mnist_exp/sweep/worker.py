@@ -24,6 +24,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from omegaconf import OmegaConf
 
 from mnist_exp.config import Config, parse
+from mnist_exp.errors import Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 
 if TYPE_CHECKING:
@@ -169,7 +170,9 @@ def _run(hydra_context: Any, task_function: Any, config: Any) -> JobReturn:
         )
     except BaseException as error:  # SystemExit, and what Hydra itself raises
         done = JobReturn(overrides=list(config.hydra.overrides.task), status=JobStatus.FAILED)
-        done.return_value = RuntimeError(f"{type(error).__name__}: {error}")
+        # Ctrl-C comes as an exception where the job is still being set up.
+        early = Interrupted("Stopped before it began.") if isinstance(error, KeyboardInterrupt) else None
+        done.return_value = early or RuntimeError(f"{type(error).__name__}: {error}")
         log.exception("The job ended the hard way.")
         return done
     if done.status == JobStatus.FAILED:

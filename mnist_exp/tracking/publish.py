@@ -91,6 +91,8 @@ def complete(folder: Path, entry: Ledger, store: Store) -> bool:
         return False
     if note["store"] != store.name:
         return True
+    if _unsent(folder, note):
+        return False
     try:
         store.client.get_run(note["run_id"])
     except MlflowException as error:
@@ -192,10 +194,19 @@ def _extras(folder: Path, store: Store, entry: Ledger, note: dict[str, Any], row
     if entry.figures and rows and not note["figures"]:
         (folder / "figures").mkdir(exist_ok=True)
         figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)
-        for picture in sorted((folder / "figures").glob("*.png")):
-            store.client.log_artifact(note["run_id"], str(picture), "figures")
         sent["figures"] = True
+    if pictures := _unsent(folder, note):
+        for name in pictures:
+            store.client.log_artifact(note["run_id"], str(folder / name), str(Path(name).parent))
+        sent["pictures"] = {**note.get("pictures", {}), **pictures}
     return sent
+
+
+def _unsent(folder: Path, note: dict[str, Any]) -> dict[str, int]:
+    """Pictures that are new or newer than what was sent, such as those of `evaluate`: name → when it was written."""
+    found = {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.glob("figures/**/*.png"))}
+    sent = note.get("pictures", {})
+    return {name: written for name, written in found.items() if sent.get(name) != written}
 
 
 def _finish(folder: Path, store: Store, entry: Ledger, run_id: str) -> None:

@@ -1,0 +1,147 @@
+"""Makes the pictures of terminals in docs/images anew, from real runs, with one command:
+
+    python docs/captures.py
+
+It types the commands below into a bash inside tmux, in an empty folder, on the real MNIST, and writes what the screen
+then shows as SVG: three minutes on two cores. Needs tmux. The folder is shown as `~/digits`; nothing else is changed.
+"""
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+from rich.console import CONSOLE_SVG_FORMAT, Console
+from rich.text import Text
+
+HERE = Path(__file__).resolve().parent
+WIDTH, HEIGHT = 132, 60  # characters; an epoch's line is 131
+PATIENCE = 300  # seconds for a command, on a busy machine
+PROMPT = "$ "
+TRAIN = "python -m mnist_exp.train"
+FAILING = f"{TRAIN} -m optimizer=sgd hidden=64,128 lr=0.03,0.1,1000 epochs=4"
+STOPPED = f"{TRAIN} -m hidden=64,128,256,512 epochs=4"
+
+
+def main() -> None:
+    """Types, waits, and writes the pictures."""
+    with terminal() as screen:
+        screen.type(f"{TRAIN} hidden=256 epochs=5")
+        screen.keep("terminal-train", until="Tracked in MLflow")
+
+        screen.type(FAILING)
+        screen.keep("terminal-sweep-running", until=r"FAILED(.|\n)*[2-4]/6 done.* running", done=False)
+        screen.keep("terminal-sweep-failed", until=r"Report: ")
+
+        screen.type(STOPPED)
+        screen.wait(r"\[1/4\]")
+        screen.press("C-c")
+        screen.wait(r"error: (.|\n)*\n\$ $")
+        screen.type(f"{TRAIN} -m resume=last", clear=False)
+        screen.keep("terminal-sweep-resumed", until="Report: ")
+
+        screen.type("MLFLOW_TRACKING_URI=http://localhost:1 python -m mnist_exp.doctor")
+        screen.keep("terminal-doctor", until=r"\d warnings?\.")
+
+        screen.type(f"{TRAIN} hiden=256")
+        screen.wait(r"help: (.|\n)*\n\$ $")
+        screen.type(f"{TRAIN} -m hidden=64,-5 lr=1e-3,nan", clear=False)
+        screen.wait(r"cannot run(.|\n)*\n\$ $")
+        screen.type(f"{TRAIN} optimizer=adma", clear=False)
+        screen.keep("terminal-errors", until="no optimizer called")
+
+
+class Screen:
+    """A bash in tmux."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder
+        self.socket = str(folder / "tmux")
+
+    def tmux(self, *words: str) -> str:
+        """What tmux answers."""
+        command = ["tmux", "-S", self.socket, "-f", os.devnull, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def press(self, *keys: str) -> None:
+        """Sends keys by their names."""
+        self.tmux("send-keys", *keys)
+
+    def type(self, line: str, clear: bool = True) -> None:
+        """Types *line* and Enter, by default on an empty screen."""
+        if clear:
+            self.press("C-l")
+            time.sleep(0.5)
+        self.tmux("send-keys", "-l", line)
+        self.press("Enter")
+
+    def text(self, colours: bool = False) -> str:
+        """What the screen shows, without the blank lines at its end."""
+        shown = self.tmux("capture-pane", "-p", *(["-e"] if colours else [])).rstrip()
+        for here, name in ((self.home, "~"), (HERE.parent, "~/mnist_exp"), (Path(sys.prefix), "~/venv")):
+            shown = shown.replace(str(here), name)
+        return shown + " " if shown.endswith(PROMPT.strip()) else shown
+
+    def wait(self, pattern: str) -> None:
+        """Returns once the screen shows *pattern*."""
+        deadline = time.monotonic() + PATIENCE
+        while not re.search(pattern, self.text()):
+            assert time.monotonic() < deadline, f"{pattern} did not come:\n{self.text()}"
+            time.sleep(0.1)
+
+    def keep(self, name: str, until: str, done: bool = True) -> None:
+        """Writes docs/images/*name*.svg once the screen shows *until*, and with *done* the prompt after it."""
+        self.wait(rf"{until}(.|\n)*\n\{PROMPT}$" if done else until)
+        shown = self.text(colours=True)
+        if done:
+            shown = shown[: shown.rindex("\n")]
+        svg(shown, HERE / "images" / f"{name}.svg")
+
+
+def svg(ansi: str, path: Path) -> None:
+    """Writes coloured text as a picture that asks nobody for a font."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    for line in ansi.splitlines():
+        console.print(Text.from_ansi(line), no_wrap=True, overflow="ignore", crop=True)
+    plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    path.write_text(console.export_svg(title="mnist_exp", code_format=plain, unique_id=path.stem), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[Screen]:
+    """An empty folder with a bash in it that knows this package, the images, and little else."""
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        (home / "digits").mkdir()
+        (home / ".cache").symlink_to(platformdirs.user_cache_dir())
+        environment = {
+            "HOME": str(home),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONPATH": str(HERE.parent),
+            "LANG": "C.UTF-8",
+            "HISTFILE": os.devnull,
+            "PS1": PROMPT,
+        }
+        screen = Screen(home)
+        bash = shlex.join(["env", "-i", *(f"{k}={v}" for k, v in environment.items())])
+        bash += f" TERM=$TERM {shutil.which('bash')} --norc --noprofile"
+        size = ["-x", str(WIDTH), "-y", str(HEIGHT)]
+        screen.tmux("new-session", "-d", *size, "-c", str(home / "digits"), bash)
+        try:
+            screen.wait(rf"\{PROMPT}$")
+            yield screen
+        finally:
+            screen.tmux("kill-server")
+
+
+if __name__ == "__main__":
+    main()

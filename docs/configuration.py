@@ -1,0 +1,163 @@
+"""Writes docs/configuration.md from the schema and from the files of conf/, with one command:
+
+    python docs/configuration.py
+
+tests/test_documents.py holds the page against them.
+"""
+
+import ast
+import enum
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from hydra_plugins.mnist_exp.grid_sweeper import GridConf
+from hydra_plugins.mnist_exp.local_launcher import LocalConf
+from mnist_exp import config
+from mnist_exp.compose import compose
+from mnist_exp.config import Config
+
+PAGE = Path(__file__).resolve().with_suffix(".md")
+CONF = Path(config.conf_dir())
+HEAD = """\
+# Configuration
+
+Every setting, with its type, default, meaning and rule. `python docs/configuration.py` writes this page from
+`mnist_exp/config.py` and `conf/`; `python -m mnist_exp.train --help` shows the same in the terminal.
+
+A setting is given as `key=value`, an option of a group as `group=option`; with `-m` several values, separated by
+commas, are swept over. What a rule forbids, and every key that is not listed, is refused before anything starts.
+"""
+TYPES = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", types.NoneType: "`null`"}
+GROUPS = {
+    "model": "The network.",
+    "optimizer": "The optimiser; each brings the learning rate that is usual for it.",
+    "schedule": "The learning rate over time, as a factor of `lr`.",
+    "augment": "How training images are varied, each time anew.",
+    "data": "The images.",
+    "tracking": "Where runs are compared.",
+    "checkpoint": "What is kept for resuming.",
+}
+"""Those with something to say first; others follow."""
+SWEEPS = {"hydra.launcher": LocalConf, "hydra.sweeper": GridConf}
+
+
+def main() -> None:
+    """Writes the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """The page's text."""
+    parts = [HEAD, *settings(), "## Groups and their options\n"]
+    folders = {path.parent.name for path in CONF.glob("*/*.yaml")} - {"experiment"}
+    parts += [group(name) for name in [*GROUPS, *sorted(folders - set(GROUPS))]]
+    parts += [experiments(), "## How sweeps run\n", *map(sweeps, SWEEPS)]
+    return "\n".join(parts)
+
+
+def settings() -> Iterator[str]:
+    """A table of the settings at the top, and one for each part below."""
+    plain = config.flatten(config.to_dict(compose()))
+    chosen = {
+        key: value
+        for entry in yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]
+        if isinstance(entry, dict)
+        for key, value in entry.items()
+    }
+    parts: dict[str, list[list[str]]] = {}
+    for key, default, meta in config.settings():
+        part, _, name = key.rpartition(".")
+        kind = typing.get_type_hints(Config if not part else typing.get_type_hints(Config)[part])[name]
+        if default == {}:  # a node of its own, chosen as a whole, or nothing
+            given = f"`{key}={chosen[key]}`" if key in chosen else "those of MNIST" if key == "data.sha256" else "none"
+        else:
+            given = f"`{spelled(plain[key])}`"
+        parts.setdefault(part, []).append([f"`{key}`", type_of(kind), given, meta["help"], meta["range"]])
+    for part, rows in parts.items():
+        yield f"## {f'`{part}.…`' if part else 'Settings'}\n"
+        yield table(["setting", "type", "default", "meaning", "rule"], rows)
+
+
+def spelled(value: Any) -> str:
+    """A value as one types it: `null`, `true`, `[0.5,0.75]`."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else config.compact(value)
+
+
+def type_of(kind: Any) -> str:
+    """A type in words: `whole number or null`."""
+    if isinstance(kind, types.UnionType):
+        return " or ".join(map(type_of, typing.get_args(kind)))
+    if isinstance(kind, enum.EnumMeta):
+        return " or ".join(f"`{name}`" for name in kind.__members__)
+    if typing.get_origin(kind) is dict:
+        return "keys and values"
+    return TYPES.get(kind, "whole number or list")
+
+
+def group(name: str) -> str:
+    """A table of the files of one folder of conf/: what each is, and what it sets."""
+    rows = [[f"`{name}={option}`", *described(name, option)] for option in config.options(name)]
+    return f"### `{name}`\n\n{GROUPS.get(name, '')}\n\n{table(['option', 'what it is', 'its settings'], rows)}"
+
+
+def described(name: str, option: str) -> tuple[str, str]:
+    """What a file of conf/ says at its top, and what it sets with the comment beside it."""
+    text = (CONF / name / f"{option}.yaml").read_text()
+    head = re.match(r"(?:# @package.*\n)?((?:# .*\n)*)", text)
+    assert head
+    about = " ".join(line.removeprefix("# ") for line in head[1].splitlines())
+    # The comment beside a setting, by its last key.
+    notes = {key: note for key, note in re.findall(r"^ *([\w.-]+):.*?\S\s+# (.+)$", text, re.MULTILINE)}
+    plain = config.flatten(OmegaConf.to_container(OmegaConf.create(text)))  # type: ignore[arg-type]  # a mapping
+    prefix = "" if "@package _global_" in text else f"{name}."
+    shown = []
+    for key, value in plain.items():
+        if "_target_" in key or key in ("defaults", "optimizer.lr", "hidden") or ".sha256" in f".{key}":
+            continue
+        note = f" ({notes[key.rpartition('.')[2]]})" if key.rpartition(".")[2] in notes else ""
+        shown.append(f"`{prefix}{key}={spelled(value)}`{note}")
+    return about, "<br>".join(shown)
+
+
+def experiments() -> str:
+    """A table of published recipes: what to expect, what it costs, where it comes from."""
+    rows = []
+    for option in config.options("experiment"):
+        text = (CONF / "experiment" / f"{option}.yaml").read_text().replace("\n#          ", " ")
+        said = dict(re.findall(r"^# (Expect|Cost|Source): +(.*)$", text, re.MULTILINE))
+        rows.append([f"`experiment={option}`", said["Expect"], said["Cost"], said["Source"]])
+    return "### `experiment`\n\nWhole recipes, each on top of the defaults.\n\n" + table(
+        ["option", "expect", "cost", "source"], rows
+    )
+
+
+def sweeps(prefix: str) -> str:
+    """A table of the options of the launcher or the sweeper, from the comments beside them."""
+    kind = SWEEPS[prefix]
+    hints = typing.get_type_hints(kind)
+    found = re.findall(r"^    (\w+): .*? = (.*?)  # (.*)$", inspect.getsource(kind), re.MULTILINE)
+    rows = []
+    for name, default, meaning in found:
+        shown = "{}" if "field(" in default else spelled(ast.literal_eval(default))
+        words = "text or whole number" if hints[name] is Any else type_of(hints[name])
+        rows.append([f"`{prefix}.{name}`", words, f"`{shown}`", meaning])
+    return table(["setting", "type", "default", "meaning"], rows)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

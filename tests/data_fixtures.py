@@ -1,0 +1,47 @@
+"""Small image files, and a dataset that they make up."""
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import torch
+
+from mnist_exp.config import Data
+from mnist_exp.data import fetch, idx
+
+TRAIN, TEST = 12, 5
+
+
+def contents() -> dict[str, bytes]:
+    """Four small files, as a server would have them."""
+    rng = torch.Generator().manual_seed(0)
+    found = {}
+    for name in fetch.FILES:
+        count = TRAIN if name.startswith("train") else TEST
+        shape = (count, 28, 28) if "images" in name else (count,)
+        top = 256 if "images" in name else 10
+        found[name] = idx.encode(torch.randint(0, top, shape, generator=rng, dtype=torch.uint8))
+    return found
+
+
+def place(folder: Path, packed: bool = False) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents().items():
+        if packed:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / name).write_bytes(content)
+    return folder
+
+
+def described(root: Path | None = None) -> Data:
+    """A dataset whose digests are known, so that a changed pixel is noticed too."""
+    return Data(
+        name="small",
+        root=str(root) if root else None,
+        torchvision="Small",
+        train_images=TRAIN,
+        test_images=TEST,
+        val_size=2,
+        sha256={name: hashlib.sha256(content).hexdigest() for name, content in contents().items()},
+    )
