@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.mnist_exp.grid_sweeper import GridConf
 from hydra_plugins.mnist_exp.local_launcher import LocalConf
+from hydra_plugins.mnist_exp.optuna_sweeper import OptunaConf
 from mnist_exp import config
 from mnist_exp.compose import compose
 from mnist_exp.config import Config
@@ -45,9 +46,16 @@ GROUPS = {
     "data": "The images.",
     "tracking": "Where runs are compared.",
     "checkpoint": "What is kept for resuming.",
+    "search": "With `-m`, how the values to try are chosen; see [Search, and prune](search.md).",
+    "pruner": "Which runs of a search end early.",
+    "cluster": "Where the jobs of a sweep run.",
 }
 """Those with something to say first; others follow."""
-SWEEPS = {"hydra.launcher": LocalConf, "hydra.sweeper": GridConf}
+SWEEPS = (
+    ("", "hydra.launcher", LocalConf),
+    ("With `search=grid`, `zip` and `points`:", "hydra.sweeper", GridConf),
+    ("With any other `search=`:", "hydra.sweeper", OptunaConf),
+)
 
 
 def main() -> None:
@@ -60,7 +68,7 @@ def page() -> str:
     parts = [HEAD, *settings(), "## Groups and their options\n"]
     folders = {path.parent.name for path in CONF.glob("*/*.yaml")} - {"experiment"}
     parts += [group(name) for name in [*GROUPS, *sorted(folders - set(GROUPS))]]
-    parts += [experiments(), "## How sweeps run\n", *map(sweeps, SWEEPS)]
+    parts += [experiments(), "## How sweeps run\n", *(sweeps(*entry) for entry in SWEEPS)]
     return "\n".join(parts)
 
 
@@ -100,6 +108,8 @@ def type_of(kind: Any) -> str:
         return " or ".join(f"`{name}`" for name in kind.__members__)
     if typing.get_origin(kind) is dict:
         return "keys and values"
+    if typing.get_origin(kind) is list:
+        return "list"
     return TYPES.get(kind, "whole number or list")
 
 
@@ -118,7 +128,8 @@ def described(name: str, option: str) -> tuple[str, str]:
     # The comment beside a setting, by its last key.
     notes = {key: note for key, note in re.findall(r"^ *([\w.-]+):.*?\S\s+# (.+)$", text, re.MULTILINE)}
     plain = config.flatten(OmegaConf.to_container(OmegaConf.create(text)))  # type: ignore[arg-type]  # a mapping
-    prefix = "" if "@package _global_" in text else f"{name}."
+    package = re.match(r"# @package (\S+)", text)
+    prefix = f"{package[1] if package else name}.".removeprefix("_global_.")
     shown = []
     for key, value in plain.items():
         if "_target_" in key or key in ("defaults", "optimizer.lr", "hidden") or ".sha256" in f".{key}":
@@ -140,17 +151,16 @@ def experiments() -> str:
     )
 
 
-def sweeps(prefix: str) -> str:
-    """A table of the options of the launcher or the sweeper, from the comments beside them."""
-    kind = SWEEPS[prefix]
+def sweeps(when: str, prefix: str, kind: type) -> str:
+    """A table of the options of the launcher or a sweeper, from the comments beside them."""
     hints = typing.get_type_hints(kind)
     found = re.findall(r"^    (\w+): .*? = (.*?)  # (.*)$", inspect.getsource(kind), re.MULTILINE)
     rows = []
     for name, default, meaning in found:
-        shown = "{}" if "field(" in default else spelled(ast.literal_eval(default))
+        shown = "{}" if "dict)" in default else "[]" if "list)" in default else spelled(ast.literal_eval(default))
         words = "text or whole number" if hints[name] is Any else type_of(hints[name])
         rows.append([f"`{prefix}.{name}`", words, f"`{shown}`", meaning])
-    return table(["setting", "type", "default", "meaning"], rows)
+    return (f"{when}\n\n" if when else "") + table(["setting", "type", "default", "meaning"], rows)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -61,7 +61,10 @@ def save(folder: Path, state: Checkpoint, best: bool) -> Path:
         for old in _newest_first(folder, "best"):
             if old != link:
                 old.unlink()
-    for old in _newest_first(folder, "last")[KEPT:]:
+    lasting = _newest_first(folder, "last")
+    # Of this epoch or later, but not it: damaged, or training would have gone on from there.
+    stale = [old for old in lasting if _epoch(old) >= state.epoch and old != path]
+    for old in [*stale, *[p for p in lasting if p not in stale][KEPT:]]:
         old.unlink()
     return path
 
@@ -113,4 +116,10 @@ def load(path: Path) -> Checkpoint:
 
 
 def _newest_first(folder: Path, role: str) -> list[Path]:
-    return sorted(folder.glob(f"{role}-*.pt"), reverse=True)
+    return sorted(folder.glob(f"{role}-*.pt"), key=_epoch, reverse=True)
+
+
+def _epoch(path: Path) -> int:
+    """The epoch in the name of a state; 0 for a name that is not ours."""
+    number = path.name.split("-")[1]
+    return int(number) if number.isdecimal() else 0

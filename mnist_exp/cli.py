@@ -47,6 +47,9 @@ def explain(error: Exception) -> int:
     """Prints *error* as a sentence and a way out; returns the exit code that goes with it."""
     if isinstance(error, (HydraException, OmegaConfBaseException)) or _GROUP_VALUE in str(error):
         error = translate(error, sys.argv[1:])
+    if isinstance(error, OSError) and error.filename:  # before training: run.py tells of what happens there
+        where = error.filename.decode() if isinstance(error.filename, bytes) else error.filename
+        error = ConfigError(f"{where} cannot be used: {error.strerror}.", "Choose another folder, or put that right.")
     if not isinstance(error, ExperimentError):
         text = f"{type(error).__name__}: {error}"
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -79,6 +82,8 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
             "A group takes the name of one of its options, not null or a number.",
             "Drop it, or see the options: python -m mnist_exp.train --help",
         )
+    if "Could not find 'hydra/launcher/submitit_slurm'" in text:
+        return extra_missing("slurm")
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
         names = [n.strip() for n in options[1].splitlines()] if options else []
@@ -99,6 +104,13 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return ConfigError(" ".join(lines[:2]) or type(error).__name__, "See python -m mnist_exp.train --help")
+
+
+def extra_missing(cluster: str) -> ConfigError:
+    """The sentence for `cluster=…` without the packages of its extra, which has the same name."""
+    return ConfigError(
+        f"cluster={cluster} needs packages that are not installed.", f'Install them: pip install -e ".[{cluster}]"'
+    )
 
 
 def _wrong_value(key: str, said: str, reason: str) -> ConfigError:

@@ -22,6 +22,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from mnist_exp import privacy
 from mnist_exp.errors import ConfigError
 from mnist_exp.files import sha256
 
@@ -108,6 +109,8 @@ class Config:
     precision: Precision = _key(Precision.fp32, "arithmetic of the matrix products", "fp32, tf32 or bf16")
     threads: int | None = _key(None, "CPU threads; null: all cores, shared among the jobs of a sweep", ">= 1")
     name: str | None = _key(None, "name of the run in MLflow; null: made from what was chosen")
+    n_trials: int | None = _key(None, "with -m: runs of a search, or combinations drawn from a grid", ">= 1")
+    points: str | None = _key(None, "with -m search=points: the table (csv or yaml) that has a run in each row")
     resume: str | None = _key(None, "go on with a run folder, or with -m a sweep: last, its id or folder")
     retry_failed: bool = _key(False, "with resume: try failed runs again, too")
     force: bool = _key(False, "with resume: go on although config, code or data have changed")
@@ -122,7 +125,10 @@ class Config:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
 
 
-WITHOUT_EFFECT = ("name", "tags", "tracking", "checkpoint", "threads", "resume", "retry_failed", "force")
+WITHOUT_EFFECT = (
+    *("name", "tags", "tracking", "checkpoint", "threads"),
+    *("n_trials", "points", "resume", "retry_failed", "force"),
+)
 """Settings that do not change what a run computes."""
 FREE = {"tags", "model", "optimizer", "schedule", "augment"}  # dictionaries: their keys are not ours to name
 
@@ -132,13 +138,19 @@ def register() -> None:
     ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
     OmegaConf.register_new_resolver("mnist_exp.unique", _unique, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.subdir", _subdir, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.settings", settings_text, replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 
 
 def _unique() -> str:
     """Six random hexadecimal digits: two sweeps started in one second get two folders."""
     return secrets.token_hex(3)
+
+
+def _subdir(resume: str | None, uri: str | None) -> str | None:
+    """Where Hydra writes the config; None: nowhere, for it is there already, or will be refused."""
+    return None if resume or privacy.is_secret("tracking.uri", uri) else ".hydra"
 
 
 def run_folder(root: str, resume: str | None) -> str:
@@ -246,6 +258,9 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: with the rule, the value and a way out.
     """
+    for key, value in flatten(to_dict(config)).items():
+        if privacy.is_secret(key, value):
+            raise secret(key)
     widths = config.hidden if isinstance(config.hidden, list) else [config.hidden]
     if not widths or not all(type(w) is int and 1 <= w <= 2**24 for w in widths):
         raise ConfigError(
@@ -366,6 +381,30 @@ def deleted_key(path: str) -> ConfigError:
     return ConfigError(f"{path} was deleted, but every run needs it.", f"Drop '~{path}'.")
 
 
+def secret(key: str) -> ConfigError:
+    """The sentence for what must not be configured, because a config is written to files."""
+    if key == "tracking.uri":
+        return ConfigError(
+            "tracking.uri holds a password, and a run writes its config to files and to MLflow.",
+            "Set MLFLOW_TRACKING_URI in the environment instead, and leave tracking.uri out.",
+        )
+    return ConfigError(
+        f"{key} looks like a secret, and a run writes its config to files and to MLflow.",
+        "Leave it in the environment, and read it there, where it is used.",
+    )
+
+
+def check_typed(arguments: list[str]) -> None:
+    """Refuses secrets on the command line, before Hydra writes it down.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for argument in arguments:
+        if privacy.has_secret(argument):
+            raise secret(argument.lstrip("+~").partition("=")[0])
+
+
 def order_seed(config: Config) -> int:
     """The seed of the order of batches."""
     return config.seed if config.data.order_seed is None else config.data.order_seed
@@ -381,7 +420,7 @@ def run_name(config: Config, overrides: list[str]) -> str:
     if config.name:
         return config.name
     shown = {"hidden": compact(config.hidden), "lr": f"{config.lr:g}", "seed": str(config.seed)}
-    quiet = ("device", "threads", "name", "tracking", "checkpoint", "resume", "data.root", "hydra")
+    quiet = ("device", "threads", "name", "tracking", "checkpoint", "resume", "data.root", "hydra", "cluster")
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         if key not in shown and not any(key == q or key.startswith(f"{q}.") for q in quiet):
@@ -392,6 +431,12 @@ def run_name(config: Config, overrides: list[str]) -> str:
 def compact(value: Any) -> str:
     """A value as one types it: `[512,256]`, not `[512, 256]`."""
     return str(value).replace(" ", "") if isinstance(value, list) else str(value)
+
+
+def as_typed(value: Any) -> str:
+    """A value as the right-hand side of an override; text is taken as it is."""
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(compact(value))
 
 
 def fingerprint(config: Config) -> str:

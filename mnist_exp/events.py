@@ -5,7 +5,7 @@ The loop knows no tracker, no checkpoint and no progress bar: it emits these eve
 """
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 
@@ -61,3 +61,5 @@ class Control:
     """Set by a signal handler: stop after the batch at hand."""
     step: int = 0
     """Optimiser steps taken so far, for progress bars."""
+    pruned: dict[int, str] = field(default_factory=dict)
+    """Lanes that an observer has given up after the epoch just told, and why; not after the last epoch."""

@@ -35,6 +35,13 @@ def atomic_write(path: Path, data: bytes) -> None:
         os.close(directory)
 
 
+def tidy(folder: Path, *names: str) -> None:
+    """Removes what writers of *names* (patterns) in *folder* have left that were killed. There must be none alive."""
+    for name in names:
+        for stray in folder.glob(f".{name}.tmp-*"):
+            stray.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes *value* as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
     atomic_write(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())

@@ -8,22 +8,31 @@ import json
 from pathlib import Path
 from typing import Any, final
 
+from mnist_exp.files import atomic_write
+
 Row = dict[str, Any]
 """{"epoch": int, "step": int, "time_ms": int, "metrics": {name: float}}"""
 
 
 def read(folder: Path) -> list[Row]:
-    """The rows of the run in *folder*; a torn last line, left by a crash, is not one."""
+    """The rows of the run in *folder*, up to the first that is damaged, such as a last line torn by a crash."""
     try:
-        text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+        text = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    rows = []
+    rows: list[Row] = []
     for line in text.splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if (
+            not isinstance(row, dict)
+            or row.get("epoch") != len(rows) + 1
+            or not row.keys() >= {"step", "time_ms", "metrics"}
+        ):
+            break
+        rows.append(row)
     return rows
 
 
@@ -42,8 +51,8 @@ class Journal:
         found = read(folder)
         self.rows = found if len(found) >= len(history) else history
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows)
-        if not self.path.exists() or self.path.read_text(encoding="utf-8") != text:
-            self.path.write_text(text, encoding="utf-8")
+        if not self.path.exists() or self.path.read_bytes() != text.encode():
+            atomic_write(self.path, text.encode())
 
     def history(self, epoch: int) -> list[Row]:
         """The rows up to *epoch*."""

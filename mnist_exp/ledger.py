@@ -71,6 +71,11 @@ class Ledger:
         """
         return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
 
+    def end(self, state: str, reason: str) -> None:
+        """Notes how the run ended: not before it started, whatever was done to the clock meanwhile."""
+        self.state, self.reason = state, reason
+        self.ended_ms = max(self.started_ms, time.time_ns() // 1_000_000)
+
     def write(self, folder: Path) -> None:
         """Publishes the ledger, atomically."""
         write_json(folder / "ledger.json", dataclasses.asdict(self))
@@ -116,7 +121,7 @@ def reap(folder: Path, reason: str = "Its process died without a word.") -> None
     try:
         entry = read(folder)
         if entry.state == "running":
-            entry.state, entry.reason, entry.ended_ms = "killed", reason, time.time_ns() // 1_000_000
+            entry.end("killed", reason)
             entry.write(folder)
     except ExperimentError:  # damaged: there is nothing to mark, and other runs wait
         return

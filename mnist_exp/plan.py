@@ -33,10 +33,18 @@ class Plan:
     """The overrides of each point."""
     configs: list[str] = field(default_factory=list)
     """The fingerprint of each point's config."""
+    cluster: str = "local"
+    """Where it was started last; see `conf/cluster`."""
     created_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=socket.gethostname)
     format: int = FORMAT
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with it."""
+        where = "" if self.cluster == "local" else f" cluster={self.cluster}"
+        return f"python -m mnist_exp.train -m resume={self.id}{where}"
 
     def write(self, folder: Path) -> None:
         """Publishes the plan, atomically."""

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mnist_exp.files import sha256
+from mnist_exp.privacy import hide
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -22,13 +23,13 @@ def code_fingerprint() -> str:
 
 @functools.cache
 def git() -> dict[str, str]:
-    """Commit, whether the tree differs from it (`true` or `false`), and the difference; empty outside git."""
+    """Commit, whether the tree differs (`true` or `false`), and the difference without secrets; empty outside git."""
     commit = _git("rev-parse", "HEAD").strip()
     if not commit:
         return {}
     diff = _git("diff", "HEAD", "--no-color", "--no-ext-diff")
     dirty = bool(_git("status", "--porcelain").strip())
-    return {"commit": commit, "dirty": str(dirty).lower(), "diff": diff}
+    return {"commit": commit, "dirty": str(dirty).lower(), "diff": hide(diff)}
 
 
 def _git(*arguments: str) -> str:

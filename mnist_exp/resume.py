@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config, provenance
@@ -13,10 +13,24 @@ from mnist_exp.ledger import Ledger
 CONTROL = ("resume", "force", "retry_failed")
 """Settings that steer resuming and are no part of what is run."""
 
+STEERING = ("search", "pruner", "n_trials", "points", "hydra/sweeper")
+"""What steers a sweep, besides `hydra.sweeper.*`: part of how it was typed, but of none of its runs."""
+
+
+def key_of(override: str) -> str:
+    """The key that *override* sets: what is typed on resuming replaces what was typed before for the same key."""
+    return override.lstrip("+~").split("=")[0]
+
 
 def is_control(override: str) -> bool:
     """Whether *override* sets one of `CONTROL`."""
-    return override.lstrip("+").split("=")[0] in CONTROL
+    return key_of(override) in CONTROL
+
+
+def steers(override: str) -> bool:
+    """Whether *override* steers a sweep, and sets nothing in its runs."""
+    key = key_of(override)
+    return key in STEERING or key.startswith("hydra.sweeper.")
 
 
 def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
@@ -33,7 +47,11 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
     before = config.load(folder / "config.yaml")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(typed))
-        now = config.parse(merged)  # type: ignore[arg-type]
+        assert isinstance(merged, DictConfig)
+        for group, key in (("optimizer", "lr"), ("model", "hidden")):  # what is stored has no references left
+            if key in merged[group] and merged[key] != getattr(before, key):
+                merged[group][key] = merged[key]
+        now = config.parse(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(
             f"{' '.join(typed)} cannot be changed in a run that exists.", "With resume=, change plain values only."

@@ -4,13 +4,13 @@ One run is a pack of one: `run` is `run_many` with a single task.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,9 @@ from mnist_exp.config import Config, Precision
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Standing, fit
 from mnist_exp.engine.stack import same_shapes
-from mnist_exp.errors import CheckpointError, ConfigError, DivergedError, Interrupted
+from mnist_exp.errors import CheckpointError, ConfigError, DivergedError, ExperimentError, Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.files import atomic_write
+from mnist_exp.files import atomic_write, tidy
 from mnist_exp.journal import Journal, Row
 from mnist_exp.ledger import Ledger
 from mnist_exp.models import Classifier, export
@@ -79,6 +79,9 @@ class Task:
     overrides: Sequence[str] = ()
     """What was typed, for the ledger."""
 
+
+FILES = ("config.yaml", "code.diff", "pack.json", "ledger.json", "metrics.jsonl", "weights.safetensors", "model.pt2")
+"""What whoever holds the run's folder writes into it; the courier has files of its own there."""
 
 Watch = Callable[[Run, Control], Sequence[Observer]]
 
@@ -178,6 +181,8 @@ class Attempt:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.held.callback(ledger.hold(self.folder).release)
+        tidy(self.folder, *FILES)
+        tidy(self.folder / "checkpoints", "*")
         self.entry = _open_ledger(self.config, self.folder, self.overrides)
         if self.settle():
             return
@@ -212,8 +217,15 @@ class Attempt:
         """Begins the run's own files, now that nothing can be refused any more."""
         assert self.entry
         self.journal = Journal(self.folder, self.saved.history if self.saved else [])
-        self.entry.write(self.folder)
+        self.reached(self.saved.epoch if self.saved else 0)  # a crash may have come before the ledger was written
         return self.entry
+
+    def reached(self, epoch: int) -> None:
+        """Writes down how far the run has come."""
+        assert self.entry
+        self.entry.epoch = epoch
+        self.entry.seconds = sum(row["metrics"]["time/epoch"] for row in self.journal.history(epoch))
+        self.entry.write(self.folder)
 
     def settle(self) -> bool:
         """Whether the run has ended, by its ledger; then that is its outcome."""
@@ -230,11 +242,15 @@ class Attempt:
             return False
         if isinstance(error, Exception):
             self.outcome = error
-        if self.entry and isinstance(error, Interrupted):
-            _close(self.entry, self.folder, "killed", error.message)
-        elif self.entry:
+        if self.entry:
             text = str(error).splitlines()[0] if str(error) else ""
-            _close(self.entry, self.folder, "failed", f"{type(error).__name__}: {text}")
+            state, reason = "failed", f"{type(error).__name__}: {text}"
+            if isinstance(error, Interrupted):
+                state, reason = "killed", error.message
+            try:
+                _close(self.entry, self.folder, state, reason)
+            except OSError:  # the disk is what failed: whoever looks next finds `running`, and nobody who runs it
+                log.exception("%s: %s", state, reason)
         return True
 
 
@@ -431,23 +447,42 @@ class Keeper(Observer):
         )
 
     def on_epoch(self, event: EpochEnd) -> None:
+        with writing(self.folder):
+            self._keep(event)
+
+    def _keep(self, event: EpochEnd) -> None:
         row = self.journal.row(event.epoch, event.step, event.time_ms, event.metrics)
         if self.config.checkpoint.enabled:
             history = [*self.journal.history(event.epoch - 1), row]
             state = self.pack.state(event.lane, self.attempt, history)
             checkpoint.save(self.folder / "checkpoints", state, event.best)
         self.journal.append(row)
-        self.entry.epoch = event.epoch
-        self.entry.seconds = sum(r["metrics"]["time/epoch"] for r in self.journal.history(event.epoch))
-        self.entry.write(self.folder)
+        self.attempt.reached(event.epoch)
 
     def on_end(self, event: LaneEnd) -> None:
-        if event.state == "finished":
-            atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(self.pack.in_use(event.lane)))
-            if self.attempt.extras and self.config.checkpoint.model:
-                export_model(self.config, self.folder)
-        self.entry.summary = summarise(self.journal.rows, self.entry.parameters)
-        _close(self.entry, self.folder, event.state, event.reason)
+        with writing(self.folder):
+            if event.state == "finished":
+                atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(self.pack.in_use(event.lane)))
+                if self.attempt.extras and self.config.checkpoint.model:
+                    export_model(self.config, self.folder)
+            self.entry.summary = summarise(self.journal.rows, self.entry.parameters)
+            _close(self.entry, self.folder, event.state, event.reason)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """While it lasts, a disk that is full or broken is the run's failure, and said in words.
+
+    Raises:
+        ExperimentError: *folder* cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(
+            f"{folder} cannot be written: {error.strerror}.",
+            "Its finished epochs are kept: make room, then resume it.",
+        ) from error
 
 
 def _draw_augmented(order: data.Order, train: data.Split, folder: Path) -> None:
@@ -524,8 +559,14 @@ def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> Ledg
 
 
 def _close(entry: Ledger, folder: Path, state: str, reason: str) -> None:
-    """Writes down how the run ended, unless that is known already, or it never began."""
+    """Writes down how the run ended, unless that is known already, or it never began.
+
+    Raises:
+        OSError: it cannot be written; then *entry* says `running` still, as the file does.
+    """
     if entry.state != "running" or not (folder / "ledger.json").exists():
         return
-    entry.state, entry.reason, entry.ended_ms = state, reason, time.time_ns() // 1_000_000
-    entry.write(folder)
+    closed = dataclasses.replace(entry)
+    closed.end(state, reason)
+    closed.write(folder)
+    vars(entry).update(vars(closed))

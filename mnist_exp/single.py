@@ -10,8 +10,9 @@ from hydra.types import RunMode
 
 from mnist_exp import resume, terminal
 from mnist_exp.config import Config
-from mnist_exp.errors import Interrupted
+from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.search import reporter
 from mnist_exp.terminal import say, shown
 from mnist_exp.tracking.courier import Courier
 
@@ -23,10 +24,14 @@ def train(config: Config) -> float:
     """Trains *config* in Hydra's output folder; returns the objective.
 
     Raises:
+        ConfigError: a cluster was chosen without a sweep.
         ExperimentError: see `run.run`.
     """
     hydra = HydraConfig.get()
-    return execute(config, Path(hydra.runtime.output_dir), list(hydra.overrides.task), sweep_of(hydra)).objective
+    if hydra.mode is RunMode.RUN and (cluster := hydra.runtime.choices["cluster"]) != "local":
+        raise ConfigError(f"cluster={cluster} is for the jobs of a sweep.", "Add -m; it may be a sweep of one.")
+    typed = [override for override in hydra.overrides.task if not resume.steers(override)]
+    return execute(config, Path(hydra.runtime.output_dir), typed, sweep_of(hydra)).objective
 
 
 def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "") -> "Result":
@@ -52,6 +57,8 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
     finally:
         if courier:
             courier.close(config.tracking.patience)
+    if result.state == "pruned":
+        say(result.reason)
     summary = result.summary
     final = {s: summary[f"final/{s}_accuracy"] for s in ("train", "val", "test") if f"final/{s}_accuracy" in summary}
     say("Final accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value in final.items()))
@@ -99,7 +106,7 @@ class Screen(Observer):
         )
         if entry.epoch:
             say(f"Going on after epoch {entry.epoch}.")
-        return [self]
+        return [self, *reporter.watch(about, control)]
 
     def on_epoch(self, event: EpochEnd) -> None:
         say(epoch_line(event, self.config.epochs))

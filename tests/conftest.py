@@ -28,6 +28,8 @@ from mnist_exp.data import fetch
 from mnist_exp.tracking import store
 from mnist_exp.tracking.store import Store
 
+pytest_plugins = ["fault_record"]
+
 REPO = Path(__file__).resolve().parent.parent
 CACHE = Path(platformdirs.user_cache_dir())  # read before the tests hide it
 MNIST = CACHE / "mnist_exp" / "mnist"

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 
+import torch
 from torch import Tensor, nn
 
 
@@ -28,6 +29,8 @@ class Faulty(nn.Module):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.mode == "hang":
                 time.sleep(600)
+            if self.mode == "memory":
+                torch.empty(2**50)  # four petabytes
             if self.mode == "diverge":
                 return logits * float("nan")
         return logits

@@ -11,11 +11,12 @@ from mnist_exp import config as configs
 from mnist_exp.config import Config
 
 CONF = Path(configs.conf_dir())
-# Hydra's own groups configure Hydra; `search` and `cluster` choose its sweeper and launcher, not the experiment.
+# Hydra's own groups configure Hydra; `search`, `pruner` and `cluster` choose its sweeper and launcher, not the
+# experiment.
 CHOICES = [
     path.relative_to(CONF).with_suffix("").as_posix()
     for path in sorted(CONF.glob("*/*.yaml"))
-    if path.parent.name not in ("hydra", "search", "cluster")
+    if path.parent.name not in ("hydra", "search", "pruner", "cluster")
 ]
 EXPERIMENTS = sorted(CONF.glob("experiment/*.yaml"))
 

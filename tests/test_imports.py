@@ -17,6 +17,7 @@ LAYERS = [
     {"train", "evaluate", "rerun", "notebook"},
     {"single", "sweep", "predict"},
     {"report", "sync", "doctor"},
+    {"search"},
     {"run", "results"},
     {"resume", "naming", "build"},
     {"engine"},
@@ -26,7 +27,7 @@ LAYERS = [
     {"compose"},
     {"cli", "provenance", "records"},
     {"config", "events", "terminal"},
-    {"errors", "files", "words"},
+    {"errors", "files", "privacy", "words"},
     {"completion"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
@@ -78,8 +79,9 @@ def test_meta_an_upward_import_is_seen() -> None:
     ("library", "parts"),
     [
         # Below `config.parse` there is no DictConfig.
-        ("omegaconf", {"config", "cli", "train", "resume", "sweep", "compose"}),
-        ("hydra", {"config", "cli", "train", "single", "build", "sweep", "compose"}),
+        ("omegaconf", {"config", "cli", "train", "resume", "search", "sweep", "compose"}),
+        ("hydra", {"config", "cli", "train", "single", "build", "search", "sweep", "compose"}),
+        ("optuna", {"search"}),
         ("mlflow", {"tracking", "report", "sweep", "sync", "doctor"}),
         ("matplotlib", {"figures", "report"}),
     ],

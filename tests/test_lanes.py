@@ -98,6 +98,29 @@ def test_a_lane_that_diverges_fails_alone(tiny: Tiny) -> None:
         assert_alike(result.folder, Path(f"alone/{i}"))
 
 
+def test_a_lane_that_is_pruned_leaves_the_others(tiny: Tiny) -> None:
+    class GiveUp(Observer):
+        def __init__(self, control: Control) -> None:
+            self.control = control
+
+        def on_epoch(self, event: EpochEnd) -> None:
+            if event.lane == 1 and event.epoch == 2:
+                self.control.pruned[1] = "Pruned after epoch 2 of 4."
+
+        def on_end(self, event: LaneEnd) -> None:
+            pass
+
+    chosen = varied(tiny, epochs=4)
+    found = run_many(tasks(chosen, "together"), lambda about, control: [GiveUp(control)])
+    entries = [ledger.read(Path(f"together/{i}")) for i in range(4)]
+    assert [entry.state for entry in entries] == ["finished", "pruned", "finished", "finished"]
+    assert (entries[1].epoch, entries[1].reason) == (2, "Pruned after epoch 2 of 4.")
+    assert isinstance(found[1], Result)
+    assert found[1].state == "pruned"
+    run(chosen[2], Path("alone"))
+    assert_alike(Path("together/2"), Path("alone"))
+
+
 def test_a_lane_that_stops_early_leaves_the_others(tiny: Tiny) -> None:
     """With a learning rate of nearly nothing the first epoch stays the best."""
     training = {"patience": 2}

@@ -16,6 +16,8 @@ class GridConf:
 
     _target_: str = "hydra_plugins.mnist_exp.grid_sweeper.GridSweeper"
     params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
+    zip: bool = False  # the first values of all keys together, then the second ones, instead of all combinations
+    seed: int = 0  # of the draw, where n_trials asks for some combinations only
     report: bool = True  # write report.html at the end
 
 
@@ -35,6 +37,6 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from mnist_exp.sweep import grid  # heavy
+        from mnist_exp.sweep import start  # heavy
 
-        return grid.sweep(self, arguments)
+        return start.sweep(self, arguments)

@@ -32,11 +32,15 @@ class LocalLauncher(Launcher):
     """Runs jobs in worker processes; see mnist_exp/sweep/local.py."""
 
     hosts_jobs = True  # they report to this process, which tells MLflow of all of them
+    takes_jobs = True  # the sweeper may hand over more than overrides
 
     def __init__(self, **options: Any) -> None:
         self.options = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from mnist_exp.sweep import local  # heavy
+
+        local.start_early()
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

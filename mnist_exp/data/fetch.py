@@ -27,7 +27,7 @@ import platformdirs
 from mnist_exp.config import Data
 from mnist_exp.data import idx
 from mnist_exp.errors import DataError
-from mnist_exp.files import atomic_write, read_json, sha256, write_json
+from mnist_exp.files import atomic_write, read_json, sha256, tidy, write_json
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +128,9 @@ def _remembered(folder: Path, data: Data) -> bool:
 
 def _complete(folder: Path, data: Data) -> None:
     """Checks what is there, fetches what is not, and remembers it. The lock is held."""
+    tidy(folder, *FILES, "verified.json")
+    for stray in folder.glob(".fetch-*"):  # of processes that were killed
+        shutil.rmtree(stray)
     wrong = [name for name in FILES if not _check(folder, name, data)]
     if wrong:
         _fetch(folder, data, wrong)

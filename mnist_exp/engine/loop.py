@@ -59,7 +59,8 @@ def fit(
     """Trains *stack* from `standing.epoch` up to *epochs* and tells *observers* about it.
 
     A lane whose loss stops being finite ends as failed, one without a better validation accuracy for *patience*
-    epochs as finished. It keeps its place in the stack, unheard, while the others go on.
+    epochs as finished, one that an observer has put into `control.pruned` as pruned. It keeps its place in the stack,
+    unheard, while the others go on.
 
     Raises:
         Interrupted: `control.signal` was set; the epoch at hand is lost, the finished ones are not.
@@ -70,6 +71,9 @@ def fit(
             alive.discard(lane)
             reason = f"Validation accuracy was best after epoch {standing.best_epoch[lane]} of {epoch}."
             say(observers, LaneEnd(lane=lane, state="finished", reason=reason))
+        for lane in sorted(alive & control.pruned.keys()):
+            alive.discard(lane)
+            say(observers, LaneEnd(lane=lane, state="pruned", reason=control.pruned.pop(lane)))
         if not alive:
             return
         began, busy = time.perf_counter(), time.process_time()

@@ -24,9 +24,10 @@ from mnist_exp import config, results
 from mnist_exp.errors import ExperimentError
 from mnist_exp.files import atomic_write
 from mnist_exp.naming import Selection
-from mnist_exp.report import closeup, drawing, figures
+from mnist_exp.report import closeup, drawing, figures, searching
 from mnist_exp.report import leaderboard as boards
 from mnist_exp.report.drawing import WORDS, Picture
+from mnist_exp.search.analysis import Analysis, analyse
 from mnist_exp.terminal import shown
 from mnist_exp.tracking.store import uri_for
 
@@ -58,20 +59,22 @@ def write(selection: Selection, out: Path | None = None) -> Path:
     board = boards.leaderboard(table, by)
     histories = {index: results.history(run) for index, run in table.iterrows()}
     labels = [_label(row, by) for _, row in board.iterrows()]
-    pictures = _pictures(table, board, by, labels, histories, selection)
+    searched = analyse(home)
+    pictures = _pictures(table, board, by, labels, histories, searched)
     best, best_pictures = _best(table, board, labels)
     for old in (home / "figures").glob("*.svg"):
         old.unlink()  # of keys that no longer vary
     everything = [*itertools.chain(*pictures.values()), *best_pictures]
     texts = {picture.name: drawing.svg(picture) for picture in everything}  # drawn once, for files and page
     for name, text in texts.items():
-        (home / "figures" / f"{name}.svg").write_text(text, encoding="utf-8")
+        atomic_write(home / "figures" / f"{name}.svg", text.encode())
     _csv(board.drop(columns="best"), home / "leaderboard.csv")
     _csv(table, home / "runs.csv")
     _csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
     if best and "confusion" in best:
         _csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
-    page = render(_context(selection, table, board, by, pictures, best, best_pictures, texts))
+    context = _context(selection, table, board, by, pictures, best, best_pictures, texts)
+    page = render(context | {"searched": searched})
     out = out or home / "report.html"
     atomic_write(out, page.encode())
     return out
@@ -105,11 +108,11 @@ def _pictures(
     by: list[str],
     labels: list[str],
     histories: dict[Any, pd.DataFrame],
-    selection: Selection,
+    searched: Analysis | None,
 ) -> dict[str, list[Picture]]:
     """The pictures of each section of the page; a section without data has none."""
     judged = boards.judge(table)
-    found: dict[str, list[Picture]] = {"maps": [], "curves": [], "effects": [], "tradeoffs": []}
+    found: dict[str, list[Picture]] = {"search": [], "maps": [], "curves": [], "effects": [], "tradeoffs": []}
     several = [key for key in by if table[key].nunique() > 1]
     done = figures.finished(table, judged)
     if len(done):
@@ -118,7 +121,10 @@ def _pictures(
         pairs = list(itertools.combinations([key for key in several if key in leading], 2))
         found["maps"] = [figures.heat_map(table, x, y, judged) for y, x in pairs[:MAPS]]
         seeds = ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
-        found["effects"] = figures.main_effects(table, [*several, *seeds], judged) if len(done) > 2 else []
+        if searched:
+            found["search"] = searching.pictures(table, by, searched, judged)
+        elif len(done) > 2:
+            found["effects"] = figures.main_effects(table, [*several, *seeds], judged)
     if len(board) > 1 and len(done):
         found["tradeoffs"] = figures.tradeoffs(board, labels, judged)
     splits = ["val", "train"] if judged == "val" else ["train"]

@@ -48,7 +48,7 @@ def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     groups = table.groupby(by, dropna=False, sort=False) if by else [((), table)]
     for values, group in groups:
         done = group[group["state"] == "finished"]
-        unfinished = group.loc[group["state"] != "finished", "state"].value_counts()
+        unfinished = group[group["state"] != "finished"].apply(_ending, axis=1).value_counts()
         row = dict(zip(by, values, strict=True)) | {"n": len(done), "not_finished": counted(unfinished)}
         for split in measured(table):
             accuracy = done[f"final/{split}_accuracy"]
@@ -175,6 +175,11 @@ def sentence(facts: dict[str, Any]) -> str:
     judged = {"val": "validation", "train": "training"}[facts["judged_by"].split("/")[1].split("_")[0]]
     best, median = 100 * facts["best"], 100 * facts["median"]
     return f"{runs} Best {judged} accuracy {best:.2f} %, median {median:.2f} %."
+
+
+def _ending(run: "pd.Series[Any]") -> str:
+    """How a run stands that has not finished: `failed`, or `pruned after epoch 3`."""
+    return f"pruned after epoch {run['epoch']}" if run["state"] == "pruned" else str(run["state"])
 
 
 def counted(states: "pd.Series[int]") -> str:

@@ -1,5 +1,6 @@
 """What a sweep shows: a line for each job that ends, and in a terminal one status line below."""
 
+import re
 import time
 from collections.abc import Sequence
 from typing import final
@@ -9,6 +10,8 @@ from rich.text import Text
 
 from mnist_exp import terminal
 from mnist_exp.terminal import console, say
+
+LONG = re.compile(r"\d\.\d{5,}(e-?\d+)?")  # as a sampler draws them
 
 
 @final
@@ -24,6 +27,7 @@ class Display:
         self.total, self.done, self.bad, self.fixed = total, 0, 0, fixed
         self.running: dict[int, tuple[str, str]] = {}
         self.judged: dict[int, str] = {}  # by which accuracy: `val`, or `train` for a job without validation
+        self.given_up: dict[int, str] = {}  # pruned, and when
         self.best: tuple[float, str, str] | None = None
         self.began = time.monotonic()
         self.live: Live | None = None
@@ -51,12 +55,18 @@ class Display:
         self.running[number] = (self.running[number][0], f" {epoch}/{epochs} {100 * shown:.2f} %")
         self.refresh()
 
+    def pruned(self, number: int, reason: str) -> None:
+        """A job is about to end early, as no longer promising."""
+        self.given_up[number] = reason
+
     def finished(self, number: int, overrides: Sequence[str], objective: object) -> None:
         """A job has ended well."""
         self.done += 1
         self.running.pop(number, None)
         text, result = self._short(overrides), ""
-        if isinstance(objective, float):
+        if number in self.given_up:
+            result = f"  {self.given_up[number]}"
+        elif isinstance(objective, float):
             judged = self.judged.get(number, "val")
             result = f"  {judged} {100 * objective:.2f} %"
             if self.best is None or objective > self.best[0]:
@@ -89,6 +99,8 @@ class Display:
         parts = [f"{self.done + self.bad}/{self.total} done"]
         if self.bad:
             parts.append(f"{self.bad} failed")
+        if self.given_up:
+            parts.append(f"{len(self.given_up)} pruned")
         if self.running:
             parts.append(f"{len(self.running)} running")
         if self.best:
@@ -101,7 +113,8 @@ class Display:
         return " · ".join(parts)
 
     def _short(self, overrides: Sequence[str]) -> str:
-        return " ".join(o for o in overrides if o not in self.fixed and not o.startswith("hydra."))
+        text = " ".join(o for o in overrides if o not in self.fixed and not o.startswith("hydra."))
+        return LONG.sub(lambda number: f"{float(number[0]):.4g}", text)
 
     def _line(self, text: str, style: str = "") -> None:
         say(f"[{self.done + self.bad}/{self.total}] {text}", style)

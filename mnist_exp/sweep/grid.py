@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import logging
+import random
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,22 +13,24 @@ from typing import Any, final
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import cli, config, lanes, ledger, naming
-from mnist_exp import plan as plans
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
+from mnist_exp.files import tidy
 from mnist_exp.ledger import Ledger
 from mnist_exp.plan import Plan
 from mnist_exp.report import leaderboard
 from mnist_exp.report import write as write_report
-from mnist_exp.resume import CONTROL, changed, is_control
+from mnist_exp.resume import changed, key_of
+from mnist_exp.sweep import table
 from mnist_exp.sweep.compose import Composer
+from mnist_exp.sweep.start import Home
 from mnist_exp.terminal import say, shown
 from mnist_exp.tracking.courier import Courier
 
@@ -55,92 +58,87 @@ class Point:
         return config.fingerprint(self.config)
 
 
-def sweep(sweeper: Any, arguments: list[str]) -> Sequence[JobReturn]:
-    """Runs every combination of the values in *arguments*, each once; with `resume=` what is missing of them.
+def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
+    """Runs every combination of the values that were typed, each once, or what is missing of them.
 
     Returns:
         One JobReturn for each job that ran, in order.
 
     Raises:
-        ConfigError: a point cannot run, or has changed since; nothing was started.
-        BusyError: another process runs that sweep.
-        SweepError: some runs failed; the others are finished.
-        Interrupted: Ctrl-C or SIGTERM.
+        ExperimentError: see `start.sweep`.
     """
+    folder, options = home.folder, home.options
     hosts = getattr(sweeper.launcher, "hosts_jobs", False)
-    if hosts:
-        from mnist_exp.sweep import local
-
-        local.start_early()
-    master, settings = sweeper.config, _settings(sweeper.config)
-    typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
-    typed += [a for a in arguments if not is_control(a)]
-    old = None
-    if settings["resume"]:
-        selection = naming.resolve(settings["resume"])
-        if selection.sweep is None:
-            raise ConfigError(
-                f"{settings['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run."
-            )
-        old = selection.sweep
-        typed = list({key_of(override): override for override in [*old.typed, *typed]}.values())
-        move(master, selection.home)
-    folder = Path(str(master.hydra.sweep.dir))
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = plans.hold(folder)
-    try:
-        combinations, keys = expand(sweeper, typed)
-        points = check(Composer(sweeper.hydra_context.config_loader, master), combinations)
-        plan = old or Plan(id=folder.name, typed=typed, keys=keys)
-        missing = match(plan, points, folder, settings)
-        plan.keys = [*plan.keys, *(k for k in keys if k not in plan.keys)]
-        tracking = points[0].config.tracking
-        plan.experiment = tracking.experiment if tracking.enabled else ""
-        plan.write(folder)
-        OmegaConf.save(master, folder / "multirun.yaml")
-        with courier_for(plan, points, folder, tracking if hosts else None):
-            returns = run(sweeper, plan, missing, folder, len(points), settings["force"])
-            if hosts:
-                present_best(folder)
-        conclude(plan, folder, report=sweeper.options["report"])
-        return returns
-    finally:
-        lock.release()
+    combinations, keys = expand(sweeper, home)
+    points = check(Composer(sweeper.hydra_context.config_loader, sweeper.config), combinations)
+    plan = home.old or Plan(id=folder.name, typed=home.typed, keys=keys)
+    missing = match(plan, points, folder, home.control)
+    plan.keys = [*plan.keys, *(k for k in keys if k not in plan.keys)]
+    tracking = points[0].config.tracking
+    plan.cluster = home.cluster
+    plan.experiment = tracking.experiment if tracking.enabled else ""
+    plan.write(folder)
+    OmegaConf.save(sweeper.config, folder / "multirun.yaml")
+    with courier_for(plan, folder, tracking if hosts else None):
+        returns = run(sweeper, plan, missing, folder, len(points), home.control["force"])
+        if hosts:
+            present_best(folder)
+    conclude(plan, folder, report=options["report"])
+    return returns
 
 
-def move(master: DictConfig, folder: Path) -> None:
-    """Makes *folder* the sweep's, also for the jobs: Hydra composes them anew from the overrides."""
-    path = QuotedString(str(folder), Quote.single).with_quotes()
-    with read_write(master), open_dict(master):
-        master.hydra.sweep.dir = str(folder)
-        master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
-
-
-def key_of(override: str) -> str:
-    """The key that *override* sets: what is typed on resuming replaces what was typed before for the same key."""
-    return override.lstrip("+~").split("=")[0]
-
-
-def _settings(master: DictConfig) -> dict[str, Any]:
-    return {key: master.get(key) for key in CONTROL}
-
-
-def expand(sweeper: Any, typed: list[str]) -> tuple[list[list[str]], list[str]]:
-    """Every combination of what was typed, and the keys that vary.
+def expand(sweeper: Any, home: Home) -> tuple[list[list[str]], list[str]]:
+    """The combinations of what was typed that are wanted, and the keys that vary.
 
     Raises:
-        ConfigError: the grid cannot expand a kind of sweep (an interval, say).
+        ConfigError: the grid cannot expand a kind of sweep (an interval, say), or lists do not pair up.
     """
-    parsed = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader).parse_overrides(typed)
-    for override in parsed:
+    typed = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader).parse_overrides(home.varying)
+    for override in typed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(
                 f"A grid cannot try all of {override.input_line}.",
-                f"List the values: {override.key_or_group}=a,b,c, or use range(start,stop,step).",
+                f"List the values: {override.key_or_group}=a,b,c, use range(start,stop,step), or add search=tpe.",
             )
-    combinations = BasicSweeper.split_arguments(parsed, None)[0]
-    keys = [str(o.key_or_group) for o in parsed if o.is_sweep_override()]
+    keys = [str(o.key_or_group) for o in typed if o.is_sweep_override()]
+    combinations = pairs(typed) if home.options["zip"] else BasicSweeper.split_arguments(typed, None)[0]
+    if path := points_file(home):
+        rows = table.rows(path)
+        combinations = [[*row, *combination] for row in rows for combination in combinations]
+        keys = [*dict.fromkeys(key_of(override) for row in rows for override in row), *keys]
+    if (wanted := home.steering.get("n_trials")) is not None:
+        config.at_least("n_trials", wanted, 1)
+        order = list(range(len(combinations)))
+        random.Random(home.options["seed"]).shuffle(order)  # a larger n_trials later adds to those of a smaller one
+        combinations = [combinations[i] for i in sorted(order[:wanted])]
     return combinations, list(dict.fromkeys(keys))
+
+
+def pairs(typed: Sequence[Override]) -> list[list[str]]:
+    """The first values of all keys, the second ones, and so on; a key with one value has it in each.
+
+    Raises:
+        ConfigError: keys have different numbers of values.
+    """
+    lists = [BasicSweeper.split_arguments([override], None)[0] for override in typed]
+    sizes = {str(o.key_or_group): len(values) for o, values in zip(typed, lists, strict=True) if o.is_sweep_override()}
+    if len(set(sizes.values())) > 1:
+        said = ", ".join(f"{key} has {n}" for key, n in sizes.items())
+        raise ConfigError(f"search=zip pairs values, but the lists differ in length: {said}.")
+    length = max(sizes.values(), default=1)
+    return [[override for values in lists for override in values[i % len(values)]] for i in range(length)]
+
+
+def points_file(home: Home) -> Path | None:
+    """The table of points that was asked for.
+
+    Raises:
+        ConfigError: search=points has none.
+    """
+    if OmegaConf.is_missing(home.steering, "points"):
+        raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
+    name = home.steering.get("points")
+    return Path(name) if name else None
 
 
 def check(composer: Composer, combinations: list[list[str]]) -> list[Point]:
@@ -211,27 +209,33 @@ def match(plan: Plan, points: list[Point], folder: Path, settings: dict[str, Any
         if state in ("finished", "pruned") or (state == "failed" and not settings["retry_failed"]):
             continue
         missing.append(point)
-    if changes and not settings["force"]:
+    if not settings["force"]:
+        refuse(changes, folder)
+    return missing
+
+
+def refuse(changes: list[str], folder: Path) -> None:
+    """Raises ConfigError if there are *changes* in the runs of *folder*."""
+    if changes:
         listed = "\n  ".join(changes[:LISTED])
         raise ConfigError(
             f"{len(changes)} runs of {folder.name} were made with something else:\n  {listed}",
             "force=true keeps the finished ones and goes on with the others all the same.",
         )
-    return missing
 
 
 @contextlib.contextmanager
-def courier_for(plan: Plan, points: list[Point], folder: Path, tracking: Any) -> Iterator[None]:
+def courier_for(plan: Plan, folder: Path, tracking: Any) -> Iterator[Courier | None]:
     """While it lasts, MLflow is told of every run of the sweep, if this process is to do that."""
     if tracking is None or not tracking.enabled:
-        yield
+        yield None
         return
     courier = Courier(tracking)
     try:
         for number in range(len(plan.points)):
             courier.follow(folder / str(number))
         courier.sweep(folder)
-        yield
+        yield courier
     finally:
         courier.close(tracking.patience)
     say(courier.where_to_look(folder))
@@ -246,14 +250,16 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     skipped = total - len(missing)
     already = f", {skipped} of them done already" if skipped else ""
     say(f"Sweep {plan.id}: {total} runs{already}; folder {shown(folder)}")
-    resume = f"python -m mnist_exp.train -m resume={plan.id}"
     try:
         returns = launch(sweeper, missing, force)
     except (Interrupted, KeyboardInterrupt) as stop:
-        number = stop.signal if isinstance(stop, Interrupted) else 2
+        asked = stop if isinstance(stop, Interrupted) else Interrupted("The sweep was stopped.")
         done = sum(entry is not None and entry.state == "finished" for entry in entries(plan, folder))
+        more = f"{asked.help}\n        " if asked.help else ""
         raise Interrupted(
-            f"Stopped; {done} of {len(plan.points)} runs are finished.", f"Go on with: {resume}", number
+            f"{asked.message} {done} of {len(plan.points)} runs are finished.",
+            f"{more}Go on with: {plan.again}",
+            asked.signal,
         ) from None
     return returns
 
@@ -263,7 +269,7 @@ def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobRetur
     if not missing:
         return []
     extra = ["force=true"] if force else []
-    if getattr(sweeper.launcher, "hosts_jobs", False):
+    if getattr(sweeper.launcher, "takes_jobs", False):
         from mnist_exp.sweep import local
 
         jobs = [local.Job(p.number, [*p.overrides, *extra], p.config, p.pack) for p in missing]
@@ -292,6 +298,7 @@ def present_best(folder: Path) -> None:
         best = naming.best(naming.resolve(folder))
     except ConfigError:
         return  # none has finished
+    tidy(best, "model.pt2", "ledger.json")
     entry = ledger.read(best)
     settings = config.load(best / "config.yaml")
     if settings.checkpoint.model and not (best / "model.pt2").exists():
@@ -325,5 +332,5 @@ def conclude(plan: Plan, folder: Path, report: bool) -> None:
         listed = "\n  ".join(bad)
         raise SweepError(
             f"{len(bad)} of {len(plan.points)} runs did not finish:\n  {listed}",
-            f"All of them again: python -m mnist_exp.train -m resume={plan.id} retry_failed=true",
+            f"All of them again: {plan.again} retry_failed=true",
         )

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import cloudpickle
 from hydra.core.singleton import Singleton
@@ -98,6 +98,28 @@ class Worker:
     deadline: float = field(default=float("inf"))
 
 
+class Source(Protocol):
+    """Jobs that are not known beforehand: those of a search, which depend on how others went."""
+
+    @property
+    def total(self) -> int:
+        """How many there will be, by what is known now."""
+        ...
+
+    @property
+    def fixed(self) -> set[str]:
+        """The overrides that all of them share."""
+        ...
+
+    def next(self) -> Any:
+        """The next one, with its `number`, `overrides` and `config`; None while there is none."""
+        ...
+
+    def end(self, number: int) -> None:
+        """That job is over, for good."""
+        ...
+
+
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -112,8 +134,11 @@ def start_early() -> None:
         forkserver.ensure_running()
 
 
-def launch(launcher: Any, jobs: Sequence[Job]) -> Returns:
+def launch(launcher: Any, jobs: Sequence[Job], source: Source | None = None) -> Returns:
     """Runs every job; returns what became of each, in order.
+
+    Args:
+        source: Gives a job to each worker that is free when *jobs* are all under way; they are not returned.
 
     Raises:
         ConfigError: an option of the launcher is out of range.
@@ -127,9 +152,10 @@ def launch(launcher: Any, jobs: Sequence[Job]) -> Returns:
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     common = cloudpickle.dumps((launcher.hydra_context, launcher.task_function, Singleton.get_state()))
     fixed = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    fixed |= source.fixed if source else set()
     gpus = gpus_for(jobs, composer)
     with Display(len(jobs), fixed) as display:
-        pool = Pool(options, common, display, composer, gpus)
+        pool = Pool(options, common, display, composer, gpus, source)
         packs = packed(launcher, jobs, composer, workers=len(pool.slots(len(jobs))), gpu=bool(gpus))
         try:
             pool.run(packs)
@@ -199,10 +225,16 @@ class Pool:
     """Workers, the jobs they have, and the jobs that wait."""
 
     def __init__(
-        self, options: dict[str, Any], common: bytes, display: Display, composer: Composer, gpus: list[str]
+        self,
+        options: dict[str, Any],
+        common: bytes,
+        display: Display,
+        composer: Composer,
+        gpus: list[str],
+        source: Source | None = None,
     ) -> None:
         self.options, self.common, self.display = options, common, display
-        self.composer, self.gpus = composer, gpus
+        self.composer, self.gpus, self.source = composer, gpus, source
         self.failures = 0
         self.signal = 0
         self.workers: list[Worker] = []
@@ -211,10 +243,11 @@ class Pool:
     def run(self, packs: list[list[Job]]) -> None:
         """Runs all jobs of *packs* until each has an outcome, or the sweep is told to stop."""
         waiting = deque(packs)
-        slots = self.slots(len(packs))
+        slots = self.slots(max(len(packs), self.source.total if self.source else 0))
         self.context = _context(gpus=sum(bool(s) for s in slots))
         self.threads = max(1, cores() // len(slots)) if slots else 1
         with self.signals():
+            self.draw(waiting, len(slots))
             while (waiting and not self.stopping) or any(w.jobs for w in self.workers):
                 while waiting and slots and not self.stopping:
                     self.workers.append(self.hire(slots.pop()))
@@ -225,6 +258,15 @@ class Pool:
                     waiting.extend(self.listen(worker_))
                     if worker_ not in self.workers:
                         slots.append(worker_.slot)
+                self.draw(waiting, len(slots) + sum(not w.jobs for w in self.workers))
+
+    def draw(self, waiting: deque[list[Job]], free: int) -> None:
+        """Adds jobs of the source, if there is one, to those that wait, until there is one for each free worker."""
+        if self.source is None or self.stopping:
+            return
+        while len(waiting) < free and (point := self.source.next()):
+            waiting.append([Job(point.number, point.overrides, point.config)])
+        self.display.total = self.source.total
 
     def slots(self, most: int) -> list[dict[str, str]]:
         """One environment for each worker, *most* or fewer: a GPU's number where GPUs are used, else nothing."""
@@ -289,6 +331,9 @@ class Pool:
         if kind == "epoch":
             self.display.epoch(number, *rest)
             return []
+        if kind == "pruned":
+            self.display.pruned(number, *rest)
+            return []
         assert kind == "done"
         job = next(job for job in to.jobs if job.number == number)
         (job.outcome,) = rest
@@ -318,17 +363,19 @@ class Pool:
     def judge(self, job: Job) -> list[list[Job]]:
         """Counts and shows what became of *job*; returns it as a pack if it is tried again."""
         done, job.config = cloudpickle.loads(job.outcome), None
+        error, again = done._return_value, False
         if done.status == JobStatus.COMPLETED:
             self.display.finished(job.number, job.overrides, done.return_value)
-            return []
-        error = done._return_value
-        if isinstance(error, Interrupted) and self.signal:
+        elif isinstance(error, Interrupted) and self.signal:
             self.display.stopped(job.number)
             return []
-        again = not self.stopping and job.tries <= self.options["retries"]
-        if not again:
-            self.failures += 1
-        self.display.failed(job.number, job.overrides, reason(error), again)
+        else:
+            died = self.source is not None and isinstance(error, JobDied)  # a search loses no trial by that
+            again = not self.stopping and job.tries <= max(self.options["retries"], died)
+            self.failures += not again
+            self.display.failed(job.number, job.overrides, reason(error), again)
+        if self.source and not again:
+            self.source.end(job.number)
         return [[job]] if again else []
 
     def signals(self) -> Any:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 from mnist_exp.config import Config, parse
 from mnist_exp.errors import Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.search import reporter
 
 if TYPE_CHECKING:
     from mnist_exp.run import Result, Run, Task
@@ -35,17 +36,25 @@ log = logging.getLogger(__name__)
 GRACE = 10.0  # seconds between the driver's death and the worker's
 
 
+Listen = Callable[[int, "Run", Control], Sequence[Observer]]
+"""Who hears the events of the job with that number; called when it is about to train."""
+
+
 @final
 class Host:
-    """What a job may use of the worker that runs it."""
+    """What a job may use of the process that runs it for a sweep, whose driver looks after MLflow.
 
-    def __init__(self, pipe: Connection, threads: int) -> None:
-        self.pipe, self.threads = pipe, threads
+    Args:
+        threads: CPU threads for each job.
+    """
+
+    def __init__(self, threads: int, listen: Listen) -> None:
+        self.threads, self.listen = threads, listen
         self.sweep = ""
         self.numbers: dict[Path, int] = {}
 
     def train(self, config: Config) -> float:
-        """Trains one job of a sweep; its events go to the driver, which also looks after MLflow."""
+        """Trains one job; returns the objective."""
         (outcome,) = self.train_together([self.task(config)])
         if isinstance(outcome, Exception):
             raise outcome
@@ -59,7 +68,7 @@ class Host:
         config.threads = config.threads or self.threads
         folder, self.sweep = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir).name
         self.numbers[folder] = hydra.job.num
-        return Task(config, folder, list(hydra.overrides.task))
+        return Task(config, folder, [o for o in hydra.overrides.task if not o.startswith("cluster=")])
 
     def train_together(self, tasks: "Sequence[Task]") -> "list[Result | Exception]":
         """As `run.run_many`."""
@@ -68,7 +77,7 @@ class Host:
         return run.run_many(tasks, self.watch, sweep=self.sweep, extras=False)
 
     def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
-        return [Forward(self.pipe, self.numbers[about.folder], about.config.epochs)]
+        return [*self.listen(self.numbers[about.folder], about, control), *reporter.watch(about, control)]
 
 
 @final
@@ -79,10 +88,16 @@ class Forward(Observer):
         self.pipe, self.number, self.epochs = pipe, number, epochs
 
     def on_epoch(self, event: EpochEnd) -> None:
-        self.pipe.send(("epoch", self.number, event.epoch, self.epochs, event.metrics))
+        self.tell("epoch", event.epoch, self.epochs, event.metrics)
 
     def on_end(self, event: LaneEnd) -> None:
-        """The job's return says the same."""
+        if event.state == "pruned":  # the rest the job's return says
+            self.tell("pruned", event.reason)
+
+    def tell(self, kind: str, *what: object) -> None:
+        """Sends one word. If the driver is gone, that is no fault of the job: the lifeline will stop it."""
+        with contextlib.suppress(OSError):
+            self.pipe.send((kind, self.number, *what))
 
 
 _host: Host | None = None
@@ -99,6 +114,12 @@ def host() -> Host | None:
     return _host
 
 
+def become(host: Host) -> None:
+    """From now on the jobs of this process are those of *host*."""
+    global _host
+    _host = host
+
+
 def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, environment: dict[str, str]) -> None:
     """The process's main: runs each pack of jobs that comes through *pipe* until it closes.
 
@@ -108,24 +129,24 @@ def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, en
         threads: CPU threads for each job.
         environment: Set before anything looks at it, such as CUDA_VISIBLE_DEVICES.
     """
-    global _host
     os.setpgid(0, 0)  # Ctrl-C in the terminal is for the driver, which then tells us
     os.environ.update(environment)
     threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
     hydra_context, task_function, state = cloudpickle.loads(common)
     Singleton.set_state(state)
     setup_globals()
-    _host = Host(pipe, threads)
+    here = Host(threads, lambda number, about, control: [Forward(pipe, number, about.config.epochs)])
+    become(here)
     while True:
         try:
             configs = cloudpickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
         if len(configs) == 1:
-            with _output_to_log(configs[0]):
-                ends = [_run(hydra_context, task_function, configs[0])]
+            with output_to_log(configs[0]):
+                ends = [run_one(hydra_context, task_function, configs[0])]
         else:
-            ends = _run_pack(hydra_context, _host, configs)
+            ends = _run_pack(hydra_context, here, configs)
         for config, done in zip(configs, ends, strict=True):
             pipe.send(("done", config.hydra.job.num, cloudpickle.dumps(done)))
 
@@ -140,7 +161,7 @@ def _watch(lifeline: Connection) -> None:
 
 
 @contextlib.contextmanager
-def _output_to_log(config: Any) -> Iterator[None]:
+def output_to_log(config: Any) -> Iterator[None]:
     """While it lasts, standard output and error of this process go to the job's log file."""
     folder = Path(str(config.hydra.sweep.dir)) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +179,7 @@ def _output_to_log(config: Any) -> Iterator[None]:
             os.close(saved)
 
 
-def _run(hydra_context: Any, task_function: Any, config: Any) -> JobReturn:
+def run_one(hydra_context: Any, task_function: Any, config: Any) -> JobReturn:
     """Hydra's `run_job`, except that nothing a job does ends the worker, and its error survives pickling."""
     try:
         done: JobReturn = run_job(
@@ -187,15 +208,15 @@ def _run_pack(hydra_context: Any, host: Host, configs: list[Any]) -> list[JobRet
     """
     ends, names = [], ", ".join(f"#{config.hydra.job.num}" for config in configs)
     for config in configs:
-        with _output_to_log(config):
-            ends.append(_run(hydra_context, lambda cfg: host.task(parse(cfg)), config))
+        with output_to_log(config):
+            ends.append(run_one(hydra_context, lambda cfg: host.task(parse(cfg)), config))
             log.info("Trained in one process: %s; details are in the log of the first.", names)
     ready = [done for done in ends if done.status == JobStatus.COMPLETED]
-    with _output_to_log(configs[0]):
+    with output_to_log(configs[0]):
         configure_log(configs[0].hydra.job_logging, configs[0].hydra.verbose)
         try:
             outcomes = host.train_together([done.return_value for done in ready])
-        except BaseException as error:  # the second Ctrl-C; see _run
+        except BaseException as error:  # the second Ctrl-C; see run_one
             log.exception("The jobs ended the hard way.")
             outcomes = [RuntimeError(f"{type(error).__name__}: {error}")] * len(ready)
     for done, outcome in zip(ready, outcomes, strict=True):
@@ -203,7 +224,7 @@ def _run_pack(hydra_context: Any, host: Host, configs: list[Any]) -> list[JobRet
             done.return_value = outcome.objective
             continue
         done.status, done.return_value = JobStatus.FAILED, outcome
-        with _output_to_log(done.hydra_cfg):
+        with output_to_log(done.hydra_cfg):
             configure_log(done.hydra_cfg.hydra.job_logging, done.hydra_cfg.hydra.verbose)
             _log_failure(done)
     return ends

@@ -15,7 +15,7 @@ import filelock
 
 from mnist_exp import figures, journal, ledger, provenance
 from mnist_exp.errors import ExperimentError
-from mnist_exp.files import atomic_write, read_json, write_json
+from mnist_exp.files import atomic_write, read_json, tidy, write_json
 from mnist_exp.journal import Row
 from mnist_exp.ledger import Ledger
 from mnist_exp.tracking import model, sweeps, views
@@ -54,6 +54,7 @@ def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
     except ExperimentError:
         return abandoned  # it ended before it began: there is nothing to show
     with filelock.FileLock(folder / ".mlflow.lock"):
+        tidy(folder, "mlflow.json", "environment.txt")
         note = _note(folder, store, entry)
         run_id = note["run_id"]
         if entry.state != note["state"] and note["state"] != "running":  # it was resumed

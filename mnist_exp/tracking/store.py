@@ -67,7 +67,7 @@ def open_store(uri: str, experiment: str) -> Store:
         Exception: whatever mlflow raises when the store cannot be reached.
     """
     database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-    if database and not database.exists():
+    if database and (not database.exists() or _strays(database)):
         _create(database)
     import mlflow  # about a second, so only here
     from mlflow.exceptions import MlflowException
@@ -93,6 +93,11 @@ def open_store(uri: str, experiment: str) -> Store:
     return Store(uri, client, found.experiment_id)
 
 
+def _strays(database: Path) -> list[Path]:
+    """What makers of *database* have left that were killed, if nobody is making it now."""
+    return list(database.parent.glob(f".{database.name}.*.tmp*"))
+
+
 def _create(database: Path) -> None:
     """Makes an empty store, whole or not at all, whoever else tries or is killed meanwhile.
 
@@ -101,10 +106,10 @@ def _create(database: Path) -> None:
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(database.with_name(f".{database.name}.lock")):
+        for stray in _strays(database):
+            stray.unlink()
         if database.exists():
             return
-        for stray in database.parent.glob(f".{database.name}.*.tmp*"):
-            stray.unlink()
         draft = database.with_name(f".{database.name}.{os.getpid()}.tmp")
         try:
             from mlflow.store.db import utils  # private, but what `mlflow db upgrade` runs

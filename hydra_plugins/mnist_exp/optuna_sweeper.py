@@ -1,0 +1,50 @@
+"""`hydra/sweeper=optuna`: Optuna suggests the values, and stops runs that do not look promising."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class OptunaConf:
+    """Options of the sweeper: `hydra.sweeper.<name>=<value>`."""
+
+    _target_: str = "hydra_plugins.mnist_exp.optuna_sweeper.OptunaSweeper"
+    # Sampler and pruner are made later: here it would import Optuna.
+    _recursive_: bool = False
+    params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
+    sampler: dict[str, Any] = field(default_factory=dict)  # what suggests values (conf/search)
+    pruner: dict[str, Any] = field(default_factory=dict)  # what stops runs early (conf/pruner); {}: nothing
+    objectives: list[str] = field(default_factory=list)  # metrics of a run's summary; []: its accuracy
+    space: str | None = None  # module.function of a conditional space; see docs/search.md
+    seed: int = 0  # of the sampler
+    storage: str | None = None  # where trials are kept: an Optuna URL; null: a journal in the sweep's folder
+    batch: int = 4  # trials that launchers other than `local` get at once
+    max_failures: int = 10  # failed trials after which the search gives up; until then each is replaced
+    report: bool = True  # write report.html at the end
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConf, provider="mnist_exp")
+
+
+class OptunaSweeper(Sweeper):
+    """Asks, launches, tells and sums up; see mnist_exp/sweep/trials.py."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from mnist_exp.sweep import start  # heavy
+
+        return start.sweep(self, arguments)

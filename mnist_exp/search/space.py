@@ -1,0 +1,178 @@
+"""What may vary: Hydra's override syntax as Optuna's distributions, and back to overrides."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from mnist_exp.config import as_typed
+from mnist_exp.errors import ConfigError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+Hook = Callable[["optuna.Trial"], Mapping[str, Any]]
+"""A conditional space: may look at `trial.params`, suggest more, and returns overrides as key → value."""
+
+
+@final
+@dataclass
+class Space:
+    """What may vary, and what is the same for all."""
+
+    varied: "dict[str, BaseDistribution]"
+    fixed: dict[str, str]
+    """Key → override."""
+    hook: Hook | None = None
+
+    def point(self, trial: "optuna.Trial") -> list[str]:
+        """The overrides of *trial*; asking again for the same trial gives the same.
+
+        Raises:
+            ConfigError: the hook raised, or returned no overrides.
+        """
+        values = {key: suggest(trial, key, values) for key, values in self.varied.items()}
+        if self.hook:
+            values |= added(self.hook, trial)
+        return [*self.fixed.values(), *(f"{key}={value}" for key, value in values.items())]
+
+    def corners(self) -> list[list[str]]:
+        """Points that between them have each end of each interval and each listed value; without the hook's."""
+        ends = {key: extremes(values) for key, values in self.varied.items()}
+        most = max(map(len, ends.values()), default=1)
+        rows = [{key: found[i % len(found)] for key, found in ends.items()} for i in range(most)]
+        return [[*self.fixed.values(), *(f"{key}={value}" for key, value in row.items())] for row in rows]
+
+
+def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = None) -> Space:
+    """The space that overrides describe; of two for one key the later counts.
+
+    Args:
+        defaults: The config without them: a key that holds a whole number gets whole numbers.
+        hook: `module.function` of a conditional space.
+
+    Raises:
+        ConfigError: an interval does not fit its key, or there is no such function.
+    """
+    found = Space({}, {}, load(hook) if hook else None)
+    for override in parsed:
+        key = override.get_key_element()
+        found.varied.pop(key, None)
+        found.fixed.pop(key, None)
+        if override.is_sweep_override():
+            found.varied[key] = distribution(override, defaults)
+        else:
+            found.fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
+    if not found.varied and not found.hook:
+        raise ConfigError(
+            "There is nothing to search: every key has one value.",
+            "Give some an interval or a list: 'lr=tag(log,interval(1e-4,1e-1))' hidden=64,128",
+        )
+    return found
+
+
+def distribution(override: Override, defaults: DictConfig) -> "BaseDistribution":
+    """Optuna's word for the values of one key.
+
+    Raises:
+        ConfigError: an interval is empty, or has broken bounds for a key that takes whole numbers.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    values, typed = override.value(), override.input_line
+    if not isinstance(values, IntervalSweep | RangeSweep):
+        choices = list(override.sweep_iterator(transformer=Transformer.encode))
+        return CategoricalDistribution(list(dict.fromkeys(choices)))
+    if isinstance(values, RangeSweep):
+        steps = list(override.sweep_iterator())
+        low, high, step = min(steps, default=0), max(steps, default=-1), abs(values.step)
+        whole = all(isinstance(number, int) for number in steps)
+    else:
+        low, high, step = values.start, values.end, None
+        whole = takes_integers(defaults, override.key_or_group)
+        if whole and not (float(low).is_integer() and float(high).is_integer()):
+            raise ConfigError(
+                f"{override.key_or_group} takes whole numbers, but {typed} has other bounds.",
+                f"Write {override.key_or_group}=int(interval({round(low)},{round(high)}))",
+            )
+        whole = whole or (isinstance(low, int) and isinstance(high, int) and "int(" in typed)
+    log = "log" in values.tags
+    if not low <= high or (log and not low > 0):
+        raise ConfigError(
+            f"{typed} has no values{' on a logarithmic scale' if log else ''}.",
+            "Bounds go from low to high" + (", both above 0." if log else "."),
+        )
+    if whole:
+        return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
+    return FloatDistribution(float(low), float(high), log=log, step=step)
+
+
+def takes_integers(defaults: DictConfig, key: str) -> bool:
+    """Whether *key* holds whole numbers, by its type in the schema or, where that leaves it open, by its value."""
+    parent, _, name = key.rpartition(".")
+    holder = OmegaConf.select(defaults, parent) if parent else defaults
+    if not isinstance(holder, DictConfig) or name not in holder:
+        return False
+    node = holder._get_node(name)
+    kind = getattr(getattr(node, "_metadata", None), "ref_type", Any)
+    if kind in (int, float):
+        return kind is int
+    value = OmegaConf.select(defaults, key, throw_on_missing=False)
+    value = value[0] if isinstance(value, ListConfig) and value else value
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def suggest(trial: "optuna.Trial", key: str, values: "BaseDistribution") -> Any:
+    """The value of *key* in *trial*, which is drawn if it has none yet."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(values, CategoricalDistribution):
+        return trial.suggest_categorical(key, values.choices)
+    if isinstance(values, IntDistribution):
+        return trial.suggest_int(key, values.low, values.high, step=values.step, log=values.log)
+    assert isinstance(values, FloatDistribution)
+    return trial.suggest_float(key, values.low, values.high, step=values.step, log=values.log)
+
+
+def extremes(values: "BaseDistribution") -> list[Any]:
+    """Both ends of an interval, or all that is listed."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(values, CategoricalDistribution):
+        return list(values.choices)
+    assert isinstance(values, IntDistribution | FloatDistribution)
+    return list(dict.fromkeys([values.low, values.high]))
+
+
+def load(name: str) -> Hook:
+    """The function called *name*, such as `mysearch.space`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    module, _, function = name.rpartition(".")
+    try:
+        found: Hook = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"hydra.sweeper.space={name} is no function: {error}.",
+            "Name one as module.function; the module's folder must be in PYTHONPATH.",
+        ) from error
+    return found
+
+
+def added(hook: Hook, trial: "optuna.Trial") -> dict[str, str]:
+    """What *hook* adds to *trial*, as key → value of an override.
+
+    Raises:
+        ConfigError: it raised, or returned something else.
+    """
+    try:
+        returned = dict(hook(trial) or {})
+    except Exception as error:
+        raise ConfigError(f"hydra.sweeper.space failed: {type(error).__name__}: {error}") from error
+    return {key: as_typed(value) for key, value in returned.items()}

@@ -1,0 +1,284 @@
+"""The study of a sweep: how it searches, and what became of its trials.
+
+`study.json` in the sweep's folder says how, so that any process which sees the folder can take part: run N of the
+sweep is trial N of the study. The trials are in `optuna.journal` beside it, or in any storage that Optuna knows.
+"""
+
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp import records
+from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.files import write_json
+from mnist_exp.ledger import Ledger
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+FORMAT = 1
+OBJECTIVES = (
+    *("final/val_accuracy", "final/val_loss", "final/train_accuracy", "final/train_loss", "best/val_accuracy"),
+    *("model/parameters", "time/total"),
+)
+"""What can be searched for: accuracies are maximised, all else is minimised. The test set chooses nothing."""
+GRID = "optuna.samplers.GridSampler"
+
+
+@final
+@dataclass(kw_only=True)
+class Search:
+    """What `study.json` holds."""
+
+    study: str
+    """Its name in the storage."""
+    n_trials: int
+    """How many are to finish or to be pruned."""
+    sampler: dict[str, Any]
+    """A `_target_` node."""
+    pruner: dict[str, Any] = field(default_factory=dict)
+    """A `_target_` node; empty: none."""
+    objectives: list[str] = field(default_factory=list)
+    """Metrics of a run's summary, of `OBJECTIVES`; empty: `Ledger.objective`."""
+    space: str | None = None
+    """`module.function` of a conditional space."""
+    seed: int = 0
+    storage: str | None = None
+    """As typed: `${oc.env:NAME}` keeps a password out of this file. None: the journal in the folder."""
+    batch: int = 4
+    max_failures: int = 10
+    format: int = FORMAT
+
+    @property
+    def directions(self) -> list[str]:
+        """One for each objective."""
+        return ["maximize" if "accuracy" in key else "minimize" for key in self.objectives] or ["maximize"]
+
+    @property
+    def watched(self) -> str | None:
+        """The metric of each epoch that a pruner looks at; None: there is none, or no pruner. Empty: accuracy."""
+        if not self.pruner or len(self.objectives) > 1:
+            return None
+        if not self.objectives:
+            return ""
+        (objective,) = self.objectives
+        kind, _, metric = objective.partition("/")
+        return metric.replace("_", "/", 1) if kind in ("final", "best") else None
+
+    def values(self, entry: Ledger) -> list[float]:
+        """The objectives of a finished run; NaN where it lacks one."""
+        if not self.objectives:
+            return [entry.objective]
+        return [entry.summary.get(key, math.nan) for key in self.objectives]
+
+    def write(self, folder: Path) -> None:
+        """Publishes it, atomically."""
+        write_json(folder / "study.json", dataclasses.asdict(self))
+
+
+def read(folder: Path) -> Search:
+    """How the sweep in *folder* searches.
+
+    Raises:
+        ConfigError: it does not, or the file is damaged or of a newer format.
+    """
+    missing = f"{folder} is not a search: it has no study.json."
+    return records.read(Search, folder / "study.json", FORMAT, ConfigError, missing)
+
+
+def check(search: Search) -> None:
+    """Every rule that its options can break.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for key, lowest in (("batch", 1), ("max_failures", 0)):
+        if getattr(search, key) < lowest:
+            raise ConfigError(f"hydra.sweeper.{key} must be at least {lowest}, but got {getattr(search, key)}.")
+    for metric in search.objectives:
+        if "test" in metric:
+            raise ConfigError(
+                f"{metric} cannot be an objective: the test set is reported, it chooses nothing.",
+                f"Search by {metric.replace('test', 'val')}.",
+            )
+        if metric not in OBJECTIVES:
+            raise ConfigError(f"{metric} cannot be an objective.", f"There are: {', '.join(OBJECTIVES)}")
+    if len(search.objectives) > 1 and search.pruner:
+        raise ConfigError("Optuna prunes for one objective only, and there are several.", "Add pruner=none.")
+    if search.watched is None and search.pruner:
+        (metric,) = search.objectives
+        raise ConfigError(f"{metric} is known at the end only, so nothing can be pruned by it.", "Add pruner=none.")
+
+
+def need() -> Any:
+    """Optuna, quiet: its warnings go where others go.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise ConfigError("Searching needs Optuna.", "Install it: pip install 'mnist_exp[search]'") from error
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
+@functools.cache
+def storage(place: str) -> Any:
+    """The storage at *place*, a URL or a journal's path; opened once in each process.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    need()
+    from optuna import storages
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        if "://" in place:
+            return storages.get_storage(place)
+        return storages.JournalStorage(JournalFileBackend(place))
+    except Exception as error:  # any driver's
+        raise ConfigError(f"The storage of the study cannot be opened: {_first(error)}") from error
+
+
+def place(search: Search, folder: Path) -> str:
+    """Where the trials of the study in *folder* are: a URL, or the path of its journal.
+
+    Raises:
+        ConfigError: the storage names a variable that is not set.
+    """
+    try:
+        typed = OmegaConf.create({"storage": search.storage})["storage"]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"hydra.sweeper.storage: {_first(error)}") from error
+    return str(typed or (folder / "optuna.journal").resolve())
+
+
+def join(folder: Path, search: Search | None = None) -> "optuna.Study":
+    """The study in *folder* for one of its runs, or for a reader: it suggests nothing.
+
+    Raises:
+        ConfigError: there is none, or Optuna is missing.
+    """
+    kit = need()
+    search = search or read(folder)
+    pruner = construct("pruner", search.pruner) if search.pruner else kit.pruners.NopPruner()
+    kept = storage(place(search, folder))
+    found: optuna.Study = kit.load_study(
+        study_name=search.study, storage=kept, pruner=pruner, sampler=kit.samplers.RandomSampler()
+    )
+    return found
+
+
+def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]") -> "optuna.Study":
+    """The study in *folder* for the process that asks it, begun if need be.
+
+    Its sampler is seeded by what was asked so far, too: one that goes on does not suggest the same again.
+
+    Raises:
+        ConfigError: sampler or pruner do not take their keywords, the storage cannot be opened, or no Optuna.
+    """
+    kit = need()
+    try:
+        study: optuna.Study = kit.create_study(
+            study_name=search.study,
+            storage=storage(place(search, folder)),
+            directions=search.directions,
+            pruner=construct("pruner", search.pruner) if search.pruner else kit.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+    except (kit.exceptions.OptunaError, OSError) as error:
+        raise ConfigError(f"The study cannot be begun: {_first(error)}") from error
+    more: dict[str, Any] = {"seed": search.seed + 1_000_003 * asked(study)}
+    if search.sampler.get("_target_") == GRID:
+        more = {"seed": search.seed, "search_space": listed(space)}
+        study.stop = lambda: None  # type: ignore[method-assign]  # the sampler ends a loop that there is not
+    study.sampler = construct("sampler", search.sampler, **more)
+    return study
+
+
+def listed(space: "Mapping[str, BaseDistribution]") -> dict[str, list[Any]]:
+    """The values of each key, for a sampler that tries all of them.
+
+    Raises:
+        ConfigError: a key has an interval.
+    """
+    from optuna.distributions import CategoricalDistribution
+
+    found = {}
+    for key, values in space.items():
+        if not isinstance(values, CategoricalDistribution):
+            raise ConfigError(f"A grid cannot try all of {key}.", f"List the values: {key}=a,b,c")
+        found[key] = list(values.choices)
+    return found
+
+
+def construct(what: str, node: dict[str, Any], **more: Any) -> Any:
+    """The sampler or pruner that *node* names.
+
+    Raises:
+        ConfigError: there is no such class, a package is missing, or it does not take its keywords.
+    """
+    try:
+        return instantiate(node, **more)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, ImportError) and cause.name == "cmaes":
+            raise ConfigError("CMA-ES needs one more package.", "Install it: pip install 'mnist_exp[cmaes]'") from error
+        raise ConfigError(f"hydra.sweeper.{what} ({node.get('_target_')}): {_first(cause)}") from error
+
+
+def asked(study: "optuna.Study") -> int:
+    """How many trials were begun; those that somebody has enqueued come after them."""
+    from optuna.trial import TrialState
+
+    return sum(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+
+
+def settle(study: "optuna.Study", number: int, search: Search, entry: Ledger | None) -> str:
+    """Tells *study* what became of trial *number*, by the ledger of its run; returns the state that it has now.
+
+    A run that has not ended leaves the trial running: it can still go on. A trial that has ended stays as it is.
+    """
+    from optuna.trial import TrialState
+
+    trial = study.get_trials(deepcopy=False)[number]
+    if trial.state.is_finished():
+        return trial.state.name
+    if entry is None or entry.state in ("running", "killed", "planned"):
+        return trial.state.name
+    if entry.state == "pruned":
+        return study.tell(number, state=TrialState.PRUNED).state.name
+    values = search.values(entry)
+    if entry.state == "finished" and all(map(math.isfinite, values)):
+        return study.tell(number, values).state.name
+    return study.tell(number, state=TrialState.FAIL).state.name
+
+
+def fail(study: "optuna.Study", number: int) -> None:
+    """Trial *number* failed, unless it has ended before."""
+    from optuna.trial import TrialState
+
+    study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _first(error: BaseException) -> str:
+    """*error* in one line."""
+    text = str(error).strip().splitlines()
+    return text[0] if text and not isinstance(error, ExperimentError) else (text or [type(error).__name__])[0]

@@ -1,0 +1,122 @@
+"""How every sweep begins: what was typed, now and before; its folder, held; and which sweeper it is for."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from mnist_exp import naming
+from mnist_exp import plan as plans
+from mnist_exp.errors import ConfigError
+from mnist_exp.files import tidy
+from mnist_exp.plan import Plan
+from mnist_exp.resume import CONTROL, is_control, key_of, steers
+from mnist_exp.search import study
+
+FILES = ("sweep.json", "study.json", "report.html", "*.csv")
+"""What is written into a sweep's folder; the courier has its own."""
+
+
+@final
+@dataclass
+class Home:
+    """A sweep that this process has taken."""
+
+    folder: Path
+    typed: list[str]
+    """The overrides as they were typed, the first time and now."""
+    old: Plan | None
+    """What an earlier attempt has planned."""
+    control: dict[str, Any]
+    """`resume`, `force` and `retry_failed`."""
+    cluster: str
+    """Where its jobs run: the option of `conf/cluster`."""
+    steering: DictConfig
+    """The config that `options`, `n_trials` and `points` are read from."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The sweeper's options."""
+        found: Any = OmegaConf.to_container(self.steering.hydra.sweeper, resolve=True)
+        return dict(found)
+
+    @property
+    def varying(self) -> list[str]:
+        """What was typed for the runs."""
+        return [override for override in self.typed if not steers(override)]
+
+
+def sweep(sweeper: Any, arguments: list[str]) -> Sequence[JobReturn]:
+    """Runs the sweep that *arguments* describe, or with `resume=` what is missing of an earlier one.
+
+    Raises:
+        ConfigError: something cannot run, or has changed since; nothing was started.
+        BusyError: another process runs that sweep.
+        SweepError: some runs failed; the others are finished.
+        Interrupted: Ctrl-C or SIGTERM.
+    """
+    if "sampler" in sweeper.options:
+        study.need()
+    with opened(sweeper, arguments) as home:
+        if "sampler" in home.options:
+            from mnist_exp.sweep import trials
+
+            trials.sweep(sweeper, home)
+            return []  # what became of each run is in its ledger
+        from mnist_exp.sweep import grid
+
+        return grid.sweep(sweeper, home)
+
+
+@contextlib.contextmanager
+def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
+    """While it lasts, the sweep's folder belongs to this process.
+
+    Raises:
+        ConfigError: `resume` names no sweep.
+        BusyError: another process has it.
+    """
+    master = sweeper.config
+    control = {key: master.get(key) for key in CONTROL}
+    typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
+    typed += [o for o in master.hydra.overrides.hydra if steers(o)]
+    where = [a for a in arguments if key_of(a) == "cluster"]  # it says where jobs run, not what
+    typed += [a for a in arguments if not is_control(a) and a not in where]
+    old, steering = None, master
+    if control["resume"]:
+        selection = naming.resolve(control["resume"])
+        if selection.sweep is None:
+            raise ConfigError(
+                f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run."
+            )
+        old = selection.sweep
+        typed = [*old.typed, *typed]
+        move(master, selection.home)
+    typed = list({key_of(override): override for override in typed}.values())
+    with read_write(master), open_dict(master):  # jobs are composed anew, and hydra.sweeper.* fits one sweeper only
+        known = set(master.hydra.overrides.hydra)
+        master.hydra.overrides.hydra += [*where, *(o for o in typed if steers(o) and o not in known)]
+    if old:
+        steering = sweeper.hydra_context.config_loader.load_sweep_config(master, [])
+    folder = Path(str(master.hydra.sweep.dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = plans.hold(folder)
+    try:
+        tidy(folder, *FILES)
+        tidy(folder / "figures", "*")
+        yield Home(folder, typed, old, control, master.hydra.runtime.choices["cluster"], steering)
+    finally:
+        lock.release()
+
+
+def move(master: DictConfig, folder: Path) -> None:
+    """Makes *folder* the sweep's, also for the jobs: Hydra composes them anew from the overrides."""
+    path = QuotedString(str(folder), Quote.single).with_quotes()
+    with read_write(master), open_dict(master):
+        master.hydra.sweep.dir = str(folder)
+        master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")

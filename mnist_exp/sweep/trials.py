@@ -1,0 +1,319 @@
+"""The Optuna sweeper: asks the study, launches, tells it by the runs' ledgers, sums up.
+
+Under the local launcher a worker that is free gets the next suggestion at once. Other launchers take batches, and
+each batch waits for its slowest run.
+"""
+
+import math
+import shlex
+from collections import deque
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, final
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp import cli, config, ledger
+from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
+from mnist_exp.plan import Plan
+from mnist_exp.report import leaderboard
+from mnist_exp.resume import changed
+from mnist_exp.search import space as spaces
+from mnist_exp.search import study as studies
+from mnist_exp.search.space import Space
+from mnist_exp.search.study import GRID, Search
+from mnist_exp.sweep import grid
+from mnist_exp.sweep.compose import Composer
+from mnist_exp.sweep.grid import Point
+from mnist_exp.sweep.start import Home
+from mnist_exp.terminal import say, shown
+
+DEFAULT_TRIALS = 50
+
+
+def sweep(sweeper: Any, home: Home) -> None:
+    """Searches until `n_trials` runs have finished or were pruned.
+
+    Raises:
+        ExperimentError: see `start.sweep`.
+    """
+    search, plan = settle_on(home), home.old or Plan(id=home.folder.name, typed=home.typed, keys=[])
+    composer = Composer(sweeper.hydra_context.config_loader, sweeper.config)
+    space = look_around(sweeper, composer, home.varying, search.space)
+    first = grid.check(composer, space.corners())[0].config
+    if search.sampler.get("_target_") == GRID:
+        size = math.prod(len(values) for values in studies.listed(space.varied).values())
+        search.n_trials = min(size, home.steering.get("n_trials") or size)
+    study = studies.lead(home.folder, search, space.varied)
+    plan.typed, plan.keys = home.typed, list(dict.fromkeys([*plan.keys, *space.varied]))
+    plan.cluster = home.cluster
+    plan.experiment = first.tracking.experiment if first.tracking.enabled else ""
+    search.write(home.folder)
+    plan.write(home.folder)
+    OmegaConf.save(sweeper.config, home.folder / "multirun.yaml")
+    hosts = getattr(sweeper.launcher, "hosts_jobs", False)
+    with grid.courier_for(plan, home.folder, first.tracking if hosts else None) as courier:
+        trials = Trials(study, search, space, plan, home.folder, composer, courier.follow if courier else None)
+        trials.catch_up(home.control["force"])
+        launch(sweeper, trials)
+        if hosts:
+            grid.present_best(home.folder)
+    conclude(trials, report=home.options["report"])
+
+
+def settle_on(home: Home) -> Search:
+    """How to search.
+
+    Raises:
+        ConfigError: an option breaks its rule, or the sweep was begun as a grid.
+    """
+    if home.old and not (home.folder / "study.json").is_file():
+        raise ConfigError(f"{shown(home.folder)} is a grid, and no search.", "Go on with it without search=…")
+    options = {key: value for key, value in home.options.items() if key in {f.name for f in fields(Search)}}
+    n_trials = home.steering.get("n_trials")
+    config.at_least("n_trials", n_trials := DEFAULT_TRIALS if n_trials is None else n_trials, 1)
+    search = Search(study=home.folder.name, n_trials=n_trials, **options)
+    # As typed: a password that comes from ${oc.env:…} is written nowhere.
+    typed: Any = OmegaConf.to_container(home.steering.hydra.sweeper, resolve=False)
+    search.storage = studies.read(home.folder).storage if home.old else typed["storage"]
+    studies.check(search)
+    return search
+
+
+def look_around(sweeper: Any, composer: Composer, typed: list[str], hook: str | None) -> Space:
+    """The space that was typed.
+
+    Raises:
+        ConfigError: see `space.space`.
+    """
+    parsed = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader).parse_overrides(typed)
+    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+    return spaces.space(parsed, composer.own(fixed), hook)
+
+
+@final
+class Trials:
+    """What a launcher draws its jobs from, and what hears how they end.
+
+    Args:
+        follow: Called with the folder of each new run, for MLflow.
+    """
+
+    def __init__(
+        self,
+        study: Any,
+        search: Search,
+        space: Space,
+        plan: Plan,
+        folder: Path,
+        composer: Composer,
+        follow: Callable[[Path], None] | None,
+    ) -> None:
+        self.study, self.search, self.space, self.plan, self.folder = study, search, space, plan, folder
+        self.composer, self.follow = composer, follow or (lambda folder: None)
+        self.waiting: deque[Point] = deque()
+        """What an earlier attempt has left unfinished."""
+        self.running: set[int] = set()
+        self.ended: dict[int, str] = {}
+        """Trial → COMPLETE, PRUNED or FAIL."""
+        self.reasons: dict[int, str] = {}
+        """Why a trial failed that came to no run."""
+        self.failures = 0
+        """Trials that have failed since this process began."""
+
+    @property
+    def done(self) -> int:
+        """Trials that have finished or were pruned."""
+        return sum(state != "FAIL" for state in self.ended.values())
+
+    @property
+    def wanted(self) -> int:
+        """Trials still to begin. A failed one is replaced; in a grid there is nothing to replace it by."""
+        if self.failures > self.search.max_failures:
+            return 0
+        counted = len(self.ended) if self.search.sampler.get("_target_") == GRID else self.done
+        return max(0, self.search.n_trials - counted - len(self.running) - len(self.waiting))
+
+    @property
+    def total(self) -> int:
+        """Runs that there will be, if no more of them fail."""
+        return len(self.ended) + len(self.running) + len(self.waiting) + self.wanted
+
+    @property
+    def fixed(self) -> set[str]:
+        """The overrides that all runs share."""
+        return set(self.space.fixed.values())
+
+    def catch_up(self, force: bool) -> None:
+        """Brings study and plan to what the runs' ledgers say; what was running goes on where it stopped.
+
+        Raises:
+            ConfigError: a run was made with another config or other code, and not *force*.
+        """
+        for number in range(len(self.plan.points), studies.asked(self.study)):
+            self.plan.points.append([])  # asked, and killed before it was written down
+            self.plan.configs.append("")
+            studies.fail(self.study, number)
+        changes = []
+        for number, overrides in enumerate(self.plan.points):
+            ledger.reap(self.folder / str(number))
+            entry = entry_of(self.folder / str(number))
+            state = studies.settle(self.study, number, self.search, entry)
+            self.follow(self.folder / str(number))
+            if state == "FAIL":
+                self.ended[number] = state
+                continue
+            parsed = config.parse(self.composer.own(overrides))
+            if entry and (difference := changed(self.folder / str(number), entry, parsed)):
+                changes.append(f"#{number} {' '.join(overrides)}: {difference}")
+            if state == "RUNNING":
+                self.waiting.append(Point(number, [*overrides, *(["force=true"] if force else [])], parsed))
+            else:
+                self.ended[number] = state
+        if not force:
+            grid.refuse(changes, self.folder)
+
+    def next(self) -> Point | None:
+        """The next run; None while there is none. When others end, there may be again."""
+        while not self.waiting and self.wanted:
+            self.ask()
+        if not self.waiting:
+            return None
+        point = self.waiting.popleft()
+        self.running.add(point.number)
+        return point
+
+    def ask(self) -> None:
+        """Lets the study suggest one more run; one that cannot be made fails at once.
+
+        Raises:
+            ConfigError: the space does not fit what the study has seen before.
+        """
+        trial = self.study.ask()
+        try:
+            overrides = self.space.point(trial)
+        except ValueError as error:
+            studies.fail(self.study, trial.number)
+            raise (
+                error
+                if isinstance(error, ConfigError)
+                else ConfigError(f"What may vary does not fit the trials so far: {error}", "Begin a new search.")
+            ) from error
+        self.plan.points.append(overrides)
+        try:
+            parsed = config.parse(self.composer.own(overrides))
+        except (ExperimentError, HydraException, OmegaConfBaseException) as error:
+            told = error if isinstance(error, ExperimentError) else cli.translate(error, overrides)
+            self.plan.configs.append("")
+            self.reasons[trial.number], self.ended[trial.number] = told.message, "FAIL"
+            self.failures += 1
+            studies.fail(self.study, trial.number)
+        else:
+            self.plan.configs.append(config.fingerprint(parsed))
+            self.waiting.append(Point(trial.number, overrides, parsed))
+            self.follow(self.folder / str(trial.number))
+        self.plan.keys = list(dict.fromkeys([*self.plan.keys, *trial.params]))
+        self.plan.write(self.folder)
+
+    def end(self, number: int) -> None:
+        """The job of trial *number* is over; its ledger says how. Without a word there it has failed."""
+        self.running.discard(number)
+        state = studies.settle(self.study, number, self.search, entry_of(self.folder / str(number)))
+        if state == "RUNNING":
+            studies.fail(self.study, number)
+            state = "FAIL"
+        self.failures += state == "FAIL"
+        self.ended[number] = state
+
+
+def entry_of(folder: Path) -> "ledger.Ledger | None":
+    """The ledger of the run in *folder*, if it has one that can be read."""
+    try:
+        return ledger.read(folder)
+    except ExperimentError:
+        return None
+
+
+def launch(sweeper: Any, trials: Trials) -> None:
+    """Runs trials until there are enough.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; what was running goes on with `resume=`.
+    """
+    search, plan = trials.search, trials.plan
+    already = f", {trials.done} of them done already" if trials.done else ""
+    how = " with ".join(_class(node) for node in (search.sampler, search.pruner) if node)
+    say(f"Search {plan.id}: {search.n_trials} trials{already}; {how}; folder {shown(trials.folder)}")
+    try:
+        if getattr(sweeper.launcher, "takes_jobs", False):
+            from mnist_exp.sweep import local
+
+            if first := trials.next():
+                local.launch(sweeper.launcher, [local.Job(first.number, first.overrides, first.config)], trials)
+        else:
+            in_batches(sweeper, trials)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        number = stop.signal if isinstance(stop, Interrupted) else 2
+        raise Interrupted(
+            f"Stopped; {trials.done} of {search.n_trials} trials are finished or pruned.",
+            f"Go on with: {plan.again}",
+            number,
+        ) from None
+
+
+def in_batches(sweeper: Any, trials: Trials) -> None:
+    """For launchers that return when all of their jobs have ended.
+
+    Raises:
+        Interrupted: see `launch`.
+    """
+    while batch := [point for _ in range(trials.search.batch) if (point := trials.next())]:
+        batch.sort(key=lambda point: point.number)
+        for returned in grid.launch(sweeper, batch, force=False):
+            if isinstance(returned._return_value, Interrupted):
+                raise returned._return_value
+        for point in batch:
+            trials.end(point.number)
+
+
+def _class(node: dict[str, Any]) -> str:
+    return str(node.get("_target_", "")).rsplit(".", 1)[-1]
+
+
+def conclude(trials: Trials, report: bool) -> None:
+    """Shows the leaderboard, says what pruning saved, writes the page, and says what failed.
+
+    Raises:
+        SweepError: some runs failed.
+    """
+    from mnist_exp.naming import resolve
+    from mnist_exp.report import write as write_report
+
+    selection = resolve(trials.folder)
+    leaderboard.show(selection)
+    entries = [entry_of(folder) for folder in selection.folders]
+    pruned = [entry for entry in entries if entry and entry.state == "pruned"]
+    if pruned:
+        full = sum(entry.epochs for entry in entries if entry)
+        trained = sum(entry.epoch for entry in entries if entry)
+        say(f"{len(pruned)} of {len(entries)} runs were pruned: {trained} of {full} epochs were trained.")
+    if report:
+        say(f"Report: {shown(write_report(trials.folder))}")
+    bad = []
+    for number in sorted(number for number, state in trials.ended.items() if state == "FAIL"):
+        overrides, entry = trials.plan.points[number], entries[number]
+        reason = entry.reason if entry else trials.reasons.get(number, "it was never started")
+        what, where = " ".join(o for o in overrides if o not in trials.fixed), shown(trials.folder / str(number))
+        log = f"\n    log: {where}/train.log" if entry else ""
+        bad.append(f"#{number} {what}: {reason}{log}\n    again: python -m mnist_exp.train {shlex.join(overrides)}")
+    if bad:
+        listed = "\n  ".join(bad)
+        missing = trials.search.n_trials - trials.done
+        raise SweepError(
+            f"{len(bad)} of {len(trials.plan.points)} runs failed; {trials.done} finished or were pruned:\n  {listed}",
+            f"{missing} are missing: {trials.plan.again}" if missing > 0 else "",
+        )

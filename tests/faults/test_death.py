@@ -1,0 +1,267 @@
+"""Processes that are killed or told to stop: what they leave is resumed, and ends as if nothing had been."""
+
+import random
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from kit import (
+    LONG,
+    OFF,
+    QUIET,
+    clean,
+    command,
+    end,
+    forked,
+    only_run,
+    only_sweep,
+    processes,
+    runs,
+    same_weights,
+    start,
+    states,
+    told_once,
+    wait_for,
+    whole,
+)
+
+from mnist_exp import journal, ledger, plan, run
+from mnist_exp.config import Config
+from mnist_exp.errors import BusyError
+from mnist_exp.tracking.store import open_store, uri_for
+
+Tiny = Callable[..., Config]
+Injected = Callable[..., None]
+
+
+def begun(epochs: int = 2) -> Path | None:
+    """The first run that has come that far."""
+    return next((folder for folder in runs() if len(journal.read(folder)) >= epochs), None)
+
+
+@pytest.mark.faults(1)
+def test_killed_at_random_until_it_is_done(tiny: Tiny, injected: Injected) -> None:
+    config, rng, kills = tiny(epochs=60), random.Random(5), 0
+    run.run(config, Path("calm"), extras=False)
+    while True:
+        delay = rng.uniform(0.05, 0.5)
+
+        def doomed(delay: float = delay) -> None:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, delay)  # SIGALRM ends a process as SIGKILL does: at once, no word
+            run.run(config, Path("wild"), extras=False)
+
+        if forked(doomed) == 0:
+            break
+        kills += 1
+        whole(Path("wild"))
+    assert kills >= 3, "it was done too soon"
+    same_weights(Path("wild"), Path("calm"))
+    assert [row["epoch"] for row in journal.read(Path("wild"))] == list(range(1, 61))
+    clean()
+    injected(kills)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.faults(1)),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.faults(5)),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.faults(6)),
+        pytest.param(signal.SIGUSR1, -signal.SIGUSR1, marks=pytest.mark.faults(7)),
+        pytest.param(signal.SIGUSR2, -signal.SIGUSR2, marks=pytest.mark.faults(7)),
+    ],
+)
+def test_a_run_that_is_stopped_goes_on(number: int, code: int, injected: Injected) -> None:
+    process = start(*LONG, OFF)
+    folder = wait_for(begun)
+    process.send_signal(number)
+    asked = time.monotonic()
+    left, _, err = end(process)
+    assert left == code, err
+    assert time.monotonic() - asked < 10
+    whole(folder)
+    if code > 0:
+        assert ledger.read(folder).state == "killed"
+        (again,) = re.findall(r"Go on with: python -m mnist_exp\.train (resume=\S+)", err)
+        assert again == f"resume={folder.relative_to(Path.cwd()) if folder.is_absolute() else folder}"
+    reached = len(journal.read(folder))
+    left, out, err = command(f"resume={folder}", f"epochs={reached + 2}", "force=true")
+    assert left == 0, err
+    assert f"Going on after epoch {reached}." in out or f"Going on after epoch {reached - 1}." in out
+    assert [row["epoch"] for row in journal.read(folder)] == list(range(1, reached + 3))
+    clean()
+    injected()
+
+
+@pytest.mark.faults(6)
+def test_the_second_ctrl_c_stops_at_once(injected: Injected) -> None:
+    process = start(
+        "model=custom",
+        "model._target_=faulty.Faulty",
+        "+model.mode=hang",
+        "+model.after=600",
+        *LONG[:5],
+        "epochs=9",
+        OFF,
+    )
+    wait_for(begun)
+    time.sleep(1)  # it hangs in a batch now: the first Ctrl-C alone would wait for ever
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    assert end(process)[0] == 130
+    assert time.monotonic() - asked < 5
+    whole(only_run())
+    injected()
+
+
+@pytest.mark.faults(5)
+def test_mlflow_says_killed_and_later_finished(injected: Injected) -> None:
+    process = start(*LONG, "tracking.figures=false")
+    folder = wait_for(begun)
+    wait_for((folder / "mlflow.json").exists)
+    process.send_signal(signal.SIGTERM)
+    code, out, err = end(process)
+    assert code == 143, out + err
+    store = open_store(uri_for(None), "mnist_exp")
+    (found,) = store.client.search_runs([store.experiment_id])
+    assert found.info.status == "KILLED"
+    epochs = len(journal.read(folder)) + 2
+    assert command(f"resume={folder}", f"epochs={epochs}", "force=true")[0] == 0
+    (found,) = store.client.search_runs([store.experiment_id])
+    assert found.info.status == "FINISHED"
+    told_once(store.client, found.info.run_id, epochs)
+    injected()
+
+
+@pytest.mark.faults(4)
+def test_no_worker_outlives_its_driver_and_nothing_runs_twice(injected: Injected) -> None:
+    grid = ["hidden=8,12,16", *LONG[:5], "epochs=30", *LONG[7:], QUIET]
+    driver = start("-m", *grid, OFF)
+    wait_for(lambda: list(Path().glob("outputs/sweeps/*/*/2/metrics.jsonl")))
+    assert "finished" in wait_for(states)
+    before = {f: ledger.read(f) for f in runs() if ledger.read(f).state == "finished"}
+    driver.kill()
+    driver.communicate()
+    wait_for(lambda: not processes(), 30)
+    code, out, err = command("-m", "resume=last")
+    assert code == 0, err
+    assert f"3 runs, {len(before)} of them done already" in out
+    assert states() == ["finished"] * 3
+    for folder, entry in before.items():
+        assert (ledger.read(folder).ended_ms, ledger.read(folder).pid) == (entry.ended_ms, entry.pid)
+    for folder in runs():
+        whole(folder)
+    clean()
+    injected()
+
+
+@pytest.mark.faults(26)
+@pytest.mark.parametrize("victim", ["courier", "forkserver"])
+def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
+    grid = ["hidden=8,12", *LONG[:5], "epochs=30", *LONG[7:], QUIET, "tracking.figures=false", "tracking.patience=2"]
+    driver = start("-m", *grid)
+    wait_for(begun)
+    children = psutil.Process(driver.pid).children()
+    (helper,) = [child for child in children if victim in " ".join(child.cmdline())]
+    helper.kill()
+    code, out, err = end(driver)
+    if victim == "courier":
+        assert code == 0, err
+        assert "Send it with: python -m mnist_exp.sync" in out + err
+    if code:
+        code, out, err = command("-m", "resume=last")
+        assert code == 0, err
+    assert states() == ["finished"] * 2
+    code, out, err = command(module="sync")
+    assert code == 0, err
+    store = open_store(uri_for(None), "mnist_exp")
+    found = store.client.search_runs([store.experiment_id])
+    assert [r.info.status for r in found] == ["FINISHED"] * 2
+    for each in found:
+        told_once(store.client, each.info.run_id, 30)
+    clean()
+    injected()
+
+
+@pytest.mark.faults(27)
+def test_two_sweeps_in_one_second(injected: Injected) -> None:
+    grid = ["hidden=8,12", *LONG[:5], "epochs=1", *LONG[7:], QUIET, OFF]
+    both = [start("-m", *grid) for _ in range(2)]
+    assert [end(process)[0] for process in both] == [0, 0]
+    homes = [path.parent for path in Path().glob("outputs/sweeps/*/*/sweep.json")]
+    assert len({plan.read(home).id for home in homes}) == 2
+    assert len(runs()) == 4
+    injected()
+
+
+@pytest.mark.faults(28)
+def test_the_second_resumer_is_told_who_has_it(injected: Injected) -> None:
+    first = start(*LONG, OFF)
+    folder = wait_for(begun)
+    code, _, err = command(f"resume={folder}")
+    assert code == 2
+    assert f"is being trained by process {first.pid} on " in err
+    first.kill()
+    first.communicate()
+    ledger.hold(folder).release()  # free at once
+    injected()
+
+
+@pytest.mark.faults(28)
+def test_of_many_resumers_one_trains(tiny: Tiny, injected: Injected) -> None:
+    config = tiny(epochs=30)
+
+    def try_it() -> None:
+        time.sleep(max(0.0, at - time.monotonic()))
+        try:
+            run.run(config, Path("run"), extras=False)
+        except BusyError:
+            time.sleep(60)  # to be told from the one that trains
+
+    at = time.monotonic() + 0.3
+    import multiprocessing
+
+    crowd = [multiprocessing.get_context("fork").Process(target=try_it) for _ in range(6)]
+    for each in crowd:
+        each.start()
+    wait_for(lambda: Path("run/weights.safetensors").exists() and ledger.read(Path("run")).state == "finished")
+    wait_for(lambda: any(each.exitcode is not None for each in crowd))
+    assert [each.exitcode for each in crowd].count(0) == 1
+    for each in crowd:
+        each.kill()
+        each.join()
+    assert [row["epoch"] for row in journal.read(Path("run"))] == list(range(1, 31))
+    injected()
+
+
+@pytest.mark.faults(29)
+def test_the_same_point_twice(injected: Injected) -> None:
+    code, out, err = command("-m", "hidden=8,8", "lr=1e-3,0.001", *LONG[:5], "epochs=1", *LONG[7:], QUIET, OFF)
+    assert code == 0, err
+    assert "3 of 4 points are the same as others; each runs once." in out
+    assert len(plan.read(only_sweep()).points) == 1
+    injected()
+
+
+@pytest.mark.faults(30)
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_the_clock_is_set(hours: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, injected: Injected) -> None:
+    real, since = time.time_ns, time.monotonic()
+    monkeypatch.setattr(time, "time_ns", lambda: real() + (time.monotonic() - since > 0.1) * hours * 3600 * 10**9)
+    monkeypatch.setattr(time, "time", lambda: time.time_ns() / 1e9)
+    run.run(tiny(epochs=40), Path("run"), extras=False)
+    whole(Path("run"))
+    rows = journal.read(Path("run"))
+    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+    assert all(0 <= row["metrics"]["time/epoch"] < 60 for row in rows)
+    assert 0 <= ledger.read(Path("run")).seconds < 60
+    times = [row["time_ms"] for row in rows]
+    assert max(times) - min(times) > 3_600_000, "the clock was not set during the run"
+    injected()

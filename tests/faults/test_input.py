@@ -1,0 +1,295 @@
+"""What people may type, by accident or on purpose: refused with a sentence, or trained; nothing in between."""
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from kit import OFF, SMALL, command, only_run, runs, whole
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp import build, cli, config, ledger, naming, run
+from mnist_exp.config import Config
+from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
+from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.report import write as write_report
+
+Tiny = Callable[..., Config]
+Injected = Callable[..., None]
+REPO = Path(__file__).resolve().parents[2]
+
+# Not too large to be tried: what passes the checks is trained for an epoch.
+NUMBERS = st.sampled_from([-(2**70), -1, 0, 1, 2, 3, 7, 64, 2**31, 2**63, 2**70]) | st.sampled_from(
+    ["nan", "inf", "-inf", "1e999", "-0.0", "1e-300", "0.5", "1.5", "3e38"]
+)
+TEXTS = st.text(max_size=12) | st.sampled_from(
+    ["", " ", "../../x", "null", "a\nb", "\x00", "😀", "${x}", "{", "[", "é" * 300]
+)
+VALUES = NUMBERS | st.sampled_from(["null", "true", "false", "[]", "[1]", "[0,1]", "{}", "{a:1}", "???"]) | TEXTS
+KEYS = [
+    key
+    for key, _, _ in config.settings()
+    if not key.startswith(("tracking", "resume", "data.torchvision", "data.package", "data.root"))
+]
+COSTLY = {"epochs", "hidden", "batch_size", "data.train_images", "data.test_images", "threads"}
+
+
+class OneEpoch(Observer):
+    """Stops training after its first epoch."""
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        self.control.signal = 15
+
+    def on_end(self, event: LaneEnd) -> None:
+        """Nothing to do."""
+
+
+def typed(key: str, value: Any) -> str:
+    """An override with any text in it."""
+    text = str(value)
+    plain = re.fullmatch(r"[\w.\-\[\],{}:?]*", text, re.ASCII)
+    return f"{key}={text}" if plain else f"{key}={QuotedString(text, Quote.single).with_quotes()}"
+
+
+def attempt(override: str) -> str:
+    """`refused`, or `trained`; anything else that happens is a fault of ours."""
+    folder = Path("run")
+    for file in sorted(folder.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    try:
+        with initialize_config_dir(config.conf_dir(), version_base="1.3"):
+            parsed = config.parse(compose("train", [*SMALL, OFF, override]))
+        build.rehearse(parsed)
+    except Exception as error:
+        ours = isinstance(error, (ConfigError, HydraException, OmegaConfBaseException))
+        if not ours and cli._GROUP_VALUE not in str(error):
+            raise
+        said = error if isinstance(error, ExperimentError) else cli.translate(error, [override])
+        assert said.message
+        assert said.exit_code == 2
+        return "refused"
+    parsed.epochs = min(parsed.epochs, 1)
+    try:
+        run.run(parsed, folder, [override], lambda about, control: [OneEpoch(control)], extras=False)
+    except DivergedError:
+        whole(folder)
+        return "trained"
+    whole(folder)
+    assert ledger.read(folder).epoch == 1
+    return "trained"
+
+
+@pytest.mark.faults(31)
+@pytest.mark.parametrize("key", KEYS)
+def test_any_value_of_any_key(key: str, injected: Injected) -> None:
+    """No config that passes the checks fails before its first epoch; none that fails them starts."""
+    count = 0
+
+    @settings(max_examples=5)
+    @given(VALUES)
+    @example("nan")
+    @example(-1)
+    @example(0)
+    def one(value: Any) -> None:
+        nonlocal count
+        if key in COSTLY and isinstance(value, int) and value > 64:
+            value = 64
+        attempt(typed(key, value))
+        count += 1
+
+    one()
+    injected(count)
+
+
+BAD = {
+    "hidden": ["-5", "0", "1e9", "[]", "[64,0]", "2.5", "null"],
+    "lr": ["nan", "inf", "0", "-1", "1e999", "fast"],
+    "batch_size": ["0", "-1", "1.5"],
+    "epochs": ["0", "-1", "null"],
+    "optimizer": ["adamm"],
+    "model._target_": ["os.system", "nowhere.Net", "mnist_exp.models.MLPP"],
+    "data.val_size": ["-1", "60000"],
+    "seed": ["-1", "18446744073709551616"],
+}
+
+
+@pytest.mark.faults(31)
+def test_impossible_values_are_refused_all_at_once(injected: Injected) -> None:
+    faults = [f"{key}={value}" for key, values in BAD.items() for value in values]
+    for override in faults:
+        assert attempt(override) == "refused", override
+    injected(len(faults))
+    code, _, err = command("-m", "hidden=8,-1", "lr=1e-3,0,nan", *SMALL[:4], OFF)
+    assert code == 2
+    assert "5 of 6 points cannot run; nothing was started." in err
+    assert not runs()
+
+
+HOSTILE = [
+    "../../../../escaped",
+    "/escaped",
+    "two\nlines",
+    "<script>alert(1)</script>",
+    "naïve 😀",
+    "x" * 300,
+    "a/b\\c:d*e?f|g",
+    "{{7*7}}",
+    "%(x)s $HOME `id` $(id)",
+    "'; DROP TABLE runs; --",
+]
+
+
+@pytest.mark.faults(32)
+def test_hostile_text_is_a_value_and_nothing_else(injected: Injected, scratch: Path) -> None:
+    quoted = [QuotedString(text, Quote.single).with_quotes() for text in HOSTILE]
+    code, out, err = command("-m", f"+tags.why={','.join(quoted)}", "name=x", *SMALL[:6], "epochs=1", *SMALL[7:], OFF)
+    assert code == 0, out + err  # one point: tags decide nothing
+    both = [f"name={quoted[3]}", f"+tags.why={quoted[0]}"]
+    for number, text in enumerate(quoted):
+        code, out, err = (0, "", "") if number % 3 else command(*SMALL, OFF, f"name={text}", f"+tags.why={text}")
+        assert code == 0, out + err
+    assert both
+    assert not [p for place in (scratch.parent, Path("/")) for p in place.glob("escaped*")]
+    assert not [p for p in scratch.rglob("*") if "escaped" in p.name or "script" in p.name or len(p.name) > 100]
+    for folder in runs():
+        whole(folder)
+        page = write_report(folder).read_text()
+        assert "<script>alert" not in page
+    assert not list(Path().rglob("49"))
+    injected(len(HOSTILE))
+
+
+@pytest.mark.faults(32)
+@pytest.mark.parametrize("text", ["naïve", "a b", "two\nlines", "(", "x" * 10_000, "😀"])
+def test_unquoted_text_is_taken_or_told_how_to_quote(text: str, injected: Injected) -> None:
+    code, out, err = command(*SMALL, OFF, f"name={text}")
+    if code == 0:
+        assert ledger.read(only_run()).name == text[:250]
+    else:
+        assert code == 2, out + err
+        assert "quotes" in err
+        assert not runs()
+    injected()
+
+
+@pytest.mark.faults(32)
+@pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval", "pickle.loads", "shutil.rmtree"])
+def test_what_runs_commands_is_not_called(target: str, injected: Injected) -> None:
+    override = f"model._target_={target}"
+    assert attempt(override) == "refused"
+    injected()
+
+
+CANARY = "c4n4ry-d0-n0t-wr1te"
+
+
+def found_in_files() -> list[Path]:
+    """Every file that holds the canary, be it packed or not."""
+    files = [path for path in Path().rglob("*") if path.is_file()]
+    return [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+@pytest.mark.faults(33)
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"tracking.uri=postgresql://me:{CANARY}@127.0.0.1:1/db",
+        f"tracking.uri=http://{CANARY}@127.0.0.1:1",
+        f"+tags.api_key={CANARY}",
+        f"+tags.HF_TOKEN={CANARY}",
+        f"+model.password={CANARY}",
+        f"+tags={{wandb_api_key: {CANARY}}}",
+        f"+hydra.job.env_set.AWS_SECRET_ACCESS_KEY={CANARY}",
+    ],
+)
+@pytest.mark.parametrize("many", [[], ["-m"]], ids=["run", "sweep"])
+def test_a_secret_is_refused_before_anything_is_written(
+    override: str, many: list[str], command: Any, injected: Injected
+) -> None:
+    code, out, err = command(*many, *SMALL, OFF, override)
+    assert code == 2
+    assert CANARY not in out + err
+    assert "environment" in err
+    assert not found_in_files()
+    injected()
+
+
+@pytest.mark.faults(33)
+def test_a_secret_in_a_file_of_the_user_is_not_copied(command: Any, injected: Injected) -> None:
+    Path("mine").mkdir()
+    Path("mine/secret.yaml").write_text(f"# @package _global_\ntracking:\n  uri: postgresql://me:{CANARY}@h/db\n")
+    code, out, err = command("--config-dir=mine", "+secret@_global_=secret", *SMALL)
+    assert code == 2, out + err
+    assert CANARY not in out + err
+    assert found_in_files() == [Path("mine/secret.yaml")]
+    injected()
+
+
+@pytest.mark.faults(33)
+def test_no_file_holds_what_the_environment_has(injected: Injected) -> None:
+    secrets = {name: CANARY for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MY_API_KEY")}
+    uri = f"http://me:{CANARY}@127.0.0.1:9"
+    code, out, err = command(*SMALL, "tracking.patience=1", MLFLOW_TRACKING_URI=uri, **secrets)
+    assert code == 0, err
+    assert CANARY not in out + err
+    for module in ("report", "doctor", "sync"):
+        _, out, err = command(module=module, MLFLOW_TRACKING_URI=uri, **secrets)
+        assert CANARY not in out + err
+    code, out, err = command(*SMALL, "tracking.figures=false", "tracking.patience=30", **secrets)  # to a database
+    assert code == 0, err
+    assert Path("mlflow.db").exists()
+    assert not found_in_files()
+    injected(len(secrets) + 1)
+
+
+@pytest.mark.faults(34)
+def test_no_other_user_may_write(injected: Injected) -> None:
+    before = os.umask(0o022)
+    try:
+        code, _, err = command("-m", *SMALL, "hidden=8,12", "tracking.figures=false")
+        assert code == 0, err
+        open_to_all = [p for p in Path().rglob("*") if not p.is_symlink() and p.stat().st_mode & stat.S_IWOTH]
+    finally:
+        os.umask(before)
+    assert not open_to_all
+    injected()
+
+
+@pytest.mark.faults(34)
+def test_whatever_listens_listens_on_loopback(injected: Injected) -> None:
+    sources = [*REPO.glob("mnist_exp/**/*.py"), *REPO.glob("benchmarks/**/*.py"), *REPO.glob("docs/*.md")]
+    assert len(sources) > 50
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert "0.0.0.0" not in text, path
+        for host in re.findall(r"--host[= ](\S+?)[\"'`\s,]", text):
+            assert host == "127.0.0.1", path
+    injected()
+
+
+@pytest.mark.faults(34)
+def test_a_config_from_elsewhere_calls_nothing_of_its_own(tiny: Tiny, injected: Injected) -> None:
+    theirs = tiny()
+    Path("fine.yaml").write_text(config.to_yaml(theirs))
+    naming.check_targets(Path("fine.yaml"))
+    theirs.model = {
+        "_target_": "torch.hub.load",
+        "repo_or_dir": "somebody/else",
+        "nested": [{"_target_": "joblib.load"}],
+    }
+    theirs.hidden = 128
+    Path("hostile.yaml").write_text(config.to_yaml(theirs))
+    with pytest.raises(ConfigError, match=r"would call joblib\.load, torch\.hub\.load, which no file of conf/ names"):
+        naming.check_targets(Path("hostile.yaml"))
+    injected()

@@ -1,0 +1,216 @@
+"""A tracking store that is locked, dead, slow or forgetful: training goes on, and nothing is lost or doubled."""
+
+import contextlib
+import shutil
+import socket
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit import SMALL, command, end, locked, only_run, server, start, told_once, whole
+from nth import Nth
+
+from mnist_exp import ledger, run
+from mnist_exp.config import Config
+from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.store import Store, open_store, uri_for
+
+Tiny = Callable[..., Config]
+Injected = Callable[..., None]
+TRACKED = [*SMALL, "tracking.figures=false", "tracking.patience=1"]
+KEPT = "does not have everything yet; it is kept in the run folder"
+
+
+def only_told(client: Any, experiment: str, epochs: int = 3) -> Any:
+    """The one run that the store has; it is finished, with each epoch once."""
+    (found,) = client.search_runs([experiment])
+    assert found.info.status == "FINISHED"
+    told_once(client, found.info.run_id, epochs)
+    return found
+
+
+@pytest.fixture
+def there(store_template: Path, scratch: Path) -> Path:
+    shutil.copyfile(store_template, scratch / "mlflow.db")
+    return scratch / "mlflow.db"
+
+
+@pytest.mark.faults(18)
+def test_a_locked_database_costs_no_training(there: Path, injected: Injected) -> None:
+    with locked(there):
+        code, out, err = command(*TRACKED)
+    assert code == 0, err
+    assert KEPT in out + err
+    assert ledger.read(only_run()).state == "finished"
+    code, out, err = command(module="sync")
+    assert code == 0, err
+    store = open_store(uri_for(None), "mnist_exp")
+    only_told(store.client, store.experiment_id)
+    assert command(module="sync")[1].endswith(": 0. There already: 1.\n")
+    injected()
+
+
+@pytest.mark.faults(19)
+def test_four_first_users_of_a_fresh_database(injected: Injected) -> None:
+    four = [start(*TRACKED[:-1], "tracking.patience=60") for _ in range(4)]
+    assert [end(process)[0] for process in four] == [0] * 4
+    store = open_store(uri_for(None), "mnist_exp")
+    found = store.client.search_runs([store.experiment_id])
+    assert [r.info.status for r in found] == ["FINISHED"] * 4
+    for each in found:
+        told_once(store.client, each.info.run_id, 3)
+    injected(4)
+
+
+@pytest.mark.faults(20)
+@pytest.mark.parametrize("how", ["newer", "truncated", "not a database"])
+def test_a_database_that_cannot_be_used_costs_no_training(how: str, there: Path, injected: Injected) -> None:
+    if how == "newer":
+        with sqlite3.connect(there) as database:
+            database.execute("UPDATE alembic_version SET version_num = 'f00f00f00f00'")
+        database.close()
+    else:
+        there.write_bytes(there.read_bytes()[:5000] if how == "truncated" else b"hello")
+    before = there.read_bytes()
+    code, out, err = command(*TRACKED)
+    assert code == 0, err
+    assert KEPT in out + err
+    assert ledger.read(only_run()).state == "finished"
+    assert there.read_bytes() == before
+    code, _, err = command(module="sync")
+    assert code == 1
+    assert "did not take it" in err
+    code, out, err = command(module="doctor")
+    assert code == 1
+    assert ("mlflow db upgrade" if how == "newer" else "Move it away") in out + err
+    there.unlink()
+    assert command(module="sync")[0] == 0
+    injected()
+
+
+@pytest.mark.faults(21)
+def test_a_dead_server_costs_no_training(injected: Injected) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        code, out, err = command(*TRACKED, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{closed.getsockname()[1]}")
+    assert code == 0, err
+    assert KEPT in out + err
+    assert (out + err).count("warning") <= 2  # said, not repeated
+    assert command(module="sync")[0] == 0  # to another store
+    store = open_store(uri_for(None), "mnist_exp")
+    only_told(store.client, store.experiment_id)
+    injected()
+
+
+@pytest.mark.faults(22)
+@pytest.mark.parametrize("mode", ["500", "html", "hang"])
+def test_a_server_that_talks_nonsense_costs_no_training(mode: str, injected: Injected) -> None:
+    with server(mode) as address:
+        code, out, err = command(*TRACKED, MLFLOW_TRACKING_URI=address)
+        assert code == 0, err
+        assert KEPT in out + err
+        code, _, err = command(module="sync", MLFLOW_TRACKING_URI=address)
+        assert code == 1
+        assert "Nothing is lost: repeat this" in err
+    assert "<script>" not in out + err
+    whole(only_run())
+    injected()
+
+
+class Forgetful:
+    """A client whose *n*-th call does what was asked, or not, but whose answer gets lost."""
+
+    def __init__(self, client: Any, n: int, done: bool) -> None:
+        self.client, self.n, self.done, self.count = client, n, done, 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self.client, name)
+
+        def call(*arguments: Any, **settings: Any) -> Any:
+            self.count += 1
+            if self.count != self.n:
+                return real(*arguments, **settings)
+            if self.done:
+                real(*arguments, **settings)
+            raise ConnectionError("the reply was lost")
+
+        return call
+
+
+@pytest.mark.faults(22)
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
+def test_any_reply_may_be_lost(
+    done: bool, mlflow_store: Callable[[str], Store], tiny: Tiny, injected: Injected
+) -> None:
+    run.run(tiny(tracking={"enabled": True, "figures": False}), Path("run"), extras=False)
+    n = 0
+    while True:
+        n += 1
+        store = mlflow_store(f"try-{n}")
+        Path("run/mlflow.json").unlink(missing_ok=True)
+        client = Forgetful(store.client, n, done)
+        try:
+            publish(Path("run"), Store(store.uri, client, store.experiment_id))
+        except ConnectionError:
+            publish(Path("run"), store)
+        only_told(store.client, store.experiment_id, epochs=2)
+        if client.count < n:
+            break
+    assert n > 5
+    injected(n - 1)
+
+
+@pytest.mark.faults(9)
+def test_the_courier_may_die_at_any_write(mlflow_store: Callable[[str], Store], tiny: Tiny, injected: Injected) -> None:
+    run.run(tiny(tracking={"enabled": True, "figures": False}), Path("run"), extras=False)
+    n = 0
+    while True:
+        n += 1
+        store = mlflow_store(f"try-{n}")
+        (Path("run") / "mlflow.json").unlink(missing_ok=True)
+
+        with Nth(Path("run").absolute(), n, 5) as nth, contextlib.suppress(OSError):
+            publish(Path("run"), store)
+        publish(Path("run"), store)
+        only_told(store.client, store.experiment_id, epochs=2)
+        assert not list(Path("run").glob(".*.tmp*"))
+        if not nth.hit:
+            break
+    assert n > 5
+    injected(n - 1)
+
+
+LIMITS = {
+    "a value of 20,000 characters": {"model": {"note": "x" * 20_000}},
+    "150 settings": {"model": {f"key_{i}": i for i in range(150)}},
+    "a key of 400 characters": {"model": {"k" * 400: 1}},
+    "a key with odd characters": {"model": {"a%b(c)=<d>é": 1}},
+    "a name of 1,000 characters": {"name": "n" * 1000},
+    "a name of two lines": {"name": "one\ntwo\x00three"},
+    "a tag of 10,000 characters": {"tags": {"why": "y" * 10_000}},
+    "a tag with an odd key": {"tags": {"a%b\n" + "k" * 300: "<script>"}},
+    "an empty tag": {"tags": {"empty": ""}},
+}
+
+
+@pytest.mark.faults(32)
+@pytest.mark.parametrize("what", LIMITS)
+def test_what_mlflow_would_refuse_is_cut_to_fit(
+    what: str, mlflow_store: Callable[[str], Store], tiny: Tiny, injected: Injected
+) -> None:
+    settings = LIMITS[what]
+    config = tiny(tracking={"enabled": True, "figures": False})
+    run.run(config, Path("run"), ["hidden=16", "+x=" + "é" * 9000], extras=False)
+    entry = ledger.read(Path("run"))
+    entry.name = settings.get("name", entry.name)
+    entry.tags |= settings.get("tags", {})
+    entry.params |= {f"model.{key}": value for key, value in settings.get("model", {}).items()}
+    entry.write(Path("run"))
+    store = mlflow_store("mnist_exp")
+    assert publish(Path("run"), store)
+    found = only_told(store.client, store.experiment_id, epochs=2)
+    assert found.data.params["hidden"] == "16"
+    assert len(found.data.params) == len(entry.params)
+    injected()

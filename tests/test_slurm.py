@@ -1,0 +1,125 @@
+"""`cluster=slurm` on a real Slurm of one node: the same results, and what happens to jobs that are killed or moved."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import clusters
+import pytest
+import services
+from clusters import EPOCHS, GRID, SIZE, VICTIM
+from services import wait_for
+
+from mnist_exp import ledger
+from mnist_exp.files import read_json
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+ON = ("cluster=slurm", "hydra.sweeper.report=false")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slurm() -> Iterator[None]:
+    pytest.importorskip("submitit", reason='submitit is not installed: pip install -e ".[slurm]"')
+    with services.slurm(largest=5):  # arrays of five at most
+        yield
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The eight points under the local launcher."""
+    folder = tmp_path_factory.mktemp("reference")
+    done = clusters.run(folder, *GRID, *SIZE, "tracking=off", "hydra.sweeper.report=false", "hydra.launcher.pack=off")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_eight_points_one_of_them_killed(reference: Path, tmp_path: Path) -> None:
+    done = clusters.run(tmp_path, *GRID, *SIZE, *ON, kill=True)
+    assert done.returncode == 1, done.stderr
+    assert re.search(
+        r"Slurm takes 5 jobs as \d+\.\nSlurm takes 3 jobs as \d+\.\n", done.stdout
+    )  # as many as an array may have
+    assert f"#{VICTIM} hidden=16 lr=0.003  FAILED: Its process was killed by SIGKILL (out of memory?)." in done.stdout
+    assert f"  #{VICTIM} hidden=16 lr=0.003: Its process was killed by SIGKILL" in done.stderr
+    assert clusters.states(tmp_path) == ["finished"] * VICTIM + ["killed"] + ["finished"] * 4
+    assert clusters.tracked(tmp_path) == {"FINISHED": 7, "KILLED": 1}
+    (again,) = re.findall(r"All of them again: python -m mnist_exp.train -m (.*)", done.stderr)
+    assert again == f"resume={clusters.home(tmp_path).name} cluster=slurm retry_failed=true"
+
+    done = clusters.run(tmp_path, *again.split(), ON[1])
+    assert done.returncode == 0, done.stderr
+    assert "Slurm takes 1 job as" in done.stdout
+    assert clusters.results(tmp_path) == clusters.results(reference)
+    assert clusters.epochs(tmp_path, VICTIM) == list(range(1, EPOCHS + 1))
+    assert clusters.tracked(tmp_path) == {"FINISHED": 8}
+    overrides = ledger.read(clusters.home(tmp_path) / "0").overrides
+    assert not [o for o in overrides if o.startswith("cluster")]  # where it ran is no part of what it is
+
+
+def test_a_job_that_has_to_leave_its_node_goes_on_exactly_and_a_driver_comes_back(tmp_path: Path) -> None:
+    point = ("hidden=32", "lr=3e-3")  # the last of the eight, and long enough
+    long = [option.replace("epochs=40", "epochs=400") for option in SIZE]
+    driver = subprocess.Popen(clusters.command(*point, *long, *ON), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+
+    def entry() -> ledger.Ledger:
+        return ledger.read(clusters.home(tmp_path) / "0")
+
+    wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/0/ledger.json")) and entry().epoch >= 3, "it trains")
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 130
+    (job,) = re.findall(r"Cancel them: scancel (\d+)\n", said)
+    assert f"Go on with: python -m mnist_exp.train -m resume={clusters.home(tmp_path).name} cluster=slurm" in said
+
+    before = entry()
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)  # what Slurm sends ahead of the end
+    wait_for(lambda: entry().state == "killed", "it stops")
+    assert re.fullmatch(r"Stopped in epoch \d+\.", entry().reason)
+    state = ("squeue", "--noheader", "--format=%T", f"--jobs={job}")
+    wait_for(lambda: "PENDING" in services.output(*state), "it is in the queue again", 20)
+
+    done = clusters.run(tmp_path, "resume=last", *ON)
+    assert done.returncode == 0, done.stderr
+    assert "Slurm has 1 job already." in done.stdout
+    after = entry()
+    assert (after.state, after.id) == ("finished", before.id)
+    assert after.pid != before.pid
+    assert list(read_json(clusters.home(tmp_path) / "slurm.json").values()) == [job]  # it was not submitted again
+    assert clusters.tracked(tmp_path) == {"FINISHED": 1}
+
+    undisturbed = clusters.run(
+        tmp_path / "undisturbed", *point, *long, "tracking=off", "hydra.sweeper.report=false", "hydra.launcher.pack=off"
+    )
+    assert undisturbed.returncode == 0
+    (calm,) = (tmp_path / "undisturbed").rglob("weights.safetensors")
+    (moved,) = clusters.home(tmp_path).rglob("weights.safetensors")
+    assert calm.read_bytes() == moved.read_bytes()
+
+
+def test_each_job_gets_the_gpu_that_it_asks_for(tmp_path: Path) -> None:
+    """The node's only GPU is a pretence: jobs take it in turns and see which one is theirs, but train on the CPU."""
+    options = ("hydra.launcher.gpus_per_node=1", "tracking=off", "data=synthetic", "epochs=1")
+    done = clusters.run(tmp_path, "hidden=8,16", *options, *ON)
+    assert done.returncode == 0, done.stderr
+    scripts = [path.read_text() for path in tmp_path.rglob("*_submission.sh")]
+    assert any("#SBATCH --gpus-per-node=1" in script for script in scripts)
+    first, second = (ledger.read(clusters.home(tmp_path) / str(number)) for number in range(2))
+    assert first.ended_ms is not None
+    assert first.ended_ms < second.started_ms
+
+
+def test_what_slurm_refuses_is_said_in_a_sentence(tmp_path: Path) -> None:
+    done = clusters.run(tmp_path, "hidden=8", "data=synthetic", "hydra.launcher.partition=nowhere", *ON)
+    assert done.returncode == 2
+    assert "error: Slurm did not take the jobs: invalid partition specified: nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_slurm_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = clusters.run(tmp_path, "hidden=8", "data=synthetic", *ON)
+    assert done.returncode == 2
+    assert "There is no sbatch here." in done.stderr
