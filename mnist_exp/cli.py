@@ -10,14 +10,13 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config, terminal
 from mnist_exp.errors import ConfigError, ExperimentError
-
-_GROUP_VALUE = "Config group override must be a string"  # a bare ValueError of Hydra's, for experiment=null
 
 
 def run(main: Callable[[], object]) -> int:
@@ -45,7 +44,7 @@ def run(main: Callable[[], object]) -> int:
 
 def explain(error: Exception) -> int:
     """Prints *error* as a sentence and a way out; returns the exit code that goes with it."""
-    if isinstance(error, (HydraException, OmegaConfBaseException)) or _GROUP_VALUE in str(error):
+    if isinstance(error, (HydraException, OmegaConfBaseException)) or is_bad_choice(error):
         error = translate(error, sys.argv[1:])
     if isinstance(error, OSError) and error.filename:  # before training: run.py tells of what happens there
         where = error.filename.decode() if isinstance(error.filename, bytes) else error.filename
@@ -59,6 +58,12 @@ def explain(error: Exception) -> int:
         )
     terminal.complain(error)
     return error.exit_code
+
+
+def is_bad_choice(error: Exception) -> bool:
+    """Whether Hydra stumbled over the option of a group, such as experiment=null, without an error of its own."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error) in (ValueError, TypeError) and any(Path(f.filename).name == "defaults_list.py" for f in frames)
 
 
 def translate(error: Exception, typed: list[str]) -> ConfigError:
@@ -77,9 +82,9 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     if key := _full_key(everything) or _merged_key(text):
         about = next((said for said in chain if "full_key:" in said), text)
         return _wrong_value(key, everything, reason=about.splitlines()[0])
-    if _GROUP_VALUE in text:
+    if is_bad_choice(error):
         return ConfigError(
-            "A group takes the name of one of its options, not null or a number.",
+            "A group takes the name of one of its options, not null, a number or a list.",
             "Drop it, or see the options: python -m mnist_exp.train --help",
         )
     if "Could not find 'hydra/launcher/submitit_slurm'" in text:

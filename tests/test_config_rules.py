@@ -87,7 +87,7 @@ REFUSED = {
     "model=mpl": ("There is no model called 'mpl'.", "Did you mean 'model=mlp'?"),
     "data=mnits": ("There is no data called 'mnits'.", "Did you mean 'data=mnist'?"),
     "experiment=begginer": ("There is no experiment called 'begginer'.", "Did you mean 'experiment=beginner'?"),
-    "experiment=null": ("A group takes the name of one of its options, not null or a number.", "--help"),
+    "experiment=null": ("A group takes the name of one of its options, not null, a number or a list.", "--help"),
     "model.activation=rleu": ("model.activation must be one of relu, tanh, ", ""),
     "model.norm=bath": ("model.norm must be one of none, batch, layer, but got 'bath'.", ""),
     "model.dropout=1.0": ("model.dropout must be at least 0 and below 1, but got 1.0.", ""),

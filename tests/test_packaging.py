@@ -3,10 +3,14 @@
 import importlib
 import re
 import tomllib
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from conftest import REPO
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())
 
@@ -50,3 +54,32 @@ def test_no_machine_of_ours_is_named() -> None:
     """Home folders and hosts belong in nobody's package."""
     for path in [*Path(REPO / "mnist_exp").rglob("*.py"), *Path(REPO / "conf").rglob("*.yaml")]:
         assert not re.search(r"/home/|/root/|/Users/", path.read_text()), path
+
+
+def closure(extras: Iterable[str]) -> set[str]:
+    """Every package that an installation with *extras* brings, by what is installed here."""
+    project = PROJECT["project"]
+    lines = [*project["dependencies"], *(line for e in extras for line in project["optional-dependencies"][e])]
+    waiting, seen, found = [Requirement(line) for line in lines if "mnist_exp" not in line], set(), set()
+    while waiting:
+        wanted = waiting.pop()
+        key = (canonicalize_name(wanted.name), frozenset(wanted.extras))
+        try:
+            needs = metadata.distribution(wanted.name).requires if key not in seen else None
+        except metadata.PackageNotFoundError:  # an extra that is not installed here
+            continue
+        seen.add(key)
+        found.add(key[0])
+        for need in map(Requirement, needs or []):
+            if not need.marker or any(need.marker.evaluate({"extra": extra}) for extra in wanted.extras or {""}):
+                waiting.append(need)
+    return found
+
+
+def test_every_version_that_ci_installs_is_locked() -> None:
+    lines = (REPO / ".ci" / "constraints.txt").read_text().splitlines()
+    locked = {canonicalize_name(line.partition("==")[0]) for line in lines if "==" in line}
+    assert all("==" in line for line in lines if not line.startswith("#"))
+    needed = closure(("test", "browser", "dev"))
+    assert {"torch", "sqlalchemy", "urllib3"} <= needed
+    assert needed <= locked, sorted(needed - locked)

@@ -31,6 +31,7 @@ from mnist_exp.search.analysis import Analysis, analyse
 from mnist_exp.terminal import shown
 from mnist_exp.tracking.store import uri_for
 
+CURVES = 300  # settings at most, the best ones: each costs ten milliseconds, and more are a grey area
 MAPS = 6  # heat maps at most: all pairs of four keys
 # Where a run is stored, not what it is.
 ASIDE = ("name", "tags", "tracking", "checkpoint", "threads", "seed", "data.root", "data.sha256", "data.package")
@@ -148,7 +149,7 @@ def _groups(
         history = histories[index]
         if all(f"{split}/loss" in history for split in splits):
             found[_label(run, by)].append(history)
-    return [(label, group) for label, group in found.items() if group]
+    return [(label, group) for label, group in found.items() if group][:CURVES]
 
 
 def _best(table: pd.DataFrame, board: pd.DataFrame, labels: list[str]) -> tuple[dict[str, Any] | None, list[Picture]]:

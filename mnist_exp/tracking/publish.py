@@ -8,6 +8,9 @@ import json
 import logging
 import os
 import platform
+import posixpath
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,9 @@ STATUS = {
     "pruned": "KILLED",
     "killed": "KILLED",
 }
+# What MLflow takes (mlflow/utils/validation.py); a database may refuse what is longer.
+LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG = 250, 6000, 8000
+PARAMS = 100  # in one call
 ROWS = 100  # epochs in one call; MLflow takes 1000 metrics at once
 FIRST = ("config.yaml", "code.diff", "environment.txt")
 LAST = ("train.log", "metrics.jsonl", "weights.safetensors")
@@ -151,10 +157,13 @@ def _open(folder: Path, store: Store, entry: Ledger) -> str:
         tags["sweep"] = entry.sweep
         if entry.nested:
             tags["mlflow.parentRunId"] = sweeps.parent(folder.parent, store, entry)
-    run = store.client.create_run(store.experiment_id, start_time=entry.started_ms, run_name=entry.name, tags=tags)
+    run = store.client.create_run(
+        store.experiment_id, entry.started_ms, fitting(tags, LONGEST_TAG), run_name=_text(entry.name, LONGEST_KEY)
+    )
     run_id: str = run.info.run_id
-    params = [Param(key, str(value)) for key, value in entry.params.items()]
-    store.client.log_batch(run_id, params=params)
+    params = [Param(key, value) for key, value in fitting(entry.params, LONGEST_PARAM).items()]
+    for start in range(0, len(params), PARAMS):
+        store.client.log_batch(run_id, params=params[start : start + PARAMS])
     if entry.dataset:
         page = entry.dataset.get("source")
         source = ("http", json.dumps({"url": page})) if page else ("code", json.dumps({"tags": {}}))
@@ -163,6 +172,21 @@ def _open(folder: Path, store: Store, entry: Ledger) -> str:
     atomic_write(folder / "environment.txt", provenance.environment().encode())
     _files(folder, store, run_id, FIRST)
     return run_id
+
+
+def fitting(pairs: Mapping[str, Any], longest: int) -> dict[str, str]:
+    """Keys and values as MLflow takes them: what it refuses in a key becomes `_`, what is too long is cut."""
+    fitted = {}
+    for key, value in pairs.items():
+        plain = re.sub(r"[^/\w.\- :]", "_", key)
+        if posixpath.normpath(plain) != plain or plain.startswith(("/", ".")):  # it reads keys as paths
+            plain = re.sub(r"^\.|/", "_", plain)
+        fitted[plain[:LONGEST_KEY]] = _text(value, longest)
+    return fitted
+
+
+def _text(value: Any, longest: int) -> str:
+    return str(value).replace("\0", "")[:longest]  # databases refuse the zero
 
 
 def _files(folder: Path, store: Store, run_id: str, names: tuple[str, ...]) -> None:

@@ -73,7 +73,7 @@ def attempt(override: str) -> str:
         build.rehearse(parsed)
     except Exception as error:
         ours = isinstance(error, (ConfigError, HydraException, OmegaConfBaseException))
-        if not ours and cli._GROUP_VALUE not in str(error):
+        if not ours and not cli.is_bad_choice(error):
             raise
         said = error if isinstance(error, ExperimentError) else cli.translate(error, [override])
         assert said.message

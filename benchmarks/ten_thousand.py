@@ -1,0 +1,79 @@
+"""`python -m benchmarks.ten_thousand`: leaderboard and page of an experiment with 10,000 runs in its database."""
+
+import argparse
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+
+ONE = ["data=synthetic", "data.train_images=200", "data.val_size=40", "hidden=8", "epochs=10", "tracking.figures=false"]
+TABLES = {
+    "params": "key, value",
+    "tags": "key, value",
+    "latest_metrics": "key, value, timestamp, step, is_nan",
+    "metrics": "key, value, timestamp, step, is_nan",
+}
+RUN = (
+    "source_type, source_name, entry_point_name, user_id, status, start_time, end_time, source_version, lifecycle_stage"
+)
+
+
+def multiply(database: Path, runs: int) -> None:
+    """Copies the only run in *database* until there are *runs*: 10 widths x 10 rates, the rest is seeds."""
+    with closing(sqlite3.connect(database)) as store, store:
+        ((first,),) = store.execute("SELECT run_uuid FROM runs").fetchall()
+        store.execute("CREATE TEMP TABLE copies (id TEXT, hidden TEXT, lr TEXT, seed TEXT)")
+        copies = [
+            (f"{n:032x}", str(2 ** (n % 10)), f"{10 ** -(n // 10 % 10 / 4 + 1):.4g}", str(n)) for n in range(1, runs)
+        ]
+        store.executemany("INSERT INTO copies VALUES (?, ?, ?, ?)", copies)
+        store.execute(
+            f"INSERT INTO runs (run_uuid, name, artifact_uri, experiment_id, {RUN}) SELECT id, name, artifact_uri, "
+            f"experiment_id, {RUN} FROM runs, copies WHERE run_uuid = ?",
+            (first,),
+        )
+        for table, columns in TABLES.items():
+            copied = f"SELECT id, {columns} FROM {table}, copies WHERE run_uuid = ?"
+            store.execute(f"INSERT INTO {table} (run_uuid, {columns}) {copied}", (first,))
+        for key in ("hidden", "lr", "seed"):
+            own = f"(SELECT {key} FROM copies WHERE id = run_uuid)"
+            store.execute(f"UPDATE params SET value = {own} WHERE key = ? AND run_uuid <> ?", (key, first))
+        store.execute("UPDATE latest_metrics SET value = abs(random() % 10000) / 1e4 WHERE key LIKE '%accuracy'")
+
+
+def main() -> None:
+    """Trains one run, copies it in the database, and times the commands of a user."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ten_thousand", description=__doc__)
+    parser.add_argument("--runs", type=int, default=10_000)
+    runs = parser.parse_args().runs
+    console = Console(highlight=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        env.pop("MLFLOW_TRACKING_URI", None)
+
+        def timed(*typed: str) -> tuple[float, float]:
+            """Seconds by the clock and of the processor; other programs lengthen only the first much."""
+            before, began = os.times(), time.monotonic()
+            subprocess.run([sys.executable, "-m", *typed], cwd=scratch, env=env, check=True, stdout=subprocess.DEVNULL)
+            after = os.times()
+            used = after.children_user + after.children_system - before.children_user - before.children_system
+            return time.monotonic() - began, used
+
+        timed("mnist_exp.train", *ONE, "tracking.patience=300")
+        multiply(Path(scratch) / "mlflow.db", runs)
+        console.print(f"{runs:,} runs, {(Path(scratch) / 'mlflow.db').stat().st_size / 2**20:.0f} MiB")
+        for what, options in {"leaderboard": ["--no-html"], "leaderboard and page": []}.items():
+            clock, used = timed("mnist_exp.report", "mnist_exp", *options)
+            console.print(f"{what}: {clock:.1f} s, {used:.1f} s of processor time")
+        page = Path(scratch) / "outputs" / "reports" / "mnist_exp" / "report.html"
+        console.print(f"page: {page.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
