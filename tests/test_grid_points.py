@@ -22,7 +22,7 @@ def expand(scratch: Path) -> Callable[..., list[str]]:
 
     def points(*typed: str, zip: bool = False, seed: int = 0, **steering: Any) -> list[str]:
         steering |= {"hydra": {"sweeper": {"zip": zip, "seed": seed}}}
-        home = Home(scratch, list(typed), None, {}, OmegaConf.create(steering))
+        home = Home(scratch, list(typed), None, {}, "local", OmegaConf.create(steering))
         return [" ".join(point) for point in grid.expand(SWEEPER, home)[0]]
 
     return points

@@ -62,7 +62,7 @@ def test_ctrl_c_while_a_job_is_being_set_up_is_no_failure_of_it(monkeypatch: pyt
         raise KeyboardInterrupt
 
     monkeypatch.setattr(worker, "run_job", interrupted)
-    done = worker._run(None, None, OmegaConf.create({"hydra": {"overrides": {"task": ["lr=1"]}}}))
+    done = worker.run_one(None, None, OmegaConf.create({"hydra": {"overrides": {"task": ["lr=1"]}}}))
     assert isinstance(done._return_value, Interrupted)
 
 

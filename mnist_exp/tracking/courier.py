@@ -183,6 +183,6 @@ def _stamp(folder: Path) -> object:
 
 
 if __name__ == "__main__":
-    os.nice(19)  # training comes first
+    os.nice(10)  # training comes first; at 19 a busy machine would never let it open the store
     logging.basicConfig(stream=sys.stdout, format="%(message)s")  # warnings: the trainer shows them at the end
     sys.exit(deliver(sys.argv[1]))
