@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import records
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.errors import ConfigError
 from mnist_exp.files import write_json
 from mnist_exp.ledger import Ledger
 
@@ -280,5 +280,4 @@ def fail(study: "optuna.Study", number: int) -> None:
 
 def _first(error: BaseException) -> str:
     """*error* in one line."""
-    text = str(error).strip().splitlines()
-    return text[0] if text and not isinstance(error, ExperimentError) else (text or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
