@@ -46,9 +46,11 @@ def begun(epochs: int = 2) -> Path | None:
 @pytest.mark.faults(1)
 def test_killed_at_random_until_it_is_done(tiny: Tiny, injected: Injected) -> None:
     config, rng, kills = tiny(epochs=60), random.Random(5), 0
+    began = time.monotonic()
     run.run(config, Path("calm"), extras=False)
+    whole_time = time.monotonic() - began  # the faster the machine, the sooner it must die
     while True:
-        delay = rng.uniform(0.05, 0.5)
+        delay = rng.uniform(0.1, 0.3) * whole_time
 
         def doomed(delay: float = delay) -> None:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
