@@ -119,7 +119,14 @@ def test_other_launchers_come_to_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_stops_gently_and_says_how_to_go_on(tmp_path: Path) -> None:
-    long = ["hidden=16,32,64", "data=synthetic", "data.train_images=20000", "epochs=300", "tracking=off"]
+    long = [
+        "hidden=16,32,64",
+        "data=synthetic",
+        "data.train_images=20000",
+        "epochs=300",
+        "tracking=off",
+        "hydra.launcher.pack=off",
+    ]
     driver = subprocess.Popen(
         command(*long), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
