@@ -12,7 +12,7 @@ from typing import Any, final
 
 import torch
 
-from mnist_exp.errors import CheckpointError
+from mnist_exp.errors import CheckpointError, first_line
 from mnist_exp.files import atomic_write, sha256
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def load(path: Path) -> Checkpoint:
     except CheckpointError:
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise CheckpointError(f"{path} is not a checkpoint of this program: {reason}") from error
 
 

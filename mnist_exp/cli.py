@@ -16,7 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config, terminal
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.errors import ConfigError, ExperimentError, first_line
 
 
 def run(main: Callable[[], object]) -> int:
@@ -79,6 +79,17 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     everything = "\n".join(chain)
     if found := re.search(r"Could not override '([^']+)'", text):
         return config.unknown_key(found[1], _override(found[1], typed))
+    if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        key, _, value = found[1].partition("=")
+        return ConfigError(
+            f"'{found[1]}' names several values for one run.",
+            f"Add -m to sweep over them, or write {key}=[{value}] for a list.",
+        )
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"An override cannot be read: {first_line(error)}",
+            "Put special characters into quotes twice: 'name=\"what I mean\"'.",
+        )
     if key := _full_key(everything) or _merged_key(text):
         about = next((said for said in chain if "full_key:" in said), text)
         return _wrong_value(key, everything, reason=about.splitlines()[0])
@@ -95,18 +106,6 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
         near = difflib.get_close_matches(found[2], names, n=1)
         guess = f"Did you mean '{found[1]}={near[0]}'? " if near else ""
         return ConfigError(f"There is no {found[1]} called '{found[2]}'.", f"{guess}There are: {', '.join(names)}")
-    if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        key, _, value = found[1].partition("=")
-        return ConfigError(
-            f"'{found[1]}' names several values for one run.",
-            f"Add -m to sweep over them, or write {key}=[{value}] for a list.",
-        )
-    if isinstance(error, OverrideParseException):
-        first = text.splitlines()[0]
-        return ConfigError(
-            f"An override cannot be read: {first}",
-            "Put special characters into quotes twice: 'name=\"what I mean\"'.",
-        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return ConfigError(" ".join(lines[:2]) or type(error).__name__, "See python -m mnist_exp.train --help")
 

@@ -23,7 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mnist_exp import privacy
-from mnist_exp.errors import ConfigError
+from mnist_exp.errors import ConfigError, first_line
 from mnist_exp.files import sha256
 
 
@@ -208,7 +208,7 @@ def parse(cfg: DictConfig) -> Config:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} has no value.", f"Give one: {error.full_key}=…") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+        raise ConfigError(first_line(error)) from error
     assert isinstance(config, Config)
     check(config)
     return config
@@ -224,7 +224,7 @@ def load(path: Path) -> Config:
         stored = OmegaConf.load(path)
         return parse(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a run's config: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path} is not a run's config: {first_line(error)}") from error
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -418,7 +418,7 @@ def label(node: dict[str, Any]) -> str:
 def run_name(config: Config, overrides: list[str]) -> str:
     """What people read in MLflow's table: `hidden=256 lr=0.001 seed=0`, then what else was typed."""
     if config.name:
-        return config.name
+        return config.name[:250]
     shown = {"hidden": compact(config.hidden), "lr": f"{config.lr:g}", "seed": str(config.seed)}
     quiet = ("device", "threads", "name", "tracking", "checkpoint", "resume", "data.root", "hydra", "cluster")
     for override in overrides:

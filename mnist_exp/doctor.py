@@ -25,7 +25,7 @@ from mnist_exp import cli as command
 from mnist_exp import provenance, words
 from mnist_exp.compose import compose
 from mnist_exp.config import options
-from mnist_exp.errors import ExperimentError
+from mnist_exp.errors import ExperimentError, first_line
 from mnist_exp.terminal import console
 
 ABOUT = """\
@@ -320,7 +320,7 @@ def at_home(text: str) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _guarded(look: Callable[[], Iterator[Check]]) -> Callable[[], list[Check]]:

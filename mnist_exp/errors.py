@@ -27,6 +27,11 @@ class ExperimentError(Exception):
         return self.message
 
 
+def first_line(error: BaseException) -> str:
+    """What *error* says, in one line; its kind if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 @final
 class ConfigError(ExperimentError, ValueError):
     """The composed config cannot describe a run. Nothing was started."""

@@ -27,7 +27,7 @@ from mnist_exp.config import Config, Precision
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Standing, fit
 from mnist_exp.engine.stack import same_shapes
-from mnist_exp.errors import CheckpointError, ConfigError, DivergedError, ExperimentError, Interrupted
+from mnist_exp.errors import CheckpointError, ConfigError, DivergedError, ExperimentError, Interrupted, first_line
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.files import atomic_write, tidy
 from mnist_exp.journal import Journal, Row
@@ -243,8 +243,7 @@ class Attempt:
         if isinstance(error, Exception):
             self.outcome = error
         if self.entry:
-            text = str(error).splitlines()[0] if str(error) else ""
-            state, reason = "failed", f"{type(error).__name__}: {text}"
+            state, reason = "failed", f"{type(error).__name__}: {first_line(error)}"
             if isinstance(error, Interrupted):
                 state, reason = "killed", error.message
             try:
@@ -389,7 +388,7 @@ def restore(config: Config, folder: Path) -> Classifier:
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not fit the run's network: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path} does not fit the run's network: {first_line(error)}") from error
     return Classifier(network, config.data.mean, config.data.std).eval()
 
 

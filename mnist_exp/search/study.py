@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import records
-from mnist_exp.errors import ConfigError
+from mnist_exp.errors import ConfigError, first_line
 from mnist_exp.files import write_json
 from mnist_exp.ledger import Ledger
 
@@ -154,7 +154,7 @@ def storage(place: str) -> Any:
             return storages.get_storage(place)
         return storages.JournalStorage(JournalFileBackend(place))
     except Exception as error:  # any driver's
-        raise ConfigError(f"The storage of the study cannot be opened: {_first(error)}") from error
+        raise ConfigError(f"The storage of the study cannot be opened: {first_line(error)}") from error
 
 
 def place(search: Search, folder: Path) -> str:
@@ -166,7 +166,7 @@ def place(search: Search, folder: Path) -> str:
     try:
         typed = OmegaConf.create({"storage": search.storage})["storage"]
     except OmegaConfBaseException as error:
-        raise ConfigError(f"hydra.sweeper.storage: {_first(error)}") from error
+        raise ConfigError(f"hydra.sweeper.storage: {first_line(error)}") from error
     return str(typed or (folder / "optuna.journal").resolve())
 
 
@@ -204,7 +204,7 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]") 
             load_if_exists=True,
         )
     except (kit.exceptions.OptunaError, OSError) as error:
-        raise ConfigError(f"The study cannot be begun: {_first(error)}") from error
+        raise ConfigError(f"The study cannot be begun: {first_line(error)}") from error
     more: dict[str, Any] = {"seed": search.seed + 1_000_003 * asked(study)}
     if search.sampler.get("_target_") == GRID:
         more = {"seed": search.seed, "search_space": listed(space)}
@@ -241,7 +241,7 @@ def construct(what: str, node: dict[str, Any], **more: Any) -> Any:
         cause = error.__cause__ or error
         if isinstance(cause, ImportError) and cause.name == "cmaes":
             raise ConfigError("CMA-ES needs one more package.", "Install it: pip install 'mnist_exp[cmaes]'") from error
-        raise ConfigError(f"hydra.sweeper.{what} ({node.get('_target_')}): {_first(cause)}") from error
+        raise ConfigError(f"hydra.sweeper.{what} ({node.get('_target_')}): {first_line(cause)}") from error
 
 
 def asked(study: "optuna.Study") -> int:
@@ -276,8 +276,3 @@ def fail(study: "optuna.Study", number: int) -> None:
     from optuna.trial import TrialState
 
     study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-
-
-def _first(error: BaseException) -> str:
-    """*error* in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

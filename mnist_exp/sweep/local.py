@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_exp import ledger
 from mnist_exp.config import Config, parse
-from mnist_exp.errors import ConfigError, ExperimentError, Interrupted
+from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, first_line
 from mnist_exp.sweep import worker
 from mnist_exp.sweep.compose import Composer
 from mnist_exp.sweep.display import Display
@@ -431,10 +431,8 @@ def died_of(exitcode: int | None) -> str:
 
 def reason(error: BaseException) -> str:
     """Why a job failed, in one line."""
-    text = str(error).strip().splitlines()
-    if isinstance(error, (ExperimentError, JobDied)):
-        return text[0] if text else type(error).__name__
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    text = first_line(error)
+    return text if isinstance(error, (ExperimentError, JobDied)) else f"{type(error).__name__}: {text}"
 
 
 def gpus_for(jobs: Sequence[Job], composer: Composer) -> list[str]:

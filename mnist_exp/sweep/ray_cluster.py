@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 import mnist_exp
 from mnist_exp import cli
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.sweep import worker
 from mnist_exp.sweep.remote import Common, Job, Scheduler
 
@@ -100,8 +100,8 @@ def check(address: str | None) -> None:
 
 def unreachable(address: str | None, error: Exception) -> ConfigError:
     """The sentence for a cluster that does not answer."""
-    reason = str(error).splitlines()[0]
-    return ConfigError(f"Ray cannot be reached at {address or 'this machine'}: {reason}", "Is it running? ray status")
+    where = address or "this machine"
+    return ConfigError(f"Ray cannot be reached at {where}: {first_line(error)}", "Is it running? ray status")
 
 
 def search_path() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from mnist_exp.config import as_typed
-from mnist_exp.errors import ConfigError
+from mnist_exp.errors import ConfigError, first_line
 
 SHAPES = "A CSV file has keys in its first line; a YAML file has a list of mappings, or lists of equal length by key."
 
@@ -22,7 +22,7 @@ def rows(path: Path) -> list[list[str]]:
         text = path.read_text(encoding="utf-8-sig")
         found = _csv(text) if path.suffix == ".csv" else _yaml(text)
     except (OSError, ValueError, csv.Error, yaml.YAMLError) as error:
-        raise ConfigError(f"points={path} cannot be read: {str(error).splitlines()[0]}", SHAPES) from error
+        raise ConfigError(f"points={path} cannot be read: {first_line(error)}", SHAPES) from error
     if not any(found):
         raise ConfigError(f"points={path} has no points.", SHAPES)
     return [[f"{key}={value}" for key, value in row.items()] for row in found if row]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from mnist_exp.errors import ExperimentError
+from mnist_exp.errors import ExperimentError, first_line
 from mnist_exp.tracking.store import reason
 
 PAGE = 1000
@@ -183,4 +183,4 @@ def _pages(uri: str, call: str, **arguments: Any) -> list[Any]:
             if not token:
                 return found
     except MlflowException as error:
-        raise ExperimentError(f"The MLflow store {uri} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ExperimentError(f"The MLflow store {uri} cannot be read: {first_line(error)}") from error

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import filelock
 
-from mnist_exp.errors import ExperimentError
+from mnist_exp.errors import ExperimentError, first_line
 
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when mlflow is imported
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -40,7 +40,7 @@ def without_password(text: str) -> str:
 
 def reason(error: Exception) -> str:
     """Why MLflow did not take something, in one line."""
-    text = without_password(str(error).partition("\n")[0])
+    text = without_password(first_line(error).partition(" Response body")[0])  # a page of whoever answered instead
     return "it cannot be reached" if "Max retries exceeded" in text else f"{type(error).__name__}: {text}"
 
 

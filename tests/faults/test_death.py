@@ -147,7 +147,7 @@ def test_no_worker_outlives_its_driver_and_nothing_runs_twice(injected: Injected
     grid = ["hidden=8,12,16", *LONG[:5], "epochs=30", *LONG[7:], QUIET]
     driver = start("-m", *grid, OFF)
     wait_for(lambda: list(Path().glob("outputs/sweeps/*/*/2/metrics.jsonl")))
-    assert "finished" in wait_for(states)
+    wait_for(lambda: "finished" in states())
     before = {f: ledger.read(f) for f in runs() if ledger.read(f).state == "finished"}
     driver.kill()
     driver.communicate()

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import build, cli, config, ledger, naming, run
 from mnist_exp.config import Config
-from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
+from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentError
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.report import write as write_report
 
@@ -82,6 +82,9 @@ def attempt(override: str) -> str:
     parsed.epochs = min(parsed.epochs, 1)
     try:
         run.run(parsed, folder, [override], lambda about, control: [OneEpoch(control)], extras=False)
+    except DataError:  # a dataset that nobody has: its folder is looked into when it is read, before training
+        assert not (folder / "metrics.jsonl").exists()
+        return "refused"
     except DivergedError:
         whole(folder)
         return "trained"
