@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import measure, suite, table
+from benchmarks import measure, measured, suite, table
 
 
 def main() -> int:
@@ -18,7 +18,8 @@ def main() -> int:
     if unknown := [name for name in options.names if name not in names]:
         parser.error(f"there is no benchmark {unknown[0]}; there are {', '.join(names)}")
     if options.names == ["table"]:
-        table.update_readme()
+        table.update_readme(table.kept())
+        measured.update(table.kept())
         return 0
     failed = False
     with suite.scratch() as folder:

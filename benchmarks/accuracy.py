@@ -21,7 +21,7 @@ def ours_once(folder: Path, *overrides: str) -> float:
 
 
 def compare_paths(root: Path, seeds: int = 5, epochs: int = 10, quick: bool = False) -> Benchmark:
-    """Both paths, with and without the 5,000 validation images among the training images.
+    """Both paths at a constant learning rate, with and without the 5,000 validation images among the training images.
 
     Args:
         root: torchvision's root folder with MNIST in it.
@@ -31,11 +31,12 @@ def compare_paths(root: Path, seeds: int = 5, epochs: int = 10, quick: bool = Fa
     cases = []
     for label, val_size in (("validation cut off", settings.VAL), ("val_size=0", 0)):
         sized = [] if quick else [f"data.val_size={val_size}"]
-        found: dict[str, list[float]] = {"ours": [], "in-memory PyTorch": []}
+        found: dict[str, list[float]] = {"ours": [], "in-memory PyTorch": [], "ours, schedule=cosine (the default)": []}
         for seed in range(seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                typed = [*few, *sized, f"seed={seed}", f"epochs={epochs}"]
-                found["ours"].append(ours_once(Path(folder) / "run", *typed))
+            typed = [*few, *sized, f"seed={seed}", f"epochs={epochs}"]
+            for name, schedule in (("ours", "constant"), ("ours, schedule=cosine (the default)", "cosine")):
+                with tempfile.TemporaryDirectory() as folder:
+                    found[name].append(ours_once(Path(folder) / "run", *typed, f"schedule={schedule}"))
             peer = settings.Settings(epochs=epochs, seed=seed, root=str(root), steps=5 * quick)
             found["in-memory PyTorch"].append(100 * eager.train(peer, settings.TRAIN + settings.VAL - val_size)[1])
         cases.append(Case(label, {name: Spread(values) for name, values in found.items()}))

@@ -14,7 +14,10 @@ from benchmarks.measure import Benchmark, Spread
 HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results", HERE / "README.md"
 BEGIN, END = "<!-- results: python -m benchmarks table -->", "<!-- end of results -->"
-ORDER = ("step", "epoch", "train", "grid", "hundred", "startup", "memory", "growth", "accuracy", "time_to_accuracy")
+ORDER = (
+    *("step", "epoch", "train", "grid", "hundred", "startup", "memory", "growth", "accuracy", "time_to_accuracy"),
+    "search",
+)
 
 
 def show(found: Benchmark, environment: dict[str, Any]) -> None:
@@ -86,7 +89,12 @@ def render(text: str, results: list[dict[str, Any]]) -> str:
     return f"{before}{BEGIN}\n\n{body}\n{END}{after}"
 
 
-def update_readme() -> None:
-    """Writes everything in `results/` into the README."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
+def kept() -> list[dict[str, Any]]:
+    """Everything in `results/`."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    return [plain for plain in found if plain.get("name") in ORDER]
+
+
+def update_readme(results: list[dict[str, Any]]) -> None:
+    """Writes *results* into the README beside this file."""
     README.write_text(render(README.read_text(encoding="utf-8"), results), encoding="utf-8")

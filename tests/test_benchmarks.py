@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 pytest.importorskip("psutil")
 
-from benchmarks import measure, suite, table, time_to_accuracy
+from benchmarks import measure, measured, papers, suite, table, time_to_accuracy
 from mnist_exp.compose import compose
 from mnist_exp.journal import Journal
 
@@ -70,3 +71,20 @@ def test_a_target_is_reached_at_the_first_epoch_that_has_it(tmp_path: Path) -> N
     for epoch, accuracy in enumerate((0.9, 0.981, 0.979), start=1):
         journal.append(journal.row(epoch, epoch, 1000 * epoch, {"test/accuracy": accuracy}))
     assert time_to_accuracy.reached(tmp_path, started_ms=500) == {0.97: 1.5, 0.98: 1.5}
+
+
+def test_the_table_of_the_front_page_has_what_was_measured() -> None:
+    case = measure.Case("epochs=10", {}, {"Lightning / ours": measure.Spread([15.0, 17.0, 16.0])})
+    found = measure.Benchmark("train", "The whole command", "s", [case, measure.Case("other", {}, {})])
+    errors = pd.DataFrame({"experiment": ["small_cnn"] * 2, "seed": [1, 0], "error": [0.7, 0.5]})
+    text = measured.render(f"before\n{measured.BEGIN}\nold\n{measured.END}\nafter\n", [found.to_json()], errors)
+    assert "old" not in text
+    assert text.endswith("\nafter\n")
+    assert "| small CNN, 3 epochs, test accuracy | 99.40 ± 0.14 % (n=2) | " in text
+    assert "against Lightning | 16 times faster | `python -m benchmarks train` |" in text
+    assert "DataLoader" not in text, "what was not measured is not claimed"
+
+
+def test_the_front_page_shows_the_newest_figures() -> None:
+    text = measured.README.read_text(encoding="utf-8")
+    assert measured.render(text, table.kept(), pd.read_csv(papers.ROWS)) == text

@@ -1,0 +1,110 @@
+"""The table under "Measured" in README.md: its figures come from `results/` and docs/results.csv, never by hand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import pandas as pd
+
+from benchmarks import papers
+from benchmarks.measure import Spread, from_json
+from benchmarks.table import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+BEGIN, END = "<!-- measured: python -m benchmarks table -->", "<!-- end of measured -->"
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """One line: what was measured, and how it is said."""
+
+    what: str
+    benchmark: str
+    case: str
+    said: str
+    """With a field for the median of each of *names*."""
+    names: tuple[str, ...]
+
+    def line(self, results: dict[str, Any]) -> str:
+        """As Markdown; nothing where that was not measured."""
+        if self.benchmark not in results:
+            return ""
+        found = from_json(results[self.benchmark])
+        case = next(case for case in found.cases if case.label.startswith(self.case))
+        spreads: dict[str, Spread] = {**case.costs, **case.ratios}
+        if not set(self.names) <= spreads.keys():
+            return ""
+        figures = [f"{spreads[name].median:.3g}" for name in self.names]
+        return f"| {self.what} | {self.said.format(*figures)} | `python -m benchmarks {self.benchmark}` |"
+
+
+EXPERIMENTS = {
+    "beginner": "the script that this began with",
+    "mlp128": "the same network with the best recipe that we found",
+    "simard2003_mlp800_elastic": "800 units, elastic distortions",
+    "small_cnn": "small CNN, 3 epochs",
+    "strong_cnn": "five pooled convolutions, 12 epochs",
+}
+STEP = "one training step of 784-{0}-10 against its five matrix products"
+WHOLE = "whole command with `epochs=10`, tracking and export included, against {0}"
+GRID = "4 × 3 grid of 10 epochs, start-up, tracking and report included, against {0}"
+TIMES = "{0} times faster"
+ROWS = (
+    *(
+        Row(STEP.format(hidden), "step", f"hidden={hidden}, 2", "{0} μs against {1} μs: {2} times", names)
+        for hidden in (128, 512)
+        for names in [("ours", "floor", "ours / floor")]
+    ),
+    Row("one epoch against `DataLoader` and transforms", "epoch", "hidden", TIMES, ("DataLoader / ours",)),
+    Row("one epoch against Lightning", "epoch", "hidden", TIMES, ("Lightning / ours",)),
+    Row(WHOLE.format("`DataLoader`"), "train", "epochs", TIMES, ("DataLoader / ours",)),
+    Row(WHOLE.format("Lightning"), "train", "epochs", TIMES, ("Lightning / ours",)),
+    Row(GRID.format("Lightning, serially"), "grid", "12", TIMES, ("Lightning, serial / ours",)),
+    Row(GRID.format("PyTorch in memory under joblib"), "grid", "12", TIMES, ("in-memory PyTorch, joblib / ours",)),
+    Row(GRID.format("the same runs under joblib"), "grid", "12", TIMES, ("ours, joblib / ours",)),
+    Row(
+        "a hundred points at `hidden=64` packed, against unpacked", "hundred", "100", TIMES, ("ours, pack=off / ours",)
+    ),
+    Row(
+        "start to first step against `import torch`",
+        "startup",
+        "default",
+        "{0} times",
+        ("ours, to the first step / import torch",),
+    ),
+)
+
+
+def update(results: list[dict[str, Any]]) -> None:
+    """Writes the table of *results*, as `results/*.json` hold them, into README.md."""
+    text = README.read_text(encoding="utf-8")
+    README.write_text(render(text, results, pd.read_csv(papers.ROWS)), encoding="utf-8")
+
+
+def render(text: str, results: list[dict[str, Any]], rows: "pd.DataFrame") -> str:
+    """*text* with the table between its markers."""
+    by_name = {plain["name"]: plain for plain in results}
+    lines = [row.line(by_name) for row in ROWS]
+    lines = ["| what | figure | command |", "| --- | --- | --- |", *accuracies(rows), *filter(None, lines)]
+    if timed := [by_name[name] for name in ("step", "grid") if name in by_name]:
+        lines += [
+            "",
+            f"Times: {machine(timed[-1]['environment'])}; medians of rounds in which all contenders took turns.",
+        ]
+    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+    return "\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"])
+
+
+def accuracies(rows: "pd.DataFrame") -> list[str]:
+    """Test accuracies of some recipes, from the rows of docs/results.csv."""
+    lines = []
+    for name, what in EXPERIMENTS.items():
+        found = rows[rows["experiment"] == name]
+        if len(found):
+            seeds = ",".join(map(str, sorted(found["seed"])))
+            said = f"{papers.spread(100 - found['error'])} % (n={len(found)})"
+            command = f"python -m mnist_exp.train -m experiment={name} seed={seeds}"
+            lines.append(f"| {what}, test accuracy | {said} | `{command}` |")
+    return lines
