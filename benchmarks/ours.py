@@ -94,6 +94,7 @@ def _tallying(logits: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
         tally.add(logits, labels)
         if tally.steps == WINDOW:
             tally.close_window()
+            tally.settle()
         yield
 
 
