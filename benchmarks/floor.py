@@ -13,12 +13,12 @@ import torch
 BATCH, PIXELS, DIGITS = 64, 784, 10
 
 
-def products(hidden: int) -> Callable[[], None]:
+def products(hidden: int, device: str = "cpu") -> Callable[[], None]:
     """A function that does the five products of a step once."""
-    images, delta = torch.randn(BATCH, PIXELS), torch.randn(BATCH, DIGITS)
-    first, second = torch.randn(hidden, PIXELS), torch.randn(DIGITS, hidden)
-    output, back = torch.empty(BATCH, hidden), torch.empty(BATCH, hidden)
-    logits, first_grad, second_grad = torch.empty(BATCH, DIGITS), torch.empty_like(first), torch.empty_like(second)
+    images, delta = torch.randn(BATCH, PIXELS, device=device), torch.randn(BATCH, DIGITS, device=device)
+    first, second = torch.randn(hidden, PIXELS, device=device), torch.randn(DIGITS, hidden, device=device)
+    output, back = torch.empty(BATCH, hidden, device=device), torch.empty(BATCH, hidden, device=device)
+    logits, first_grad, second_grad = torch.empty_like(delta), torch.empty_like(first), torch.empty_like(second)
 
     def step() -> None:
         torch.mm(images, first.t(), out=output)

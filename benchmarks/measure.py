@@ -119,13 +119,19 @@ def compare(
     return Case(label, {name: Spread(values) for name, values in costs.items()}, found)
 
 
-def per_call(work: Callable[[], object], calls: int) -> Contender:
-    """A contender that calls *work* so many times and returns the seconds of one call."""
+def per_call(work: Callable[[], object], calls: int, done: Callable[[], object] | None = None) -> Contender:
+    """A contender that calls *work* so many times and returns the seconds of one call.
+
+    Args:
+        done: Waits until a device has done what it was asked for; None: it has done so on return.
+    """
 
     def timed() -> float:
         began = time.perf_counter()
         for _ in range(calls):
             work()
+        if done:
+            done()
         return (time.perf_counter() - began) / calls
 
     return timed

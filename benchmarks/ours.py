@@ -52,12 +52,15 @@ class Training:
         self.epoch = 0
 
     def seconds(self) -> float:
-        """One more epoch by the loop itself; evaluation included where there is something to evaluate on."""
+        """An epoch by the loop itself; evaluation included where there is something to evaluate on.
+
+        On CUDA it is the second of two: in the first the graph is recorded.
+        """
         clock = Clock()
         standing, average = Standing(1), Average(self.optimizer, 0.0)
         standing.epoch = self.epoch
         schedule = build.schedule(self.config)
-        self.epoch += 1
+        self.epoch += 2 if self.device.type == "cuda" else 1
         torch.set_num_threads(self.config.threads or torch.get_num_threads())
         fit(
             self.stack,
@@ -94,6 +97,7 @@ def _tallying(logits: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
         tally.add(logits, labels)
         if tally.steps == WINDOW:
             tally.close_window()
+            tally.settle()
         yield
 
 

@@ -71,30 +71,38 @@ def step(bench: Bench) -> Benchmark:
     from benchmarks.peers import eager
 
     widths = (64,) if bench.quick else (64, 128, 256, 512, 1024)
-    images = ours.load(ours.configure("data=synthetic" if bench.quick else "data=mnist"))
-    few = ours.some(images, (16 if bench.quick else 1024) * floor.BATCH)
-    pixels, labels = few.train.take(few.train.rows)  # float32, as such scripts have them
+    places = [("cpu", threads) for threads in dict.fromkeys((measure.cores(), 1))]
+    places += [("cuda", 1)] if torch.cuda.is_available() else []
     cases, before = [], torch.get_num_threads()
-    for threads in dict.fromkeys((measure.cores(), 1)):
+    for device, threads in places:
         torch.set_num_threads(threads)
+        images = ours.load(ours.configure("data=synthetic" if bench.quick else "data=mnist", f"device={device}"))
+        few = ours.some(images, (16 if bench.quick else 1024) * floor.BATCH)
+        pixels, labels = few.train.take(few.train.rows)  # float32, as such scripts have them
+        done = torch.cuda.synchronize if device == "cuda" else None
         for hidden in widths:
-            training = ours.Training(ours.configure(f"hidden={hidden}", f"threads={threads}"), few)
+            chosen = ours.configure(f"hidden={hidden}", f"threads={threads}", f"device={device}")
+            training = ours.Training(chosen, few)
             steps = training.order.steps
             contenders: dict[str, Contender] = {
-                "floor": per_call(floor.products(hidden), steps),
+                "floor": per_call(floor.products(hidden, device), steps, done),
                 "ours": per_step(training.seconds, steps),
                 "in-memory PyTorch": per_step(eager.epochs(hidden, pixels, labels), steps),
             }
-            contenders |= {f"ours: {name}": per_call(part, steps) for name, part in training.pieces().items()}
-            label = f"hidden={hidden}, {threads} thread{'s' * (threads > 1)}"
+            contenders |= {f"ours: {name}": per_call(part, steps, done) for name, part in training.pieces().items()}
+            where = "GPU" if done else f"{threads} thread{'s' * (threads > 1)}"
             ratios = [("ours", "floor"), ("in-memory PyTorch", "ours")]
-            cases.append(compare(label, contenders, bench.rounds(7), ratios, factor=1e6))
+            cases.append(compare(f"hidden={hidden}, {where}", contenders, bench.rounds(7), ratios, factor=1e6))
     torch.set_num_threads(before)
     notes = [
         "floor: the five matrix products of the step alone, into memory that is there already",
         "ours: an epoch of the training loop itself (batches, loss, gradient, Adam, scores), divided by its steps",
         "ours: take, gradient, optimizer, tally: parts of the step, each called alone with a warm cache",
     ]
+    if torch.cuda.is_available():
+        notes.append(
+            f"GPU: {torch.cuda.get_device_name()}; there, ours is a CUDA graph, all else is launched one by one"
+        )
     return Benchmark("step", "One training step, 784-hidden-10, batch 64", "us", cases, notes)
 
 

@@ -24,6 +24,7 @@ from mnist_exp import build, checkpoint, data, lanes, ledger, provenance
 from mnist_exp import config as configs
 from mnist_exp.checkpoint import Checkpoint
 from mnist_exp.config import Config, Precision
+from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Standing, fit
 from mnist_exp.engine.stack import same_shapes
@@ -327,6 +328,7 @@ class Pack:
             networks.append(member.network if member else build.model(settings[lane]))
         self.stack, self.method = build.stack(settings, networks, where)
         self.optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
+        self.method += graph.note(self.stack, self.optimizer)
         self.average = Average(self.optimizer, settings[0].training.ema)
         saved = {lane: a.saved for lane, a in self.members.items() if a.saved}
         for lane, state in saved.items():
@@ -403,8 +405,9 @@ def set_up_torch(config: Config, where: torch.device) -> int:
     if config.threads:
         torch.set_num_threads(config.threads)
     if where.type == "cuda":
-        precision = "highest" if config.precision is Precision.fp32 else "high"
-        torch.set_float32_matmul_precision(precision)
+        exact = config.precision is Precision.fp32
+        torch.set_float32_matmul_precision("highest" if exact else "high")
+        torch.backends.cudnn.allow_tf32 = not exact  # convolutions: torch's own default is tf32
     return torch.get_num_threads()
 
 

@@ -93,6 +93,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def global_state() -> Iterator[None]:
     """Puts back what a run sets for its whole process: Hydra's registers, log handlers, torch's settings."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    convolutions = torch.backends.cudnn.allow_tf32
     root, hydra = logging.getLogger(), logging.getLogger("hydra")
     before = {logger: (list(logger.handlers), logger.level) for logger in (root, hydra)}
     torch.set_num_threads(1)  # at these sizes more threads only wait for each other
@@ -108,6 +109,7 @@ def global_state() -> Iterator[None]:
         logger.setLevel(level)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = convolutions
     torch.set_flush_denormal(False)
 
 

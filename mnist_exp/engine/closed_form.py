@@ -85,6 +85,8 @@ class MLPStack(Stack):
         training: The same for all lanes.
     """
 
+    recordable = True
+
     def __init__(
         self,
         models: list[MLP],
@@ -182,6 +184,9 @@ class MLPStack(Stack):
     def reseed(self, epoch: int) -> None:
         for part, seed in zip(self.parts, self.seeds, strict=True):
             part.rng.manual_seed(mix(seed, epoch, 1))
+
+    def generators(self) -> list[torch.Generator]:
+        return [part.rng for i, part in enumerate(self.parts) if part.keep < 1 or (i == 0 and self.input_keep < 1)]
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
         if self.input_keep < 1:

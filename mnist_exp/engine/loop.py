@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_exp.data import Order, Split, Splits
+from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.schedules import Schedule
@@ -21,6 +22,7 @@ from mnist_exp.errors import Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 
 WINDOW = 256  # steps between two looks at the loss: often enough to stop soon, seldom enough to cost nothing
+AT_ONCE = {"cpu"}  # devices where a window is looked at as it closes; others would have to finish all steps so far
 EVALUATION = 1000  # images a pass: hidden layers of this many rows still fit into the cache
 
 
@@ -65,6 +67,17 @@ def fit(
     Raises:
         Interrupted: `control.signal` was set; the epoch at hand is lost, the finished ones are not.
     """
+
+    def update(images: Tensor, labels: Tensor, factor: float | Tensor) -> Tensor:
+        set_rate(optimizer, factor)
+        logits = stack.gradient(images, labels)
+        optimizer.step()
+        stack.constrain()
+        return logits  # (lane, 10, batch)
+
+    # On CUDA the whole step is one launch.
+    train = graph.Graphed(update, stack.generators()) if graph.fits(stack, optimizer) else update
+    at_once = splits.train.images.device.type in AT_ONCE
     total, alive = epochs * order.steps, standing.alive
     for epoch in range(standing.epoch, epochs):
         for lane in [i for i in sorted(alive) if patience and epoch - standing.best_epoch[i] >= patience]:
@@ -78,22 +91,22 @@ def fit(
             return
         began, busy = time.perf_counter(), time.process_time()
         stack.reseed(epoch)
-        tally = Tally(stack.lanes)
+        tally = Tally(stack.lanes, epoch * order.steps)
         batches = order.feed(splits.train, epoch)  # on the device: nothing is copied from the host
         for step, (images, labels) in enumerate(batches, start=epoch * order.steps):
-            set_rate(optimizer, schedule(step / total))
-            logits = stack.gradient(images, labels)  # (lane, 10, batch)
-            optimizer.step()
-            stack.constrain()
+            logits = train(images, labels, schedule(step / total))
             average.update(step + 1)
             tally.add(logits, labels)  # no .item() here: on a GPU it would wait for every step
             control.step = step + 1
             if control.signal:
                 raise Interrupted(f"Stopped in epoch {epoch + 1}.", signal=control.signal)
-            if tally.steps == WINDOW or control.step % order.steps == 0:
-                for lane in sorted(alive & tally.close_window()):
-                    alive.discard(lane)
-                    say(observers, diverged(lane, step + 1 - tally.last_window, step + 1, optimizer, stack))
+            last = control.step % order.steps == 0
+            if tally.steps == WINDOW or last:
+                tally.close_window()
+                for lane, before, to in tally.settle() if at_once or last else ():
+                    if lane in alive:
+                        alive.discard(lane)
+                        say(observers, diverged(lane, before, to, optimizer, stack))
         if not alive:
             return
         train_loss, train_accuracy = tally.means()
@@ -125,7 +138,7 @@ def fit(
         say(observers, LaneEnd(lane=lane, state="finished"))
 
 
-def set_rate(optimizer: Optimizer, factor: float) -> None:
+def set_rate(optimizer: Optimizer, factor: float | Tensor) -> None:
     """Each group's learning rate: *factor* of the one that it began with."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
@@ -142,15 +155,21 @@ def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float]]:
 
 @final
 class Tally:
-    """Loss and hits of many batches; logits are kept and scored a window at a time, not step by step."""
+    """Loss and hits of many batches; logits are kept and scored a window at a time, not step by step.
 
-    def __init__(self, lanes: int) -> None:
+    Args:
+        lanes: How many lanes there are.
+        step: Steps taken before the first batch.
+    """
+
+    def __init__(self, lanes: int, step: int = 0) -> None:
         self.loss = torch.zeros(lanes, dtype=torch.float64)
         self.hits = torch.zeros(lanes, dtype=torch.float64)
-        self.images = 0
-        self.last_window = 0
+        self.images, self.step = 0, step
         self.logits: list[Tensor] = []
         self.labels: list[Tensor] = []
+        self.windows: list[tuple[int, int, Tensor]] = []
+        """Scored, but still on the device: steps before it, steps up to its end, (loss and hits, lane)."""
 
     @property
     def steps(self) -> int:
@@ -162,20 +181,33 @@ class Tally:
         self.logits.append(logits)
         self.labels.append(labels)
 
-    def close_window(self) -> set[int]:
-        """Scores what was added; returns the lanes whose loss is not finite."""
+    def close_window(self) -> None:
+        """Scores what was added, where it is."""
         logits, labels = torch.cat(self.logits, 2), torch.cat(self.labels)
         losses = cross_entropy(logits, labels.expand(len(logits), -1), reduction="none")  # (lane, image)
-        loss = losses.sum(1, dtype=torch.float64).cpu()
-        self.loss += loss
-        self.hits += (logits.max(1).indices == labels).sum(1).cpu()  # argmax takes 5 times as long
-        self.images += len(labels)
-        self.last_window = self.steps
+        hits = (logits.max(1).indices == labels).sum(1)  # argmax takes 5 times as long
+        scores = torch.stack([losses.sum(1, dtype=torch.float64), hits.double()])
+        self.windows.append((self.step, self.step + self.steps, scores))
+        self.images, self.step = self.images + len(labels), self.step + self.steps
         self.logits, self.labels = [], []
-        return {lane for lane, ok in enumerate(loss.isfinite().tolist()) if not ok}
+
+    def settle(self) -> list[tuple[int, int, int]]:
+        """Adds up the windows closed so far, for which a GPU must have finished them.
+
+        Returns:
+            Of each loss that is not finite: lane, steps before the window, steps up to its end.
+        """
+        windows, self.windows, bad = self.windows, [], []
+        for before, to, scores in windows:
+            loss, hits = scores.cpu()
+            self.loss += loss
+            self.hits += hits
+            bad += [(lane, before, to) for lane, ok in enumerate(loss.isfinite().tolist()) if not ok]
+        return bad
 
     def means(self) -> tuple[list[float], list[float]]:
         """Each lane's mean loss and share of hits."""
+        self.settle()
         return (self.loss / self.images).tolist(), (self.hits / self.images).tolist()
 
 

@@ -11,8 +11,10 @@ from mnist_exp.config import Training
 from mnist_exp.data import mix
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.errors import CheckpointError
+from mnist_exp.models import MLP, FiveConvCNN, SimardCNN, SmallCNN, StrongCNN
 
 State = dict[str, Tensor]
+OURS = (MLP, FiveConvCNN, SimardCNN, SmallCNN, StrongCNN)  # a user's own network may do anything
 
 
 class Stack(abc.ABC):
@@ -25,6 +27,8 @@ class Stack(abc.ABC):
     lanes: int
     sets: list[int]
     """The parameter group of each lane; of several, the first."""
+    recordable: bool
+    """Whether `gradient` and `constrain` may be recorded in a CUDA graph: no number decides what comes next."""
 
     @abc.abstractmethod
     def groups(self) -> list[dict[str, Any]]:
@@ -33,6 +37,10 @@ class Stack(abc.ABC):
     @abc.abstractmethod
     def reseed(self, epoch: int) -> None:
         """Makes the randomness of *epoch* (dropout) a function of seed and epoch alone."""
+
+    @abc.abstractmethod
+    def generators(self) -> list[torch.Generator]:
+        """All that `gradient` draws from, besides torch's default generators."""
 
     @abc.abstractmethod
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -77,12 +85,16 @@ class ModuleStack(Stack):
     ) -> None:
         self.model, self.seed, self.training, self.autocast = model, seed, training or Training(), autocast
         self.sets = [0]
+        self.recordable = isinstance(model, OURS)
 
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.model.parameters())}]
 
     def reseed(self, epoch: int) -> None:
         torch.manual_seed(mix(self.seed, epoch, 1))
+
+    def generators(self) -> list[torch.Generator]:
+        return []
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
         self.model.train()
