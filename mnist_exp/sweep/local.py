@@ -34,10 +34,11 @@ from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, first_li
 from mnist_exp.sweep import worker
 from mnist_exp.sweep.compose import Composer
 from mnist_exp.sweep.display import Display
+from mnist_exp.sweep.stop import STOP_GRACE, Stop
 
 log = logging.getLogger(__name__)
 
-STOP_GRACE = 30.0  # seconds for running jobs to finish their batch and save after Ctrl-C
+LOOK = 0.5  # seconds until a Ctrl-C is passed on, at most
 
 
 class JobDied(RuntimeError):
@@ -154,15 +155,13 @@ def launch(launcher: Any, jobs: Sequence[Job], source: Source | None = None) -> 
     fixed = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     fixed |= source.fixed if source else set()
     gpus = gpus_for(jobs, composer)
-    with Display(len(jobs), fixed) as display:
-        pool = Pool(options, common, display, composer, gpus, source)
+    with Display(len(jobs), fixed) as display, Stop() as stop:
+        pool = Pool(options, common, display, stop, composer, gpus, source)
         packs = packed(launcher, jobs, composer, workers=len(pool.slots(len(jobs))), gpu=bool(gpus))
         try:
             pool.run(packs)
         finally:
             pool.close()
-    if pool.signal:
-        raise Interrupted("The sweep was stopped.", signal=pool.signal)
     never = ExperimentError("It was not started: the sweep stopped before.")
     return Returns([job.outcome or failed(job, never) for job in jobs])
 
@@ -229,14 +228,16 @@ class Pool:
         options: dict[str, Any],
         common: bytes,
         display: Display,
+        stop: Stop,
         composer: Composer,
         gpus: list[str],
         source: Source | None = None,
     ) -> None:
-        self.options, self.common, self.display = options, common, display
+        self.options, self.common, self.display, self.stop = options, common, display, stop
         self.composer, self.gpus, self.source = composer, gpus, source
         self.failures = 0
-        self.signal = 0
+        self.told = False
+        """Whether the workers know that they are to stop."""
         self.workers: list[Worker] = []
         self.lifeline, self.our_end = multiprocessing.Pipe(duplex=False)
 
@@ -246,19 +247,20 @@ class Pool:
         slots = self.slots(max(len(packs), self.source.total if self.source else 0))
         self.context = _context(gpus=sum(bool(s) for s in slots))
         self.threads = max(1, cores() // len(slots)) if slots else 1
-        with self.signals():
-            self.draw(waiting, len(slots))
-            while (waiting and not self.stopping) or any(w.jobs for w in self.workers):
-                while waiting and slots and not self.stopping:
-                    self.workers.append(self.hire(slots.pop()))
-                for idle in [w for w in self.workers if not w.jobs]:
-                    if waiting and not self.stopping:
-                        self.assign(idle, waiting.popleft())
-                for worker_ in self.ready():
-                    waiting.extend(self.listen(worker_))
-                    if worker_ not in self.workers:
-                        slots.append(worker_.slot)
-                self.draw(waiting, len(slots) + sum(not w.jobs for w in self.workers))
+        self.draw(waiting, len(slots))
+        while (waiting and not self.stopping) or any(w.jobs for w in self.workers):
+            while waiting and slots and not self.stopping:
+                self.workers.append(self.hire(slots.pop()))
+            for idle in [w for w in self.workers if not w.jobs]:
+                if waiting and not self.stopping:
+                    self.assign(idle, waiting.popleft())
+            if self.stop.signal and not self.told:
+                self.tell()
+            for worker_ in self.ready():
+                waiting.extend(self.listen(worker_))
+                if worker_ not in self.workers:
+                    slots.append(worker_.slot)
+            self.draw(waiting, len(slots) + sum(not w.jobs for w in self.workers))
 
     def draw(self, waiting: deque[list[Job]], free: int) -> None:
         """Adds jobs of the source, if there is one, to those that wait, until there is one for each free worker."""
@@ -281,7 +283,7 @@ class Pool:
     def stopping(self) -> bool:
         """Whether no further job is to be started."""
         limit = 1 if self.options["on_error"] == "stop" else self.options["max_failures"]
-        return bool(self.signal) or (limit is not None and self.failures >= limit)
+        return bool(self.stop.signal) or (limit is not None and self.failures >= limit)
 
     def hire(self, slot: dict[str, str]) -> Worker:
         """A new worker process."""
@@ -312,10 +314,20 @@ class Pool:
             config.hydra.job.id, config.hydra.job.num = f"{config.hydra.job.name}_{job.number}", job.number
         return config
 
+    def tell(self) -> None:
+        """Asks the workers that have jobs to finish their batch."""
+        self.told = True
+        self.display.stopping()
+        for w in self.workers:
+            if w.jobs:
+                w.deadline = time.monotonic() + STOP_GRACE
+                with contextlib.suppress(ProcessLookupError):  # it has died: `listen` will see that
+                    os.kill(w.process.pid, signal.SIGINT)
+
     def ready(self) -> list[Worker]:
-        """The workers that have something to say, have died, or are out of time; waits a second at most."""
+        """The workers that have something to say, have died, or are out of time; does not wait for long."""
         soonest = min((w.deadline for w in self.workers), default=float("inf")) - time.monotonic()
-        talking = wait([w.pipe for w in self.workers], timeout=min(1.0, max(0.0, soonest)))
+        talking = wait([w.pipe for w in self.workers], timeout=min(LOOK, max(0.0, soonest)))
         self.display.refresh()
         return [w for w in self.workers if w.pipe in talking or time.monotonic() > w.deadline]
 
@@ -323,7 +335,7 @@ class Pool:
         """Hears one worker, and forgets a dead one; returns the packs that have to run again."""
         if time.monotonic() > to.deadline and not to.pipe.poll():
             to.process.kill()
-            return self.bury(to, f"It was still running after {self.options['job_timeout']:g} s (job_timeout).")
+            return self.bury(to, self.overdue())
         try:
             kind, number, *rest = to.pipe.recv()
         except (EOFError, OSError):
@@ -341,6 +353,12 @@ class Pool:
         if not to.jobs:
             to.deadline = float("inf")
         return self.judge(job)
+
+    def overdue(self) -> str:
+        """Why a worker was killed that was out of time."""
+        if self.told:
+            return f"It did not stop within {STOP_GRACE:g} s."
+        return f"It was still running after {self.options['job_timeout']:g} s (job_timeout)."
 
     def bury(self, dead: Worker, reason: str) -> list[list[Job]]:
         """Forgets a worker that has died; its job failed, or those of its pack go on, the second time alone."""
@@ -366,7 +384,7 @@ class Pool:
         error, again = done._return_value, False
         if done.status == JobStatus.COMPLETED:
             self.display.finished(job.number, job.overrides, done.return_value)
-        elif isinstance(error, Interrupted) and self.signal:
+        elif isinstance(error, (Interrupted, JobDied)) and self.told:
             self.display.stopped(job.number)
             return []
         else:
@@ -378,10 +396,6 @@ class Pool:
             self.source.end(job.number)
         return [[job]] if again else []
 
-    def signals(self) -> Any:
-        """While it lasts, Ctrl-C and SIGTERM stop the sweep: at once the second time."""
-        return _Signals(self)
-
     def close(self) -> None:
         """Ends all workers: idle ones by closing their pipes, busy ones by force."""
         for w in self.workers:
@@ -392,32 +406,6 @@ class Pool:
             w.process.join(5)
         self.our_end.close()
         self.lifeline.close()
-
-
-@final
-class _Signals:
-    """Handlers of the driver for the time of a sweep."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-
-    def __enter__(self) -> None:
-        self.before = {n: signal.signal(n, self.handle) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def handle(self, number: int, frame: Any) -> None:
-        if self.pool.signal:
-            raise KeyboardInterrupt
-        self.pool.signal = number
-        deadline = time.monotonic() + STOP_GRACE
-        for w in self.pool.workers:
-            if w.jobs:
-                w.deadline = deadline
-                os.kill(w.process.pid, signal.SIGINT)
-        self.pool.display.stopping()
 
 
 def died_of(exitcode: int | None) -> str:

@@ -6,7 +6,6 @@ tells MLflow; the scheduler is asked only which jobs have ended, and why if they
 
 import abc
 import contextlib
-import signal
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from mnist_exp.data import fetch
 from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.sweep.compose import Composer
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.local import STOP_GRACE, JobDied, reason
+from mnist_exp.sweep.local import JobDied, reason
+from mnist_exp.sweep.stop import STOP_GRACE, Stop
 
 PAUSE = 1.0  # seconds between two looks at the jobs
 
@@ -132,26 +132,6 @@ def have_data(composer: Composer, job_overrides: Iterable[Sequence[str]]) -> Non
 
 
 @final
-class Stop:
-    """While it lasts, Ctrl-C and SIGTERM are noted; the second one ends everything at once."""
-
-    signal = 0
-
-    def __enter__(self) -> "Stop":
-        self.before = {n: signal.signal(n, self.note) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def note(self, number: int, frame: Any) -> None:
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
-
-
-@final
 class Driver:
     """Follows jobs to their ends."""
 
@@ -160,10 +140,10 @@ class Driver:
         self.epochs: dict[int, int] = {}
 
     def follow(self, jobs: Sequence[Job]) -> None:
-        """Returns when all *jobs* have ended.
+        """Returns when all *jobs* have ended, or have had their time to stop.
 
         Raises:
-            Interrupted: see `launch`.
+            Interrupted: the user leaves, and they go on.
         """
         waiting, deadline = {job.number: job for job in jobs}, float("inf")
         while waiting and time.monotonic() < deadline:
@@ -181,8 +161,6 @@ class Driver:
                 self.display.stopping()
                 deadline = time.monotonic() + STOP_GRACE
             time.sleep(PAUSE)
-        if self.stop.signal:
-            raise Interrupted("The sweep was stopped.", signal=self.stop.signal)
 
     def show(self, job: Job) -> None:
         """Displays how far a job is, by its folder."""

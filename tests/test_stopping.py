@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM while a sweep runs: what its jobs do, what is said, and the exit code."""
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from mnist_exp import ledger
+from mnist_exp.errors import ExperimentError, Interrupted
+from mnist_exp.sweep import local
+from mnist_exp.sweep.stop import Stop
+
+Command = Callable[..., tuple[int, str, str]]
+OWN = ("model=custom", "model._target_=faulty.Faulty", "+model.after=7")
+
+
+@contextlib.contextmanager
+def signalled(number: int, run: Path, epoch: int) -> Iterator[None]:
+    """While it lasts, this process gets that signal once *run* has come so far."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            with contextlib.suppress(ExperimentError):
+                if ledger.read(run).epoch == epoch:
+                    os.kill(os.getpid(), number)
+                    return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_job_that_hangs_does_not_keep_a_sweep_from_stopping(
+    number: int, code: int, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "STOP_GRACE", 0.5)
+    home = Path("sweep").absolute()
+    with signalled(number, home / "0", epoch=1):
+        left, out, err = command("-m", *TINY, *OWN, "+model.mode=hang,fine", f"hydra.sweep.dir={home}")
+    assert left == code, err
+    assert "Stopping: running jobs finish their batch." in out
+    assert "FAILED" not in out
+    assert re.search(r"help: Go on with: python -m mnist_exp\.train -m resume=sweep$", err, re.MULTILINE)
+    entry = ledger.read(home / "0")
+    assert (entry.state, entry.reason) == ("killed", "It did not stop within 0.5 s.")
+
+
+def stopped_by(*signals: int, error: Exception | None = None) -> None:
+    with Stop():
+        for number in signals:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_a_sweep_at_once(number: int) -> None:
+    with pytest.raises(Interrupted) as told:
+        stopped_by(number, number, error=RuntimeError("it goes on"))
+    assert told.value.exit_code == 128 + number
+
+
+def test_what_else_ends_a_sweep_is_not_hidden_by_a_signal() -> None:
+    with pytest.raises(RuntimeError, match="boom"):
+        stopped_by(signal.SIGINT, error=RuntimeError("boom"))
