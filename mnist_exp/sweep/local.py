@@ -428,11 +428,12 @@ def gpus_for(jobs: Sequence[Job], composer: Composer) -> list[str]:
     devices = {job.own.device if job.own else composer.own(job.overrides).get("device", "cpu") for job in jobs}
     if not devices & {"auto", "cuda"}:
         return []
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [g for g in visible.split(",") if g]
     import torch
 
-    return [str(i) for i in range(torch.cuda.device_count())]
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # CUDA uses those before the first one that does not exist
+    named = map(str, range(usable)) if visible is None else visible.split(",")
+    return [name.strip() for name in named][:usable]
 
 
 def _context(gpus: int) -> BaseContext:
