@@ -8,13 +8,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TINY
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
-from mnist_exp import ledger
+from mnist_exp import ledger, run
+from mnist_exp.config import Config
 from mnist_exp.errors import ExperimentError, Interrupted
-from mnist_exp.sweep import local
+from mnist_exp.sweep import local, worker
 from mnist_exp.sweep.stop import Stop
 
 Command = Callable[..., tuple[int, str, str]]
@@ -77,3 +81,41 @@ def test_the_second_signal_ends_a_sweep_at_once(number: int) -> None:
 def test_what_else_ends_a_sweep_is_not_hidden_by_a_signal() -> None:
     with pytest.raises(RuntimeError, match="boom"):
         stopped_by(signal.SIGINT, error=RuntimeError("boom"))
+
+
+@pytest.mark.parametrize("first", ["set-up", "training"])
+def test_ctrl_c_before_a_pack_trains_stops_all_of_it(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes while the second lane is set up, or before training handles it."""
+    setups: list[int] = []
+
+    def set_up(config: Any, **_: object) -> JobReturn:
+        setups.append(config.hydra.job.num)
+        if first == "set-up" and len(setups) == 2:
+            raise KeyboardInterrupt
+        done = JobReturn(overrides=[], hydra_cfg=config, status=JobStatus.COMPLETED)
+        done.return_value = "a task"
+        return done
+
+    def train(host: object, tasks: object) -> list[Any]:
+        assert first == "training"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "run_job", set_up)
+    monkeypatch.setattr(worker, "configure_log", lambda *_: None)
+    host = worker.Host(1, lambda number, about, control: [])
+    monkeypatch.setattr(worker.Host, "train_together", train)
+    hydra = {"sweep": {"dir": "sweep", "subdir": "0"}, "overrides": {"task": []}}
+    logs = {"job_logging": {}, "verbose": False}
+    configs = [OmegaConf.create({"hydra": {**hydra, **logs, "job": {"name": "train", "num": i}}}) for i in range(3)]
+    ends = worker._run_pack(None, host, configs)
+    assert [type(done._return_value) for done in ends] == [Interrupted] * 3
+    assert setups == ([0, 1] if first == "set-up" else [0, 1, 2])
+
+
+def test_a_second_ctrl_c_is_no_failure_of_the_run(tiny: Callable[..., Config]) -> None:
+    def watch(about: object, control: object) -> list[Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run(tiny(), Path("run"), watch=watch)
+    assert ledger.read(Path("run")).state == "killed"

@@ -26,9 +26,8 @@ from typing import Any, Protocol, final
 import cloudpickle
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from mnist_exp import ledger
 from mnist_exp.config import Config, parse
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, first_line
 from mnist_exp.sweep import worker
@@ -53,7 +52,7 @@ class Job:
     number: int
     overrides: list[str]
     own: Config | None = None
-    """Its config without Hydra's part, where the sweeper has parsed it already."""
+    """Its config without Hydra's part; only of jobs that train, and not of another task function's."""
     pack: str = ""
     """The pack that it began in, if an earlier attempt was interrupted."""
     config: DictConfig | None = None
@@ -63,12 +62,6 @@ class Job:
     """Times that its process died while it was in a pack."""
     outcome: bytes = b""
     """Its JobReturn, pickled."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it runs."""
-        assert self.config is not None
-        return Path(str(self.config.hydra.sweep.dir)) / str(OmegaConf.select(self.config, "hydra.sweep.subdir"))
 
 
 @final
@@ -206,7 +199,10 @@ def packed(launcher: Any, jobs: Sequence[Job], composer: Composer, workers: int,
     hydra, option = launcher.config.hydra, launcher.options["pack"]
     if hydra.callbacks or hydra.job.env_set or hydra.job.chdir:
         option = "off"
-    configs = [job.own or parse(composer.own(job.overrides)) for job in jobs]
+    configs = []
+    for job in jobs:
+        job.own = job.own or parse(composer.own(job.overrides))
+        configs.append(job.own)
     packs = pack.divide(configs, max(1, workers), option, gpu, before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
 
@@ -367,7 +363,8 @@ class Pool:
         self.workers.remove(dead)
         why = reason or died_of(dead.process.exitcode)
         for job in dead.jobs:
-            ledger.reap(job.folder, why)
+            if job.own:
+                worker.lost(job.own, job.config, why)
             job.outcome = failed(job, JobDied(why))
         if len(dead.jobs) == 1 or self.stopping:
             return [pack for job in dead.jobs for pack in self.judge(job)]
