@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import cloudpickle
 from hydra.core.singleton import Singleton
@@ -34,6 +34,9 @@ from mnist_exp.sweep import worker
 from mnist_exp.sweep.compose import Composer
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.stop import STOP_GRACE, Stop
+
+if TYPE_CHECKING:
+    from mnist_exp.sweep import remote
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,11 @@ class Source(Protocol):
         ...
 
     @property
+    def coming(self) -> int:
+        """How many of these are still to be given."""
+        ...
+
+    @property
     def fixed(self) -> set[str]:
         """The overrides that all of them share."""
         ...
@@ -151,6 +159,7 @@ def launch(launcher: Any, jobs: Sequence[Job], source: Source | None = None) -> 
     with Display(len(jobs), fixed) as display, Stop() as stop:
         pool = Pool(options, common, display, stop, composer, gpus, source)
         packs = packed(launcher, jobs, composer, workers=len(pool.slots(len(jobs))), gpu=bool(gpus))
+        display.costs |= costs(jobs)
         try:
             pool.run(packs)
         finally:
@@ -205,6 +214,16 @@ def packed(launcher: Any, jobs: Sequence[Job], composer: Composer, workers: int,
         configs.append(job.own)
     packs = pack.divide(configs, max(1, workers), option, gpu, before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
+
+
+def costs(jobs: "Sequence[Job | remote.Job]") -> dict[int, float]:
+    """About how long each of *jobs* trains, by its number; all the same for another task function's."""
+    configs = [job.own for job in jobs if job.own]
+    if len(configs) < len(jobs):
+        return {job.number: 1.0 for job in jobs}
+    from mnist_exp.sweep import pack  # torch
+
+    return dict(zip((job.number for job in jobs), pack.costs(configs), strict=True))
 
 
 def failed(job: Job, error: BaseException) -> bytes:
@@ -263,8 +282,10 @@ class Pool:
         if self.source is None or self.stopping:
             return
         while len(waiting) < free and (point := self.source.next()):
-            waiting.append([Job(point.number, point.overrides, point.config)])
-        self.display.total = self.source.total
+            job = Job(point.number, point.overrides, point.config)
+            waiting.append([job])
+            self.display.costs |= costs([job])
+        self.display.total, self.display.coming = self.source.total, self.source.coming
 
     def slots(self, most: int) -> list[dict[str, str]]:
         """One environment for each worker, *most* or fewer: a GPU's number where GPUs are used, else nothing."""

@@ -24,7 +24,7 @@ from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.sweep import worker
 from mnist_exp.sweep.compose import Composer
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.local import JobDied, reason
+from mnist_exp.sweep.local import JobDied, costs, reason
 from mnist_exp.sweep.stop import STOP_GRACE, Stop
 
 PAUSE = 1.0  # seconds between two looks at the jobs
@@ -101,6 +101,7 @@ def launch(
     fixed = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     common = (launcher.hydra_context, launcher.task_function, Singleton.get_state())
     with contextlib.closing(scheduler), Display(len(jobs), fixed) as display, Stop() as stop:
+        display.costs |= costs(jobs)
         scheduler.submit(jobs, common)
         Driver(scheduler, common, display, stop).follow(jobs)
     return [job.outcome for job in jobs if job.outcome]

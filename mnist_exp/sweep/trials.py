@@ -143,6 +143,11 @@ class Trials:
         return len(self.ended) + len(self.running) + len(self.waiting) + self.wanted
 
     @property
+    def coming(self) -> int:
+        """Runs that `next` will still give, if no more fail."""
+        return len(self.waiting) + self.wanted
+
+    @property
     def fixed(self) -> set[str]:
         """The overrides that all runs share."""
         return set(self.space.fixed.values())
