@@ -584,7 +584,7 @@ def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> Ledg
 
 
 def _close(entry: Ledger, folder: Path, state: str, reason: str) -> None:
-    """Writes down how the run ended, unless that is known already, or it never began and nobody else would ask.
+    """Writes down how the run ended, unless that is known already. If it never began, only a sweep wants to know.
 
     Raises:
         OSError: it cannot be written; then *entry* says `running` still, as the file does.

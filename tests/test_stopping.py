@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from mnist_exp import ledger, run
 from mnist_exp.config import Config
 from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.sweep import local, worker
+from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.stop import Stop
 
 Command = Callable[..., tuple[int, str, str]]
@@ -60,6 +62,17 @@ def test_a_job_that_hangs_does_not_keep_a_sweep_from_stopping(
     assert re.search(r"help: Go on with: python -m mnist_exp\.train -m resume=sweep$", err, re.MULTILINE)
     entry = ledger.read(home / "0")
     assert (entry.state, entry.reason) == ("killed", "It did not stop within 0.5 s.")
+
+
+def test_a_worker_that_has_just_died_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    nothing: Any = None
+    pool = local.Pool({}, b"", Display(1, set()), Stop(), nothing, [])
+    pool.workers = [local.Worker(dead, nothing, {}, [local.Job(0, [])])]
+    pool.tell()
+    assert pool.workers[0].deadline < float("inf")
+    assert "Stopping: " in capsys.readouterr().out
 
 
 def stopped_by(*signals: int, error: Exception | None = None) -> None:
