@@ -192,7 +192,8 @@ def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, en
         else:
             ends = _run_pack(hydra_context, here, configs)
         for config, done in zip(configs, ends, strict=True):
-            pipe.send(("done", config.hydra.job.num, cloudpickle.dumps(done)))
+            with contextlib.suppress(OSError):  # the driver is gone
+                pipe.send(("done", config.hydra.job.num, cloudpickle.dumps(done)))
 
 
 def _watch(lifeline: Connection) -> None:
