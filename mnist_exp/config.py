@@ -341,7 +341,7 @@ def _check_training(config: Config) -> None:
             )
 
 
-def at_least(key: str, value: int, lowest: int) -> None:
+def at_least(key: str, value: float, lowest: int) -> None:
     """Raises ConfigError unless *value* is *lowest* or more."""
     if not value >= lowest:
         raise ConfigError(f"{key} must be at least {lowest}, but got {value}.", f"Try {key}={max(lowest, 1)}.")

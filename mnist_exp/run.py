@@ -28,7 +28,15 @@ from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Standing, fit
 from mnist_exp.engine.stack import same_shapes
-from mnist_exp.errors import CheckpointError, ConfigError, DivergedError, ExperimentError, Interrupted, first_line
+from mnist_exp.errors import (
+    BusyError,
+    CheckpointError,
+    ConfigError,
+    DivergedError,
+    ExperimentError,
+    Interrupted,
+    first_line,
+)
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.files import atomic_write, tidy
 from mnist_exp.journal import Journal, Row
@@ -149,6 +157,22 @@ def run_many(
     return [attempt.outcome for attempt in attempts if attempt.outcome is not None]
 
 
+def lost(task: Task, sweep: str, reason: str) -> None:
+    """Notes why the process that was to do *task* has died, also where that had not begun."""
+    task.folder.mkdir(parents=True, exist_ok=True)
+    ledger.reap(task.folder, reason)
+    if (task.folder / "ledger.json").exists():
+        return
+    with contextlib.suppress(BusyError):  # it lives after all
+        lock = ledger.hold(task.folder)
+        try:
+            entry = _open_ledger(task.config, task.folder, task.overrides)
+            entry.sweep, entry.figures = sweep, False
+            _close(entry, task.folder, "killed", reason)
+        finally:
+            lock.release()
+
+
 @contextlib.contextmanager
 def ending(attempts: "Sequence[Attempt]") -> Iterator[None]:
     """What goes wrong while it lasts is what became of those *attempts* that have no outcome yet."""
@@ -247,6 +271,8 @@ class Attempt:
             state, reason = "failed", f"{type(error).__name__}: {first_line(error)}"
             if isinstance(error, Interrupted):
                 state, reason = "killed", error.message
+            elif isinstance(error, KeyboardInterrupt):
+                state, reason = "killed", "Stopped at once."
             try:
                 _close(self.entry, self.folder, state, reason)
             except OSError:  # the disk is what failed: whoever looks next finds `running`, and nobody who runs it
@@ -561,12 +587,12 @@ def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> Ledg
 
 
 def _close(entry: Ledger, folder: Path, state: str, reason: str) -> None:
-    """Writes down how the run ended, unless that is known already, or it never began.
+    """Writes down how the run ended, unless that is known already. If it never began, only a sweep wants to know.
 
     Raises:
         OSError: it cannot be written; then *entry* says `running` still, as the file does.
     """
-    if entry.state != "running" or not (folder / "ledger.json").exists():
+    if entry.state != "running" or not (entry.sweep or (folder / "ledger.json").exists()):
         return
     closed = dataclasses.replace(entry)
     closed.end(state, reason)

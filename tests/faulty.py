@@ -8,13 +8,17 @@ import time
 import torch
 from torch import Tensor, nn
 
+from mnist_exp.sweep import worker
+
 
 class Faulty(nn.Module):
-    """A linear model that does *mode* in its third training batch, once a whole epoch is over."""
+    """A linear model that does *mode* after so many training batches, `start` as soon as a worker builds it."""
 
     def __init__(self, mode: str = "fine", after: int = 40) -> None:
         super().__init__()
         self.mode, self.after, self.batches = mode, after, 0
+        if mode == "start" and worker.host():
+            os.kill(os.getpid(), signal.SIGKILL)
         self.layer = nn.Linear(784, 10)
 
     def forward(self, images: Tensor) -> Tensor:

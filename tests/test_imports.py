@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import hydra_plugins.mnist_exp
 import mnist_exp.config
 
 PACKAGE = Path(mnist_exp.config.__file__).parent
-HEAVY = ("torch", "mlflow", "matplotlib", "optuna", "pandas")
+HEAVY = ("torch", "mlflow", "matplotlib", "optuna", "pandas", "submitit", "ray")
 
 # Highest first. A module may import from its own layer and from those below; a folder means all that is in it.
 LAYERS = [
@@ -115,6 +116,13 @@ def test_the_entry_point_is_light() -> None:
 )
 def test_commands_load_what_is_heavy_only_when_they_work(name: str) -> None:
     assert pulled_in(f"import mnist_exp.{name}") == set()
+
+
+def test_the_plugins_are_light() -> None:
+    """Hydra imports them at every start, of whatever application."""
+    plugins = sorted(path.stem for path in Path(hydra_plugins.mnist_exp.__file__).parent.glob("[!_]*.py"))
+    assert "local_launcher" in plugins
+    assert pulled_in("; ".join(f"import hydra_plugins.mnist_exp.{name}" for name in plugins)) == set()
 
 
 def test_the_package_itself_loads_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -144,8 +145,13 @@ def test_packed_or_not_a_sweep_comes_out_the_same(command: Callable[..., tuple[i
         assert code == 0, err
         assert "4 runs (4 finished)" in out
         found.append(losses(folder))
-        together = "#0, #1, #2, #3" in (folder / "1" / "train.log").read_text(encoding="utf-8")
-        assert together == (option == "4")
+        log = (folder / "1" / "train.log").read_text(encoding="utf-8")
+        assert ("#0, #1, #2, #3" in log) == (option == "4")
+        assert re.findall(r"Epoch \d/\d, Train Loss|The run has finished", log) == [
+            "Epoch 1/2, Train Loss",
+            "Epoch 2/2, Train Loss",
+            "The run has finished",
+        ]
         assert (folder / "2" / ".hydra" / "overrides.yaml").exists()
     assert found[0] == pytest.approx(found[1], rel=1e-4)
     assert len(set(found[0])) == 4

@@ -25,11 +25,21 @@ class Display:
 
     def __init__(self, total: int, fixed: set[str]) -> None:
         self.total, self.done, self.bad, self.fixed = total, 0, 0, fixed
+        self.costs: dict[int, float] = {}
+        """About how long each known job trains, compared with the others."""
+        self.coming = 0
+        """Jobs that are not known yet, as in a search."""
+        self.shares: dict[int, float] = {}
+        """How much of its epochs each job has trained, from 0 to 1."""
+        self.ended: set[int] = set()
+        self.work = 0.0
+        """What was trained before our eyes, in the unit of `costs`."""
         self.running: dict[int, tuple[str, str]] = {}
         self.judged: dict[int, str] = {}  # by which accuracy: `val`, or `train` for a job without validation
         self.given_up: dict[int, str] = {}  # pruned, and when
         self.best: tuple[float, str, str] | None = None
-        self.began = time.monotonic()
+        self.began: float | None = None
+        """When the first job started."""
         self.live: Live | None = None
         if terminal.redraws():
             self.live = Live(console=console, transient=True, auto_refresh=False)
@@ -45,11 +55,13 @@ class Display:
 
     def started(self, number: int, overrides: Sequence[str]) -> None:
         """A worker has begun a job."""
+        self.began = self.began or time.monotonic()
         self.running[number] = (self._short(overrides), "")
         self.refresh()
 
     def epoch(self, number: int, epoch: int, epochs: int, metrics: dict[str, float]) -> None:
         """A job has finished an epoch."""
+        self._reached(number, epoch / epochs, before=(epoch - 1) / epochs)
         self.judged[number] = "val" if "val/accuracy" in metrics else "train"
         shown = metrics[f"{self.judged[number]}/accuracy"]
         self.running[number] = (self.running[number][0], f" {epoch}/{epochs} {100 * shown:.2f} %")
@@ -63,6 +75,9 @@ class Display:
         """A job has ended well."""
         self.done += 1
         self.running.pop(number, None)
+        if number not in self.shares:  # it does not tell of epochs
+            self._reached(number, 1.0, before=0.0)
+        self.ended.add(number)
         text, result = self._short(overrides), ""
         if number in self.given_up:
             result = f"  {self.given_up[number]}"
@@ -78,6 +93,7 @@ class Display:
         self.running.pop(number, None)
         if not again:
             self.bad += 1
+            self.ended.add(number)
         self._line(f"#{number} {self._short(overrides)}  FAILED{', trying again' if again else ''}: {reason}", "red")
 
     def stopped(self, number: int) -> None:
@@ -105,12 +121,27 @@ class Display:
             parts.append(f"{len(self.running)} running")
         if self.best:
             parts.append(f"best {self.best[2]} {100 * self.best[0]:.2f} % ({self.best[1]})")
-        ended = self.done + self.bad
-        if ended:
-            left = (time.monotonic() - self.began) / ended * (self.total - ended)
+        if left := self.left():
             parts.append(f"{terminal.duration(left)} left")
         parts += [f"#{n}{state}" for n, (_, state) in sorted(self.running.items())]
         return " · ".join(parts)
+
+    def left(self) -> float:
+        """Seconds that the rest will take if it is trained as fast as what was trained so far; 0 if nothing was."""
+        if self.began is None or not self.work:
+            return 0.0
+        ended = [self.shares.get(number, 0.0) for number in self.ended]
+        usual = sum(ended) / len(ended) if ended else 1.0  # less than 1 where runs are pruned or stop early
+        rest = self.coming * usual * sum(self.costs.values()) / max(1, len(self.costs))
+        for number, cost in self.costs.items():
+            if number not in self.ended:
+                rest += cost * (1.0 - self.shares[number] if number in self.shares else usual)
+        return (time.monotonic() - self.began) * rest / self.work
+
+    def _reached(self, number: int, share: float, before: float) -> None:
+        """A job has trained so much of its epochs; of that *before* in an earlier attempt, unless we have seen it."""
+        self.work += max(0.0, share - self.shares.get(number, before)) * self.costs.get(number, 1.0)
+        self.shares[number] = share
 
     def _short(self, overrides: Sequence[str]) -> str:
         text = " ".join(o for o in overrides if o not in self.fixed and not o.startswith("hydra."))

@@ -326,12 +326,18 @@ def conclude(plan: Plan, folder: Path, report: bool) -> None:
         if entry is not None and entry.state in ("finished", "pruned"):
             continue
         reason = entry.reason if entry else "it was never started"
-        what, log_file = " ".join(o for o in plan.points[number] if o not in fixed), shown(folder / str(number))
-        again = f"python -m mnist_exp.train {shlex.join(plan.points[number])}"
-        bad.append(f"#{number} {what}: {reason}\n    log: {log_file}/train.log\n    again: {again}")
+        what = " ".join(o for o in plan.points[number] if o not in fixed)
+        bad.append(lost(number, what, reason, folder / str(number), plan.points[number]))
     if bad:
         listed = "\n  ".join(bad)
         raise SweepError(
             f"{len(bad)} of {len(plan.points)} runs did not finish:\n  {listed}",
             f"All of them again: {plan.again} retry_failed=true",
         )
+
+
+def lost(number: int, what: str, reason: str, folder: Path, overrides: Sequence[str]) -> str:
+    """A run that did not finish: which and why, its log if it has one, and the line that runs just this one again."""
+    log_file = folder / "train.log"
+    where = f"\n    log: {shown(log_file)}" if log_file.exists() else ""
+    return f"#{number} {what}: {reason}{where}\n    again: python -m mnist_exp.train {shlex.join(overrides)}"

@@ -21,23 +21,26 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import cloudpickle
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from mnist_exp import ledger
 from mnist_exp.config import Config, parse
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, first_line
 from mnist_exp.sweep import worker
 from mnist_exp.sweep.compose import Composer
 from mnist_exp.sweep.display import Display
+from mnist_exp.sweep.stop import STOP_GRACE, Stop
+
+if TYPE_CHECKING:
+    from mnist_exp.sweep import remote
 
 log = logging.getLogger(__name__)
 
-STOP_GRACE = 30.0  # seconds for running jobs to finish their batch and save after Ctrl-C
+LOOK = 0.5  # seconds until a Ctrl-C is passed on, at most
 
 
 class JobDied(RuntimeError):
@@ -52,7 +55,7 @@ class Job:
     number: int
     overrides: list[str]
     own: Config | None = None
-    """Its config without Hydra's part, where the sweeper has parsed it already."""
+    """Its config without Hydra's part; only of jobs that train, and not of another task function's."""
     pack: str = ""
     """The pack that it began in, if an earlier attempt was interrupted."""
     config: DictConfig | None = None
@@ -62,12 +65,6 @@ class Job:
     """Times that its process died while it was in a pack."""
     outcome: bytes = b""
     """Its JobReturn, pickled."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it runs."""
-        assert self.config is not None
-        return Path(str(self.config.hydra.sweep.dir)) / str(OmegaConf.select(self.config, "hydra.sweep.subdir"))
 
 
 @final
@@ -104,6 +101,11 @@ class Source(Protocol):
     @property
     def total(self) -> int:
         """How many there will be, by what is known now."""
+        ...
+
+    @property
+    def coming(self) -> int:
+        """How many of these are still to be given."""
         ...
 
     @property
@@ -154,15 +156,14 @@ def launch(launcher: Any, jobs: Sequence[Job], source: Source | None = None) -> 
     fixed = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     fixed |= source.fixed if source else set()
     gpus = gpus_for(jobs, composer)
-    with Display(len(jobs), fixed) as display:
-        pool = Pool(options, common, display, composer, gpus, source)
+    with Display(len(jobs), fixed) as display, Stop() as stop:
+        pool = Pool(options, common, display, stop, composer, gpus, source)
         packs = packed(launcher, jobs, composer, workers=len(pool.slots(len(jobs))), gpu=bool(gpus))
+        display.costs |= costs(jobs)
         try:
             pool.run(packs)
         finally:
             pool.close()
-    if pool.signal:
-        raise Interrupted("The sweep was stopped.", signal=pool.signal)
     never = ExperimentError("It was not started: the sweep stopped before.")
     return Returns([job.outcome or failed(job, never) for job in jobs])
 
@@ -207,9 +208,22 @@ def packed(launcher: Any, jobs: Sequence[Job], composer: Composer, workers: int,
     hydra, option = launcher.config.hydra, launcher.options["pack"]
     if hydra.callbacks or hydra.job.env_set or hydra.job.chdir:
         option = "off"
-    configs = [job.own or parse(composer.own(job.overrides)) for job in jobs]
+    configs = []
+    for job in jobs:
+        job.own = job.own or parse(composer.own(job.overrides))
+        configs.append(job.own)
     packs = pack.divide(configs, max(1, workers), option, gpu, before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
+
+
+def costs(jobs: "Sequence[Job | remote.Job]") -> dict[int, float]:
+    """About how long each of *jobs* trains, by its number; all the same for another task function's."""
+    configs = [job.own for job in jobs if job.own]
+    if len(configs) < len(jobs):
+        return {job.number: 1.0 for job in jobs}
+    from mnist_exp.sweep import pack  # torch
+
+    return dict(zip((job.number for job in jobs), pack.costs(configs), strict=True))
 
 
 def failed(job: Job, error: BaseException) -> bytes:
@@ -229,14 +243,16 @@ class Pool:
         options: dict[str, Any],
         common: bytes,
         display: Display,
+        stop: Stop,
         composer: Composer,
         gpus: list[str],
         source: Source | None = None,
     ) -> None:
-        self.options, self.common, self.display = options, common, display
+        self.options, self.common, self.display, self.stop = options, common, display, stop
         self.composer, self.gpus, self.source = composer, gpus, source
         self.failures = 0
-        self.signal = 0
+        self.told = False
+        """Whether the workers know that they are to stop."""
         self.workers: list[Worker] = []
         self.lifeline, self.our_end = multiprocessing.Pipe(duplex=False)
 
@@ -246,27 +262,30 @@ class Pool:
         slots = self.slots(max(len(packs), self.source.total if self.source else 0))
         self.context = _context(gpus=sum(bool(s) for s in slots))
         self.threads = max(1, cores() // len(slots)) if slots else 1
-        with self.signals():
-            self.draw(waiting, len(slots))
-            while (waiting and not self.stopping) or any(w.jobs for w in self.workers):
-                while waiting and slots and not self.stopping:
-                    self.workers.append(self.hire(slots.pop()))
-                for idle in [w for w in self.workers if not w.jobs]:
-                    if waiting and not self.stopping:
-                        self.assign(idle, waiting.popleft())
-                for worker_ in self.ready():
-                    waiting.extend(self.listen(worker_))
-                    if worker_ not in self.workers:
-                        slots.append(worker_.slot)
-                self.draw(waiting, len(slots) + sum(not w.jobs for w in self.workers))
+        self.draw(waiting, len(slots))
+        while (waiting and not self.stopping) or any(w.jobs for w in self.workers):
+            while waiting and slots and not self.stopping:
+                self.workers.append(self.hire(slots.pop()))
+            for idle in [w for w in self.workers if not w.jobs]:
+                if waiting and not self.stopping:
+                    self.assign(idle, waiting.popleft())
+            if self.stop.signal and not self.told:
+                self.tell()
+            for worker_ in self.ready():
+                waiting.extend(self.listen(worker_))
+                if worker_ not in self.workers:
+                    slots.append(worker_.slot)
+            self.draw(waiting, len(slots) + sum(not w.jobs for w in self.workers))
 
     def draw(self, waiting: deque[list[Job]], free: int) -> None:
         """Adds jobs of the source, if there is one, to those that wait, until there is one for each free worker."""
         if self.source is None or self.stopping:
             return
         while len(waiting) < free and (point := self.source.next()):
-            waiting.append([Job(point.number, point.overrides, point.config)])
-        self.display.total = self.source.total
+            job = Job(point.number, point.overrides, point.config)
+            waiting.append([job])
+            self.display.costs |= costs([job])
+        self.display.total, self.display.coming = self.source.total, self.source.coming
 
     def slots(self, most: int) -> list[dict[str, str]]:
         """One environment for each worker, *most* or fewer: a GPU's number where GPUs are used, else nothing."""
@@ -281,7 +300,7 @@ class Pool:
     def stopping(self) -> bool:
         """Whether no further job is to be started."""
         limit = 1 if self.options["on_error"] == "stop" else self.options["max_failures"]
-        return bool(self.signal) or (limit is not None and self.failures >= limit)
+        return bool(self.stop.signal) or (limit is not None and self.failures >= limit)
 
     def hire(self, slot: dict[str, str]) -> Worker:
         """A new worker process."""
@@ -312,10 +331,20 @@ class Pool:
             config.hydra.job.id, config.hydra.job.num = f"{config.hydra.job.name}_{job.number}", job.number
         return config
 
+    def tell(self) -> None:
+        """Asks the workers that have jobs to finish their batch."""
+        self.told = True
+        self.display.stopping()
+        for w in self.workers:
+            if w.jobs:
+                w.deadline = time.monotonic() + STOP_GRACE
+                with contextlib.suppress(ProcessLookupError):  # it has died: `listen` will see that
+                    os.kill(w.process.pid, signal.SIGINT)
+
     def ready(self) -> list[Worker]:
-        """The workers that have something to say, have died, or are out of time; waits a second at most."""
+        """The workers that have something to say, have died, or are out of time; does not wait for long."""
         soonest = min((w.deadline for w in self.workers), default=float("inf")) - time.monotonic()
-        talking = wait([w.pipe for w in self.workers], timeout=min(1.0, max(0.0, soonest)))
+        talking = wait([w.pipe for w in self.workers], timeout=min(LOOK, max(0.0, soonest)))
         self.display.refresh()
         return [w for w in self.workers if w.pipe in talking or time.monotonic() > w.deadline]
 
@@ -323,7 +352,7 @@ class Pool:
         """Hears one worker, and forgets a dead one; returns the packs that have to run again."""
         if time.monotonic() > to.deadline and not to.pipe.poll():
             to.process.kill()
-            return self.bury(to, f"It was still running after {self.options['job_timeout']:g} s (job_timeout).")
+            return self.bury(to, self.overdue())
         try:
             kind, number, *rest = to.pipe.recv()
         except (EOFError, OSError):
@@ -342,6 +371,12 @@ class Pool:
             to.deadline = float("inf")
         return self.judge(job)
 
+    def overdue(self) -> str:
+        """Why a worker was killed that was out of time."""
+        if self.told:
+            return f"It did not stop within {STOP_GRACE:g} s."
+        return f"It was still running after {self.options['job_timeout']:g} s (job_timeout)."
+
     def bury(self, dead: Worker, reason: str) -> list[list[Job]]:
         """Forgets a worker that has died; its job failed, or those of its pack go on, the second time alone."""
         dead.process.join(5)
@@ -349,7 +384,8 @@ class Pool:
         self.workers.remove(dead)
         why = reason or died_of(dead.process.exitcode)
         for job in dead.jobs:
-            ledger.reap(job.folder, why)
+            if job.own:
+                worker.lost(job.own, job.config, why)
             job.outcome = failed(job, JobDied(why))
         if len(dead.jobs) == 1 or self.stopping:
             return [pack for job in dead.jobs for pack in self.judge(job)]
@@ -366,7 +402,7 @@ class Pool:
         error, again = done._return_value, False
         if done.status == JobStatus.COMPLETED:
             self.display.finished(job.number, job.overrides, done.return_value)
-        elif isinstance(error, Interrupted) and self.signal:
+        elif isinstance(error, (Interrupted, JobDied)) and self.told:
             self.display.stopped(job.number)
             return []
         else:
@@ -378,10 +414,6 @@ class Pool:
             self.source.end(job.number)
         return [[job]] if again else []
 
-    def signals(self) -> Any:
-        """While it lasts, Ctrl-C and SIGTERM stop the sweep: at once the second time."""
-        return _Signals(self)
-
     def close(self) -> None:
         """Ends all workers: idle ones by closing their pipes, busy ones by force."""
         for w in self.workers:
@@ -392,32 +424,6 @@ class Pool:
             w.process.join(5)
         self.our_end.close()
         self.lifeline.close()
-
-
-@final
-class _Signals:
-    """Handlers of the driver for the time of a sweep."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-
-    def __enter__(self) -> None:
-        self.before = {n: signal.signal(n, self.handle) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def handle(self, number: int, frame: Any) -> None:
-        if self.pool.signal:
-            raise KeyboardInterrupt
-        self.pool.signal = number
-        deadline = time.monotonic() + STOP_GRACE
-        for w in self.pool.workers:
-            if w.jobs:
-                w.deadline = deadline
-                os.kill(w.process.pid, signal.SIGINT)
-        self.pool.display.stopping()
 
 
 def died_of(exitcode: int | None) -> str:
@@ -440,11 +446,12 @@ def gpus_for(jobs: Sequence[Job], composer: Composer) -> list[str]:
     devices = {job.own.device if job.own else composer.own(job.overrides).get("device", "cpu") for job in jobs}
     if not devices & {"auto", "cuda"}:
         return []
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [g for g in visible.split(",") if g]
     import torch
 
-    return [str(i) for i in range(torch.cuda.device_count())]
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # CUDA uses those before the first one that does not exist
+    named = map(str, range(usable)) if visible is None else visible.split(",")
+    return [name.strip() for name in named][:usable]
 
 
 def _context(gpus: int) -> BaseContext:

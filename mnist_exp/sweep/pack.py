@@ -80,11 +80,11 @@ def divide(
     single = option in ("off", False, 1)
     packs = [[i] for i in new] if single else _match({i: jobs[i] for i in new}, workers, option, gpu)
     packs += begun.values()
-    costs = _costs(jobs)
-    return sorted(packs, key=lambda pack: (-sum(costs[i] for i in pack), min(pack)))
+    known = costs(jobs)
+    return sorted(packs, key=lambda pack: (-sum(known[i] for i in pack), min(pack)))
 
 
-def _costs(jobs: Sequence[Config]) -> list[int]:
+def costs(jobs: Sequence[Config]) -> list[int]:
     """About how long each trains compared with the others: epochs times weights."""
     weights: dict[str, int] = {}
     for config in jobs:

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 import mnist_exp
 from mnist_exp import cli
+from mnist_exp.config import at_least
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.sweep import worker
 from mnist_exp.sweep.remote import Common, Job, Scheduler
@@ -40,15 +41,16 @@ class Ray(Scheduler):
         options: See `conf/cluster/ray.yaml`.
 
     Raises:
-        ConfigError: the cluster cannot be reached.
+        ConfigError: an option is out of range, or the cluster cannot be reached.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
+        check(options)
         self.options, self.retries = options, options["retries"]
         self.jobs: dict[Any, Job] = {}
         """Those that go on, by Ray's references to what they will return."""
         address = options["address"]
-        check(address)
+        listening(address)
         here = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
             ray.init(
@@ -88,7 +90,20 @@ class Ray(Scheduler):
         ray.shutdown()
 
 
-def check(address: str | None) -> None:
+def check(options: dict[str, Any]) -> None:
+    """Raises ConfigError if one of the launcher's options is out of its range."""
+    at_least("hydra.launcher.cpus_per_job", options["cpus_per_job"], 1)
+    at_least("hydra.launcher.retries", options["retries"], 0)
+    gpus = options["gpus_per_job"] or 0
+    at_least("hydra.launcher.gpus_per_job", gpus, 0)
+    if gpus > 1 and gpus % 1:
+        raise ConfigError(
+            f"hydra.launcher.gpus_per_job must be a share of one GPU, or a whole number, but got {gpus}.",
+            f"Try hydra.launcher.gpus_per_job={int(gpus)}.",
+        )
+
+
+def listening(address: str | None) -> None:
     """Raises ConfigError if nobody listens at *address* (`host:port`): ray.init would try for minutes."""
     host, _, port = (address or "").rpartition(":")
     if port.isdecimal() and "/" not in host:

@@ -6,7 +6,6 @@ tells MLflow; the scheduler is asked only which jobs have ended, and why if they
 
 import abc
 import contextlib
-import signal
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,14 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import OmegaConf, open_dict
 
 from mnist_exp import journal, ledger
-from mnist_exp.config import parse
+from mnist_exp.config import Config, parse
 from mnist_exp.data import fetch
 from mnist_exp.errors import ExperimentError, Interrupted
+from mnist_exp.sweep import worker
 from mnist_exp.sweep.compose import Composer
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.local import STOP_GRACE, JobDied, reason
+from mnist_exp.sweep.local import JobDied, costs, reason
+from mnist_exp.sweep.stop import STOP_GRACE, Stop
 
 PAUSE = 1.0  # seconds between two looks at the jobs
 
@@ -39,6 +40,8 @@ class Job:
 
     number: int
     overrides: list[str]
+    own: Config
+    """Its config without Hydra's part."""
     folder: Path
     config: bytes
     """As Hydra composed it, pickled."""
@@ -93,11 +96,12 @@ def launch(
     setup_globals()
     configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
     composer = Composer(launcher.hydra_context.config_loader, launcher.config)
-    have_data(composer, job_overrides)
     jobs = [prepare(composer, list(o), initial_job_idx + i) for i, o in enumerate(job_overrides)]
+    have_data(job.own for job in jobs)
     fixed = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     common = (launcher.hydra_context, launcher.task_function, Singleton.get_state())
     with contextlib.closing(scheduler), Display(len(jobs), fixed) as display, Stop() as stop:
+        display.costs |= costs(jobs)
         scheduler.submit(jobs, common)
         Driver(scheduler, common, display, stop).follow(jobs)
     return [job.outcome for job in jobs if job.outcome]
@@ -116,39 +120,19 @@ def prepare(composer: Composer, overrides: list[str], number: int) -> Job:
         name = str(OmegaConf.select(config, "hydra.sweep.subdir"))
         number = int(name) if name.isdecimal() else number
         config.hydra.job.id, config.hydra.job.num = f"{config.hydra.job.name}_{number}", number
-    return Job(number, overrides, home / name, cloudpickle.dumps(config))
+    return Job(number, overrides, parse(composer.own(overrides)), home / name, cloudpickle.dumps(config))
 
 
-def have_data(composer: Composer, job_overrides: Iterable[Sequence[str]]) -> None:
+def have_data(configs: Iterable[Config]) -> None:
     """Fetches what the jobs train on: the other machines may see the file system, but no network.
 
     Raises:
         DataError: it cannot be fetched.
     """
-    wanted = {repr(data): data for data in (parse(composer.own(o)).data for o in job_overrides)}
+    wanted = {repr(data): data for data in (config.data for config in configs)}
     for data in wanted.values():
         if data.name != "synthetic":
             fetch.ensure(data)
-
-
-@final
-class Stop:
-    """While it lasts, Ctrl-C and SIGTERM are noted; the second one ends everything at once."""
-
-    signal = 0
-
-    def __enter__(self) -> "Stop":
-        self.before = {n: signal.signal(n, self.note) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def note(self, number: int, frame: Any) -> None:
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
 
 
 @final
@@ -160,10 +144,10 @@ class Driver:
         self.epochs: dict[int, int] = {}
 
     def follow(self, jobs: Sequence[Job]) -> None:
-        """Returns when all *jobs* have ended.
+        """Returns when all *jobs* have ended, or have had their time to stop.
 
         Raises:
-            Interrupted: see `launch`.
+            Interrupted: the user leaves, and they go on.
         """
         waiting, deadline = {job.number: job for job in jobs}, float("inf")
         while waiting and time.monotonic() < deadline:
@@ -181,8 +165,6 @@ class Driver:
                 self.display.stopping()
                 deadline = time.monotonic() + STOP_GRACE
             time.sleep(PAUSE)
-        if self.stop.signal:
-            raise Interrupted("The sweep was stopped.", signal=self.stop.signal)
 
     def show(self, job: Job) -> None:
         """Displays how far a job is, by its folder."""
@@ -232,6 +214,7 @@ class Driver:
         if self.stop.signal:
             self.display.stopped(job.number)
             return True
+        worker.lost(job.own, cloudpickle.loads(job.config), why)
         again = job.tries <= self.scheduler.retries
         self.display.failed(job.number, job.overrides, why, again)
         if again:

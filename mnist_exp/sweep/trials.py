@@ -5,7 +5,6 @@ each batch waits for its slowest run.
 """
 
 import math
-import shlex
 from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
@@ -142,6 +141,11 @@ class Trials:
     def total(self) -> int:
         """Runs that there will be, if no more of them fail."""
         return len(self.ended) + len(self.running) + len(self.waiting) + self.wanted
+
+    @property
+    def coming(self) -> int:
+        """Runs that `next` will still give, if no more fail."""
+        return len(self.waiting) + self.wanted
 
     @property
     def fixed(self) -> set[str]:
@@ -303,9 +307,8 @@ def conclude(trials: Trials, report: bool) -> None:
     for number in sorted(number for number, state in trials.ended.items() if state == "FAIL"):
         overrides, entry = trials.plan.points[number], entries[number]
         reason = entry.reason if entry else trials.reasons.get(number, "it was never started")
-        what, where = " ".join(o for o in overrides if o not in trials.fixed), shown(trials.folder / str(number))
-        log = f"\n    log: {where}/train.log" if entry else ""
-        bad.append(f"#{number} {what}: {reason}{log}\n    again: python -m mnist_exp.train {shlex.join(overrides)}")
+        what = " ".join(o for o in overrides if o not in trials.fixed)
+        bad.append(grid.lost(number, what, reason, trials.folder / str(number), overrides))
     if bad:
         listed = "\n  ".join(bad)
         missing = trials.search.n_trials - trials.done

@@ -23,6 +23,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from omegaconf import OmegaConf
 
+from mnist_exp import single
 from mnist_exp.config import Config, parse
 from mnist_exp.errors import Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
@@ -68,7 +69,7 @@ class Host:
         config.threads = config.threads or self.threads
         folder, self.sweep = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir).name
         self.numbers[folder] = hydra.job.num
-        return Task(config, folder, [o for o in hydra.overrides.task if not o.startswith("cluster=")])
+        return Task(config, folder, typed(hydra))
 
     def train_together(self, tasks: "Sequence[Task]") -> "list[Result | Exception]":
         """As `run.run_many`."""
@@ -77,7 +78,50 @@ class Host:
         return run.run_many(tasks, self.watch, sweep=self.sweep, extras=False)
 
     def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
-        return [*self.listen(self.numbers[about.folder], about, control), *reporter.watch(about, control)]
+        listeners = self.listen(self.numbers[about.folder], about, control)
+        return [Diary(about.folder / "train.log", about.config.epochs), *listeners, *reporter.watch(about, control)]
+
+
+def typed(hydra: Any) -> list[str]:
+    """The overrides of a job that say what it runs, not where."""
+    return [o for o in hydra.overrides.task if not o.startswith("cluster=")]
+
+
+def folder_of(config: Any) -> Path:
+    """Where the job with that composed config runs."""
+    return Path(str(config.hydra.sweep.dir)) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
+
+
+def lost(own: Config, config: Any, why: str) -> None:
+    """Has the ledger of a job whose process has died say why, also where it had not begun.
+
+    Args:
+        own: What it was to train.
+        config: As Hydra composed it.
+    """
+    from mnist_exp import run
+
+    hydra = config.hydra
+    run.lost(run.Task(own, folder_of(config), typed(hydra)), Path(str(hydra.sweep.dir)).name, why)
+
+
+@final
+class Diary(Observer):
+    """Writes epochs and end of one job into its own log, whoever's has what the process prints."""
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        self.path, self.epochs = path, epochs
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        self.write(single.epoch_line(event, self.epochs))
+
+    def on_end(self, event: LaneEnd) -> None:
+        self.write(event.reason or "The run has finished.")
+
+    def write(self, line: str) -> None:
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            file.write(f"[{now}] {line}\n")
 
 
 @final
@@ -148,7 +192,8 @@ def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, en
         else:
             ends = _run_pack(hydra_context, here, configs)
         for config, done in zip(configs, ends, strict=True):
-            pipe.send(("done", config.hydra.job.num, cloudpickle.dumps(done)))
+            with contextlib.suppress(OSError):  # the driver is gone
+                pipe.send(("done", config.hydra.job.num, cloudpickle.dumps(done)))
 
 
 def _watch(lifeline: Connection) -> None:
@@ -163,10 +208,10 @@ def _watch(lifeline: Connection) -> None:
 @contextlib.contextmanager
 def output_to_log(config: Any) -> Iterator[None]:
     """While it lasts, standard output and error of this process go to the job's log file."""
-    folder = Path(str(config.hydra.sweep.dir)) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
-    folder.mkdir(parents=True, exist_ok=True)
+    path = folder_of(config) / f"{config.hydra.job.name}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
     before = [os.dup(1), os.dup(2)]
-    with (folder / f"{config.hydra.job.name}.log").open("ab") as file:
+    with path.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:
@@ -190,35 +235,31 @@ def run_one(hydra_context: Any, task_function: Any, config: Any) -> JobReturn:
             job_subdir_key="hydra.sweep.subdir",
         )
     except BaseException as error:  # SystemExit, and what Hydra itself raises
-        done = JobReturn(overrides=list(config.hydra.overrides.task), status=JobStatus.FAILED)
-        # Ctrl-C comes as an exception where the job is still being set up.
-        early = Interrupted("Stopped before it began.") if isinstance(error, KeyboardInterrupt) else None
-        done.return_value = early or RuntimeError(f"{type(error).__name__}: {error}")
         log.exception("The job ended the hard way.")
-        return done
+        return _failed(config, _hard(error))
     if done.status == JobStatus.FAILED:
         _log_failure(done)
     return done
 
 
 def _run_pack(hydra_context: Any, host: Host, configs: list[Any]) -> list[JobReturn]:
-    """Sets up each job as Hydra does, then trains all of them together.
+    """Sets up each job as Hydra does, then trains all of them together, unless Ctrl-C came meanwhile.
 
-    What the process prints meanwhile is in the log of the first.
+    What the process prints then is in the log of the first.
     """
-    ends, names = [], ", ".join(f"#{config.hydra.job.num}" for config in configs)
+    ends: list[JobReturn] = []
+    names, stop = ", ".join(f"#{config.hydra.job.num}" for config in configs), None
     for config in configs:
+        if stop:
+            ends.append(_failed(config, stop))
+            continue
         with output_to_log(config):
             ends.append(run_one(hydra_context, lambda cfg: host.task(parse(cfg)), config))
-            log.info("Trained in one process: %s; details are in the log of the first.", names)
+            log.info("Trained in one process: %s; what it prints is in the log of the first.", names)
+        if isinstance(said := ends[-1]._return_value, Interrupted):
+            stop = said
     ready = [done for done in ends if done.status == JobStatus.COMPLETED]
-    with output_to_log(configs[0]):
-        configure_log(configs[0].hydra.job_logging, configs[0].hydra.verbose)
-        try:
-            outcomes = host.train_together([done.return_value for done in ready])
-        except BaseException as error:  # the second Ctrl-C; see run_one
-            log.exception("The jobs ended the hard way.")
-            outcomes = [RuntimeError(f"{type(error).__name__}: {error}")] * len(ready)
+    outcomes = [stop] * len(ready) if stop else _train_pack(host, [done.return_value for done in ready], configs[0])
     for done, outcome in zip(ready, outcomes, strict=True):
         if not isinstance(outcome, Exception):
             done.return_value = outcome.objective
@@ -228,6 +269,31 @@ def _run_pack(hydra_context: Any, host: Host, configs: list[Any]) -> list[JobRet
             configure_log(done.hydra_cfg.hydra.job_logging, done.hydra_cfg.hydra.verbose)
             _log_failure(done)
     return ends
+
+
+def _train_pack(host: Host, tasks: "list[Task]", first: Any) -> "list[Result | Exception]":
+    """Trains *tasks*; what the process prints is in the log of the job with the composed config *first*."""
+    with output_to_log(first):
+        configure_log(first.hydra.job_logging, first.hydra.verbose)
+        try:
+            return host.train_together(tasks)
+        except BaseException as error:
+            log.exception("The jobs ended the hard way.")
+            return [_hard(error)] * len(tasks)
+
+
+def _failed(config: Any, error: Exception) -> JobReturn:
+    """What the driver is told of a job that has not said anything itself."""
+    done = JobReturn(overrides=list(config.hydra.overrides.task), status=JobStatus.FAILED)
+    done.return_value = error
+    return done
+
+
+def _hard(error: BaseException) -> Exception:
+    """What the driver is told of something that would have ended the worker."""
+    if isinstance(error, KeyboardInterrupt):  # what Ctrl-C is while nobody handles it
+        return Interrupted("Stopped before it began.")
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _log_failure(done: JobReturn) -> None:

@@ -150,7 +150,7 @@ def test_no_worker_outlives_its_driver_and_nothing_runs_twice(injected: Injected
     wait_for(lambda: "finished" in states())
     before = {f: ledger.read(f) for f in runs() if ledger.read(f).state == "finished"}
     driver.kill()
-    driver.communicate()
+    assert end(driver)[0] == -signal.SIGKILL
     wait_for(lambda: not processes(), 30)
     code, out, err = command("-m", "resume=last")
     assert code == 0, err

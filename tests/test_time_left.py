@@ -1,0 +1,70 @@
+"""How long a sweep will take: by the epochs trained so far, not by the runs that have ended."""
+
+import time
+
+import pytest
+
+from mnist_exp.sweep.display import Display
+
+
+class Clock:
+    now = 100.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    monkeypatch.setattr(time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr(Clock, "now", 100.0)
+    return Clock()
+
+
+def begun(costs: list[float], coming: int = 0) -> Display:
+    """A sweep of jobs of such costs, of which the first has just started."""
+    display = Display(total=len(costs) + coming, fixed=set())
+    display.costs, display.coming = dict(enumerate(costs)), coming
+    display.started(0, [])
+    assert "left" not in display.status()
+    return display
+
+
+def trained(display: Display, number: int, first: int, last: int, of: int) -> None:
+    for epoch in range(first, last + 1):
+        display.epoch(number, epoch, of, {"train/accuracy": 0.5})
+
+
+def test_it_is_known_after_the_first_epoch(clock: Clock) -> None:
+    display = begun([8.0, 1.0, 1.0])
+    Clock.now += 10
+    trained(display, 0, 1, 1, of=4)
+    assert "· 40 s left" in display.status(), "2 of 10 took 10 s"
+
+
+def test_the_short_runs_that_come_last_are_not_counted_like_long_ones(clock: Clock) -> None:
+    display = begun([8.0, 1.0, 1.0])
+    Clock.now += 80
+    trained(display, 0, 1, 4, of=4)
+    display.finished(0, [], 0.5)
+    assert "· 20 s left" in display.status()
+
+
+def test_epochs_of_an_earlier_attempt_took_no_time_now(clock: Clock) -> None:
+    display = begun([8.0, 8.0])
+    Clock.now += 10
+    trained(display, 0, 3, 3, of=4)
+    assert "· 50 s left" in display.status(), "2 took 10 s, 2 and 8 are left"
+
+
+def test_a_search_expects_its_runs_to_be_pruned_as_those_before(clock: Clock) -> None:
+    display = begun([4.0, 4.0], coming=6)
+    Clock.now += 10
+    trained(display, 0, 1, 2, of=4)
+    display.pruned(0, "Pruned.")
+    display.finished(0, [], 0.5)
+    assert "· 70 s left" in display.status(), "2 took 10 s, and seven such are left"
+
+
+def test_jobs_that_tell_of_no_epochs_count_when_they_end(clock: Clock) -> None:
+    display = begun([1.0, 1.0, 1.0])
+    Clock.now += 10
+    display.finished(0, [], None)
+    assert "· 20 s left" in display.status()
