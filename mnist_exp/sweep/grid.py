@@ -70,10 +70,10 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
     folder, options = home.folder, home.options
     hosts = getattr(sweeper.launcher, "hosts_jobs", False)
     combinations, keys = expand(sweeper, home)
-    points = check(Composer(sweeper.hydra_context.config_loader, sweeper.config), combinations)
     plan = home.old or Plan(id=folder.name, typed=home.typed, keys=keys)
-    missing = match(plan, points, folder, home.control)
-    plan.keys = [*plan.keys, *(k for k in keys if k not in plan.keys)]
+    points = union(plan, combinations, Composer(sweeper.hydra_context.config_loader, sweeper.config))
+    missing = match(points, folder, home.control)
+    plan.typed, plan.keys = home.typed, list(dict.fromkeys([*plan.keys, *keys]))
     tracking = points[0].config.tracking
     plan.cluster = home.cluster
     plan.experiment = tracking.experiment if tracking.enabled else ""
@@ -183,35 +183,55 @@ def _shape(parsed: Config) -> str:
     return json.dumps(kept, sort_keys=True, default=str)
 
 
-def match(plan: Plan, points: list[Point], folder: Path, settings: dict[str, Any]) -> list[Point]:
-    """Gives each point its number in *plan*, adding new ones; returns those that still have to run.
+def union(plan: Plan, combinations: list[list[str]], composer: Composer) -> list[Point]:
+    """The points of *combinations*, which join *plan* if they are new, then its other ones.
+
+    Raises:
+        ConfigError: see `check`.
+    """
+    asked = check(composer, combinations)
+    number(plan, asked)
+    taken = {point.number for point in asked}
+    others = check(composer, [overrides for i, overrides in enumerate(plan.points) if i not in taken])
+    number(plan, others)
+    return [*asked, *others]
+
+
+def number(plan: Plan, points: list[Point]) -> None:
+    """Gives each point its number in *plan*, adding new ones."""
+    known = {tuple(overrides): i for i, overrides in enumerate(plan.points)}
+    same = {fingerprint: i for i, fingerprint in enumerate(plan.configs)}
+    for point in points:
+        found = known.get(tuple(point.overrides), same.get(point.print))
+        if found is None:
+            found = len(plan.points)
+            plan.points.append(point.overrides)
+            plan.configs.append(point.print)
+        point.number = found
+
+
+def match(points: list[Point], folder: Path, settings: dict[str, Any]) -> list[Point]:
+    """Looks at what each point has left in the sweep's *folder*; returns those that still have to run, in order.
 
     Raises:
         ConfigError: config, code or data of a point have changed since it ran, and `force` is not set.
     """
-    known = {tuple(overrides): i for i, overrides in enumerate(plan.points)}
-    same = {fingerprint: i for i, fingerprint in enumerate(plan.configs)}
     missing, changes = [], []
     for point in points:
-        number = known.get(tuple(point.overrides), same.get(point.print))
-        if number is None:
-            number = len(plan.points)
-            plan.points.append(point.overrides)
-            plan.configs.append(point.print)
-        point.number = number
+        place = folder / str(point.number)
         with contextlib.suppress(ExperimentError):
-            point.entry = ledger.read(folder / str(number))
-            place = lanes.read(folder / str(number))
-            point.pack = place.pack if place else ""
+            point.entry = ledger.read(place)
+            pack = lanes.read(place)
+            point.pack = pack.pack if pack else ""
         state = point.entry.state if point.entry else "planned"
-        if point.entry and (difference := changed(folder / str(number), point.entry, point.config)):
-            changes.append(f"#{number} {' '.join(point.overrides)}: {difference}")
+        if point.entry and (difference := changed(place, point.entry, point.config)):
+            changes.append(f"#{point.number} {' '.join(point.overrides)}: {difference}")
         if state in ("finished", "pruned") or (state == "failed" and not settings["retry_failed"]):
             continue
         missing.append(point)
     if not settings["force"]:
         refuse(changes, folder)
-    return missing
+    return sorted(missing, key=lambda point: point.number)
 
 
 def refuse(changes: list[str], folder: Path) -> None:

@@ -1,0 +1,54 @@
+"""Going on with a sweep: all of it, and nothing else than it was."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from mnist_exp import ledger, plan
+from mnist_exp.errors import Interrupted
+from mnist_exp.sweep import grid
+
+Command = Callable[..., tuple[int, str, str]]
+# In this process, one after the other.
+HERE = ("-m", "hydra/launcher=basic", "hydra.sweeper.report=false")
+
+
+@pytest.fixture
+def begun(command: Command) -> Path:
+    """A sweep with two finished runs."""
+    code, _, err = command(*HERE, *TINY, "epochs=1", "hidden=8,16")
+    assert code == 0, err
+    return home()
+
+
+def home() -> Path:
+    (found,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
+    return found
+
+
+def states(folder: Path) -> list[str]:
+    entries = grid.entries(plan.read(folder), folder)
+    return [entry.state if entry else "planned" for entry in entries]
+
+
+def test_points_that_resuming_added_are_part_of_the_sweep(
+    begun: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = grid.launch
+
+    def only_the_first(sweeper: object, missing: list[grid.Point], force: bool) -> None:
+        launch(sweeper, missing[:1], force)
+        raise Interrupted("Stopped.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(grid, "launch", only_the_first)
+        code, _, err = command(*HERE, "lr=3e-2", "resume=last")
+    assert (code, states(begun)) == (130, ["finished", "finished", "finished", "planned"])
+    assert f"resume={begun.name}" in err
+    code, out, err = command(*HERE, f"resume={begun.name}")
+    assert code == 0, err
+    assert "4 runs, 3 of them done already" in out
+    assert states(begun) == ["finished"] * 4
+    assert ledger.read(begun / "3").params["lr"] == 0.03
