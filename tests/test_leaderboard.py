@@ -82,6 +82,25 @@ def test_json_has_the_same(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(found["failures"]) == 1
 
 
+def test_points_that_were_added_later_are_settings_of_their_own(tmp_path: Path) -> None:
+    points = [["hidden=8"], ["hidden=16"], ["hidden=8", "optimizer=sgd"], ["hidden=16", "optimizer=sgd"]]
+    folder = make_sweep(tmp_path, points)  # whose keys are those of the first point
+    for number, point in enumerate(points):
+        make_run(folder / str(number), [*point, f"lr={0.1 if len(point) > 1 else 0.001}"], 0.5 + 0.1 * number)
+    table = results.load(folder)
+    by = boards.keys(table, naming.resolve(folder))
+    assert by == ["hidden", "optimizer"]  # and not lr, which follows from the optimiser
+    assert list(board(table, by)["n"]) == [1, 1, 1, 1]
+
+
+def test_runs_that_went_on_with_other_settings_are_not_averaged_with_their_like(tmp_path: Path) -> None:
+    points = [["hidden=8", "seed=0"], ["hidden=8", "seed=1"], ["hidden=16", "seed=0"]]
+    folder = make_sweep(tmp_path, points)
+    for number, lr in enumerate((0.001, 0.1)):
+        make_run(folder / str(number), [*points[number], f"lr={lr}"], 0.9)
+    assert boards.keys(results.load(folder), naming.resolve(folder)) == ["hidden", "lr"]
+
+
 def test_validation_orders_and_test_does_not() -> None:
     table = rows([("a", 0.9, 0.99), ("b", 0.95, 0.5)])
     assert list(board(table, ["key"])["key"]) == ["b", "a"]

@@ -27,9 +27,26 @@ def measured(table: pd.DataFrame) -> list[str]:
 
 
 def keys(table: pd.DataFrame, selection: Selection) -> list[str]:
-    """What varies between the runs, without the seed: one setting of these is one row of the leaderboard."""
-    found = selection.sweep.keys if selection.sweep else results.varied(table)
-    return [key for key in found if key != "seed" and key in table]
+    """What varies between the runs, without the seed: one setting of these is one row of the leaderboard.
+
+    In a sweep, what was typed; what follows from that is left out. More may vary: points that were added later, or
+    runs that went on with other settings.
+    """
+    settings = [key for key in results.settings(table) if key != "seed"]
+    if selection.sweep is None:
+        return [key for key in settings if key in results.varied(table)]
+    found = [key for key in dict.fromkeys([*selection.sweep.keys, *_typed(selection.sweep.points)]) if key in settings]
+    for key in settings:
+        values = table[key].astype(str).where(table[key].notna())
+        if (values.groupby([table[k] for k in found], dropna=False).nunique() if found else values.nunique()).max() > 1:
+            found.append(key)
+    return found
+
+
+def _typed(points: list[list[str]]) -> list[str]:
+    """The keys of the overrides that not all of *points* share."""
+    shared = set.intersection(*(set(point) for point in points if point)) if any(points) else set()
+    return [key for point in points for key in results.chosen([o for o in point if o not in shared])]
 
 
 def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
