@@ -61,7 +61,13 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
 
 
 def changed(folder: Path, entry: Ledger, now: Config) -> str:
-    """How config and code differ from what the run in *folder* was made with, in words; nothing if not at all."""
+    """How config, code and data differ from what the run in *folder* was made with, in words; nothing if not at all.
+
+    Raises:
+        DataError: the images that it is to go on with are missing or damaged.
+    """
+    from mnist_exp import data  # torch
+
     differences = []
     if entry.fingerprint.get("config") != config.fingerprint(now):
         try:
@@ -76,4 +82,7 @@ def changed(folder: Path, entry: Ledger, now: Config) -> str:
         ] or ["the config has changed"]
     if entry.fingerprint.get("code") != provenance.code_fingerprint():
         differences.append("the code has changed")
+    was = entry.fingerprint.get("data")
+    if was and was != (here := data.digest(now.data)):
+        differences.append(f"the images ({now.data.name}) were {was}, now {here}")
     return "; ".join(differences)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
+from data_fixtures import TEST, TRAIN, place
 
 from mnist_exp import ledger, plan
+from mnist_exp.data import fetch
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep import grid
 
@@ -52,3 +54,20 @@ def test_points_that_resuming_added_are_part_of_the_sweep(
     assert "4 runs, 3 of them done already" in out
     assert states(begun) == ["finished"] * 4
     assert ledger.read(begun / "3").params["lr"] == 0.03
+
+
+def test_other_images_are_told_before_anything_starts(command: Command) -> None:
+    place(Path("images"))
+    images = ("data.name=small", "data.root=images", f"data.train_images={TRAIN}", f"data.test_images={TEST}")
+    code, _, err = command(*HERE, *TINY, "epochs=1", "data.val_size=2", *images, "hidden=8,16")
+    assert code == 0, err
+    entry = ledger.read(home() / "1")
+    entry.state = "killed"
+    entry.write(home() / "1")
+    path = Path("images", fetch.FILES[0])
+    path.write_bytes(path.read_bytes()[:-1] + bytes([255 - path.read_bytes()[-1]]))
+    code, _, err = command(*HERE, "resume=last")
+    assert code == 2
+    assert "2 runs of" in err  # the finished one, too
+    assert err.count(f"the images (small) were {entry.fingerprint['data']}, now ") == 2
+    assert states(home()) == ["finished", "killed"]

@@ -37,8 +37,9 @@ def keys(table: pd.DataFrame, selection: Selection) -> list[str]:
         return [key for key in settings if key in results.varied(table)]
     found = [key for key in dict.fromkeys([*selection.sweep.keys, *_typed(selection.sweep.points)]) if key in settings]
     for key in settings:
+        alike = table.groupby(found, dropna=False).ngroup() if found else pd.Series(0, table.index)
         values = table[key].astype(str).where(table[key].notna())
-        if (values.groupby([table[k] for k in found], dropna=False).nunique() if found else values.nunique()).max() > 1:
+        if (values.groupby(alike).nunique() > 1).any():
             found.append(key)
     return found
 

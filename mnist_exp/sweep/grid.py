@@ -215,6 +215,7 @@ def match(points: list[Point], folder: Path, settings: dict[str, Any]) -> list[P
 
     Raises:
         ConfigError: config, code or data of a point have changed since it ran, and `force` is not set.
+        DataError: its images are missing or damaged.
     """
     missing, changes = [], []
     for point in points:
@@ -224,13 +225,12 @@ def match(points: list[Point], folder: Path, settings: dict[str, Any]) -> list[P
             pack = lanes.read(place)
             point.pack = pack.pack if pack else ""
         state = point.entry.state if point.entry else "planned"
-        if point.entry and (difference := changed(place, point.entry, point.config)):
+        if point.entry and not settings["force"] and (difference := changed(place, point.entry, point.config)):
             changes.append(f"#{point.number} {' '.join(point.overrides)}: {difference}")
         if state in ("finished", "pruned") or (state == "failed" and not settings["retry_failed"]):
             continue
         missing.append(point)
-    if not settings["force"]:
-        refuse(changes, folder)
+    refuse(changes, folder)
     return sorted(missing, key=lambda point: point.number)
 
 

@@ -152,7 +152,8 @@ class Trials:
         """Brings study and plan to what the runs' ledgers say; what was running goes on where it stopped.
 
         Raises:
-            ConfigError: a run was made with another config or other code, and not *force*.
+            ConfigError: a run was made with other config, code or data, and not *force*.
+            DataError: its images are missing or damaged.
         """
         for number in range(len(self.plan.points), studies.asked(self.study)):
             self.plan.points.append([])  # asked, and killed before it was written down
@@ -168,14 +169,13 @@ class Trials:
                 self.ended[number] = state
                 continue
             parsed = config.parse(self.composer.own(overrides))
-            if entry and (difference := changed(self.folder / str(number), entry, parsed)):
+            if entry and not force and (difference := changed(self.folder / str(number), entry, parsed)):
                 changes.append(f"#{number} {' '.join(overrides)}: {difference}")
             if state == "RUNNING":
                 self.waiting.append(Point(number, [*overrides, *(["force=true"] if force else [])], parsed))
             else:
                 self.ended[number] = state
-        if not force:
-            grid.refuse(changes, self.folder)
+        grid.refuse(changes, self.folder)
 
     def next(self) -> Point | None:
         """The next run; None while there is none. When others end, there may be again."""
