@@ -6,7 +6,6 @@ any of these. Commands about one run take the same names; see `one`.
 """
 
 import difflib
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -137,23 +136,22 @@ def _targets(node: Any) -> set[str]:
 
 
 def best(selection: Selection) -> Path:
-    """The folder of the finished run that validates best (see `Ledger.objective`); of equal ones, by lower loss.
+    """The folder of the finished run that validates best ; see `ledger.rank`.
 
     Raises:
         ConfigError: none of them has finished here.
     """
-    finished: list[tuple[float, float, Path]] = []
+    finished: list[tuple[tuple[bool, float, float], Path]] = []
     for folder in selection.folders:
         try:
             entry = ledger.read(folder)
         except ExperimentError:  # planned, or damaged
             continue
         if entry.state == "finished":
-            loss = entry.summary.get("final/val_loss", entry.summary.get("final/train_loss", math.inf))
-            finished.append((entry.objective, -loss, folder))
+            finished.append((entry.rank, folder))
     if not finished:
         raise ConfigError(f"{selection.title} has no finished run on this machine.", f"A name is {NAMES}.")
-    return max(finished, key=lambda found: found[:2])[2]
+    return max(finished, key=lambda found: found[0])[1]
 
 
 def _selection(folder: Path) -> Selection | None:

@@ -112,6 +112,12 @@ def test_equal_accuracy_is_ordered_by_loss() -> None:
     assert list(board(table, ["key"])["key"]) == ["b", "a"]
 
 
+def test_the_best_run_of_a_setting_is_the_one_that_is_exported() -> None:
+    table = rows([("a", 0.9, 0.9), ("a", 0.9, 0.9)])
+    table["final/val_loss"] = [0.3, 0.2]
+    assert board(table, ["key"]).loc[0, "best"] == 1
+
+
 def test_without_validation_training_orders() -> None:
     table = rows([("a", float("nan"), 0.99), ("b", float("nan"), 0.5)])
     table["final/train_accuracy"] = [0.6, 0.7]

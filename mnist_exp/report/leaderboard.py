@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mnist_exp import results, terminal
+from mnist_exp.ledger import rank
 from mnist_exp.naming import Selection
 
 SPLITS = ("val", "test", "train")
@@ -72,8 +73,9 @@ def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
             accuracy = done[f"final/{split}_accuracy"]
             row |= {f"{split}_mean": accuracy.mean(), f"{split}_sd": accuracy.std(ddof=1)}
         row |= {"seconds": done["seconds"].mean(), "parameters": done["parameters"].max()}
-        judged_by = done[f"final/{judged}_accuracy"]
-        row |= {"best": judged_by.idxmax() if judged_by.notna().any() else -1}
+        judgeable = done[done[f"final/{judged}_accuracy"].notna()]
+        ranks = {index: rank({**run.dropna()}) for index, run in judgeable.iterrows()}
+        row["best"] = max(ranks, key=lambda index: ranks[index], default=-1)
         row |= {"loss": done[f"final/{judged}_loss"].mean()}
         rows.append(row)
     board = pd.DataFrame(rows)

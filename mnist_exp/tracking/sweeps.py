@@ -99,7 +99,7 @@ def _register_best(runs: dict[Path, Ledger], store: Store, name: str) -> str | N
     finished = {folder: run for folder, run in runs.items() if run.state == "finished"}
     if not finished:
         return None
-    best = max(finished, key=lambda folder: finished[folder].objective)
+    best = max(finished, key=lambda folder: finished[folder].rank)
     note: dict[str, Any] = read_json(best / "mlflow.json")
     if "model" not in note:
         log.warning("%s is the best run, but has no model.pt2: nothing was registered as %s.", best, name)
