@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import cli, config, lanes, ledger, naming
-from mnist_exp.config import Config
+from mnist_exp.config import Config, Tracking
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
 from mnist_exp.files import tidy
 from mnist_exp.ledger import Ledger
@@ -68,7 +68,6 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
         ExperimentError: see `start.sweep`.
     """
     folder, options = home.folder, home.options
-    hosts = getattr(sweeper.launcher, "hosts_jobs", False)
     combinations, keys = expand(sweeper, home)
     plan = home.old or Plan(id=folder.name, typed=home.typed, keys=keys)
     points = union(plan, combinations, Composer(sweeper.hydra_context.config_loader, sweeper.config))
@@ -79,10 +78,9 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
     plan.experiment = tracking.experiment if tracking.enabled else ""
     plan.write(folder)
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
-    with courier_for(plan, folder, tracking if hosts else None):
+    with telling(plan, folder, tracking, meanwhile=getattr(sweeper.launcher, "hosts_jobs", False)):
         returns = run(sweeper, plan, missing, folder, len(points), home.control["force"])
-        if hosts:
-            present_best(folder)
+        present_best(folder)
     conclude(plan, folder, report=options["report"])
     return returns
 
@@ -245,20 +243,30 @@ def refuse(changes: list[str], folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def courier_for(plan: Plan, folder: Path, tracking: Any) -> Iterator[Courier | None]:
-    """While it lasts, MLflow is told of every run of the sweep, if this process is to do that."""
-    if tracking is None or not tracking.enabled:
+def telling(plan: Plan, folder: Path, tracking: Tracking, meanwhile: bool) -> Iterator[Courier | None]:
+    """MLflow is told of the sweep in *folder* and of all its runs.
+
+    Args:
+        meanwhile: While it lasts. If not, at its end: then each job tells of itself, but nobody of the sweep.
+    """
+    if not tracking.enabled:
         yield None
         return
-    courier = Courier(tracking)
+    courier = _courier(plan, folder, tracking) if meanwhile else None
     try:
-        for number in range(len(plan.points)):
-            courier.follow(folder / str(number))
-        courier.sweep(folder)
         yield courier
     finally:
+        courier = courier or _courier(plan, folder, tracking)
         courier.close(tracking.patience)
     say(courier.where_to_look(folder))
+
+
+def _courier(plan: Plan, folder: Path, tracking: Tracking) -> Courier:
+    courier = Courier(tracking)
+    for number in range(len(plan.points)):
+        courier.follow(folder / str(number))
+    courier.sweep(folder)
+    return courier
 
 
 def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int, force: bool) -> Sequence[JobReturn]:

@@ -56,12 +56,11 @@ def sweep(sweeper: Any, home: Home) -> None:
     plan.write(home.folder)
     OmegaConf.save(sweeper.config, home.folder / "multirun.yaml")
     hosts = getattr(sweeper.launcher, "hosts_jobs", False)
-    with grid.courier_for(plan, home.folder, first.tracking if hosts else None) as courier:
+    with grid.telling(plan, home.folder, first.tracking, meanwhile=hosts) as courier:
         trials = Trials(study, search, space, plan, home.folder, composer, courier.follow if courier else None)
         trials.catch_up(home.control["force"])
         launch(sweeper, trials)
-        if hosts:
-            grid.present_best(home.folder)
+        grid.present_best(home.folder)
     conclude(trials, report=home.options["report"])
 
 
