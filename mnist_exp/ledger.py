@@ -105,8 +105,21 @@ def read(folder: Path) -> Ledger:
         ExperimentError: there is none, or it is damaged or of a newer format.
     """
     return records.read(
-        Ledger, folder / "ledger.json", FORMAT, ExperimentError, f"{folder} is not a run: it has no ledger.json."
+        Ledger,
+        folder / "ledger.json",
+        FORMAT,
+        ExperimentError,
+        f"{folder} is not a run: it has no ledger.json.",
+        "Delete that file: resumed, the run goes on from its last epoch.",
     )
+
+
+def found(folder: Path) -> Ledger | None:
+    """The ledger of the run in *folder*, if there is one that can be read."""
+    try:
+        return read(folder)
+    except ExperimentError:
+        return None
 
 
 def hold(folder: Path) -> filelock.FileLock:

@@ -15,7 +15,7 @@ from typing import Any, final
 import yaml
 
 from mnist_exp import config, ledger, plan
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.errors import ConfigError
 from mnist_exp.files import read_json
 from mnist_exp.plan import Plan
 from mnist_exp.terminal import shown
@@ -141,17 +141,11 @@ def best(selection: Selection) -> Path:
     Raises:
         ConfigError: none of them has finished here.
     """
-    finished: list[tuple[tuple[bool, float, float], Path]] = []
-    for folder in selection.folders:
-        try:
-            entry = ledger.read(folder)
-        except ExperimentError:  # planned, or damaged
-            continue
-        if entry.state == "finished":
-            finished.append((entry.rank, folder))
+    entries = {folder: ledger.found(folder) for folder in selection.folders}
+    finished = {folder: entry.rank for folder, entry in entries.items() if entry and entry.state == "finished"}
     if not finished:
         raise ConfigError(f"{selection.title} has no finished run on this machine.", f"A name is {NAMES}.")
-    return max(finished, key=lambda found: found[0])[1]
+    return max(finished, key=lambda folder: finished[folder])
 
 
 def _selection(folder: Path) -> Selection | None:

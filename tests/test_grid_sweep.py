@@ -11,7 +11,8 @@ from mnist_exp import ledger, single
 from mnist_exp.sweep import grid
 
 Command = Callable[..., tuple[int, str, str]]
-HERE = ("-m", *TINY, "epochs=1", "hydra/launcher=basic", "hydra.sweeper.report=false")
+AGAIN = ("-m", "hydra/launcher=basic", "hydra.sweeper.report=false")
+HERE = (*AGAIN, *TINY, "epochs=1")
 
 
 def home() -> Path:
@@ -46,3 +47,33 @@ def test_mlflow_is_told_of_a_sweep_whose_jobs_tell_of_themselves(
     assert code == 0, err
     assert told == ["0 finished", "1 finished", "sweep", "sent"]
     assert f"Look at {home().name}." in out
+
+
+def test_without_a_page_the_tables_are_written_all_the_same(command: Command) -> None:
+    code, _, err = command(*HERE, "hidden=8,16")
+    assert code == 0, err
+    assert {path.name for path in home().glob("*.*")} >= {"leaderboard.csv", "runs.csv"}
+    assert not (home() / "report.html").exists()
+
+
+def test_the_folders_of_runs_cannot_have_other_names(command: Command) -> None:
+    code, _, err = command(*HERE, "hidden=8,16", "hydra.sweep.subdir=${hidden}")
+    assert code == 2
+    assert "hydra.sweep.subdir cannot be set" in err
+    assert not Path("outputs").exists()
+
+
+def test_a_damaged_run_is_named_and_costs_only_itself(command: Command) -> None:
+    assert command(*HERE, "hidden=8,16,32")[0] == 0
+    ledgers = [home() / str(number) / "ledger.json" for number in range(3)]
+    ledgers[0].write_text("{")
+    ledgers[2].unlink()
+    code, out, err = command(*AGAIN, "resume=last")
+    assert code == 1
+    assert "1 damaged" in out
+    assert "1 of 3 runs did not finish:\n  #0 hidden=8: " in err
+    assert f"{ledgers[0]} is damaged" in err
+    assert ledger.read(ledgers[2].parent).state == "finished"  # it went on
+    ledgers[0].unlink()
+    assert command(*AGAIN, "resume=last")[0] == 0
+    assert ledger.read(ledgers[0].parent).epoch == 1

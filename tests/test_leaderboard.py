@@ -10,6 +10,7 @@ from report_fixtures import make_run, make_sweep
 from rich.console import Console
 
 from mnist_exp import naming, results, terminal
+from mnist_exp.report import html
 from mnist_exp.report import leaderboard as boards
 from mnist_exp.report.__main__ import report
 
@@ -139,6 +140,15 @@ def test_the_best_run_is_the_one_that_validates_best(sweep: Path) -> None:
 def test_one_run_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path / "r", ["lr=0.1"], 0.9)
     assert "90.00" in printed(monkeypatch, str(tmp_path / "r"))
+
+
+def test_a_damaged_run_is_a_row_and_the_others_are_compared(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (sweep / "3" / "ledger.json").write_text("{")
+    text = printed(monkeypatch, str(sweep))
+    assert "5 runs (2 finished, 1 failed, 1 damaged, 1 planned)" in text
+    assert f"damaged: hidden=[64,32] lr=1e-3 seed=1: {sweep / '3' / 'ledger.json'} is damaged: " in text
+    page = html.write(naming.resolve(sweep)).read_text()
+    assert "1 damaged" in page
 
 
 def test_all_failed_still_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def home() -> Path:
 
 
 def states(folder: Path) -> list[str]:
-    entries = grid.entries(plan.read(folder), folder)
+    entries = [ledger.found(folder / str(number)) for number in range(len(plan.read(folder).points))]
     return [entry.state if entry else "planned" for entry in entries]
 
 

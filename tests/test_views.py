@@ -220,6 +220,13 @@ def test_runs_are_flat_unless_asked(store: Store, tmp_path: Path) -> None:
     assert not any("mlflow.parentRunId" in run.data.tags for run in found)
 
 
+def test_a_damaged_run_keeps_no_sweep_out_of_mlflow(store: Store, tmp_path: Path) -> None:
+    folder = made_up_sweep(tmp_path / "hurt", ["finished", "finished"])
+    (folder / "0" / "ledger.json").write_text("{")
+    publish_all(folder, store)
+    assert "viewStateShareKey=hurt" in read_json(folder / "mlflow.json")["page"]
+
+
 @pytest.mark.parametrize(
     ("states", "points", "expected"),
     [

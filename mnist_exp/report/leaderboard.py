@@ -1,6 +1,8 @@
 """Which setting is best: seeds aggregated, ordered by validation, test reported."""
 
 import json
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,10 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from mnist_exp import results, terminal
+from mnist_exp.files import atomic_write
 from mnist_exp.ledger import rank
 from mnist_exp.naming import Selection
 
 SPLITS = ("val", "test", "train")
+LOST = ("failed", "killed", "damaged")
 TOP = 20  # rows that a terminal shows
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
 
@@ -99,16 +103,18 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def failures(table: pd.DataFrame) -> list[dict[str, str]]:
-    """Runs that failed or were killed: which, why, the log, and the line that runs just this one again."""
+def failures(table: pd.DataFrame, states: Collection[str] = LOST) -> list[dict[str, Any]]:
+    """Runs in one of *states*: which, why, the log, and the line that runs just this one again."""
     found = []
-    for _, run in table[table["state"].isin(("failed", "killed"))].iterrows():
+    for _, run in table[table["state"].isin(states)].iterrows():
         log = run["folder"] / "train.log" if run["folder"] is not None else None
         found.append(
             {
+                "number": run["number"],
                 "name": run["name"],
                 "state": run["state"],
-                "reason": run["reason"],
+                "reason": run["reason"]
+                or {"planned": "it was never started"}.get(run["state"], f"it is {run['state']}"),
                 "log": terminal.shown(log) if log and log.exists() else "",
                 "rerun": results.command(run["overrides"]),
             }
@@ -116,18 +122,21 @@ def failures(table: pd.DataFrame) -> list[dict[str, str]]:
     return found
 
 
-def show(selection: Selection, as_json: bool = False, lost: bool = True) -> None:
+def show(selection: Selection, as_json: bool = False, lost: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Prints the leaderboard of *selection*: a table in a terminal, aligned text in a pipe, JSON if asked for.
 
     Args:
         lost: Whether to list the runs that failed below it.
+
+    Returns:
+        The table of runs, and the leaderboard.
     """
     table = results.frame(selection)
     by = keys(table, selection)
     board, facts = leaderboard(table, by), summary(table)
     if as_json:
         terminal.console.print_json(json.dumps(to_json(selection, board, facts, failures(table)), allow_nan=False))
-        return
+        return table, board
     out = terminal.console
     out.print(escape(f"{selection.title}: {sentence(facts)}"))
     head, rows = cells(board, by)
@@ -153,6 +162,18 @@ def show(selection: Selection, as_json: bool = False, lost: bool = True) -> None
         if failure["log"]:
             out.print(escape(f"  log: {failure['log']}"))
         out.print(escape(f"  again: {failure['rerun']}"))
+    return table, board
+
+
+def save(table: pd.DataFrame, board: pd.DataFrame, home: Path) -> None:
+    """Writes `runs.csv` and `leaderboard.csv` into *home*."""
+    write_csv(table, home / "runs.csv")
+    write_csv(board.drop(columns="best"), home / "leaderboard.csv")
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """*table* without its index, atomically."""
+    atomic_write(path, table.to_csv(index=False).encode())
 
 
 def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]]]:
@@ -171,7 +192,7 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
 
 
 def to_json(
-    selection: Selection, board: pd.DataFrame, facts: dict[str, Any], failed: list[dict[str, str]]
+    selection: Selection, board: pd.DataFrame, facts: dict[str, Any], failed: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What `--json` prints. Accuracies from 0 to 1; what is unknown is null."""
     rows = json.loads(board.drop(columns="best").to_json(orient="records", double_precision=15))

@@ -5,12 +5,12 @@ import functools
 import json
 import logging
 import random
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import pandas as pd
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -281,7 +281,8 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     try:
         returns = launch(sweeper, missing, force)
     except (Interrupted, KeyboardInterrupt) as stop:
-        done = sum(entry is not None and entry.state == "finished" for entry in entries(plan, folder))
+        entries = [ledger.found(folder / str(number)) for number in range(len(plan.points))]
+        done = sum(entry is not None and entry.state == "finished" for entry in entries)
         raise interrupted(stop, f"{done} of {len(plan.points)} runs are finished.", plan) from None
     return returns
 
@@ -310,17 +311,6 @@ def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobRetur
     return returns
 
 
-def entries(plan: Plan, folder: Path) -> list[Ledger | None]:
-    """The ledger of each point; None where it was never started."""
-    found: list[Ledger | None] = []
-    for number in range(len(plan.points)):
-        try:
-            found.append(ledger.read(folder / str(number)))
-        except ExperimentError:
-            found.append(None)
-    return found
-
-
 def present_best(folder: Path) -> None:
     """Exports the best run's network and has its curves drawn: in a sweep only that one is worth the time."""
     try:
@@ -340,26 +330,36 @@ def present_best(folder: Path) -> None:
 
 
 def conclude(plan: Plan, folder: Path, report: bool) -> None:
-    """Shows the leaderboard, writes the page, and says what did not finish.
+    """Shows the leaderboard, writes it, and says what did not finish.
 
     Raises:
         SweepError: not all runs finished.
     """
-    leaderboard.show(naming.resolve(folder), lost=False)  # the error below names them
-    if report:
-        say(f"Report: {shown(write_report(folder))}")
-    bad = []
-    fixed = set.intersection(*map(set, plan.points)) if len(plan.points) > 1 else set()
-    for number, entry in enumerate(entries(plan, folder)):
-        if entry is not None and entry.state in ("finished", "pruned"):
-            continue
-        reason = entry.reason if entry else "it was never started"
-        what, log_file = " ".join(o for o in plan.points[number] if o not in fixed), shown(folder / str(number))
-        again = f"python -m mnist_exp.train {shlex.join(plan.points[number])}"
-        bad.append(f"#{number} {what}: {reason}\n    log: {log_file}/train.log\n    again: {again}")
-    if bad:
-        listed = "\n  ".join(bad)
+    table = present(folder, report)
+    if lost := leaderboard.failures(table, {*table["state"]} - {"finished", "pruned"}):
         raise SweepError(
-            f"{len(bad)} of {len(plan.points)} runs did not finish:\n  {listed}",
+            f"{len(lost)} of {len(plan.points)} runs did not finish:\n  {listed(lost, plan)}",
             f"All of them again: {plan.again} retry_failed=true",
         )
+
+
+def present(folder: Path, report: bool) -> pd.DataFrame:
+    """Shows the leaderboard and writes it, with a *report* if wanted; returns the table of runs."""
+    selection = naming.resolve(folder)
+    table, board = leaderboard.show(selection, lost=False)  # an error names them
+    if report:
+        say(f"Report: {shown(write_report(folder))}")
+    else:
+        leaderboard.save(table, board, folder)
+    return table
+
+
+def listed(lost: list[dict[str, Any]], plan: Plan) -> str:
+    """Runs of `leaderboard.failures` as lines, each with what the others have not."""
+    shared = set.intersection(*map(set, plan.points)) if len(plan.points) > 1 else set()
+    lines = []
+    for run in lost:
+        what = " ".join(override for override in plan.points[run["number"]] if override not in shared)
+        log = [f"  log: {run['log']}"] if run["log"] else []
+        lines += [f"#{run['number']} {what}: {run['reason']}", *log, f"  again: {run['rerun']}"]
+    return "\n  ".join(lines)

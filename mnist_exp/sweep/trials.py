@@ -5,13 +5,13 @@ each batch waits for its slowest run.
 """
 
 import math
-import shlex
 from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, final
 
+import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -161,7 +161,7 @@ class Trials:
         changes = []
         for number, overrides in enumerate(self.plan.points):
             ledger.reap(self.folder / str(number))
-            entry = entry_of(self.folder / str(number))
+            entry = ledger.found(self.folder / str(number))
             state = studies.settle(self.study, number, self.search, entry)
             self.follow(self.folder / str(number))
             if state == "FAIL":
@@ -221,20 +221,12 @@ class Trials:
     def end(self, number: int) -> None:
         """The job of trial *number* is over; its ledger says how. Without a word there it has failed."""
         self.running.discard(number)
-        state = studies.settle(self.study, number, self.search, entry_of(self.folder / str(number)))
+        state = studies.settle(self.study, number, self.search, ledger.found(self.folder / str(number)))
         if state == "RUNNING":
             studies.fail(self.study, number)
             state = "FAIL"
         self.failures += state == "FAIL"
         self.ended[number] = state
-
-
-def entry_of(folder: Path) -> "ledger.Ledger | None":
-    """The ledger of the run in *folder*, if it has one that can be read."""
-    try:
-        return ledger.read(folder)
-    except ExperimentError:
-        return None
 
 
 def launch(sweeper: Any, trials: Trials) -> None:
@@ -280,35 +272,23 @@ def _class(node: dict[str, Any]) -> str:
 
 
 def conclude(trials: Trials, report: bool) -> None:
-    """Shows the leaderboard, says what pruning saved, writes the page, and says what failed.
+    """Shows the leaderboard, writes it, and says what pruning saved and what failed.
 
     Raises:
         SweepError: some runs failed.
     """
-    from mnist_exp.naming import resolve
-    from mnist_exp.report import write as write_report
-
-    selection = resolve(trials.folder)
-    leaderboard.show(selection)
-    entries = [entry_of(folder) for folder in selection.folders]
-    pruned = [entry for entry in entries if entry and entry.state == "pruned"]
-    if pruned:
-        full = sum(entry.epochs for entry in entries if entry)
-        trained = sum(entry.epoch for entry in entries if entry)
-        say(f"{len(pruned)} of {len(entries)} runs were pruned: {trained} of {full} epochs were trained.")
-    if report:
-        say(f"Report: {shown(write_report(trials.folder))}")
-    bad = []
-    for number in sorted(number for number, state in trials.ended.items() if state == "FAIL"):
-        overrides, entry = trials.plan.points[number], entries[number]
-        reason = entry.reason if entry else trials.reasons.get(number, "it was never started")
-        what, where = " ".join(o for o in overrides if o not in trials.fixed), shown(trials.folder / str(number))
-        log = f"\n    log: {where}/train.log" if entry else ""
-        bad.append(f"#{number} {what}: {reason}{log}\n    again: python -m mnist_exp.train {shlex.join(overrides)}")
-    if bad:
-        listed = "\n  ".join(bad)
+    table = grid.present(trials.folder, report)
+    if pruned := int((table["state"] == "pruned").sum()):
+        full, trained = (int(pd.to_numeric(table[column]).sum()) for column in ("epochs", "epoch"))
+        say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")
+    failed = table["number"].isin([number for number, state in trials.ended.items() if state == "FAIL"])
+    lost = leaderboard.failures(table[failed], {*table["state"]})
+    for run in lost:
+        run["reason"] = trials.reasons.get(run["number"], run["reason"])
+    if lost:
         missing = trials.search.n_trials - trials.done
         raise SweepError(
-            f"{len(bad)} of {len(trials.plan.points)} runs failed; {trials.done} finished or were pruned:\n  {listed}",
+            f"{len(lost)} of {len(table)} runs failed; {trials.done} finished or were pruned:\n"
+            f"  {grid.listed(lost, trials.plan)}",
             f"{missing} are missing: {trials.plan.again}" if missing > 0 else "",
         )

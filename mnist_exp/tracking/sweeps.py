@@ -34,11 +34,10 @@ def publish(folder: Path, store: Store, over: bool = False) -> bool:
     """
     plan = read_json(folder / "sweep.json")
     places = [folder / str(number) for number in range(len(plan["points"]))]
-    folders = [place for place in places if (place / "ledger.json").exists()]
     if over:
-        for run in folders:
-            ledger.reap(run)
-    runs = {run: ledger.read(run) for run in folders}
+        for place in places:
+            ledger.reap(place)
+    runs = {place: entry for place in places if (entry := ledger.found(place))}
     over = over and all(entry.state != "running" for entry in runs.values())
     seen = [run for run in runs if (run / "mlflow.json").exists()]
     if not seen:
