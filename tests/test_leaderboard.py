@@ -137,6 +137,11 @@ def test_the_best_run_is_the_one_that_validates_best(sweep: Path) -> None:
     assert found.loc[2, "best"] == -1
 
 
+@pytest.mark.parametrize("name", ["best", "run=best", "run=best:10-00-00"])
+def test_a_run_is_named_as_in_other_commands(sweep: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert printed(monkeypatch, name).startswith(f"Best run of Sweep {sweep.name}: 1 run (1 finished).")
+
+
 def test_one_run_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path / "r", ["lr=0.1"], 0.9)
     assert "90.00" in printed(monkeypatch, str(tmp_path / "r"))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from data_fixtures import TEST, TRAIN, place
+from report_fixtures import make_run, make_sweep, track
 
-from mnist_exp import journal, ledger, provenance, run
+from mnist_exp import journal, ledger, provenance, resume, run
 from mnist_exp.config import Config
 from mnist_exp.data import fetch
 from mnist_exp.errors import CheckpointError, ConfigError
@@ -127,9 +128,34 @@ def test_no_row_of_an_earlier_config_is_taken_for_one_of_this(tiny: Tiny) -> Non
     assert one == other
 
 
-@pytest.mark.parametrize("typed", ["resume=nowhere", "resume=last"])
-def test_resuming_nothing_is_explained(typed: str, command: Command) -> None:
+@pytest.mark.parametrize(
+    ("typed", "sentence", "way_out"),
+    [
+        ("resume=last", "There is no run in outputs/runs.", "Train one first: python -m mnist_exp.train"),
+        ("resume=nowhere", "No run, sweep or experiment is called 'nowhere'.", "A name is last, best, "),
+    ],
+)
+def test_resuming_nothing_is_explained(typed: str, sentence: str, way_out: str, command: Command) -> None:
     code, out, err = command(typed)
     assert (code, out) == (2, "")
-    assert "There is no run in " in err
-    assert "Give the folder of a run, such as outputs/runs/<date>/<time>-<id>." in err
+    assert sentence in err
+    assert way_out in err
+
+
+ID = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize("name", ["last", "outputs/runs/2026-01-31/10-00-00-abcdef", "10-00-00", ID])
+def test_a_run_has_the_names_that_other_commands_know(name: str) -> None:
+    folder = make_run(Path("outputs/runs/2026-01-31/10-00-00-abcdef"), ["lr=0.1"], 0.9)
+    track(folder, ID)
+    assert resume.run_folder("outputs/runs", name) == str(folder)
+
+
+def test_a_sweep_is_no_run_but_its_best_is_one() -> None:
+    sweep = make_sweep(Path("outputs"), [["lr=0.1"]])
+    make_run(sweep / "0", ["lr=0.1"], 0.9)
+    assert resume.run_folder("outputs/runs", "best") == str(sweep / "0")
+    with pytest.raises(ConfigError) as caught:
+        resume.run_folder("outputs/runs", sweep.name)
+    assert caught.value.help == f"Go on with all of them: python -m mnist_exp.train -m resume={sweep.name}"
