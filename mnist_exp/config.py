@@ -111,7 +111,7 @@ class Config:
     name: str | None = _key(None, "name of the run in MLflow; null: made from what was chosen")
     n_trials: int | None = _key(None, "with -m: runs of a search, or combinations drawn from a grid", ">= 1")
     points: str | None = _key(None, "with -m search=points: the table (csv or yaml) that has a run in each row")
-    resume: str | None = _key(None, "go on with a run folder, or with -m a sweep: last, its id or folder")
+    resume: str | None = _key(None, "go on with a run, or with -m a sweep: last, its id or folder")
     retry_failed: bool = _key(False, "with resume: try failed runs again, too")
     force: bool = _key(False, "with resume: go on although config, code or data have changed")
     tags: dict[str, str] = _key({}, "your own tags on the MLflow run, such as +tags.why=baseline")
@@ -137,7 +137,6 @@ def register() -> None:
     """Makes the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
     OmegaConf.register_new_resolver("mnist_exp.unique", _unique, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.subdir", _subdir, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.settings", settings_text, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
@@ -153,22 +152,9 @@ def _subdir(resume: str | None, uri: str | None) -> str | None:
     return None if resume or privacy.is_secret("tracking.uri", uri) else ".hydra"
 
 
-def run_folder(root: str, resume: str | None) -> str:
-    """A new folder for a run below *root*, or with `resume` the one to go on with.
-
-    Raises:
-        ConfigError: there is no such run.
-    """
-    if not resume:
-        return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S')}-{_unique()}"
-    runs = sorted(Path(root).glob("*/*/ledger.json"), key=lambda p: p.parent.parts[-2:])
-    if resume == "last" and runs:
-        return str(runs[-1].parent)
-    if not (Path(resume) / "ledger.json").is_file():
-        raise ConfigError(
-            f"There is no run in {resume}.", f"Give the folder of a run, such as {root}/<date>/<time>-<id>."
-        )
-    return resume
+def new_folder(root: str) -> str:
+    """A new folder for a run below *root*."""
+    return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S')}-{_unique()}"
 
 
 def conf_dir() -> str:

@@ -42,14 +42,15 @@ class Journal:
 
     Args:
         folder: The run's folder.
-        history: Rows that belong to the state that training goes on from. Rows of the file beyond them are
-            kept, since the epochs that follow are the same ones again; rows that the file lacks are added.
+        history: Rows that belong to the state that training goes on from; those that the file lacks are added.
+        repeats: Whether the epochs that follow are the same ones again that an earlier attempt had: then its rows of
+            them are kept.
     """
 
-    def __init__(self, folder: Path, history: list[Row]) -> None:
+    def __init__(self, folder: Path, history: list[Row], repeats: bool = True) -> None:
         self.path = folder / "metrics.jsonl"
         found = read(folder)
-        self.rows = found if len(found) >= len(history) else history
+        self.rows = found if repeats and len(found) >= len(history) else history
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows)
         if not self.path.exists() or self.path.read_bytes() != text.encode():
             atomic_write(self.path, text.encode())

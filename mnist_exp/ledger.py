@@ -5,10 +5,12 @@ some process holds the lock beside it, which the kernel releases when that proce
 """
 
 import dataclasses
+import math
 import os
 import socket
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -71,6 +73,11 @@ class Ledger:
         """
         return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
 
+    @property
+    def rank(self) -> tuple[bool, float, float]:
+        """See `rank`."""
+        return rank(self.summary)
+
     def end(self, state: str, reason: str) -> None:
         """Notes how the run ended: not before it started, whatever was done to the clock meanwhile."""
         self.state, self.reason = state, reason
@@ -81,6 +88,16 @@ class Ledger:
         write_json(folder / "ledger.json", dataclasses.asdict(self))
 
 
+def rank(summary: Mapping[str, float]) -> tuple[bool, float, float]:
+    """What orders finished runs, the best one last, by their `Ledger.summary`.
+
+    The objective; of equal ones, the lower loss. Training accuracy is no match for validation accuracy.
+    """
+    split = "val" if "final/val_accuracy" in summary else "train"
+    accuracy, loss = (summary.get(f"final/{split}_{what}") for what in ("accuracy", "loss"))
+    return split == "val", accuracy or 0.0, -math.inf if loss is None else -loss
+
+
 def read(folder: Path) -> Ledger:
     """The ledger of the run in *folder*.
 
@@ -88,8 +105,21 @@ def read(folder: Path) -> Ledger:
         ExperimentError: there is none, or it is damaged or of a newer format.
     """
     return records.read(
-        Ledger, folder / "ledger.json", FORMAT, ExperimentError, f"{folder} is not a run: it has no ledger.json."
+        Ledger,
+        folder / "ledger.json",
+        FORMAT,
+        ExperimentError,
+        f"{folder} is not a run: it has no ledger.json.",
+        "Delete that file: resumed, the run goes on from its last epoch.",
     )
+
+
+def found(folder: Path) -> Ledger | None:
+    """The ledger of the run in *folder*, if there is one that can be read."""
+    try:
+        return read(folder)
+    except ExperimentError:
+        return None
 
 
 def hold(folder: Path) -> filelock.FileLock:

@@ -6,7 +6,6 @@ any of these. Commands about one run take the same names; see `one`.
 """
 
 import difflib
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, final
 import yaml
 
 from mnist_exp import config, ledger, plan
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.errors import ConfigError
 from mnist_exp.files import read_json
 from mnist_exp.plan import Plan
 from mnist_exp.terminal import shown
@@ -137,23 +136,16 @@ def _targets(node: Any) -> set[str]:
 
 
 def best(selection: Selection) -> Path:
-    """The folder of the finished run that validates best (see `Ledger.objective`); of equal ones, by lower loss.
+    """The folder of the finished run that validates best ; see `ledger.rank`.
 
     Raises:
         ConfigError: none of them has finished here.
     """
-    finished: list[tuple[float, float, Path]] = []
-    for folder in selection.folders:
-        try:
-            entry = ledger.read(folder)
-        except ExperimentError:  # planned, or damaged
-            continue
-        if entry.state == "finished":
-            loss = entry.summary.get("final/val_loss", entry.summary.get("final/train_loss", math.inf))
-            finished.append((entry.objective, -loss, folder))
+    entries = {folder: ledger.found(folder) for folder in selection.folders}
+    finished = {folder: entry.rank for folder, entry in entries.items() if entry and entry.state == "finished"}
     if not finished:
         raise ConfigError(f"{selection.title} has no finished run on this machine.", f"A name is {NAMES}.")
-    return max(finished, key=lambda found: found[:2])[2]
+    return max(finished, key=lambda folder: finished[folder])
 
 
 def _selection(folder: Path) -> Selection | None:

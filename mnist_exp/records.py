@@ -14,12 +14,15 @@ from mnist_exp.files import read_json
 T = TypeVar("T")
 
 
-def read(kind: Callable[..., T], path: Path, newest: int, fault: type[ExperimentError], missing: str) -> T:
+def read(
+    kind: Callable[..., T], path: Path, newest: int, fault: type[ExperimentError], missing: str, way_out: str = ""
+) -> T:
     """The *kind* (a dataclass) that *path* holds; keys that it does not know are passed over.
 
     Args:
         newest: The highest format that is understood.
         missing: What to say if there is no such file.
+        way_out: What helps if it is damaged.
 
     Raises:
         fault: there is none, or it is damaged or of a newer format.
@@ -32,7 +35,7 @@ def read(kind: Callable[..., T], path: Path, newest: int, fault: type[Experiment
     except FileNotFoundError as error:
         raise fault(missing) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise fault(f"{path} is damaged: {error}") from error
+        raise fault(f"{path} is damaged: {error}", way_out) from error
     if found is None:
         raise fault(f"{path} has format {plain['format']}; this version knows up to {newest}.")
     return found

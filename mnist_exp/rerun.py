@@ -63,7 +63,7 @@ def repeat(settings: Config, before: Ledger) -> Path:
     Raises:
         ExperimentError: see `run.run`.
     """
-    folder = Path(config.run_folder("outputs/runs", None))
+    folder = Path(config.new_folder("outputs/runs"))
     folder.mkdir(parents=True)
     with terminal.log_to(folder / "train.log"):
         try:

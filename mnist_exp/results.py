@@ -18,6 +18,7 @@ import pandas as pd
 
 from mnist_exp import journal, ledger, naming
 from mnist_exp.config import compact
+from mnist_exp.errors import ExperimentError
 from mnist_exp.files import read_json
 from mnist_exp.naming import Selection
 from mnist_exp.tracking import search
@@ -37,10 +38,11 @@ def load(what: str | Path = "last", root: Path = Path("outputs")) -> pd.DataFram
     """One row for each run called *what*.
 
     Columns: the settings (`hidden`, `lr`, `optimizer.weight_decay` …) as numbers, truth values or text; `final/*`
-    and `best/*` metrics (accuracies from 0 to 1); `state` (`planned`, `running`, `finished`, `failed`, `pruned` or
-    `killed`) with its `reason`; `seconds` of training, and `cpu_seconds`, the processor time of all its threads;
-    `parameters` of the network; `started` and `ended` in UTC; `folder` (None for a run whose files are not on this
-    machine), `overrides`, git's `commit`, with -dirty where files differed from it, `sweep`, and MLflow's `run_id`.
+    and `best/*` metrics (accuracies from 0 to 1); `state` (`planned`, `running`, `finished`, `failed`, `pruned`,
+    `killed`, or `damaged` where its ledger cannot be read) with its `reason`; `seconds` of training, and
+    `cpu_seconds`, the processor time of all its threads; `parameters` of the network; `started` and `ended` in UTC;
+    `folder` (None for a run whose files are not on this machine), `overrides`, git's `commit`, with -dirty where files
+    differed from it, `sweep`, and MLflow's `run_id`.
 
     Args:
         what: See `naming`.
@@ -134,7 +136,10 @@ def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
     row |= {"commit": "", "sweep": "", "run_id": "", "experiment_id": ""}
     if not (folder / "ledger.json").exists():
         return row | chosen(point)
-    entry = ledger.read(folder)
+    try:
+        entry = ledger.read(folder)
+    except ExperimentError as error:
+        return row | {"name": row["name"] or folder.name, "state": "damaged", "reason": error.message} | chosen(point)
     state, reason = entry.state, entry.reason
     if state == "running" and not ledger.alive(folder):
         state, reason = "killed", "Its process died without a word."

@@ -17,6 +17,34 @@ STEERING = ("search", "pruner", "n_trials", "points", "hydra/sweeper")
 """What steers a sweep, besides `hydra.sweeper.*`: part of how it was typed, but of none of its runs."""
 
 
+def register() -> None:
+    """Makes `run_folder` known to Hydra; safe to call again."""
+    OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
+
+
+def run_folder(root: str, name: str | None) -> str:
+    """The folder of the run called *name* (see `naming`; `last` is the newest one below *root*), else a new one there.
+
+    Raises:
+        ConfigError: there is no such run on this machine.
+    """
+    if not name:
+        return config.new_folder(root)
+    if name == "last":
+        runs = sorted(Path(root).glob("*/*/ledger.json"), key=lambda path: path.parent.parts[-2:])
+        if not runs:
+            raise ConfigError(f"There is no run in {root}.", "Train one first: python -m mnist_exp.train")
+        return str(runs[-1].parent)
+    from mnist_exp import naming  # it reads MLflow's store: not for --help
+
+    found = naming.resolve(name, Path(root).parent)
+    if found.sweep:
+        raise ConfigError(f"{found.title} has many runs.", f"Go on with all of them: {found.sweep.again}")
+    if len(found.folders) != 1:
+        raise ConfigError(f"{found.title}: that is not one run on this machine.", "Give the folder of a run.")
+    return str(found.folders[0])
+
+
 def key_of(override: str) -> str:
     """The key that *override* sets: what is typed on resuming replaces what was typed before for the same key."""
     return override.lstrip("+~").split("=")[0]
@@ -61,7 +89,13 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
 
 
 def changed(folder: Path, entry: Ledger, now: Config) -> str:
-    """How config and code differ from what the run in *folder* was made with, in words; nothing if not at all."""
+    """How config, code and data differ from what the run in *folder* was made with, in words; nothing if not at all.
+
+    Raises:
+        DataError: the images that it is to go on with are missing or damaged.
+    """
+    from mnist_exp import data  # torch
+
     differences = []
     if entry.fingerprint.get("config") != config.fingerprint(now):
         try:
@@ -76,4 +110,7 @@ def changed(folder: Path, entry: Ledger, now: Config) -> str:
         ] or ["the config has changed"]
     if entry.fingerprint.get("code") != provenance.code_fingerprint():
         differences.append("the code has changed")
+    was = entry.fingerprint.get("data")
+    if was and was != (here := data.digest(now.data)):
+        differences.append(f"the images ({now.data.name}) were {was}, now {here}")
     return "; ".join(differences)

@@ -42,7 +42,7 @@ from mnist_exp.files import atomic_write, tidy
 from mnist_exp.journal import Journal, Row
 from mnist_exp.ledger import Ledger
 from mnist_exp.models import Classifier, export
-from mnist_exp.resume import changed
+from mnist_exp.resume import changed, is_control, key_of
 
 log = logging.getLogger(__name__)
 
@@ -166,8 +166,9 @@ def lost(task: Task, sweep: str, reason: str) -> None:
     with contextlib.suppress(BusyError):  # it lives after all
         lock = ledger.hold(task.folder)
         try:
-            entry = _open_ledger(task.config, task.folder, task.overrides)
+            entry = _new_ledger(task.config, task.overrides)
             entry.sweep, entry.figures = sweep, False
+            _write_config(task.config, task.folder)
             _close(entry, task.folder, "killed", reason)
         finally:
             lock.release()
@@ -194,6 +195,10 @@ class Attempt:
         self.held = contextlib.ExitStack()
         """The lock on the folder."""
         self.entry: Ledger | None = None
+        self.forced = ""
+        """What differs from an earlier attempt, and is to be passed over."""
+        self.begun = False
+        """Whether the files in the folder are those of this attempt; before, they tell of an earlier one."""
         self.place: lanes.Place | None = None
         """Among those that it trains together with, if any."""
         self.outcome: Result | Exception | None = None
@@ -208,10 +213,11 @@ class Attempt:
         self.held.callback(ledger.hold(self.folder).release)
         tidy(self.folder, *FILES)
         tidy(self.folder / "checkpoints", "*")
-        self.entry = _open_ledger(self.config, self.folder, self.overrides)
+        self.entry, self.forced = _open_ledger(self.config, self.folder, self.overrides)
         if self.settle():
             return
-        self.entry.sweep, self.entry.figures = self.sweep, self.extras and self.config.tracking.figures
+        self.entry.sweep = self.sweep or self.entry.sweep
+        self.entry.figures = self.extras and self.config.tracking.figures
         self.network = build.model(self.config)
         self.entry.parameters = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
         self.place = lanes.read(self.folder)
@@ -221,18 +227,14 @@ class Attempt:
         if self.saved is None:
             return
         if self.saved.config != self.entry.fingerprint["config"] and not self.config.force:
-            raise CheckpointError(f"{self.folder} was trained with another config.", "Use its own, or start a new run.")
+            raise CheckpointError(
+                f"{self.folder} was trained with another config.", "force=true goes on from there all the same."
+            )
         same_shapes(self.saved.weights, self.network.state_dict())
 
     def meet(self, splits: data.Splits) -> None:
-        """Notes the data.
-
-        Raises:
-            ConfigError: an earlier attempt had other data.
-        """
+        """Notes the data."""
         assert self.entry
-        if self.entry.fingerprint.get("data", splits.digest) != splits.digest and not self.config.force:
-            raise ConfigError(f"{self.folder} was trained on other data.", "force=true goes on all the same.")
         self.entry.dataset = {"name": splits.name, "digest": splits.digest}
         if self.config.data.source:
             self.entry.dataset["source"] = self.config.data.source
@@ -241,8 +243,12 @@ class Attempt:
     def start(self) -> Ledger:
         """Begins the run's own files, now that nothing can be refused any more."""
         assert self.entry
-        self.journal = Journal(self.folder, self.saved.history if self.saved else [])
+        _write_config(self.config, self.folder)
+        if self.forced or not (self.folder / "ledger.json").exists():
+            _write_difference(self.folder)
+        self.journal = Journal(self.folder, self.saved.history if self.saved else [], repeats=not self.forced)
         self.reached(self.saved.epoch if self.saved else 0)  # a crash may have come before the ledger was written
+        self.begun = True
         return self.entry
 
     def reached(self, epoch: int) -> None:
@@ -262,18 +268,21 @@ class Attempt:
         return self.outcome is not None
 
     def fail(self, error: BaseException) -> bool:
-        """*error* becomes its outcome, and its ledger's; returns False if it had ended before."""
+        """*error* becomes its outcome, and its ledger's if it had begun; returns False if it had ended before."""
         if self.outcome is not None or (self.entry and self.settle()):
             return False
         if isinstance(error, Exception):
             self.outcome = error
-        if self.entry:
+        new = self.entry and self.entry.sweep and not (self.folder / "ledger.json").exists()  # whoever sweeps is told
+        if self.entry and (self.begun or new):
             state, reason = "failed", f"{type(error).__name__}: {first_line(error)}"
             if isinstance(error, Interrupted):
                 state, reason = "killed", error.message
             elif isinstance(error, KeyboardInterrupt):
                 state, reason = "killed", "Stopped at once."
             try:
+                if new:
+                    _write_config(self.config, self.folder)
                 _close(self.entry, self.folder, state, reason)
             except OSError:  # the disk is what failed: whoever looks next finds `running`, and nobody who runs it
                 log.exception("%s: %s", state, reason)
@@ -301,16 +310,12 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
     schedule, splits = build.schedule(config), data.load(config.data, where)
     order = data.Order(splits.train.rows, config.batch_size, configs.order_seed(config), build.augment(config))
     for attempt in attempts:
-        with ending([attempt]):
-            attempt.meet(splits)
-    going = [a for a in attempts if a.outcome is None]
-    if not going:
-        return
-    if len(going) > 1 and not going[0].place:
-        places = lanes.begin([a.config for a in going], [a.folder for a in going])
-        for attempt, place in zip(going, places, strict=True):
+        attempt.meet(splits)
+    if len(attempts) > 1 and not attempts[0].place:
+        places = lanes.begin([a.config for a in attempts], [a.folder for a in attempts])
+        for attempt, place in zip(attempts, places, strict=True):
             attempt.place = place
-    pack = Pack(going, where)
+    pack = Pack(attempts, where)
     listeners: dict[int, list[Observer]] = {}
     for lane, a in pack.members.items():
         entry = a.start()
@@ -318,7 +323,7 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
             _draw_augmented(order, splits.train, a.folder)
         about = Run(a.config, a.folder, entry, where, threads, pack.method)
         listeners[lane] = [Keeper(a, pack), *watch(about, control)]
-    log.info("Training %d on %s with %d threads, %s.", len(going), where, threads, pack.method)
+    log.info("Training %d on %s with %d threads, %s.", len(attempts), where, threads, pack.method)
     control.step = pack.standing.epoch * order.steps
     fit(
         pack.stack,
@@ -333,7 +338,7 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
         [PerLane(listeners)],
         control,
     )
-    for a in going:
+    for a in attempts:
         a.settle()
 
 
@@ -549,50 +554,71 @@ def summarise(rows: list[dict[str, Any]], parameters: int) -> dict[str, float]:
     return summary
 
 
-def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> Ledger:
-    """The run's ledger: a new one, or the one that an earlier attempt has left, marked as running again.
+def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> tuple[Ledger, str]:
+    """The run's ledger, and what differs from an earlier attempt in *folder*, in words.
+
+    What an earlier attempt has left is marked as running again. If it is forced to go on with something else, it gets
+    a new ledger, and so a new run in MLflow: neither says of what was trained that it was made with one config.
 
     Raises:
-        ConfigError: that attempt was made with another config or other code, and `force` is not set.
+        ConfigError: that attempt was made with other config, code or data, and `force` is not set.
+        DataError: the images are missing or damaged.
     """
-    if (folder / "ledger.json").exists():
-        entry = ledger.read(folder)
-        difference = changed(folder, entry, config)
-        if difference and not config.force:
-            raise ConfigError(
-                f"{folder} was made with something else: {difference}.", "force=true goes on all the same."
-            )
-        if entry.state == "finished" and not difference:
-            return entry
-        entry.state, entry.reason, entry.ended_ms, entry.epochs = "running", "", None, config.epochs
-        entry.pid, entry.host = os.getpid(), socket.gethostname()
-    else:
-        git = provenance.git()
-        entry = Ledger(
-            name=configs.run_name(config, list(overrides)),
-            epochs=config.epochs,
-            params=configs.params(config),
-            overrides=list(overrides),
-            experiment=config.tracking.experiment if config.tracking.enabled else "",
-            nested=config.tracking.nested,
-            register=config.tracking.register or "",
-            tags={**{f"git.{k}": git[k] for k in ("commit", "dirty") if git}, **config.tags},
-        )
-        entry.tags |= {f"version.{package}": version for package, version in provenance.versions().items()}
-        if git.get("diff"):
-            atomic_write(folder / "code.diff", git["diff"].encode())
-    atomic_write(folder / "config.yaml", configs.to_yaml(config).encode())
-    entry.fingerprint |= {"config": configs.fingerprint(config), "code": provenance.code_fingerprint()}
+    if not (folder / "ledger.json").exists():
+        return _new_ledger(config, overrides), ""
+    entry = ledger.read(folder)
+    if not (difference := changed(folder, entry, config)):
+        if entry.state != "finished":
+            entry.state, entry.reason, entry.ended_ms = "running", "", None
+            entry.pid, entry.host = os.getpid(), socket.gethostname()
+        return entry, ""
+    if not config.force:
+        raise ConfigError(f"{folder} was made with something else: {difference}.", "force=true goes on all the same.")
+    typed = {key_of(override): override for override in (*entry.overrides, *overrides)}
+    forced = _new_ledger(config, list(typed.values()))
+    forced.tags["forced"] = difference
+    forced.sweep, forced.started_ms = entry.sweep, entry.started_ms
+    return forced, difference
+
+
+def _new_ledger(config: Config, overrides: Sequence[str]) -> Ledger:
+    """The ledger of a run that begins, or goes on as another."""
+    git = provenance.git()
+    typed = [override for override in overrides if not is_control(override)]
+    entry = Ledger(
+        name=configs.run_name(config, typed),
+        epochs=config.epochs,
+        params=configs.params(config),
+        overrides=typed,
+        experiment=config.tracking.experiment if config.tracking.enabled else "",
+        nested=config.tracking.nested,
+        register=config.tracking.register or "",
+        tags={**{f"git.{k}": git[k] for k in ("commit", "dirty") if git}, **config.tags},
+        fingerprint={"config": configs.fingerprint(config), "code": provenance.code_fingerprint()},
+    )
+    entry.tags |= {f"version.{package}": version for package, version in provenance.versions().items()}
     return entry
 
 
+def _write_difference(folder: Path) -> None:
+    """Keeps in `code.diff` what the code's commit does not have."""
+    (folder / "code.diff").unlink(missing_ok=True)
+    if difference := provenance.git().get("diff"):
+        atomic_write(folder / "code.diff", difference.encode())
+
+
+def _write_config(config: Config, folder: Path) -> None:
+    """Keeps *config* in `config.yaml`."""
+    atomic_write(folder / "config.yaml", configs.to_yaml(config).encode())
+
+
 def _close(entry: Ledger, folder: Path, state: str, reason: str) -> None:
-    """Writes down how the run ended, unless that is known already. If it never began, only a sweep wants to know.
+    """Writes down how the run ended, unless that is known already.
 
     Raises:
         OSError: it cannot be written; then *entry* says `running` still, as the file does.
     """
-    if entry.state != "running" or not (entry.sweep or (folder / "ledger.json").exists()):
+    if entry.state != "running":
         return
     closed = dataclasses.replace(entry)
     closed.end(state, reason)

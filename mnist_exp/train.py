@@ -8,11 +8,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_exp import cli as command
-from mnist_exp import config, single
+from mnist_exp import config, resume, single
 from mnist_exp.errors import ExperimentError
 from mnist_exp.sweep import worker
 
 config.register()
+resume.register()
 
 
 @hydra.main(version_base="1.3", config_path=config.conf_dir(), config_name="train")  # type: ignore[untyped-decorator]  # hydra ships no types

@@ -10,6 +10,7 @@ from report_fixtures import make_run, make_sweep
 from rich.console import Console
 
 from mnist_exp import naming, results, terminal
+from mnist_exp.report import html
 from mnist_exp.report import leaderboard as boards
 from mnist_exp.report.__main__ import report
 
@@ -82,6 +83,25 @@ def test_json_has_the_same(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(found["failures"]) == 1
 
 
+def test_points_that_were_added_later_are_settings_of_their_own(tmp_path: Path) -> None:
+    points = [["hidden=8"], ["hidden=16"], ["hidden=8", "optimizer=sgd"], ["hidden=16", "optimizer=sgd"]]
+    folder = make_sweep(tmp_path, points)  # whose keys are those of the first point
+    for number, point in enumerate(points):
+        make_run(folder / str(number), [*point, f"lr={0.1 if len(point) > 1 else 0.001}"], 0.5 + 0.1 * number)
+    table = results.load(folder)
+    by = boards.keys(table, naming.resolve(folder))
+    assert by == ["hidden", "optimizer"]  # and not lr, which follows from the optimiser
+    assert list(board(table, by)["n"]) == [1, 1, 1, 1]
+
+
+def test_runs_that_went_on_with_other_settings_are_not_averaged_with_their_like(tmp_path: Path) -> None:
+    points = [["hidden=8", "seed=0"], ["hidden=8", "seed=1"], ["hidden=16", "seed=0"]]
+    folder = make_sweep(tmp_path, points)
+    for number, lr in enumerate((0.001, 0.1)):
+        make_run(folder / str(number), [*points[number], f"lr={lr}"], 0.9)
+    assert boards.keys(results.load(folder), naming.resolve(folder)) == ["hidden", "lr"]
+
+
 def test_validation_orders_and_test_does_not() -> None:
     table = rows([("a", 0.9, 0.99), ("b", 0.95, 0.5)])
     assert list(board(table, ["key"])["key"]) == ["b", "a"]
@@ -91,6 +111,12 @@ def test_equal_accuracy_is_ordered_by_loss() -> None:
     table = rows([("a", 0.9, 0.9), ("b", 0.9, 0.9)])
     table["final/val_loss"] = [0.3, 0.2]
     assert list(board(table, ["key"])["key"]) == ["b", "a"]
+
+
+def test_the_best_run_of_a_setting_is_the_one_that_is_exported() -> None:
+    table = rows([("a", 0.9, 0.9), ("a", 0.9, 0.9)])
+    table["final/val_loss"] = [0.3, 0.2]
+    assert board(table, ["key"]).loc[0, "best"] == 1
 
 
 def test_without_validation_training_orders() -> None:
@@ -111,9 +137,23 @@ def test_the_best_run_is_the_one_that_validates_best(sweep: Path) -> None:
     assert found.loc[2, "best"] == -1
 
 
+@pytest.mark.parametrize("name", ["best", "run=best", "run=best:10-00-00"])
+def test_a_run_is_named_as_in_other_commands(sweep: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert printed(monkeypatch, name).startswith(f"Best run of Sweep {sweep.name}: 1 run (1 finished).")
+
+
 def test_one_run_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path / "r", ["lr=0.1"], 0.9)
     assert "90.00" in printed(monkeypatch, str(tmp_path / "r"))
+
+
+def test_a_damaged_run_is_a_row_and_the_others_are_compared(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (sweep / "3" / "ledger.json").write_text("{")
+    text = printed(monkeypatch, str(sweep))
+    assert "5 runs (2 finished, 1 failed, 1 damaged, 1 planned)" in text
+    assert f"damaged: hidden=[64,32] lr=1e-3 seed=1: {sweep / '3' / 'ledger.json'} is damaged: " in text
+    page = html.write(naming.resolve(sweep)).read_text()
+    assert "1 damaged" in page
 
 
 def test_all_failed_still_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,17 @@ def test_a_resumed_run_is_running_again(shop: Store) -> None:
     assert found.info.status == "RUNNING"
 
 
+def test_a_run_that_was_forced_to_other_settings_is_another_run(tiny: Tiny, shop: Store) -> None:
+    run.run(tiny(epochs=1), HERE)
+    publish(HERE, shop)
+    run.run(tiny(epochs=2, lr=0.1, force=True), HERE)
+    assert publish(HERE, shop)
+    newer, older = runs(shop)
+    assert (older.data.params["lr"], newer.data.params["lr"]) == ("0.001", "0.1")
+    assert "lr was 0.001, now 0.1" in newer.data.tags["forced"]
+    assert [step for step, *_ in histories(shop, newer.info.run_id, "train/loss")] == [1, 2]
+
+
 def test_a_folder_that_never_became_a_run_is_passed_over(shop: Store) -> None:
     HERE.mkdir()
     assert not publish(HERE, shop)

@@ -16,7 +16,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from mnist_exp import run
+from mnist_exp import ledger, naming, run
 from mnist_exp.config import Config
 from mnist_exp.files import read_json, write_json
 from mnist_exp.ledger import Ledger
@@ -220,6 +220,13 @@ def test_runs_are_flat_unless_asked(store: Store, tmp_path: Path) -> None:
     assert not any("mlflow.parentRunId" in run.data.tags for run in found)
 
 
+def test_a_damaged_run_keeps_no_sweep_out_of_mlflow(store: Store, tmp_path: Path) -> None:
+    folder = made_up_sweep(tmp_path / "hurt", ["finished", "finished"])
+    (folder / "0" / "ledger.json").write_text("{")
+    publish_all(folder, store)
+    assert "viewStateShareKey=hurt" in read_json(folder / "mlflow.json")["page"]
+
+
 @pytest.mark.parametrize(
     ("states", "points", "expected"),
     [
@@ -267,6 +274,20 @@ def pretend_to_log(monkeypatch: pytest.MonkeyPatch) -> None:
         return f"models:/{logged.model_id}"
 
     monkeypatch.setattr(model, "log", log)
+
+
+@pytest.mark.usefixtures("pretend_to_log")
+def test_of_equally_accurate_runs_the_one_that_was_exported_is_registered(store: Store, tmp_path: Path) -> None:
+    name = f"tied-{uuid.uuid4().hex}"
+    folder = made_up_sweep(tmp_path / "tied", ["finished", "finished"], register=name)
+    for number in range(2):
+        entry = ledger.read(folder / str(number))
+        entry.summary |= {"final/val_accuracy": 0.9, "final/val_loss": 0.5 - 0.1 * number}
+        entry.write(folder / str(number))
+    best = naming.best(naming.resolve(folder))
+    (best / "model.pt2").touch()
+    publish_all(folder, store)
+    assert versions(store, name) == [(1, read_json(best / "mlflow.json")["run_id"])]
 
 
 @pytest.mark.usefixtures("pretend_to_log")

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import filelock
@@ -100,7 +100,12 @@ def _inspect(folder: Path, name: str, expected: str | None) -> str:
 def digest(folder: Path) -> str:
     """One short digest of the verified files: the dataset's identity in ledger and MLflow."""
     seen = read_json(folder / "verified.json")
-    return sha256("".join(seen[name]["sha256"] for name in FILES).encode())[:16]
+    return identity({name: seen[name]["sha256"] for name in FILES})
+
+
+def identity(digests: Mapping[str, str]) -> str:
+    """`digest` of files with these SHA-256 digests."""
+    return sha256("".join(digests[name] for name in FILES).encode())[:16]
 
 
 def _existing(root: Path) -> Path:

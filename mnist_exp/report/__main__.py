@@ -11,14 +11,17 @@ from mnist_exp.terminal import shown
 EXAMPLES = """\
 what can be
   last                    the newest sweep, else the newest run (the default)
+  best, best:<sweep>      the best run of the newest sweep, or of that one
   a sweep's id            or the beginning of one: 14-03-22
   a folder                of a sweep or of a run
   an MLflow experiment    all its runs, wherever they were trained
   an MLflow run id
+run=… before it, as other commands have it, changes nothing
 
 examples
   python -m mnist_exp.report
   python -m mnist_exp.report 14-03-22 --out sweep.html
+  python -m mnist_exp.report best
   python -m mnist_exp.report outputs/sweeps/2026-01-31/14-03-22-9f8e7d --no-html
   python -m mnist_exp.report mnist_exp --json --no-html | jq '.leaderboard[0]'
 """
@@ -45,7 +48,7 @@ def report(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.out and options.no_html:
         parser.error("--out names a page, but --no-html asks for none")
-    selection = naming.resolve(options.what)
+    selection = naming.resolve(options.what.removeprefix("run="))
     from mnist_exp.report import leaderboard  # pandas: not for --help
 
     leaderboard.show(selection, options.json)

@@ -69,11 +69,10 @@ def write(selection: Selection, out: Path | None = None) -> Path:
     texts = {picture.name: drawing.svg(picture) for picture in everything}  # drawn once, for files and page
     for name, text in texts.items():
         atomic_write(home / "figures" / f"{name}.svg", text.encode())
-    _csv(board.drop(columns="best"), home / "leaderboard.csv")
-    _csv(table, home / "runs.csv")
-    _csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
+    boards.save(table, board, home)
+    boards.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
     if best and "confusion" in best:
-        _csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
+        boards.write_csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
     context = _context(selection, table, board, by, pictures, best, best_pictures, texts)
     page = render(context | {"searched": searched})
     out = out or home / "report.html"
@@ -205,12 +204,12 @@ def _context(
     sweep = selection.sweep
     facts = boards.summary(table)
     line = shlex.join(["python", "-m", "mnist_exp.train", "-m", *sweep.typed]) if sweep else ""
-    waiting = {state: facts["states"].get(state, 0) for state in ("planned", "running", "killed")}
+    waiting = {state: facts["states"].get(state, 0) for state in ("planned", "running", "killed", "damaged")}
     drawn = {section: [_shown(p, texts) for p in found] for section, found in pictures.items()}
     return {
         "title": selection.title,
         "command": line,
-        "resume": f"{line} resume={sweep.id}" if sweep else "",
+        "resume": sweep.again if sweep else "",
         "unfinished": {state: n for state, n in waiting.items() if n},
         "written": datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M"),
         "started": table["started"].min(),
@@ -270,7 +269,3 @@ def _link(run: "pd.Series[Any]", uri: str) -> str:
         parts = urlsplit(uri)
         base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
     return f"{base}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}?workflowType=machine_learning"
-
-
-def _csv(table: pd.DataFrame, path: Path) -> None:
-    atomic_write(path, table.to_csv(index=False).encode())

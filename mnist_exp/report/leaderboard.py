@@ -1,6 +1,8 @@
 """Which setting is best: seeds aggregated, ordered by validation, test reported."""
 
 import json
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,9 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from mnist_exp import results, terminal
+from mnist_exp.files import atomic_write
+from mnist_exp.ledger import rank
 from mnist_exp.naming import Selection
 
 SPLITS = ("val", "test", "train")
+LOST = ("failed", "killed", "damaged")
 TOP = 20  # rows that a terminal shows
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
 
@@ -27,9 +32,27 @@ def measured(table: pd.DataFrame) -> list[str]:
 
 
 def keys(table: pd.DataFrame, selection: Selection) -> list[str]:
-    """What varies between the runs, without the seed: one setting of these is one row of the leaderboard."""
-    found = selection.sweep.keys if selection.sweep else results.varied(table)
-    return [key for key in found if key != "seed" and key in table]
+    """What varies between the runs, without the seed: one setting of these is one row of the leaderboard.
+
+    In a sweep, what was typed; what follows from that is left out. More may vary: points that were added later, or
+    runs that went on with other settings.
+    """
+    settings = [key for key in results.settings(table) if key != "seed"]
+    if selection.sweep is None:
+        return [key for key in settings if key in results.varied(table)]
+    found = [key for key in dict.fromkeys([*selection.sweep.keys, *_typed(selection.sweep.points)]) if key in settings]
+    for key in settings:
+        alike = table.groupby(found, dropna=False).ngroup() if found else pd.Series(0, table.index)
+        values = table[key].astype(str).where(table[key].notna())
+        if (values.groupby(alike).nunique() > 1).any():
+            found.append(key)
+    return found
+
+
+def _typed(points: list[list[str]]) -> list[str]:
+    """The keys of the overrides that not all of *points* share."""
+    shared = set.intersection(*(set(point) for point in points if point)) if any(points) else set()
+    return [key for point in points for key in results.chosen([o for o in point if o not in shared])]
 
 
 def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -54,8 +77,9 @@ def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
             accuracy = done[f"final/{split}_accuracy"]
             row |= {f"{split}_mean": accuracy.mean(), f"{split}_sd": accuracy.std(ddof=1)}
         row |= {"seconds": done["seconds"].mean(), "parameters": done["parameters"].max()}
-        judged_by = done[f"final/{judged}_accuracy"]
-        row |= {"best": judged_by.idxmax() if judged_by.notna().any() else -1}
+        judgeable = done[done[f"final/{judged}_accuracy"].notna()]
+        ranks = {index: rank({**run.dropna()}) for index, run in judgeable.iterrows()}
+        row["best"] = max(ranks, key=lambda index: ranks[index], default=-1)
         row |= {"loss": done[f"final/{judged}_loss"].mean()}
         rows.append(row)
     board = pd.DataFrame(rows)
@@ -79,16 +103,18 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def failures(table: pd.DataFrame) -> list[dict[str, str]]:
-    """Runs that failed or were killed: which, why, the log, and the line that runs just this one again."""
+def failures(table: pd.DataFrame, states: Collection[str] = LOST) -> list[dict[str, Any]]:
+    """Runs in one of *states*: which, why, the log, and the line that runs just this one again."""
     found = []
-    for _, run in table[table["state"].isin(("failed", "killed"))].iterrows():
+    for _, run in table[table["state"].isin(states)].iterrows():
         log = run["folder"] / "train.log" if run["folder"] is not None else None
         found.append(
             {
+                "number": run["number"],
                 "name": run["name"],
                 "state": run["state"],
-                "reason": run["reason"],
+                "reason": run["reason"]
+                or {"planned": "it was never started"}.get(run["state"], f"it is {run['state']}"),
                 "log": terminal.shown(log) if log and log.exists() else "",
                 "rerun": results.command(run["overrides"]),
             }
@@ -96,18 +122,21 @@ def failures(table: pd.DataFrame) -> list[dict[str, str]]:
     return found
 
 
-def show(selection: Selection, as_json: bool = False, lost: bool = True) -> None:
+def show(selection: Selection, as_json: bool = False, lost: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Prints the leaderboard of *selection*: a table in a terminal, aligned text in a pipe, JSON if asked for.
 
     Args:
         lost: Whether to list the runs that failed below it.
+
+    Returns:
+        The table of runs, and the leaderboard.
     """
     table = results.frame(selection)
     by = keys(table, selection)
     board, facts = leaderboard(table, by), summary(table)
     if as_json:
         terminal.console.print_json(json.dumps(to_json(selection, board, facts, failures(table)), allow_nan=False))
-        return
+        return table, board
     out = terminal.console
     out.print(escape(f"{selection.title}: {sentence(facts)}"))
     head, rows = cells(board, by)
@@ -133,6 +162,18 @@ def show(selection: Selection, as_json: bool = False, lost: bool = True) -> None
         if failure["log"]:
             out.print(escape(f"  log: {failure['log']}"))
         out.print(escape(f"  again: {failure['rerun']}"))
+    return table, board
+
+
+def save(table: pd.DataFrame, board: pd.DataFrame, home: Path) -> None:
+    """Writes `runs.csv` and `leaderboard.csv` into *home*."""
+    write_csv(table, home / "runs.csv")
+    write_csv(board.drop(columns="best"), home / "leaderboard.csv")
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """*table* without its index, atomically."""
+    atomic_write(path, table.to_csv(index=False).encode())
 
 
 def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]]]:
@@ -151,7 +192,7 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
 
 
 def to_json(
-    selection: Selection, board: pd.DataFrame, facts: dict[str, Any], failed: list[dict[str, str]]
+    selection: Selection, board: pd.DataFrame, facts: dict[str, Any], failed: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What `--json` prints. Accuracies from 0 to 1; what is unknown is null."""
     rows = json.loads(board.drop(columns="best").to_json(orient="records", double_precision=15))

@@ -5,12 +5,12 @@ import functools
 import json
 import logging
 import random
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import pandas as pd
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import cli, config, lanes, ledger, naming
-from mnist_exp.config import Config
+from mnist_exp.config import Config, Tracking
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
 from mnist_exp.files import tidy
 from mnist_exp.ledger import Ledger
@@ -68,21 +68,19 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
         ExperimentError: see `start.sweep`.
     """
     folder, options = home.folder, home.options
-    hosts = getattr(sweeper.launcher, "hosts_jobs", False)
     combinations, keys = expand(sweeper, home)
-    points = check(Composer(sweeper.hydra_context.config_loader, sweeper.config), combinations)
     plan = home.old or Plan(id=folder.name, typed=home.typed, keys=keys)
-    missing = match(plan, points, folder, home.control)
-    plan.keys = [*plan.keys, *(k for k in keys if k not in plan.keys)]
+    points = union(plan, combinations, Composer(sweeper.hydra_context.config_loader, sweeper.config))
+    missing = match(points, folder, home.control)
+    plan.typed, plan.keys = home.typed, list(dict.fromkeys([*plan.keys, *keys]))
     tracking = points[0].config.tracking
     plan.cluster = home.cluster
     plan.experiment = tracking.experiment if tracking.enabled else ""
     plan.write(folder)
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
-    with courier_for(plan, folder, tracking if hosts else None):
+    with telling(plan, folder, tracking, meanwhile=getattr(sweeper.launcher, "hosts_jobs", False)):
         returns = run(sweeper, plan, missing, folder, len(points), home.control["force"])
-        if hosts:
-            present_best(folder)
+        present_best(folder)
     conclude(plan, folder, report=options["report"])
     return returns
 
@@ -183,35 +181,55 @@ def _shape(parsed: Config) -> str:
     return json.dumps(kept, sort_keys=True, default=str)
 
 
-def match(plan: Plan, points: list[Point], folder: Path, settings: dict[str, Any]) -> list[Point]:
-    """Gives each point its number in *plan*, adding new ones; returns those that still have to run.
+def union(plan: Plan, combinations: list[list[str]], composer: Composer) -> list[Point]:
+    """The points of *combinations*, which join *plan* if they are new, then its other ones.
+
+    Raises:
+        ConfigError: see `check`.
+    """
+    asked = check(composer, combinations)
+    number(plan, asked)
+    taken = {point.number for point in asked}
+    others = check(composer, [overrides for i, overrides in enumerate(plan.points) if i not in taken])
+    number(plan, others)
+    return [*asked, *others]
+
+
+def number(plan: Plan, points: list[Point]) -> None:
+    """Gives each point its number in *plan*, adding new ones."""
+    known = {tuple(overrides): i for i, overrides in enumerate(plan.points)}
+    same = {fingerprint: i for i, fingerprint in enumerate(plan.configs)}
+    for point in points:
+        found = known.get(tuple(point.overrides), same.get(point.print))
+        if found is None:
+            found = len(plan.points)
+            plan.points.append(point.overrides)
+            plan.configs.append(point.print)
+        point.number = found
+
+
+def match(points: list[Point], folder: Path, settings: dict[str, Any]) -> list[Point]:
+    """Looks at what each point has left in the sweep's *folder*; returns those that still have to run, in order.
 
     Raises:
         ConfigError: config, code or data of a point have changed since it ran, and `force` is not set.
+        DataError: its images are missing or damaged.
     """
-    known = {tuple(overrides): i for i, overrides in enumerate(plan.points)}
-    same = {fingerprint: i for i, fingerprint in enumerate(plan.configs)}
     missing, changes = [], []
     for point in points:
-        number = known.get(tuple(point.overrides), same.get(point.print))
-        if number is None:
-            number = len(plan.points)
-            plan.points.append(point.overrides)
-            plan.configs.append(point.print)
-        point.number = number
+        place = folder / str(point.number)
         with contextlib.suppress(ExperimentError):
-            point.entry = ledger.read(folder / str(number))
-            place = lanes.read(folder / str(number))
-            point.pack = place.pack if place else ""
+            point.entry = ledger.read(place)
+            pack = lanes.read(place)
+            point.pack = pack.pack if pack else ""
         state = point.entry.state if point.entry else "planned"
-        if point.entry and (difference := changed(folder / str(number), point.entry, point.config)):
-            changes.append(f"#{number} {' '.join(point.overrides)}: {difference}")
+        if point.entry and not settings["force"] and (difference := changed(place, point.entry, point.config)):
+            changes.append(f"#{point.number} {' '.join(point.overrides)}: {difference}")
         if state in ("finished", "pruned") or (state == "failed" and not settings["retry_failed"]):
             continue
         missing.append(point)
-    if not settings["force"]:
-        refuse(changes, folder)
-    return missing
+    refuse(changes, folder)
+    return sorted(missing, key=lambda point: point.number)
 
 
 def refuse(changes: list[str], folder: Path) -> None:
@@ -225,20 +243,30 @@ def refuse(changes: list[str], folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def courier_for(plan: Plan, folder: Path, tracking: Any) -> Iterator[Courier | None]:
-    """While it lasts, MLflow is told of every run of the sweep, if this process is to do that."""
-    if tracking is None or not tracking.enabled:
+def telling(plan: Plan, folder: Path, tracking: Tracking, meanwhile: bool) -> Iterator[Courier | None]:
+    """MLflow is told of the sweep in *folder* and of all its runs.
+
+    Args:
+        meanwhile: While it lasts. If not, at its end: then each job tells of itself, but nobody of the sweep.
+    """
+    if not tracking.enabled:
         yield None
         return
-    courier = Courier(tracking)
+    courier = _courier(plan, folder, tracking) if meanwhile else None
     try:
-        for number in range(len(plan.points)):
-            courier.follow(folder / str(number))
-        courier.sweep(folder)
         yield courier
     finally:
+        courier = courier or _courier(plan, folder, tracking)
         courier.close(tracking.patience)
     say(courier.where_to_look(folder))
+
+
+def _courier(plan: Plan, folder: Path, tracking: Tracking) -> Courier:
+    courier = Courier(tracking)
+    for number in range(len(plan.points)):
+        courier.follow(folder / str(number))
+    courier.sweep(folder)
+    return courier
 
 
 def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int, force: bool) -> Sequence[JobReturn]:
@@ -253,7 +281,8 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     try:
         returns = launch(sweeper, missing, force)
     except (Interrupted, KeyboardInterrupt) as stop:
-        done = sum(entry is not None and entry.state == "finished" for entry in entries(plan, folder))
+        entries = [ledger.found(folder / str(number)) for number in range(len(plan.points))]
+        done = sum(entry is not None and entry.state == "finished" for entry in entries)
         raise interrupted(stop, f"{done} of {len(plan.points)} runs are finished.", plan) from None
     return returns
 
@@ -282,17 +311,6 @@ def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobRetur
     return returns
 
 
-def entries(plan: Plan, folder: Path) -> list[Ledger | None]:
-    """The ledger of each point; None where it was never started."""
-    found: list[Ledger | None] = []
-    for number in range(len(plan.points)):
-        try:
-            found.append(ledger.read(folder / str(number)))
-        except ExperimentError:
-            found.append(None)
-    return found
-
-
 def present_best(folder: Path) -> None:
     """Exports the best run's network and has its curves drawn: in a sweep only that one is worth the time."""
     try:
@@ -312,32 +330,36 @@ def present_best(folder: Path) -> None:
 
 
 def conclude(plan: Plan, folder: Path, report: bool) -> None:
-    """Shows the leaderboard, writes the page, and says what did not finish.
+    """Shows the leaderboard, writes it, and says what did not finish.
 
     Raises:
         SweepError: not all runs finished.
     """
-    leaderboard.show(naming.resolve(folder), lost=False)  # the error below names them
-    if report:
-        say(f"Report: {shown(write_report(folder))}")
-    bad = []
-    fixed = set.intersection(*map(set, plan.points)) if len(plan.points) > 1 else set()
-    for number, entry in enumerate(entries(plan, folder)):
-        if entry is not None and entry.state in ("finished", "pruned"):
-            continue
-        reason = entry.reason if entry else "it was never started"
-        what = " ".join(o for o in plan.points[number] if o not in fixed)
-        bad.append(lost(number, what, reason, folder / str(number), plan.points[number]))
-    if bad:
-        listed = "\n  ".join(bad)
+    table = present(folder, report)
+    if lost := leaderboard.failures(table, {*table["state"]} - {"finished", "pruned"}):
         raise SweepError(
-            f"{len(bad)} of {len(plan.points)} runs did not finish:\n  {listed}",
+            f"{len(lost)} of {len(plan.points)} runs did not finish:\n  {listed(lost, plan)}",
             f"All of them again: {plan.again} retry_failed=true",
         )
 
 
-def lost(number: int, what: str, reason: str, folder: Path, overrides: Sequence[str]) -> str:
-    """A run that did not finish: which and why, its log if it has one, and the line that runs just this one again."""
-    log_file = folder / "train.log"
-    where = f"\n    log: {shown(log_file)}" if log_file.exists() else ""
-    return f"#{number} {what}: {reason}{where}\n    again: python -m mnist_exp.train {shlex.join(overrides)}"
+def present(folder: Path, report: bool) -> pd.DataFrame:
+    """Shows the leaderboard and writes it, with a *report* if wanted; returns the table of runs."""
+    selection = naming.resolve(folder)
+    table, board = leaderboard.show(selection, lost=False)  # an error names them
+    if report:
+        say(f"Report: {shown(write_report(folder))}")
+    else:
+        leaderboard.save(table, board, folder)
+    return table
+
+
+def listed(lost: list[dict[str, Any]], plan: Plan) -> str:
+    """Runs of `leaderboard.failures` as lines, each with what the others have not."""
+    shared = set.intersection(*map(set, plan.points)) if len(plan.points) > 1 else set()
+    lines = []
+    for run in lost:
+        what = " ".join(override for override in plan.points[run["number"]] if override not in shared)
+        log = [f"  log: {run['log']}"] if run["log"] else []
+        lines += [f"#{run['number']} {what}: {run['reason']}", *log, f"  again: {run['rerun']}"]
+    return "\n  ".join(lines)

@@ -21,6 +21,9 @@ from mnist_exp.search import study
 FILES = ("sweep.json", "study.json", "report.html", "*.csv")
 """What is written into a sweep's folder; the courier has its own."""
 
+SUBDIR = "${hydra.job.num}"
+"""Which folder of the sweep a run is in, as `conf/train.yaml` has it."""
+
 
 @final
 @dataclass
@@ -78,10 +81,15 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
     """While it lasts, the sweep's folder belongs to this process.
 
     Raises:
-        ConfigError: `resume` names no sweep.
+        ConfigError: `resume` names no sweep, or runs are to have folders of other names.
         BusyError: another process has it.
     """
     master = sweeper.config
+    if OmegaConf.to_container(master.hydra.sweep, resolve=False)["subdir"] != SUBDIR:  # type: ignore[call-overload, index]
+        raise ConfigError(
+            "hydra.sweep.subdir cannot be set: each run of a sweep is in the folder of its number.",
+            "Set hydra.sweep.dir, the folder of the sweep, or name, what a run is called in MLflow.",
+        )
     control = {key: master.get(key) for key in CONTROL}
     typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
     typed += [o for o in master.hydra.overrides.hydra if steers(o)]

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, final
 
+import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -55,12 +56,11 @@ def sweep(sweeper: Any, home: Home) -> None:
     plan.write(home.folder)
     OmegaConf.save(sweeper.config, home.folder / "multirun.yaml")
     hosts = getattr(sweeper.launcher, "hosts_jobs", False)
-    with grid.courier_for(plan, home.folder, first.tracking if hosts else None) as courier:
+    with grid.telling(plan, home.folder, first.tracking, meanwhile=hosts) as courier:
         trials = Trials(study, search, space, plan, home.folder, composer, courier.follow if courier else None)
         trials.catch_up(home.control["force"])
         launch(sweeper, trials)
-        if hosts:
-            grid.present_best(home.folder)
+        grid.present_best(home.folder)
     conclude(trials, report=home.options["report"])
 
 
@@ -156,7 +156,8 @@ class Trials:
         """Brings study and plan to what the runs' ledgers say; what was running goes on where it stopped.
 
         Raises:
-            ConfigError: a run was made with another config or other code, and not *force*.
+            ConfigError: a run was made with other config, code or data, and not *force*.
+            DataError: its images are missing or damaged.
         """
         for number in range(len(self.plan.points), studies.asked(self.study)):
             self.plan.points.append([])  # asked, and killed before it was written down
@@ -165,21 +166,20 @@ class Trials:
         changes = []
         for number, overrides in enumerate(self.plan.points):
             ledger.reap(self.folder / str(number))
-            entry = entry_of(self.folder / str(number))
+            entry = ledger.found(self.folder / str(number))
             state = studies.settle(self.study, number, self.search, entry)
             self.follow(self.folder / str(number))
             if state == "FAIL":
                 self.ended[number] = state
                 continue
             parsed = config.parse(self.composer.own(overrides))
-            if entry and (difference := changed(self.folder / str(number), entry, parsed)):
+            if entry and not force and (difference := changed(self.folder / str(number), entry, parsed)):
                 changes.append(f"#{number} {' '.join(overrides)}: {difference}")
             if state == "RUNNING":
                 self.waiting.append(Point(number, [*overrides, *(["force=true"] if force else [])], parsed))
             else:
                 self.ended[number] = state
-        if not force:
-            grid.refuse(changes, self.folder)
+        grid.refuse(changes, self.folder)
 
     def next(self) -> Point | None:
         """The next run; None while there is none. When others end, there may be again."""
@@ -226,20 +226,12 @@ class Trials:
     def end(self, number: int) -> None:
         """The job of trial *number* is over; its ledger says how. Without a word there it has failed."""
         self.running.discard(number)
-        state = studies.settle(self.study, number, self.search, entry_of(self.folder / str(number)))
+        state = studies.settle(self.study, number, self.search, ledger.found(self.folder / str(number)))
         if state == "RUNNING":
             studies.fail(self.study, number)
             state = "FAIL"
         self.failures += state == "FAIL"
         self.ended[number] = state
-
-
-def entry_of(folder: Path) -> "ledger.Ledger | None":
-    """The ledger of the run in *folder*, if it has one that can be read."""
-    try:
-        return ledger.read(folder)
-    except ExperimentError:
-        return None
 
 
 def launch(sweeper: Any, trials: Trials) -> None:
@@ -285,34 +277,23 @@ def _class(node: dict[str, Any]) -> str:
 
 
 def conclude(trials: Trials, report: bool) -> None:
-    """Shows the leaderboard, says what pruning saved, writes the page, and says what failed.
+    """Shows the leaderboard, writes it, and says what pruning saved and what failed.
 
     Raises:
         SweepError: some runs failed.
     """
-    from mnist_exp.naming import resolve
-    from mnist_exp.report import write as write_report
-
-    selection = resolve(trials.folder)
-    leaderboard.show(selection)
-    entries = [entry_of(folder) for folder in selection.folders]
-    pruned = [entry for entry in entries if entry and entry.state == "pruned"]
-    if pruned:
-        full = sum(entry.epochs for entry in entries if entry)
-        trained = sum(entry.epoch for entry in entries if entry)
-        say(f"{len(pruned)} of {len(entries)} runs were pruned: {trained} of {full} epochs were trained.")
-    if report:
-        say(f"Report: {shown(write_report(trials.folder))}")
-    bad = []
-    for number in sorted(number for number, state in trials.ended.items() if state == "FAIL"):
-        overrides, entry = trials.plan.points[number], entries[number]
-        reason = entry.reason if entry else trials.reasons.get(number, "it was never started")
-        what = " ".join(o for o in overrides if o not in trials.fixed)
-        bad.append(grid.lost(number, what, reason, trials.folder / str(number), overrides))
-    if bad:
-        listed = "\n  ".join(bad)
+    table = grid.present(trials.folder, report)
+    if pruned := int((table["state"] == "pruned").sum()):
+        full, trained = (int(pd.to_numeric(table[column]).sum()) for column in ("epochs", "epoch"))
+        say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")
+    failed = table["number"].isin([number for number, state in trials.ended.items() if state == "FAIL"])
+    lost = leaderboard.failures(table[failed], {*table["state"]})
+    for run in lost:
+        run["reason"] = trials.reasons.get(run["number"], run["reason"])
+    if lost:
         missing = trials.search.n_trials - trials.done
         raise SweepError(
-            f"{len(bad)} of {len(trials.plan.points)} runs failed; {trials.done} finished or were pruned:\n  {listed}",
+            f"{len(lost)} of {len(table)} runs failed; {trials.done} finished or were pruned:\n"
+            f"  {grid.listed(lost, trials.plan)}",
             f"{missing} are missing: {trials.plan.again}" if missing > 0 else "",
         )

@@ -34,11 +34,10 @@ def publish(folder: Path, store: Store, over: bool = False) -> bool:
     """
     plan = read_json(folder / "sweep.json")
     places = [folder / str(number) for number in range(len(plan["points"]))]
-    folders = [place for place in places if (place / "ledger.json").exists()]
     if over:
-        for run in folders:
-            ledger.reap(run)
-    runs = {run: ledger.read(run) for run in folders}
+        for place in places:
+            ledger.reap(place)
+    runs = {place: entry for place in places if (entry := ledger.found(place))}
     over = over and all(entry.state != "running" for entry in runs.values())
     seen = [run for run in runs if (run / "mlflow.json").exists()]
     if not seen:
@@ -99,7 +98,7 @@ def _register_best(runs: dict[Path, Ledger], store: Store, name: str) -> str | N
     finished = {folder: run for folder, run in runs.items() if run.state == "finished"}
     if not finished:
         return None
-    best = max(finished, key=lambda folder: finished[folder].objective)
+    best = max(finished, key=lambda folder: finished[folder].rank)
     note: dict[str, Any] = read_json(best / "mlflow.json")
     if "model" not in note:
         log.warning("%s is the best run, but has no model.pt2: nothing was registered as %s.", best, name)

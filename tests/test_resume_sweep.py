@@ -1,0 +1,73 @@
+"""Going on with a sweep: all of it, and nothing else than it was."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from data_fixtures import TEST, TRAIN, place
+
+from mnist_exp import ledger, plan
+from mnist_exp.data import fetch
+from mnist_exp.errors import Interrupted
+from mnist_exp.sweep import grid
+
+Command = Callable[..., tuple[int, str, str]]
+# In this process, one after the other.
+HERE = ("-m", "hydra/launcher=basic", "hydra.sweeper.report=false")
+
+
+@pytest.fixture
+def begun(command: Command) -> Path:
+    """A sweep with two finished runs."""
+    code, _, err = command(*HERE, *TINY, "epochs=1", "hidden=8,16")
+    assert code == 0, err
+    return home()
+
+
+def home() -> Path:
+    (found,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
+    return found
+
+
+def states(folder: Path) -> list[str]:
+    entries = [ledger.found(folder / str(number)) for number in range(len(plan.read(folder).points))]
+    return [entry.state if entry else "planned" for entry in entries]
+
+
+def test_points_that_resuming_added_are_part_of_the_sweep(
+    begun: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = grid.launch
+
+    def only_the_first(sweeper: object, missing: list[grid.Point], force: bool) -> None:
+        launch(sweeper, missing[:1], force)
+        raise Interrupted("Stopped.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(grid, "launch", only_the_first)
+        code, _, err = command(*HERE, "lr=3e-2", "resume=last")
+    assert (code, states(begun)) == (130, ["finished", "finished", "finished", "planned"])
+    assert f"resume={begun.name}" in err
+    code, out, err = command(*HERE, f"resume={begun.name}")
+    assert code == 0, err
+    assert "4 runs, 3 of them done already" in out
+    assert states(begun) == ["finished"] * 4
+    assert ledger.read(begun / "3").params["lr"] == 0.03
+
+
+def test_other_images_are_told_before_anything_starts(command: Command) -> None:
+    place(Path("images"))
+    images = ("data.name=small", "data.root=images", f"data.train_images={TRAIN}", f"data.test_images={TEST}")
+    code, _, err = command(*HERE, *TINY, "epochs=1", "data.val_size=2", *images, "hidden=8,16")
+    assert code == 0, err
+    entry = ledger.read(home() / "1")
+    entry.state = "killed"
+    entry.write(home() / "1")
+    path = Path("images", fetch.FILES[0])
+    path.write_bytes(path.read_bytes()[:-1] + bytes([255 - path.read_bytes()[-1]]))
+    code, _, err = command(*HERE, "resume=last")
+    assert code == 2
+    assert "2 runs of" in err  # the finished one, too
+    assert err.count(f"the images (small) were {entry.fingerprint['data']}, now ") == 2
+    assert states(home()) == ["finished", "killed"]
