@@ -107,7 +107,11 @@ class Config:
     seed: int = _key(0, "seed of initial weights, order of batches and dropout", "0 to 2**63 - 1")
     device: str = _key("auto", "where to train", "auto, cpu, cuda, cuda:N or mps")
     precision: Precision = _key(Precision.fp32, "arithmetic of the matrix products", "fp32, tf32 or bf16")
-    threads: int | None = _key(None, "CPU threads; null: all cores, shared among the jobs of a sweep", ">= 1")
+    threads: int | None = _key(
+        None,
+        "CPU threads; null: all cores, shared among the jobs of a sweep. A run goes on with as many as it began with",
+        ">= 1",
+    )
     name: str | None = _key(None, "name of the run in MLflow; null: made from what was chosen")
     n_trials: int | None = _key(None, "with -m: runs of a search, or combinations drawn from a grid", ">= 1")
     points: str | None = _key(None, "with -m search=points: the table (csv or yaml) that has a run in each row")

@@ -283,10 +283,11 @@ class Attempt:
 def together(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
     """Those without an outcome, by whom they train with; new ones together, equal networks being neighbours."""
 
-    def company(attempt: Attempt) -> tuple[int, str]:
-        if attempt.saved is None and attempt.place is None:
-            return 0, ""
-        return attempt.saved.epoch if attempt.saved else 0, attempt.place.pack if attempt.place else str(attempt.folder)
+    def company(attempt: Attempt) -> tuple[int, int, str]:
+        assert attempt.entry
+        alone = str(attempt.folder) if attempt.saved else ""
+        epoch, pack = attempt.saved.epoch if attempt.saved else 0, attempt.place.pack if attempt.place else alone
+        return attempt.entry.threads, epoch, pack
 
     going = [a for a in attempts if a.outcome is None]
     going.sort(key=lambda a: (company(a), repr((a.config.model, a.config.lr, a.config.optimizer))))
@@ -297,7 +298,8 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
     """Loads what is shared, and trains until each of *attempts* has ended."""
     config = attempts[0].config
     where = build.device(config)
-    threads = set_up_torch(config, where)
+    threads = attempts[0].entry.threads  # type: ignore[union-attr]  # they have begun
+    set_up_torch(config, where, threads)
     schedule, splits = build.schedule(config), data.load(config.data, where)
     order = data.Order(splits.train.rows, config.batch_size, configs.order_seed(config), build.augment(config))
     for attempt in attempts:
@@ -425,16 +427,14 @@ def export_model(config: Config, folder: Path) -> None:
     atomic_write(folder / "model.pt2", export(restore(config, folder)))
 
 
-def set_up_torch(config: Config, where: torch.device) -> int:
-    """Settings of the whole process; returns the number of CPU threads."""
+def set_up_torch(config: Config, where: torch.device, threads: int) -> None:
+    """Settings of the whole process."""
     torch.set_flush_denormal(True)  # Adam's moments of unlit pixels become denormal and slow it down
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(threads)
     if where.type == "cuda":
         exact = config.precision is Precision.fp32
         torch.set_float32_matmul_precision("highest" if exact else "high")
         torch.backends.cudnn.allow_tf32 = not exact  # convolutions: torch's own default is tf32
-    return torch.get_num_threads()
 
 
 @contextlib.contextmanager
@@ -581,6 +581,8 @@ def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> Ledg
         entry.tags |= {f"version.{package}": version for package, version in provenance.versions().items()}
         if git.get("diff"):
             atomic_write(folder / "code.diff", git["diff"].encode())
+    entry.threads = entry.threads or config.threads or torch.get_num_threads()
+    config = dataclasses.replace(config, threads=entry.threads)
     atomic_write(folder / "config.yaml", configs.to_yaml(config).encode())
     entry.fingerprint |= {"config": configs.fingerprint(config), "code": provenance.code_fingerprint()}
     return entry

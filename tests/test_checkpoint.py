@@ -87,6 +87,23 @@ def test_two_epochs_and_two_are_four_with_sgd(nesterov: bool, momentum: float, c
     assert outcome(Path("parts")) == outcome(Path("whole"))
 
 
+@pytest.mark.parametrize("pack", [1, 2], ids=["alone", "in a pack"])
+def test_a_run_goes_on_with_as_many_threads_as_it_began_with(pack: int, tiny: Tiny) -> None:
+    """Whatever is asked for, and whatever the process had: the last bits depend on it."""
+    configs = [tiny(threads=None, epochs=4, lr=lr, hidden=128, batch_size=64) for lr in (1e-3, 3e-3)[:pack]]
+    torch.set_num_threads(2)
+    run.run_many([run.Task(config, Path(f"whole/{i}")) for i, config in enumerate(configs)])
+    parts = [run.Task(config, Path(f"parts/{i}")) for i, config in enumerate(configs)]
+    run.run_many(parts, watch=lambda about, control: [StopAfter(2, control)])
+    torch.set_num_threads(1)
+    run.run_many([dataclasses.replace(part, config=dataclasses.replace(part.config, threads=1)) for part in parts])
+    assert torch.get_num_threads() == 2
+    for part in parts:
+        assert ledger.read(part.folder).threads == 2
+        assert "threads: 2" in (part.folder / "config.yaml").read_text()
+        assert outcome(part.folder) == outcome(Path("whole") / part.folder.name)
+
+
 def test_the_best_so_far_is_remembered(tiny: Tiny) -> None:
     config = tiny(epochs=4)
     run.run(config, Path("whole"))

@@ -251,7 +251,7 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     already = f", {skipped} of them done already" if skipped else ""
     say(f"Sweep {plan.id}: {total} runs{already}; folder {shown(folder)}")
     try:
-        returns = launch(sweeper, missing, force)
+        returns = launch(sweeper, missing, force, total)
     except (Interrupted, KeyboardInterrupt) as stop:
         done = sum(entry is not None and entry.state == "finished" for entry in entries(plan, folder))
         raise interrupted(stop, f"{done} of {len(plan.points)} runs are finished.", plan) from None
@@ -265,8 +265,8 @@ def interrupted(stop: Interrupted | KeyboardInterrupt, done: str, plan: Plan) ->
     return Interrupted(f"{asked.message} {done}", f"{more}Go on with: {plan.again}", asked.signal)
 
 
-def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobReturn]:
-    """Hands the jobs to the launcher, each with the folder that its number names."""
+def launch(sweeper: Any, missing: list[Point], force: bool, total: int = 0) -> Sequence[JobReturn]:
+    """Hands the jobs of a sweep of *total* to the launcher, each with the folder that its number names."""
     if not missing:
         return []
     extra = ["force=true"] if force else []
@@ -274,7 +274,7 @@ def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobRetur
         from mnist_exp.sweep import local
 
         jobs = [local.Job(p.number, [*p.overrides, *extra], p.config, p.pack) for p in missing]
-        return local.launch(sweeper.launcher, jobs)
+        return local.launch(sweeper.launcher, jobs, total=total)
     first = missing[0].number
     gaps = [p.number for p in missing] != list(range(first, first + len(missing)))  # after a resume
     typed = [[*p.overrides, *extra, *([f"hydra.sweep.subdir={p.number}"] if gaps else [])] for p in missing]
