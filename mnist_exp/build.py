@@ -126,6 +126,12 @@ def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
     return built
 
 
+def whose(optimizer: Optimizer) -> str:
+    """`, torch's Adadelta` for the log; nothing where it is one of the fused optimisers."""
+    kind = type(optimizer)
+    return "" if kind is fused.Fused else f", {kind.__module__.partition('.')[0]}'s {kind.__name__}"
+
+
 def schedule(config: Config) -> Schedule:
     """The learning rate over time.
 

@@ -58,7 +58,7 @@ class Run:
     device: torch.device
     threads: int
     method: str
-    """How gradients are computed, in words."""
+    """How gradients are computed, in words, and by whose optimiser they are used if not by `engine/fused.py`."""
 
 
 @final
@@ -356,7 +356,7 @@ class Pack:
             networks.append(member.network if member else build.model(settings[lane]))
         self.stack, self.method = build.stack(settings, networks, where)
         self.optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
-        self.method += graph.note(self.stack, self.optimizer)
+        self.method += build.whose(self.optimizer) + graph.note(self.stack, self.optimizer)
         self.average = Average(self.optimizer, settings[0].training.ema)
         saved = {lane: a.saved for lane, a in self.members.items() if a.saved}
         for lane, state in saved.items():
