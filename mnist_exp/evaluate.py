@@ -1,6 +1,7 @@
 """`python -m mnist_exp.evaluate`, or `mnist-exp-evaluate`: what a trained network gets right and wrong."""
 
 import contextlib
+import difflib
 import json
 import logging
 import sys
@@ -76,6 +77,12 @@ def main(arguments: Sequence[str]) -> None:
     from mnist_exp import ledger
     from mnist_exp.report import best
 
+    if source and source not in config.options("data"):
+        folders = [f"{path.name}/" for path in Path().iterdir() if path.is_dir()]
+        near = difflib.get_close_matches(source, [*config.options("data"), *folders])
+        guess = f"Did you mean {' or '.join(near)}? " if near else ""
+        listed = ", ".join(config.options("data"))
+        raise ConfigError(f"There is no dataset or folder called {source!r}.", f"{guess}Datasets are {listed}.")
     if source:
         from mnist_exp.compose import compose
 

@@ -94,8 +94,11 @@ def test_the_screen_shows_digits_pairs_and_the_folder(trained: Path, capsys: pyt
 def test_other_data_is_named_as_in_conf(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main(["data=synthetic", "split=val"])  # 200 images there, 20 in the run
     assert "200 validation images of synthetic" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="no data called 'mnits'"):
-        evaluate.main(["data=mnits"])
+    Path("scans").mkdir()
+    for typed, near in (("mnits", "Did you mean mnist"), ("scnas/", "Did you mean scans/?")):
+        with pytest.raises(ConfigError, match=f"There is no dataset or folder called '{typed}'") as caught:
+            evaluate.main([f"data={typed}"])
+        assert near in caught.value.help
 
 
 def test_a_folder_of_labelled_pictures(

@@ -69,7 +69,7 @@ def test_a_run_that_diverged_diverges_again(
     """What it measured before is compared."""
     model = ["model=custom", "model._target_=faulty.Faulty", "+model.mode=diverge", "+model.after=10"]
     with pytest.raises(DivergedError):
-        run.run(composed(*TINY, *model), FOLDER)
+        run.run(composed(*TINY, "hidden=null", *model), FOLDER)
     assert len(journal.read(FOLDER)) == 1
     rerun.main([f"run={FOLDER}"])
     out = capsys.readouterr().out

@@ -178,7 +178,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Point]:
 def _shape(parsed: Config) -> str:
     """What decides whether model, optimiser and schedule can be built: not lr or seed, whose rules are checked."""
     plain = config.to_dict(parsed)
-    kept = {key: plain[key] for key in ("model", "optimizer", "schedule", "device", "precision")}
+    kept = {key: plain[key] for key in ("model", "optimizer", "schedule", "data", "batch_size", "device", "precision")}
     kept["optimizer"] = {**kept["optimizer"], "lr": None}
     return json.dumps(kept, sort_keys=True, default=str)
 
