@@ -72,7 +72,11 @@ class Training:
     clip: float | None = _key(None, "longest gradient, as a norm over all weights; null: any", "> 0")
     max_norm: float | None = _key(None, "longest vector of weights into one unit; null: any", "> 0")
     ema: float = _key(0.0, "decay per step of averaged weights, which are then evaluated; 0: off", "0 to below 1")
-    patience: int | None = _key(None, "epochs without better validation accuracy before the end; null: all", ">= 1")
+    patience: int | None = _key(
+        None,
+        "epochs without better validation accuracy before the end; the best one's weights are kept. null: all",
+        ">= 1",
+    )
 
 
 @dataclass
@@ -92,7 +96,7 @@ class Tracking:
 class Checkpoint:
     """What is kept for resuming and for later use."""
 
-    enabled: bool = _key(True, "save the last and the best state after each epoch")
+    enabled: bool = _key(True, "save the state after each epoch, and keep the last two")
     model: bool = _key(True, "export the trained network, ready to serve (a second at the end)")
 
 

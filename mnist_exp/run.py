@@ -367,9 +367,11 @@ class Pack:
         self.standing = Standing(len(settings), alive=set(self.members))
         for lane, state in saved.items():
             self.standing.epoch = state.epoch
-            self.standing.best[lane], self.standing.best_epoch[lane] = state.best, state.best_epoch
+            known = state.chosen or not settings[lane].training.patience  # not where patience was added, with force
+            best = (state.best, state.best_epoch) if known else (-1.0, state.epoch)
+            self.standing.best[lane], self.standing.best_epoch[lane] = best
 
-    def state(self, lane: int, attempt: Attempt, history: list[Row]) -> Checkpoint:
+    def state(self, lane: int, attempt: Attempt, history: list[Row], chosen: dict[str, torch.Tensor]) -> Checkpoint:
         """What *lane* needs to go on."""
         assert attempt.entry
         return Checkpoint(
@@ -381,6 +383,7 @@ class Pack:
             config=attempt.entry.fingerprint["config"],
             best_epoch=self.standing.best_epoch[lane],
             averaged=self.in_use(lane) if attempt.config.training.ema else {},
+            chosen=chosen,
         )
 
     def in_use(self, lane: int) -> dict[str, torch.Tensor]:
@@ -473,6 +476,9 @@ class Keeper(Observer):
             attempt.entry,
             attempt.journal,
         )
+        self.patient = self.config.training.patience is not None
+        self.chosen = attempt.saved.chosen if attempt.saved and self.patient else {}
+        """The weights of the best epoch, where patience waits for a better one."""
 
     def on_epoch(self, event: EpochEnd) -> None:
         with writing(self.folder):
@@ -480,20 +486,24 @@ class Keeper(Observer):
 
     def _keep(self, event: EpochEnd) -> None:
         row = self.journal.row(event.epoch, event.step, event.time_ms, event.metrics)
+        if event.best and self.patient:
+            self.chosen = self.pack.in_use(event.lane)
         if self.config.checkpoint.enabled:
             history = [*self.journal.history(event.epoch - 1), row]
-            state = self.pack.state(event.lane, self.attempt, history)
-            checkpoint.save(self.folder / "checkpoints", state, event.best)
+            state = self.pack.state(event.lane, self.attempt, history, self.chosen)
+            checkpoint.save(self.folder / "checkpoints", state)
         self.journal.append(row)
         self.attempt.reached(event.epoch)
 
     def on_end(self, event: LaneEnd) -> None:
         with writing(self.folder):
-            if event.state == "finished":
-                atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(self.pack.in_use(event.lane)))
+            finished = event.state == "finished"
+            if finished:
+                weights = self.chosen or self.pack.in_use(event.lane)
+                atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(weights))
                 if self.attempt.extras and self.config.checkpoint.model:
                     export_model(self.config, self.folder)
-            self.entry.summary = summarise(self.journal.rows, self.entry.parameters)
+            self.entry.summary = summarise(self.journal.rows, self.entry.parameters, self.patient and finished)
             _close(self.entry, self.folder, event.state, event.reason)
 
 
@@ -532,14 +542,19 @@ def _own(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 
-def summarise(rows: list[dict[str, Any]], parameters: int) -> dict[str, float]:
-    """Best and final metrics of a run, as metrics of their own: MLflow's tables show only last values."""
+def summarise(rows: list[dict[str, Any]], parameters: int, chosen: bool = False) -> dict[str, float]:
+    """Best and final metrics of a run, as metrics of their own: MLflow's tables show only last values.
+
+    Args:
+        chosen: Whether the best epoch's weights are exported, not the last one's: then the final metrics are its.
+    """
     if not rows:
         return {}
-    last = rows[-1]["metrics"]
-    summary = {f"final/{key.replace('/', '_')}": value for key, value in last.items() if not key.startswith("time/")}
-    if "val/accuracy" in last:
-        best = max(rows, key=lambda row: (row["metrics"]["val/accuracy"], -row["epoch"]))
+    validated = "val/accuracy" in rows[-1]["metrics"]
+    best = max(rows, key=lambda row: (row["metrics"]["val/accuracy"], -row["epoch"])) if validated else rows[-1]
+    final = (best if chosen else rows[-1])["metrics"]
+    summary = {f"final/{key.replace('/', '_')}": value for key, value in final.items() if not key.startswith("time/")}
+    if validated:
         summary["best/epoch"] = best["epoch"]
         for key in ("val/accuracy", "test/accuracy"):
             summary[f"best/{key.replace('/', '_')}"] = best["metrics"][key]

@@ -58,7 +58,7 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
     finally:
         if courier:
             courier.close(config.tracking.patience)
-    if result.state == "pruned":
+    if result.reason:
         say(result.reason)
     summary = result.summary
     final = {s: summary[f"final/{s}_accuracy"] for s in ("train", "val", "test") if f"final/{s}_accuracy" in summary}
