@@ -134,7 +134,7 @@ def run_many(
         watch: Called for each run once everything is ready; what it returns hears that run's events after the
             run's own files are written.
         sweep: Id of the sweep that the runs belong to.
-        extras: Whether to export the network and to have its curves drawn. In a sweep they cost more than a
+        extras: Whether to export the network and to have its figures drawn. In a sweep they cost more than a
             short training, so only the best run gets them, at the end.
 
     Returns:
@@ -521,6 +521,17 @@ def writing(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written: {error.strerror}.",
             "Its finished epochs are kept: make room, then resume it.",
         ) from error
+
+
+def show_augmented(config: Config, folder: Path) -> None:
+    """Draws for a run that has ended what `_train` draws for one that is to have figures from the beginning.
+
+    Raises:
+        ExperimentError: the images are missing or damaged.
+    """
+    train = data.load(config.data, torch.device("cpu")).train
+    order = data.Order(train.rows, config.batch_size, configs.order_seed(config), build.augment(config))
+    _draw_augmented(order, train, folder)
 
 
 def _draw_augmented(order: data.Order, train: data.Split, folder: Path) -> None:

@@ -294,19 +294,21 @@ def entries(plan: Plan, folder: Path) -> list[Ledger | None]:
 
 
 def present_best(folder: Path) -> None:
-    """Exports the best run's network and has its curves drawn: in a sweep only that one is worth the time."""
+    """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time."""
     try:
         best = naming.best(naming.resolve(folder))
     except ConfigError:
         return  # none has finished
     tidy(best, "model.pt2", "ledger.json")
     entry = ledger.read(best)
+    from mnist_exp import run as runs  # torch
+
     settings = config.load(best / "config.yaml")
     if settings.checkpoint.model and not (best / "model.pt2").exists():
-        from mnist_exp import run as runs  # torch
-
         runs.export_model(settings, best)
     if settings.tracking.figures and not entry.figures:
+        if settings.augment:
+            runs.show_augmented(settings, best)
         entry.figures = True
         entry.write(best)
 
