@@ -117,7 +117,7 @@ class Config:
     threads: int | None = _key(
         None,
         "CPU threads; null: all cores, shared among the jobs of a sweep. A run goes on with as many as it began with",
-        ">= 1",
+        "1 to 1024",
     )
     name: str | None = _key(None, "name of the run in MLflow; null: made from what was chosen")
     n_trials: int | None = _key(None, "with -m: runs of a search, or combinations drawn from a grid", ">= 1")
@@ -142,8 +142,8 @@ WITHOUT_EFFECT = (
 )
 """Settings that do not change what a run computes."""
 DIGITS = tuple("0123456789")
-THREADS = 1024
-IMAGES = 2**31
+THREADS, IMAGES = 1024, 2**31
+"""More than that is a slip, and torch would say so in its own way."""
 STORES = r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks"
 """What MLflow's addresses of stores begin with."""
 FREE = {"tags", "model", "optimizer", "schedule", "augment"}  # dictionaries: their keys are not ours to name
@@ -388,7 +388,7 @@ def between(key: str, value: int, lowest: int, highest: int) -> None:
     """Raises ConfigError unless *value* is *lowest* or more, and *highest* or less."""
     at_least(key, value, lowest)
     if not value <= highest:
-        raise ConfigError(f"{key} must be at most {highest}, but got {value}.")
+        raise ConfigError(f"{key} must be at most {highest}, but got {value}.", f"Try {key}={max(lowest, 1)}.")
 
 
 def unknown_key(path: str, typed: str = "") -> ConfigError:

@@ -72,7 +72,7 @@ def test_what_is_missing_of_a_sweep_has_no_more_threads_than_the_rest_had(monkey
     anything: Any = None
 
     def pool(total: int, workers: int | None = None) -> local.Pool:
-        return local.Pool({"workers": workers}, b"", anything, anything, [], total=total)
+        return local.Pool({"workers": workers}, b"", anything, anything, anything, [], total=total)
 
     assert [pool(total=4).share(most=missing) for missing in (4, 1)] == [2, 2]
     assert [pool(total=4, workers=2).share(most=missing) for missing in (4, 1)] == [4, 4]
