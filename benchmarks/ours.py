@@ -45,7 +45,7 @@ class Training:
     def __init__(self, chosen: Config, splits: Splits) -> None:
         self.config, self.splits = chosen, splits
         self.device = build.device(chosen)
-        set_up_torch(chosen, self.device)
+        set_up_torch(chosen, self.device, chosen.threads or torch.get_num_threads())
         self.stack, self.method = build.stack([chosen], [build.model(chosen)], self.device)
         self.optimizer = build.optimizer(chosen, self.stack.groups())
         self.order = Order(splits.train.rows, chosen.batch_size, chosen.seed)

@@ -64,6 +64,7 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
             continue
         expected = settings(chosen(name))
         found = {str(key): value for key, value in run[results.settings(table)].drop("seed").dropna().items()}
+        found.setdefault("hidden", Config.hidden)
         if found != expected:
             other = sorted(key for key in found | expected if found.get(key) != expected.get(key))
             print(f"{run['name']}: left out, {', '.join(other)} not as in {name}.yaml", file=sys.stderr)  # noqa: T201
@@ -86,8 +87,12 @@ def chosen(experiment: str) -> Config:
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """What MLflow's params say of a run with *config*, but for its seed."""
-    return {key: results.typed(str(value)) for key, value in params(config).items() if key != "seed"}
+    """What MLflow's params say of a run with *config*, but for its seed.
+
+    Older runs of networks without `hidden` tell its default.
+    """
+    said = {"hidden": Config.hidden, **params(config)}
+    return {key: results.typed(str(value)) for key, value in said.items() if key != "seed"}
 
 
 def digest(config: Config) -> str:

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,13 +66,27 @@ def model(config: Config) -> nn.Module:
     """The network with its initial weights, a function of the config and its seed alone.
 
     Raises:
-        ConfigError: the target does not exist, does not take these keywords, or refuses their values.
+        ConfigError: the target does not exist, does not take these keywords, or refuses their values; or the network
+            does not take the last batch.
     """
     torch.manual_seed(mix(config.seed))
     built = _construct("model", config.model)
     if not isinstance(built, nn.Module):
         raise ConfigError(f"model._target_ must make a torch.nn.Module, but it made a {type(built).__name__}.")
+    _check_last_batch(config, built)
     return built
+
+
+def _check_last_batch(config: Config, network: nn.Module) -> None:
+    """Raises ConfigError if the last batch of an epoch is a single image, and *network* normalises over a batch."""
+    rows, size = config.data.train_images - config.data.val_size, config.batch_size
+    if not any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules()) or (rows - 1) % size:
+        return
+    fitting = [b for b in sorted(range(2, rows + 1), key=lambda b: abs(b - size)) if (rows - 1) % b][:2]
+    raise ConfigError(
+        f"Batch norm needs two images, but with batch_size={size} the last batch of {rows:,} images has one.",
+        f"Try batch_size={' or '.join(map(str, sorted(fitting)))}." if fitting else "Try more images, or another norm.",
+    )
 
 
 def in_closed_form(config: Config, network: nn.Module) -> bool:
@@ -126,6 +141,12 @@ def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
     return built
 
 
+def whose(optimizer: Optimizer) -> str:
+    """`, torch's Adadelta` for the log; nothing where it is one of the fused optimisers."""
+    kind = type(optimizer)
+    return "" if kind is fused.Fused else f", {kind.__module__.partition('.')[0]}'s {kind.__name__}"
+
+
 def schedule(config: Config) -> Schedule:
     """The learning rate over time.
 
@@ -159,7 +180,7 @@ def rehearse(config: Config) -> int:
         The number of trainable parameters.
 
     Raises:
-        ConfigError: as `device`, `model`, `optimizer`, `schedule` and `augment`.
+        ConfigError: as `device`, `model`, `optimizer`, `schedule` and `augment`; or it needs more memory than there is.
     """
     device(config)
     with torch.device("meta"):
@@ -168,7 +189,28 @@ def rehearse(config: Config) -> int:
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
+    _check_memory(config, parameters)
     return parameters
+
+
+def memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _check_memory(config: Config, parameters: int) -> None:
+    """Raises ConfigError if weights, gradients and two moments, or the images, are more than the machine can hold."""
+    there = memory()
+    images = config.data.train_images + config.data.test_images
+    for what, size, way_out in (
+        (f"A network of {parameters:,} parameters", 16 * parameters, "Choose a smaller one."),
+        (f"A set of {images:,} images", 28 * 28 * images, "Lower data.train_images or data.test_images."),
+    ):
+        if size > there:
+            raise ConfigError(
+                f"{what} takes {size / 1e9:,.0f} GB of memory to train, but this machine has {there / 1e9:,.0f}.",
+                way_out,
+            )
 
 
 def _construct(group: str, node: dict[str, Any]) -> Any:

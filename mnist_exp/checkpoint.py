@@ -1,6 +1,6 @@
 """States that can be resumed exactly: atomic, checked, tensors and plain data only.
 
-A checkpoint's name carries its role, epoch and the digest of its bytes (`last-0007-1f2e3d4c5b6a.pt`), so one
+A checkpoint's name carries its epoch and the digest of its bytes (`last-0007-1f2e3d4c5b6a.pt`), so one
 rename publishes file and checksum together. The last two are kept: a damaged newest one costs one epoch.
 """
 
@@ -40,9 +40,11 @@ class Checkpoint:
     """The epoch, counting from 1, that first had the best validation accuracy."""
     averaged: dict[str, torch.Tensor] = field(default_factory=dict)
     """The averaged weights; empty without `training.ema`."""
+    chosen: dict[str, torch.Tensor] = field(default_factory=dict)
+    """The weights of `best_epoch`, as they were evaluated; empty without `training.patience`."""
 
 
-def save(folder: Path, state: Checkpoint, best: bool) -> Path:
+def save(folder: Path, state: Checkpoint) -> Path:
     """Writes *state* into *folder* and drops what is no longer needed.
 
     Raises:
@@ -54,14 +56,7 @@ def save(folder: Path, state: Checkpoint, best: bool) -> Path:
     data = buffer.getvalue()
     path = folder / f"last-{state.epoch:04d}-{sha256(data)[:12]}.pt"
     atomic_write(path, data)
-    if best:
-        link = folder / path.name.replace("last", "best", 1)
-        link.unlink(missing_ok=True)
-        link.hardlink_to(path)  # the same bytes under a second name: no second write
-        for old in _newest_first(folder, "best"):
-            if old != link:
-                old.unlink()
-    lasting = _newest_first(folder, "last")
+    lasting = _newest_first(folder)
     # Of this epoch or later, but not it: damaged, or training would have gone on from there.
     stale = [old for old in lasting if _epoch(old) >= state.epoch and old != path]
     for old in [*stale, *[p for p in lasting if p not in stale][KEPT:]]:
@@ -76,7 +71,7 @@ def load_last(folder: Path) -> Checkpoint | None:
         CheckpointError: there are checkpoints, but each is damaged or of another format.
     """
     faults = []
-    for path in _newest_first(folder, "last"):
+    for path in _newest_first(folder):
         try:
             return load(path)
         except CheckpointError as error:
@@ -115,8 +110,8 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is not a checkpoint of this program: {reason}") from error
 
 
-def _newest_first(folder: Path, role: str) -> list[Path]:
-    return sorted(folder.glob(f"{role}-*.pt"), key=_epoch, reverse=True)
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("last-*.pt"), key=_epoch, reverse=True)
 
 
 def _epoch(path: Path) -> int:

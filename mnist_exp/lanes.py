@@ -70,6 +70,16 @@ def read(folder: Path) -> Place | None:
     return place if place and first and first.pack == place.pack else None
 
 
+def lend(source: Path, folder: Path) -> None:
+    """Gives the run in *folder* the place that the one in *source* has trained in, with stand-ins for all neighbours.
+
+    Raises:
+        CheckpointError: as `read`.
+    """
+    if place := _read(source):
+        write_json(folder / FILE, dataclasses.asdict(dataclasses.replace(place, first=".")))
+
+
 def _read(folder: Path) -> Place | None:
     path = folder / FILE
     return records.read(Place, path, FORMAT, CheckpointError, "") if path.exists() else None

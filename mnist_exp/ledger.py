@@ -44,6 +44,8 @@ class Ledger:
     ended_ms: int | None = None
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=socket.gethostname)
+    threads: int = 0
+    """CPU threads that it began with and goes on with: their number decides the last bits. 0: not recorded."""
     parameters: int = 0
     params: dict[str, Any] = field(default_factory=dict)
     """What can vary between runs, flat: MLflow's params."""

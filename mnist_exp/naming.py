@@ -5,9 +5,10 @@ sweep or of a run, an MLflow run id, an MLflow experiment, `best` (the best run 
 any of these. Commands about one run take the same names; see `one`.
 """
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -15,7 +16,7 @@ from typing import Any, final
 import yaml
 
 from mnist_exp import config, ledger, plan
-from mnist_exp.errors import ConfigError
+from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.files import read_json
 from mnist_exp.plan import Plan
 from mnist_exp.terminal import shown
@@ -88,11 +89,19 @@ def offered(root: Path = Path("outputs")) -> list[str]:
     return ["last", "best", *sweeps, *(f"best:{sweep}" for sweep in sweeps), *runs]
 
 
-def one(what: str | Path = "last", root: Path = Path("outputs")) -> Path:
+def one(
+    what: str | Path = "last",
+    root: Path = Path("outputs"),
+    needed: Sequence[str] = ("config.yaml", "weights.safetensors"),
+    useful: Sequence[str] = (),
+) -> Path:
     """The folder of the one run called *what*; where the name stands for several runs, the best of them.
 
-    `last` is here what was started last, be it a run or a sweep. Of a run that was trained elsewhere, config and
-    weights are downloaded from MLflow.
+    `last` is here what was started last, be it a run or a sweep.
+
+    Args:
+        needed: The files, the config among them, that are downloaded from MLflow of a run that was trained elsewhere.
+        useful: More of them, which it need not have.
 
     Raises:
         ConfigError: as `resolve`; or no run of that name has finished here.
@@ -103,7 +112,9 @@ def one(what: str | Path = "last", root: Path = Path("outputs")) -> Path:
         what = next((f for f in reversed(started) if _selection(f)), what)
     selection = resolve(what, root)
     if selection.query and selection.query.run_id:
-        search.download(selection.query, ("config.yaml", "weights.safetensors"), selection.home)
+        search.download(selection.query, needed, selection.home)
+        with contextlib.suppress(ExperimentError):
+            search.download(selection.query, useful, selection.home)
         check_targets(selection.home / "config.yaml")
         return selection.home
     return selection.folders[0] if len(selection.folders) == 1 else best(selection)

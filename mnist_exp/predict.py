@@ -78,22 +78,24 @@ def predict(folder: Path, paths: Sequence[Path], as_json: bool = False) -> list[
     from mnist_exp import run
     from mnist_exp.report import best
 
-    found = best.probabilities(run.restore(config.load(folder / "config.yaml"), folder), pixels)
+    about = config.load(folder / "config.yaml")
+    found = best.probabilities(run.restore(about, folder), pixels)
     if as_json:
         return [
             json.dumps({"file": str(path), "digit": int(p.argmax()), "probabilities": [float(v) for v in p]})
             for path, p in zip(paths, found, strict=True)
         ]
     width = max(len(str(path)) for path in paths)
-    head = f"Network: {shown(folder)}"
-    return [head, *(f"{path!s:<{width}}  {in_words(p)}" for path, p in zip(paths, found.tolist(), strict=True))]
+    names = config.classes(about.data)
+    lines = [f"{path!s:<{width}}  {in_words(p, names)}" for path, p in zip(paths, found.tolist(), strict=True)]
+    return [f"Network: {shown(folder)}", *lines]
 
 
-def in_words(probabilities: Sequence[float]) -> str:
+def in_words(probabilities: Sequence[float], names: Sequence[str]) -> str:
     """`7   99.1 %   (then 1: 0.6 %, 9: 0.2 %)`: the answer, and what else it may be."""
-    order = sorted(range(10), key=lambda digit: -probabilities[digit])
-    others = ", ".join(f"{d}: {100 * probabilities[d]:.1f} %" for d in order[1:3])
-    return f"{order[0]}  {100 * probabilities[order[0]]:5.1f} %   (then {others})"
+    order = sorted(range(10), key=lambda label: -probabilities[label])
+    others = ", ".join(f"{names[i]}: {100 * probabilities[i]:.1f} %" for i in order[1:3])
+    return f"{names[order[0]]}  {100 * probabilities[order[0]]:5.1f} %   (then {others})"
 
 
 def cli() -> None:

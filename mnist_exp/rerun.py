@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_exp import cli as command
-from mnist_exp import config, journal, ledger, naming, single, terminal, words
+from mnist_exp import config, journal, lanes, ledger, naming, single, terminal, words
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
 from mnist_exp.journal import Row
@@ -33,14 +33,16 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     typed = words.read(arguments, "rerun", ABOUT, KEYS, EXAMPLES, offers={"run": naming.offered})
-    folder = naming.one(typed.values["run"])
+    folder = naming.one(
+        typed.values["run"], needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(lanes.FILE,)
+    )
     before, rows = ledger.read(folder), journal.read(folder)
     if not rows:
         raise ConfigError(f"{shown(folder)} finished no epoch: there is nothing to compare with.")
     settings = config.load(folder / "config.yaml")
-    settings.resume, settings.force = None, False
+    settings.resume, settings.force, settings.tracking.register = None, False, None
     settings.tags["rerun.of"] = shown(folder)
-    again = repeat(settings, before)
+    again = repeat(settings, before, folder)
     after = ledger.read(again)
     found = differences(before, after)
     for difference in found:
@@ -50,21 +52,22 @@ def main(arguments: Sequence[str]) -> None:
     if verdict := compare(rows, journal.read(again), whole=before.state == "finished"):
         raise ExperimentError(
             f"The metrics did not come out the same: {verdict}",
-            "What differs may explain it."
-            if found
-            else "Nothing that is recorded differs. The number of threads may: set threads=… when training.",
+            "What differs may explain it." if found else "Nothing that is recorded differs.",
         )
     say(f"Bit-equal: the losses and accuracies of {_epochs(len(rows))} are those of {shown(folder)}.")
 
 
-def repeat(settings: Config, before: Ledger) -> Path:
-    """Trains *settings* in a new folder, and returns that; a loss that diverges again is part of the result.
+def repeat(settings: Config, before: Ledger, source: Path) -> Path:
+    """Trains *settings* in a new folder as the run in *source* was trained, and returns the folder.
+
+    A loss that diverges again is part of the result.
 
     Raises:
         ExperimentError: see `run.run`.
     """
     folder = Path(config.new_folder("outputs/runs"))
     folder.mkdir(parents=True)
+    lanes.lend(source, folder)
     with terminal.log_to(folder / "train.log"):
         try:
             single.execute(settings, folder, before.overrides)
@@ -88,6 +91,8 @@ def differences(before: Ledger, after: Ledger) -> list[str]:
             found.append(f"{tag.removeprefix('version.')}: {was}, now {now}")
     if before.host != after.host:
         found.append(f"machine: {before.host}, now {after.host}")
+    if before.threads != after.threads:
+        found.append(f"threads: {before.threads or 'not recorded'}, now {after.threads}")
     return found
 
 

@@ -79,7 +79,7 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
         for group, key in (("optimizer", "lr"), ("model", "hidden")):  # what is stored has no references left
             if key in merged[group] and merged[key] != getattr(before, key):
                 merged[group][key] = merged[key]
-        now = config.parse(merged)
+        now = config.typed(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(
             f"{' '.join(typed)} cannot be changed in a run that exists.", "With resume=, change plain values only."

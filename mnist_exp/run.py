@@ -58,7 +58,7 @@ class Run:
     device: torch.device
     threads: int
     method: str
-    """How gradients are computed, in words."""
+    """How gradients are computed, in words, and by whose optimiser they are used if not by `engine/fused.py`."""
 
 
 @final
@@ -134,7 +134,7 @@ def run_many(
         watch: Called for each run once everything is ready; what it returns hears that run's events after the
             run's own files are written.
         sweep: Id of the sweep that the runs belong to.
-        extras: Whether to export the network and to have its curves drawn. In a sweep they cost more than a
+        extras: Whether to export the network and to have its figures drawn. In a sweep they cost more than a
             short training, so only the best run gets them, at the end.
 
     Returns:
@@ -218,6 +218,8 @@ class Attempt:
             return
         self.entry.sweep = self.sweep or self.entry.sweep
         self.entry.figures = self.extras and self.config.tracking.figures
+        self.entry.threads = self.entry.threads or self.config.threads or torch.get_num_threads()
+        self.config = dataclasses.replace(self.config, threads=self.entry.threads)
         self.network = build.model(self.config)
         self.entry.parameters = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
         self.place = lanes.read(self.folder)
@@ -292,10 +294,11 @@ class Attempt:
 def together(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
     """Those without an outcome, by whom they train with; new ones together, equal networks being neighbours."""
 
-    def company(attempt: Attempt) -> tuple[int, str]:
-        if attempt.saved is None and attempt.place is None:
-            return 0, ""
-        return attempt.saved.epoch if attempt.saved else 0, attempt.place.pack if attempt.place else str(attempt.folder)
+    def company(attempt: Attempt) -> tuple[int, int, str]:
+        assert attempt.entry
+        alone = str(attempt.folder) if attempt.saved else ""
+        epoch, pack = attempt.saved.epoch if attempt.saved else 0, attempt.place.pack if attempt.place else alone
+        return attempt.entry.threads, epoch, pack
 
     going = [a for a in attempts if a.outcome is None]
     going.sort(key=lambda a: (company(a), repr((a.config.model, a.config.lr, a.config.optimizer))))
@@ -306,7 +309,8 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
     """Loads what is shared, and trains until each of *attempts* has ended."""
     config = attempts[0].config
     where = build.device(config)
-    threads = set_up_torch(config, where)
+    threads = attempts[0].entry.threads  # type: ignore[union-attr]  # they have begun
+    set_up_torch(config, where, threads)
     schedule, splits = build.schedule(config), data.load(config.data, where)
     order = data.Order(splits.train.rows, config.batch_size, configs.order_seed(config), build.augment(config))
     for attempt in attempts:
@@ -359,7 +363,7 @@ class Pack:
             networks.append(member.network if member else build.model(settings[lane]))
         self.stack, self.method = build.stack(settings, networks, where)
         self.optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
-        self.method += graph.note(self.stack, self.optimizer)
+        self.method += build.whose(self.optimizer) + graph.note(self.stack, self.optimizer)
         self.average = Average(self.optimizer, settings[0].training.ema)
         saved = {lane: a.saved for lane, a in self.members.items() if a.saved}
         for lane, state in saved.items():
@@ -370,9 +374,11 @@ class Pack:
         self.standing = Standing(len(settings), alive=set(self.members))
         for lane, state in saved.items():
             self.standing.epoch = state.epoch
-            self.standing.best[lane], self.standing.best_epoch[lane] = state.best, state.best_epoch
+            known = state.chosen or not settings[lane].training.patience  # not where patience was added, with force
+            best = (state.best, state.best_epoch) if known else (-1.0, state.epoch)
+            self.standing.best[lane], self.standing.best_epoch[lane] = best
 
-    def state(self, lane: int, attempt: Attempt, history: list[Row]) -> Checkpoint:
+    def state(self, lane: int, attempt: Attempt, history: list[Row], chosen: dict[str, torch.Tensor]) -> Checkpoint:
         """What *lane* needs to go on."""
         assert attempt.entry
         return Checkpoint(
@@ -384,6 +390,7 @@ class Pack:
             config=attempt.entry.fingerprint["config"],
             best_epoch=self.standing.best_epoch[lane],
             averaged=self.in_use(lane) if attempt.config.training.ema else {},
+            chosen=chosen,
         )
 
     def in_use(self, lane: int) -> dict[str, torch.Tensor]:
@@ -430,16 +437,14 @@ def export_model(config: Config, folder: Path) -> None:
     atomic_write(folder / "model.pt2", export(restore(config, folder)))
 
 
-def set_up_torch(config: Config, where: torch.device) -> int:
-    """Settings of the whole process; returns the number of CPU threads."""
+def set_up_torch(config: Config, where: torch.device, threads: int) -> None:
+    """Settings of the whole process."""
     torch.set_flush_denormal(True)  # Adam's moments of unlit pixels become denormal and slow it down
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(threads)
     if where.type == "cuda":
         exact = config.precision is Precision.fp32
         torch.set_float32_matmul_precision("highest" if exact else "high")
         torch.backends.cudnn.allow_tf32 = not exact  # convolutions: torch's own default is tf32
-    return torch.get_num_threads()
 
 
 @contextlib.contextmanager
@@ -478,6 +483,9 @@ class Keeper(Observer):
             attempt.entry,
             attempt.journal,
         )
+        self.patient = self.config.training.patience is not None
+        self.chosen = attempt.saved.chosen if attempt.saved and self.patient else {}
+        """The weights of the best epoch, where patience waits for a better one."""
 
     def on_epoch(self, event: EpochEnd) -> None:
         with writing(self.folder):
@@ -485,20 +493,24 @@ class Keeper(Observer):
 
     def _keep(self, event: EpochEnd) -> None:
         row = self.journal.row(event.epoch, event.step, event.time_ms, event.metrics)
+        if event.best and self.patient:
+            self.chosen = self.pack.in_use(event.lane)
         if self.config.checkpoint.enabled:
             history = [*self.journal.history(event.epoch - 1), row]
-            state = self.pack.state(event.lane, self.attempt, history)
-            checkpoint.save(self.folder / "checkpoints", state, event.best)
+            state = self.pack.state(event.lane, self.attempt, history, self.chosen)
+            checkpoint.save(self.folder / "checkpoints", state)
         self.journal.append(row)
         self.attempt.reached(event.epoch)
 
     def on_end(self, event: LaneEnd) -> None:
         with writing(self.folder):
-            if event.state == "finished":
-                atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(self.pack.in_use(event.lane)))
+            finished = event.state == "finished"
+            if finished:
+                weights = self.chosen or self.pack.in_use(event.lane)
+                atomic_write(self.folder / "weights.safetensors", safetensors.torch.save(weights))
                 if self.attempt.extras and self.config.checkpoint.model:
                     export_model(self.config, self.folder)
-            self.entry.summary = summarise(self.journal.rows, self.entry.parameters)
+            self.entry.summary = summarise(self.journal.rows, self.entry.parameters, self.patient and finished)
             _close(self.entry, self.folder, event.state, event.reason)
 
 
@@ -516,6 +528,17 @@ def writing(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written: {error.strerror}.",
             "Its finished epochs are kept: make room, then resume it.",
         ) from error
+
+
+def show_augmented(config: Config, folder: Path) -> None:
+    """Draws for a run that has ended what `_train` draws for one that is to have figures from the beginning.
+
+    Raises:
+        ExperimentError: the images are missing or damaged.
+    """
+    train = data.load(config.data, torch.device("cpu")).train
+    order = data.Order(train.rows, config.batch_size, configs.order_seed(config), build.augment(config))
+    _draw_augmented(order, train, folder)
 
 
 def _draw_augmented(order: data.Order, train: data.Split, folder: Path) -> None:
@@ -537,14 +560,19 @@ def _own(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 
-def summarise(rows: list[dict[str, Any]], parameters: int) -> dict[str, float]:
-    """Best and final metrics of a run, as metrics of their own: MLflow's tables show only last values."""
+def summarise(rows: list[dict[str, Any]], parameters: int, chosen: bool = False) -> dict[str, float]:
+    """Best and final metrics of a run, as metrics of their own: MLflow's tables show only last values.
+
+    Args:
+        chosen: Whether the best epoch's weights are exported, not the last one's: then the final metrics are its.
+    """
     if not rows:
         return {}
-    last = rows[-1]["metrics"]
-    summary = {f"final/{key.replace('/', '_')}": value for key, value in last.items() if not key.startswith("time/")}
-    if "val/accuracy" in last:
-        best = max(rows, key=lambda row: (row["metrics"]["val/accuracy"], -row["epoch"]))
+    validated = "val/accuracy" in rows[-1]["metrics"]
+    best = max(rows, key=lambda row: (row["metrics"]["val/accuracy"], -row["epoch"])) if validated else rows[-1]
+    final = (best if chosen else rows[-1])["metrics"]
+    summary = {f"final/{key.replace('/', '_')}": value for key, value in final.items() if not key.startswith("time/")}
+    if validated:
         summary["best/epoch"] = best["epoch"]
         for key in ("val/accuracy", "test/accuracy"):
             summary[f"best/{key.replace('/', '_')}"] = best["metrics"][key]

@@ -46,9 +46,10 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
     if courier:
         courier.follow(folder)
     progress = Screen(config)
-    from mnist_exp import run  # torch: the courier loads mlflow on another core meanwhile
+    from mnist_exp import build, run  # torch: the courier loads mlflow on another core meanwhile
 
     try:
+        build.rehearse(config)
         with progress:
             result = run.run(config, folder, overrides, progress.watch, sweep=sweep)
     except Interrupted as stop:
@@ -57,7 +58,7 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
     finally:
         if courier:
             courier.close(config.tracking.patience)
-    if result.state == "pruned":
+    if result.reason:
         say(result.reason)
     summary = result.summary
     final = {s: summary[f"final/{s}_accuracy"] for s in ("train", "val", "test") if f"final/{s}_accuracy" in summary}

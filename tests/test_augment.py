@@ -1,15 +1,20 @@
 """Augmentation: what each distortion does to pixels, and that it repeats exactly."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY
 from torch import Tensor
 
-from mnist_exp import data
-from mnist_exp.config import Data
+from mnist_exp import data, naming, run
+from mnist_exp.config import Config, Data
 from mnist_exp.data.augment import Augment, Warp
 from mnist_exp.errors import ConfigError
+from mnist_exp.run import Task
+from mnist_exp.sweep import grid
 
 SYNTHETIC = Data(name="synthetic", train_images=150, test_images=10, val_size=10, mean=0.25, std=0.25)
 
@@ -159,3 +164,15 @@ def test_epochs_differ_and_repeat() -> None:
     first, again, second = feed(warp, 0), feed(warp, 0), feed(warp, 1)
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(first, again, strict=True))
     assert not torch.equal(first[0][0], second[0][0])
+
+
+def test_the_best_run_of_a_sweep_shows_what_augmentation_does(composed: Callable[..., Config]) -> None:
+    """As a single run does; the others have no time for pictures."""
+    configs = [composed(*TINY, "augment=affine", f"lr={lr}") for lr in (1e-2, 1e-9)]
+    tasks = [Task(config, Path(f"sweep/{i}")) for i, config in enumerate(configs)]
+    run.run_many(tasks, extras=False)
+    grid.present_best(Path("sweep"))
+    run.run(configs[0], Path("alone"))
+    (drawn,) = Path("sweep").glob("*/figures/*")
+    assert drawn.parent.parent == naming.best(naming.resolve("sweep"))
+    assert drawn.read_bytes() == Path("alone/figures/augmented.png").read_bytes()

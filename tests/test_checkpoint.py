@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import TINY
 
@@ -87,13 +88,38 @@ def test_two_epochs_and_two_are_four_with_sgd(nesterov: bool, momentum: float, c
     assert outcome(Path("parts")) == outcome(Path("whole"))
 
 
-def test_the_best_so_far_is_remembered(tiny: Tiny) -> None:
-    config = tiny(epochs=4)
-    run.run(config, Path("whole"))
-    interrupted(config, Path("parts"), after=2)
-    run.run(config, Path("parts"))
-    whole, parts = (sorted(p.name for p in Path(name, "checkpoints").iterdir()) for name in ("whole", "parts"))
-    assert [name[:9] for name in parts] == [name[:9] for name in whole]
+@pytest.mark.parametrize("pack", [1, 2], ids=["alone", "in a pack"])
+def test_a_run_goes_on_with_as_many_threads_as_it_began_with(pack: int, tiny: Tiny) -> None:
+    """Whatever is asked for, and whatever the process had: the last bits depend on it."""
+    configs = [tiny(threads=None, epochs=4, lr=lr, hidden=128, batch_size=64) for lr in (1e-3, 3e-3)[:pack]]
+    torch.set_num_threads(2)
+    run.run_many([run.Task(config, Path(f"whole/{i}")) for i, config in enumerate(configs)])
+    parts = [run.Task(config, Path(f"parts/{i}")) for i, config in enumerate(configs)]
+    run.run_many(parts, watch=lambda about, control: [StopAfter(2, control)])
+    torch.set_num_threads(1)
+    run.run_many([dataclasses.replace(part, config=dataclasses.replace(part.config, threads=1)) for part in parts])
+    assert torch.get_num_threads() == 2
+    for part in parts:
+        assert ledger.read(part.folder).threads == 2
+        assert "threads: 2" in (part.folder / "config.yaml").read_text()
+        assert outcome(part.folder) == outcome(Path("whole") / part.folder.name)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_best_so_far_is_remembered(ema: float, tiny: Tiny) -> None:
+    """Its weights are exported, though it came before the stop."""
+    config = tiny(epochs=50, lr=0.3, training={"patience": 3, "ema": ema})
+    whole = run.run(config, Path("whole"))
+    best = int(whole.summary["best/epoch"])
+    interrupted(config, Path("parts"), after=best + 1)
+    assert run.run(config, Path("parts")).reason == whole.reason
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+    found = checkpoint.load_last(Path("parts/checkpoints"))
+    assert found is not None
+    assert (found.best_epoch, found.epoch) == (best, best + 3)
+    exported = safetensors.torch.load_file("parts/weights.safetensors")
+    assert all(exported[name].equal(tensor) for name, tensor in found.chosen.items())
+    assert not exported["layers.0.weight"].equal((found.averaged or found.weights)["layers.0.weight"])
 
 
 def test_a_damaged_newest_state_costs_one_epoch(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
@@ -136,19 +162,16 @@ def state(epoch: int = 1, **changes: Any) -> Checkpoint:
 def test_a_state_survives_the_round_trip() -> None:
     moments = {"layer.weight": {"step": torch.tensor(3.0), "exp_avg": torch.randn(2, 3)}}
     saved = state(moments=moments)
-    loaded = checkpoint.load(checkpoint.save(Path("states"), saved, best=True))
+    loaded = checkpoint.load(checkpoint.save(Path("states"), saved))
     assert loaded.weights["layer.weight"].equal(saved.weights["layer.weight"])
     assert loaded.moments["layer.weight"]["exp_avg"].equal(moments["layer.weight"]["exp_avg"])
     assert (loaded.epoch, loaded.best, loaded.history, loaded.config) == (1, 0.5, saved.history, "abc")
 
 
-def test_the_last_two_and_the_best_are_kept() -> None:
+def test_the_last_two_are_kept() -> None:
     for epoch in range(1, 6):
-        checkpoint.save(Path("states"), state(epoch), best=epoch in (1, 3))
-    names = sorted(path.name[:9] for path in Path("states").iterdir())
-    assert names == ["best-0003", "last-0004", "last-0005"]
-    best = next(Path("states").glob("best-*"))
-    assert checkpoint.load(best).epoch == 3
+        checkpoint.save(Path("states"), state(epoch))
+    assert sorted(path.name[:9] for path in Path("states").iterdir()) == ["last-0004", "last-0005"]
 
 
 def test_no_state_is_none() -> None:
@@ -157,7 +180,7 @@ def test_no_state_is_none() -> None:
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_failed_write_leaves_the_earlier_state(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.save(Path("states"), state(1), best=True)
+    checkpoint.save(Path("states"), state(1))
     before = sorted(Path("states").iterdir())
 
     def fail(*_: object) -> None:
@@ -165,7 +188,7 @@ def test_a_failed_write_leaves_the_earlier_state(failing: str, monkeypatch: pyte
 
     monkeypatch.setattr(*((files.os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(Path("states"), state(2), best=True)
+        checkpoint.save(Path("states"), state(2))
     assert sorted(Path("states").iterdir()) == before
     found = checkpoint.load_last(Path("states"))
     assert found is not None
@@ -232,7 +255,7 @@ def test_a_state_of_another_network_names_the_leaf(activation: str, tiny: Tiny) 
     assert found is not None
     found.weights["layers.0.weight"] = torch.zeros(9, 784)
     found = dataclasses.replace(found, epoch=3)
-    checkpoint.save(Path("run/checkpoints"), found, best=False)
+    checkpoint.save(Path("run/checkpoints"), found)
     with pytest.raises(
         CheckpointError, match=r"layers\.0\.weight was saved with shape \(9, 784\), but this model has \(16, 784\)"
     ):

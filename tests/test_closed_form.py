@@ -1,5 +1,8 @@
 """The written-out gradient is that of autograd, lane by lane, value by value, in float64."""
 
+import functools
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -167,6 +170,28 @@ def test_weights_and_moments_move_from_stack_to_stack(sets: list[int] | None) ->
     for lane in range(3):
         for name, tensor in saved[lane][0].items():
             torch.testing.assert_close(stack.weights(lane)[name], tensor)
+
+
+@pytest.mark.parametrize(
+    "maker", [functools.partial(Fused, torch.optim.Adam), functools.partial(torch.optim.Adam, fused=True)]
+)
+def test_a_state_is_restored_to_the_device_of_the_weights(maker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are on the CPU, and the kernels want all of an optimiser's state, its counter too, on the device."""
+    models = networks(1)
+    stack = MLPStack(models, [0, 1, 2])
+    optimizer = Fused(torch.optim.Adam, stack.groups())
+    stack.gradient(*batch())
+    optimizer.step()
+    generator = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device: generator())  # there is none on the meta device
+    away = MLPStack([model.to("meta") for model in models], [0, 1, 2])
+    there = maker(away.groups())
+    for lane in range(3):
+        away.restore(lane, stack.weights(lane), stack.moments(lane, optimizer), there)
+    for state in there.state.values():
+        assert {name: value.device.type for name, value in state.items()} == dict.fromkeys(
+            ("step", "exp_avg", "exp_avg_sq"), "meta"
+        )
 
 
 @pytest.mark.parametrize(

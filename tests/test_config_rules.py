@@ -77,6 +77,7 @@ REFUSED = {
     "data.split_seed=-1": ("data.split_seed must be at least 0, but got -1.", ""),
     "data.order_seed=-1": ("data.order_seed must be at least 0, but got -1.", ""),
     "data.name=../mnist": ("data.name must be a plain word, but got '../mnist'.", ""),
+    "data.classes=[a,b]": ("data.classes must name ten classes, but has 2.", "Try data.classes=null."),
     "data.mean=nan": ("data.mean must be finite, but got nan.", ""),
     "data.std=0": ("data.std must be a finite number > 0, but got 0.0.", ""),
     "tracking.patience=inf": ("tracking.patience must be finite and >= 0, but got inf.", ""),
@@ -101,6 +102,18 @@ REFUSED = {
     "schedule._target_=builtins.dict": ("schedule._target_ must make something callable, not a dict.", ""),
     "schedule=cosine schedule.warmup=1": ("schedule.warmup must be between 0 and 1, but got 1.", ""),
     "schedule=onecycle schedule.floor=2": ("schedule.floor must be between 0 and 1, but got 2.", ""),
+    "model=small_cnn hidden=64": ("hidden=64 would change nothing: smallcnn has no such setting.", "Drop it."),
+    "model.norm=batch batch_size=63": ("the last batch of 55,000 images has one.", "Try batch_size=62 or 64."),
+    "model.norm=batch batch_size=1": ("Batch norm needs two images, but with batch_size=1", "Try batch_size=2 or 4."),
+    "hidden=16777216": ("A network of 13,337,886,730 parameters takes 213 GB of memory", "Choose a smaller"),
+    "hidden=[16777216,16777216]": ("parameters takes 4,503,813 GB of memory to train, but this machine has 25.", ""),
+    "data.train_images=2000000000": ("A set of 2,000,010,000 images takes 1,568 GB", "Lower data.train_images"),
+    "data.train_images=1000000000000": ("data.train_images must be at most 2147483648, but got 1000000000000.", ""),
+    "batch_size=1000000000000": ("batch_size must be at most 2147483648, but got 1000000000000.", ""),
+    "threads=100000000": ("threads must be at most 1024, but got 100000000.", ""),
+    "device=cuda:99999999999": ("device must be auto, cpu, cuda, cuda:N or mps, but got 'cuda:99999999999'.", ""),
+    "data.split_seed=18446744073709551616": ("data.split_seed must be at most 9223372036854775807", ""),
+    "tracking.uri=nonsense://x": ("tracking.uri must be the address of an MLflow store, but got 'nonsense", "http"),
     "optimizer=sgd optimizer.momentum=-1": ("refused its settings: Invalid momentum value: -1", ""),
     "optimizer=sgd optimizer.nesterov=true optimizer.momentum=0": ("Nesterov momentum requires a momentum", ""),
 }  # fmt: skip
@@ -115,6 +128,7 @@ def test_a_bad_setting_is_explained(
 ) -> None:
     overrides = ["device=cpu", *typed.split()]
     monkeypatch.setattr("sys.argv", ["mnist-exp", *overrides])
+    monkeypatch.setattr(build, "memory", lambda: 25 * 10**9)
     with pytest.raises(Exception) as caught:  # noqa: PT011  # Hydra's errors are told apart by `explain`
         build.rehearse(composed(*overrides))
     code = cli.explain(caught.value)
@@ -175,6 +189,26 @@ def test_a_stored_config_that_is_none_is_refused(text: str) -> None:
 def test_a_missing_stored_config_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere/config\.yaml is not a run's config"):
         configs.load(Path("nowhere/config.yaml"))
+
+
+def test_a_network_without_hidden_units_of_its_own_is_not_named_after_them(composed: Callable[..., Config]) -> None:
+    fixed, asked, wide = composed("model=small_cnn"), composed("model=small_cnn", "hidden=128"), composed()
+    assert configs.run_name(fixed, ["model=small_cnn"]) == "lr=0.001 seed=0 model=small_cnn"
+    assert "hidden" not in configs.params(fixed)
+    assert configs.params(wide)["hidden"] == "128"
+    assert fixed.hidden is asked.hidden is None
+    assert configs.fingerprint(fixed) == configs.fingerprint(asked)
+    Path("config.yaml").write_text(configs.to_yaml(fixed))
+    assert configs.load(Path("config.yaml")) == fixed
+    own = composed("model=custom", "model._target_=faulty.Faulty", "+model.mode=${hidden}", "hidden=64")
+    assert own.hidden == 64  # it is referred to
+    Path("config.yaml").write_text(configs.to_yaml(own))
+    assert configs.load(Path("config.yaml")).hidden == 64
+
+
+def test_a_list_is_written_as_one_types_it() -> None:
+    assert configs.compact([1, [2, 3], 0.5]) == "[1,[2,3],0.5]"
+    assert configs.compact(["export A=$B", "x"]) == "['export A=$B','x']"
 
 
 def test_the_name_tells_what_was_chosen(tiny: Callable[..., Config]) -> None:

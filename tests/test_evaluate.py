@@ -1,6 +1,8 @@
 """What is measured, drawn and printed about a trained network."""
 
+import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_exp import evaluate, ledger, run
+from mnist_exp import config, evaluate, ledger, run
 from mnist_exp.config import Config, Tracking
 from mnist_exp.data import synthetic
 from mnist_exp.errors import CheckpointError, ConfigError, DataError, ExperimentError
 from mnist_exp.files import read_json
 from mnist_exp.report import closeup
+from mnist_exp.report import write as write_report
 from mnist_exp.report.best import Answers
 from mnist_exp.tracking import courier
 from mnist_exp.tracking.publish import publish
@@ -91,11 +94,35 @@ def test_the_screen_shows_digits_pairs_and_the_folder(trained: Path, capsys: pyt
     assert {path.name for path in (trained / "figures" / "synthetic-test").iterdir()} == PICTURES
 
 
+def test_classes_that_are_no_digits_have_their_names(
+    tiny: Callable[..., Config], composed: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = composed("data=fashion_mnist").data.classes
+    assert names is not None
+    before, after = tiny(), tiny(data={"classes": names})
+    assert config.fingerprint(before) == config.fingerprint(after)
+    run.run(after, Path("outputs/runs/2026-01-31/10-00-00-abcdef"))
+    evaluate.main([])
+    table = capsys.readouterr().out
+    assert re.search(r"^ *class +images", table, re.MULTILINE)
+    assert "digit" not in table
+    found = answers([0.9] * 2, [True, False])
+    said = dataclasses.replace(found, names=names, images=np.ones((2, 28, 28), np.uint8))
+    confusion, _, mistakes = evaluate.pictures_of(said, "test images")
+    assert [tick.get_text() for tick in confusion.figure.axes[0].get_yticklabels()] == names
+    assert "a sandal taken for a dress" in mistakes.alt
+    page = write_report("last").read_text()
+    assert re.search(r"<li>(T-shirt|[a-z ]+) taken for ", page)
+
+
 def test_other_data_is_named_as_in_conf(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main(["data=synthetic", "split=val"])  # 200 images there, 20 in the run
     assert "200 validation images of synthetic" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="no data called 'mnits'"):
-        evaluate.main(["data=mnits"])
+    Path("scans").mkdir()
+    for typed, near in (("mnits", "Did you mean mnist"), ("scnas/", "Did you mean scans/?")):
+        with pytest.raises(ConfigError, match=f"There is no dataset or folder called '{typed}'") as caught:
+            evaluate.main([f"data={typed}"])
+        assert near in caught.value.help
 
 
 def test_a_folder_of_labelled_pictures(

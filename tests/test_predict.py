@@ -10,7 +10,7 @@ from conftest import MNIST
 from PIL import Image, ImageDraw, ImageFont
 
 from mnist_exp import pictures, predict, run
-from mnist_exp.config import Config
+from mnist_exp.config import DIGITS, Config
 from mnist_exp.errors import CheckpointError, ConfigError, DataError
 
 INK, PAPER = (20, 30, 60), (240, 230, 200)
@@ -145,7 +145,11 @@ def test_faults_are_told_before_any_network_is_loaded(trained: Path, scratch: Pa
 
 
 def test_the_answer_in_words() -> None:
-    assert predict.in_words([0.02, 0.9, *[0.0] * 7, 0.08]) == "1   90.0 %   (then 9: 8.0 %, 0: 2.0 %)"
+    shares = [0.02, 0.9, *[0.0] * 7, 0.08]
+    assert predict.in_words(shares, DIGITS) == "1   90.0 %   (then 9: 8.0 %, 0: 2.0 %)"
+    assert predict.in_words(shares, [f"kind {i}" for i in range(10)]).startswith(
+        "kind 1   90.0 %   (then kind 9: 8.0 %"
+    )
 
 
 @pytest.mark.slow  # four epochs of a convolutional network

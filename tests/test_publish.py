@@ -69,7 +69,15 @@ def test_a_finished_run_is_told_completely(finished: Path, shop: Store) -> None:
     assert tags["mlflow.note.content"] == "hidden=16 epochs=2"
     (dataset,) = found.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("synthetic", entry.dataset["digest"])
-    wanted = {"config.yaml", "environment.txt", "train.log", "metrics.jsonl", "weights.safetensors", "figures"}
+    wanted = {
+        "config.yaml",
+        "environment.txt",
+        "train.log",
+        "metrics.jsonl",
+        "weights.safetensors",
+        "figures",
+        "ledger.json",
+    }
     assert wanted <= artifacts(shop, found.info.run_id) <= wanted | {"code.diff"}
     figures = shop.client.list_artifacts(found.info.run_id, "figures")
     assert [file.path for file in figures] == ["figures/learning_curves.png"]

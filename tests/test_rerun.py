@@ -1,17 +1,22 @@
 """A repeated run gives the same bits, and where it does not, that is said and counted."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import TINY
 
-from mnist_exp import journal, ledger, rerun, run
+from mnist_exp import journal, ledger, rerun, run, single
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
-from mnist_exp.files import atomic_write
+from mnist_exp.files import atomic_write, read_json
 from mnist_exp.ledger import Ledger
+from mnist_exp.run import Task
+from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.store import Store
 
 FOLDER = Path("outputs/runs/2026-01-31/10-00-00-abcdef")
 
@@ -64,12 +69,54 @@ def test_a_run_that_diverged_diverges_again(
     """What it measured before is compared."""
     model = ["model=custom", "model._target_=faulty.Faulty", "+model.mode=diverge", "+model.after=10"]
     with pytest.raises(DivergedError):
-        run.run(composed(*TINY, *model), FOLDER)
+        run.run(composed(*TINY, "hidden=null", *model), FOLDER)
     assert len(journal.read(FOLDER)) == 1
     rerun.main([f"run={FOLDER}"])
     out = capsys.readouterr().out
     assert "It failed: The loss is not finite" in out
     assert "Bit-equal: the losses and accuracies of 1 epoch are" in out
+
+
+def test_a_run_of_a_pack_comes_out_again_alone(tiny: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [Path(f"outputs/sweeps/2026-01-31/10-00-00-abcdef/{i}") for i in range(3)]
+    configs = [tiny(hidden=hidden, lr=lr) for hidden, lr in ((16, 1e-3), (16, 3e-3), (24, 1e-3))]
+    run.run_many([Task(*both) for both in zip(configs, folders, strict=True)])
+    for folder in folders:
+        rerun.main([f"run={folder}"])
+        assert f"Bit-equal: the losses and accuracies of 2 epochs are those of {folder}" in capsys.readouterr().out
+
+
+def test_a_run_that_was_trained_elsewhere_comes_out_again(
+    tiny: Callable[..., Config], mlflow_store: Callable[[str], Store], capfd: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = [Path(f"elsewhere/{i}") for i in range(2)]
+    run.run_many(
+        [Task(tiny(tracking={"enabled": True}, lr=lr), f) for lr, f in zip((1e-3, 3e-3), elsewhere, strict=True)]
+    )
+    publish(elsewhere[1], mlflow_store("mnist_exp"))
+    run_id = read_json(elsewhere[1] / "mlflow.json")["run_id"]
+    shutil.rmtree("elsewhere")
+    rerun.main([f"run={run_id}"])
+    out, err = capfd.readouterr()
+    assert "Bit-equal: the losses and accuracies of 2 epochs are" in out
+    assert "Downloading" not in err
+
+
+def test_a_repeated_run_is_registered_nowhere(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    run.run(tiny(tracking={"register": "mnist"}), FOLDER)
+    seen: list[Config] = []
+    execute = single.execute
+    monkeypatch.setattr(single, "execute", lambda config, *rest: (seen.append(config), execute(config, *rest)))
+    rerun.main([])
+    assert seen[0].tracking.register is None
+
+
+def test_it_is_repeated_with_as_many_threads(tiny: Callable[..., Config]) -> None:
+    run.run(tiny(threads=2), FOLDER)
+    torch.set_num_threads(1)
+    rerun.main([])
+    (again,) = [folder for folder in Path("outputs/runs").glob("*/*") if folder != FOLDER]
+    assert ledger.read(again).threads == 2
 
 
 def test_where_no_epoch_was_finished_there_is_nothing_to_compare(trained: Path) -> None:
@@ -97,3 +144,5 @@ def test_another_machine_is_a_difference() -> None:
         "machine: a, now b",
     ]
     assert rerun.differences(one, one) == []
+    assert rerun.differences(Ledger(threads=2), Ledger(threads=1)) == ["threads: 2, now 1"]
+    assert rerun.differences(Ledger(), Ledger(threads=1)) == ["threads: not recorded, now 1"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 
 from mnist_exp import ledger, plan
 from mnist_exp.errors import Interrupted
-from mnist_exp.sweep import worker
+from mnist_exp.sweep import local, worker
 
 HERE = Path(__file__).parent
 SMALL = ["data=synthetic", "epochs=3", "threads=1"]
@@ -64,6 +65,18 @@ def test_ctrl_c_while_a_job_is_being_set_up_is_no_failure_of_it(monkeypatch: pyt
     monkeypatch.setattr(worker, "run_job", interrupted)
     done = worker.run_one(None, None, OmegaConf.create({"hydra": {"overrides": {"task": ["lr=1"]}}}))
     assert isinstance(done._return_value, Interrupted)
+
+
+def test_what_is_missing_of_a_sweep_has_no_more_threads_than_the_rest_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    anything: Any = None
+
+    def pool(total: int, workers: int | None = None) -> local.Pool:
+        return local.Pool({"workers": workers}, b"", anything, anything, anything, [], total=total)
+
+    assert [pool(total=4).share(most=missing) for missing in (4, 1)] == [2, 2]
+    assert [pool(total=4, workers=2).share(most=missing) for missing in (4, 1)] == [4, 4]
+    assert pool(total=100).share(most=1) == 1
 
 
 @pytest.mark.slow

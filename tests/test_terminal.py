@@ -18,6 +18,19 @@ from mnist_exp.sweep.display import Display
 Command = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("optimizer.fused=false", "closed-form gradients, torch's Adam"),
+        ("+optimizer.amsgrad=true", "closed-form gradients, torch's Adam"),
+        ("optimizer=muon", "autograd, mnist_exp's Muon"),
+        ("model.norm=layer", "autograd"),
+    ],
+)
+def test_the_header_says_whose_optimiser_it_is(typed: str, told: str, command: Command) -> None:
+    assert command(*TINY, "epochs=1", typed)[1].splitlines()[1].endswith(f"batch 16, {told}")
+
+
 def test_a_run_prints_a_header_a_line_an_epoch_and_a_result(command: Command) -> None:
     code, out, err = command(*TINY)
     assert code == 0

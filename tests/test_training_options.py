@@ -22,7 +22,8 @@ from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.models import MLP
-from mnist_exp.run import Result, Run, run
+from mnist_exp.report.best import ask, images
+from mnist_exp.run import Result, Run, restore, run
 
 TINY = (
     "data=synthetic",
@@ -254,9 +255,30 @@ def test_reported_training_loss_is_plain_cross_entropy(tmp_path: Path) -> None:
 def test_early_stopping_waits_for_patience_epochs_and_says_why(tmp_path: Path) -> None:
     result = train(tmp_path / "run", "training.patience=2", "lr=1e-12", "epochs=50")
     assert result.state == "finished"
-    assert result.reason == "Validation accuracy was best after epoch 1 of 3."
+    assert result.reason == "Validation accuracy was best after epoch 1 of 3: its weights are kept."
     assert len(metrics(tmp_path / "run")) == 3
     assert (tmp_path / "run" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(2, 50), (9, 6)], ids=["stopped", "to the end"])
+def test_with_patience_the_weights_and_the_final_metrics_are_those_of_the_best_epoch(
+    patience: int, epochs: int, tmp_path: Path
+) -> None:
+    typed = [f"training.patience={patience}", f"epochs={epochs}", "lr=0.3", "schedule=constant"]
+    result = train(tmp_path / "run", *typed)
+    rows = metrics(tmp_path / "run")
+    accuracies = [row["val/accuracy"] for row in rows]
+    best = accuracies.index(max(accuracies))
+    assert best < len(rows) - 1
+    assert result.summary["best/epoch"] == best + 1
+    assert result.objective == accuracies[best]
+    assert result.reason == f"Validation accuracy was best after epoch {best + 1} of {len(rows)}: its weights are kept."
+    config = compose(*typed)
+    found = ask(restore(config, tmp_path / "run"), *images(config.data, "test"))
+    assert found.accuracy == result.summary["final/test_accuracy"]
+    assert found.loss == pytest.approx(result.summary["final/test_loss"], rel=1e-5)
+    assert found.loss == pytest.approx(rows[best]["test/loss"], rel=1e-5)
+    assert found.loss != pytest.approx(rows[-1]["test/loss"], rel=1e-3)
 
 
 def test_early_stopping_resumes_where_it_was(tmp_path: Path) -> None:

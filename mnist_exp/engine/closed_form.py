@@ -311,3 +311,4 @@ class MLPStack(Stack):
                 if quantity not in state:
                     state[quantity] = torch.zeros_like(leaf)
                 state[quantity][part] = value.flatten().to(leaf.device)
+        optimizer.load_state_dict(optimizer.state_dict())  # places each quantity where this optimiser wants it

@@ -44,6 +44,12 @@ class Standing:
         self.best_epoch = [0] * lanes
         """The epoch, counting from 1, that first had it; 0: none yet."""
 
+    def chosen(self, lane: int) -> str:
+        """Which epoch validation has chosen, in words."""
+        return (
+            f"Validation accuracy was best after epoch {self.best_epoch[lane]} of {self.epoch}: its weights are kept."
+        )
+
 
 def fit(
     stack: Stack,
@@ -82,8 +88,7 @@ def fit(
     for epoch in range(standing.epoch, epochs):
         for lane in [i for i in sorted(alive) if patience and epoch - standing.best_epoch[i] >= patience]:
             alive.discard(lane)
-            reason = f"Validation accuracy was best after epoch {standing.best_epoch[lane]} of {epoch}."
-            say(observers, LaneEnd(lane=lane, state="finished", reason=reason))
+            say(observers, LaneEnd(lane=lane, state="finished", reason=standing.chosen(lane)))
         for lane in sorted(alive & control.pruned.keys()):
             alive.discard(lane)
             say(observers, LaneEnd(lane=lane, state="pruned", reason=control.pruned.pop(lane)))
@@ -135,7 +140,7 @@ def fit(
             for observer in observers:
                 observer.on_epoch(event)
     for lane in sorted(alive):
-        say(observers, LaneEnd(lane=lane, state="finished"))
+        say(observers, LaneEnd(lane=lane, state="finished", reason=standing.chosen(lane) if patience else ""))
 
 
 def set_rate(optimizer: Optimizer, factor: float | Tensor) -> None:

@@ -1,5 +1,6 @@
 """What a run gets right and wrong: its predictions on a set of images, and its first layer. Loads torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -30,6 +31,8 @@ class Answers:
     """(n, 10)"""
     first_layer: np.ndarray | None
     """(units, height, width), or None if the first layer does not look at pixels."""
+    names: Sequence[str] = config.DIGITS
+    """What the ten classes are called."""
 
     @property
     def predicted(self) -> np.ndarray:
@@ -92,7 +95,7 @@ def answers(folder: Path, digest: str) -> Answers:
         ExperimentError: config, weights or images are missing, damaged, or not those of the run.
     """
     about = config.load(folder / "config.yaml")
-    return ask(run.restore(about, folder), *images(about.data, "test", digest))
+    return ask(run.restore(about, folder), *images(about.data, "test", digest), config.classes(about.data))
 
 
 def images(source: Data, split: str, digest: str = "") -> tuple[np.ndarray, np.ndarray]:
@@ -122,15 +125,15 @@ def probabilities(network: Classifier, pixels: np.ndarray) -> np.ndarray:
     return found
 
 
-def ask(network: Classifier, pixels: np.ndarray, true: np.ndarray) -> Answers:
-    """The answers of *network* to *pixels* (n, 28, 28), 0 to 255, of classes *true* (n,)."""
+def ask(network: Classifier, pixels: np.ndarray, true: np.ndarray, names: Sequence[str] = config.DIGITS) -> Answers:
+    """The answers of *network* to *pixels* (n, 28, 28), 0 to 255, of classes *true* (n,), which *names* names."""
     first = next(p for p in network.network.parameters() if p.ndim > 1).detach()
     tiles = None
     if first.ndim == 2 and first.shape[1] == 28 * 28:
         tiles = first.view(-1, 28, 28).numpy()
     elif first.ndim == 4 and first.shape[1] == 1:
         tiles = first[:, 0].numpy()
-    return Answers(pixels, true, probabilities(network, pixels), tiles)
+    return Answers(pixels, true, probabilities(network, pixels), tiles, names)
 
 
 def confused(matrix: np.ndarray, count: int = 8) -> list[tuple[int, int, int, float]]:

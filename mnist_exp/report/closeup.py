@@ -1,17 +1,21 @@
 """Pictures of one network: what it gets wrong, how sure it is, and what its first layer looks for."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from mnist_exp.config import DIGITS
 from mnist_exp.report.drawing import COLOURS, INK, MUTED, Picture, drawn
 
 
 @drawn
-def confusion(matrix: np.ndarray, where: str = "test set") -> Picture:
-    """Counts (10, 10) of true against predicted digits; the diagonal is muted, so that mistakes show.
+def confusion(matrix: np.ndarray, where: str = "test set", names: Sequence[str] = DIGITS) -> Picture:
+    """Counts (10, 10) of true against predicted classes; the diagonal is muted, so that mistakes show.
 
     Args:
+        names: Of the classes.
         where: The images, as text.
     """
     figure = Figure(figsize=(5, 4.6))
@@ -26,7 +30,9 @@ def confusion(matrix: np.ndarray, where: str = "test set") -> Picture:
         if count := matrix[true, guess]:
             muted = 0.7 if true == guess else 1.0
             axes.text(guess, true, str(count), ha="center", va="center", fontsize=8, color=INK, alpha=muted)
-    axes.set(xticks=range(10), yticks=range(10), xlabel="predicted", ylabel="true")
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_xticks(range(10), names, rotation=0 if names is DIGITS else 90)
+    axes.set_yticks(range(10), names)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     alt = f"Confusion matrix of the {where}: {wrong.sum()} of {matrix.sum()} images are taken for another class."
@@ -35,7 +41,12 @@ def confusion(matrix: np.ndarray, where: str = "test set") -> Picture:
 
 @drawn
 def mistakes(
-    images: np.ndarray, true: np.ndarray, predicted: np.ndarray, p: np.ndarray, where: str = "test set"
+    images: np.ndarray,
+    true: np.ndarray,
+    predicted: np.ndarray,
+    p: np.ndarray,
+    where: str = "test set",
+    names: Sequence[str] = DIGITS,
 ) -> Picture:
     """The most confident mistakes, most confident first.
 
@@ -44,16 +55,19 @@ def mistakes(
         true, predicted: (n,) classes.
         p: (n,) probability that the network gave to its answer.
         where: The images, as text.
+        names: Of the classes.
     """
     columns = 5
     rows = max(1, -(-len(images) // columns))
-    figure = Figure(figsize=(5, 1.2 * rows))
+    short = names is DIGITS
+    figure = Figure(figsize=(5, (1.2 if short else 1.5) * rows))
     for axes, i in zip(figure.subplots(rows, columns, squeeze=False).flat, range(rows * columns), strict=True):
         axes.set_axis_off()
         if i < len(images):
             axes.imshow(images[i], cmap="gray_r", vmin=0, vmax=255)
-            axes.set_title(f"{true[i]} → {predicted[i]}, {_percent(p[i])}", fontsize=8, pad=3)
-    listed = "; ".join(f"a {t} taken for a {g}" for t, g in zip(true[:5], predicted[:5], strict=True))
+            said = f"{names[true[i]]}", f"→ {names[predicted[i]]},", _percent(p[i])
+            axes.set_title((" " if short else "\n").join(said), fontsize=8, pad=3)
+    listed = "; ".join(f"a {names[t]} taken for a {names[g]}" for t, g in zip(true[:5], predicted[:5], strict=True))
     alt = f"The {len(images)} most confident mistakes on the {where}, such as {listed}."
     return Picture("mistakes", "Most confident mistakes: true → predicted", alt, figure)
 

@@ -174,17 +174,15 @@ def _best(table: pd.DataFrame, board: pd.DataFrame, labels: list[str]) -> tuple[
         return about | {"problem": f"{error.message} {error.help}"}, []
     worst = answers.worst()
     matrix = answers.confusion
-    pictures = [closeup.confusion(matrix)]
+    pictures = [closeup.confusion(matrix, names=answers.names)]
     if len(worst):
-        p = answers.probabilities.max(1)
-        pictures.append(
-            closeup.mistakes(answers.images[worst], answers.true[worst], answers.predicted[worst], p[worst])
-        )
+        p, seen = answers.probabilities.max(1)[worst], answers.images[worst]
+        pictures.append(closeup.mistakes(seen, answers.true[worst], answers.predicted[worst], p, names=answers.names))
     if answers.first_layer is not None:
         pictures.append(closeup.first_layer(answers.first_layer))
     return about | {
         "confusion": matrix,
-        "confused": best.confused(matrix),
+        "confused": [(answers.names[t], answers.names[g], n, share) for t, g, n, share in best.confused(matrix)],
         "wrong": int(matrix.sum() - np.trace(matrix)),
     }, pictures
 

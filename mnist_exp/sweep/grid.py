@@ -176,7 +176,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Point]:
 def _shape(parsed: Config) -> str:
     """What decides whether model, optimiser and schedule can be built: not lr or seed, whose rules are checked."""
     plain = config.to_dict(parsed)
-    kept = {key: plain[key] for key in ("model", "optimizer", "schedule", "device", "precision")}
+    kept = {key: plain[key] for key in ("model", "optimizer", "schedule", "data", "batch_size", "device", "precision")}
     kept["optimizer"] = {**kept["optimizer"], "lr": None}
     return json.dumps(kept, sort_keys=True, default=str)
 
@@ -279,7 +279,7 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     already = f", {skipped} of them done already" if skipped else ""
     say(f"Sweep {plan.id}: {total} runs{already}; folder {shown(folder)}")
     try:
-        returns = launch(sweeper, missing, force)
+        returns = launch(sweeper, missing, force, total)
     except (Interrupted, KeyboardInterrupt) as stop:
         entries = [ledger.found(folder / str(number)) for number in range(len(plan.points))]
         done = sum(entry is not None and entry.state == "finished" for entry in entries)
@@ -294,8 +294,8 @@ def interrupted(stop: Interrupted | KeyboardInterrupt, done: str, plan: Plan) ->
     return Interrupted(f"{asked.message} {done}", f"{more}Go on with: {plan.again}", asked.signal)
 
 
-def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobReturn]:
-    """Hands the jobs to the launcher, each with the folder that its number names."""
+def launch(sweeper: Any, missing: list[Point], force: bool, total: int = 0) -> Sequence[JobReturn]:
+    """Hands the jobs of a sweep of *total* to the launcher, each with the folder that its number names."""
     if not missing:
         return []
     extra = ["force=true"] if force else []
@@ -303,7 +303,7 @@ def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobRetur
         from mnist_exp.sweep import local
 
         jobs = [local.Job(p.number, [*p.overrides, *extra], p.config, p.pack) for p in missing]
-        return local.launch(sweeper.launcher, jobs)
+        return local.launch(sweeper.launcher, jobs, total=total)
     first = missing[0].number
     gaps = [p.number for p in missing] != list(range(first, first + len(missing)))  # after a resume
     typed = [[*p.overrides, *extra, *([f"hydra.sweep.subdir={p.number}"] if gaps else [])] for p in missing]
@@ -312,19 +312,21 @@ def launch(sweeper: Any, missing: list[Point], force: bool) -> Sequence[JobRetur
 
 
 def present_best(folder: Path) -> None:
-    """Exports the best run's network and has its curves drawn: in a sweep only that one is worth the time."""
+    """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time."""
     try:
         best = naming.best(naming.resolve(folder))
     except ConfigError:
         return  # none has finished
     tidy(best, "model.pt2", "ledger.json")
     entry = ledger.read(best)
+    from mnist_exp import run as runs  # torch
+
     settings = config.load(best / "config.yaml")
     if settings.checkpoint.model and not (best / "model.pt2").exists():
-        from mnist_exp import run as runs  # torch
-
         runs.export_model(settings, best)
     if settings.tracking.figures and not entry.figures:
+        if settings.augment:
+            runs.show_augmented(settings, best)
         entry.figures = True
         entry.write(best)
 

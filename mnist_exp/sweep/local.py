@@ -136,10 +136,12 @@ def start_early() -> None:
         forkserver.ensure_running()
 
 
-def launch(launcher: Any, jobs: Sequence[Job], source: Source | None = None) -> Returns:
+def launch(launcher: Any, jobs: Sequence[Job], source: Source | None = None, total: int = 0) -> Returns:
     """Runs every job; returns what became of each, in order.
 
     Args:
+        total: Jobs of the sweep, with those that are done already: the cores are shared as if all were to run, because
+            the number of threads decides the last bits.
         source: Gives a job to each worker that is free when *jobs* are all under way; they are not returned.
 
     Raises:
@@ -157,7 +159,7 @@ def launch(launcher: Any, jobs: Sequence[Job], source: Source | None = None) -> 
     fixed |= source.fixed if source else set()
     gpus = gpus_for(jobs, composer)
     with Display(len(jobs), fixed) as display, Stop() as stop:
-        pool = Pool(options, common, display, stop, composer, gpus, source)
+        pool = Pool(options, common, display, stop, composer, gpus, source, total)
         packs = packed(launcher, jobs, composer, workers=len(pool.slots(len(jobs))), gpu=bool(gpus))
         display.costs |= costs(jobs)
         try:
@@ -247,9 +249,10 @@ class Pool:
         composer: Composer,
         gpus: list[str],
         source: Source | None = None,
+        total: int = 0,
     ) -> None:
         self.options, self.common, self.display, self.stop = options, common, display, stop
-        self.composer, self.gpus, self.source = composer, gpus, source
+        self.composer, self.gpus, self.source, self.total = composer, gpus, source, total
         self.failures = 0
         self.told = False
         """Whether the workers know that they are to stop."""
@@ -259,9 +262,10 @@ class Pool:
     def run(self, packs: list[list[Job]]) -> None:
         """Runs all jobs of *packs* until each has an outcome, or the sweep is told to stop."""
         waiting = deque(packs)
-        slots = self.slots(max(len(packs), self.source.total if self.source else 0))
+        most = max(len(packs), self.source.total if self.source else 0)
+        slots = self.slots(most)
         self.context = _context(gpus=sum(bool(s) for s in slots))
-        self.threads = max(1, cores() // len(slots)) if slots else 1
+        self.threads = self.share(most)
         self.draw(waiting, len(slots))
         while (waiting and not self.stopping) or any(w.jobs for w in self.workers):
             while waiting and slots and not self.stopping:
@@ -295,6 +299,10 @@ class Pool:
         else:
             slots = [{}] * (wanted or cores())
         return slots[: min(wanted or len(slots), most)]
+
+    def share(self, most: int) -> int:
+        """CPU threads for each worker, of which there are *most* at present."""
+        return max(1, cores() // max(1, len(self.slots(max(most, self.total)))))
 
     @property
     def stopping(self) -> bool:

@@ -54,8 +54,8 @@ def key(config: Config) -> str | None:
 
 
 def widths(config: Config) -> list[int]:
-    """Units of the hidden layers, first to last."""
-    return list(config.hidden) if isinstance(config.hidden, list) else [config.hidden]
+    """Units of the hidden layers, first to last; none where the model has no such setting."""
+    return list(config.hidden) if isinstance(config.hidden, list) else [config.hidden or 0]
 
 
 def divide(

@@ -38,7 +38,7 @@ LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG = 250, 6000, 8000
 PARAMS = 100  # in one call
 ROWS = 100  # epochs in one call; MLflow takes 1000 metrics at once
 FIRST = ("config.yaml", "code.diff", "environment.txt")
-LAST = ("train.log", "metrics.jsonl", "weights.safetensors")
+LAST = ("train.log", "ledger.json", "metrics.jsonl", "pack.json", "weights.safetensors")
 
 
 def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
@@ -145,6 +145,7 @@ def _open(folder: Path, store: Store, entry: Ledger) -> str:
         **entry.tags,
         "run.id": entry.id,
         "host": entry.host,
+        "threads": str(entry.threads),
         "platform": platform.platform(),
         "mlflow.source.name": "mnist_exp.train",
         "mlflow.source.type": "LOCAL",

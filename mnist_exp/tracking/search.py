@@ -94,7 +94,7 @@ def download(query: Query, names: Sequence[str], folder: Path) -> None:
         except Exception as error:  # each kind of store has its own
             raise ExperimentError(
                 f"MLflow does not give {name} of run {query.run_id}: {reason(error)}.",
-                "Only runs that finished have weights.",
+                "Only runs that have ended have all of their files there, and only those that finished have weights.",
             ) from error
 
 

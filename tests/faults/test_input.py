@@ -26,7 +26,6 @@ Tiny = Callable[..., Config]
 Injected = Callable[..., None]
 REPO = Path(__file__).resolve().parents[2]
 
-# Not too large to be tried: what passes the checks is trained for an epoch.
 NUMBERS = st.sampled_from([-(2**70), -1, 0, 1, 2, 3, 7, 64, 2**31, 2**63, 2**70]) | st.sampled_from(
     ["nan", "inf", "-inf", "1e999", "-0.0", "1e-300", "0.5", "1.5", "3e38"]
 )
@@ -37,9 +36,8 @@ VALUES = NUMBERS | st.sampled_from(["null", "true", "false", "[]", "[1]", "[0,1]
 KEYS = [
     key
     for key, _, _ in config.settings()
-    if not key.startswith(("tracking", "resume", "data.torchvision", "data.package", "data.root"))
+    if not key.startswith(("resume", "data.torchvision", "data.package", "data.root"))
 ]
-COSTLY = {"epochs", "hidden", "batch_size", "data.train_images", "data.test_images", "threads"}
 
 
 class OneEpoch(Observer):
@@ -106,8 +104,6 @@ def test_any_value_of_any_key(key: str, injected: Injected) -> None:
     @example(0)
     def one(value: Any) -> None:
         nonlocal count
-        if key in COSTLY and isinstance(value, int) and value > 64:
-            value = 64
         attempt(typed(key, value))
         count += 1
 
