@@ -136,14 +136,14 @@ FREE = {"tags", "model", "optimizer", "schedule", "augment"}  # dictionaries: th
 def register() -> None:
     """Makes the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
-    OmegaConf.register_new_resolver("mnist_exp.unique", _unique, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.unique", unique, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.subdir", _subdir, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.settings", settings_text, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 
 
-def _unique() -> str:
+def unique() -> str:
     """Six random hexadecimal digits: two sweeps started in one second get two folders."""
     return secrets.token_hex(3)
 
@@ -160,7 +160,7 @@ def run_folder(root: str, resume: str | None) -> str:
         ConfigError: there is no such run.
     """
     if not resume:
-        return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S')}-{_unique()}"
+        return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S')}-{unique()}"
     runs = sorted(Path(root).glob("*/*/ledger.json"), key=lambda p: p.parent.parts[-2:])
     if resume == "last" and runs:
         return str(runs[-1].parent)
@@ -222,6 +222,8 @@ def load(path: Path) -> Config:
     """
     try:
         stored = OmegaConf.load(path)
+        if "${" in path.read_text(encoding="utf-8"):  # what was written had none left
+            raise ConfigError(f"{path} is not a run's config: it has references.", "Write out what they stand for.")
         return parse(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a run's config: {first_line(error)}") from error

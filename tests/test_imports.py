@@ -25,7 +25,7 @@ LAYERS = [
     {"models", "figures"},
     {"data", "journal", "lanes", "ledger", "plan", "pictures"},
     {"compose"},
-    {"cli", "provenance", "records"},
+    {"cli", "provenance", "records", "trust"},
     {"config", "events", "terminal"},
     {"errors", "files", "privacy", "words"},
     {"completion"},
@@ -80,7 +80,7 @@ def test_meta_an_upward_import_is_seen() -> None:
     [
         # Below `config.parse` there is no DictConfig.
         ("omegaconf", {"config", "cli", "train", "resume", "search", "sweep", "compose"}),
-        ("hydra", {"config", "cli", "train", "single", "build", "search", "sweep", "compose"}),
+        ("hydra", {"config", "cli", "train", "single", "build", "search", "sweep", "compose", "trust"}),
         ("optuna", {"search"}),
         ("mlflow", {"tracking", "report", "sweep", "sync", "doctor"}),
         ("matplotlib", {"figures", "report"}),

@@ -168,7 +168,7 @@ def test_a_search_and_going_on_with_it(command: Command) -> None:
     assert set(states(folder)) <= {"COMPLETE", "PRUNED"}
     before = [trial.params for trial in studies.join(folder).trials]
     # As a kill leaves it: one trial was asked and not written down, another is told to be running.
-    study = studies.lead(folder, studies.read(folder), {})
+    study = studies.lead(folder, studies.read(folder), {}, again=True)
     study.ask()
     entry = ledger.read(folder / "1")
     code, out, err = command("-m", "resume=last", "n_trials=5", "hydra/launcher=basic")

@@ -70,7 +70,7 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
     folder, options = home.folder, home.options
     hosts = getattr(sweeper.launcher, "hosts_jobs", False)
     combinations, keys = expand(sweeper, home)
-    points = check(Composer(sweeper.hydra_context.config_loader, sweeper.config), combinations)
+    points = check(home.composer(sweeper), combinations)
     plan = home.old or Plan(id=folder.name, typed=home.typed, keys=keys)
     missing = match(plan, points, folder, home.control)
     plan.keys = [*plan.keys, *(k for k in keys if k not in plan.keys)]
@@ -154,7 +154,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Point]:
     rehearsed: set[str] = set()
     for overrides in combinations:
         try:
-            parsed = config.parse(composer.own(overrides))
+            parsed = composer.config_of(overrides)
             if (shape := _shape(parsed)) not in rehearsed:
                 build.rehearse(parsed)
                 rehearsed.add(shape)

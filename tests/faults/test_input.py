@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kit import OFF, SMALL, command, only_run, runs, whole
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import build, cli, config, ledger, naming, run
+from mnist_exp import build, cli, config, ledger, run, trust
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentError
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
@@ -284,15 +284,15 @@ def test_whatever_listens_listens_on_loopback(injected: Injected) -> None:
 @pytest.mark.faults(34)
 def test_a_config_from_elsewhere_calls_nothing_of_its_own(tiny: Tiny, injected: Injected) -> None:
     theirs = tiny()
-    Path("fine.yaml").write_text(config.to_yaml(theirs))
-    naming.check_targets(Path("fine.yaml"))
+    Path("config.yaml").write_text(config.to_yaml(theirs))
+    assert trust.load(Path()) == theirs
     theirs.model = {
         "_target_": "torch.hub.load",
         "repo_or_dir": "somebody/else",
         "nested": [{"_target_": "joblib.load"}],
     }
     theirs.hidden = 128
-    Path("hostile.yaml").write_text(config.to_yaml(theirs))
+    Path("config.yaml").write_text(config.to_yaml(theirs))
     with pytest.raises(ConfigError, match=r"would call joblib\.load, torch\.hub\.load, which no file of conf/ names"):
-        naming.check_targets(Path("hostile.yaml"))
+        trust.load(Path())
     injected()
