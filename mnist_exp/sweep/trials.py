@@ -43,7 +43,7 @@ def sweep(sweeper: Any, home: Home) -> None:
     """
     search, plan = settle_on(home), home.old or Plan(id=home.folder.name, typed=home.typed, keys=[])
     composer = home.composer(sweeper)
-    space = look_around(sweeper, composer, home.varying, search.space)
+    space = look_around(sweeper, composer, home, search)
     first = grid.check(composer, space.corners())[0].config
     if search.sampler.get("_target_") == GRID:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
@@ -89,15 +89,23 @@ def settle_on(home: Home) -> Search:
     return search
 
 
-def look_around(sweeper: Any, composer: Composer, typed: list[str], hook: str | None) -> Space:
-    """The space that was typed.
+def look_around(sweeper: Any, composer: Composer, home: Home, search: Search) -> Space:
+    """The space that was typed, or where nothing was, the usual one, which then counts as typed.
 
     Raises:
         ConfigError: see `space.space`.
     """
-    parsed = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader).parse_overrides(typed)
-    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
-    return spaces.space(parsed, composer.own(fixed), hook)
+    parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+    parsed = parser.parse_overrides(home.varying)
+    fixed = [override for override in parsed if not override.is_sweep_override()]
+    defaults = composer.own([str(override.input_line) for override in fixed])
+    if len(fixed) == len(parsed) and not search.space and search.sampler.get("_target_") != GRID:
+        usual = spaces.usual(defaults, {override.key_or_group for override in fixed})
+        if usual:
+            say(f"Nothing was given to search, so the usual is: {shlex.join(usual)}")
+        home.typed += usual
+        parsed += parser.parse_overrides(usual)
+    return spaces.space(parsed, defaults, search.space)
 
 
 @final
