@@ -148,9 +148,9 @@ def unique() -> str:
     return secrets.token_hex(3)
 
 
-def _subdir(resume: str | None, uri: str | None) -> str | None:
-    """Where Hydra writes the config; None: nowhere, for it is there already, or will be refused."""
-    return None if resume or privacy.is_secret("tracking.uri", uri) else ".hydra"
+def _subdir(resume: str | None) -> str | None:
+    """Where Hydra writes the config; None: nowhere, for it is there already."""
+    return None if resume else ".hydra"
 
 
 def run_folder(root: str, resume: str | None) -> str:
@@ -260,9 +260,8 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: with the rule, the value and a way out.
     """
-    for key, value in flatten(to_dict(config)).items():
-        if privacy.is_secret(key, value):
-            raise secret(key)
+    if key := privacy.first(to_dict(config)):
+        raise secret(key)
     widths = config.hidden if isinstance(config.hidden, list) else [config.hidden]
     if not widths or not all(type(w) is int and 1 <= w <= 2**24 for w in widths):
         raise ConfigError(
@@ -394,17 +393,6 @@ def secret(key: str) -> ConfigError:
         f"{key} looks like a secret, and a run writes its config to files and to MLflow.",
         "Leave it in the environment, and read it there, where it is used.",
     )
-
-
-def check_typed(arguments: list[str]) -> None:
-    """Refuses secrets on the command line, before Hydra writes it down.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    for argument in arguments:
-        if privacy.has_secret(argument):
-            raise secret(argument.lstrip("+~").partition("=")[0])
 
 
 def order_seed(config: Config) -> int:

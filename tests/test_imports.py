@@ -25,6 +25,7 @@ LAYERS = [
     {"models", "figures"},
     {"data", "journal", "lanes", "ledger", "plan", "pictures"},
     {"compose"},
+    {"guard"},
     {"cli", "provenance", "records", "trust"},
     {"config", "events", "terminal"},
     {"errors", "files", "privacy", "words"},
@@ -79,8 +80,8 @@ def test_meta_an_upward_import_is_seen() -> None:
     ("library", "parts"),
     [
         # Below `config.parse` there is no DictConfig.
-        ("omegaconf", {"config", "cli", "train", "resume", "search", "sweep", "compose"}),
-        ("hydra", {"config", "cli", "train", "single", "build", "search", "sweep", "compose", "trust"}),
+        ("omegaconf", {"config", "cli", "train", "resume", "search", "sweep", "compose", "guard"}),
+        ("hydra", {"config", "cli", "train", "single", "build", "search", "sweep", "compose", "trust", "guard"}),
         ("optuna", {"search"}),
         ("mlflow", {"tracking", "report", "sweep", "sync", "doctor"}),
         ("matplotlib", {"figures", "report"}),

@@ -214,28 +214,52 @@ def found_in_files() -> list[Path]:
         f"+model.password={CANARY}",
         f"+tags={{wandb_api_key: {CANARY}}}",
         f"+hydra.job.env_set.AWS_SECRET_ACCESS_KEY={CANARY}",
+        f"+tags.HF_TOKEN=4{CANARY}",
+        "+tags.note=${oc.env:MY_API_KEY}",
+        "+tags.HF_TOKEN=${oc.env:MY_API_KEY}",
     ],
 )
 @pytest.mark.parametrize("many", [[], ["-m"]], ids=["run", "sweep"])
 def test_a_secret_is_refused_before_anything_is_written(
-    override: str, many: list[str], command: Any, injected: Injected
+    override: str, many: list[str], command: Any, injected: Injected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MY_API_KEY", CANARY)
     code, out, err = command(*many, *SMALL, OFF, override)
     assert code == 2
     assert CANARY not in out + err
-    assert "environment" in err
+    assert "and a run writes its config to files and to MLflow" in err
+    assert "environment" in err or (many and "oc.env" in override)  # as one point of many
     assert not found_in_files()
     injected()
 
 
+IN_A_FILE = {
+    "tracking.uri": f"tracking:\n  uri: postgresql://me:{CANARY}@h/db\n",
+    "tags.api_key": f"tags:\n  api_key: {CANARY}\n",
+    "model.keys.api_key": f"model:\n  keys:\n    - api_key: {CANARY}\n",
+    "hydra.job.env_set.HF_TOKEN": f"hydra:\n  job:\n    env_set:\n      HF_TOKEN: {CANARY}\n",
+    "hydra.sweeper.storage": f"hydra:\n  sweeper:\n    storage: postgresql://me:{CANARY}@h/db\n",
+    "hydra.launcher.env.X_PASSWORD": f"hydra:\n  launcher:\n    env:\n      X_PASSWORD: {CANARY}\n",
+}
+
+
 @pytest.mark.faults(33)
-def test_a_secret_in_a_file_of_the_user_is_not_copied(command: Any, injected: Injected) -> None:
-    Path("mine").mkdir()
-    Path("mine/secret.yaml").write_text(f"# @package _global_\ntracking:\n  uri: postgresql://me:{CANARY}@h/db\n")
-    code, out, err = command("--config-dir=mine", "+secret@_global_=secret", *SMALL)
+@pytest.mark.parametrize("key", IN_A_FILE)
+@pytest.mark.parametrize("many", [[], ["-m"]], ids=["run", "sweep"])
+def test_a_secret_in_a_file_of_the_user_is_not_copied(
+    key: str, many: list[str], command: Any, injected: Injected
+) -> None:
+    """What the launcher and the sweeper take, in one of Hydra's own that take anything."""
+    Path("mine/extra").mkdir(parents=True)
+    choice = {"hydra.sweeper": ["search=tpe"], "hydra.launcher": ["cluster=ray"]}.get(key.rpartition(".")[0][:14], [])
+    Path("mine/extra/x.yaml").write_text(f"# @package _global_\n{IN_A_FILE[key]}")
+    code, out, err = command(*many, "--config-dir=mine", "+extra=x", *choice, *SMALL)
     assert code == 2, out + err
     assert CANARY not in out + err
-    assert found_in_files() == [Path("mine/secret.yaml")]
+    assert f"error: {key} " in err
+    assert "and a run writes its config to files and to MLflow" in err
+    assert found_in_files() == [Path("mine/extra/x.yaml")]
+    assert not Path("outputs").exists()
     injected()
 
 
