@@ -110,7 +110,7 @@ def test_a_dead_server_costs_no_training(injected: Injected) -> None:
 
 
 @pytest.mark.faults(22)
-@pytest.mark.parametrize("mode", ["500", "html", "hang"])
+@pytest.mark.parametrize("mode", ["500", "html", "slow", "hang"])
 def test_a_server_that_talks_nonsense_costs_no_training(mode: str, injected: Injected) -> None:
     with server(mode) as address:
         code, out, err = command(*TRACKED, MLFLOW_TRACKING_URI=address)
