@@ -203,12 +203,12 @@ def test_a_worker_that_is_killed_costs_one_run_which_goes_on(injected: Injected)
     assert code == 1, out + err
     assert "Its process was killed by SIGKILL (out of memory?)." in err
     assert sorted(states()) == ["finished", "killed"]
-    reached = len(journal.read(folder))
+    before = journal.read(folder)
     code, out, err = command("-m", "resume=last")
     assert code == 0, err
     assert states() == ["finished"] * 2
     assert [row["epoch"] for row in journal.read(folder)] == list(range(1, 31))
-    assert "Going on after epoch" in (folder / "train.log").read_text() or reached == 0
+    assert journal.read(folder)[: len(before) - 1] == before[:-1]  # the last may have been without its checkpoint
     clean()
     injected()
 
