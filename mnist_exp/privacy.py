@@ -14,6 +14,7 @@ _NAME = r"(?:[_-]key|apikey|token|secret|password)"
 _SECRET = re.compile(rf"(?i){_NAME}$")
 _NOTHING = r"(?:true|false|null|none)\b"
 _REFERENCE = r"\$\{oc\.env:\w+(?:,null)?\}"
+_HARMLESS = re.compile(f"(?:{_REFERENCE})?")
 _ASSIGNED = re.compile(rf"""(?i){_NAME}["']?\s*[:=]\s*["']?(?!{_NOTHING}|{_REFERENCE})[^\s"']""")
 _SHORTEST = 8  # characters; a shorter value of the environment may stand in a config by chance
 
@@ -36,9 +37,11 @@ def first(plain: Any) -> str | None:
     """
     kept = [value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= _SHORTEST]
     for key, value in _leaves(plain, ""):
-        if value is None or isinstance(value, bool) or re.fullmatch(f"(?:{_REFERENCE})?", text := str(value)):
+        if value is None or isinstance(value, bool):
             continue
-        if _ADDRESS.search(text) or _SECRET.search(key) or any(secret in text for secret in kept):
+        text = str(value)
+        address = "://" in text and _ADDRESS.search(text)
+        if (address or _SECRET.search(key) or any(each in text for each in kept)) and not _HARMLESS.fullmatch(text):
             return key
     return None
 
