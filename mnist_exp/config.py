@@ -152,25 +152,25 @@ FREE = {"tags", "model", "optimizer", "schedule", "augment"}  # dictionaries: th
 def register() -> None:
     """Makes the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
-    OmegaConf.register_new_resolver("mnist_exp.unique", _unique, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("mnist_exp.unique", unique, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.subdir", _subdir, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.settings", settings_text, replace=True)
     OmegaConf.register_new_resolver("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 
 
-def _unique() -> str:
+def unique() -> str:
     """Six random hexadecimal digits: two sweeps started in one second get two folders."""
     return secrets.token_hex(3)
 
 
-def _subdir(resume: str | None, uri: str | None) -> str | None:
-    """Where Hydra writes the config; None: nowhere, for it is there already, or will be refused."""
-    return None if resume or privacy.is_secret("tracking.uri", uri) else ".hydra"
+def _subdir(resume: str | None) -> str | None:
+    """Where Hydra writes the config; None: nowhere, for it is there already."""
+    return None if resume else ".hydra"
 
 
 def new_folder(root: str) -> str:
     """A new folder for a run below *root*."""
-    return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S')}-{_unique()}"
+    return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S')}-{unique()}"
 
 
 def conf_dir() -> str:
@@ -237,6 +237,8 @@ def load(path: Path) -> Config:
     """
     try:
         stored = OmegaConf.load(path)
+        if "${" in path.read_text(encoding="utf-8"):  # what was written had none left
+            raise ConfigError(f"{path} is not a run's config: it has references.", "Write out what they stand for.")
         return typed(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a run's config: {first_line(error)}") from error
@@ -273,9 +275,8 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: with the rule, the value and a way out.
     """
-    for key, value in flatten(to_dict(config)).items():
-        if privacy.is_secret(key, value):
-            raise secret(key)
+    if key := privacy.first(to_dict(config)):
+        raise secret(key)
     widths = config.hidden if isinstance(config.hidden, list) else [config.hidden]
     none = config.hidden is None and "hidden" not in config.model
     if not none and (not widths or not all(type(w) is int and 1 <= w <= 2**24 for w in widths)):
@@ -422,17 +423,6 @@ def secret(key: str) -> ConfigError:
         f"{key} looks like a secret, and a run writes its config to files and to MLflow.",
         "Leave it in the environment, and read it there, where it is used.",
     )
-
-
-def check_typed(arguments: list[str]) -> None:
-    """Refuses secrets on the command line, before Hydra writes it down.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    for argument in arguments:
-        if privacy.has_secret(argument):
-            raise secret(argument.lstrip("+~").partition("=")[0])
 
 
 def classes(data: Data) -> Sequence[str]:

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from mnist_exp import cli as command
-from mnist_exp import config, naming, terminal, words
+from mnist_exp import config, naming, terminal, trust, words
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.files import read_json
 from mnist_exp.terminal import console, say, shown
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}.", "Try split=test.")
     folder = naming.one(typed.values["run"])
-    about = config.load(folder / "config.yaml")
+    about = trust.load(folder)
     if source and Path(source).is_dir():
         _evaluate_pictures(folder, about, Path(source), "json" in typed.flags)
         return

@@ -19,7 +19,7 @@ def learning_curves(rows: list[dict[str, Any]], title: str) -> Figure:
     """
     figure = Figure(figsize=(9, 3.6))
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.14, top=0.88, wspace=0.22)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     loss, accuracy = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
     for split, colour in COLOURS.items():

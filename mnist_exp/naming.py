@@ -11,11 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-import yaml
-
-from mnist_exp import config, ledger, plan
+from mnist_exp import ledger, plan
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.files import read_json
 from mnist_exp.plan import Plan
@@ -115,35 +113,8 @@ def one(
         search.download(selection.query, needed, selection.home)
         with contextlib.suppress(ExperimentError):
             search.download(selection.query, useful, selection.home)
-        check_targets(selection.home / "config.yaml")
         return selection.home
     return selection.folders[0] if len(selection.folders) == 1 else best(selection)
-
-
-def check_targets(path: Path) -> None:
-    """Refuses a config from elsewhere that would call what none of the user's own files names.
-
-    Raises:
-        ConfigError: it would, or it is no config.
-    """
-    own: set[str] = set()
-    for file in Path(config.conf_dir()).rglob("*.yaml"):
-        own |= _targets(yaml.safe_load(file.read_text(encoding="utf-8")))
-    if strangers := _targets(config.to_dict(config.load(path))) - own:
-        raise ConfigError(
-            f"{path} comes from elsewhere and would call {_some(sorted(strangers))}, which no file of conf/ names.",
-            "If you trust it, give it a file of its own, such as conf/model/<name>.yaml with that _target_.",
-        )
-
-
-def _targets(node: Any) -> set[str]:
-    """Every `_target_` in a tree of plain data."""
-    if isinstance(node, list):
-        return set().union(*map(_targets, node))
-    if not isinstance(node, dict):
-        return set()
-    here = {str(node["_target_"])} if "_target_" in node else set()
-    return here.union(*map(_targets, node.values()))
 
 
 def best(selection: Selection) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_exp import cli as command
-from mnist_exp import naming, words
+from mnist_exp import config, naming, trust, words
 from mnist_exp.errors import ConfigError
 from mnist_exp.terminal import console, shown
 
@@ -72,13 +72,13 @@ def predict(folder: Path, paths: Sequence[Path], as_json: bool = False) -> list[
     """
     import numpy as np
 
-    from mnist_exp import config, pictures
+    from mnist_exp import pictures
 
     pixels = np.stack([pictures.read(path) for path in paths])  # before torch: a wrong file is told at once
     from mnist_exp import run
     from mnist_exp.report import best
 
-    about = config.load(folder / "config.yaml")
+    about = trust.load(folder)
     found = best.probabilities(run.restore(about, folder), pixels)
     if as_json:
         return [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_exp import cli as command
-from mnist_exp import config, journal, lanes, ledger, naming, single, terminal, words
+from mnist_exp import config, journal, lanes, ledger, naming, single, terminal, trust, words
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
 from mnist_exp.journal import Row
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     before, rows = ledger.read(folder), journal.read(folder)
     if not rows:
         raise ConfigError(f"{shown(folder)} finished no epoch: there is nothing to compare with.")
-    settings = config.load(folder / "config.yaml")
+    settings = trust.load(folder)
     settings.resume, settings.force, settings.tracking.register = None, False, None
     settings.tags["rerun.of"] = shown(folder)
     again = repeat(settings, before, folder)

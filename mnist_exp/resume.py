@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import config, provenance
+from mnist_exp import config, provenance, trust
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError
 from mnist_exp.ledger import Ledger
@@ -72,7 +72,7 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
         ConfigError: there is no such run, or an override does more than change a value.
     """
     typed = [o for o in overrides if not is_control(o)]
-    before = config.load(folder / "config.yaml")
+    before = trust.load(folder)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(typed))
         assert isinstance(merged, DictConfig)

@@ -4,6 +4,7 @@ Run folders hold everything, so this may be repeated, interrupted, or pointed at
 """
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
     logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
     uri = uri_for(options.uri)
     try:
-        sent, there = send(options.folder, uri)
+        sent, there, refused = send(options.folder, uri)
     except ExperimentError:
         raise
     except Exception as error:
@@ -60,33 +61,56 @@ def main(arguments: Sequence[str]) -> None:
             "Nothing is lost: repeat this once it can be reached, or name another store with --uri.",
         ) from error
     say(f"Sent to {without_password(uri)}: {sent}. There already: {there}.")
+    if refused:
+        listed = "\n  ".join(f"{folder}: {reason(error)}" for folder, error in refused.items())
+        raise ExperimentError(
+            f"{len(refused)} could not be sent:\n  {listed}",
+            "Nothing is lost: put that right, and repeat this. What can be sent was sent.",
+        )
 
 
-def send(folders: Sequence[Path], uri: str) -> tuple[int, int]:
-    """Sends what the store at *uri* lacks; returns how many runs were sent, and how many were there.
+def send(folders: Sequence[Path], uri: str) -> tuple[int, int, dict[Path, Exception]]:
+    """Sends what the store at *uri* lacks.
+
+    Returns:
+        How many runs were sent, how many were there, and what stood in the way of the others, by folder.
 
     Raises:
-        Exception: whatever mlflow raises when it cannot be reached or refuses something.
+        Exception: whatever mlflow raises when the store cannot be used at all.
     """
     stores: dict[str, Store] = {}
     behind: dict[Path, Store] = {}  # sweeps of which something was missing
     sent = there = 0
+    refused: dict[Path, Exception] = {}
     for folder, entry in runs(folders):
         if entry.state == "running" and ledger.alive(folder):
             say(f"{folder}  {entry.name}  is being trained: whoever trains it sends it")
             continue
         store = stores[entry.experiment] = stores.get(entry.experiment) or open_store(uri, entry.experiment)
-        whole = publish.complete(folder, entry, store)
-        if not whole:
-            publish.publish(folder, store, abandoned=True)
-            say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
-        sent, there = sent + (not whole), there + whole
+        whole = False
+        with _noted(refused, folder, store):
+            whole = publish.complete(folder, entry, store)
+            if not whole:
+                publish.publish(folder, store, abandoned=True)
+                say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
+            sent, there = sent + (not whole), there + whole
         sweep = folder.parent
         if (sweep / "sweep.json").exists() and not (whole and (sweep / "mlflow.json").exists()):
             behind[sweep] = store
     for sweep, store in behind.items():
-        sweeps.publish(sweep, store, over=True)
-    return sent, there
+        with _noted(refused, sweep, store):
+            sweeps.publish(sweep, store, over=True)
+    return sent, there, refused
+
+
+@contextlib.contextmanager
+def _noted(refused: dict[Path, Exception], folder: Path, store: Store) -> Iterator[None]:
+    """Notes what goes wrong inside, so that the next can be sent, unless it is the store that cannot be used."""
+    try:
+        yield
+    except Exception as error:
+        store.client.get_experiment(store.experiment_id)
+        refused[folder] = error
 
 
 def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:

@@ -29,16 +29,10 @@ def main(cfg: DictConfig) -> float:
         raise
 
 
-def checked() -> None:
-    """`main`, unless the command line has what Hydra must not write down."""
-    config.check_typed(sys.argv[1:])
-    main()
-
-
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
-    sys.exit(command.run(checked))
+    sys.exit(command.run(main))
 
 
 if __name__ == "__main__":

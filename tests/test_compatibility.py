@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_exp import checkpoint, config, journal, ledger, naming, plan, results, run
+from mnist_exp import checkpoint, config, journal, lanes, ledger, naming, plan, results, run
+from mnist_exp.search import study as studies
+from mnist_exp.search.analysis import analyse
 from mnist_exp.tracking import publish, search
 from mnist_exp.tracking.store import open_store
 
@@ -24,7 +26,7 @@ def sweep(request: pytest.FixtureRequest) -> Path:
 
 
 def test_the_format_of_today_is_among_them() -> None:
-    assert f"format-{max(checkpoint.FORMAT, ledger.FORMAT, plan.FORMAT)}" in FORMATS
+    assert f"format-{max(checkpoint.FORMAT, ledger.FORMAT, plan.FORMAT, studies.FORMAT, lanes.FORMAT)}" in FORMATS
 
 
 def test_its_records_are_read(sweep: Path) -> None:
@@ -46,6 +48,24 @@ def test_its_run_goes_on(sweep: Path) -> None:
     assert run.run(settings, sweep / "0", extras=False).state == "finished"
     assert (sweep / "0" / "metrics.jsonl").read_text().startswith(before)
     assert len(journal.read(sweep / "0")) == 3
+
+
+def test_its_study_is_read_and_goes_on(sweep: Path) -> None:
+    search = studies.read(sweep)
+    (trial,) = studies.read_only(sweep, search).trials
+    assert (trial.number, trial.state.name, list(trial.params)) == (0, "COMPLETE", ["lr"])
+    assert list(trial.intermediate_values) == [1, 2]
+    found = analyse(sweep)
+    assert found is not None
+    assert (found.front, found.problem) == ([0], "")
+    assert studies.lead(sweep, search, {}, again=True).ask().number == 1
+
+
+def test_its_place_in_a_pack_is_known(sweep: Path) -> None:
+    place = lanes.read(sweep / "0")
+    assert place is not None
+    assert (place.lane, len(place.lanes)) == (0, 2)
+    assert place.fits(config.load(sweep / "0" / "config.yaml"))
 
 
 def test_its_store_is_read_and_goes_on(sweep: Path) -> None:

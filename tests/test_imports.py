@@ -26,7 +26,8 @@ LAYERS = [
     {"models", "figures"},
     {"data", "journal", "lanes", "ledger", "plan", "pictures"},
     {"compose"},
-    {"cli", "provenance", "records"},
+    {"guard"},
+    {"cli", "provenance", "records", "trust"},
     {"config", "events", "terminal"},
     {"errors", "files", "privacy", "words"},
     {"completion"},
@@ -80,8 +81,8 @@ def test_meta_an_upward_import_is_seen() -> None:
     ("library", "parts"),
     [
         # Below `config.parse` there is no DictConfig.
-        ("omegaconf", {"config", "cli", "train", "resume", "search", "sweep", "compose"}),
-        ("hydra", {"config", "cli", "train", "single", "build", "search", "sweep", "compose"}),
+        ("omegaconf", {"config", "cli", "train", "resume", "search", "sweep", "compose", "guard"}),
+        ("hydra", {"config", "cli", "train", "single", "build", "search", "sweep", "compose", "trust", "guard"}),
         ("optuna", {"search"}),
         ("mlflow", {"tracking", "report", "sweep", "sync", "doctor"}),
         ("matplotlib", {"figures", "report"}),

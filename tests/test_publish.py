@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_exp import journal, ledger, run
+from mnist_exp import figures, journal, ledger, run
 from mnist_exp.config import Config
 from mnist_exp.errors import DivergedError
 from mnist_exp.ledger import Ledger
@@ -241,3 +241,23 @@ def test_pictures_that_come_later_reach_the_run_once(finished: Path, shop: Store
         stored = Path("mlruns/mnist_exp", found.info.run_id, "artifacts/figures/mnist-test/confusion.png")
         assert stored.read_bytes() == content
     assert len(runs(shop)) == 1
+
+
+def test_a_name_with_dollars_is_drawn_as_it_is(tiny: Tiny, shop: Store) -> None:
+    run.run(tiny(name=r"$\foo$", tracking={"enabled": True}), HERE)
+    assert publish(HERE, shop)
+    (found,) = runs(shop)
+    assert found.info.run_name == r"$\foo$"
+    assert "figures" in artifacts(shop, found.info.run_id)
+
+
+def test_a_picture_that_cannot_be_drawn_keeps_nothing_back(
+    finished: Path, shop: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no ink")
+
+    monkeypatch.setattr(figures, "learning_curves", broken)
+    assert publish(finished, shop)
+    assert [found.info.status for found in runs(shop)] == ["FINISHED"]
+    assert "could not be drawn: no ink" in caplog.text

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
 from report_fixtures import make_run, make_sweep, track
 
 from mnist_exp import config, report, results, run
@@ -348,3 +349,17 @@ def test_a_browser_runs_the_script_that_the_page_allows(tmp_path: Path) -> None:
 
 def test_an_address_without_password_is_left_alone() -> None:
     assert html._discreet("sqlite:///a.db and http://u:p@h:5000/x") == "sqlite:///a.db and http://u:…@h:5000/x"
+
+
+def test_what_people_type_is_drawn_as_text_and_not_as_a_formula() -> None:
+    @drawing.drawn
+    def draw() -> drawing.Picture:
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], label=r"tags.note=$\foo$")
+        drawing.Scale([r"$\bar$", r"\frac{"], "order").label(axes, "x", r"$\key$")
+        figure.legend()
+        return drawing.Picture("p", "title", "alt", figure)
+
+    page = drawing.svg(draw())
+    assert all(text in page for text in (r"tags.note=$\foo$", r"$\bar$", r"\frac{", r"$\key$"))

@@ -168,7 +168,7 @@ def test_a_search_and_going_on_with_it(command: Command) -> None:
     assert set(states(folder)) <= {"COMPLETE", "PRUNED"}
     before = [trial.params for trial in studies.join(folder).trials]
     # As a kill leaves it: one trial was asked and not written down, another is told to be running.
-    study = studies.lead(folder, studies.read(folder), {})
+    study = studies.lead(folder, studies.read(folder), {}, again=True)
     study.ask()
     entry = ledger.read(folder / "1")
     code, out, err = command("-m", "resume=last", "n_trials=5", "hydra/launcher=basic")
@@ -332,3 +332,59 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.1)
+
+
+def test_a_sampler_has_a_seed_after_any_number_of_trials(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "asked", lambda study: 5_000)
+    _, study = begun(scratch)
+    assert 0 <= study.ask().suggest_float("x", 0, 1) <= 1
+
+
+def test_two_searches_in_folders_of_one_name_share_a_storage_but_no_study(command: Command) -> None:
+    storage = f"hydra.sweeper.storage=sqlite:///{Path.cwd()}/trials.db"
+    for place in ("a", "b"):
+        typed = (*HERE, *SPACE, "search=random", "n_trials=1", storage, f"hydra.sweep.dir=outputs/sweeps/{place}/s")
+        code, _, err = command(*typed)
+        assert code == 0, err
+    found = {states(Path(f"outputs/sweeps/{place}/s"))[0] for place in ("a", "b")}
+    assert found == {"COMPLETE"}
+    names = optuna.get_all_study_names(f"sqlite:///{Path.cwd()}/trials.db")
+    assert len(names) == 2
+    assert all(name.startswith("s-") for name in names)
+
+
+@pytest.mark.parametrize("journal", ["", None], ids=["empty", "gone"])
+def test_a_study_whose_journal_is_lost_is_told_of_in_the_report(scratch: Path, journal: str | None) -> None:
+    begun(scratch)
+    (scratch / "optuna.journal").unlink()
+    if journal is not None:
+        (scratch / "optuna.journal").write_text(journal)
+    studies.storage.cache_clear()
+    found = analyse(scratch)
+    assert found is not None
+    assert "has no study 's': it was lost or emptied" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("typed", "keys"),
+    [
+        (["search=tpe"], {"hidden", "lr"}),
+        (["search=asha", "hidden=8"], {"lr"}),
+        (["search=random", "model=small_cnn"], {"lr"}),
+    ],
+)
+def test_a_preset_alone_searches_the_usual(command: Command, typed: list[str], keys: set[str]) -> None:
+    own = [override for override in TINY if not override.startswith(("hidden", "epochs"))]
+    more = ("epochs=1", "n_trials=1", "hydra/launcher=basic", "hydra.sweeper.report=false")
+    code, out, err = command("-m", *own, *typed, *more)
+    assert code == 0, err
+    assert "Nothing was given to search, so the usual is: " in out
+    (trial,) = studies.join(home()).trials
+    assert set(trial.params) == keys
+    assert command("-m", "resume=last", "hydra/launcher=basic")[0] == 0  # the same again
+
+
+def test_where_all_is_given_there_is_nothing_to_search(command: Command) -> None:
+    code, _, err = command(*HERE, "search=tpe", "lr=0.1")  # hidden is in HERE
+    assert code == 2
+    assert "There is nothing to search" in err

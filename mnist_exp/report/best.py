@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 import torch
 
-from mnist_exp import config, data, run
+from mnist_exp import config, data, run, trust
 from mnist_exp.config import Data
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.models import Classifier
@@ -94,7 +94,7 @@ def answers(folder: Path, digest: str) -> Answers:
     Raises:
         ExperimentError: config, weights or images are missing, damaged, or not those of the run.
     """
-    about = config.load(folder / "config.yaml")
+    about = trust.load(folder)
     return ask(run.restore(about, folder), *images(about.data, "test", digest), config.classes(about.data))
 
 

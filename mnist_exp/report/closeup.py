@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from mnist_exp.config import DIGITS
-from mnist_exp.report.drawing import COLOURS, INK, MUTED, Picture, drawn
+from mnist_exp.report.drawing import COLOURS, INK, MUTED, Picture, drawn, plain_ticks
 
 
 @drawn
@@ -93,6 +93,7 @@ def reliability(bins: np.ndarray, ece: float, where: str = "test set") -> Pictur
     upper.legend(loc="upper left")
     lower.bar(middle[filled], images[filled], 1 / len(bins), color=COLOURS[5], edgecolor=COLOURS[0])
     lower.set(yscale="log", ylabel="images", xlabel="confidence")
+    plain_ticks(lower.yaxis)
     mean = float(np.average(confidence, weights=images)), float(np.average(right, weights=images))
     alt = f"Reliability on the {where}: {_percent(mean[0])} sure on average, {_percent(mean[1])} right; ECE {ece:.2%}."
     return Picture("reliability", f"Reliability, {where}: ECE {100 * ece:.2f} %", alt, figure)

@@ -40,6 +40,7 @@ STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
     "hatch.linewidth": 0.6,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names and values are the user's, and may hold dollars
     **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
 }
 drawn = rc_context(STYLE)  # type: ignore[arg-type]  # its type lists every key there is

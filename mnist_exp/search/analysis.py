@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from mnist_exp.errors import ExperimentError
+from mnist_exp.errors import first_line
 from mnist_exp.search import study as studies
 from mnist_exp.search.study import Search
 
@@ -36,7 +36,7 @@ def analyse(folder: Path) -> Analysis | None:
         return None
     search = studies.read(folder)
     try:
-        kit, study = studies.need(), studies.join(folder, search)
+        kit, study = studies.need(), studies.read_only(folder, search)
         complete = study.get_trials(deepcopy=False, states=(kit.trial.TrialState.COMPLETE,))
         front = sorted(trial.number for trial in study.best_trials) if complete else []
         if len(complete) < FEW or len({tuple(trial.values) for trial in complete}) == 1:
@@ -46,6 +46,6 @@ def analyse(folder: Path) -> Analysis | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that very remark
             found = kit.importance.get_param_importances(study, target=target)
-    except (ExperimentError, OSError) as error:
-        return Analysis(search, {}, [], str(error))
+    except Exception as error:  # the storage's own, in any driver's words: a report does not depend on it
+        return Analysis(search, {}, [], first_line(error))
     return Analysis(search, {key: share for key, share in found.items() if share == share}, front)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
-from mnist_exp import journal
+from mnist_exp import journal, trust
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.search import study as studies
 
@@ -23,6 +23,8 @@ def watch(about: "Run", control: Control) -> Sequence[Observer]:
     """An observer that reports the run to its study, if it has one that prunes and waits for it."""
     home = about.folder.parent
     if not (home / "study.json").is_file() or not about.folder.name.isdecimal():
+        return []
+    if about.config.resume and not trust.own(home):  # a run that came with its study from elsewhere
         return []
     try:
         search = studies.read(home)

@@ -1,7 +1,7 @@
 """What may vary: Hydra's override syntax as Optuna's distributions, and back to overrides."""
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 Hook = Callable[["optuna.Trial"], Mapping[str, Any]]
 """A conditional space: may look at `trial.params`, suggest more, and returns overrides as key → value."""
+
+
+USUAL = {"hidden": "tag(log,int(interval(16,512)))", "lr": "tag(log,interval(1e-4,1e-1))"}
+"""What is searched where nothing is typed: key → values."""
 
 
 @final
@@ -73,6 +77,12 @@ def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = N
             "Give some an interval or a list: 'lr=tag(log,interval(1e-4,1e-1))' hidden=64,128",
         )
     return found
+
+
+def usual(defaults: DictConfig, typed: Collection[str]) -> list[str]:
+    """The overrides of the usual space, without keys that were *typed*, and without widths that no model takes."""
+    idle = set() if "hidden" in defaults.model else {"hidden"}
+    return [f"{key}={values}" for key, values in USUAL.items() if key not in idle.union(typed)]
 
 
 def distribution(override: Override, defaults: DictConfig) -> "BaseDistribution":

@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import records
+from mnist_exp import records, trust
 from mnist_exp.errors import ConfigError, first_line
 from mnist_exp.files import write_json
 from mnist_exp.ledger import Ledger
@@ -170,47 +170,80 @@ def place(search: Search, folder: Path) -> str:
     return str(typed or (folder / "optuna.journal").resolve())
 
 
-def join(folder: Path, search: Search | None = None) -> "optuna.Study":
-    """The study in *folder* for one of its runs, or for a reader: it suggests nothing.
+def check_foreign(search: Search, folder: Path) -> None:
+    """Refuses a study that came with *folder* from elsewhere and names code or a storage of its own; see `trust`.
 
     Raises:
-        ConfigError: there is none, or Optuna is missing.
+        ConfigError: it does.
     """
-    kit = need()
+    trust.check({"sampler": search.sampler, "pruner": search.pruner}, folder)
+    if search.storage and not trust.own(folder):
+        raise ConfigError(
+            f"{folder} comes from elsewhere and keeps its trials in {search.storage}, which is not opened for it.",
+            "If it is yours, keep it below outputs/sweeps.",
+        )
+
+
+def read_only(folder: Path, search: Search) -> "optuna.Study":
+    """The study in *folder* for somebody who only looks: it suggests nothing, and prunes nothing.
+
+    Raises:
+        ConfigError: there is none, it is not to be opened, or Optuna is missing.
+    """
+    check_foreign(dataclasses.replace(search, sampler={}, pruner={}), folder)
+    return _there(folder, search, need().pruners.NopPruner())
+
+
+def join(folder: Path, search: Search | None = None) -> "optuna.Study":
+    """The study in *folder* for one of its runs: it suggests nothing.
+
+    Raises:
+        ConfigError: there is none, it would call what it must not, or Optuna is missing.
+    """
     search = search or read(folder)
-    pruner = construct("pruner", search.pruner) if search.pruner else kit.pruners.NopPruner()
-    kept = storage(place(search, folder))
-    found: optuna.Study = kit.load_study(
-        study_name=search.study, storage=kept, pruner=pruner, sampler=kit.samplers.RandomSampler()
-    )
-    return found
+    trust.check(search.pruner, folder)
+    return _there(folder, search, construct("pruner", search.pruner))
 
 
-def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]") -> "optuna.Study":
-    """The study in *folder* for the process that asks it, begun if need be.
+def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", again: bool = False) -> "optuna.Study":
+    """The study in *folder* for the process that asks it.
 
     Its sampler is seeded by what was asked so far, too: one that goes on does not suggest the same again.
+
+    Args:
+        again: It was begun before.
 
     Raises:
         ConfigError: sampler or pruner do not take their keywords, the storage cannot be opened, or no Optuna.
     """
-    kit = need()
-    try:
-        study: optuna.Study = kit.create_study(
-            study_name=search.study,
-            storage=storage(place(search, folder)),
-            directions=search.directions,
-            pruner=construct("pruner", search.pruner) if search.pruner else kit.pruners.NopPruner(),
-            load_if_exists=True,
-        )
-    except (kit.exceptions.OptunaError, OSError) as error:
-        raise ConfigError(f"The study cannot be begun: {first_line(error)}") from error
-    more: dict[str, Any] = {"seed": search.seed + 1_000_003 * asked(study)}
+    kit, pruner = need(), construct("pruner", search.pruner)
+    if again:
+        study = _there(folder, search, pruner)
+    else:
+        try:
+            kept = storage(place(search, folder))
+            study = kit.create_study(study_name=search.study, storage=kept, directions=search.directions, pruner=pruner)
+        except (kit.exceptions.OptunaError, OSError) as error:
+            raise ConfigError(f"The study cannot be begun: {first_line(error)}") from error
+    more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
     if search.sampler.get("_target_") == GRID:
         more = {"seed": search.seed, "search_space": listed(space)}
         study.stop = lambda: None  # type: ignore[method-assign]  # the sampler ends a loop that there is not
     study.sampler = construct("sampler", search.sampler, **more)
     return study
+
+
+def _there(folder: Path, search: Search, pruner: Any) -> "optuna.Study":
+    kit, kept = need(), storage(place(search, folder))
+    try:
+        found: optuna.Study = kit.load_study(
+            study_name=search.study, storage=kept, pruner=pruner, sampler=kit.samplers.RandomSampler()
+        )
+    except KeyError as error:  # Optuna's way of saying so
+        raise ConfigError(f"The storage of {folder} has no study {search.study!r}: it was lost or emptied.") from error
+    except (kit.exceptions.OptunaError, OSError, ValueError) as error:
+        raise ConfigError(f"The study of {folder} cannot be read: {first_line(error)}") from error
+    return found
 
 
 def listed(space: "Mapping[str, BaseDistribution]") -> dict[str, list[Any]]:
@@ -230,11 +263,13 @@ def listed(space: "Mapping[str, BaseDistribution]") -> dict[str, list[Any]]:
 
 
 def construct(what: str, node: dict[str, Any], **more: Any) -> Any:
-    """The sampler or pruner that *node* names.
+    """The sampler or pruner that *node* names; without one, a pruner that prunes nothing.
 
     Raises:
         ConfigError: there is no such class, a package is missing, or it does not take its keywords.
     """
+    if not node:
+        return need().pruners.NopPruner()
     try:
         return instantiate(node, **more)
     except InstantiationException as error:

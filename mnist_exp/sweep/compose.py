@@ -6,6 +6,7 @@ choices, and the values are put into a copy. Anything unusual goes to Hydra itse
 
 import pickle
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, final
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
@@ -13,6 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp import config, trust
+from mnist_exp.config import Config
 
 
 @final
@@ -22,10 +26,12 @@ class Composer:
     Args:
         loader: Hydra's config loader.
         master: The config of the multirun itself.
+        origin: The folder that the overrides came from; where that is not the user's own, they call only what is
+            named (see `trust`).
     """
 
-    def __init__(self, loader: Any, master: DictConfig) -> None:
-        self.loader, self.master = loader, master
+    def __init__(self, loader: Any, master: DictConfig, origin: Path | None = None) -> None:
+        self.loader, self.master, self.origin = loader, master, origin
         self.parser = OverridesParser.create(config_loader=loader)
         self.parsed: dict[str, Override] = {}
         self.bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
@@ -56,6 +62,19 @@ class Composer:
         """
         own = self._filled([o for o in self._parse(overrides) if not o.is_hydra_override()], whole=False)
         return own if own is not None else _without_hydra(self._by_hydra(overrides))
+
+    def config_of(self, overrides: Sequence[str]) -> Config:
+        """The job's config, checked.
+
+        Raises:
+            ConfigError: it breaks a rule.
+            HydraException, OmegaConfBaseException: as `job`.
+        """
+        found = config.parse(self.own(overrides))
+        if self.origin:
+            conf = trust.files_of(self.master.hydra.runtime.config_sources)
+            trust.check(config.to_dict(found), self.origin, conf)
+        return found
 
     def _filled(self, parsed: list[Override], whole: bool) -> DictConfig | None:
         """A copy of the base with all values in it; None where Hydra has to do it, or to say what is wrong."""

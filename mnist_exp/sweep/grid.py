@@ -70,7 +70,7 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
     folder, options = home.folder, home.options
     combinations, keys = expand(sweeper, home)
     plan = home.old or Plan(id=folder.name, typed=home.typed, keys=keys)
-    points = union(plan, combinations, Composer(sweeper.hydra_context.config_loader, sweeper.config))
+    points = union(plan, combinations, home.composer(sweeper))
     missing = match(points, folder, home.control)
     plan.typed, plan.keys = home.typed, list(dict.fromkeys([*plan.keys, *keys]))
     tracking = points[0].config.tracking
@@ -152,7 +152,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Point]:
     rehearsed: set[str] = set()
     for overrides in combinations:
         try:
-            parsed = config.parse(composer.own(overrides))
+            parsed = composer.config_of(overrides)
             if (shape := _shape(parsed)) not in rehearsed:
                 build.rehearse(parsed)
                 rehearsed.add(shape)

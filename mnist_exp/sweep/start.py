@@ -1,6 +1,7 @@
 """How every sweep begins: what was typed, now and before; its folder, held; and which sweeper it is for."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,19 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_exp import naming
+from mnist_exp import naming, trust
 from mnist_exp import plan as plans
 from mnist_exp.errors import ConfigError
 from mnist_exp.files import tidy
 from mnist_exp.plan import Plan
 from mnist_exp.resume import CONTROL, is_control, key_of, steers
 from mnist_exp.search import study
+from mnist_exp.sweep.compose import Composer
 
 FILES = ("sweep.json", "study.json", "report.html", "*.csv")
 """What is written into a sweep's folder; the courier has its own."""
+OF_ITS_OWN = ("hydra.sweeper._target_", "hydra.sweeper.space", "hydra.sweeper.storage")
+"""Options of a search that name code, or an address."""
 
 SUBDIR = "${hydra.job.num}"
 """Which folder of the sweep a run is in, as `conf/train.yaml` has it."""
@@ -47,6 +51,10 @@ class Home:
         """The sweeper's options."""
         found: Any = OmegaConf.to_container(self.steering.hydra.sweeper, resolve=True)
         return dict(found)
+
+    def composer(self, sweeper: Any) -> Composer:
+        """What makes configs of the sweep's jobs."""
+        return Composer(sweeper.hydra_context.config_loader, sweeper.config, self.folder if self.old else None)
 
     @property
     def varying(self) -> list[str]:
@@ -103,6 +111,7 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
                 f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run."
             )
         old = selection.sweep
+        check_foreign(old, selection.home)
         typed = [*old.typed, *typed]
         move(master, selection.home)
     typed = list({key_of(override): override for override in typed}.values())
@@ -120,6 +129,26 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
         yield Home(folder, typed, old, control, master.hydra.runtime.choices["cluster"], steering)
     finally:
         lock.release()
+
+
+def check_foreign(old: Plan, folder: Path) -> None:
+    """Refuses a plan that came with *folder* from elsewhere and would do more than set and choose; see `trust`.
+
+    What its jobs would call is looked at when they are composed, sampler and pruner when the study is read.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if trust.own(folder):
+        return
+    for override in (*old.typed, *itertools.chain(*old.points)):
+        key = key_of(override)
+        reaches = "hydra" in key and (not steers(override) or key in OF_ITS_OWN)
+        if reaches or "${" in override:
+            raise ConfigError(
+                f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",
+                "If it is yours, keep it below outputs/sweeps.",
+            )
 
 
 def move(master: DictConfig, folder: Path) -> None:

@@ -5,6 +5,7 @@ each batch waits for its slowest run.
 """
 
 import math
+import shlex
 from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
@@ -42,13 +43,13 @@ def sweep(sweeper: Any, home: Home) -> None:
         ExperimentError: see `start.sweep`.
     """
     search, plan = settle_on(home), home.old or Plan(id=home.folder.name, typed=home.typed, keys=[])
-    composer = Composer(sweeper.hydra_context.config_loader, sweeper.config)
-    space = look_around(sweeper, composer, home.varying, search.space)
+    composer = home.composer(sweeper)
+    space = look_around(sweeper, composer, home, search)
     first = grid.check(composer, space.corners())[0].config
     if search.sampler.get("_target_") == GRID:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
-    study = studies.lead(home.folder, search, space.varied)
+    study = studies.lead(home.folder, search, space.varied, again=home.old is not None)
     plan.typed, plan.keys = home.typed, list(dict.fromkeys([*plan.keys, *space.varied]))
     plan.cluster = home.cluster
     plan.experiment = first.tracking.experiment if first.tracking.enabled else ""
@@ -75,23 +76,36 @@ def settle_on(home: Home) -> Search:
     options = {key: value for key, value in home.options.items() if key in {f.name for f in fields(Search)}}
     n_trials = home.steering.get("n_trials")
     config.at_least("n_trials", n_trials := DEFAULT_TRIALS if n_trials is None else n_trials, 1)
-    search = Search(study=home.folder.name, n_trials=n_trials, **options)
+    # Two sweeps may share a storage, and a folder's name, but not a study.
+    search = Search(study=f"{home.folder.name}-{config.unique()}", n_trials=n_trials, **options)
     # As typed: a password that comes from ${oc.env:…} is written nowhere.
     typed: Any = OmegaConf.to_container(home.steering.hydra.sweeper, resolve=False)
-    search.storage = studies.read(home.folder).storage if home.old else typed["storage"]
+    search.storage = typed["storage"]
+    if home.old:
+        before = studies.read(home.folder)
+        search.study, search.storage = before.study, before.storage
+        studies.check_foreign(search, home.folder)
     studies.check(search)
     return search
 
 
-def look_around(sweeper: Any, composer: Composer, typed: list[str], hook: str | None) -> Space:
-    """The space that was typed.
+def look_around(sweeper: Any, composer: Composer, home: Home, search: Search) -> Space:
+    """The space that was typed, or where nothing was, the usual one, which then counts as typed.
 
     Raises:
         ConfigError: see `space.space`.
     """
-    parsed = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader).parse_overrides(typed)
-    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
-    return spaces.space(parsed, composer.own(fixed), hook)
+    parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+    parsed = parser.parse_overrides(home.varying)
+    fixed = [override for override in parsed if not override.is_sweep_override()]
+    defaults = composer.own([str(override.input_line) for override in fixed])
+    if len(fixed) == len(parsed) and not search.space and search.sampler.get("_target_") != GRID:
+        usual = spaces.usual(defaults, {override.key_or_group for override in fixed})
+        if usual:
+            say(f"Nothing was given to search, so the usual is: {shlex.join(usual)}")
+        home.typed += usual
+        parsed += parser.parse_overrides(usual)
+    return spaces.space(parsed, defaults, search.space)
 
 
 @final
@@ -172,7 +186,7 @@ class Trials:
             if state == "FAIL":
                 self.ended[number] = state
                 continue
-            parsed = config.parse(self.composer.own(overrides))
+            parsed = self.composer.config_of(overrides)
             if entry and not force and (difference := changed(self.folder / str(number), entry, parsed)):
                 changes.append(f"#{number} {' '.join(overrides)}: {difference}")
             if state == "RUNNING":
@@ -209,7 +223,7 @@ class Trials:
             ) from error
         self.plan.points.append(overrides)
         try:
-            parsed = config.parse(self.composer.own(overrides))
+            parsed = self.composer.config_of(overrides)
         except (ExperimentError, HydraException, OmegaConfBaseException) as error:
             told = error if isinstance(error, ExperimentError) else cli.translate(error, overrides)
             self.plan.configs.append("")

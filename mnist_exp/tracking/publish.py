@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 
 from mnist_exp import figures, journal, ledger, provenance
-from mnist_exp.errors import ExperimentError
+from mnist_exp.errors import ExperimentError, first_line
 from mnist_exp.files import atomic_write, read_json, tidy, write_json
 from mnist_exp.journal import Row
 from mnist_exp.ledger import Ledger
@@ -63,6 +63,10 @@ def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
         tidy(folder, "mlflow.json", "environment.txt")
         note = _note(folder, store, entry)
         run_id = note["run_id"]
+        if not note.get("introduced"):
+            _introduce(folder, store, entry, run_id)
+            note["introduced"] = True
+            write_json(folder / "mlflow.json", note)
         if entry.state != note["state"] and note["state"] != "running":  # it was resumed
             store.client.update_run(run_id, status="RUNNING")
             note |= {"state": "running", "figures": False}
@@ -128,6 +132,7 @@ def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:
         "experiment_id": store.experiment_id,
         "run_id": run_id,
         "page": f"#/experiments/{store.experiment_id}/runs/{run_id}?workflowType=machine_learning",
+        "introduced": False,
         "rows": 0,
         "state": "running",
         "figures": False,
@@ -137,9 +142,7 @@ def _note(folder: Path, store: Store, entry: Ledger) -> dict[str, Any]:
 
 
 def _open(folder: Path, store: Store, entry: Ledger) -> str:
-    """A new run with its name, tags, params and dataset; returns its id."""
-    from mlflow.entities import Dataset, DatasetInput, Param
-
+    """A new run with its name and tags; returns its id."""
     views.welcome(store)
     tags = {
         **entry.tags,
@@ -162,7 +165,15 @@ def _open(folder: Path, store: Store, entry: Ledger) -> str:
         store.experiment_id, entry.started_ms, fitting(tags, LONGEST_TAG), run_name=_text(entry.name, LONGEST_KEY)
     )
     run_id: str = run.info.run_id
-    params = [Param(key, value) for key, value in fitting(entry.params, LONGEST_PARAM).items()]
+    return run_id
+
+
+def _introduce(folder: Path, store: Store, entry: Ledger, run_id: str) -> None:
+    """What a run has from its beginning: params, dataset and files. May be repeated; what is there stays."""
+    from mlflow.entities import Dataset, DatasetInput, Param
+
+    there = store.client.get_run(run_id).data.params  # a second value for one would be refused
+    params = [Param(key, value) for key, value in fitting(entry.params, LONGEST_PARAM).items() if key not in there]
     for start in range(0, len(params), PARAMS):
         store.client.log_batch(run_id, params=params[start : start + PARAMS])
     if entry.dataset:
@@ -172,7 +183,6 @@ def _open(folder: Path, store: Store, entry: Ledger) -> str:
         store.client.log_inputs(run_id, [DatasetInput(dataset)])
     atomic_write(folder / "environment.txt", provenance.environment().encode())
     _files(folder, store, run_id, FIRST)
-    return run_id
 
 
 def fitting(pairs: Mapping[str, Any], longest: int) -> dict[str, str]:
@@ -218,9 +228,12 @@ def _extras(folder: Path, store: Store, entry: Ledger, note: dict[str, Any], row
     if "model" not in note and (folder / "model.pt2").is_file():
         sent["model"] = model.logged(store, note["run_id"]) or model.log(folder / "model.pt2", store, note["run_id"])
     if entry.figures and rows and not note["figures"]:
-        (folder / "figures").mkdir(exist_ok=True)
-        figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)
-        sent["figures"] = True
+        try:
+            (folder / "figures").mkdir(exist_ok=True)
+            figures.learning_curves(rows, entry.name).savefig(folder / "figures" / "learning_curves.png", dpi=110)
+            sent["figures"] = True
+        except Exception as error:  # a picture is no reason to keep back the rest
+            log.warning("The learning curves of %s could not be drawn: %s", folder, first_line(error))
     if pictures := _unsent(folder, note):
         for name in pictures:
             store.client.log_artifact(note["run_id"], str(folder / name), str(Path(name).parent))

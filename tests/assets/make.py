@@ -14,7 +14,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from mnist_exp import config, plan, provenance, run
+from mnist_exp import config, journal, lanes, plan, provenance, run
+from mnist_exp.search import study as studies
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import open_store
 
@@ -41,6 +42,10 @@ def main() -> None:
         plan.Plan(
             id="sweep", typed=typed, keys=[], experiment="old", points=[typed], configs=[config.fingerprint(settings)]
         ).write(folder)
+        (folder / "1").mkdir()
+        lanes.begin([settings, settings], [folder / "0", folder / "1"])
+        shutil.rmtree(folder / "1")
+        search(folder, journal.read(folder / "0"))
         database = Path("mlflow.db").absolute()
         publish(folder / "0", open_store(f"sqlite:///{database}", "old"))
         for path in (*folder.rglob(".lock"), *folder.rglob(".mlflow.lock"), *folder.rglob("environment.txt")):
@@ -49,6 +54,18 @@ def main() -> None:
             path.unlink()
         shutil.copytree(folder, target / "sweep")
         (target / "mlflow.db.gz").write_bytes(gzip.compress(database.read_bytes(), 9, mtime=0))
+
+
+def search(folder: Path, rows: list[journal.Row]) -> None:
+    """Writes the study of a search whose only trial has ended."""
+    how = studies.Search(study="sweep", n_trials=1, sampler={"_target_": "optuna.samplers.RandomSampler"})
+    how.write(folder)
+    study = studies.lead(folder, how, {})
+    trial = study.ask()
+    trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+    for row in rows:
+        trial.report(row["metrics"]["val/accuracy"], row["epoch"])
+    study.tell(trial, rows[-1]["metrics"]["val/accuracy"])
 
 
 if __name__ == "__main__":

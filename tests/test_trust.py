@@ -1,0 +1,195 @@
+"""What comes from elsewhere calls nothing of its own: a canary that it names stays silent."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+from PIL import Image
+from report_fixtures import make_run, make_sweep
+
+from mnist_exp import config, evaluate, predict, report, rerun, run, trust
+from mnist_exp.config import Config
+from mnist_exp.errors import ConfigError
+from mnist_exp.files import read_json, write_json
+from mnist_exp.search import reporter
+from mnist_exp.search import study as studies
+from mnist_exp.search.analysis import analyse
+
+PACKAGE = Path(trust.__file__).parent
+CANARY = "canary_of_test_trust"
+SAMPLER = {"_target_": "optuna.samplers.RandomSampler"}
+
+
+@pytest.fixture(autouse=True)
+def canary(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that appears as soon as the module `CANARY` is imported."""
+    place = scratch / "modules"
+    place.mkdir()
+    (place / f"{CANARY}.py").write_text(f"open({str(scratch / 'sang')!r}, 'w')\ndef call(*_, **__):\n    return None\n")
+    monkeypatch.syspath_prepend(place)
+    return scratch / "sang"
+
+
+@pytest.fixture
+def theirs(tiny: Callable[..., Config], canary: Path) -> Path:
+    """The folder of a finished run whose config calls the canary."""
+    folder = Path("theirs")
+    run.run(tiny(), folder)
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("mnist_exp.models.MLP", f"{CANARY}.call"))
+    assert CANARY in (folder / "config.yaml").read_text()
+    return folder
+
+
+COMMANDS: dict[str, Callable[[], Any]] = {
+    "evaluate": lambda: evaluate.main(["run=theirs", "data=synthetic"]),
+    "predict": lambda: predict.main(["run=theirs", "digit.png"]),
+    "rerun": lambda: rerun.main(["run=theirs"]),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_run_from_elsewhere_calls_only_what_the_user_has_named(name: str, theirs: Path, canary: Path) -> None:
+    Image.new("L", (28, 28)).save("digit.png")
+    with pytest.raises(ConfigError, match=rf"theirs comes from elsewhere and would call {CANARY}\.call, which no file"):
+        COMMANDS[name]()
+    assert not canary.exists()
+
+
+def test_it_is_not_gone_on_with_either(theirs: Path, canary: Path, command: Any) -> None:
+    code, _, err = command(f"resume={theirs}", "tracking=off", "epochs=3")
+    assert code == 2
+    assert f"{theirs} comes from elsewhere" in err
+    assert not canary.exists()
+
+
+def test_a_report_about_it_does_without_its_network(theirs: Path, canary: Path) -> None:
+    page = report.write(theirs).read_text()
+    assert not canary.exists()
+    assert "comes from elsewhere" in page
+
+
+def test_what_the_user_has_started_calls_what_it_names(theirs: Path, canary: Path) -> None:
+    mine = Path("outputs/runs/2026-01-31/mine")
+    shutil.copytree(theirs, mine)
+    assert trust.load(mine).model["_target_"] == f"{CANARY}.call"
+    Path("outputs/runs/link").symlink_to(theirs.absolute())
+    shutil.copytree(theirs, "outputs/reports/downloaded")
+    for other in ("outputs/runs/link", "outputs/reports/downloaded", "outputs/runs/../../theirs"):
+        with pytest.raises(ConfigError, match="comes from elsewhere"):
+            trust.load(Path(other))
+
+
+def test_a_file_of_the_user_is_enough(theirs: Path, tiny: Callable[..., Config]) -> None:
+    Path("mine/model").mkdir(parents=True)
+    Path("mine/model/net.yaml").write_text(f"_target_: {CANARY}.call\n")
+    plain = config.to_dict(config.load(theirs / "config.yaml"))
+    trust.check(plain, theirs, ["mine"])
+    trust.check({"optimizer": {"_target_": "torch.optim.NAdam"}}, theirs)
+    for target in ("torch.optim.lr_scheduler.os.system", "torch.hub.load", "optuna.samplers._base.os.system"):
+        with pytest.raises(ConfigError):
+            trust.check({"nested": [{"_target_": target}]}, theirs)
+
+
+def test_a_stored_config_has_no_references(theirs: Path) -> None:
+    text = (theirs / "config.yaml").read_text()
+    (theirs / "config.yaml").write_text(text.replace("\nname: null\n", "\nname: ${oc.env:HOME}\n"))
+    with pytest.raises(ConfigError, match="it has references"):
+        config.load(theirs / "config.yaml")
+
+
+def test_whoever_builds_a_stored_config_asks_first() -> None:
+    """`config.load` only reads; these compare, or read what their own process has written."""
+    found = {path.name for path in PACKAGE.rglob("*.py") if "config.load(" in path.read_text()}
+    assert found == {"trust.py", "resume.py", "grid.py"}
+
+
+def search_in(folder: Path, **options: Any) -> studies.Search:
+    search = studies.Search(**{"study": "s", "n_trials": 3, "sampler": SAMPLER, **options})
+    studies.lead(folder, search, {}).ask()
+    return search
+
+
+@pytest.fixture
+def studied(scratch: Path) -> Path:
+    """A sweep with a study of one trial that is running; it calls the canary."""
+    folder = make_sweep(scratch / "elsewhere", [["lr=0.1"]])
+    make_run(folder / "0", ["lr=0.1"], 0.9)
+    search = search_in(folder)
+    hostile = {"_target_": f"{CANARY}.call"}
+    dataclasses.replace(search, sampler=hostile, pruner=hostile).write(folder)
+    return folder
+
+
+def test_a_reader_of_a_study_makes_no_sampler_and_no_pruner(studied: Path, canary: Path) -> None:
+    found = analyse(studied)
+    assert found is not None
+    assert not found.problem
+    assert not canary.exists()
+    with pytest.raises(ConfigError, match="comes from elsewhere"):
+        studies.join(studied)
+
+
+def test_a_storage_that_came_with_a_study_is_not_opened(studied: Path, scratch: Path) -> None:
+    search = dataclasses.replace(studies.read(studied), storage=f"sqlite:///{scratch}/${{oc.env:USER,x}}.db")
+    search.write(studied)
+    found = analyse(studied)
+    assert found is not None
+    assert "which is not opened for it" in found.problem
+    assert not list(scratch.glob("*.db"))
+
+
+def test_a_run_that_came_with_its_study_reports_to_nobody(
+    studied: Path, canary: Path, tiny: Callable[..., Config]
+) -> None:
+    found = []
+    shutil.rmtree(studied / "0")
+    settings = tiny(epochs=1, resume=str(studied / "0"))
+    run.run(settings, studied / "0", watch=lambda about, control: found.append(reporter.watch(about, control)) or [])
+    assert found == [[]]
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"model._target_={CANARY}.call",
+        f"hydra.sweeper.space={CANARY}.call",
+        "hydra.sweeper.storage=sqlite:///theirs.db",
+        "+hydra.job.env_set.LD_PRELOAD=theirs.so",
+        f"+hydra.callbacks.x._target_={CANARY}.call",
+        "+tags.home=${oc.env:HOME}",
+    ],
+)
+@pytest.mark.parametrize("search", [False, True], ids=["grid", "search"])
+def test_a_sweep_from_elsewhere_is_not_gone_on_with(
+    override: str, search: bool, canary: Path, scratch: Path, command: Any
+) -> None:
+    folder = make_sweep(scratch / "elsewhere", [[*TINY, "hidden=8"], [*TINY, "hidden=12", override]])
+    plan = read_json(folder / "sweep.json")
+    plan["typed"] = [*TINY, "hidden=8,12", override, *(["search=random"] if search else [])]
+    plan["configs"] = ["", ""]
+    write_json(folder / "sweep.json", plan)
+    if search:
+        search_in(folder).write(folder)
+    code, _, err = command("-m", f"resume={folder}", "hydra/launcher=basic", "hydra.sweeper.report=false")
+    assert code == 2, err
+    assert "comes from elsewhere" in err
+    assert not canary.exists()
+    assert not list(folder.glob("*/ledger.json"))
+    assert not Path("theirs.db").exists()
+
+
+def test_a_sweep_from_elsewhere_that_only_sets_and_chooses_goes_on(command: Any) -> None:
+    quick = ("hydra/launcher=basic", "hydra.sweeper.report=false")
+    assert command("-m", *TINY, "seed=0,1", *quick)[0] == 0
+    (home,) = Path("outputs/sweeps").glob("*/*")
+    shutil.move(home, "elsewhere")
+    shutil.rmtree("elsewhere/1")
+    code, _, err = command("-m", "resume=elsewhere", *quick)
+    assert code == 0, err
+    assert read_json(Path("elsewhere/1/ledger.json"))["state"] == "finished"
