@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import REPO, script
 
+from mnist_exp.models import mlp
+
 PAGES = [
     REPO / "README.md",
     REPO / "CONTRIBUTING.md",
@@ -17,6 +19,19 @@ PAGES = [
 def test_the_configuration_page_is_up_to_date() -> None:
     configuration = script("configuration")
     assert configuration.page() == configuration.PAGE.read_text(), "run: python docs/configuration.py"
+
+
+@pytest.mark.parametrize(("key", "names"), [("activation", mlp.ACTIVATIONS), ("norm", mlp.NORMS), ("init", mlp.INITS)])
+def test_the_choices_of_the_network_are_beside_their_settings(key: str, names: dict[str, object]) -> None:
+    (beside,) = re.findall(rf"^{key}: \w+ +# (.*)$", (REPO / "conf" / "model" / "mlp.yaml").read_text(), re.MULTILINE)
+    assert set(names) <= set(re.findall(r"\w+", beside))
+
+
+@pytest.mark.parametrize("group", ["augment", "model", "schedule"])
+def test_a_setting_of_a_part_says_its_unit_or_its_range(group: str) -> None:
+    for path in (REPO / "conf" / group).glob("*.yaml"):
+        for line in path.read_text().splitlines():
+            assert re.match(r"#|_target_:|hidden:|\{\}|\w+: .*\S +# \w", line), f"{path.name}: {line}"
 
 
 def anchors(page: Path) -> set[str]:
