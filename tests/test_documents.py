@@ -1,5 +1,6 @@
 """The documents agree with the code, and their links lead somewhere."""
 
+import html
 import re
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def test_a_setting_of_a_part_says_its_unit_or_its_range(group: str) -> None:
     for path in (REPO / "conf" / group).glob("*.yaml"):
         for line in path.read_text().splitlines():
             assert re.match(r"#|_target_:|hidden:|\{\}|\w+: .*\S +# \w", line), f"{path.name}: {line}"
+
+
+def test_pictures_of_terminals_show_neither_a_busy_machine_nor_a_fault() -> None:
+    captures = script("captures")
+    for path in REPO.glob("docs/images/terminal-*.svg"):
+        text = html.unescape("".join(re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text()))).replace("\xa0", " ")
+        assert "mnist_exp" in text
+        assert not [word for word in captures.UNFIT if word in text], path.name
 
 
 def anchors(page: Path) -> set[str]:

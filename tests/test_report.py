@@ -2,8 +2,6 @@
 
 import itertools
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -376,17 +374,6 @@ def test_usage_errors_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
         command(["--no-html", "--out", "x"])
     assert caught.value.code == 2
     assert "--no-html" in capsys.readouterr().err
-
-
-@pytest.mark.browser
-def test_a_browser_runs_the_script_that_the_page_allows(tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium")
-    page = report.write(grid(tmp_path, 2, 2, 1))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run([browser, *flags, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
-    assert re.search(r'<th scope="col"[^>]*><button type="button">hidden</button>', done.stdout)
 
 
 def test_an_address_without_password_is_left_alone() -> None:
