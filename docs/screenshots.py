@@ -71,7 +71,7 @@ def main() -> None:
         (report,) = project.glob("outputs/sweeps/*/*/report.html")
         for dark in (False, True):
             with chromium(*DESK, dark=dark) as browser:
-                excerpt(browser, report, f"report{'-dark' if dark else ''}", DIGEST, "body", "body")
+                excerpt(browser, report, f"report{'-dark' if dark else ''}", DIGEST, "body", "main")
             with chromium(*PHONE, dark=dark) as browser:
                 name = f"report-phone{'-dark' if dark else ''}"
                 excerpt(browser, report, name, "", "[aria-labelledby=leaderboard]", "[aria-labelledby=effects] figure")
@@ -91,7 +91,7 @@ def keep(project: Path, where: str, name: str) -> None:
 
 def save(picture: Image.Image, name: str) -> None:
     """Writes docs/images/*name*.png, with a palette: a third of the size."""
-    small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     small.save(IMAGES / f"{name}.png", optimize=True)
 
 

@@ -82,3 +82,15 @@ def test_every_page_and_picture_is_linked_from_somewhere() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for path in [*REPO.glob("docs/*.md"), *REPO.glob("docs/images/*"), *REPO.glob("docs/*.ipynb")]:
         assert re.search(rf"[(/\"]{re.escape(path.name)}", text), f"nobody links {path.name}"
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (REPO / "docs" / "README.md").read_text()
+    for path in [*REPO.glob("docs/*.md"), *REPO.glob("docs/*.ipynb")]:
+        assert path.name == "README.md" or f"]({path.name})" in index, f"docs/README.md lists no {path.name}"
+
+
+def test_the_design_names_modules_that_exist() -> None:
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", (REPO / "docs" / "design.md").read_text())
+    assert len(named) > 15
+    assert [name for name in named if not (REPO / name).exists() and not (REPO / "mnist_exp" / name).exists()] == []
