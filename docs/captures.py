@@ -23,6 +23,7 @@ from pathlib import Path
 
 import platformdirs
 from rich.console import CONSOLE_SVG_FORMAT, Console
+from rich.padding import Padding
 from rich.text import Text
 
 HERE = Path(__file__).resolve().parent
@@ -117,8 +118,11 @@ class Screen:
 def svg(ansi: str, path: Path) -> None:
     """Writes coloured text as a picture that asks nobody for a font."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    for line in ansi.splitlines():
-        console.print(Text.from_ansi(line.rstrip()))
+    for line in map(Text.from_ansi, ansi.splitlines()):
+        line.rstrip()
+        indent = len(line.plain) - len(line.plain.lstrip())
+        console.print(Padding(line[indent:], (0, 0, 0, indent), expand=False))
+    console.print()  # or the last line's underscores are cut off
     plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     path.write_text(console.export_svg(title="mnist_exp", code_format=plain, unique_id=path.stem), encoding="utf-8")
 

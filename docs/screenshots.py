@@ -110,7 +110,7 @@ def pages(project: Path) -> dict[str, tuple[str, str, tuple[int, int]]]:
     return {
         "mlflow-run": (*run, DESK),
         "mlflow-run-phone": (*run, PHONE),
-        "mlflow-table": (*table, (1280, 1060)),
+        "mlflow-table": (*table, (1280, 1090)),
         "mlflow-table-phone": (*table, PHONE),
         "mlflow-sweep": (f"{sweep['page']}&compareRunsMode=CHART", "Parallel Coordinates", (1280, 1560)),
         "mlflow-compare": (compared, "Show diff only", (1280, 1560)),
