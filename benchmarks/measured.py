@@ -42,7 +42,7 @@ class Row:
 
 EXPERIMENTS = {
     "beginner": "the script that this began with",
-    "mlp128": "the same network with the best recipe that we found",
+    "mlp128": "the same network with the best recipe of a few tried by hand",
     "simard2003_mlp800_elastic": "800 units, elastic distortions",
     "small_cnn": "small CNN, 3 epochs",
     "strong_cnn": "five pooled convolutions, 12 epochs",

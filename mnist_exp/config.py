@@ -282,7 +282,7 @@ def check(config: Config) -> None:
     if not none and (not widths or not all(type(w) is int and 1 <= w <= 2**24 for w in widths)):
         raise ConfigError(
             f"hidden must be a positive integer or a list of them, but got {config.hidden!r}.",
-            "Try hidden=128 or hidden=[512,256].",
+            "Try hidden=128 or 'hidden=[512,256]'.",
         )
     if not 0 < config.lr < math.inf:
         raise ConfigError(f"lr must be a finite number > 0, but got {config.lr}.", "Try lr=1e-3.")

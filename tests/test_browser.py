@@ -1,4 +1,4 @@
-"""What people see in MLflow's pages, in headless Chromium: `pytest -m browser`.
+"""What people see in MLflow's pages and in a report, in headless Chromium: `pytest -m browser`.
 
 Needs the extra `browser` and Debian's packages chromium and chromium-driver.
 """
@@ -16,8 +16,9 @@ from urllib.parse import quote
 import pytest
 from conftest import script
 from hydra import compose, initialize_config_dir
+from report_fixtures import make_run, make_sweep
 
-from mnist_exp import config, run
+from mnist_exp import config, report, run
 from mnist_exp.files import read_json, write_json
 from mnist_exp.tracking import publish, sweeps
 from mnist_exp.tracking.store import Store, open_store
@@ -143,3 +144,59 @@ def test_comparing_two_runs_shows_what_differs(server: str, project: dict[str, A
     assert chosen.splitlines() == ["hidden", "lr"]
     for row in ("hidden 8 16", "lr 0.001 0.01"):
         assert row in text(browser)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of a sweep with long names, three seeds and a failure; its address."""
+    points = [
+        [f"hidden={hidden}", f"model.input_dropout={share}", f"seed={seed}"]
+        for hidden, share, seed in itertools.product((64, 1024, 128), (0.0, 0.25), range(3))
+    ]
+    folder = make_sweep(tmp_path_factory.mktemp("report"), points)
+    for i, point in enumerate(points[:-1]):
+        make_run(folder / str(i), point, 0.9 + 0.001 * i, parameters=50_890 * int(point[0].removeprefix("hidden=")))
+    reason = "RuntimeError: " + "a_long_word_without_any_space_in_it" * 5
+    make_run(folder / str(len(points) - 1), points[-1], None, state="failed", reason=reason)
+    return report.write(folder).as_uri()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_report_fits_on_a_phone(page: str, dark: bool) -> None:
+    with pages.chromium(390, 844, dark=dark) as phone:
+        phone.get(page)
+        for closed in phone.find_elements(By.CSS_SELECTOR, "details"):
+            phone.execute_script("arguments[0].open = true", closed)
+        across = phone.execute_script("const e = document.documentElement; return [e.clientWidth, e.scrollWidth]")
+        phone.execute_script("document.body.style.width = '500px'")
+        meta = phone.execute_script("return document.documentElement.scrollWidth")
+    assert across == [390, 390]
+    assert meta > 390
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_report_follows_light_and_dark(page: str, dark: bool) -> None:
+    with pages.chromium(dark=dark) as driver:
+        driver.get(page)
+        colours = driver.execute_script(
+            "const look = (part) => getComputedStyle(document.querySelector(part));"
+            "return [look('body').backgroundColor, look('td').color, look('figure svg text').fill]"
+        )
+    paper, *inks = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in colours]
+    for ink in inks:  # those of tables and those of pictures
+        assert (paper < 50 and ink > 200) if dark else (paper > 200 and ink < 50)
+
+
+def test_a_click_on_a_column_sorts_the_leaderboard(page: str, browser: webdriver.Chrome) -> None:
+    browser.get(page)
+    table = browser.find_element(By.CSS_SELECTOR, "[aria-labelledby=leaderboard] table")
+    (header,) = [th for th in table.find_elements(By.TAG_NAME, "th") if th.text.startswith("hidden")]
+
+    def hidden() -> list[int]:
+        return [int(cell.text) for cell in table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(2)")]
+
+    assert hidden() == [128, 128, 1024, 1024, 64, 64]  # by accuracy
+    for order, direction in ((sorted(hidden()), "ascending"), (sorted(hidden(), reverse=True), "descending")):
+        header.find_element(By.TAG_NAME, "button").click()
+        assert hidden() == order
+        assert header.get_attribute("aria-sort") == direction

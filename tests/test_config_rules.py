@@ -36,7 +36,7 @@ REFUSED = {
     "~lr": ("lr was deleted, but every run needs it.", "Drop '~lr'."),
     "~data.val_size": ("data.val_size was deleted, but every run needs it.", "Drop '~data.val_size'."),
     "~model": ("model has no _target_.", "Choose a file of conf/model: model=…"),
-    "hidden=-5": (f"{WIDTHS} -5.", "Try hidden=128 or hidden=[512,256]."),
+    "hidden=-5": (f"{WIDTHS} -5.", "Try hidden=128 or 'hidden=[512,256]'."),
     "hidden=0": (f"{WIDTHS} 0.", "Try hidden=128"),
     "hidden=[]": (f"{WIDTHS} [].", "Try hidden=128"),
     "hidden=[8,0]": (f"{WIDTHS} [8, 0].", "Try hidden=128"),

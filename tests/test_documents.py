@@ -1,11 +1,14 @@
 """The documents agree with the code, and their links lead somewhere."""
 
+import html
 import re
 from pathlib import Path
 
 import pytest
 from conftest import REPO, script
 from fault_record import FAULTS
+
+from mnist_exp.models import mlp
 
 PAGES = [
     REPO / "README.md",
@@ -18,6 +21,27 @@ PAGES = [
 def test_the_configuration_page_is_up_to_date() -> None:
     configuration = script("configuration")
     assert configuration.page() == configuration.PAGE.read_text(), "run: python docs/configuration.py"
+
+
+@pytest.mark.parametrize(("key", "names"), [("activation", mlp.ACTIVATIONS), ("norm", mlp.NORMS), ("init", mlp.INITS)])
+def test_the_choices_of_the_network_are_beside_their_settings(key: str, names: dict[str, object]) -> None:
+    (beside,) = re.findall(rf"^{key}: \w+ +# (.*)$", (REPO / "conf" / "model" / "mlp.yaml").read_text(), re.MULTILINE)
+    assert set(names) <= set(re.findall(r"\w+", beside))
+
+
+@pytest.mark.parametrize("group", ["augment", "model", "schedule"])
+def test_a_setting_of_a_part_says_its_unit_or_its_range(group: str) -> None:
+    for path in (REPO / "conf" / group).glob("*.yaml"):
+        for line in path.read_text().splitlines():
+            assert re.match(r"#|_target_:|hidden:|\{\}|\w+: .*\S +# \w", line), f"{path.name}: {line}"
+
+
+def test_pictures_of_terminals_show_neither_a_busy_machine_nor_a_fault() -> None:
+    captures = script("captures")
+    for path in REPO.glob("docs/images/terminal-*.svg"):
+        text = html.unescape("".join(re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text()))).replace("\xa0", " ")
+        assert "mnist_exp" in text
+        assert not [word for word in captures.UNFIT if word in text], path.name
 
 
 def anchors(page: Path) -> set[str]:
@@ -68,3 +92,15 @@ def test_the_table_of_faults_is_complete() -> None:
     rows = re.findall(r"^\| (\d+) \| (.+?) \| \d+ \| (.+?) \| (.+) \|$", table, re.MULTILINE)
     assert {int(number): (fault, promise) for number, fault, _, promise in rows} == FAULTS
     assert [number for number, _, outcome, _ in rows if outcome == "**broken**"] == []
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (REPO / "docs" / "README.md").read_text()
+    for path in [*REPO.glob("docs/*.md"), *REPO.glob("docs/*.ipynb")]:
+        assert path.name == "README.md" or f"]({path.name})" in index, f"docs/README.md lists no {path.name}"
+
+
+def test_the_design_names_modules_that_exist() -> None:
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", (REPO / "docs" / "design.md").read_text())
+    assert len(named) > 15
+    assert [name for name in named if not (REPO / name).exists() and not (REPO / "mnist_exp" / name).exists()] == []

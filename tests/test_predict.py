@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from conftest import MNIST
@@ -14,14 +15,21 @@ from mnist_exp.config import DIGITS, Config
 from mnist_exp.errors import CheckpointError, ConfigError, DataError
 
 INK, PAPER = (20, 30, 60), (240, 230, 200)
+FONTS = ("Pillow's own", "DejaVuSans", "DejaVuSerif", "DejaVuSansMono", "cmr10")  # matplotlib brings the others
 
 
-def drawn(digit: int, size: int, dark: bool, at: tuple[float, float] = (0.2, 0.3)) -> Image.Image:
-    """A digit in Pillow's own font, *size* pixels high, somewhere on a paper of twice that."""
+def drawn(
+    digit: int, size: int, dark: bool, at: tuple[float, float] = (0.2, 0.3), font: str = "Pillow's own"
+) -> Image.Image:
+    """A digit, *size* pixels high, somewhere on a paper of twice that."""
+    if font == "Pillow's own":
+        face = ImageFont.load_default(size)
+    else:
+        face = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf", size)
     ink, paper = (INK, PAPER) if dark else (PAPER, INK)
     picture = Image.new("RGB", (2 * size, 2 * size), paper)
     where = (at[0] * 2 * size, at[1] * 2 * size)
-    ImageDraw.Draw(picture).text(where, str(digit), fill=ink, font=ImageFont.load_default(size))
+    ImageDraw.Draw(picture).text(where, str(digit), fill=ink, font=face)
     return picture
 
 
@@ -152,26 +160,23 @@ def test_the_answer_in_words() -> None:
     )
 
 
-@pytest.mark.slow  # four epochs of a convolutional network
-@pytest.mark.timeout(1200)
+@pytest.mark.slow  # two epochs of the strong convolutional network: a minute of one core
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
-def test_a_convolutional_network_reads_printed_digits(scratch: Path, composed: Callable[..., Config]) -> None:
-    """Each digit dark on light and light on dark, from 14 to 300 pixels; only the 1 with its flag may be a 7."""
-    overrides = [
-        "model=small_cnn",
-        "epochs=4",
-        "augment=affine",
-        f"data.root={MNIST}",
-        "tracking=off",
-        "checkpoint=off",
-    ]
+def test_the_strong_network_reads_printed_digits(scratch: Path, composed: Callable[..., Config]) -> None:
+    """Each digit dark on light and light on dark, from 14 to 300 pixels, in each of five fonts.
+
+    On 2026-11-25 seed 0 read all, but for Pillow's own 1, whose flag makes it a 7.
+    """
+    overrides = ["experiment=strong_cnn", "epochs=2", f"data.root={MNIST}", "tracking=off", "checkpoint=off"]
     run.run(composed(*overrides), scratch / "run")
     sizes = (14, 24, 48, 96, 300)
-    paths = []
-    for digit in range(10):
-        for dark in (True, False):
-            paths.append(scratch / f"{digit}-{dark}.png")
-            drawn(digit, sizes[(2 * digit + (not dark)) % 5], dark).save(paths[-1])
-    found = [json.loads(line) for line in predict.predict(scratch / "run", paths, as_json=True)]
-    right = sum(about["digit"] == int(Path(about["file"]).name[0]) for about in found)
-    assert right >= 18, [(about["file"], about["digit"]) for about in found]
+    for font in FONTS:
+        paths = []
+        for digit in range(10):
+            for dark in (True, False):
+                paths.append(scratch / f"{digit}-{dark}.png")
+                drawn(digit, sizes[(2 * digit + (not dark)) % 5], dark, font=font).save(paths[-1])
+        found = [json.loads(line) for line in predict.predict(scratch / "run", paths, as_json=True)]
+        right = sum(about["digit"] == int(Path(about["file"]).name[0]) for about in found)
+        assert right >= 18, (font, [(about["file"], about["digit"]) for about in found])

@@ -1,5 +1,6 @@
-"""The commands in the documents are commands: each composes, so that no page rots."""
+"""The commands in the documents are commands: each composes, and is run somewhere, so that no page rots."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -30,15 +31,36 @@ EXCEPTIONS = {
 }
 
 
-# What is not run by the slow test, by a part of the line, with the reason. Other programs than ours are not run either.
+# What is not run by the slow test, by a part of the line, with the reason.
 NOT_RUN = {
     "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/test_experiments.py runs them",
     "cluster=": "needs Slurm or Ray",
     "tracking.lan": "a server of one's own",
-    "mysearch.space": "its file stands in docs/search.md",
-    "points=runs.csv": "its file stands in docs/search.md",
     "tracking.experiment=papers": "hours: python -m benchmarks.papers",
 }
+
+# Other programs than ours, and programs for developers, by how the line begins: what runs them, or why nothing does.
+OTHERS = {
+    "python3 -m venv": ".ci/run",
+    "source ": ".ci/run",
+    "pip install": ".ci/run, with the extras; others than ours stand in the page",
+    "mlflow ui": "tests/test_browser.py looks at its pages",
+    "mlflow models serve": "tests/test_serve.py, as it stands in docs/compare.md",
+    "curl ": "tests/test_serve.py, as it stands in docs/compare.md",
+    "mlflow server": "tests/test_team_mlflow.py, with PostgreSQL",
+    "sudo ": "an account of the reader's own",
+    "export ": "a variable",
+    "optuna-dashboard": "not a dependency",
+    "eval ": "tests/test_completion.py asks a real bash",
+    "pre-commit": "needs a clone and the network; .ci/run has its checks",
+    "pytest": ".ci/run",
+    ".ci/run": "is what runs the rest",
+    "python docs/configuration.py": "tests/test_documents.py holds its page against it",
+    "python docs/captures.py": "needs tmux and minutes",
+    "python docs/screenshots.py": "needs a browser and minutes",
+    "python -m benchmarks": "hours; below, that there are such benchmarks, and tests/test_benchmarks.py runs one",
+}
+DEVELOPERS = [REPO / "CONTRIBUTING.md", REPO / "benchmarks" / "README.md"]
 
 
 def lines(text: str) -> Iterator[str]:
@@ -58,6 +80,17 @@ def commands(text: str) -> Iterator[str]:
 def ours(text: str) -> list[str]:
     """The commands that run a module of this project."""
     return [line for line in commands(text) if re.match(r"(\w+=\S+ )*(python -m mnist_exp\b|mnist-exp\b)", line)]
+
+
+def files(text: str) -> dict[str, str]:
+    """The files that a page shows: a line that names one and ends in a colon, and a block."""
+    return dict(re.findall(r"^[^`\n]*`([\w/]+\.\w+)`[^`\n]*:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+
+
+def programs(text: str) -> list[str]:
+    """The blocks of Python that are not such files."""
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if block not in files(text).values()]
 
 
 LINES = [(page, line) for page in PAGES for line in ours(page.read_text())]
@@ -105,6 +138,31 @@ def single_values(typed: list[str]) -> list[str]:
         elif override.get_key_element() != "resume":
             found.append(word)
     return found
+
+
+def test_every_other_command_is_known_to_be_run_elsewhere() -> None:
+    for page in (*PAGES, *DEVELOPERS):
+        text = page.read_text()
+        for line in set(commands(text)) - set(ours(text)):
+            assert line.startswith(tuple(OTHERS)), f"{page.name}: {line}"
+
+
+def test_the_documents_name_benchmarks_that_exist() -> None:
+    pytest.importorskip("psutil", reason="the extra `bench` is not installed")
+    from benchmarks import suite
+
+    named = [shlex.split(line) for page in DEVELOPERS for line in commands(page.read_text()) if "m benchmarks" in line]
+    for module, *names in [words[2:] for words in named]:
+        assert importlib.util.find_spec(module)
+        assert set(names) <= {*suite.ALL, "table", "--quick"}
+    listed = re.findall(r"# some: (.*)$", DEVELOPERS[1].read_text(), re.MULTILINE)[0].split()
+    assert listed == [*suite.ALL]
+
+
+def test_meta_files_and_programs_are_found_in_a_page() -> None:
+    page = "This is `a.csv`:\n\n```csv\nx\n```\n\nAnd:\n\n```python\ny\n```\n\n`z.py`, here:\n\n```python\nz\n```\n"
+    assert files(page) == {"a.csv": "x\n", "z.py": "z\n"}
+    assert programs(page) == ["y\n"]
 
 
 def test_meta_commands_are_found_in_a_page() -> None:
@@ -176,8 +234,11 @@ def run(line: str, folder: Path) -> None:
 @pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_line_of_a_document_runs(page: Path, project: Path) -> None:
-    """As it stands, but for the numbers of epochs and trials."""
-    for line in lines(page.read_text()):
+    """As it stands, but for the numbers of epochs and trials, with the files that the page shows; then its programs."""
+    text = page.read_text()
+    for name, body in files(text).items():
+        (project / name).write_text(body)
+    for line in lines(text):
         if not re.match(r"(\w+=\S+ )*(python -m mnist_exp\b|mnist-exp\b)", line) or any(p in line for p in NOT_RUN):
             continue
         if "search=" in line:
@@ -185,3 +246,6 @@ def test_every_line_of_a_document_runs(page: Path, project: Path) -> None:
         if "fashion_mnist" in line and not (CACHE / "mnist_exp" / "fashion_mnist").exists():
             continue  # only torchvision's servers have it
         run(line, project)
+    for number, program in enumerate(programs(text)):
+        (project / f"program_{number}.py").write_text(program)
+        run(f"python program_{number}.py", project)

@@ -1,8 +1,9 @@
-"""`mlflow models serve` on a run's logged model answers as `predict` does, over real HTTP."""
+"""`mlflow models serve` on a run's logged model answers as `predict` does, over HTTP, as docs/compare.md has it."""
 
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import REPO
 from PIL import Image, ImageDraw
 
-from mnist_exp import pictures, predict, run
+from mnist_exp import predict, run
 from mnist_exp.config import Config
 from mnist_exp.files import read_json
 from mnist_exp.tracking.publish import publish
@@ -33,8 +35,13 @@ def test_a_served_model_answers_as_predict_does(
     publish(folder, mlflow_store("mnist_exp"))
     picture = Image.new("L", (60, 60), 255)
     ImageDraw.Draw(picture).line((20, 10, 40, 50), fill=0, width=6)
-    picture.save("stroke.png")
-    (line,) = predict.predict(folder, [Path("stroke.png")], as_json=True)
+    picture.save("seven.png")
+    (line,) = predict.predict(folder, [Path("seven.png")], as_json=True)
+    page = (REPO / "docs" / "compare.md").read_text()
+    exec(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0])  # writes seven.json
+    (served_as,) = re.findall(r"^mlflow models serve (.*)$", page, re.MULTILINE)
+    (asked,) = re.findall(r"^curl (.*)$", page, re.MULTILINE)
+    assert "`runs:/<run id>/model`" in page
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -49,18 +56,18 @@ def test_a_served_model_answers_as_predict_does(
         "MLFLOW_TRACKING_URI": f"sqlite:///{scratch}/mlflow.db",
         "PYTHONPATH": os.pathsep.join([str(scratch / "hide"), os.environ["PYTHONPATH"]]),
     }
-    model = read_json(folder / "mlflow.json")["model"]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    uri = f"runs:/{read_json(folder / 'mlflow.json')['run_id']}/model"
+    options = served_as.replace("models:/digits/latest", uri).replace("5001", str(port))
     server = subprocess.Popen(
-        [*command, "--port", str(port)],
+        [sys.executable, "-m", "mlflow", "models", "serve", *options.split()],
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
-        body = json.dumps({"inputs": pictures.read(Path("stroke.png"))[None, None].astype(float).tolist()})
-        answer = post(f"http://127.0.0.1:{port}/invocations", body, server)
+        assert asked == "-s -H 'Content-Type: application/json' -d @seven.json http://127.0.0.1:5001/invocations"
+        answer = post(f"http://127.0.0.1:{port}/invocations", Path("seven.json").read_text(), server)
     finally:
         with contextlib.suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(server.pid, signal.SIGTERM)

@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from mnist_exp import config, results
 from mnist_exp.errors import ExperimentError
-from mnist_exp.files import atomic_write
+from mnist_exp.files import atomic_write, read_json
 from mnist_exp.naming import Selection
 from mnist_exp.report import closeup, drawing, figures, searching
 from mnist_exp.report import leaderboard as boards
@@ -32,7 +32,7 @@ from mnist_exp.terminal import shown
 from mnist_exp.tracking.store import uri_for
 
 CURVES = 300  # settings at most, the best ones: each costs ten milliseconds, and more are a grey area
-MAPS = 6  # heat maps at most: all pairs of four keys
+KEYS = 8  # that heat maps pair, those that explain most: 28 maps, 20 KB each
 # Where a run is stored, not what it is.
 ASIDE = ("name", "tags", "tracking", "checkpoint", "threads", "seed", "data.root", "data.sha256", "data.package")
 
@@ -117,9 +117,9 @@ def _pictures(
     done = figures.finished(table, judged)
     if len(done):
         shares = {key: figures.explained(done[f"final/{judged}_accuracy"], done[key]) or 0.0 for key in several}
-        leading = sorted(several, key=lambda key: -shares[key])[:4]
-        pairs = list(itertools.combinations([key for key in several if key in leading], 2))
-        found["maps"] = [figures.heat_map(table, x, y, judged) for y, x in pairs[:MAPS]]
+        leading = sorted(several, key=lambda key: -shares[key])[:KEYS]
+        pairs = [sorted((leading[i], leading[j]), key=several.index) for j in range(len(leading)) for i in range(j)]
+        found["maps"] = [figures.heat_map(table, x, y, judged) for y, x in pairs]
         seeds = ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
         if searched:
             found["search"] = searching.pictures(table, by, searched, judged)
@@ -222,6 +222,7 @@ def _context(
         "board": [row for _, row in board.iterrows()],
         "runs": [row for _, row in table.iterrows()],
         "links": {index: _link(run, uri) for index, run in table.iterrows()},
+        "view": _view(selection, uri),
         "failures": boards.failures(table),
         "best": best,
         "best_pictures": [_shown(p, texts) for p in best_pictures],
@@ -259,11 +260,25 @@ def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
 
 
 def _link(run: "pd.Series[Any]", uri: str) -> str:
-    """The run's page in `mlflow ui`, or in the server that it is tracked by; empty if it is not tracked."""
+    """The run's page in MLflow; empty if it is not tracked."""
     if not run["run_id"]:
         return ""
-    base = "http://127.0.0.1:5000"
-    if uri.startswith(("http://", "https://")):
-        parts = urlsplit(uri)
-        base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-    return f"{base}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}?workflowType=machine_learning"
+    page = f"#/experiments/{run['experiment_id']}/runs/{run['run_id']}?workflowType=machine_learning"
+    return f"{_server(uri)}/{page}"
+
+
+def _view(selection: Selection, uri: str) -> str:
+    """The saved view of a sweep in MLflow; empty if there is none."""
+    try:
+        page = read_json(selection.home / "mlflow.json")["page"] if selection.sweep else ""
+    except (OSError, ValueError, KeyError):  # not tracked, or not yet
+        return ""
+    return f"{_server(uri)}/{page}" if page else ""
+
+
+def _server(uri: str) -> str:
+    """Where a browser finds the store *uri*: its server, or `mlflow ui` in the project's folder."""
+    if not uri.startswith(("http://", "https://")):
+        return "http://127.0.0.1:5000"
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
