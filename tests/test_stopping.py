@@ -24,7 +24,8 @@ from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.stop import Stop
 
 Command = Callable[..., tuple[int, str, str]]
-OWN = ("model=custom", "model._target_=faulty.Faulty", "+model.after=7")
+OWN = [setting for setting in TINY if not setting.startswith("hidden=")]
+OWN += ["model=custom", "model._target_=faulty.Faulty", "+model.after=7"]
 
 
 @contextlib.contextmanager
@@ -55,7 +56,7 @@ def test_a_job_that_hangs_does_not_keep_a_sweep_from_stopping(
     monkeypatch.setattr(local, "STOP_GRACE", 0.5)
     home = Path("sweep").absolute()
     with signalled(number, home / "0", epoch=1):
-        left, out, err = command("-m", *TINY, *OWN, "+model.mode=hang,fine", f"hydra.sweep.dir={home}")
+        left, out, err = command("-m", *OWN, "+model.mode=hang,fine", f"hydra.sweep.dir={home}")
     assert left == code, err
     assert "Stopping: running jobs finish their batch." in out
     assert "FAILED" not in out
