@@ -121,7 +121,7 @@ def svg(ansi: str, path: Path) -> None:
     for line in map(Text.from_ansi, ansi.splitlines()):
         line.rstrip()
         indent = len(line.plain) - len(line.plain.lstrip())
-        console.print(Padding(line[indent:], (0, 0, 0, indent), expand=False))
+        console.print(Padding(line[indent:] or " ", (0, 0, 0, indent), expand=False))
     console.print()  # or the last line's underscores are cut off
     plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     path.write_text(console.export_svg(title="mnist_exp", code_format=plain, unique_id=path.stem), encoding="utf-8")

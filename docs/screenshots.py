@@ -91,7 +91,7 @@ def keep(project: Path, where: str, name: str) -> None:
 
 def save(picture: Image.Image, name: str) -> None:
     """Writes docs/images/*name*.png, with a palette: a third of the size."""
-    small = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     small.save(IMAGES / f"{name}.png", optimize=True)
 
 
@@ -137,7 +137,7 @@ def photograph(browser: webdriver.Chrome, address: str, awaited: str, name: str)
         switch.click()
     restyle(browser, TOOLS)
     browser.execute_script("document.querySelectorAll('*').forEach(part => part.scrollTop = 0)")
-    time.sleep(4)  # charts are drawn, and grow
+    time.sleep(8)  # charts are drawn, and grow
     save(Image.open(io.BytesIO(browser.get_screenshot_as_png())), name)
 
 
