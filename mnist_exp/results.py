@@ -139,7 +139,8 @@ def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
     try:
         entry = ledger.read(folder)
     except ExperimentError as error:
-        return row | {"name": row["name"] or folder.name, "state": "damaged", "reason": error.message} | chosen(point)
+        reason = f"{error.message.rstrip('.')}. {error.help}".strip()
+        return row | {"name": row["name"] or folder.name, "state": "damaged", "reason": reason} | chosen(point)
     state, reason = entry.state, entry.reason
     if state == "running" and not ledger.alive(folder):
         state, reason = "killed", "Its process died without a word."

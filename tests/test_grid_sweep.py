@@ -73,6 +73,7 @@ def test_a_damaged_run_is_named_and_costs_only_itself(command: Command) -> None:
     assert "1 damaged" in out
     assert "1 of 3 runs did not finish:\n  #0 hidden=8: " in err
     assert f"{ledgers[0]} is damaged" in err
+    assert "Delete that file: resumed, the run goes on from its last epoch." in err
     assert ledger.read(ledgers[2].parent).state == "finished"  # it went on
     ledgers[0].unlink()
     assert command(*AGAIN, "resume=last")[0] == 0
