@@ -201,14 +201,15 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
 def packed(launcher: Any, jobs: Sequence[Job], composer: Composer, workers: int, gpu: bool) -> list[list[Job]]:
     """The jobs in the packs that they are given out in, the longest first; other task functions' as they come.
 
-    One by one where jobs would notice: with callbacks, or an environment or a working directory of their own.
+    One by one where jobs would notice: with callbacks (but the guard, which looks at the sweep), or an environment or a
+    working directory of their own.
     """
     if not getattr(launcher.task_function, "packable", False):
         return [[job] for job in jobs]
     from mnist_exp.sweep import pack  # torch
 
     hydra, option = launcher.config.hydra, launcher.options["pack"]
-    if hydra.callbacks or hydra.job.env_set or hydra.job.chdir:
+    if hydra.callbacks.keys() - {"guard"} or hydra.job.env_set or hydra.job.chdir:
         option = "off"
     configs = []
     for job in jobs:
