@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TINY
@@ -40,8 +41,8 @@ def test_points_that_resuming_added_are_part_of_the_sweep(
 ) -> None:
     launch = grid.launch
 
-    def only_the_first(sweeper: object, missing: list[grid.Point], force: bool) -> None:
-        launch(sweeper, missing[:1], force)
+    def only_the_first(sweeper: object, missing: list[grid.Point], *more: Any) -> None:
+        launch(sweeper, missing[:1], *more)
         raise Interrupted("Stopped.")
 
     with monkeypatch.context() as patched:
