@@ -38,7 +38,7 @@ KINDS = {
     "options": ["training.clip=0.5", "training.max_norm=1.0", "training.label_smoothing=0.1", "training.ema=0.9"],
     "augmentation": ["augment=combined"],
     "autograd": ["model.norm=batch", "model.dropout=0.3", "training.clip=0.5", "training.max_norm=1.0"],
-    "convolutions": ["model=small_cnn"],
+    "convolutions": ["model=small_cnn", "hidden=null"],
     "bf16": ["precision=bf16"],
 }
 
@@ -139,8 +139,11 @@ def test_fewer_batches_than_a_warm_up_are_not_recorded(composed: Compose, record
         (["optimizer=sgd"], "closed-form gradients, CUDA graph"),
         (["optimizer.fused=false"], "closed-form gradients, no CUDA graph"),
         (["optimizer=muon"], "autograd, no CUDA graph"),
-        (["model=strong_cnn"], "autograd, CUDA graph"),
-        (["model=custom", "model._target_=torch.nn.LazyLinear", "+model.out_features=10"], "autograd, no CUDA graph"),
+        (["model=strong_cnn", "hidden=null"], "autograd, CUDA graph"),
+        (
+            ["model=custom", "hidden=null", "model._target_=torch.nn.LazyLinear", "+model.out_features=10"],
+            "autograd, no CUDA graph",
+        ),
     ],
 )
 def test_what_cannot_be_recorded_runs_as_it_is_and_the_log_says_so(
@@ -192,7 +195,7 @@ def test_windows_are_named_the_same_whenever_they_are_looked_at(
 @pytest.mark.parametrize(("precision", "exact"), [("fp32", True), ("tf32", False), ("bf16", False)])
 def test_fp32_on_a_gpu_means_convolutions_too(precision: str, exact: bool, tiny: Callable[..., Config]) -> None:
     config = dataclasses.replace(tiny(), precision=Precision[precision])
-    run.set_up_torch(config, torch.device("cuda"))
+    run.set_up_torch(config, torch.device("cuda"), 1)
     assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
     assert torch.backends.cudnn.allow_tf32 is not exact
 

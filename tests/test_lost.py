@@ -30,7 +30,7 @@ def test_a_job_whose_images_cannot_be_had_says_so(launcher: str, command: Comman
 
 def test_a_job_that_is_killed_at_its_start_says_so(command: Command) -> None:
     settings = [setting for setting in SWEEP if not setting.startswith("hidden=")]
-    model = ("model=custom", "model._target_=faulty.Faulty", "+model.mode=start")
+    model = ("hidden=null", "model=custom", "model._target_=faulty.Faulty", "+model.mode=start")
     code, out, err = command(*settings, *model, "hydra.launcher.workers=1")
     assert code == 1
     entry = ledger.read(Path("sweep/0"))

@@ -90,7 +90,10 @@ def test_a_wrong_setting_is_refused(settings: dict[str, Any], sentence: str) -> 
         MLP(8, **settings)
 
 
-def test_rehearsing_counts_parameters_without_memory(composed: Callable[..., Config]) -> None:
+def test_rehearsing_counts_parameters_without_memory(
+    composed: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "memory", lambda: 10**11)  # bytes: enough to train it
     config = composed("hidden=[1000000,1000]", "device=cpu")  # 7 GB, if they were made
     assert build.rehearse(config) == 785 * 1_000_000 + 1_000_001 * 1000 + 1001 * 10
 
