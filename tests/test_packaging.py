@@ -1,11 +1,13 @@
 """What `pyproject.toml` promises is there."""
 
-import importlib
+import importlib.util
+import json
 import re
 import tomllib
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import REPO
@@ -80,6 +82,47 @@ def test_every_version_that_ci_installs_is_locked() -> None:
     lines = (REPO / ".ci" / "constraints.txt").read_text().splitlines()
     locked = {canonicalize_name(line.partition("==")[0]) for line in lines if "==" in line}
     assert all("==" in line for line in lines if not line.startswith("#"))
-    needed = closure(("test", "browser", "dev"))
+    needed = closure(PROJECT["project"]["optional-dependencies"])
     assert {"torch", "sqlalchemy", "urllib3"} <= needed
     assert needed <= locked, sorted(needed - locked)
+
+
+def test_what_the_extras_name_is_locked() -> None:
+    """Whether it is installed here or not."""
+    locked = (REPO / ".ci" / "constraints.txt").read_text()
+    for line in (line for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines):
+        name = canonicalize_name(Requirement(line).name)
+        assert name == "mnist-exp" or re.search(rf"(?im)^{re.sub('-', '[-_.]', name)}==", locked), line
+
+
+def script(name: str) -> ModuleType:
+    """The program .ci/*name*.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, REPO / ".ci" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_ci_tests_the_lowest_versions_that_are_declared() -> None:
+    lines = (REPO / ".ci" / "lowest.txt").read_text().splitlines()
+    assert lines[1:] == script("lowest").lowest(PROJECT["project"]), "python .ci/lowest.py >.ci/lowest.txt"
+    assert "hydra-core==1.3.8" in lines
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "said"),
+    [
+        ([{"name": "a", "skip_reason": "not found"}], 0, "not reachable"),
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "1 of 1 packages audited"),
+        ([{"name": "a", "version": "1", "vulns": [{"id": "CVE-1"}]}], 1, "a 1: CVE-1"),
+    ],
+)
+def test_the_audit_fails_only_for_a_known_vulnerability(
+    packages: list[dict[str, object]], code: int, said: str
+) -> None:
+    found = script("audit").verdict(json.dumps({"dependencies": packages}))
+    assert found[0] == code
+    assert said in found[1]
+    assert script("audit").verdict("")[0] == 0
