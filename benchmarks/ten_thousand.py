@@ -10,8 +10,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from rich.console import Console
+from benchmarks import measure, table
+from benchmarks.measure import Benchmark, Case, Spread
 
+FULL = 10_000  # runs; fewer are shown, not kept
 ONE = ["data=synthetic", "data.train_images=200", "data.val_size=40", "hidden=8", "epochs=10", "tracking.figures=false"]
 TABLES = {
     "params": "key, value",
@@ -50,9 +52,8 @@ def multiply(database: Path, runs: int) -> None:
 def main() -> None:
     """Trains one run, copies it in the database, and times the commands of a user."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ten_thousand", description=__doc__)
-    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=FULL)
     runs = parser.parse_args().runs
-    console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as scratch:
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         env.pop("MLFLOW_TRACKING_URI", None)
@@ -67,12 +68,22 @@ def main() -> None:
 
         timed("mnist_exp.train", *ONE, "tracking.patience=300")
         multiply(Path(scratch) / "mlflow.db", runs)
-        console.print(f"{runs:,} runs, {(Path(scratch) / 'mlflow.db').stat().st_size / 2**20:.0f} MiB")
+        costs: dict[str, Spread] = {}
         for what, options in {"leaderboard": ["--no-html"], "leaderboard and page": []}.items():
             clock, used = timed("mnist_exp.report", "mnist_exp", *options)
-            console.print(f"{what}: {clock:.1f} s, {used:.1f} s of processor time")
+            costs |= {what: Spread([clock]), f"{what}, processor time": Spread([used])}
         page = Path(scratch) / "outputs" / "reports" / "mnist_exp" / "report.html"
-        console.print(f"page: {page.stat().st_size / 2**20:.1f} MiB")
+        sizes = [path.stat().st_size / 2**20 for path in (Path(scratch) / "mlflow.db", page)]
+    notes = [
+        "the whole command; other programs lengthen the processor time little",
+        "the database has {:.0f} MiB, the page {:.1f} MiB".format(*sizes),
+    ]
+    case = Case(f"{runs:,} runs", costs)
+    found = Benchmark("ten_thousand", "Reading an experiment of ten thousand runs", "s", [case], notes)
+    if runs == FULL:
+        table.keep(found)
+    else:
+        table.show(found, measure.environment())
 
 
 if __name__ == "__main__":

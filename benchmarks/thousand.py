@@ -10,15 +10,17 @@ import time
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 
-from benchmarks import measure
+from benchmarks import measure, table
+from benchmarks.measure import Benchmark, Case, Spread
+
+FULL = 1000  # points; fewer are shown, not kept
 
 
 def main() -> None:
-    """Runs the sweep once and prints what it cost."""
+    """Runs the sweep once and keeps what it cost."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.thousand", description=__doc__)
-    parser.add_argument("--points", type=int, default=1000)
+    parser.add_argument("--points", type=int, default=FULL)
     points = parser.parse_args().points
     arguments = [f"seed=range(0,{points})", "hidden=8", "data=synthetic", "epochs=1", "hydra.sweeper.report=false"]
     with tempfile.TemporaryDirectory() as scratch:
@@ -43,11 +45,22 @@ def main() -> None:
     finished = sum(entry["state"] == "finished" for entry in ledgers)
     training = sum(entry["seconds"] for entry in ledgers)
     each = (total - first) * measure.cores() / points - training / points
-    console = Console()
-    console.print(f"{points} points, {finished} finished, exit code {code}, {measure.cores()} cores")
-    console.print(f"first job after {first:.1f} s; all after {total:.1f} s")
-    console.print(f"per job and core: {1e3 * training / points:.0f} ms of training, {1e3 * each:.0f} ms around it")
-    console.print(f"peak memory of the driver: {peak / 2**20:.0f} MiB")
+    costs = {
+        "until the first job": first,
+        "until the last": total,
+        "training of a job": training / points,
+        "around it, on a core": each,
+    }
+    notes = [
+        f"{finished:,} of {points:,} finished, exit code {code}; peak memory of the driver {peak / 2**20:.0f} MiB",
+        "hidden=8 on synthetic images, one epoch each; the whole command, MLflow included",
+    ]
+    case = Case(f"{points:,} points", {name: Spread([cost]) for name, cost in costs.items()})
+    found = Benchmark("thousand", "A sweep of a thousand tiny runs", "s", [case], notes)
+    if points == FULL:
+        table.keep(found)
+    else:
+        table.show(found, measure.environment())
 
 
 if __name__ == "__main__":

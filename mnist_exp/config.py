@@ -240,7 +240,7 @@ def load(path: Path) -> Config:
         if "${" in path.read_text(encoding="utf-8"):  # what was written had none left
             raise ConfigError(f"{path} is not a run's config: it has references.", "Write out what they stand for.")
         return typed(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
-    except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:
         raise ConfigError(f"{path} is not a run's config: {first_line(error)}") from error
 
 

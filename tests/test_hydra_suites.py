@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
 from hydra.test_utils.test_utils import TSweepRunner
-from hydra.version import VersionBase, __compat_version__
+from hydra.version import VersionBase
 from omegaconf import OmegaConf
 
 from hydra_plugins.mnist_exp.grid_sweeper import GridSweeper
@@ -31,7 +31,8 @@ TINY_FIXED = [setting for setting in TINY if not setting.startswith("hidden=")]
 def first_version_base() -> Iterator[None]:
     """The suites expect jobs to change folder, as before Hydra 1.2; importing our entry point asks for 1.3."""
     base = VersionBase.instance()
-    before, base.version_base = base.version_base, __compat_version__
+    before = base.version_base
+    base.version_base = getattr(version, "__compat_version__", before)  # Hydra 1.4 has forgotten those times
     yield
     base.version_base = before
 

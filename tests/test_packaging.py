@@ -1,16 +1,19 @@
 """What `pyproject.toml` promises is there."""
 
-import importlib
+import importlib.util
+import json
 import re
 import tomllib
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import REPO
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())
 
@@ -80,6 +83,56 @@ def test_every_version_that_ci_installs_is_locked() -> None:
     lines = (REPO / ".ci" / "constraints.txt").read_text().splitlines()
     locked = {canonicalize_name(line.partition("==")[0]) for line in lines if "==" in line}
     assert all("==" in line for line in lines if not line.startswith("#"))
-    needed = closure(("test", "browser", "dev"))
+    needed = closure(PROJECT["project"]["optional-dependencies"])
     assert {"torch", "sqlalchemy", "urllib3"} <= needed
     assert needed <= locked, sorted(needed - locked)
+
+
+def test_what_the_extras_name_is_locked() -> None:
+    """Whether it is installed here or not."""
+    locked = (REPO / ".ci" / "constraints.txt").read_text()
+    for line in (line for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines):
+        name = canonicalize_name(Requirement(line).name)
+        assert name == "mnist-exp" or re.search(rf"(?im)^{re.sub('-', '[-_.]', name)}==", locked), line
+
+
+def audit() -> ModuleType:
+    """The program .ci/audit.py as a module."""
+    spec = importlib.util.spec_from_file_location("audit", REPO / ".ci" / "audit.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_ci_tests_the_lowest_versions_that_are_declared() -> None:
+    """All but torch's: other versions than the locked one come with gigabytes of CUDA."""
+    lines = (REPO / ".ci" / "lowest.txt").read_text().splitlines()
+    tested = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in lines if "==" in line}
+    project = PROJECT["project"]
+    for line in [
+        *project["dependencies"],
+        *(x for e in ("test", "cmaes") for x in project["optional-dependencies"][e]),
+    ]:
+        wanted = Requirement(line)
+        bounds = [Version(part.version) for part in wanted.specifier if part.operator == ">="]
+        if bounds and not wanted.name.startswith("torch"):
+            assert [Version(tested[canonicalize_name(wanted.name)])] == bounds, line
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "said"),
+    [
+        ([{"name": "a", "skip_reason": "not found"}], 0, "not reachable"),
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "1 of 1 packages audited"),
+        ([{"name": "a", "version": "1", "vulns": [{"id": "CVE-1"}]}], 1, "a 1: CVE-1"),
+    ],
+)
+def test_the_audit_fails_only_for_a_known_vulnerability(
+    packages: list[dict[str, object]], code: int, said: str
+) -> None:
+    found = audit().verdict(json.dumps({"dependencies": packages}))
+    assert found[0] == code
+    assert said in found[1]
+    assert audit().verdict("")[0] == 0

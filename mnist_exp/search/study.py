@@ -272,8 +272,8 @@ def construct(what: str, node: dict[str, Any], **more: Any) -> Any:
         return need().pruners.NopPruner()
     try:
         return instantiate(node, **more)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
+    except Exception as error:
+        cause = (error.__cause__ or error) if isinstance(error, InstantiationException) else error  # 1.4 wraps nothing
         if isinstance(cause, ImportError) and cause.name == "cmaes":
             raise ConfigError("CMA-ES needs one more package.", "Install it: pip install 'mnist_exp[cmaes]'") from error
         raise ConfigError(f"hydra.sweeper.{what} ({node.get('_target_')}): {first_line(cause)}") from error

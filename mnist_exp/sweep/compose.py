@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -50,8 +49,10 @@ class Composer:
         task = [o for o in parsed if not o.is_hydra_override()]
         job.hydra.overrides.task = [o.input_line for o in task]
         job.hydra.overrides.hydra += [o.input_line for o in parsed if o.is_hydra_override() and self._sets_value(o)]
-        how = job.hydra.job.config.override_dirname
-        job.hydra.job.override_dirname = get_overrides_dirname(task, how.exclude_keys, how.item_sep, how.kv_sep)
+        if not OmegaConf.is_interpolation(job.hydra.job, "override_dirname"):  # it is one from Hydra 1.4 on
+            how = job.hydra.job.config.override_dirname
+            lines = sorted(str(o.input_line) for o in task if o.key_or_group not in how.exclude_keys)
+            job.hydra.job.override_dirname = how.item_sep.join(lines).replace("=", how.kv_sep)
         return job
 
     def own(self, overrides: Sequence[str]) -> DictConfig:

@@ -9,7 +9,8 @@ from typing import Any, final
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from mnist_exp import naming, trust
 from mnist_exp import plan as plans
@@ -115,11 +116,11 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
         typed = [*old.typed, *typed]
         move(master, selection.home)
     typed = list({key_of(override): override for override in typed}.values())
-    with read_write(master), open_dict(master):  # jobs are composed anew, and hydra.sweeper.* fits one sweeper only
+    with read_write(master.hydra):  # jobs are composed anew, and hydra.sweeper.* fits one sweeper only
         known = set(master.hydra.overrides.hydra)
         master.hydra.overrides.hydra += [*where, *(o for o in typed if steers(o) and o not in known)]
     if old:
-        steering = sweeper.hydra_context.config_loader.load_sweep_config(master, [])
+        steering = chosen(master, sweeper.hydra_context.config_loader)
     folder = Path(str(master.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
@@ -151,9 +152,20 @@ def check_foreign(old: Plan, folder: Path) -> None:
             )
 
 
+def chosen(master: DictConfig, loader: Any) -> DictConfig:
+    """The config with the sweeper that the old sweep had; *master* chooses the same, for jobs may choose no other."""
+    overrides = list(master.hydra.overrides.hydra)
+    steering: DictConfig = loader.load_configuration(master.hydra.job.config_name, overrides, run_mode=RunMode.RUN)
+    OmegaConf.copy_cache(from_config=master, to_config=steering)
+    with read_write(master.hydra):
+        master.hydra.runtime.choices = steering.hydra.runtime.choices
+        master.hydra.launcher, master.hydra.sweeper = steering.hydra.launcher, steering.hydra.sweeper
+    return steering
+
+
 def move(master: DictConfig, folder: Path) -> None:
     """Makes *folder* the sweep's, also for the jobs: Hydra composes them anew from the overrides."""
     path = QuotedString(str(folder), Quote.single).with_quotes()
-    with read_write(master), open_dict(master):
+    with read_write(master.hydra):
         master.hydra.sweep.dir = str(folder)
         master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
