@@ -234,6 +234,21 @@ def hundred(bench: Bench) -> Benchmark:
     return Benchmark("hundred", f"{side} learning rates times {side} seeds at hidden={hidden}", "s", [case])
 
 
+EMPTY_APP = """
+import sys
+from pathlib import Path
+
+import hydra
+import hydra_plugins
+
+if "+plugins=no" in sys.argv:
+    hydra_plugins.__path__ = [p for p in hydra_plugins.__path__ if not Path(p, "mnist_exp").exists()]
+
+hydra.main(version_base="1.3", config_path=None)(lambda cfg: None)()
+"""
+"""Somebody else's program: it finds whatever plugins are installed, unless told otherwise."""
+
+
 def startup(bench: Bench) -> Benchmark:
     """How long until training begins, and what a whole short command costs beside its imports and its training."""
     from benchmarks.ours import epoch_seconds
@@ -253,9 +268,13 @@ def startup(bench: Bench) -> Benchmark:
         "ours, to the first step": lambda: bench.ours("epochs=1").first_line,
         "ours, epochs=1": whole,
     }
+    app = bench.folder / "app.py"
+    app.write_text(EMPTY_APP, encoding="utf-8")
+    for name, words in {"an empty Hydra app": [], "the same without our plugins": ["+plugins=no"]}.items():
+        contenders[name] = lambda words=words: measure.command([str(app), *words], bench.folder).seconds  # type: ignore[misc]
     if not bench.quick:
         contenders["in-memory PyTorch, epochs=1"] = lambda: bench.peer("eager", "epochs=1").seconds
-    pairs = [("ours, to the first step", "import torch")]
+    pairs = [("ours, to the first step", "import torch"), ("an empty Hydra app", "the same without our plugins")]
     case = compare("default network", contenders, bench.rounds(7), pairs)
     own = training[-len(case.costs["ours, epochs=1"].values) :]
     case.costs["ours, its own training"] = measure.Spread(own)
