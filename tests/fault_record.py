@@ -108,4 +108,4 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     page = REPO / "docs" / "reliability.md"
     text = page.read_text(encoding="utf-8")
     table = "\n".join(rows)
-    page.write_text(re.sub(r"(?s)(<!-- faults -->\n).*?(\n<!-- end -->)", rf"\1\n{table}\n\2", text), encoding="utf-8")
+    page.write_text(re.sub(r"(?s)(<!-- faults -->).*?(<!-- end -->)", rf"\1\n\n{table}\n\n\2", text), encoding="utf-8")
