@@ -184,24 +184,29 @@ def picture(rows: pd.DataFrame) -> Picture:
         axes.errorbar(x, error, found["error"].std() if len(found) > 1 else np.nan, fmt="o", color=ours)
         labels.append((x, error, str(name)))
     for x, error, label in apart(labels):
-        axes.annotate(label, (x, error), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5)
+        text = axes.annotate(label, (x, error), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5)
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
     axes.plot([], [], "o", color=ours, label="ours, mean ± standard deviation")
     axes.plot([], [], **hollow, label="published")
-    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %", xlim=(4e4, 6e7))
+    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="test error, %", xlim=(4e4, 5e7))
     ticks = [0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
+    drawing.plain_ticks(axes.xaxis)
     axes.legend()
     return Picture("results", "Test error against parameters", "Test error over the number of parameters.", figure)
 
 
 def apart(labels: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """*labels* (x, y, text), each moved up as far as it takes to stand clear of those below it."""
+    """*labels* (x, y, text), each moved down as far as it takes to stand clear of those above it.
+
+    Down, because the lines to the papers' points mostly go up.
+    """
     placed: list[tuple[float, float, str]] = []
-    for x, y, text in sorted(labels, key=lambda label: label[1]):
-        for other, below, _ in placed:  # lowest first
-            if abs(np.log10(x / other)) < 0.6 and y < 1.06 * below:
-                y = 1.06 * below
+    for x, y, text in sorted(labels, key=lambda label: -label[1]):
+        for other, above, _ in placed:  # highest first
+            if abs(np.log10(x / other)) < 0.6 and y > above / 1.08:
+                y = above / 1.08
         placed.append((x, y, text))
     return placed
 
