@@ -41,8 +41,10 @@ LEADING = len(COLOURS)  # settings that curves tell apart
 def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
     """Mean final accuracy for each pair of values of two keys, with the number of runs; failed cells hatched.
 
-    Keys with many values, as a random search has, are drawn as points instead of cells.
+    Keys with many values, as a random search has, are drawn as points instead of cells. Runs without one of the keys,
+    such as a CNN's without `hidden`, have no place.
     """
+    table = table.dropna(subset=[x, y])
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
     column = f"final/{judged}_accuracy"
@@ -210,12 +212,12 @@ def pareto(cost: "pd.Series[float]", gain: "pd.Series[float]") -> list[Any]:
 def main_effects(table: pd.DataFrame, by: Sequence[str], judged: str) -> list[Picture]:
     """For each key: accuracy of all runs at each of its values, their mean, and the share of variance it explains."""
     column = f"final/{judged}_accuracy"
-    done = finished(table, judged)
-    accuracy = 100 * done[column]
-    low, high = limits(accuracy)
+    everyone = finished(table, judged)
+    low, high = limits(100 * everyone[column])
     found = []
     for key in by:
-        laid = scale(done[key])
+        done = everyone.dropna(subset=[key])
+        accuracy, laid = 100 * done[column], scale(done[key])
         figure = Figure(figsize=SIZE)
         axes = figure.subplots()
         dots(axes, laid.at(done[key]), accuracy, low, MUTED, "run")

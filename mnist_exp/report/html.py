@@ -119,7 +119,7 @@ def _pictures(
         shares = {key: figures.explained(done[f"final/{judged}_accuracy"], done[key]) or 0.0 for key in several}
         leading = sorted(several, key=lambda key: -shares[key])[:KEYS]
         pairs = [sorted((leading[i], leading[j]), key=several.index) for j in range(len(leading)) for i in range(j)]
-        found["maps"] = [figures.heat_map(table, x, y, judged) for y, x in pairs]
+        found["maps"] = [figures.heat_map(table, x, y, judged) for y, x in pairs if len(done.dropna(subset=[x, y]))]
         seeds = ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
         if searched:
             found["search"] = searching.pictures(table, by, searched, judged)
