@@ -395,12 +395,12 @@ def test_what_people_type_is_drawn_as_text_and_not_as_a_formula() -> None:
     assert all(text in page for text in (r"tags.note=$\foo$", r"$\bar$", r"\frac{", r"$\key$"))
 
 
-def test_runs_without_a_key_have_no_place_in_its_pictures(tmp_path: Path) -> None:
-    """A CNN has no `hidden`; where few values are cells, and where many are points."""
-    for several in (2, 12):
-        points = [[f"model.hidden={8 * n}", f"lr={rate}"] for n in range(1, several + 1) for rate in (0.01, 0.02)]
-        points += [[f"lr={rate}"] for rate in (0.01, 0.02)]
-        folder = make_sweep(tmp_path / str(several), points)
-        for i, point in enumerate(points):
-            make_run(folder / str(i), point, accuracy=0.9 + i / 1000)
-        assert page_of(folder).count("<svg") >= 3
+@pytest.mark.parametrize("rates", [2, 12], ids=["cells", "points"])
+def test_runs_without_a_key_have_no_place_in_its_pictures(rates: int, tmp_path: Path) -> None:
+    """As a CNN has no `model.activation`."""
+    words = [["model.activation=relu"], ["model.activation=tanh"], []]
+    points = [[*word, f"lr={0.01 * n}"] for word in words for n in range(1, rates + 1)]
+    folder = make_sweep(tmp_path, points)
+    for i, point in enumerate(points):
+        make_run(folder / str(i), point, accuracy=0.9 + i / 1000)
+    assert page_of(folder).count("<svg") >= 3
