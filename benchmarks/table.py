@@ -42,13 +42,14 @@ def rows(found: Benchmark) -> list[list[str]]:
         entries = [(name, cost, "") for name, cost in case.costs.items()]
         entries += [(name, ratio, " x") for name, ratio in case.ratios.items()]
         for i, (name, spread, tail) in enumerate(entries):
-            lines.append([case.label if i == 0 else "", name, *numbers(spread, tail), str(len(spread.values))])
+            digits = 4 if found.unit == "%" and not tail else 3
+            lines.append([case.label if i == 0 else "", name, *numbers(spread, tail, digits), str(len(spread.values))])
     return lines
 
 
-def numbers(spread: Spread, tail: str) -> list[str]:
-    """Median, lowest and highest with three significant digits, four from 100 on."""
-    return [f"{value:.{4 if value >= 100 else 3}g}{tail}" for value in (spread.median, spread.low, spread.high)]
+def numbers(spread: Spread, tail: str, digits: int = 3) -> list[str]:
+    """Median, lowest and highest with so many significant digits, four from 100 on."""
+    return [f"{value:.{4 if value >= 100 else digits}g}{tail}" for value in (spread.median, spread.low, spread.high)]
 
 
 def unit(short: str) -> str:

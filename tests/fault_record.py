@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> object:
     report = yield
     marker = item.get_closest_marker("faults")
-    if marker and marker.args and report.failed:
+    if marker and marker.args and report.failed and report.when != "teardown":  # that tells of the whole session
         FAILED.add(marker.args[0])
     return report
 
