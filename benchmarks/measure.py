@@ -222,9 +222,10 @@ def cores() -> int:
 
 def environment() -> dict[str, Any]:
     """The machine and the versions that a result belongs to."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    code = ["mnist_exp", "hydra_plugins", "conf", "benchmarks/*.py", "benchmarks/peers"]  # not what was measured before
+    commit = _git("describe", "--always", "--abbrev=10") + (
+        "-dirty" if _git("status", "--porcelain", "--", *code) else ""
+    )
     versions = {}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -240,6 +241,12 @@ def environment() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "versions": versions,
     }
+
+
+def _git(*arguments: str) -> str:
+    """What git says about this repository; nothing where there is none."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _cpu() -> str:
