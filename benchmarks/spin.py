@@ -25,7 +25,7 @@ while time.monotonic() < end or not times:
     times.append(time.perf_counter() - began)
 print(sorted(times)[len(times) // 2])
 """
-SPINS = ("", "100000", "20000", "2000", "1000", "0")
+SPINS = ("", "100000", "20000", "10000", "2000", "0")
 
 
 def main() -> None:
