@@ -15,6 +15,10 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- measured: python -m benchmarks table -->", "<!-- end of measured -->"
 
 
+COMMANDS = ("thousand", "ten_thousand")
+"""Benchmarks that are commands of their own."""
+
+
 @final
 @dataclass(frozen=True)
 class Row:
@@ -37,7 +41,8 @@ class Row:
         if not set(self.names) <= spreads.keys():
             return ""
         figures = [f"{spreads[name].median:.{4 if found.unit == '%' else 3}g}" for name in self.names]
-        return f"| {self.what} | {self.said.format(*figures)} | `python -m benchmarks {self.benchmark}` |"
+        command = f"python -m benchmarks{'.' if self.benchmark in COMMANDS else ' '}{self.benchmark}"
+        return f"| {self.what} | {self.said.format(*figures)} | `{command}` |"
 
 
 EXPERIMENTS = {
@@ -81,6 +86,14 @@ ROWS = (
         "{0} times",
         ("ours, to the first step / import torch",),
     ),
+    Row(
+        "a sweep of 1,000 tiny runs",
+        "thousand",
+        "1,000",
+        "first job after {0} s, all done after {1} s",
+        ("until the first job", "until the last"),
+    ),
+    Row("leaderboard of 10,000 runs, from the store", "ten_thousand", "10,000", "{0} s", ("leaderboard",)),
 )
 
 
