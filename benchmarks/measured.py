@@ -69,8 +69,6 @@ ROWS = (
         for hidden in (128, 512)
         for names in [("ours", "floor", "ours / floor")]
     ),
-    Row("one epoch against `DataLoader` and transforms", "epoch", "hidden", TIMES, ("DataLoader / ours",)),
-    Row("one epoch against Lightning", "epoch", "hidden", TIMES, ("Lightning / ours",)),
     Row(WHOLE.format("`DataLoader`"), "train", "epochs", TIMES, ("DataLoader / ours",)),
     Row(WHOLE.format("Lightning"), "train", "epochs", TIMES, ("Lightning / ours",)),
     Row(GRID.format("Lightning, serially"), "grid", "12", TIMES, ("Lightning, serial / ours",)),
