@@ -169,7 +169,9 @@ def test_a_full_disk_costs_no_finished_epoch(small_disk: Path, injected: Injecte
 
 @pytest.mark.faults(8)
 def test_a_job_without_room_does_not_stop_the_others(small_disk: Path, injected: Injected) -> None:
-    code, _, err = command("-m", *SMALL, "hidden=8,200", "epochs=4", OFF, QUIET, f"hydra.sweep.dir={small_disk}/s")
+    # One after another: two at once share the room, and whichever writes while the other fills it fails.
+    one = "hydra.launcher.workers=1"
+    code, _, err = command("-m", *SMALL, "hidden=8,200", "epochs=4", OFF, QUIET, one, f"hydra.sweep.dir={small_disk}/s")
     assert code == 1
     assert "1 of 2 runs did not finish" in err
     assert "No space left on device" in err
