@@ -1,6 +1,7 @@
 """The floor: the five matrix products of a training step and nothing else, into memory that is there already.
 
-For 784-H-10 and a batch X of 64: X W1ᵀ, A W2ᵀ, Dᵀ A, D W2, Gᵀ X. No loss, no optimiser, no data.
+For 784-H-10 and a batch X of 64: X W1ᵀ, A W2ᵀ, Dᵀ A, D W2, Gᵀ X. No loss, no optimiser, no data. The two large ones
+are left to the faster of torch's libraries, or, in the plain floor, to `torch.mm` as everywhere.
 """
 
 import multiprocessing
@@ -10,22 +11,32 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
+from mnist_exp.engine.products import ONEDNN, fastest, onednn
+
 BATCH, PIXELS, DIGITS = 64, 784, 10
 
 
-def products(hidden: int, device: str = "cpu") -> Callable[[], None]:
+def products(hidden: int, device: str = "cpu", plain: bool = False) -> Callable[[], None]:
     """A function that does the five products of a step once."""
     images, delta = torch.randn(BATCH, PIXELS, device=device), torch.randn(BATCH, DIGITS, device=device)
     first, second = torch.randn(hidden, PIXELS, device=device), torch.randn(DIGITS, hidden, device=device)
     output, back = torch.empty(BATCH, hidden, device=device), torch.empty(BATCH, hidden, device=device)
     logits, first_grad, second_grad = torch.empty_like(delta), torch.empty_like(first), torch.empty_like(second)
 
+    def mm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+        torch.mm(a, b, out=out)
+
+    def into_new(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+        onednn(a, b)  # it knows no out
+
+    large = into_new if fastest(first) is ONEDNN and not plain else mm
+
     def step() -> None:
-        torch.mm(images, first.t(), out=output)
+        large(images, first.t(), output)
         torch.mm(output, second.t(), out=logits)
         torch.mm(delta.t(), output, out=second_grad)
         torch.mm(delta, second, out=back)
-        torch.mm(back.t(), images, out=first_grad)
+        large(back.t(), images, first_grad)
 
     return step
 

@@ -7,16 +7,21 @@ package loads neither, so that commands start fast.
 import os
 from typing import TYPE_CHECKING, Any
 
+from mnist_exp import processor
+
 if TYPE_CHECKING:
     from mnist_exp.notebook import train_from
 
 __all__ = ["train_from"]
 
 # How many times OpenMP threads look for each other before they sleep, read when torch is loaded. Left alone, two
-# threads on two cores lose each other for 80 ms a step as soon as another program wants a core. Too few, and they
-# sleep between any two operations: at hidden=128 a step took 0.43 ms with 2,000 on an idle machine with Intel's
-# processors, 0.22 with 10,000 and more; beside two busy programs 0.96, 0.24, with 20,000 2.6 (benchmarks/spin.py).
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# threads on two cores lose each other for 80 ms a step as soon as another program wants a core. Milliseconds a step at
+# hidden=128 on two threads, mean of 1.5 s (benchmarks/spin.py):
+#   looks                 1,000   2,000   5,000   10,000
+#   AMD, idle              0.18    0.18    0.18     0.18
+#   AMD, one busy program   1.2     1.4     4.2      6.9
+# On Intel's, whose threads take longer to wake, an idle machine needs 0.43 ms with 2,000 looks and 0.22 with 10,000.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000" if processor.is_intel() else "2000")
 
 
 def __getattr__(name: str) -> Any:

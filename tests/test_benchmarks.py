@@ -18,7 +18,7 @@ def test_step_runs_and_reports(tmp_path: Path) -> None:
     for case in found.cases:
         assert {"floor", "ours", "in-memory PyTorch", "ours: gradient"} <= case.costs.keys()
         assert all(cost.low > 0 for cost in case.costs.values())
-        assert case.ratios.keys() == {"ours / floor", "in-memory PyTorch / ours"}
+        assert case.ratios.keys() == {"ours / floor", "ours / floor by torch.mm", "in-memory PyTorch / ours"}
     assert len(found.cases) == (2 if measure.cores() > 1 else 1) + torch.cuda.is_available()
 
 

@@ -61,3 +61,10 @@ def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
 def unignored() -> None:
     """A job in a shell's background inherits that Ctrl-C is ignored; a person's terminal does not."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_a_command_leaves_without_a_search_for_garbage() -> None:
+    watch = "atexit.register(lambda: print(gc.get_freeze_count() > 0))"  # what is registered first is called last
+    code = f"import atexit, gc; {watch}; from mnist_exp import cli; cli.run(lambda: None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

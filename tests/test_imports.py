@@ -30,7 +30,7 @@ LAYERS = [
     {"cli", "provenance", "records", "trust"},
     {"config", "events", "terminal"},
     {"errors", "files", "privacy", "words"},
-    {"completion"},
+    {"completion", "processor"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mnist_exp.config import Training
 from mnist_exp.data import mix
+from mnist_exp.engine import products
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.stack import Stack, State, limit_rows, same_shapes
 from mnist_exp.models.mlp import DIGITS, MLP, PIXELS, ScaledTanh
@@ -106,6 +107,7 @@ class MLPStack(Stack):
         self.flat = torch.zeros(size, device=self.device, dtype=dtype)
         self.grad = torch.zeros_like(self.flat)
         self.act, self.act_backward = ACTIVATIONS[models[0].activation]
+        self.products = products.fastest(first)
         smoothing = self.training.label_smoothing
         self.targets = torch.eye(DIGITS, device=self.device, dtype=dtype) * (1 - smoothing) + smoothing / DIGITS
         self.input_keep = 1 - models[0].input_dropout
@@ -200,7 +202,7 @@ class MLPStack(Stack):
         for block, kept in zip(self.blocks, outputs, strict=True):
             self._backward(block, kept, delta[block.lanes], back)
         back = self.act_backward(back, first)
-        torch.mm(back, images, out=self.first_weight_grad)
+        self.products.into(self.first_weight_grad, back, images)
         torch.sum(back, 1, out=self.first_bias_grad)
         if self.training.clip:
             self._clip(self.training.clip)
@@ -208,7 +210,7 @@ class MLPStack(Stack):
 
     def _first(self, images: Tensor) -> Tensor:
         """The output of all first layers, (sum of widths, batch)."""
-        return self.act(torch.addmm(self.first_bias[:, None], self.first_weight, images.t()))
+        return self.act(self.products.affine(self.first_bias[:, None], self.first_weight, images.t()))
 
     def _forward(self, block: _Block, first: Tensor, logits: Tensor, train: bool) -> list[tuple[Tensor, Tensor | None]]:
         """Fills the block's part of *logits*; returns each hidden layer's (output, dropout mask or None)."""

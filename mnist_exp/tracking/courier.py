@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from mnist_exp import cli
 from mnist_exp.files import read_json
 from mnist_exp.tracking.store import Store, open_store, reason, uri_for, without_password
 
@@ -201,4 +202,5 @@ def _stamp(folder: Path) -> object:
 if __name__ == "__main__":
     os.nice(10)  # training comes first; at 19 a busy machine would never let it open the store
     logging.basicConfig(stream=sys.stdout, format="%(message)s")  # warnings: the trainer shows them at the end
+    cli.leave_quickly()
     sys.exit(deliver(sys.argv[1]))

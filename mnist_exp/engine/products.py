@@ -1,0 +1,46 @@
+"""The two large products of a step on a CPU, by whichever of torch's libraries is the faster one there.
+
+torch leaves float32 products to MKL, which keeps its AVX-512 code for Intel's own processors. oneDNN, which torch
+brings along for convolutions, takes half the time on others (benchmarks/README.md has both as floors).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mnist_exp import processor
+
+
+class Products(NamedTuple):
+    """One library's way to multiply large matrices."""
+
+    affine: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """(bias, a, b) -> bias + a b, of shapes (m, 1), (m, k), (k, n)."""
+    into: Callable[[Tensor, Tensor, Tensor], object]
+    """(out, a, b): writes a b to *out*, of shapes (m, n), (m, k), (k, n)."""
+
+
+def fastest(like: Tensor) -> Products:
+    """The way for matrices of the type and on the device of *like*; always the same on one machine."""
+    return ONEDNN if like.device.type == "cpu" and like.dtype == torch.float32 and onednn_pays() else TORCH
+
+
+@functools.cache
+def onednn_pays() -> bool:
+    """Whether torch would leave float32 products to MKL, on a processor that is not Intel's, and oneDNN is there."""
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return there and torch.backends.mkl.is_available() and not processor.is_intel()
+
+
+def onednn(a: Tensor, b: Tensor) -> Tensor:
+    """a b, of shapes (m, k) and (k, n), in float32 on a CPU."""
+    # Inductor's operator, the only one that hands dense float32 matrices to oneDNN as they lie.
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+    return product
+
+
+TORCH = Products(torch.addmm, lambda out, a, b: torch.mm(a, b, out=out))
+ONEDNN = Products(lambda bias, a, b: onednn(a, b).add_(bias), lambda out, a, b: out.copy_(onednn(a, b)))

@@ -1,0 +1,68 @@
+"""Both libraries that multiply for the closed form, and the choice between them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_exp import processor
+from mnist_exp.engine import products
+from mnist_exp.engine.products import ONEDNN, TORCH, Products
+
+LIBRARIES = [pytest.param(TORCH, id="torch")]
+if torch.backends.mkldnn.is_available():
+    LIBRARIES.append(pytest.param(ONEDNN, id="onednn"))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("units", [1, 10, 130])
+def test_products_are_those_of_float64(library: Products, units: int) -> None:
+    rng = torch.Generator().manual_seed(units)
+    weight, images, bias = (torch.randn(*shape, generator=rng) for shape in [(units, 784), (64, 784), (units, 1)])
+    back = torch.randn(units, 64, generator=rng)
+    out = torch.full((units, 784), torch.nan)
+    library.into(out, back, images)
+    torch.testing.assert_close(out.double(), back.double() @ images.double(), rtol=1e-5, atol=1e-4)
+    exact = torch.addmm(bias.double(), weight.double(), images.t().double())
+    torch.testing.assert_close(library.affine(bias, weight, images.t()).double(), exact, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_same_product_has_the_same_bits_wherever_it_lies(library: Products) -> None:
+    back, images = torch.randn(64, 64), torch.randn(64, 784)
+    first, second = torch.empty(64, 784), torch.empty(64 * 784 + 3)[3:].view(64, 784)
+    library.into(first, back, images)
+    shifted = torch.empty(64 * 784 + 1)[1:].view(64, 784).copy_(images)
+    library.into(second, back, shifted)
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("intel", [True, False])
+def test_onednn_multiplies_where_mkl_holds_back(intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "is_intel", lambda: intel)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    products.onednn_pays.cache_clear()
+    try:
+        assert products.onednn_pays() is not intel
+        assert products.fastest(torch.zeros(1)) is (TORCH if intel else ONEDNN)
+        assert products.fastest(torch.zeros(1, dtype=torch.float64)) is TORCH
+    finally:
+        products.onednn_pays.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("said", "intel"), [("vendor_id\t: GenuineIntel\n", True), ("vendor_id\t: AuthenticAMD\n", False)]
+)
+def test_the_maker_of_the_processor(said: str, intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: said)
+    assert processor.is_intel.__wrapped__() is intel
+
+
+def test_without_proc_the_system_says_who_made_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr("platform.processor", lambda: "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel")
+    assert processor.is_intel.__wrapped__()
