@@ -67,7 +67,7 @@ def held() -> Iterator[dict[str, str]]:
         file.unlink()
 
 
-def end(process: "subprocess.Popen[str]", timeout: float = 120) -> tuple[int, str, str]:
+def end(process: "subprocess.Popen[str]", timeout: float = 240) -> tuple[int, str, str]:
     """Exit code, output and error output; a traceback in either is a fault of its own."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -84,7 +84,7 @@ def command(*typed: str, module: str = "train", **environment: str) -> tuple[int
     return end(start(*typed, module=module, **environment))
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 240) -> Any:
     """What *condition* gives as soon as that is true."""
     limit = time.monotonic() + seconds
     while not (found := condition()):

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import final
 
 import psutil
 import pytest
@@ -55,25 +56,47 @@ def waits(pid: int, number: int) -> bool:
     return any(int(mask, 16) & 1 << number - 1 for mask in re.findall(r"(?:Sig|Shd)Pnd:\s*(\w+)", status))
 
 
+@final
+class Bomb(Observer):
+    """Kills its process some *seconds* after so many epochs of it."""
+
+    def __init__(self, epochs: int, seconds: float) -> None:
+        self.left, self.seconds = epochs, seconds
+
+    def watch(self, about: object, control: object) -> "list[Observer]":
+        self.count_down()
+        return [self]
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        self.count_down()
+
+    def on_end(self, event: LaneEnd) -> None:
+        """Too late."""
+
+    def count_down(self) -> None:
+        if self.left == 0:
+            signal.setitimer(signal.ITIMER_REAL, self.seconds)  # SIGALRM ends a process as SIGKILL does: without a word
+        self.left -= 1
+
+
 @pytest.mark.faults(1)
 def test_killed_at_random_until_it_is_done(tiny: Tiny, injected: Injected) -> None:
     config, rng, kills = tiny(epochs=60), random.Random(5), 0
     began = time.monotonic()
     run.run(config, Path("calm"), extras=False)
-    whole_time = time.monotonic() - began  # the faster the machine, the sooner it must die
+    pace = (time.monotonic() - began) / 60
     while True:
-        delay = rng.uniform(0.1, 0.3) * whole_time
+        bomb = Bomb(rng.randint(0, 12), rng.uniform(0.01, 1.5) * pace)  # by epochs: it cannot be done too soon
 
-        def doomed(delay: float = delay) -> None:
+        def doomed(bomb: Bomb = bomb) -> None:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, delay)  # SIGALRM ends a process as SIGKILL does: at once, no word
-            run.run(config, Path("wild"), extras=False)
+            run.run(config, Path("wild"), watch=bomb.watch, extras=False)
 
         if forked(doomed) == 0:
             break
         kills += 1
         whole(Path("wild"))
-    assert kills >= 3, "it was done too soon"
+    assert kills >= 3
     same_weights(Path("wild"), Path("calm"))
     assert [row["epoch"] for row in journal.read(Path("wild"))] == list(range(1, 61))
     clean()
