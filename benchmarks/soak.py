@@ -1,14 +1,16 @@
 """`python -m benchmarks.soak --minutes 60`: sweeps while anything is killed at random, then an audit of what is left.
 
-Sweep after sweep is started as a user would start it, half of them tracked in a database of their own and half by an
-MLflow server. Meanwhile driver, workers, fork server, courier and tracking server are killed, interrupted or frozen,
-and whatever stopped is resumed. At the end nothing may show that this happened: the exit code is 1 if anything does.
+Sweep after sweep is started as a user would start it: grids whose runs train alone, grids whose runs train in packs,
+and searches that prune; half of them tracked in a database of their own and half by an MLflow server. Meanwhile driver,
+workers, fork server, courier and tracking server are killed, interrupted or frozen, and whatever stopped is resumed. At
+the end nothing may show that this happened: the exit code is 1 if anything does.
 """
 
 import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -29,14 +31,19 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from mnist_exp import journal, ledger, plan
+from mnist_exp import config, journal, lanes, ledger, plan, rerun, run
 from mnist_exp.errors import ExperimentError
+from mnist_exp.ledger import Ledger
+from mnist_exp.search import study as studies
+from mnist_exp.tracking.publish import STATUS
 
 console = Console(soft_wrap=True, highlight=False)
 
-WIDTHS, RATES, SEEDS = (16, 24, 32), ("1e-3", "3e-3"), (0, 1)
-EPOCHS = 8
-SMALL = ["data=synthetic", "data.train_images=20000", f"epochs={EPOCHS}", "threads=1", "hydra.launcher.pack=off"]
+WIDTHS, RATES, SEEDS = (16, 24, 32), ("3e-6", "3e-5"), (0, 1)  # slow to learn: pruning has something to choose from
+EPOCHS = 24
+TRIALS = 6
+SMALL = ["data=synthetic", "data.train_images=60000", "data.val_size=2000", f"epochs={EPOCHS}", "threads=1"]
+ALONE = "hydra.launcher.pack=off"
 HELD_UP = 240  # seconds without an end after the last kill, at which a sweep counts as hung
 MARK = "MNIST_EXP_SOAK"  # an environment variable that every process of the soak inherits
 
@@ -50,10 +57,14 @@ class Sweep:
     """Its working directory, with `outputs/`."""
     served: bool
     """Whether the server tracks it, or a database beside `outputs/`."""
-    grid: list[str]
+    kind: str
+    """`alone` or `packed`, as the runs of a grid train, or `search`."""
+    typed: list[str]
     starts: int = 0
+    code: int | None = None
+    """With which its last start has ended."""
     ended: dict[int, tuple[int | None, int]] = field(default_factory=dict)
-    """Of each point, when and by which process it was first seen to be finished."""
+    """Of each point, when and by which process it was first seen to have finished, or to be pruned."""
 
     @property
     def experiment(self) -> str:
@@ -63,6 +74,20 @@ class Sweep:
     def home(self) -> Path | None:
         """The folder of the sweep that was planned; of one that was killed earlier nothing can be resumed."""
         return max((path.parent for path in self.folder.glob("outputs/sweeps/*/*/sweep.json")), default=None)
+
+    def trials(self) -> list[Any]:
+        """What its study says of each point; nothing of a grid."""
+        if self.home is None or not (self.home / "study.json").is_file():
+            return []
+        studies.storage.cache_clear()  # it reads the journal once
+        return studies.read_only(self.home, studies.read(self.home)).get_trials()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing to go on with. A trial whose worker was killed twice is replaced, but told of."""
+        if self.kind == "search" and self.code == 1:
+            return sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.trials()) >= TRIALS
+        return self.code == 0
 
 
 @final
@@ -136,6 +161,8 @@ class Soak:
         self.kills: Counter[str] = Counter()
         self.sweeps: list[Sweep] = []
         self.hung: list[str] = []
+        self.packs: dict[str, list[Path]] = {}
+        """The packs that were trained for comparison, by lane."""
         self.server = Server(folder / "server")
 
     def command(self, where: Path, *arguments: str, uri: str | None = None) -> "subprocess.Popen[bytes]":
@@ -152,48 +179,63 @@ class Soak:
             return subprocess.Popen(typed, cwd=where, env=env, stdout=output, stderr=output)
 
     def undisturbed(self) -> None:
-        """Every point that sweeps are made of, once in peace: what the others are compared with."""
+        """Every point that sweeps are made of, once alone and in peace: what the others are compared with."""
         grid = [f"hidden={_list(WIDTHS)}", f"lr={_list(RATES)}", f"seed={_list(SEEDS)}"]
-        calm = self.command(self.folder / "calm", "mnist_exp.train", "-m", *grid, *SMALL, "tracking=off")
+        calm = self.command(self.folder / "calm", "mnist_exp.train", "-m", *grid, *SMALL, ALONE, "tracking=off")
         if calm.wait():
             raise RuntimeError(f"the undisturbed sweep failed: see {self.folder / 'calm' / 'output.txt'}")
         (home,) = (path.parent for path in (self.folder / "calm").glob("outputs/sweeps/*/*/sweep.json"))
-        self.weights = {_point(ledger.read(f.parent)): f.parent for f in home.glob("*/ledger.json")}
+        self.calm = {_point(ledger.read(f.parent)): f.parent for f in home.glob("*/ledger.json")}
 
     def one(self) -> None:
         """A sweep, disturbed a few times and resumed until it is done."""
         number, served = len(self.sweeps), self.random.random() < 0.5
-        widths, seed = self.random.sample(WIDTHS, 2), self.random.choice(SEEDS)
-        grid = [f"hidden={_list(widths)}", f"lr={_list(RATES)}", f"seed={seed}"]
-        sweep = Sweep(self.folder / "sweeps" / f"s{number:04d}", served, grid)
+        kind = self.random.choice(["alone", "packed", "search"])
+        sweep = Sweep(self.folder / "sweeps" / f"s{number:04d}", served, kind, self.wish(kind))
         self.sweeps.append(sweep)
-        left = self.random.randint(3, 7)  # so that it comes to an end
+        left = self.random.randint(2, 6)  # so that it comes to an end
         while True:
             driver = self.start(sweep)
             while left and driver.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
-                    driver.wait(self.random.uniform(0.5, 10.0))
+                    driver.wait(self.random.uniform(0.5, 5.0))
                 if driver.poll() is None:
                     self.disturb(driver)
                     left -= 1
             self.server.start()
             try:
-                code = driver.wait(HELD_UP)
+                sweep.code = driver.wait(HELD_UP)
             except subprocess.TimeoutExpired:
                 self.hung.append(f"{sweep.folder}: still running {HELD_UP} s after the last kill")
                 driver.kill()
-                code = driver.wait()
+                sweep.code = driver.wait()
             self.note(sweep)
-            if code == 0:
+            if sweep.done:
                 return
             if sweep.starts > 30:
                 self.hung.append(f"{sweep.folder}: not done after {sweep.starts} starts")
                 return
 
+    def wish(self, kind: str) -> list[str]:
+        """What is typed for a sweep of that *kind*."""
+        draw = self.random
+        widths: tuple[int, ...] = WIDTHS
+        if kind == "alone":
+            widths, more = tuple(draw.sample(WIDTHS, 2)), [ALONE]
+        elif kind == "packed":
+            more = [
+                f"hydra.launcher.pack={draw.choice(['auto', 2, 4])}",
+                f"hydra.launcher.workers={draw.choice([1, 2])}",
+            ]
+        else:
+            more = draw.choice([["search=tpe", "hydra.sweeper.sampler.n_startup_trials=2"], ["search=asha"]])
+            more = [*more, f"n_trials={TRIALS}", f"hydra.sweeper.seed={draw.randrange(1000)}"]
+        return [f"hidden={_list(widths)}", f"lr={_list(RATES)}", f"seed={draw.choice(SEEDS)}", *more]
+
     def start(self, sweep: Sweep) -> "subprocess.Popen[bytes]":
         """The command of *sweep*, or what goes on with it."""
         sweep.starts += 1
-        what = ["resume=last"] if sweep.home else [*sweep.grid, *SMALL, f"tracking.experiment={sweep.experiment}"]
+        what = ["resume=last"] if sweep.home else [*sweep.typed, *SMALL, f"tracking.experiment={sweep.experiment}"]
         uri = self.server.uri if sweep.served else None
         return self.command(sweep.folder, "mnist_exp.train", "-m", *what, "tracking.patience=10", uri=uri)
 
@@ -220,10 +262,10 @@ class Soak:
             self.kills[f"{what} {number.name}"] += 1
 
     def note(self, sweep: Sweep) -> None:
-        """Remembers when each finished run of *sweep* had finished."""
+        """Remembers when each run of *sweep* that finished or was pruned had ended."""
         for path in sweep.home.glob("*/ledger.json") if sweep.home else ():
             entry = ledger.read(path.parent)
-            if entry.state == "finished":
+            if entry.state in ("finished", "pruned"):
                 sweep.ended.setdefault(int(path.parent.name), (entry.ended_ms, entry.pid))
 
     def deliver(self) -> list[str]:
@@ -266,50 +308,114 @@ class Soak:
         """What is wrong with one sweep."""
         if sweep.home is None:
             return ["it was never planned"]
-        faults = []
+        faults = self.check_search(sweep) if sweep.kind == "search" else []
         experiment = client.get_experiment_by_name(sweep.experiment)
         runs = client.search_runs([experiment.experiment_id], max_results=1000) if experiment else []
         tracked = {run.data.tags["run.id"]: run for run in runs}
-        points = plan.read(sweep.home).points
-        if len(runs) != len(points) or len(tracked) != len(points):
-            faults.append(f"{len(points)} points, but {len(runs)} runs in MLflow, {len(tracked)} different ones")
-        for number in range(len(points)):
+        folders = [sweep.home / str(number) for number in range(len(plan.read(sweep.home).points))]
+        if sweep.kind == "search":  # the driver may die when it has asked for a trial, before there is a run
+            folders = [folder for folder in folders if (folder / "ledger.json").exists()]
+        if len(runs) != len(folders) or len(tracked) != len(folders):
+            faults.append(f"{len(folders)} runs, but {len(runs)} in MLflow, {len(tracked)} different ones")
+        for folder in folders:
             try:
-                faults += [f"#{number}: {f}" for f in self.check_run(sweep, sweep.home / str(number), tracked, client)]
+                faults += [f"#{folder.name}: {fault}" for fault in self.check_run(sweep, folder, tracked, client)]
             except ExperimentError as error:
-                faults.append(f"#{number}: {error}")
+                faults.append(f"#{folder.name}: {error}")
+        return faults + self.check_files(sweep)
+
+    def check_files(self, sweep: Sweep) -> list[str]:
+        """What was left behind that should not."""
+        faults = []
         for path in sweep.folder.rglob("*"):
             if ".tmp" in path.name or path.name.endswith("-journal"):
                 faults.append(f"a temporary file is left: {path}")
-            if path.name.endswith("lock"):
+            if ".lock" in path.name and path.is_symlink():  # Optuna's: there only while somebody holds it
+                faults.append(f"a lock is left: {path}")
+            elif path.name.endswith("lock"):
                 try:
                     FileLock(path, timeout=0).acquire().lock.release()
                 except Timeout:
                     faults.append(f"somebody holds {path}")
         return faults
 
+    def check_search(self, sweep: Sweep) -> list[str]:
+        """Whether the study of a search tells of each trial what its run does."""
+        assert sweep.home
+        points, trials, faults = plan.read(sweep.home).points, sweep.trials(), []
+        told = Counter(trial.state.name for trial in trials)
+        if len(trials) != len(points) or told["COMPLETE"] + told["PRUNED"] != TRIALS:
+            faults.append(f"{len(points)} points and {TRIALS} trials wanted, but the study has {dict(told)}")
+        lost = 0
+        for trial in trials:
+            entry = ledger.found(sweep.home / str(trial.number))
+            lost += trial.state.name == "FAIL"
+            state = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "killed"}.get(trial.state.name, "")
+            if entry is None and not (state == "killed" and not points[trial.number]):
+                faults.append(f"#{trial.number}: the study says {trial.state.name}, but there is no run")
+            if entry is None:
+                continue
+            if entry.state != state:
+                faults.append(f"#{trial.number}: the study says {trial.state.name}, its ledger {entry.state}")
+            rows = {r["epoch"]: r["metrics"]["val/accuracy"] for r in journal.read(sweep.home / str(trial.number))}
+            if state != "killed" and trial.intermediate_values != rows:
+                faults.append(f"#{trial.number}: the study heard {trial.intermediate_values}, its journal has {rows}")
+            if state == "finished" and trial.value != entry.objective:
+                faults.append(f"#{trial.number}: the study says {trial.value}, its ledger {entry.objective}")
+        if sweep.code != int(bool(lost)):
+            faults.append(f"{lost} trials failed, and the exit code was {sweep.code}")
+        return faults
+
     def check_run(self, sweep: Sweep, folder: Path, tracked: dict[str, Any], client: Any) -> list[str]:
         """What is wrong with one run."""
-        entry, faults = ledger.read(folder), []
-        if entry.state != "finished":
+        entry, faults, rows = ledger.read(folder), [], journal.read(folder)
+        states = ("finished", "pruned", "killed") if sweep.kind == "search" else ("finished",)
+        if entry.state not in states:
             return [f"its ledger says {entry.state}: {entry.reason}"]
         if sweep.ended.get(int(folder.name), (entry.ended_ms, entry.pid)) != (entry.ended_ms, entry.pid):
-            faults.append("it had finished before, and was run again")
-        if [row["epoch"] for row in journal.read(folder)] != list(range(1, EPOCHS + 1)):
-            faults.append(f"its journal has the epochs {[row['epoch'] for row in journal.read(folder)]}")
-        places = (folder, self.weights[_point(entry)])
-        one, other = (safetensors.torch.load_file(place / "weights.safetensors") for place in places)
-        if one.keys() != other.keys() or not all(torch.equal(one[name], other[name]) for name in one):
+            faults.append("it had ended before, and was run again")
+        epochs = EPOCHS if entry.state == "finished" else entry.epoch
+        if [row["epoch"] for row in rows] != list(range(1, epochs + 1)):
+            faults.append(f"it ended after {epochs} epochs, but its journal has {[row['epoch'] for row in rows]}")
+        if entry.state == "pruned" and entry.reason != f"Pruned after epoch {epochs} of {EPOCHS}.":
+            faults.append(f"after {epochs} epochs it says {entry.reason}")
+        calm = self.reference(folder, entry)
+        if verdict := rerun.compare(rows, journal.read(calm), whole=entry.state == "finished"):
+            faults.append(f"its metrics differ from those of the undisturbed run: {verdict}")
+        if (folder / "weights.safetensors").exists() != (entry.state == "finished"):
+            faults.append(f"it is {entry.state}, and has weights or has none")
+        elif entry.state == "finished" and not _same_weights(folder, calm):
             faults.append("its weights differ from those of the undisturbed run")
-        if (run := tracked.get(entry.id)) is None:
+        if (known := tracked.get(entry.id)) is None:
             return [*faults, "MLflow does not know it"]
-        if run.info.status != "FINISHED":
-            faults.append(f"MLflow says {run.info.status}")
+        told = known.info.status, known.data.tags.get("state"), known.data.tags.get("reason")
+        if told != (STATUS[entry.state], entry.state, entry.reason):
+            faults.append(f"MLflow says {told}, its ledger {entry.state}: {entry.reason}")
         for key in ("train/loss", "val/accuracy", "test/accuracy"):
-            steps = Counter(metric.step for metric in client.get_metric_history(run.info.run_id, key))
-            if steps != dict.fromkeys(range(1, EPOCHS + 1), 1):
+            steps = Counter(metric.step for metric in client.get_metric_history(known.info.run_id, key))
+            if steps != dict.fromkeys(range(1, epochs + 1), 1):
                 faults.append(f"MLflow has {key} at the steps {dict(steps)}")
         return faults
+
+    def reference(self, folder: Path, entry: Ledger) -> Path:
+        """The undisturbed run that the one in *folder* must equal: alone, or in the same lane of an equal pack.
+
+        Raises:
+            ExperimentError: the pack cannot be trained.
+        """
+        place = lanes.read(folder)
+        if place is None:
+            return self.calm[_point(entry)]
+        settings = config.load(folder / "config.yaml")
+        key = json.dumps([place.lanes, settings.seed], default=str)
+        if key not in self.packs:
+            home = self.folder / "calm" / "packs" / str(len(self.packs))
+            self.packs[key] = [home / str(lane) for lane in range(len(place.lanes))]
+            pack = [place.stand_in(lane, settings) for lane in range(len(place.lanes))]
+            for outcome in run.run_many([run.Task(c, f) for c, f in zip(pack, self.packs[key], strict=True)]):
+                if isinstance(outcome, Exception):
+                    raise outcome
+        return self.packs[key][place.lane]
 
 
 def _role(process: psutil.Process, driver: int) -> str:
@@ -324,11 +430,17 @@ def _role(process: psutil.Process, driver: int) -> str:
     return "other"
 
 
+def _same_weights(*folders: Path) -> bool:
+    """Whether the runs in these two folders have come out equal to the last bit."""
+    one, other = (safetensors.torch.load_file(folder / "weights.safetensors") for folder in folders)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
 def _list(values: Any) -> str:
     return ",".join(map(str, values))
 
 
-def _point(entry: ledger.Ledger) -> tuple[str, ...]:
+def _point(entry: Ledger) -> tuple[str, ...]:
     return tuple(str(entry.params[key]) for key in ("hidden", "lr", "seed"))
 
 
@@ -339,6 +451,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of what is killed, and when (0)")
     parser.add_argument("--folder", type=Path, help="where, and kept; none: a temporary one, kept only after faults")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it, and children would inherit that
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="mnist_exp-soak-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     soak, began = Soak(folder, options.seed), time.monotonic()
@@ -353,14 +466,17 @@ def main() -> int:
     faults = [*soak.deliver(), *soak.audit()]
     soak.server.kill()
     runs = [path for sweep in soak.sweeps if sweep.home for path in sweep.home.glob("*/ledger.json")]
+    logs = [path.parent / "train.log" for path in runs]
     figures = {
         "minutes": round((time.monotonic() - began) / 60, 1),
         "seed": options.seed,
         "sweeps": len(soak.sweeps),
+        **Counter(sweep.kind for sweep in soak.sweeps),
         "served": sum(sweep.served for sweep in soak.sweeps),
         "starts": sum(sweep.starts for sweep in soak.sweeps),
         "runs": len(runs),
-        "attempts": sum((p.parent / "train.log").read_text().count("Training 1 on") for p in runs),
+        **Counter(ledger.read(path.parent).state for path in runs),
+        "trainings": sum(len(re.findall(r"Training \d+ on", log.read_text())) for log in logs if log.exists()),
         "kills": dict(sorted(soak.kills.items())),
         "faults": faults,
     }

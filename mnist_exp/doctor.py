@@ -220,11 +220,12 @@ def _database(path: Path) -> Check:
         else:
             mend = f"Move it away, then send everything anew: python -m mnist_exp.sync (now: {path})"
         return Check("store", "fault", f"{path}: {error}", mend)
-    from mlflow.store.db.utils import _get_latest_schema_revision  # private, but what `mlflow db upgrade` asks
+    from mnist_exp.tracking.store import check_schema
 
-    if schema != (wanted := _get_latest_schema_revision()):
-        found = f"{path} has schema {schema}, but mlflow {metadata.version('mlflow')} wants {wanted}"
-        return Check("store", "fault", found, f"Back it up, then: mlflow db upgrade sqlite:///{path}")
+    try:
+        check_schema(path)
+    except ExperimentError as error:
+        return Check("store", "fault", error.message.removesuffix("."), error.help)
     return Check("store", "ok", f"{path}, {runs} runs, schema {schema}, not locked")
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,11 @@ class Faulty(nn.Module):
                 sys.exit(3)
             if self.mode == "sigkill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.mode == "sigterm":
+                os.kill(os.getpid(), signal.SIGTERM)
+                Path("steps").write_text(str(self.batches - self.after))
             if self.mode == "hang":
+                Path("hangs").touch()
                 time.sleep(600)
             if self.mode == "memory":
                 torch.empty(2**50)  # four petabytes

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import pytest
 from conftest import TINY
@@ -74,6 +74,41 @@ def test_a_worker_that_has_just_died_is_not_told(capsys: pytest.CaptureFixture[s
     pool.tell()
     assert pool.workers[0].deadline < float("inf")
     assert "Stopping: " in capsys.readouterr().out
+
+
+@final
+class Trials:
+    """A search that gives no jobs, and hears which are over."""
+
+    total = coming = 0
+
+    def __init__(self) -> None:
+        self.fixed: set[str] = set()
+        self.over: list[int] = []
+
+    def next(self) -> None:
+        """There is none."""
+
+    def end(self, number: int) -> None:
+        self.over.append(number)
+
+
+@pytest.mark.parametrize(
+    "error", [Interrupted("Stopped in epoch 1."), local.JobDied("Killed.")], ids=["told", "killed"]
+)
+def test_a_search_loses_no_trial_with_a_worker_or_with_its_driver(error: Exception) -> None:
+    trials, stop, job = Trials(), Stop(), local.Job(3, [])
+    nothing: Any = None
+    options = {"retries": 0, "on_error": "continue", "max_failures": None}
+    pool = local.Pool(options, b"", Display(1, set()), stop, nothing, [], trials)
+
+    def ends(tries: int, number: int = 0) -> tuple[list[list[local.Job]], list[int]]:
+        job.tries, stop.signal, job.outcome = tries, number, local.failed(job, error)
+        return pool.judge(job), trials.over
+
+    assert ends(tries=1) == ([[job]], [])
+    assert ends(tries=2, number=signal.SIGTERM) == ([], [])  # it goes on with resume=
+    assert ends(tries=2) == ([], [3])
 
 
 def stopped_by(*signals: int, error: Exception | None = None) -> None:

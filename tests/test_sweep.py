@@ -98,10 +98,10 @@ def test_a_bad_job_costs_only_itself(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_job_that_hangs_is_killed_and_tried_again(tmp_path: Path) -> None:
-    options = ["hydra.launcher.job_timeout=6", "hydra.launcher.retries=1", "hydra.sweeper.report=false"]
+    options = ["hydra.launcher.job_timeout=15", "hydra.launcher.retries=1", "hydra.sweeper.report=false"]
     done = sweep(tmp_path, *OWN, "+model.mode=fine,hang", *SMALL, *options, "tracking=off")
     assert done.returncode == 1
-    assert "trying again: It was still running after 6 s" in done.stdout
+    assert "trying again: It was still running after 15 s" in done.stdout
     assert states(tmp_path) == ["finished", "killed"]
 
 
@@ -139,25 +139,27 @@ def test_ctrl_c_stops_gently_and_says_how_to_go_on(tmp_path: Path) -> None:
         "epochs=300",
         "tracking=off",
         "hydra.launcher.pack=off",
+        "hydra.launcher.workers=2",
     ]
     driver = subprocess.Popen(
         command(*long), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.jsonl")))
     driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=60)
+    _, said = driver.communicate(timeout=240)
     assert driver.returncode == 130
     (command_line,) = re.findall(r"Go on with: python -m mnist_exp.train -m (resume=\S+)", said)
     home = only_sweep(tmp_path)
     assert ledger.read(home / "2").state == "killed"  # the widest starts first
     assert not (home / "0").exists()
-    assert not processes_in(tmp_path)
+    wait_for(lambda: not processes_in(tmp_path))
     assert command_line == f"resume={home.name}"
 
 
 @pytest.mark.slow
 def test_no_worker_outlives_the_driver_and_a_second_one_is_told_who_has_it(tmp_path: Path) -> None:
-    long = ["hidden=16,32", "data=synthetic", "data.train_images=20000", "epochs=300", "tracking=off"]
+    long = ["hidden=16,32", "data=synthetic", "data.train_images=20000", "epochs=3000", "tracking=off"]
+    long += ["hydra.launcher.workers=2"]
     driver = subprocess.Popen(command(*long), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
     wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/1/metrics.jsonl")))
     second = sweep(tmp_path, "resume=last")
@@ -166,10 +168,10 @@ def test_no_worker_outlives_the_driver_and_a_second_one_is_told_who_has_it(tmp_p
     assert len(processes_in(tmp_path)) >= 3  # the driver and two workers
     driver.kill()
     driver.wait()
-    wait_for(lambda: not processes_in(tmp_path), seconds=20)
+    wait_for(lambda: not processes_in(tmp_path))
 
 
-def wait_for(condition, seconds: float = 90) -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition, seconds: float = 240) -> None:  # type: ignore[no-untyped-def]
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come true"

@@ -411,11 +411,12 @@ class Pool:
         error, again = done._return_value, False
         if done.status == JobStatus.COMPLETED:
             self.display.finished(job.number, job.overrides, done.return_value)
-        elif isinstance(error, (Interrupted, JobDied)) and self.told:
+        elif isinstance(error, (Interrupted, JobDied)) and self.stop.signal:  # whoever heard of it first
             self.display.stopped(job.number)
             return []
         else:
-            died = self.source is not None and isinstance(error, JobDied)  # a search loses no trial by that
+            # A search loses no trial because a worker was killed, or told to stop by somebody else.
+            died = self.source is not None and isinstance(error, (Interrupted, JobDied))
             again = not self.stopping and job.tries <= max(self.options["retries"], died)
             self.failures += not again
             self.display.failed(job.number, job.overrides, reason(error), again)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from mnist_exp import cli
+from mnist_exp.errors import ExperimentError
 from mnist_exp.files import read_json
 from mnist_exp.tracking.store import Store, open_store, reason, uri_for, without_password
 
@@ -163,7 +164,8 @@ def deliver(experiment: str) -> int:
                 return 0
             delay = PAUSE
         except Exception as error:
-            if last and time.monotonic() > deadline:
+            final = store is None and isinstance(error, ExperimentError)  # waiting does not mend it
+            if last and (final or time.monotonic() > deadline):
                 log.warning("MLflow (%s) did not take it: %s", without_password(uri_for(None)), reason(error))
                 return 1
             delay = min(2 * delay + PAUSE, 10.0)

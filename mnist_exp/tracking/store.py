@@ -7,7 +7,9 @@ import contextlib
 import logging
 import os
 import re
+import sqlite3
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, final
 
@@ -41,6 +43,8 @@ def without_password(text: str) -> str:
 
 def reason(error: Exception) -> str:
     """Why MLflow did not take something, in one line."""
+    if isinstance(error, ExperimentError):
+        return f"{error.message} {error.help}".strip()
     text = without_password(first_line(error).partition(" Response body")[0])  # a page of whoever answered instead
     return "it cannot be reached" if "Max retries exceeded" in text else f"{type(error).__name__}: {text}"
 
@@ -64,7 +68,8 @@ def open_store(uri: str, experiment: str) -> Store:
     """Opens the store at *uri* (absolute), creating database and experiment if they are not there.
 
     Raises:
-        ExperimentError: the experiment stores artifacts through a server that this URI does not name.
+        ExperimentError: the database is of another mlflow, or the experiment stores artifacts through a server that
+            this URI does not name.
         Exception: whatever mlflow raises when the store cannot be reached.
     """
     database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
@@ -73,6 +78,8 @@ def open_store(uri: str, experiment: str) -> Store:
     import mlflow  # about a second, so only here
     from mlflow.exceptions import MlflowException
 
+    if database:
+        check_schema(database)
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
@@ -92,6 +99,33 @@ def open_store(uri: str, experiment: str) -> Store:
             "Choose another with tracking.experiment=<name>, or set MLFLOW_TRACKING_URI to the server.",
         )
     return Store(uri, client, found.experiment_id)
+
+
+def check_schema(database: Path) -> None:
+    """Lets no mlflow change tables that another has made; where they cannot be read, it says so itself.
+
+    It does that in place when some are missing: without a lock, however many processes use the file, and without a
+    copy of what there was. That is for the owner to start.
+
+    Raises:
+        ExperimentError: this mlflow has another one.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=1)) as there:
+            (found,) = there.execute("SELECT version_num FROM alembic_version").fetchone()
+    except (sqlite3.Error, TypeError):
+        return
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils  # private, but what `mlflow db upgrade` asks
+
+    revisions = [each.revision for each in ScriptDirectory.from_config(utils._get_alembic_config("")).walk_revisions()]
+    if found == revisions[0]:
+        return
+    mend = f"Back it up, then: mlflow db upgrade sqlite:///{database}"
+    if found not in revisions:
+        mend = "A newer mlflow has made it: install that one, or name another store."
+    version = metadata.version("mlflow")
+    raise ExperimentError(f"{database} has schema {found}, but mlflow {version} wants {revisions[0]}.", mend)
 
 
 def _strays(database: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """Writes that fail, or are cut short: the old state or the new one, never a mixture."""
 
 import errno
-import os
 import shutil
 import signal
 import subprocess
@@ -9,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kit import OFF, QUIET, SMALL, clean, command, end, forked, only_run, same_weights, start, whole
+from kit import OFF, QUIET, SMALL, clean, command, end, forked, hook, only_run, same_weights, start, whole
 from nth import Nth
 
 from mnist_exp import ledger, run
@@ -119,7 +118,7 @@ def _text(plan: Plan, folder: Path) -> str:
 @pytest.mark.parametrize("n", [1, 5, 40])
 def test_a_failing_disk_is_told_in_a_sentence(n: int, injected: Injected) -> None:
     fault = f'{{"root": "{Path.cwd()}/outputs", "n": {n}, "error": {errno.EIO}}}'
-    code, out, err = command(*SMALL, OFF, **_hook(fault))
+    code, out, err = command(*SMALL, OFF, **hook(MNIST_EXP_FAULT=fault))
     assert code in (1, 2), out + err
     assert "error" in err
     assert "nput/output error" in err
@@ -127,12 +126,6 @@ def test_a_failing_disk_is_told_in_a_sentence(n: int, injected: Injected) -> Non
         assert command(f"resume={folders[0].parent}")[0] == 0
         whole(only_run())
     injected()
-
-
-def _hook(fault: str) -> dict[str, str]:
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here / "hook"), str(here), str(here.parent), os.environ["PYTHONPATH"]])
-    return {"MNIST_EXP_FAULT": fault, "PYTHONPATH": path}
 
 
 @pytest.fixture
@@ -220,7 +213,7 @@ def test_outputs_that_are_read_only(many: list[str], small_disk: Path, injected:
 def test_killed_in_the_middle_of_a_checkpoint_by_the_command_line(injected: Injected) -> None:
     calm = start(*SMALL, OFF, "hydra.run.dir=calm")
     fault = f'{{"root": "{Path.cwd()}/run/checkpoints", "n": 9}}'
-    doomed = start(*SMALL, OFF, "hydra.run.dir=run", **_hook(fault))
+    doomed = start(*SMALL, OFF, "hydra.run.dir=run", **hook(MNIST_EXP_FAULT=fault))
     assert end(doomed)[0] == -signal.SIGKILL
     assert end(calm)[0] == 0
     whole(Path("run"))

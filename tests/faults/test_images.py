@@ -89,7 +89,7 @@ def test_eight_processes_without_images_fetch_once(monkeypatch: pytest.MonkeyPat
     for each in crowd:
         each.start()
     for each in crowd:
-        each.join(60)
+        each.join(240)
     assert [each.exitcode for each in crowd] == [0] * 8
     assert Path("asked").read_text() == "x"
     assert not list(fetch.folder_of(data).glob(".fetch-*"))
@@ -124,7 +124,7 @@ def test_torchvision_that_fails_is_named_and_the_next_is_asked(
 
     datasets = types.SimpleNamespace(Small=small)
     monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
-    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5 if how == "hangs" else 60.0)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     said = {"fails": "HTTP Error 500", "hangs": "timed out", "wrong bytes": f"{fetch.FILES[1]}: sha256 is"}[how]
     with pytest.raises(DataError, match=rf"could not be fetched \(Small: {said}") as told:

@@ -2,15 +2,19 @@
 
 import contextlib
 import shutil
+import signal
 import socket
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import SMALL, command, end, locked, only_run, server, start, told_once, whole
+from kit import SMALL, command, end, held, locked, only_run, server, start, told_once, wait_for, whole
 from nth import Nth
+from services import Server, folder, free_port
 
 from mnist_exp import ledger, run
 from mnist_exp.config import Config
@@ -86,12 +90,106 @@ def test_a_database_that_cannot_be_used_costs_no_training(how: str, there: Path,
     assert there.read_bytes() == before
     code, _, err = command(module="sync")
     assert code == 1
-    assert "did not take it" in err
+    assert ("A newer mlflow has made it" if how == "newer" else "did not take it") in err
     code, out, err = command(module="doctor")
     assert code == 1
-    assert ("mlflow db upgrade" if how == "newer" else "Move it away") in out + err
+    assert ("A newer mlflow has made it" if how == "newer" else "Move it away") in out + err
     there.unlink()
     assert command(module="sync")[0] == 0
+    injected()
+
+
+def older(database: Path) -> None:
+    """A store as an mlflow of two revisions ago has left it."""
+    import alembic.command
+    import sqlalchemy
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    uri = f"sqlite:///{database}"
+    engine = sqlalchemy.create_engine(uri)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    revisions = _get_alembic_config(uri)
+    known = list(ScriptDirectory.from_config(revisions).walk_revisions())
+    alembic.command.upgrade(revisions, known[2].revision)
+
+
+@pytest.mark.faults(20)
+def test_a_database_of_an_older_mlflow_is_upgraded_by_its_owner_only(injected: Injected) -> None:
+    there = Path("mlflow.db").absolute()
+    older(there)
+    before = there.read_bytes()
+    code, out, err = command(*TRACKED[:-1], "tracking.patience=60")  # which is not waited for: that mends nothing
+    assert code == 0, err
+    assert KEPT in out + err
+    assert ledger.read(only_run()).state == "finished"
+    mend = f"Back it up, then: mlflow db upgrade sqlite:///{there}"
+    assert mend in out + err
+    for module in ("sync", "doctor"):
+        code, out, err = command(module=module)
+        assert code == 1
+        assert f"{there} has schema " in out + err
+        assert mend in out + err
+    assert there.read_bytes() == before
+    shutil.copyfile(there, "backup.db")
+    upgrade = [sys.executable, "-m", *mend.partition(": ")[2].split()]
+    done = subprocess.run(upgrade, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert command(module="sync")[0] == 0
+    store = open_store(uri_for(None), "mnist_exp")
+    only_told(store.client, store.experiment_id)
+    injected()
+
+
+@pytest.fixture
+def served(store_template: Path) -> Iterator[Server]:
+    """MLflow's server, not running yet, with a database and an address of its own."""
+    with folder() as here:
+        shutil.copyfile(store_template, here / "server.db")
+        found = Server(f"sqlite:///{here}/server.db", here, port=free_port())
+        yield found
+        with contextlib.suppress(AttributeError, ProcessLookupError):
+            found.kill()
+
+
+@pytest.mark.faults(21)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_a_server_that_leaves_during_a_run_and_comes_back(how: int, served: Server, injected: Injected) -> None:
+    served.start()
+    with held() as hold:
+        process = start(*TRACKED, MLFLOW_TRACKING_URI=served.uri, **hold)
+        wait_for(lambda: '"rows": 2' in "".join(note.read_text() for note in Path().rglob("mlflow.json")))
+        served.signal(how)
+    code, out, err = end(process)
+    assert code == 0, err
+    assert KEPT in out + err
+    assert (out + err).count("warning") <= 2
+    if how == signal.SIGKILL:
+        served.process.wait()
+        served.start()
+    else:
+        served.signal(signal.SIGCONT)
+    code, out, err = command(module="sync", MLFLOW_TRACKING_URI=served.uri)
+    assert code == 0, err
+    store = open_store(served.uri, "mnist_exp")
+    only_told(store.client, store.experiment_id)
+    assert command(module="sync", MLFLOW_TRACKING_URI=served.uri)[1].endswith(": 0. There already: 1.\n")
+    injected()
+
+
+@pytest.mark.faults(21)
+def test_a_server_that_comes_during_a_run_hears_all_of_it(served: Server, injected: Injected) -> None:
+    with held() as hold:
+        process = start(*TRACKED[:-1], "tracking.patience=60", MLFLOW_TRACKING_URI=served.uri, **hold)
+        wait_for(lambda: list(Path().rglob("metrics.jsonl")))
+        served.start()
+    code, out, err = end(process)
+    assert code == 0, err
+    assert KEPT not in out + err
+    store = open_store(served.uri, "mnist_exp")
+    only_told(store.client, store.experiment_id)
     injected()
 
 
