@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from test_products import LIBRARIES
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mnist_exp.data import mix
-from mnist_exp.engine import closed_form
+from mnist_exp.engine import closed_form, products
 from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.fused import Fused
 from mnist_exp.engine.stack import Stack
@@ -50,6 +51,21 @@ def test_values_and_gradients_are_those_of_autograd(depth: int, activation: str)
         found = gradients(stack, lane)
         for name, p in model.named_parameters():
             torch.testing.assert_close(found[name], p.grad, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_either_library_gives_the_same_gradients(
+    depth: int, library: products.Products, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "fastest", lambda _: library)
+    (model, *_), (images, labels) = networks(depth), batch()
+    stack = MLPStack([model.float()], [0])
+    logits = stack.gradient(images.float(), labels)
+    exact = MLPStack([model.double()], [0])
+    monkeypatch.setattr(exact, "products", products.TORCH)
+    torch.testing.assert_close(logits.double(), exact.gradient(images, labels), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stack.grad.double(), exact.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

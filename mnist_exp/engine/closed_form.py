@@ -221,8 +221,10 @@ class MLPStack(Stack):
             dropped = output if mask is None else output * mask
             if weight is block.weights[-1]:
                 torch.baddbmm(bias[:, :, None], weight, dropped, out=logits[block.lanes])
-            else:
+            elif len(weight) > 1:
                 output = self.act(torch.baddbmm(bias[:, :, None], weight, dropped))
+            else:
+                output = self.act(self.products.affine(bias[0][:, None], weight[0], dropped[0])[None])
         return kept
 
     def _backward(
@@ -235,14 +237,22 @@ class MLPStack(Stack):
         for layer in reversed(range(len(block.weights))):
             output, mask = outputs[layer]
             dropped = output if mask is None else output * mask
-            torch.bmm(delta, dropped.transpose(1, 2), out=block.weight_grads[layer])
+            self._multiply(block.weight_grads[layer], delta, dropped.transpose(1, 2))
             torch.sum(delta, 2, out=block.bias_grads[layer])
-            into = None if layer else back[block.rows].view_as(output)
-            delta = torch.bmm(block.weights[layer].transpose(1, 2), delta, out=into)
+            into = torch.empty_like(output) if layer else back[block.rows].view_as(output)
+            self._multiply(into, block.weights[layer].transpose(1, 2), delta)
+            delta = into
             if mask is not None:
                 delta.mul_(mask)
             if layer:
                 delta = self.act_backward(delta, output)
+
+    def _multiply(self, out: Tensor, a: Tensor, b: Tensor) -> None:
+        """Writes a b to *out*, of shapes (lane, m, n), (lane, m, k), (lane, k, n)."""
+        if len(out) > 1 or DIGITS in a.shape[1:]:  # several, or too small to be worth another library's call
+            torch.bmm(a, b, out=out)
+        else:
+            self.products.into(out[0], a[0], b[0])
 
     def _clip(self, limit: float) -> None:
         """Shortens each lane's gradient to a length of at most *limit*, by itself: lanes do not meet."""

@@ -17,14 +17,17 @@ FREE_OPTIMIZER = {"lr", "weight_decay", "betas", "eps", "momentum", "dampening",
 """Settings in which lanes may differ; all others must be equal."""
 
 # Microseconds of CPU a step and lane, batch 64, Adam with a rate for each lane, one thread of a 2-core x86-64 cloud
-# machine with AMX, torch 2.13, best of five interleaved repeats:
-#   lanes         1    2    4    8   12   16   25
-#   hidden=32   259  183  142  122  114  112  112
-#   hidden=64   346  266  227  214  202  206  241
-#   hidden=96   436  360  348  370  359  373  378
-#   hidden=128  521  438  403  437  457  474  480
-#   hidden=192  683  615  624  698  671  673  679
-#   hidden=256  845  792  796  839  898  907  896
+# machine, torch 2.13, best of five interleaved repeats:
+#   lanes                   1    2    3    4    6    8   12   16   24
+#   AMD        hidden=32  162  110   90   83   72   66   63   61   61
+#              hidden=64  213  155  136  124  116  113  111  123  138
+#             hidden=128  291  234  214  206  205  219  234  245  247
+#             hidden=256  454  394  399  416  437  446  442
+#             hidden=512  751  763  854  839  867
+#   Intel      hidden=32  259  183       142       122  114  112
+#              hidden=64  346  266       227       214  202  206
+#             hidden=128  521  438       403       437  457  474
+#             hidden=256  845  792       796       839  898  907
 # Alone, a wide network is near what its matrix products take; packs beyond some 800 units leave the cache.
 NARROW = 128
 UNITS = 768
