@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,10 @@ from mnist_exp.sweep import worker
 
 
 class Faulty(nn.Module):
-    """A linear model that does *mode* after so many training batches, `start` as soon as a worker builds it."""
+    """A linear model that does *mode* after so many training batches, `start` as soon as a worker builds it.
+
+    `wait` goes on when there is a file called `go`.
+    """
 
     def __init__(self, mode: str = "fine", after: int = 40) -> None:
         super().__init__()
@@ -33,6 +37,8 @@ class Faulty(nn.Module):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.mode == "hang":
                 time.sleep(600)
+            while self.mode == "wait" and not Path("go").exists():
+                time.sleep(0.05)
             if self.mode == "memory":
                 torch.empty(2**50)  # four petabytes
             if self.mode == "diverge":

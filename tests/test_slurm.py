@@ -9,7 +9,7 @@ from pathlib import Path
 import clusters
 import pytest
 import services
-from clusters import EPOCHS, GRID, SIZE, VICTIM
+from clusters import EPOCHS, GRID, SEARCH, SIZE, VICTIM
 from services import wait_for
 
 from mnist_exp import ledger
@@ -97,6 +97,22 @@ def test_a_job_that_has_to_leave_its_node_goes_on_exactly_and_a_driver_comes_bac
     (calm,) = (tmp_path / "undisturbed").rglob("weights.safetensors")
     (moved,) = clusters.home(tmp_path).rglob("weights.safetensors")
     assert calm.read_bytes() == moved.read_bytes()
+
+
+def test_a_search_prunes(tmp_path: Path) -> None:
+    done = clusters.run(tmp_path, *SEARCH, *ON)
+    assert done.returncode == 0, done.stderr
+    found = clusters.ends(tmp_path)
+    assert set(found) == {"COMPLETE", "PRUNED"}
+    assert found.total() == 8
+    assert (
+        len(re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)) == found["PRUNED"]
+    )
+
+
+def test_a_search_whose_driver_and_job_are_killed(tmp_path: Path) -> None:
+    """The jobs that Slurm has go on meanwhile, and are followed again."""
+    clusters.killed_and_resumed(tmp_path, *ON, resume=ON)
 
 
 def test_each_job_gets_the_gpu_that_it_asks_for(tmp_path: Path) -> None:
