@@ -92,6 +92,13 @@ def results(folder: Path) -> dict[int, float]:
     return {n: entry.summary["final/test_loss"] for n, entry in entries.items() if entry.state == "finished"}
 
 
+def reached(folder: Path) -> int:
+    """Epochs that the first point has trained."""
+    with contextlib.suppress(Exception):
+        return ledger.read(home(folder) / "0").epoch
+    return 0
+
+
 def epochs(folder: Path, number: int) -> list[int]:
     """The epochs in a point's journal."""
     return [row["epoch"] for row in journal.read(home(folder) / str(number))]
