@@ -26,9 +26,8 @@ def check(composed: DictConfig) -> None:
     Raises:
         SystemExit: there is one. Hydra makes a warning of any other exception of a callback.
     """
-    typed = composed.hydra.overrides
-    secret = next(
-        (each.lstrip("+~").partition("=")[0] for each in (*typed.task, *typed.hydra) if privacy.typed(each)), ""
-    )
-    if key := secret or privacy.first(OmegaConf.to_container(composed)):
+    plain: Any = OmegaConf.to_container(composed)
+    typed = plain["hydra"]["overrides"]
+    secrets = (each.lstrip("+~").partition("=")[0] for each in (*typed["task"], *typed["hydra"]) if privacy.typed(each))
+    if key := next(secrets, "") or privacy.first(plain):
         sys.exit(cli.explain(config.secret(key)))

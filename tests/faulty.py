@@ -13,7 +13,10 @@ from mnist_exp.sweep import worker
 
 
 class Faulty(nn.Module):
-    """A linear model that does *mode* after so many training batches, `start` as soon as a worker builds it."""
+    """A linear model that does *mode* after so many training batches, `start` as soon as a worker builds it.
+
+    `wait` goes on when there is a file called `go`.
+    """
 
     def __init__(self, mode: str = "fine", after: int = 40) -> None:
         super().__init__()
@@ -38,6 +41,8 @@ class Faulty(nn.Module):
             if self.mode == "hang":
                 Path("hangs").touch()
                 time.sleep(600)
+            while self.mode == "wait" and not Path("go").exists():
+                time.sleep(0.05)
             if self.mode == "memory":
                 torch.empty(2**50)  # four petabytes
             if self.mode == "diverge":

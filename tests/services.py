@@ -79,10 +79,14 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0
 ReturnToService=2
 MpiDefault=none
 KillWait=5
+# Jobs of the second partition take the place of the first one's, which get SIGTERM and later SIGKILL.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 MaxArraySize={largest}
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} Gres=gpu:1 State=UNKNOWN
-PartitionName=debug Nodes=ALL Default=YES State=UP
+PartitionName=debug Nodes=ALL Default=YES State=UP PriorityTier=1 GraceTime=3
+PartitionName=urgent Nodes=ALL State=UP PriorityTier=2
 """
 
 

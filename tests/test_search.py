@@ -159,6 +159,23 @@ def test_a_password_stays_in_the_environment(scratch: Path, monkeypatch: pytest.
     assert "secret" not in (scratch / "study.json").read_text()
 
 
+def test_a_storage_that_the_environment_names(command: Command, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have a password; where it is leaves no trace, neither at first nor by resuming."""
+    place = f"{scratch}/kept.db"
+    monkeypatch.setenv("STUDIES", f"sqlite:///{place}")
+    storage = "hydra.sweeper.storage=${oc.env:STUDIES}"
+    assert command(*HERE, "search=random", "n_trials=1", storage, *SPACE)[0] == 0
+    assert command("-m", "resume=last", "n_trials=2", "hydra/launcher=basic")[0] == 0
+    assert states(home()) == ["COMPLETE"] * 2
+    files = [path for path in Path("outputs").rglob("*") if path.is_file()]
+    assert not [path for path in files if place.encode() in path.read_bytes()]
+    monkeypatch.setenv("STUDIES", "postgresql://me:correct-horse@127.0.0.1:1/none")
+    code, out, err = command(*HERE, "search=random", storage, *SPACE)
+    assert code == 2
+    assert "error: The storage of the study cannot be opened" in err
+    assert "correct-horse" not in out + err
+
+
 def test_a_search_and_going_on_with_it(command: Command) -> None:
     code, out, err = command(*HERE, "search=tpe", "n_trials=3", "hydra.sweeper.seed=5", *SPACE)
     assert code == 0, err

@@ -1,5 +1,6 @@
 """`cluster=slurm` on a real Slurm of one node: the same results, and what happens to jobs that are killed or moved."""
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import clusters
 import pytest
 import services
-from clusters import EPOCHS, GRID, SIZE, VICTIM
+from clusters import EPOCHS, GRID, SEARCH, SIZE, VICTIM
 from services import wait_for
 
 from mnist_exp import ledger
@@ -97,6 +98,83 @@ def test_a_job_that_has_to_leave_its_node_goes_on_exactly_and_a_driver_comes_bac
     (calm,) = (tmp_path / "undisturbed").rglob("weights.safetensors")
     (moved,) = clusters.home(tmp_path).rglob("weights.safetensors")
     assert calm.read_bytes() == moved.read_bytes()
+
+
+@contextlib.contextmanager
+def training(folder: Path, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The driver of a sweep of one job that trains for a while, and the job's id in Slurm."""
+    one = ("hidden=32", "lr=3e-3", *SIZE, "epochs=400", *ON)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(clusters.command(*one, *arguments), cwd=folder, **pipes) as driver:  # type: ignore[call-overload]
+        try:
+            wait_for(lambda: driver.poll() is not None or clusters.reached(folder) > 2, "it trains")
+            (job,) = read_json(clusters.home(folder) / "slurm.json").values()
+            yield driver, job
+        finally:
+            driver.kill()
+
+
+def ends_as_if_nothing_had_happened(driver: "subprocess.Popen[str]", job: str, folder: Path) -> str:
+    """Asserts that the sweep's one job ran again and finished; returns what it wrote into its log."""
+    said, _ = driver.communicate()
+    assert driver.returncode == 0, said
+    assert int(re.findall(r"Restarts=(\d+)", services.output("scontrol", "show", "job", job))[0]) >= 1
+    assert ledger.read(clusters.home(folder) / "0").state == "finished"
+    assert clusters.epochs(folder, 0) == list(range(1, 401))
+    assert clusters.tracked(folder) == {"FINISHED": 1}
+    return (clusters.home(folder) / "0" / "train.log").read_text()
+
+
+def test_a_job_whose_time_is_up_goes_on_in_a_new_one(tmp_path: Path) -> None:
+    """Slurm's real limit, of which it gives warning; the driver keeps watching."""
+    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50", "data.train_images=60000")
+    with training(tmp_path, *limit) as (driver, job):
+        log = ends_as_if_nothing_had_happened(driver, job, tmp_path)
+    assert re.search(r"Stopped in epoch \d+\.", log)
+
+
+def test_a_job_that_has_to_make_room_goes_on_afterwards(tmp_path: Path) -> None:
+    """Preemption: SIGTERM several times at once, which must not break it, then SIGKILL, then the queue."""
+    with training(tmp_path, "hydra.launcher.partition=debug") as (driver, job):
+        urgent = ("--partition=urgent", "--exclusive", "--time=1", "--output=/dev/null", "--wrap=sleep 3")
+        subprocess.run(["sbatch", *urgent], check=True, capture_output=True)
+        ends_as_if_nothing_had_happened(driver, job, tmp_path)
+
+
+def test_a_job_that_is_requeued_without_a_warning_goes_on(tmp_path: Path) -> None:
+    """As after a node has failed."""
+    with training(tmp_path) as (driver, job):
+        subprocess.run(["scontrol", "requeue", job], check=True)
+        ends_as_if_nothing_had_happened(driver, job, tmp_path)
+
+
+def test_a_job_that_somebody_cancels_is_told_of(tmp_path: Path) -> None:
+    with training(tmp_path) as (driver, job):
+        subprocess.run(["scancel", job], check=True)
+        said, _ = driver.communicate()
+    assert driver.returncode == 1
+    assert "FAILED: It was cancelled in Slurm." in said
+    entry = ledger.read(clusters.home(tmp_path) / "0")
+    assert (entry.state, entry.reason) == ("killed", "It was cancelled in Slurm.")
+    done = clusters.run(tmp_path, "resume=last", "retry_failed=true", *ON)
+    assert done.returncode == 0, done.stderr
+    assert clusters.epochs(tmp_path, 0) == list(range(1, 401))
+
+
+def test_a_search_prunes(tmp_path: Path) -> None:
+    done = clusters.run(tmp_path, *SEARCH, *ON)
+    assert done.returncode == 0, done.stderr
+    found = clusters.ends(tmp_path)
+    assert set(found) == {"COMPLETE", "PRUNED"}
+    assert found.total() == 8
+    assert (
+        len(re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)) == found["PRUNED"]
+    )
+
+
+def test_a_search_whose_driver_and_job_are_killed(tmp_path: Path) -> None:
+    """The jobs that Slurm has go on meanwhile, and are followed again."""
+    clusters.killed_and_resumed(tmp_path, *ON, resume=ON)
 
 
 def test_each_job_gets_the_gpu_that_it_asks_for(tmp_path: Path) -> None:

@@ -187,6 +187,8 @@ class Driver:
             job.outcome = outcome
         assert job.outcome
         if job.outcome.status == JobStatus.COMPLETED:
+            if (entry := ledger.found(job.folder)) and entry.state == "pruned":
+                self.display.pruned(job.number, entry.reason)
             self.display.finished(job.number, job.overrides, job.outcome.return_value)
         elif self.stop.signal and isinstance(job.outcome._return_value, Interrupted):
             self.display.stopped(job.number)

@@ -167,16 +167,20 @@ class Notice:
     """Slurm's word that a job has to leave its node soon (its time is up, or it makes room): SIGUSR2.
 
     SIGTERM says less: it comes before preemption, too, and a job that ended then would not be requeued. So it is
-    passed over, as submitit does; SIGKILL follows, and costs no more than the epoch at hand.
+    passed over; SIGKILL follows, and costs no more than the epoch at hand. Submitit would do so with a line in the log,
+    but Slurm sends it several times in a moment, and a handler that is interrupted by itself may break what it calls.
     """
 
     def __init__(self) -> None:
         self.given, self.control = False, Control()
         self.requeue: Any = signal.signal(signal.SIGUSR2, self.hear)  # was submitit's
-        self.ignore = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, self.ignore)
 
     def hear(self, number: int, frame: Any) -> None:
         self.given, self.control.signal = True, number
+
+    def ignore(self, number: int, frame: Any) -> None:
+        """Unlike SIG_IGN, this is not handed on to child processes."""
 
     def watch(self, number: int, about: Any, control: Control) -> Sequence[Observer]:
         """The run is about to train: *control* can stop it."""

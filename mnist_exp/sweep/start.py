@@ -101,7 +101,7 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
         )
     control = {key: master.get(key) for key in CONTROL}
     typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
-    typed += [o for o in master.hydra.overrides.hydra if steers(o)]
+    typed += [o for o in as_typed(master) if steers(o)]
     where = [a for a in arguments if key_of(a) == "cluster"]  # it says where jobs run, not what
     typed += [a for a in arguments if not is_control(a) and a not in where]
     old, steering = None, master
@@ -117,7 +117,7 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
         move(master, selection.home)
     typed = list({key_of(override): override for override in typed}.values())
     with read_write(master.hydra):  # jobs are composed anew, and hydra.sweeper.* fits one sweeper only
-        known = set(master.hydra.overrides.hydra)
+        known = set(as_typed(master))
         master.hydra.overrides.hydra += [*where, *(o for o in typed if steers(o) and o not in known)]
     if old:
         steering = chosen(master, sweeper.hydra_context.config_loader)
@@ -130,6 +130,12 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
         yield Home(folder, typed, old, control, master.hydra.runtime.choices["cluster"], steering)
     finally:
         lock.release()
+
+
+def as_typed(master: DictConfig) -> list[str]:
+    """The overrides of Hydra's own part; a `${oc.env:NAME}` in them stays one, and its value is written nowhere."""
+    found: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
+    return list(found)
 
 
 def check_foreign(old: Plan, folder: Path) -> None:
@@ -154,7 +160,7 @@ def check_foreign(old: Plan, folder: Path) -> None:
 
 def chosen(master: DictConfig, loader: Any) -> DictConfig:
     """The config with the sweeper that the old sweep had; *master* chooses the same, for jobs may choose no other."""
-    overrides = list(master.hydra.overrides.hydra)
+    overrides = as_typed(master)
     steering: DictConfig = loader.load_configuration(master.hydra.job.config_name, overrides, run_mode=RunMode.RUN)
     OmegaConf.copy_cache(from_config=master, to_config=steering)
     with read_write(master.hydra):

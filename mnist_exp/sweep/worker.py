@@ -184,7 +184,7 @@ def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, en
     while True:
         try:
             configs = cloudpickle.loads(pipe.recv_bytes())
-        except (EOFError, OSError):
+        except (EOFError, OSError, KeyboardInterrupt):  # the driver is gone, or told to stop before the job began
             return
         if len(configs) == 1:
             with output_to_log(configs[0]):
