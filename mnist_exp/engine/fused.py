@@ -142,17 +142,24 @@ class Fused:
 
 
 def _check(group: Group) -> None:
-    """The rules that torch's constructors have, stated so that NaN breaks them too."""
+    """The rules that torch's constructors have, stated so that NaN breaks them too, and what its kernels take."""
     if not group["lr"] >= 0:
         raise ValueError(f"Invalid learning rate: {group['lr']}")
     if not group["weight_decay"] >= 0:
         raise ValueError(f"Invalid weight_decay value: {group['weight_decay']}")
-    for i, beta in enumerate(group.get("betas", ())):
+    betas = group.get("betas", (0.0, 0.0))
+    if not isinstance(betas, (list, tuple)) or len(betas) != 2:
+        raise ValueError(f"Invalid betas, which are two numbers: {betas!r}")
+    for i, beta in enumerate(betas):
         if not 0 <= beta < 1:
             raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
     if not group.get("eps", 0) >= 0:
         raise ValueError(f"Invalid epsilon value: {group['eps']}")
     if not group.get("momentum", 0) >= 0:
         raise ValueError(f"Invalid momentum value: {group['momentum']}")
+    if not isinstance(group.get("nesterov", False), bool):
+        raise ValueError(f"Invalid nesterov, which is true or false: {group['nesterov']!r}")
+    if not isinstance(group.get("dampening", 0), (int, float)):
+        raise ValueError(f"Invalid dampening value: {group['dampening']!r}")
     if group.get("nesterov") and (group["momentum"] <= 0 or group["dampening"] != 0):
         raise ValueError("Nesterov momentum requires a momentum and zero dampening")

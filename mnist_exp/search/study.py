@@ -106,6 +106,10 @@ def check(search: Search) -> None:
     for key, lowest in (("batch", 1), ("max_failures", 0)):
         if getattr(search, key) < lowest:
             raise ConfigError(f"hydra.sweeper.{key} must be at least {lowest}, but got {getattr(search, key)}.")
+    for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
+        for key, value in node.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"hydra.sweeper.{what}.{key} must be a finite number, but got {value}.")
     for metric in search.objectives:
         if "test" in metric:
             raise ConfigError(

@@ -298,7 +298,7 @@ class Pool:
         if self.gpus:
             slots = [{"CUDA_VISIBLE_DEVICES": g} for _ in range(self.options["per_gpu"]) for g in self.gpus]
         else:
-            slots = [{}] * (wanted or cores())
+            slots = [{}] * min(wanted or cores(), most)
         return slots[: min(wanted or len(slots), most)]
 
     def share(self, most: int) -> int:

@@ -7,7 +7,7 @@ each batch waits for its slowest run.
 import math
 import shlex
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, final
@@ -209,11 +209,19 @@ class Trials:
         """Lets the study suggest one more run; one that cannot be made fails at once.
 
         Raises:
-            ConfigError: the space does not fit what the study has seen before.
+            ConfigError: the space does not fit what the study has seen before, or the sampler's keywords are of no use.
         """
         trial = self.study.ask()
         try:
             overrides = self.space.point(trial)
+        except TypeError as error:
+            studies.fail(self.study, trial.number)
+            if self.search.space:  # the user's own function
+                raise
+            raise ConfigError(
+                f"hydra.sweeper.sampler ({self.search.sampler.get('_target_')}) cannot suggest anything: {error}",
+                "Look at its keywords.",
+            ) from error
         except ValueError as error:
             studies.fail(self.study, trial.number)
             raise (
@@ -277,13 +285,21 @@ def in_batches(sweeper: Any, trials: Trials) -> None:
     Raises:
         Interrupted: see `launch`.
     """
-    while batch := [point for _ in range(trials.search.batch) if (point := trials.next())]:
+    while batch := list(drawn(trials)):
         batch.sort(key=lambda point: point.number)
         for returned in grid.launch(sweeper, batch, force=False):
             if isinstance(returned._return_value, Interrupted):
                 raise returned._return_value
         for point in batch:
             trials.end(point.number)
+
+
+def drawn(trials: Trials) -> Iterator[Point]:
+    """One batch, or what there is of it."""
+    count = 0
+    while count < trials.search.batch and (point := trials.next()):
+        count += 1
+        yield point
 
 
 def _class(node: dict[str, Any]) -> str:

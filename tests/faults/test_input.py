@@ -1,7 +1,9 @@
 """What people may type, by accident or on purpose: refused with a sentence, or trained; nothing in between."""
 
+import dataclasses
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,11 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kit import OFF, SMALL, command, only_run, runs, whole
+from kit import OFF, QUIET, SMALL, command, only_run, runs, whole
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.mnist_exp.local_launcher import LocalConf
 from mnist_exp import build, cli, config, ledger, run, trust
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentError
@@ -60,26 +64,26 @@ def typed(key: str, value: Any) -> str:
     return f"{key}={text}" if plain else f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
-def attempt(override: str) -> str:
+def attempt(*overrides: str) -> str:
     """`refused`, or `trained`; anything else that happens is a fault of ours."""
     folder = Path("run")
     for file in sorted(folder.rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
     try:
         with initialize_config_dir(config.conf_dir(), version_base="1.3"):
-            parsed = config.parse(compose("train", [*SMALL, OFF, override]))
+            parsed = config.parse(compose("train", [*SMALL, OFF, *overrides]))
         build.rehearse(parsed)
     except Exception as error:
         ours = isinstance(error, (ConfigError, HydraException, OmegaConfBaseException))
         if not ours and not cli.is_bad_choice(error):
             raise
-        said = error if isinstance(error, ExperimentError) else cli.translate(error, [override])
+        said = error if isinstance(error, ExperimentError) else cli.translate(error, list(overrides))
         assert said.message
         assert said.exit_code == 2
         return "refused"
     parsed.epochs = min(parsed.epochs, 1)
     try:
-        run.run(parsed, folder, [override], lambda about, control: [OneEpoch(control)], extras=False)
+        run.run(parsed, folder, overrides, lambda about, control: [OneEpoch(control)], extras=False)
     except DataError:  # a dataset that nobody has: its folder is looked into when it is read, before training
         assert not (folder / "metrics.jsonl").exists()
         return "refused"
@@ -111,12 +115,125 @@ def test_any_value_of_any_key(key: str, injected: Injected) -> None:
     injected(count)
 
 
+def keywords() -> list[tuple[str, str]]:
+    """(group=option, key) for all that the options of a group set, but what they call."""
+    found = []
+    for group in ("model", "optimizer", "schedule", "augment"):
+        for option in config.options(group):
+            node = OmegaConf.to_container(OmegaConf.load(Path(config.conf_dir(), group, f"{option}.yaml")))
+            plain: Any = node or {}
+            flat = config.flatten(plain.get(group, plain))
+            found += [(f"{group}={option}", f"{group}.{key}") for key in flat if not key.endswith("_target_")]
+    return found
+
+
+@pytest.mark.faults(31)
+@pytest.mark.parametrize(("choice", "key"), keywords())
+def test_any_value_of_any_keyword_of_an_option(choice: str, key: str, injected: Injected) -> None:
+    count = 0
+    plain = ["hidden=null"] if "cnn" in choice else []
+
+    @settings(max_examples=3, derandomize=True)
+    @given(VALUES)
+    @example("nan")
+    @example(-1)
+    @example(0)
+    def one(value: Any) -> None:
+        nonlocal count
+        attempt(choice, *plain, typed(key, value))
+        count += 1
+
+    assert attempt(choice, *plain) == "trained"
+    one()
+    injected(count)
+
+
+def launching() -> list[str]:
+    return [f"hydra.launcher.{f.name}" for f in dataclasses.fields(LocalConf) if not f.name.startswith("_")]
+
+
+def searching() -> list[tuple[str, str]]:
+    """(search=preset, key): what sweepers take, and the keywords of all samplers and pruners."""
+    own = [f"hydra.sweeper.{key}" for key in ("objectives", "seed", "batch", "max_failures", "report")]
+    found = [("search=random", key) for key in own]
+    found += [("search=grid", f"hydra.sweeper.{key}") for key in ("zip", "seed", "report")]
+    for group in ("search", "pruner"):
+        for option in config.options(group):
+            node = OmegaConf.load(Path(config.conf_dir(), group, f"{option}.yaml"))
+            what = "hydra.sweeper.sampler" if group == "search" else "pruner"
+            values = OmegaConf.to_container(OmegaConf.select(node, what) or OmegaConf.create())
+            keys = [key for key in values if key != "_target_"]  # type: ignore[union-attr]
+            choice = f"search={option}" if group == "search" else f"search=tpe pruner={option}"
+            found += [(choice, f"hydra.sweeper.{what.rpartition('.')[2]}.{key}") for key in keys]
+    return found
+
+
+def swept(command: Any, *typed: str) -> str:
+    """As `attempt`, of a sweep."""
+    shutil.rmtree("outputs", ignore_errors=True)
+    quick = [*SMALL[:5], "epochs=1", *SMALL[7:], OFF, QUIET]
+    code, out, err = command("-m", *quick, *typed)  # the last word on a key counts
+    assert "Traceback" not in out + err
+    if code == 2:
+        assert "error: " in err
+        assert not runs()
+        return "refused"
+    assert code in (0, 1), out + err  # 1: a time limit may be short
+    assert code == 0 or "job_timeout" in "".join(typed), out + err
+    for folder in runs():
+        whole(folder)
+    assert len(runs()) >= 2
+    return "trained"
+
+
+@pytest.mark.faults(31)
+@pytest.mark.parametrize("key", launching())
+def test_any_value_of_any_option_of_the_launcher(key: str, injected: Injected) -> None:
+    count = 0
+
+    @settings(max_examples=1, derandomize=True)
+    @given(VALUES)
+    @example(-1)
+    @example(0)
+    @example(2**70)
+    def one(value: Any) -> None:
+        nonlocal count
+        swept(command, "hidden=8,12", typed(key, value))
+        count += 1
+
+    one()
+    injected(count)
+
+
+@pytest.mark.faults(31)
+@pytest.mark.filterwarnings(
+    "ignore:Callback Guard"
+)  # Hydra's word on a value that cannot be resolved, which we explain
+@pytest.mark.parametrize(("choice", "key"), searching())
+def test_any_value_of_any_option_of_a_search(choice: str, key: str, command: Any, injected: Injected) -> None:
+    count, here = 0, ["hidden=8,12", "lr=1e-3,3e-3", "hydra/launcher=basic", "n_trials=2"]
+
+    @settings(max_examples=2, derandomize=True)
+    @given(VALUES)
+    @example(-1)
+    @example(0)
+    @example(2**70)
+    def one(value: Any) -> None:
+        nonlocal count
+        swept(command, *choice.split(), *here, typed(key, value))
+        count += 1
+
+    one()
+    injected(count)
+
+
 BAD = {
     "hidden": ["-5", "0", "1e9", "[]", "[64,0]", "2.5", "null"],
     "lr": ["nan", "inf", "0", "-1", "1e999", "fast"],
     "batch_size": ["0", "-1", "1.5"],
     "epochs": ["0", "-1", "null"],
     "optimizer": ["adamm"],
+    "optimizer.betas": ["[]", "[0.9]", "[1,1]", "null", "''"],
     "model._target_": ["os.system", "nowhere.Net", "mnist_exp.models.MLPP"],
     "data.val_size": ["-1", "60000"],
     "seed": ["-1", "18446744073709551616"],
