@@ -8,6 +8,7 @@
 Reads files, or an MLflow store for an experiment: neither torch nor mlflow is loaded for a local one.
 """
 
+import functools
 import math
 import shlex
 from pathlib import Path
@@ -90,7 +91,7 @@ def settings(table: pd.DataFrame) -> list[str]:
 
 def varied(table: pd.DataFrame) -> list[str]:
     """The settings that are not the same in all runs of *table*."""
-    return [c for c in settings(table) if table[c].astype(str).nunique() > 1]
+    return [c for c in settings(table) if len({*map(str, table[c].dropna())}) > 1]
 
 
 def command(overrides: list[str]) -> str:
@@ -102,7 +103,11 @@ def typed(value: Any) -> Any:
     """A setting's text as a number or a truth value, if it is one: `1e-3` → 0.001; lists stay text."""
     if not isinstance(value, str):
         return compact(value) if isinstance(value, list) else value
-    text = value.strip()
+    return _typed(value.strip())
+
+
+@functools.lru_cache(maxsize=10_000)  # runs share most of their settings
+def _typed(text: str) -> int | float | bool | str:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):

@@ -119,6 +119,16 @@ def test_the_best_run_of_a_setting_is_the_one_that_is_exported() -> None:
     assert board(table, ["key"]).loc[0, "best"] == 1
 
 
+def test_settings_of_which_nothing_finished_come_last() -> None:
+    table = rows([("a", 0.9, 0.9), ("b", 0.9, 0.9), (None, 0.8, 0.9), ("a", 0.7, 0.9)])
+    table["state"], table["epoch"] = ["failed", "pruned", "finished", "finished"], [0, 3, 9, 9]
+    found = board(table, ["key"])
+    assert list(found["key"].fillna("none")) == ["none", "a", "b"]
+    assert list(found["n"]) == [1, 1, 0]
+    assert list(found["not_finished"]) == ["", "1 failed", "1 pruned after epoch 3"]
+    assert list(found["best"]) == [2, 3, -1]
+
+
 def test_without_validation_training_orders() -> None:
     table = rows([("a", float("nan"), 0.99), ("b", float("nan"), 0.5)])
     table["final/train_accuracy"] = [0.6, 0.7]
@@ -152,7 +162,7 @@ def test_a_damaged_run_is_a_row_and_the_others_are_compared(sweep: Path, monkeyp
     text = printed(monkeypatch, str(sweep))
     assert "5 runs (2 finished, 1 failed, 1 damaged, 1 planned)" in text
     assert f"damaged: hidden=[64,32] lr=1e-3 seed=1: {sweep / '3' / 'ledger.json'} is damaged: " in text
-    page = html.write(naming.resolve(sweep)).read_text()
+    page = html.write(boards.compare(naming.resolve(sweep))).read_text()
     assert "1 damaged" in page
 
 
@@ -168,7 +178,7 @@ def rows(found: list[tuple[str, float, float]]) -> pd.DataFrame:
     """Finished runs: key, validation accuracy, test accuracy."""
     return pd.DataFrame(
         [
-            {"key": key, "state": "finished", "seconds": 1.0, "parameters": 10}
+            {"key": key, "state": "finished", "epoch": 1, "seconds": 1.0, "parameters": 10}
             | {f"final/{split}_loss": 0.1 for split in boards.SPLITS}
             | {"final/val_accuracy": val, "final/test_accuracy": test, "final/train_accuracy": 0.5}
             for key, val, test in found

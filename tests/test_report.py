@@ -395,6 +395,55 @@ def test_what_people_type_is_drawn_as_text_and_not_as_a_formula() -> None:
     assert all(text in page for text in (r"tags.note=$\foo$", r"$\bar$", r"\frac{", r"$\key$"))
 
 
+def test_of_many_runs_the_page_shows_the_best_and_says_where_the_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five settings with three seeds, and one that failed seven times."""
+    for limit, number in {"ROWS": 4, "FAILURES": 6, "FILES": 3, "SEEDS": 2}.items():
+        monkeypatch.setattr(html, limit, number)
+    points = [[f"hidden={h}", f"seed={s}"] for h in range(1, 6) for s in range(3)] + [["hidden=9", "seed=0"]] * 7
+    folder = make_sweep(tmp_path, points)
+    for i, point in enumerate(points):
+        failed = point[0] == "hidden=9"
+        make_run(folder / str(i), point, None if failed else 0.9 + i / 1000, state="failed" if failed else "finished")
+    asked: list[Path] = []
+    history = results.history
+    monkeypatch.setattr(results, "history", lambda run: asked.append(run["folder"]) or history(run))
+    text = page_of(folder)
+    assert [path.name for path in asked] == ["9", "12", "13"]  # two seeds of the best setting, one of the next
+    assert list(pd.read_csv(folder / "figures" / "curves.csv")["run"].unique()) == [9, 12, 13]
+    assert "Drawn are 3 of 22 runs: those of the best settings, of each the first 2 at most." in text
+    home = str(folder.relative_to(tmp_path))
+    assert f"The best 4 of 6 settings; all are in <code>{home}/leaderboard.csv</code>" in text
+    assert f"All are in <code>{home}/runs.csv</code>" in text
+    runs = text.partition("<summary>The best 4 of 22 runs</summary>")[2]
+    assert re.findall(r"<td>(hidden=\d seed=\d)</td>", runs) == [
+        "hidden=5 seed=2",
+        "hidden=5 seed=1",
+        "hidden=5 seed=0",
+        "hidden=4 seed=2",
+    ]
+    assert "What 3 runs, at even distances, share" in text
+    assert text.count('<dl class="failure">') == 6
+    assert "And 1 more, which are in" in text
+    assert len(pd.read_csv(folder / "runs.csv")) == 22
+    assert len(pd.read_csv(folder / "leaderboard.csv")) == 6
+
+
+def test_a_few_runs_are_all_shown(tmp_path: Path) -> None:
+    text = page_of(grid(tmp_path, 3, 3, 2))
+    assert not re.findall(r"Drawn are|The best \d+ of|All are in|at even distances", text)
+
+
+def test_many_dots_are_pixels_and_few_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = results.load(grid(tmp_path, 2, 3, 2))
+    few = [drawing.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
+    monkeypatch.setattr(drawing, "MANY", 5)
+    many = [drawing.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
+    assert not any("<image" in text for text in few)
+    assert all("<image" in text for text in many)
+
+
 @pytest.mark.parametrize("rates", [2, 12], ids=["cells", "points"])
 def test_runs_without_a_key_have_no_place_in_its_pictures(rates: int, tmp_path: Path) -> None:
     """As a CNN has no `model.activation`."""

@@ -15,6 +15,6 @@ def write(what: str | Path = "last", root: Path = Path("outputs")) -> Path:
         ExperimentError: there are no such runs, or their files cannot be read.
         OSError: the page cannot be written.
     """
-    from mnist_exp.report import html  # matplotlib
+    from mnist_exp.report import html, leaderboard  # matplotlib, pandas
 
-    return html.write(naming.resolve(what, root))
+    return html.write(leaderboard.compare(naming.resolve(what, root)))

@@ -51,13 +51,14 @@ def report(arguments: list[str]) -> None:
     selection = naming.resolve(options.what.removeprefix("run="))
     from mnist_exp.report import leaderboard  # pandas: not for --help
 
-    leaderboard.show(selection, options.json)
+    found = leaderboard.compare(selection)
+    leaderboard.show(found, options.json)
     if options.no_html:
         return
     from mnist_exp.report import html
 
     try:
-        page = html.write(selection, options.out)
+        page = html.write(found, options.out)
     except OSError as error:
         raise ConfigError(f"The report cannot be written: {error}", "Choose another place with --out FILE.") from error
     (terminal.errors if options.json else terminal.console).print(f"Report: {shown(page)}", markup=False)

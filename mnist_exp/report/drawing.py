@@ -49,6 +49,7 @@ SIZE = (5.0, 3.6)  # inches; legible at the width of a phone
 WORDS = {"val": "validation", "train": "training", "test": "test"}
 LOST = ("failed", "killed")
 FEW = 12  # a key with more values than that is drawn as a continuous one
+MANY = 1000  # more dots than that are small, since they would hide each other, and pixels: each weighs 110 bytes
 
 
 @final
@@ -101,7 +102,8 @@ class Scale:
     def at(self, found: "pd.Series[Any]") -> np.ndarray:
         """The positions of *found*."""
         if self.kind == "order":
-            return np.array([self.values.index(v) for v in found], float)
+            place = {v: i for i, v in enumerate(self.values)}
+            return np.array([place[v] for v in found], float)
         numbers = np.array(found, float)
         return np.asarray(np.log10(numbers)) if self.kind == "log" else numbers
 
@@ -154,6 +156,11 @@ def _evenness(at: Any) -> float:
     """Smallest gap over largest."""
     gaps = np.diff(np.array(at, float))
     return float(gaps.min() / gaps.max())
+
+
+def dotted(count: int, size: float) -> dict[str, Any]:
+    """How *count* dots are drawn, of *size* square points where they are few."""
+    return {"s": size} if count <= MANY else {"s": size / 4, "rasterized": True}
 
 
 def limits(percent: "pd.Series[float]") -> tuple[float, float]:

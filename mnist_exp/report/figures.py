@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -20,11 +21,13 @@ from mnist_exp.report.drawing import (
     FEW,
     INK,
     LOST,
+    MANY,
     MARKERS,
     MUTED,
     SIZE,
     WORDS,
     Picture,
+    dotted,
     drawn,
     limits,
     plain,
@@ -44,10 +47,10 @@ def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
     Keys with many values, as a random search has, are drawn as points instead of cells. Runs without one of the keys,
     such as a CNN's without `hidden`, have no place.
     """
-    table = table.dropna(subset=[x, y])
+    column = f"final/{judged}_accuracy"
+    table = table[[x, y, "state", column]].dropna(subset=[x, y])
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
-    column = f"final/{judged}_accuracy"
     done = finished(table, judged)
     lost = table[table["state"].isin(LOST)]
     across, up = scale(table[x]), scale(table[y])
@@ -56,23 +59,27 @@ def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
     if max(len(across.values), len(up.values)) <= FEW:
         axes.grid(False)
         axes.set(xlim=across.edges[[0, -1]], ylim=up.edges[[0, -1]])
+        accuracies = {pair: 100 * cell for pair, cell in done.groupby([x, y], sort=False)[column]}
+        failures = lost.groupby([x, y], sort=False).size().to_dict()
         for (i, a), (j, b) in itertools.product(enumerate(across.values), enumerate(up.values)):
-            accuracy = 100 * done[(done[x] == a) & (done[y] == b)][column]
-            failed = int(((lost[x] == a) & (lost[y] == b)).sum())
+            accuracy = accuracies.get((a, b), pd.Series(dtype=float))
+            failed = failures.get((a, b), 0)
             corner = across.edges[i], up.edges[j]
             size = across.edges[i + 1] - across.edges[i], up.edges[j + 1] - up.edges[j]
             _cell(axes, corner, size, accuracy, failed, shades, small=max(len(across.values), len(up.values)) > 6)
     else:
         if len(lost):
-            axes.scatter(across.at(lost[x]), up.at(lost[y]), marker="x", color=MUTED, label="failed")
+            cross = {"marker": "x", "color": MUTED, "label": "failed", **dotted(len(lost), 36)}
+            axes.scatter(across.at(lost[x]), up.at(lost[y]), **cross)
             axes.legend()
         colours = shades.to_rgba(np.array(100 * done[column]))
-        axes.scatter(across.at(done[x]), up.at(done[y]), c=colours, edgecolors=INK, linewidths=0.5, s=36)
+        edges: Any = {"edgecolors": INK, "linewidths": 0.5} if len(done) <= MANY else {"linewidths": 0}
+        axes.scatter(across.at(done[x]), up.at(done[y]), c=colours, **edges, **dotted(len(done), 36))
     across.label(axes, "x", x)
     up.label(axes, "y", y)
     bar = figure.colorbar(shades, ax=axes, extend="min" if 100 * done[column].min() < low else "neither")
     bar.set_label(f"{WORDS[judged]} accuracy, %")
-    best = done.sort_values(column).iloc[-1]
+    best = done.iloc[int(done[column].argmax())]
     alt = (
         f"Heat map of mean {WORDS[judged]} accuracy over {x} and {y}: the best run, {100 * best[column]:.2f} %, "
         f"has {x} {value(best[x])} and {y} {value(best[y])}; {len(lost)} of {len(table)} runs failed."
@@ -102,8 +109,8 @@ def _cell(
         axes.add_patch(Rectangle(corner, *size, fill=False, hatch="////", edgecolor=MUTED, linewidth=0))
         ink, behind = "black", {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     middle = corner[0] + size[0] / 2, corner[1] + size[1] / 2
-    text = axes.annotate("\n".join(lines), middle, ha="center", va="center", color=ink, fontsize=7 if small else 9)
-    text.set_bbox(behind)
+    text = axes.text(*middle, "\n".join(lines), ha="center", va="center", color=ink, fontsize=7 if small else 9)
+    text.set(bbox=behind, in_layout=False)  # it lies inside, which the layout would find out slowly
 
 
 @drawn
@@ -124,12 +131,13 @@ def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, split
         figure = Figure(figsize=(SIZE[0], SIZE[1] + legend))
         axes = figure.subplots()
         column = f"{split}/{quantity}"
-        for history in itertools.chain.from_iterable(histories for _, histories in groups[LEADING:]):
-            line = axes.plot(history["epoch"], _units(history[column]), color=MUTED, linewidth=0.6, alpha=0.5)
-            line[0].set_rasterized(True)  # as pixels: hundreds of long lines would weigh megabytes
+        others = itertools.chain.from_iterable(histories for _, histories in groups[LEADING:])
+        lines = [np.column_stack([h["epoch"], _units(h[column].to_numpy(), quantity)]) for h in others]
+        # As pixels: hundreds of long lines would weigh megabytes.
+        axes.add_collection(LineCollection(lines, color=MUTED, linewidth=0.6, alpha=0.5, rasterized=True))
         for i, (label, histories) in enumerate(groups[:LEADING]):
-            seeds = pd.concat([_units(h.set_index("epoch")[column]) for h in histories], axis=1)
-            reach += _band(axes, seeds, i, label)
+            seeds = pd.concat([history[["epoch", column]] for history in histories])
+            reach += _band(axes, _units(seeds[column], quantity).groupby(seeds["epoch"]), i, label)
         axes.set(xlabel="epoch", ylabel=f"{WORDS[split]} {quantity}" + (", %" if quantity == "accuracy" else ""))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower left", ncols=2, columnspacing=1, handlelength=2.6)
@@ -147,21 +155,21 @@ def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, split
     return pictures
 
 
-def _units(found: "pd.Series[float]") -> "pd.Series[float]":
+def _units(found: Any, quantity: str) -> Any:
     """Accuracies in percent; losses as they are, but above zero, where a logarithm ends."""
-    return 100 * found if str(found.name).endswith("accuracy") else found.clip(lower=1e-8)
+    return 100 * found if quantity == "accuracy" else found.clip(1e-8)
 
 
-def _band(axes: Axes, seeds: pd.DataFrame, i: int, label: str) -> list[float]:
-    """Mean line and band of one group's *seeds* (epochs × runs); returns the lowest and the highest mean."""
-    mean, sd = seeds.mean(axis=1), seeds.std(axis=1, ddof=1)
+def _band(axes: Axes, seeds: Any, i: int, label: str) -> list[float]:
+    """Mean line and band of one group's *seeds*, by epoch; returns the lowest and the highest mean."""
+    mean, sd = seeds.mean(), seeds.std(ddof=1)
     mark = MARKERS[i] if len(mean) <= 30 else ""
     axes.plot(
         mean.index, mean, color=COLOURS[i], linestyle=DASHES[i], marker=mark, markersize=3, linewidth=1.4, label=label
     )
-    if seeds.shape[1] > 1:
-        lower = (mean - sd).clip(lower=seeds.min(axis=1))
-        upper = (mean + sd).clip(upper=seeds.max(axis=1))
+    if seeds.size().max() > 1:
+        lower = (mean - sd).clip(lower=seeds.min())
+        upper = (mean + sd).clip(upper=seeds.max())
         axes.fill_between(mean.index, lower, upper, color=COLOURS[i], alpha=0.15, linewidth=0)
     return [float(mean.min()), float(mean.max())]
 
@@ -266,9 +274,7 @@ def dots(axes: Axes, x: Any, y: "pd.Series[float]", low: float, colour: str, lab
     """Points; those below the frame are arrows at its edge."""
     inside = np.array(y >= low)
     x = np.array(x)
-    axes.scatter(x[inside], y[inside], color=colour, s=22, alpha=0.8, linewidths=0, label=label)
+    axes.scatter(x[inside], y[inside], color=colour, alpha=0.8, linewidths=0, label=label, **dotted(len(x), 22))
     if not inside.all():
-        edge = axes.scatter(
-            x[~inside], np.full((~inside).sum(), low), color=colour, marker="v", s=40, label="below the frame"
-        )
-        edge.set_clip_on(False)
+        below: Any = {"marker": "v", "label": "below the frame", "clip_on": False, **dotted(len(x), 40)}
+        axes.scatter(x[~inside], np.full((~inside).sum(), low), color=colour, **below)

@@ -27,18 +27,22 @@ from mnist_exp.naming import Selection
 from mnist_exp.report import closeup, drawing, figures, searching
 from mnist_exp.report import leaderboard as boards
 from mnist_exp.report.drawing import WORDS, Picture
+from mnist_exp.report.leaderboard import Comparison
 from mnist_exp.search.analysis import Analysis, analyse
 from mnist_exp.terminal import shown
 from mnist_exp.tracking.store import uri_for
 
-CURVES = 300  # settings at most, the best ones: each costs ten milliseconds, and more are a grey area
+ROWS = 1000  # of a table at most, the best ones: half a megabyte
+FAILURES = 100  # that are told at length
+FILES = 300  # runs at most whose curves are drawn, or whose configs are compared: a millisecond each
+SEEDS = 50  # of one setting, so that six settings are told apart whatever their number of seeds
 KEYS = 8  # that heat maps pair, those that explain most: 28 maps, 20 KB each
 # Where a run is stored, not what it is.
 ASIDE = ("name", "tags", "tracking", "checkpoint", "threads", "seed", "data.root", "data.sha256", "data.package")
 
 
-def write(selection: Selection, out: Path | None = None) -> Path:
-    """Writes the page about *selection*, and beside it its data (CSV) and pictures (SVG).
+def write(found: Comparison, out: Path | None = None) -> Path:
+    """Writes the page about the runs of *found*, and beside them their data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
     `confusion.csv`.
@@ -50,31 +54,28 @@ def write(selection: Selection, out: Path | None = None) -> Path:
         The path of the page.
 
     Raises:
-        ExperimentError: a ledger or the store cannot be read.
+        ConfigError: `study.json` is damaged.
         OSError: the folder cannot be written.
     """
-    home = selection.home
+    home = found.selection.home
     (home / "figures").mkdir(parents=True, exist_ok=True)
-    table = results.frame(selection)
-    by = boards.keys(table, selection)
-    board = boards.leaderboard(table, by)
-    histories = {index: results.history(run) for index, run in table.iterrows()}
-    labels = [_label(row, by) for _, row in board.iterrows()]
+    histories = {index: results.history(found.table.loc[index]) for index in _followed(found)}
+    labels = [_label(row, found.by) for row in found.board.to_dict("records")]
     searched = analyse(home)
-    pictures = _pictures(table, board, by, labels, histories, searched)
-    best, best_pictures = _best(table, board, labels)
+    pictures = _pictures(found, labels, histories, searched)
+    best, best_pictures = _best(found, labels)
     for old in (home / "figures").glob("*.svg"):
         old.unlink()  # of keys that no longer vary
     everything = [*itertools.chain(*pictures.values()), *best_pictures]
     texts = {picture.name: drawing.svg(picture) for picture in everything}  # drawn once, for files and page
     for name, text in texts.items():
         atomic_write(home / "figures" / f"{name}.svg", text.encode())
-    boards.save(table, board, home)
+    boards.save(found)
     boards.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
     if best and "confusion" in best:
         boards.write_csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
-    context = _context(selection, table, board, by, pictures, best, best_pictures, texts)
-    page = render(context | {"searched": searched})
+    context = _context(found, pictures, best, best_pictures, texts)
+    page = render(context | {"searched": searched, "followed": len(histories), "seeds": SEEDS})
     out = out or home / "report.html"
     atomic_write(out, page.encode())
     return out
@@ -103,14 +104,10 @@ def _discreet(text: Any) -> Any:
 
 
 def _pictures(
-    table: pd.DataFrame,
-    board: pd.DataFrame,
-    by: list[str],
-    labels: list[str],
-    histories: dict[Any, pd.DataFrame],
-    searched: Analysis | None,
+    compared: Comparison, labels: list[str], histories: dict[Any, pd.DataFrame], searched: Analysis | None
 ) -> dict[str, list[Picture]]:
     """The pictures of each section of the page; a section without data has none."""
+    table, board, by = compared.table, compared.board, compared.by
     judged = boards.judge(table)
     found: dict[str, list[Picture]] = {"search": [], "maps": [], "curves": [], "effects": [], "tradeoffs": []}
     several = [key for key in by if table[key].nunique() > 1]
@@ -128,31 +125,42 @@ def _pictures(
     if len(board) > 1 and len(done):
         found["tradeoffs"] = figures.tradeoffs(board, labels, judged)
     splits = ["val", "train"] if judged == "val" else ["train"]
-    groups = _groups(table, board, by, labels, histories, splits)
+    groups = _groups(compared, labels, histories, splits)
     if groups:
         found["curves"] = [p for what in ("loss", "accuracy") for p in figures.curves(groups, what, splits)]
     return found
 
 
+def _places(found: Comparison) -> "pd.Series[int]":
+    """For each run the row of its setting on the leaderboard."""
+    return boards.alike(found.table, found.by).map(pd.Series(found.board.index, found.board["setting"]))
+
+
+def _followed(found: Comparison) -> list[Any]:
+    """Index of the runs whose histories are read: of the best settings, of each some seeds.
+
+    Those that failed, which no picture shows, and those whose files are elsewhere come last.
+    """
+    last = (found.table["state"] == "failed") | found.table["folder"].isna()
+    runs = pd.DataFrame({"last": last, "place": _places(found)}).sort_values(["last", "place"], kind="stable")
+    return sorted(runs[runs.groupby("place").cumcount() < SEEDS].index[:FILES])
+
+
 def _groups(
-    table: pd.DataFrame,
-    board: pd.DataFrame,
-    by: list[str],
-    labels: list[str],
-    histories: dict[Any, pd.DataFrame],
-    splits: list[str],
+    found: Comparison, labels: list[str], histories: dict[Any, pd.DataFrame], splits: list[str]
 ) -> list[tuple[str, list[pd.DataFrame]]]:
     """Label and histories of each setting of the leaderboard that has any."""
-    found: dict[str, list[pd.DataFrame]] = {label: [] for label in labels}
-    for index, run in table[table["state"] != "failed"].iterrows():
-        history = histories[index]
-        if all(f"{split}/loss" in history for split in splits):
-            found[_label(run, by)].append(history)
-    return [(label, group) for label, group in found.items() if group][:CURVES]
+    groups: list[tuple[str, list[pd.DataFrame]]] = [(label, []) for label in labels]
+    places, failed = _places(found), found.table["state"] == "failed"
+    for index, history in histories.items():
+        if not failed[index] and all(f"{split}/loss" in history for split in splits):
+            groups[places[index]][1].append(history)
+    return [(label, group) for label, group in groups if group]
 
 
-def _best(table: pd.DataFrame, board: pd.DataFrame, labels: list[str]) -> tuple[dict[str, Any] | None, list[Picture]]:
+def _best(found: Comparison, labels: list[str]) -> tuple[dict[str, Any] | None, list[Picture]]:
     """What the page says of the best run, with its pictures if its weights are here."""
+    table, board = found.table, found.board
     index: Any = board.at[0, "best"] if len(board) else -1
     if index < 0:
         return None, []
@@ -188,22 +196,23 @@ def _best(table: pd.DataFrame, board: pd.DataFrame, labels: list[str]) -> tuple[
 
 
 def _context(
-    selection: Selection,
-    table: pd.DataFrame,
-    board: pd.DataFrame,
-    by: list[str],
+    found: Comparison,
     pictures: dict[str, list[Picture]],
     best: dict[str, Any] | None,
     best_pictures: list[Picture],
     texts: dict[str, str],
 ) -> dict[str, Any]:
     """All that the template shows; *texts* has each picture's SVG by its name."""
-    shared, uri = _shared(table)
+    selection, table, board, by = found.selection, found.table, found.board, found.by
     sweep = selection.sweep
+    shared, uri = _shared(table)
     facts = boards.summary(table)
     line = shlex.join(["python", "-m", "mnist_exp.train", "-m", *sweep.typed]) if sweep else ""
     waiting = {state: facts["states"].get(state, 0) for state in ("planned", "running", "killed", "damaged")}
-    drawn = {section: [_shown(p, texts) for p in found] for section, found in pictures.items()}
+    drawn = {section: [_shown(p, texts) for p in drawings] for section, drawings in pictures.items()}
+    lost = table[table["state"].isin(boards.LOST)]
+    top, listed = board.head(ROWS), _listed(table)
+    runs = _runs(table, {*top["best"], *listed} - {-1}, uri)
     return {
         "title": selection.title,
         "command": line,
@@ -219,11 +228,15 @@ def _context(
         "by": by,
         "varied": [(key, [boards.value(v) for v in drawing.scale(table[key]).values]) for key in [*by, *_seeds(table)]],
         "shared": shared,
-        "board": [row for _, row in board.iterrows()],
-        "runs": [row for _, row in table.iterrows()],
-        "links": {index: _link(run, uri) for index, run in table.iterrows()},
+        "sampled": FILES if table["folder"].notna().sum() > FILES else 0,
+        "settings": len(board),
+        "board": top.to_dict("records"),
+        "runs": runs,
+        "listed": [runs[index] for index in listed],
         "view": _view(selection, uri),
-        "failures": boards.failures(table),
+        "lost": len(lost),
+        "failures": boards.failures(lost.head(FAILURES)),
+        "home": shown(selection.home),
         "best": best,
         "best_pictures": [_shown(p, texts) for p in best_pictures],
         **drawn,
@@ -238,18 +251,37 @@ def _shown(picture: Picture, texts: dict[str, str]) -> dict[str, Any]:
     return {"title": picture.title, "alt": picture.alt, "svg": Markup(drawing.inline(texts[picture.name]))}
 
 
-def _label(row: "pd.Series[Any]", by: list[str]) -> str:
+def _listed(table: pd.DataFrame) -> list[Any]:
+    """Index of the runs that the page lists: all in their order, or if that is too much the best, then others."""
+    if len(table) <= ROWS:
+        return list(table.index)
+    return list(dict.fromkeys([*boards.ranked(table), *table.index]))[:ROWS]
+
+
+def _runs(table: pd.DataFrame, wanted: set[Any], uri: str) -> dict[Any, dict[str, Any]]:
+    """What the page says of the *wanted* runs, and the page of each in MLflow."""
+    told = ["number", "name", "state", "epoch", "seconds", "run_id", "experiment_id"]
+    told += [f"final/{split}_accuracy" for split in boards.SPLITS]
+    rows: dict[Any, Any] = table.loc[sorted(wanted), told].to_dict("index")
+    return {index: row | {"link": _link(row, uri)} for index, row in rows.items()}
+
+
+def _label(row: dict[Any, Any], by: list[str]) -> str:
     """`hidden=64 lr=0.001`"""
     return " ".join(f"{key}={boards.value(row[key])}" for key in by) or "all runs"
 
 
 def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
-    """The config that all runs share, as keys and values, and the MLflow store that they name."""
+    """The config that all runs share, as keys and values, and the MLflow store that they name.
+
+    Of more runs than `FILES` so many are asked, at even distances.
+    """
+    folders = list(table["folder"].dropna())
+    asked: Any = np.unique(np.linspace(0, len(folders) - 1, FILES).round().astype(int)) if folders else []
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     shared: dict[str, Any] | None = None
-    for folder in table["folder"]:
-        path = folder / "config.yaml" if folder is not None else None
-        if path is None or not path.exists():
+    for path in (folders[i] / "config.yaml" for i in asked):
+        if not path.exists():
             continue
         flat = config.flatten(yaml.load(path.read_bytes(), loader))
         shared = flat if shared is None else {k: v for k, v in shared.items() if k in flat and flat[k] == v}
@@ -259,7 +291,7 @@ def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
     return [(key, "null" if v is None else config.compact(v)) for key, v in plain.items()], uri
 
 
-def _link(run: "pd.Series[Any]", uri: str) -> str:
+def _link(run: dict[str, Any], uri: str) -> str:
     """The run's page in MLflow; empty if it is not tracked."""
     if not run["run_id"]:
         return ""

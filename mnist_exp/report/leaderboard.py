@@ -1,9 +1,11 @@
 """Which setting is best: seeds aggregated, ordered by validation, test reported."""
 
 import json
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import pandas as pd
 from rich import box
@@ -19,6 +21,32 @@ SPLITS = ("val", "test", "train")
 LOST = ("failed", "killed", "damaged")
 TOP = 20  # rows that a terminal shows
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
+INNER = ["setting", "best"]  # columns of a leaderboard that lead to its runs
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, read once, and what a leaderboard or a page says of them."""
+
+    selection: Selection
+    table: pd.DataFrame
+    """As from `results.load`."""
+    by: list[str]
+    """See `keys`."""
+    board: pd.DataFrame
+    """See `leaderboard`."""
+
+
+def compare(selection: Selection) -> Comparison:
+    """Reads the runs of *selection* and compares them.
+
+    Raises:
+        ExperimentError: a file or the store cannot be read.
+    """
+    table = results.frame(selection)
+    by = keys(table, selection)
+    return Comparison(selection, table, by, leaderboard(table, by))
 
 
 def judge(table: pd.DataFrame) -> str:
@@ -37,16 +65,21 @@ def keys(table: pd.DataFrame, selection: Selection) -> list[str]:
     In a sweep, what was typed; what follows from that is left out. More may vary: points that were added later, or
     runs that went on with other settings.
     """
-    settings = [key for key in results.settings(table) if key != "seed"]
+    differ = [key for key in results.varied(table) if key != "seed"]
     if selection.sweep is None:
-        return [key for key in settings if key in results.varied(table)]
+        return differ
+    settings = {*results.settings(table)} - {"seed"}
     found = [key for key in dict.fromkeys([*selection.sweep.keys, *_typed(selection.sweep.points)]) if key in settings]
-    for key in settings:
-        alike = table.groupby(found, dropna=False).ngroup() if found else pd.Series(0, table.index)
+    for key in differ:
         values = table[key].astype(str).where(table[key].notna())
-        if (values.groupby(alike).nunique() > 1).any():
+        if key not in found and (values.groupby(alike(table, found)).nunique() > 1).any():
             found.append(key)
     return found
+
+
+def alike(table: pd.DataFrame, by: list[str]) -> "pd.Series[int]":
+    """A number for each run, the same for runs that agree in the keys *by*."""
+    return table.groupby(by, dropna=False, sort=False).ngroup() if by else pd.Series(0, table.index)
 
 
 def _typed(points: list[list[str]]) -> list[str]:
@@ -60,32 +93,40 @@ def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
     Columns: *by*; `n` finished runs; `not_finished`, such as `1 failed`; for each split that was measured the mean
     final accuracy `<split>_mean` and its sample standard deviation `<split>_sd` (n - 1; NaN with one run), from 0 to 1;
-    mean `seconds` of training and `parameters` of the finished runs; `best`, the index in *table* of the run that
-    validates best, or -1.
+    mean `seconds` of training and `parameters` of the finished runs; `setting`, its runs' number in `alike`; `best`,
+    the index in *table* of the run that validates best, or -1.
 
     Args:
         table: As from `results.load`.
     """
-    judged = judge(table)
-    rows = []
-    groups = table.groupby(by, dropna=False, sort=False) if by else [((), table)]
-    for values, group in groups:
-        done = group[group["state"] == "finished"]
-        unfinished = group[group["state"] != "finished"].apply(_ending, axis=1).value_counts()
-        row = dict(zip(by, values, strict=True)) | {"n": len(done), "not_finished": counted(unfinished)}
-        for split in measured(table):
-            accuracy = done[f"final/{split}_accuracy"]
-            row |= {f"{split}_mean": accuracy.mean(), f"{split}_sd": accuracy.std(ddof=1)}
-        row |= {"seconds": done["seconds"].mean(), "parameters": done["parameters"].max()}
-        judgeable = done[done[f"final/{judged}_accuracy"].notna()]
-        ranks = {index: rank({**run.dropna()}) for index, run in judgeable.iterrows()}
-        row["best"] = max(ranks, key=lambda index: ranks[index], default=-1)
-        row |= {"loss": done[f"final/{judged}_loss"].mean()}
-        rows.append(row)
-    board = pd.DataFrame(rows)
+    judged, setting = judge(table), alike(table, by)
+    done = table[table["state"] == "finished"]
+    runs = done.groupby(setting)
+    board = table.loc[~setting.duplicated(), by].set_index(setting[~setting.duplicated()])
+    board["n"] = runs.size().reindex(board.index, fill_value=0)
+    board["not_finished"] = _endings(table, setting).reindex(board.index, fill_value="")
+    for split in measured(table):
+        accuracy = runs[f"final/{split}_accuracy"]
+        board[f"{split}_mean"], board[f"{split}_sd"] = accuracy.mean(), accuracy.std(ddof=1)
+    board["seconds"] = runs["seconds"].mean()
+    board["parameters"] = pd.to_numeric(done["parameters"]).groupby(setting).max()
+    board["setting"] = board.index
+    best = {setting[index]: index for index in reversed(ranked(table))}
+    board["best"] = [best.get(number, -1) for number in board.index]
+    board["loss"] = runs[f"final/{judged}_loss"].mean()
     order = [f"{judged}_mean", "loss"] if f"{judged}_mean" in board else ["n"]  # equal accuracy: lower loss first
     board = board.sort_values(order, ascending=[False, True][: len(order)], kind="stable", ignore_index=True)
     return board.drop(columns="loss")
+
+
+def ranked(table: pd.DataFrame) -> list[Any]:
+    """Index of the finished runs that can be judged, best first; see `ledger.rank`."""
+    judged = judge(table)
+    done = table[(table["state"] == "finished") & table[f"final/{judged}_accuracy"].notna()]
+    measures = done[[f"final/{judged}_{what}" for what in ("accuracy", "loss")]]
+    ranks = [rank({str(key): v for key, v in run.items() if v == v}) for run in measures.to_dict("records")]
+    order = sorted(range(len(done)), key=lambda i: ranks[i], reverse=True)
+    return [done.index[i] for i in order]
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
@@ -106,7 +147,8 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
 def failures(table: pd.DataFrame, states: Collection[str] = LOST) -> list[dict[str, Any]]:
     """Runs in one of *states*: which, why, the log, and the line that runs just this one again."""
     found = []
-    for _, run in table[table["state"].isin(states)].iterrows():
+    said = ["folder", "number", "name", "state", "reason", "overrides"]
+    for run in table.loc[table["state"].isin(states), said].to_dict("records"):
         log = run["folder"] / "train.log" if run["folder"] is not None else None
         found.append(
             {
@@ -122,24 +164,19 @@ def failures(table: pd.DataFrame, states: Collection[str] = LOST) -> list[dict[s
     return found
 
 
-def show(selection: Selection, as_json: bool = False, lost: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Prints the leaderboard of *selection*: a table in a terminal, aligned text in a pipe, JSON if asked for.
+def show(found: Comparison, as_json: bool = False, lost: bool = True) -> None:
+    """Prints the leaderboard of *found*: a table in a terminal, aligned text in a pipe, JSON if asked for.
 
     Args:
         lost: Whether to list the runs that failed below it.
-
-    Returns:
-        The table of runs, and the leaderboard.
     """
-    table = results.frame(selection)
-    by = keys(table, selection)
-    board, facts = leaderboard(table, by), summary(table)
+    table, board, facts = found.table, found.board, summary(found.table)
     if as_json:
-        terminal.console.print_json(json.dumps(to_json(selection, board, facts, failures(table)), allow_nan=False))
-        return table, board
+        terminal.console.print_json(json.dumps(to_json(found, facts, failures(table)), allow_nan=False))
+        return
     out = terminal.console
-    out.print(escape(f"{selection.title}: {sentence(facts)}"))
-    head, rows = cells(board, by)
+    out.print(escape(f"{found.selection.title}: {sentence(facts)}"))
+    head, rows = cells(board, found.by)
     if out.is_terminal:
         drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for column in head:
@@ -162,13 +199,12 @@ def show(selection: Selection, as_json: bool = False, lost: bool = True) -> tupl
         if failure["log"]:
             out.print(escape(f"  log: {failure['log']}"))
         out.print(escape(f"  again: {failure['rerun']}"))
-    return table, board
 
 
-def save(table: pd.DataFrame, board: pd.DataFrame, home: Path) -> None:
-    """Writes `runs.csv` and `leaderboard.csv` into *home*."""
-    write_csv(table, home / "runs.csv")
-    write_csv(board.drop(columns="best"), home / "leaderboard.csv")
+def save(found: Comparison) -> None:
+    """Writes `runs.csv` and `leaderboard.csv` beside the runs."""
+    write_csv(found.table, found.selection.home / "runs.csv")
+    write_csv(found.board.drop(columns=INNER), found.selection.home / "leaderboard.csv")
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -183,7 +219,7 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
     lost = ["not finished"] if any(board["not_finished"]) else []
     head = [*by, *(f"{split} %" for split in splits), "n", *lost, "seconds", "parameters"]
     rows = []
-    for _, row in board.iterrows():
+    for row in board.to_dict("records"):
         scores = [score(row[f"{split}_mean"], row[f"{split}_sd"]) for split in splits]
         values = [value(row[key]) for key in by]
         cost = [seconds(row["seconds"]), count(row["parameters"])]
@@ -191,15 +227,13 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
     return head, rows
 
 
-def to_json(
-    selection: Selection, board: pd.DataFrame, facts: dict[str, Any], failed: list[dict[str, Any]]
-) -> dict[str, Any]:
+def to_json(found: Comparison, facts: dict[str, Any], failed: list[dict[str, Any]]) -> dict[str, Any]:
     """What `--json` prints. Accuracies from 0 to 1; what is unknown is null."""
-    rows = json.loads(board.drop(columns="best").to_json(orient="records", double_precision=15))
-    sweep = selection.sweep.id if selection.sweep else None
+    rows = json.loads(found.board.drop(columns=INNER).to_json(orient="records", double_precision=15))
+    sweep = found.selection.sweep.id if found.selection.sweep else None
     return {
         "format": 1,
-        "title": selection.title,
+        "title": found.selection.title,
         "sweep": sweep,
         "summary": facts,
         "leaderboard": rows,
@@ -209,8 +243,7 @@ def to_json(
 
 def sentence(facts: dict[str, Any]) -> str:
     """The summary in words."""
-    states = counted(pd.Series(facts["states"]))
-    runs = f"{facts['runs']} run{'s' if facts['runs'] > 1 else ''} ({states})."
+    runs = f"{facts['runs']} run{'s' if facts['runs'] > 1 else ''} ({counted(facts['states'])})."
     if facts["best"] is None:
         return runs
     judged = {"val": "validation", "train": "training"}[facts["judged_by"].split("/")[1].split("_")[0]]
@@ -218,12 +251,16 @@ def sentence(facts: dict[str, Any]) -> str:
     return f"{runs} Best {judged} accuracy {best:.2f} %, median {median:.2f} %."
 
 
-def _ending(run: "pd.Series[Any]") -> str:
-    """How a run stands that has not finished: `failed`, or `pruned after epoch 3`."""
-    return f"pruned after epoch {run['epoch']}" if run["state"] == "pruned" else str(run["state"])
+def _endings(table: pd.DataFrame, setting: "pd.Series[int]") -> "pd.Series[str]":
+    """How the runs of each *setting* stand that have not finished: `2 failed, 1 pruned after epoch 3`."""
+    endings: dict[int, Counter[str]] = defaultdict(Counter)
+    for number, state, epoch in zip(setting, table["state"], table["epoch"], strict=True):
+        if state != "finished":
+            endings[number][f"pruned after epoch {epoch}" if state == "pruned" else state] += 1
+    return pd.Series({number: counted(dict(found.most_common())) for number, found in endings.items()}, dtype=object)
 
 
-def counted(states: "pd.Series[int]") -> str:
+def counted(states: Mapping[str, int]) -> str:
     """`2 failed, 1 running`."""
     return ", ".join(f"{n} {state}" for state, n in states.items())
 

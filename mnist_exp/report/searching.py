@@ -12,7 +12,19 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnist_exp.report.drawing import COLOURS, INK, MUTED, SIZE, Picture, drawn, limits, plain, plain_ticks, scale
+from mnist_exp.report.drawing import (
+    COLOURS,
+    INK,
+    MUTED,
+    SIZE,
+    Picture,
+    dotted,
+    drawn,
+    limits,
+    plain,
+    plain_ticks,
+    scale,
+)
 from mnist_exp.search.analysis import Analysis
 
 
@@ -94,7 +106,7 @@ def front(done: pd.DataFrame, objectives: Sequence[str], best: Sequence[int]) ->
     y, x = units(done[objectives[0]]), units(done[objectives[1]])
     chosen = done["number"].isin(best)
     low, high = limits(y) if "accuracy" in objectives[0] else (float(y.min()), float(y.max()))
-    axes.scatter(x, y.clip(lower=low), color=MUTED, s=22, alpha=0.8, linewidths=0, label="run")
+    axes.scatter(x, y.clip(lower=low), color=MUTED, alpha=0.8, linewidths=0, label="run", **dotted(len(x), 22))
     line = pd.DataFrame({"x": x[chosen], "y": y[chosen].clip(lower=low)}).sort_values("x")
     axes.plot(line["x"], line["y"], color=COLOURS[1], marker="D", markersize=5, label="nothing is better in both")
     axes.set(xlabel=words(objectives[1]), ylabel=words(objectives[0]))
@@ -153,7 +165,8 @@ def _dots(
 ) -> None:
     """Finished runs filled, pruned ones hollow; what lies below the frame stands at its edge."""
     shown = y.clip(lower=bottom)
-    axes.scatter(x[done], shown[done], c=colours, s=24, linewidths=0, label="finished", clip_on=False)
+    filled: Any = {"linewidths": 0, "label": "finished", "clip_on": False, **dotted(len(x), 24)}
+    axes.scatter(x[done], shown[done], c=colours, **filled)
     if not done.all():
-        hollow: Any = {"facecolors": "none", "edgecolors": MUTED, "s": 22, "label": "pruned", "clip_on": False}
-        axes.scatter(x[~done], shown[~done], **hollow)
+        hollow: Any = {"facecolors": "none", "edgecolors": MUTED, "label": "pruned", "clip_on": False}
+        axes.scatter(x[~done], shown[~done], **hollow, **dotted(len(x), 22))

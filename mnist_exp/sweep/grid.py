@@ -26,7 +26,6 @@ from mnist_exp.files import tidy
 from mnist_exp.ledger import Ledger
 from mnist_exp.plan import Plan
 from mnist_exp.report import leaderboard
-from mnist_exp.report import write as write_report
 from mnist_exp.resume import changed, key_of
 from mnist_exp.sweep import table
 from mnist_exp.sweep.compose import Composer
@@ -347,13 +346,15 @@ def conclude(plan: Plan, folder: Path, report: bool) -> None:
 
 def present(folder: Path, report: bool) -> pd.DataFrame:
     """Shows the leaderboard and writes it, with a *report* if wanted; returns the table of runs."""
-    selection = naming.resolve(folder)
-    table, board = leaderboard.show(selection, lost=False)  # an error names them
+    found = leaderboard.compare(naming.resolve(folder))
+    leaderboard.show(found, lost=False)  # an error names them
     if report:
-        say(f"Report: {shown(write_report(folder))}")
+        from mnist_exp.report import html  # matplotlib: not for --help
+
+        say(f"Report: {shown(html.write(found))}")
     else:
-        leaderboard.save(table, board, folder)
-    return table
+        leaderboard.save(found)
+    return found.table
 
 
 def listed(lost: list[dict[str, Any]], plan: Plan) -> str:

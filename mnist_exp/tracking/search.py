@@ -4,8 +4,9 @@ From a database file straight with SQL, which is some thirty times as fast as ml
 25 ms instead of 900) and needs no import of mlflow; from anything else through mlflow's client.
 """
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,20 +108,22 @@ def _from_file(query: Query) -> list[Stored]:
         for row in _select(query.uri, f"SELECT {head} {chosen} ORDER BY start_time", value)
     }
     inside = f"WHERE run_uuid IN (SELECT run_uuid {chosen})"
-    for run_id, key, text in _select(query.uri, f"SELECT run_uuid, key, value FROM params {inside}", value):
-        found[run_id].params[key] = text
-    for run_id, key, text in _select(query.uri, f"SELECT run_uuid, key, value FROM tags {inside}", value):
-        found[run_id].tags[key] = text
+    for table in ("params", "tags"):  # as JSON, which is read in half the time of rows
+        texts = f"SELECT run_uuid, json_group_object(key, value) FROM {table} {inside} GROUP BY run_uuid"
+        for run_id, plain in _select(query.uri, texts, value):
+            setattr(found[run_id], table, json.loads(plain))
     latest = f"SELECT run_uuid, key, value, step FROM latest_metrics {inside} AND NOT is_nan"
     for run_id, key, number, step in _select(query.uri, latest, value):
-        found[run_id].metrics[key], found[run_id].steps[key] = number, step
+        run = found[run_id]
+        run.metrics[key], run.steps[key] = number, step
     return list(found.values())
 
 
-def _select(uri: str, sql: str, *values: str) -> list[Any]:
+def _select(uri: str, sql: str, *values: str) -> Iterator[Any]:
+    """One row after the other: a list of them all would hold hundreds of thousands."""
     try:
         with closing(sqlite3.connect(f"{_path(uri).as_uri()}?mode=ro", uri=True)) as database:
-            return database.execute(sql, values).fetchall()
+            yield from database.execute(sql, values)
     except sqlite3.Error as error:
         raise ExperimentError(
             f"The MLflow store {_path(uri)} cannot be read: {error}",
