@@ -1,4 +1,4 @@
-"""The table under "Measured" in README.md: its figures come from `results/` and docs/results.csv, never by hand."""
+"""The tables under "Measured" in README.md: its figures come from `results/` and docs/results.csv, never by hand."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks import papers
 from benchmarks.measure import Spread, from_json
-from benchmarks.table import machine
+from benchmarks.table import machine, place
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -17,6 +17,10 @@ BEGIN, END = "<!-- measured: python -m benchmarks table -->", "<!-- end of measu
 
 COMMANDS = ("thousand", "ten_thousand")
 """Benchmarks that are commands of their own."""
+
+
+Results = dict[str, dict[str, Any]]
+"""What one machine has measured, as `results/<machine>/` holds it, by name."""
 
 
 @final
@@ -31,8 +35,14 @@ class Row:
     """With a field for the median of each of *names*."""
     names: tuple[str, ...]
 
-    def line(self, results: dict[str, Any]) -> str:
-        """As Markdown; nothing where that was not measured."""
+    def line(self, machines: list[Results]) -> str:
+        """As Markdown, with a column for each machine; nothing where no one has measured it."""
+        cells = [self.cell(results) for results in machines]
+        command = f"python -m benchmarks{'.' if self.benchmark in COMMANDS else ' '}{self.benchmark}"
+        return f"| {self.what} | {' | '.join(cells)} | `{command}` |" if any(cells) else ""
+
+    def cell(self, results: Results) -> str:
+        """What one machine's *results* say; nothing where it was not measured there."""
         if self.benchmark not in results:
             return ""
         found = from_json(results[self.benchmark])
@@ -40,9 +50,7 @@ class Row:
         spreads: dict[str, Spread] = {**case.costs, **case.ratios}
         if not set(self.names) <= spreads.keys():
             return ""
-        figures = [f"{spreads[name].median:.{4 if found.unit == '%' else 3}g}" for name in self.names]
-        command = f"python -m benchmarks{'.' if self.benchmark in COMMANDS else ' '}{self.benchmark}"
-        return f"| {self.what} | {self.said.format(*figures)} | `{command}` |"
+        return self.said.format(*(f"{spreads[name].median:.{4 if found.unit == '%' else 3}g}" for name in self.names))
 
 
 EXPERIMENTS = {
@@ -93,18 +101,22 @@ ROWS = (
 
 
 def update(results: list[dict[str, Any]]) -> None:
-    """Writes the table of *results*, as `results/*.json` hold them, into README.md."""
+    """Writes the tables of *results*, as `results/*/*.json` hold them, into README.md."""
     text = README.read_text(encoding="utf-8")
     README.write_text(render(text, results, pd.read_csv(papers.ROWS)), encoding="utf-8")
 
 
 def render(text: str, results: list[dict[str, Any]], rows: "pd.DataFrame") -> str:
-    """*text* with the table between its markers."""
-    by_name = {plain["name"]: plain for plain in results}
-    lines = [row.line(by_name) for row in ROWS]
-    lines = ["| what | figure | command |", "| --- | --- | --- |", *accuracies(rows), *filter(None, lines)]
-    if timed := [by_name[name] for name in ("step", "grid") if name in by_name]:
-        lines += ["", "Times: medians of rounds in which all contenders took turns.", machine(timed[-1]["environment"])]
+    """*text* with the tables between its markers: accuracies, then times, with a column for each kind of machine."""
+    machines: dict[str, Results] = {}
+    for plain in sorted(results, key=lambda plain: place(plain)[::-1]):  # by machine
+        machines.setdefault(plain["environment"]["cpu"], {})[plain["name"]] = plain
+    lines = ["| what | figure | command |", "| --- | --- | --- |", *accuracies(rows)]
+    if machines:
+        lines += ["", f"| what | {' | '.join(machines)} | command |", f"| ---{' | ---' * len(machines)} | --- |"]
+        lines += filter(None, (row.line(list(machines.values())) for row in ROWS))
+        lines += ["", "Times: medians of rounds in which all contenders took turns.", ""]
+        lines += [f"- {machine(list(results.values())[-1]['environment'])}" for results in machines.values()]
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
     return "\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"])
 

@@ -1,6 +1,6 @@
 """Grid, random search and TPE with successive halving on an equal budget of epochs, on the real MNIST.
 
-    python -m benchmarks.search              # five repeats: results/search.json and docs/images/search.png
+    python -m benchmarks.search              # five repeats: results/<machine>/search.json and docs/images/search.png
     python -m benchmarks.search --quick      # synthetic images, one repeat, to see that it runs; keeps nothing
 
 Each contender spends 108 epochs: 12 runs of 9, or as many more as pruning allows. They train on 55,000 images and are

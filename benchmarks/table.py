@@ -1,6 +1,7 @@
 """Results as tables: in the terminal, as JSON, and in README.md between its two markers."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +67,25 @@ def machine(environment: dict[str, Any]) -> str:
     )
 
 
+def folder(environment: dict[str, Any]) -> Path:
+    """Where the results of one kind of machine are: `results/amd-epyc` for an AMD EPYC."""
+    name = re.sub(r"\([^)]*\)|\bprocessor\b", " ", environment["cpu"].lower())
+    return RESULTS / "-".join(re.findall(r"[a-z0-9.]+", name))
+
+
 def keep(found: Benchmark) -> None:
-    """Prints *found* and writes it to `results/<name>.json`."""
+    """Prints *found* and writes it to `results/<machine>/<name>.json`."""
     plain = found.to_json()
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{found.name}.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    path = folder(plain["environment"]) / f"{found.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     show(found, plain["environment"])
 
 
 def markdown(plain: dict[str, Any]) -> str:
     """One benchmark, as `results/` holds it, as a section of the README."""
     found = measure.from_json(plain)
-    lines = [f"### {found.title}", "", f"In {unit(found.unit)}.", ""]
+    lines = [f"### {found.title}: {plain['environment']['cpu']}", "", f"In {unit(found.unit)}.", ""]
     lines += ["| case | what | median | lowest | highest | n |", "| --- | --- | ---: | ---: | ---: | ---: |"]
     lines += ["| " + " | ".join(row) + " |" for row in rows(found)]
     lines += ["", *(f"- {note}" for note in found.notes), f"- {machine(plain['environment'])}", ""]
@@ -85,16 +93,21 @@ def markdown(plain: dict[str, Any]) -> str:
 
 
 def render(text: str, results: list[dict[str, Any]]) -> str:
-    """*text* with *results* between its markers, in the order of `ORDER`."""
+    """*text* with *results* between its markers, in the order of `ORDER`, then of the machines' names."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    body = "\n".join(markdown(plain) for plain in sorted(results, key=lambda plain: ORDER.index(plain["name"])))
+    body = "\n".join(markdown(plain) for plain in sorted(results, key=place))
     return f"{before}{BEGIN}\n\n{body}\n{END}{after}"
+
+
+def place(plain: dict[str, Any]) -> tuple[int, str]:
+    """Sorts results."""
+    return ORDER.index(plain["name"]), plain["environment"]["cpu"]
 
 
 def kept() -> list[dict[str, Any]]:
     """Everything in `results/`."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*/*.json"))]
     return [plain for plain in found if plain.get("name") in ORDER]
 
 

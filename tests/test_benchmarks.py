@@ -83,6 +83,10 @@ def test_the_table_of_the_front_page_has_what_was_measured() -> None:
     assert text.endswith("\nafter\n")
     assert "| small CNN, 3 epochs, test accuracy | 99.40 ± 0.14 % (n=2) | " in text
     assert "against Lightning | 16 times faster | `python -m benchmarks train` |" in text
+    elsewhere = {**found.to_json(), "environment": {**measure.environment(), "cpu": "Another(R) Processor"}}
+    both = measured.render(f"{measured.BEGIN}\n{measured.END}", [found.to_json(), elsewhere], errors)
+    assert "against Lightning | 16 times faster | 16 times faster | `python -m benchmarks train` |" in both
+    assert table.folder(elsewhere["environment"]).name == "another"
     assert "DataLoader" not in text, "what was not measured is not claimed"
 
 
