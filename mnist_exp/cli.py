@@ -23,7 +23,7 @@ from mnist_exp.errors import ConfigError, ExperimentError, first_line
 
 def run(main: Callable[[], object]) -> int:
     """Runs a command's *main* and returns its exit code."""
-    leave_quickly()
+    spare_garbage_collection()
     full = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
     try:
@@ -45,8 +45,12 @@ def run(main: Callable[[], object]) -> int:
     return 0
 
 
-def leave_quickly() -> None:
-    """Spares the end of this process a search for garbage among all that torch and MLflow hold: most of a second."""
+def spare_garbage_collection() -> None:
+    """Lets Python search less often for garbage, and not at the end, among all that torch and MLflow hold.
+
+    It takes a fifth of the time of their import, and most of a second on the way out.
+    """
+    gc.set_threshold(100_000)
     atexit.register(gc.freeze)
 
 

@@ -1,7 +1,6 @@
 """`python -m mnist_exp.report`, or the console script `mnist-exp-report`: compares runs that are done."""
 
 import argparse
-import gc
 import sys
 from pathlib import Path
 
@@ -67,7 +66,6 @@ def report(arguments: list[str]) -> None:
 
 def main() -> None:
     """Runs `report`; every error becomes a sentence and an exit code."""
-    gc.disable()  # of 10,000 runs it would look at all objects again and again, a second of five, and find little
     sys.exit(cli.run(lambda: report(sys.argv[1:])))
 
 

@@ -204,5 +204,5 @@ def _stamp(folder: Path) -> object:
 if __name__ == "__main__":
     os.nice(10)  # training comes first; at 19 a busy machine would never let it open the store
     logging.basicConfig(stream=sys.stdout, format="%(message)s")  # warnings: the trainer shows them at the end
-    cli.leave_quickly()
+    cli.spare_garbage_collection()
     sys.exit(deliver(sys.argv[1]))
