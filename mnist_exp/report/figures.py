@@ -58,14 +58,15 @@ def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
     shades = ScalarMappable(Normalize(low, min(high, 100)), matplotlib.colormaps["viridis"])
     if max(len(across.values), len(up.values)) <= FEW:
         axes.grid(False)
-        axes.set(xlim=across.edges[[0, -1]], ylim=up.edges[[0, -1]])
+        left, bottom = across.edges, up.edges
+        axes.set(xlim=left[[0, -1]], ylim=bottom[[0, -1]])
         accuracies = {pair: 100 * cell for pair, cell in done.groupby([x, y], sort=False)[column]}
         failures = lost.groupby([x, y], sort=False).size().to_dict()
         for (i, a), (j, b) in itertools.product(enumerate(across.values), enumerate(up.values)):
             accuracy = accuracies.get((a, b), pd.Series(dtype=float))
             failed = failures.get((a, b), 0)
-            corner = across.edges[i], up.edges[j]
-            size = across.edges[i + 1] - across.edges[i], up.edges[j + 1] - up.edges[j]
+            corner = left[i], bottom[j]
+            size = left[i + 1] - left[i], bottom[j + 1] - bottom[j]
             _cell(axes, corner, size, accuracy, failed, shades, small=max(len(across.values), len(up.values)) > 6)
     else:
         if len(lost):
@@ -136,7 +137,7 @@ def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, split
         # As pixels: hundreds of long lines would weigh megabytes.
         axes.add_collection(LineCollection(lines, color=MUTED, linewidth=0.6, alpha=0.5, rasterized=True))
         for i, (label, histories) in enumerate(groups[:LEADING]):
-            seeds = pd.concat([history[["epoch", column]] for history in histories])
+            seeds = pd.concat(histories)
             reach += _band(axes, _units(seeds[column], quantity).groupby(seeds["epoch"]), i, label)
         axes.set(xlabel="epoch", ylabel=f"{WORDS[split]} {quantity}" + (", %" if quantity == "accuracy" else ""))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
