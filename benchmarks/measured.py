@@ -55,7 +55,7 @@ class Row:
 
 EXPERIMENTS = {
     "beginner": "the script that this began with",
-    "mlp128": "the same network with the best recipe of a few tried by hand",
+    "mlp128": "the same network with the recipe that a search found",
     "simard2003_mlp800_elastic": "800 units, elastic distortions",
     "small_cnn": "small CNN, 3 epochs",
     "strong_cnn": "five pooled convolutions, 12 epochs",
