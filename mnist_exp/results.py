@@ -90,8 +90,13 @@ def settings(table: pd.DataFrame) -> list[str]:
 
 
 def varied(table: pd.DataFrame) -> list[str]:
-    """The settings that are not the same in all runs of *table*."""
-    return [c for c in settings(table) if len({*map(str, table[c].dropna())}) > 1]
+    """The settings that are not the same in all runs of *table* that have them."""
+    return [key for key in settings(table) if len({*map(str, known(table[key]))}) > 1]
+
+
+def known(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Those of *values*, a column of settings, that were set: to null, too, unlike where a run has no such setting."""
+    return values[[value == value for value in values]]  # only NaN is not
 
 
 def command(overrides: list[str]) -> str:

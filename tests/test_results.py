@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +12,9 @@ from report_fixtures import make_run, make_sweep, track
 
 from mnist_exp import ledger, naming, results
 from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.report import leaderboard
+from mnist_exp.tracking import search
+from mnist_exp.tracking.store import Store
 
 ID = "0123456789abcdef0123456789abcdef"
 
@@ -152,7 +157,6 @@ def test_a_command_can_be_pasted_into_a_shell() -> None:
 
 @pytest.mark.parametrize("through", ["file", "client"])
 def test_an_experiment_is_read_from_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str) -> None:
-    from mnist_exp.tracking import search
     from mnist_exp.tracking.publish import publish
     from mnist_exp.tracking.store import open_store
 
@@ -177,6 +181,35 @@ def test_an_experiment_is_read_from_the_store(tmp_path: Path, monkeypatch: pytes
     assert list(results.history(table.iloc[0])["epoch"]) == [1, 2, 3]  # from the run's artifacts
     run_id = str(table.loc[1, "run_id"])
     assert list(results.load(run_id, tmp_path / "outputs")["run_id"]) == [run_id]
+
+
+def test_a_run_that_begins_while_the_store_is_read_is_left_out(
+    mlflow_store: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, select = mlflow_store("trial"), search._select
+    old = store.client.create_run(store.experiment_id).info.run_id
+
+    def beside(uri: str, sql: str, *values: str) -> Any:
+        if "FROM params" in sql:
+            new = store.client.create_run(store.experiment_id).info.run_id
+            store.client.log_param(new, "lr", 1)
+            store.client.log_metric(new, "train/loss", 1)
+        return select(uri, sql, *values)
+
+    monkeypatch.setattr(search, "_select", beside)
+    assert [run.run_id for run in search.runs(search.Query(store.uri, store.experiment_id))] == [old]
+
+
+def test_a_setting_that_is_null_in_one_run_tells_it_from_others(tmp_path: Path) -> None:
+    """One that a run does not have, as a planned one, does not."""
+    for i, patience in enumerate((None, 3)):
+        folder = make_run(tmp_path / str(i), ["lr=0.1"], 0.9)
+        entry = ledger.read(folder)
+        entry.params |= {"training.patience": patience} | ({} if i else {"hidden": 8})
+        entry.write(folder)
+    found = leaderboard.compare(naming.resolve(tmp_path))
+    assert found.by == ["training.patience"]
+    assert list(found.board["n"]) == [1, 1]
 
 
 def test_a_broken_store_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

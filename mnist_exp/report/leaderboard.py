@@ -71,7 +71,7 @@ def keys(table: pd.DataFrame, selection: Selection) -> list[str]:
     settings = {*results.settings(table)} - {"seed"}
     found = [key for key in dict.fromkeys([*selection.sweep.keys, *_typed(selection.sweep.points)]) if key in settings]
     for key in differ:
-        values = table[key].astype(str).where(table[key].notna())
+        values = results.known(table[key]).map(str)
         if key not in found and (values.groupby(alike(table, found)).nunique() > 1).any():
             found.append(key)
     return found

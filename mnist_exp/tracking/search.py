@@ -111,11 +111,12 @@ def _from_file(query: Query) -> list[Stored]:
     for table in ("params", "tags"):  # as JSON, which is read in half the time of rows
         texts = f"SELECT run_uuid, json_group_object(key, value) FROM {table} {inside} GROUP BY run_uuid"
         for run_id, plain in _select(query.uri, texts, value):
-            setattr(found[run_id], table, json.loads(plain))
+            if run_id in found:  # not one that has begun since
+                setattr(found[run_id], table, json.loads(plain))
     latest = f"SELECT run_uuid, key, value, step FROM latest_metrics {inside} AND NOT is_nan"
     for run_id, key, number, step in _select(query.uri, latest, value):
-        run = found[run_id]
-        run.metrics[key], run.steps[key] = number, step
+        if run := found.get(run_id):
+            run.metrics[key], run.steps[key] = number, step
     return list(found.values())
 
 
