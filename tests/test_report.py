@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mnist_exp import config, report, results, run
 from mnist_exp.errors import ConfigError, DataError, DivergedError
 from mnist_exp.report import best, closeup, drawing, figures, html
 from mnist_exp.report.__main__ import report as command
+from mnist_exp.tracking.store import Store
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
@@ -428,6 +430,20 @@ def test_of_many_runs_the_page_shows_the_best_and_says_where_the_others_are(
     assert "And 1 more, which are in" in text
     assert len(pd.read_csv(folder / "runs.csv")) == 22
     assert len(pd.read_csv(folder / "leaderboard.csv")) == 6
+
+
+def test_runs_that_failed_do_not_count_among_those_that_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "SEEDS", 2)
+    text = page_of(grid(tmp_path, 1, 2, 3))
+    assert "Drawn are 2 of 6 runs" in text
+
+
+def test_an_experiment_without_runs_is_a_sentence(mlflow_store: Callable[[str], Store]) -> None:
+    mlflow_store("empty")
+    with pytest.raises(ConfigError, match="Experiment empty has no runs"):
+        report.write("empty")
 
 
 def test_a_few_runs_are_all_shown(tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ KEYS = 8  # that heat maps pair, those that explain most: 28 maps, 20 KB each
 # Where a run is stored, not what it is.
 ASIDE = ("name", "tags", "tracking", "checkpoint", "threads", "seed", "data.root", "data.sha256", "data.package")
 
+Group = tuple[str, list[pd.DataFrame]]
+"""Label and histories of a setting."""
+
 
 def write(found: Comparison, out: Path | None = None) -> Path:
     """Writes the page about the runs of *found*, and beside them their data (CSV) and pictures (SVG).
@@ -62,7 +65,8 @@ def write(found: Comparison, out: Path | None = None) -> Path:
     histories = {index: results.history(found.table.loc[index]) for index in _followed(found)}
     labels = [_label(row, found.by) for row in found.board.to_dict("records")]
     searched = analyse(home)
-    pictures = _pictures(found, labels, histories, searched)
+    groups = _groups(found, labels, histories)
+    pictures = _pictures(found, labels, groups, searched)
     best, best_pictures = _best(found, labels)
     for old in (home / "figures").glob("*.svg"):
         old.unlink()  # of keys that no longer vary
@@ -75,7 +79,8 @@ def write(found: Comparison, out: Path | None = None) -> Path:
     if best and "confusion" in best:
         boards.write_csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
     context = _context(found, pictures, best, best_pictures, texts)
-    page = render(context | {"searched": searched, "followed": len(histories), "seeds": SEEDS})
+    drawn = sum(len(group) for _, group in groups) if len(histories) < len(found.table) else 0
+    page = render(context | {"searched": searched, "followed": drawn, "seeds": SEEDS})
     out = out or home / "report.html"
     atomic_write(out, page.encode())
     return out
@@ -104,7 +109,7 @@ def _discreet(text: Any) -> Any:
 
 
 def _pictures(
-    compared: Comparison, labels: list[str], histories: dict[Any, pd.DataFrame], searched: Analysis | None
+    compared: Comparison, labels: list[str], groups: list[Group], searched: Analysis | None
 ) -> dict[str, list[Picture]]:
     """The pictures of each section of the page; a section without data has none."""
     table, board, by = compared.table, compared.board, compared.by
@@ -117,18 +122,21 @@ def _pictures(
         leading = sorted(several, key=lambda key: -shares[key])[:KEYS]
         pairs = [sorted((leading[i], leading[j]), key=several.index) for j in range(len(leading)) for i in range(j)]
         found["maps"] = [figures.heat_map(table, x, y, judged) for y, x in pairs if len(done.dropna(subset=[x, y]))]
-        seeds = ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
         if searched:
             found["search"] = searching.pictures(table, by, searched, judged)
         elif len(done) > 2:
-            found["effects"] = figures.main_effects(table, [*several, *seeds], judged)
+            found["effects"] = figures.main_effects(table, [*several, *_seeds(table)], judged)
     if len(board) > 1 and len(done):
         found["tradeoffs"] = figures.tradeoffs(board, labels, judged)
-    splits = ["val", "train"] if judged == "val" else ["train"]
-    groups = _groups(compared, labels, histories, splits)
     if groups:
+        splits = _followed_splits(judged)
         found["curves"] = [p for what in ("loss", "accuracy") for p in figures.curves(groups, what, splits)]
     return found
+
+
+def _followed_splits(judged: str) -> list[str]:
+    """Those whose learning curves are drawn."""
+    return ["val", "train"] if judged == "val" else ["train"]
 
 
 def _places(found: Comparison) -> "pd.Series[int]":
@@ -146,11 +154,10 @@ def _followed(found: Comparison) -> list[Any]:
     return sorted(runs[runs.groupby("place").cumcount() < SEEDS].index[:FILES])
 
 
-def _groups(
-    found: Comparison, labels: list[str], histories: dict[Any, pd.DataFrame], splits: list[str]
-) -> list[tuple[str, list[pd.DataFrame]]]:
-    """Label and histories of each setting of the leaderboard that has any."""
-    groups: list[tuple[str, list[pd.DataFrame]]] = [(label, []) for label in labels]
+def _groups(found: Comparison, labels: list[str], histories: dict[Any, pd.DataFrame]) -> list[Group]:
+    """Each setting of the leaderboard that has histories to draw."""
+    groups: list[Group] = [(label, []) for label in labels]
+    splits = _followed_splits(boards.judge(found.table))
     places, failed = _places(found), found.table["state"] == "failed"
     for index, history in histories.items():
         if not failed[index] and all(f"{split}/loss" in history for split in splits):

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mnist_exp import results, terminal
+from mnist_exp.errors import ConfigError
 from mnist_exp.files import atomic_write
 from mnist_exp.ledger import rank
 from mnist_exp.naming import Selection
@@ -42,9 +43,12 @@ def compare(selection: Selection) -> Comparison:
     """Reads the runs of *selection* and compares them.
 
     Raises:
+        ConfigError: there are none.
         ExperimentError: a file or the store cannot be read.
     """
     table = results.frame(selection)
+    if table.empty:
+        raise ConfigError(f"{selection.title} has no runs; deleted ones are left out.")
     by = keys(table, selection)
     return Comparison(selection, table, by, leaderboard(table, by))
 
