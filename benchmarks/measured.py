@@ -112,6 +112,7 @@ def render(text: str, results: list[dict[str, Any]], rows: "pd.DataFrame") -> st
     for plain in sorted(results, key=lambda plain: place(plain)[::-1]):  # by machine
         machines.setdefault(plain["environment"]["cpu"], {})[plain["name"]] = plain
     lines = ["| what | figure | command |", "| --- | --- | --- |", *accuracies(rows)]
+    machines = {cpu: results for cpu, results in machines.items() if any(row.cell(results) for row in ROWS)}
     if machines:
         lines += ["", f"| what | {' | '.join(machines)} | command |", f"| ---{' | ---' * len(machines)} | --- |"]
         lines += filter(None, (row.line(list(machines.values())) for row in ROWS))

@@ -87,6 +87,9 @@ def test_the_table_of_the_front_page_has_what_was_measured() -> None:
     both = measured.render(f"{measured.BEGIN}\n{measured.END}", [found.to_json(), elsewhere], errors)
     assert "against Lightning | 16 times faster | 16 times faster | `python -m benchmarks train` |" in both
     assert table.folder(elsewhere["environment"]).name == "another"
+    nothing = measure.Benchmark("epoch", "An epoch", "s", []).to_json() | {"environment": elsewhere["environment"]}
+    one = measured.render(f"{measured.BEGIN}\n{measured.END}", [found.to_json(), nothing], errors)
+    assert "Another" not in one, "no column for a machine that measured nothing of this"
     assert "DataLoader" not in text, "what was not measured is not claimed"
 
 
