@@ -1,4 +1,4 @@
-"""The two large products of a step on a CPU, by whichever of torch's libraries is the faster one there.
+"""The large products of a step on a CPU, by whichever of torch's libraries is the faster one there.
 
 torch leaves float32 products to MKL, which keeps its AVX-512 code for Intel's own processors. oneDNN, which torch
 brings along for convolutions, takes half the time on others (benchmarks/README.md has both as floors).

@@ -296,9 +296,9 @@ def in_batches(sweeper: Any, trials: Trials) -> None:
 
 def drawn(trials: Trials) -> Iterator[Point]:
     """One batch, or what there is of it."""
-    count = 0
-    while count < trials.search.batch and (point := trials.next()):
-        count += 1
+    for _ in range(trials.search.batch):
+        if not (point := trials.next()):
+            return
         yield point
 
 

@@ -164,8 +164,8 @@ def deliver(experiment: str) -> int:
                 return 0
             delay = PAUSE
         except Exception as error:
-            final = store is None and isinstance(error, ExperimentError)  # waiting does not mend it
-            if last and (final or time.monotonic() > deadline):
+            hopeless = store is None and isinstance(error, ExperimentError)  # waiting does not mend it
+            if last and (hopeless or time.monotonic() > deadline):
                 log.warning("MLflow (%s) did not take it: %s", without_password(uri_for(None)), reason(error))
                 return 1
             delay = min(2 * delay + PAUSE, 10.0)
