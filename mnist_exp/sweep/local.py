@@ -296,7 +296,7 @@ class Pool:
         """One environment for each worker, *most* or fewer: a GPU's number where GPUs are used, else nothing."""
         wanted = self.options["workers"]
         if self.gpus:
-            slots = [{"CUDA_VISIBLE_DEVICES": g} for _ in range(self.options["per_gpu"]) for g in self.gpus]
+            slots = [{"CUDA_VISIBLE_DEVICES": g} for _ in range(min(self.options["per_gpu"], most)) for g in self.gpus]
         else:
             slots = [{}] * min(wanted or cores(), most)
         return slots[: min(wanted or len(slots), most)]
