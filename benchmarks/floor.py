@@ -1,4 +1,5 @@
-"""The floor: the five matrix products of a training step and nothing else, into memory that is there already.
+"""The floor: the five matrix products of a training step and nothing else, into memory that is there already (but for
+oneDNN, which brings its own).
 
 For 784-H-10 and a batch X of 64: X W1ᵀ, A W2ᵀ, Dᵀ A, D W2, Gᵀ X. No loss, no optimiser, no data. The two large ones
 are left to the faster of torch's libraries, or, in the plain floor, to `torch.mm` as everywhere.

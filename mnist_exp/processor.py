@@ -9,7 +9,8 @@ from pathlib import Path
 def is_intel() -> bool:
     """Whether this machine's processor is Intel's: Linux says so in a file, other systems by themselves."""
     try:
-        said = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as cores:
+            said = cores.read(1000)  # the first core; a server has hundreds
     except OSError:
         said = platform.processor()
     return "GenuineIntel" in said

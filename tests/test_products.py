@@ -1,5 +1,6 @@
 """Both libraries that multiply for the closed form, and the choice between them."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -51,18 +52,16 @@ def test_onednn_multiplies_where_mkl_holds_back(intel: bool, monkeypatch: pytest
         products.onednn_pays.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("said", "intel"), [("vendor_id\t: GenuineIntel\n", True), ("vendor_id\t: AuthenticAMD\n", False)]
-)
+@pytest.mark.parametrize(("said", "intel"), [("GenuineIntel", True), ("AuthenticAMD", False)])
 def test_the_maker_of_the_processor(said: str, intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: said)
+    monkeypatch.setattr(Path, "open", lambda *_, **__: io.StringIO(f"processor\t: 0\nvendor_id\t: {said}\n"))
     assert processor.is_intel.__wrapped__() is intel
 
 
 def test_without_proc_the_system_says_who_made_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object, **__: object) -> str:
+    def missing(*_: object, **__: object) -> None:
         raise FileNotFoundError
 
-    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(Path, "open", missing)
     monkeypatch.setattr("platform.processor", lambda: "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel")
     assert processor.is_intel.__wrapped__()
