@@ -338,7 +338,7 @@ def test_a_secret_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.setenv("MY_API_KEY", CANARY)
     code, out, err = command(*many, *SMALL, OFF, override)
-    assert code == 2
+    assert code == 2, out + err
     assert CANARY not in out + err
     assert "and a run writes its config to files and to MLflow" in err
     assert "environment" in err or (many and "oc.env" in override)  # as one point of many
