@@ -135,7 +135,8 @@ def test_a_job_whose_time_is_up_goes_on_in_a_new_one(tmp_path: Path) -> None:
 
 def test_a_job_that_has_to_make_room_goes_on_afterwards(tmp_path: Path) -> None:
     """Preemption: SIGTERM several times at once, which must not break it, then SIGKILL, then the queue."""
-    with training(tmp_path, "hydra.launcher.partition=debug") as (driver, job):
+    # Long enough not to be done in the three seconds that Slurm leaves it.
+    with training(tmp_path, "hydra.launcher.partition=debug", "data.train_images=60000") as (driver, job):
         urgent = ("--partition=urgent", "--exclusive", "--time=1", "--output=/dev/null", "--wrap=sleep 3")
         subprocess.run(["sbatch", *urgent], check=True, capture_output=True)
         ends_as_if_nothing_had_happened(driver, job, tmp_path)
