@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,6 +138,17 @@ def ends(folder: Path) -> Counter[str]:
         assert sorted(steps) == reached
     assert not runs
     return Counter(trial.state.name for trial in trials)
+
+
+def prunes_in_batches(folder: Path, *arguments: str) -> None:
+    """A search whose launcher takes batches: its trials end truthfully, and the display tells which were pruned."""
+    done = run(folder, *SEARCH, *arguments)
+    assert done.returncode == 0, done.stderr
+    found = ends(folder)
+    assert set(found) == {"COMPLETE", "PRUNED"}
+    assert found.total() == 8
+    told = re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)
+    assert len(told) == found["PRUNED"]
 
 
 def killed_and_resumed(folder: Path, *arguments: str, resume: Sequence[str] = ()) -> None:

@@ -11,7 +11,7 @@ import clusters
 import psutil
 import pytest
 import services
-from clusters import EPOCHS, GRID, SEARCH, SIZE, VICTIM
+from clusters import EPOCHS, GRID, SIZE, VICTIM
 from services import wait_for
 
 from mnist_exp import ledger
@@ -42,14 +42,7 @@ def test_eight_points_one_of_them_killed(tmp_path: Path) -> None:
 
 
 def test_a_search_prunes(tmp_path: Path) -> None:
-    done = clusters.run(tmp_path, *SEARCH, *ON)
-    assert done.returncode == 0, done.stderr
-    found = clusters.ends(tmp_path)
-    assert set(found) == {"COMPLETE", "PRUNED"}
-    assert found.total() == 8
-    assert (
-        len(re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)) == found["PRUNED"]
-    )
+    clusters.prunes_in_batches(tmp_path, *ON)
 
 
 def test_a_search_whose_driver_and_worker_are_killed(tmp_path: Path) -> None:

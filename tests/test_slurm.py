@@ -10,7 +10,7 @@ from pathlib import Path
 import clusters
 import pytest
 import services
-from clusters import EPOCHS, GRID, SEARCH, SIZE, VICTIM
+from clusters import EPOCHS, GRID, SIZE, VICTIM
 from services import wait_for
 
 from mnist_exp import ledger
@@ -163,14 +163,7 @@ def test_a_job_that_somebody_cancels_is_told_of(tmp_path: Path) -> None:
 
 
 def test_a_search_prunes(tmp_path: Path) -> None:
-    done = clusters.run(tmp_path, *SEARCH, *ON)
-    assert done.returncode == 0, done.stderr
-    found = clusters.ends(tmp_path)
-    assert set(found) == {"COMPLETE", "PRUNED"}
-    assert found.total() == 8
-    assert (
-        len(re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)) == found["PRUNED"]
-    )
+    clusters.prunes_in_batches(tmp_path, *ON)
 
 
 def test_a_search_whose_driver_and_job_are_killed(tmp_path: Path) -> None:

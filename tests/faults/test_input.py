@@ -95,24 +95,30 @@ def attempt(*overrides: str) -> str:
     return "trained"
 
 
+def for_values(work: Callable[[Any], object], *chosen: Any, **options: Any) -> int:
+    """Does *work* with each *chosen* value and with some of `VALUES`; returns with how many.
+
+    Args:
+        options: Hypothesis's settings.
+    """
+    count = 0
+
+    def one(value: Any) -> None:
+        nonlocal count
+        work(value)
+        count += 1
+
+    for value in chosen:
+        one = example(value)(one)
+    settings(**options)(given(VALUES)(one))()
+    return count
+
+
 @pytest.mark.faults(31)
 @pytest.mark.parametrize("key", KEYS)
 def test_any_value_of_any_key(key: str, injected: Injected) -> None:
     """No config that passes the checks fails before its first epoch; none that fails them starts."""
-    count = 0
-
-    @settings(max_examples=5)
-    @given(VALUES)
-    @example("nan")
-    @example(-1)
-    @example(0)
-    def one(value: Any) -> None:
-        nonlocal count
-        attempt(typed(key, value))
-        count += 1
-
-    one()
-    injected(count)
+    injected(for_values(lambda value: attempt(typed(key, value)), "nan", -1, 0, max_examples=5))
 
 
 def keywords() -> list[tuple[str, str]]:
@@ -130,22 +136,10 @@ def keywords() -> list[tuple[str, str]]:
 @pytest.mark.faults(31)
 @pytest.mark.parametrize(("choice", "key"), keywords())
 def test_any_value_of_any_keyword_of_an_option(choice: str, key: str, injected: Injected) -> None:
-    count = 0
-    plain = ["hidden=null"] if "cnn" in choice else []
-
-    @settings(max_examples=3, derandomize=True)
-    @given(VALUES)
-    @example("nan")
-    @example(-1)
-    @example(0)
-    def one(value: Any) -> None:
-        nonlocal count
-        attempt(choice, *plain, typed(key, value))
-        count += 1
-
-    assert attempt(choice, *plain) == "trained"
-    one()
-    injected(count)
+    plain = [choice, *(["hidden=null"] if "cnn" in choice else [])]
+    assert attempt(*plain) == "trained"
+    options = {"max_examples": 3, "derandomize": True}
+    injected(for_values(lambda value: attempt(*plain, typed(key, value)), "nan", -1, 0, **options))
 
 
 def launching() -> list[str]:
@@ -189,20 +183,8 @@ def swept(command: Any, *typed: str) -> str:
 @pytest.mark.faults(31)
 @pytest.mark.parametrize("key", launching())
 def test_any_value_of_any_option_of_the_launcher(key: str, injected: Injected) -> None:
-    count = 0
-
-    @settings(max_examples=1, derandomize=True)
-    @given(VALUES)
-    @example(-1)
-    @example(0)
-    @example(2**70)
-    def one(value: Any) -> None:
-        nonlocal count
-        swept(command, "hidden=8,12", typed(key, value))
-        count += 1
-
-    one()
-    injected(count)
+    options = {"max_examples": 1, "derandomize": True}
+    injected(for_values(lambda value: swept(command, "hidden=8,12", typed(key, value)), -1, 0, 2**70, **options))
 
 
 @pytest.mark.faults(31)
@@ -211,20 +193,9 @@ def test_any_value_of_any_option_of_the_launcher(key: str, injected: Injected) -
 )  # Hydra's word on a value that cannot be resolved, which we explain
 @pytest.mark.parametrize(("choice", "key"), searching())
 def test_any_value_of_any_option_of_a_search(choice: str, key: str, command: Any, injected: Injected) -> None:
-    count, here = 0, ["hidden=8,12", "lr=1e-3,3e-3", "hydra/launcher=basic", "n_trials=2"]
-
-    @settings(max_examples=2, derandomize=True)
-    @given(VALUES)
-    @example(-1)
-    @example(0)
-    @example(2**70)
-    def one(value: Any) -> None:
-        nonlocal count
-        swept(command, *choice.split(), *here, typed(key, value))
-        count += 1
-
-    one()
-    injected(count)
+    here = [*choice.split(), "hidden=8,12", "lr=1e-3,3e-3", "hydra/launcher=basic", "n_trials=2"]
+    options = {"max_examples": 2, "derandomize": True}
+    injected(for_values(lambda value: swept(command, *here, typed(key, value)), -1, 0, 2**70, **options))
 
 
 BAD = {
