@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -249,10 +249,21 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+def processor(core: Mapping[str, str]) -> str:
+    """The name of a processor, from what `/proc/cpuinfo` says of a core.
+
+    It has no frequency, but family and model where it hides its number, as clouds have it: `AMD EPYC`.
+    """
+    name = core["model name"].partition("@")[0].strip()
+    known = any(letter.isdigit() for letter in name)
+    return name if known else f"{name}, family {core['cpu family']} model {core['model']}"
+
+
 def _cpu() -> str:
     """The processor's name, as far as the system tells it."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        cores = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+        core = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in cores)}
+        if "model name" in core:
+            return processor(core)
     return platform.processor() or platform.machine()

@@ -96,8 +96,8 @@ def step(bench: Bench) -> Benchmark:
             cases.append(compare(f"hidden={hidden}, {where}", contenders, bench.rounds(7), ratios, factor=1e6))
     torch.set_num_threads(before)
     notes = [
-        "floor: the five matrix products of the step alone, into memory that is there already, by the faster of "
-        "torch's libraries; by torch.mm, which is MKL, the same where that is the faster one",
+        "floor: the five matrix products of the step alone, by the faster of torch's libraries: MKL, into memory that "
+        "is there already, or oneDNN, which brings its own; by torch.mm, which is MKL, the same where that is faster",
         "ours: an epoch of the training loop itself (batches, loss, gradient, Adam, scores), divided by its steps",
         "ours: take, gradient, optimizer, tally: parts of the step, each called alone with a warm cache",
     ]

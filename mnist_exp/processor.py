@@ -1,16 +1,27 @@
-"""Who made the processor: two choices for speed depend on it."""
+"""Which processor this is: two choices for speed depend on it."""
 
 import functools
 import platform
+import re
 from pathlib import Path
 
 
 @functools.cache
-def is_intel() -> bool:
-    """Whether this machine's processor is Intel's: Linux says so in a file, other systems by themselves."""
+def description() -> str:
+    """What Linux has in a file about the first core, and other systems say by themselves."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as cores:
-            said = cores.read(1000)  # the first core; a server has hundreds
+            return cores.read(1000)  # a server has hundreds of cores
     except OSError:
-        said = platform.processor()
-    return "GenuineIntel" in said
+        return platform.processor()
+
+
+def is_intel() -> bool:
+    """Whether this machine's processor is Intel's."""
+    return "GenuineIntel" in description()
+
+
+def is_zen5() -> bool:
+    """Whether it is AMD's of the fifth Zen generation or later: its units for AVX-512 are 512 bits wide."""
+    family = re.search(r"family\W+(\d+)", description(), re.IGNORECASE)
+    return "AuthenticAMD" in description() and family is not None and int(family[1]) >= 26

@@ -93,6 +93,12 @@ def test_the_table_of_the_front_page_has_what_was_measured() -> None:
     assert "DataLoader" not in text, "what was not measured is not claimed"
 
 
+def test_processors_that_hide_their_number_are_told_apart() -> None:
+    hidden = {"model name": "Intel(R) Xeon(R) Processor @ 2.50GHz", "cpu family": "6", "model": "85"}
+    assert measure.processor(hidden) == "Intel(R) Xeon(R) Processor, family 6 model 85"
+    assert measure.processor({"model name": "ARMv7 Processor rev 4 (v7l)"}) == "ARMv7 Processor rev 4 (v7l)"
+
+
 def test_the_front_page_shows_the_newest_figures() -> None:
     text = measured.README.read_text(encoding="utf-8")
     assert measured.render(text, table.kept(), pd.read_csv(papers.ROWS)) == text

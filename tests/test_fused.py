@@ -40,6 +40,7 @@ def gradient_step(params: list[Tensor], step: int) -> None:
 
 
 @pytest.mark.parametrize(("target", "options"), CASES, ids=lambda value: getattr(value, "__name__", "-"))
+@torch.no_grad()
 def test_the_same_bits_as_torch(target: Any, options: dict[str, Any]) -> None:
     ours, theirs = parameters(), parameters()
     # Two groups, one with a rate of its own, and a schedule that changes both at each step.
@@ -63,6 +64,7 @@ def test_the_defaults_are_torchs(target: Any) -> None:
 
 
 @pytest.mark.parametrize("target", fused.OPTIONS, ids=lambda target: target.__name__)
+@torch.no_grad()
 def test_a_saved_state_goes_on_with_the_same_bits(target: Any) -> None:
     options = {"momentum": 0.9} if target is torch.optim.SGD else {}
     ours, copy = parameters(), parameters()
@@ -70,9 +72,8 @@ def test_a_saved_state_goes_on_with_the_same_bits(target: Any) -> None:
     for step in range(3):
         gradient_step(ours, step)
         mine.step()
-    with torch.no_grad():
-        for a, b in zip(copy, ours, strict=True):
-            a.copy_(b)
+    for a, b in zip(copy, ours, strict=True):
+        a.copy_(b)
     second.load_state_dict(mine.state_dict())
     for optimizer, params in ((mine, ours), (second, copy)):
         gradient_step(params, 3)
@@ -85,6 +86,7 @@ def _moments(optimizer: Fused) -> list[Tensor]:
     return [value for state in optimizer.state.values() for value in state.values()]
 
 
+@torch.no_grad()
 def test_parameters_without_gradient_stay() -> None:
     params = parameters()
     gradient_step(params, 0)

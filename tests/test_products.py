@@ -38,30 +38,49 @@ def test_the_same_product_has_the_same_bits_wherever_it_lies(library: Products) 
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("intel", [True, False])
-def test_onednn_multiplies_where_mkl_holds_back(intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processor, "is_intel", lambda: intel)
+@pytest.mark.parametrize("zen5", [True, False])
+def test_onednn_multiplies_where_mkl_holds_back(zen5: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "is_zen5", lambda: zen5)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     products.onednn_pays.cache_clear()
     try:
-        assert products.onednn_pays() is not intel
-        assert products.fastest(torch.zeros(1)) is (TORCH if intel else ONEDNN)
+        assert products.onednn_pays() is zen5
+        assert products.fastest(torch.zeros(1)) is (ONEDNN if zen5 else TORCH)
         assert products.fastest(torch.zeros(1, dtype=torch.float64)) is TORCH
     finally:
         products.onednn_pays.cache_clear()
 
 
-@pytest.mark.parametrize(("said", "intel"), [("GenuineIntel", True), ("AuthenticAMD", False)])
-def test_the_maker_of_the_processor(said: str, intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "open", lambda *_, **__: io.StringIO(f"processor\t: 0\nvendor_id\t: {said}\n"))
-    assert processor.is_intel.__wrapped__() is intel
+PROCESSORS = [("GenuineIntel", 6, True, False), ("AuthenticAMD", 25, False, False), ("AuthenticAMD", 26, False, True)]
 
 
-def test_without_proc_the_system_says_who_made_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("maker", "family", "intel", "zen5"), PROCESSORS)
+def test_the_maker_and_the_family_of_the_processor(
+    maker: str, family: int, intel: bool, zen5: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = f"processor\t: 0\nvendor_id\t: {maker}\ncpu family\t: {family}\nmodel\t\t: 17\n"
+    monkeypatch.setattr(Path, "open", lambda *_, **__: io.StringIO(lines))
+    monkeypatch.setattr(processor, "description", processor.description.__wrapped__)
+    assert (processor.is_intel(), processor.is_zen5()) == (intel, zen5)
+
+
+@pytest.mark.parametrize(
+    ("said", "intel", "zen5"),
+    [
+        ("Intel64 Family 6 Model 143 Stepping 8, GenuineIntel", True, False),
+        ("AMD64 Family 26 Model 68 Stepping 0, AuthenticAMD", False, True),
+        ("arm", False, False),
+        ("", False, False),
+    ],
+)
+def test_without_proc_the_system_says_which_processor_it_is(
+    said: str, intel: bool, zen5: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(*_: object, **__: object) -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "open", missing)
-    monkeypatch.setattr("platform.processor", lambda: "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel")
-    assert processor.is_intel.__wrapped__()
+    monkeypatch.setattr("platform.processor", lambda: said)
+    monkeypatch.setattr(processor, "description", processor.description.__wrapped__)
+    assert (processor.is_intel(), processor.is_zen5()) == (intel, zen5)

@@ -31,9 +31,8 @@ class Average:
         """Forgets the past: the average is what the weights are now."""
         self.values = [p.detach().clone() for p in self.parameters]
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes in the weights after step number *step*, counting from 1."""
+        """Takes in the weights after step number *step*, counting from 1; autograd must be off."""
         if self.values:
             torch._foreach_lerp_(self.values, self.parameters, 1 - min(self.decay, (1 + step) / (10 + step)))
 

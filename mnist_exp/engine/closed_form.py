@@ -1,10 +1,11 @@
 """Multi-layer perceptrons without autograd: the gradient written out, many networks at once.
 
 Autograd and the bookkeeping of single parameters cost about half of a step at these sizes. Here all weights
-of all lanes lie in one buffer and all gradients in another, each matrix product writes straight into its
+of all lanes lie in one buffer and their gradients in another, each matrix product writes straight into its
 place, and the optimiser sees a few long vectors. The first layers of all lanes are one matrix, so that a
 shared batch meets them in one product (compare ParallelMLPs, arXiv 2206.08369); further up, neighbours with
-equal widths share one batched product for each layer.
+equal widths share one batched product for each layer. The weights of the first layers, which are most of all, come
+last: their gradient is what its product returns, wherever that lies, and is not copied.
 
 Units come before images: then each lane's part of a layer's output is one piece of memory, (lane, unit, image).
 With logits Z, batch size N and labels Y as one-hot (or smoothed) columns, the mean cross-entropy has the gradient
@@ -50,7 +51,7 @@ class _Lane:
     """One network's part of the buffers, and its own dropout."""
 
     names: dict[str, slice]
-    """Where each of its parameters lies in the buffers."""
+    """Where each of its parameters lies in the buffer of all weights."""
     keep: float
     """Share of hidden units that dropout keeps."""
     rng: torch.Generator
@@ -67,9 +68,12 @@ class _Block:
     weights: list[Tensor]
     """Second layer to last: (lane, out, in)."""
     biases: list[Tensor]
-    """(lane, out)."""
+    """(lane, out, 1)."""
     weight_grads: list[Tensor]
     bias_grads: list[Tensor]
+    """(lane, out)."""
+    drops: bool
+    """Whether any of them has dropout."""
 
 
 @final
@@ -105,36 +109,34 @@ class MLPStack(Stack):
         self.device, dtype = first.device, first.dtype
         size = sum(p.numel() for m in models for p in m.parameters())
         self.flat = torch.zeros(size, device=self.device, dtype=dtype)
-        self.grad = torch.zeros_like(self.flat)
         self.act, self.act_backward = ACTIVATIONS[models[0].activation]
         self.products = products.fastest(first)
         smoothing = self.training.label_smoothing
         self.targets = torch.eye(DIGITS, device=self.device, dtype=dtype) * (1 - smoothing) + smoothing / DIGITS
         self.input_keep = 1 - models[0].input_dropout
         self.width = sum(m.hidden[0] for m in models)  # of all first layers together
-        self.first_weight, self.first_bias = self._first_layer(self.flat)
-        self.first_weight_grad, self.first_bias_grad = self._first_layer(self.grad)
+        self.cut = size - self.width * PIXELS  # where their weights begin
+        self.grad = torch.zeros_like(self.flat[: self.cut])
+        self.first_weight = self.flat[self.cut :].view(self.width, PIXELS)
+        self.first_bias, self.first_bias_grad = self.flat[: self.width, None], self.grad[: self.width]
         self.parts = self._divide(models)
         self.blocks = self._blocks(models)
         self.leaves = self._leaves()
+        self.first_leaves = [(span, leaf) for _, span, leaf in self.leaves if span.start >= self.cut]
+        self.homes = [{name: self._home(place) for name, place in part.names.items()} for part in self.parts]
         for lane, model in enumerate(models):
             for name, view in self.weights(lane).items():
                 view.copy_(model.state_dict()[name])
 
-    def _first_layer(self, buffer: Tensor) -> tuple[Tensor, Tensor]:
-        """The shared first layer in *buffer*: weights (sum of widths, 784), then biases (sum of widths,)."""
-        cut = self.width * PIXELS
-        return buffer[:cut].view(self.width, PIXELS), buffer[cut : cut + self.width]
-
     def _divide(self, models: list[MLP]) -> list[_Lane]:
-        """Gives each lane its places: rows of the shared first layer, then a stretch of its own."""
-        parts, unit, place = [], 0, self.width * (PIXELS + 1)
+        """Gives each lane its places: rows of the shared first layer, and a stretch of its own."""
+        parts, unit, place = [], 0, self.width
         for model, seed in zip(models, self.seeds, strict=True):
-            width, bias = model.hidden[0], self.width * PIXELS + unit
+            width, weight = model.hidden[0], self.cut + unit * PIXELS
             (first_weight, _), (first_bias, _), *above = model.named_parameters()
             names = {
-                first_weight: slice(unit * PIXELS, (unit + width) * PIXELS),
-                first_bias: slice(bias, bias + width),
+                first_weight: slice(weight, weight + width * PIXELS),
+                first_bias: slice(unit, unit + width),
             }
             for name, p in above:
                 names[name] = slice(place, place + p.numel())
@@ -151,8 +153,10 @@ class MLPStack(Stack):
             above = list(self.parts[lane].names)[2:]
             views = [[self._view(b, lanes, name) for name in above] for b in (self.flat, self.grad)]
             (weights, biases), (weight_grads, bias_grads) = [(v[0::2], v[1::2]) for v in views]
+            columns = [bias[:, :, None] for bias in biases]
             rows = slice(unit, unit + (lanes.stop - lane) * hidden[0])
-            blocks.append(_Block(lanes, rows, list(hidden), weights, biases, weight_grads, bias_grads))
+            drops = any(part.keep < 1 for part in self.parts[lanes])
+            blocks.append(_Block(lanes, rows, list(hidden), weights, columns, weight_grads, bias_grads, drops))
             lane, unit = lanes.stop, rows.stop
         return blocks
 
@@ -165,20 +169,31 @@ class MLPStack(Stack):
         return part.view(-1, *self.shapes[lanes.start][name])
 
     def _leaves(self) -> list[tuple[int, slice, Tensor]]:
-        """(set, place, parameter): the long vectors that the optimiser sees, their `.grad` already in place."""
+        """(set, place, parameter): the long vectors that the optimiser sees.
+
+        Each has its `.grad` in place already, but for those from `cut` on.
+        """
         leaves = []
         for number, same in itertools.groupby(range(self.lanes), key=self.sets.__getitem__):
             lanes = list(same)
             first, last = (list(self.parts[i].names.values()) for i in (lanes[0], lanes[-1]))
-            ends = [(first[0], last[0]), (first[1], last[1]), (first[2], last[-1])]
+            ends = [(first[1], last[1]), (first[2], last[-1]), (first[0], last[0])]
             if len(lanes) == self.lanes:
-                ends = [(first[0], last[-1])]
+                ends = [(first[1], last[-1]), (first[0], last[0])]
             for begin, end in ends:
                 span = slice(begin.start, end.stop)
                 leaf = self.flat[span]
-                leaf.grad = self.grad[span]
+                if span.start < self.cut:
+                    leaf.grad = self.grad[span]
                 leaves.append((number, span, leaf))
         return leaves
+
+    def _home(self, place: slice) -> tuple[Tensor, slice]:
+        """The leaf that holds *place* of the buffer, and where in it that is."""
+        for _, span, leaf in self.leaves:
+            if span.start <= place.start and place.stop <= span.stop:
+                return leaf, slice(place.start - span.start, place.stop - span.start)
+        raise AssertionError("every parameter lies in one leaf")
 
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": [leaf for s, _, leaf in self.leaves if s == n]} for n in sorted(set(self.sets))]
@@ -202,15 +217,23 @@ class MLPStack(Stack):
         for block, kept in zip(self.blocks, outputs, strict=True):
             self._backward(block, kept, delta[block.lanes], back)
         back = self.act_backward(back, first)
-        self.products.into(self.first_weight_grad, back, images)
         torch.sum(back, 1, out=self.first_bias_grad)
+        self._first_weight_grad(back, images)
         if self.training.clip:
             self._clip(self.training.clip)
         return logits
 
     def _first(self, images: Tensor) -> Tensor:
         """The output of all first layers, (sum of widths, batch)."""
-        return self.act(self.products.affine(self.first_bias[:, None], self.first_weight, images.t()))
+        return self.act(self.products.affine(self.first_bias, self.first_weight, images.t()))
+
+    def _first_weight_grad(self, back: Tensor, images: Tensor) -> None:
+        """Sets the `.grad` of the leaves from `cut` on: *back* (sum of widths, batch) times *images*."""
+        for _, leaf in self.first_leaves:
+            leaf.grad = None  # so that the next one comes to lie where this one did, in the cache
+        grad = self.products.product(back, images).view(-1)
+        for span, leaf in self.first_leaves:
+            leaf.grad = grad[span.start - self.cut : span.stop - self.cut]
 
     def _forward(self, block: _Block, first: Tensor, logits: Tensor, train: bool) -> list[tuple[Tensor, Tensor | None]]:
         """Fills the block's part of *logits*; returns each hidden layer's (output, dropout mask or None)."""
@@ -220,11 +243,11 @@ class MLPStack(Stack):
             kept.append((output, mask))
             dropped = output if mask is None else output * mask
             if weight is block.weights[-1]:
-                torch.baddbmm(bias[:, :, None], weight, dropped, out=logits[block.lanes])
+                torch.baddbmm(bias, weight, dropped, out=logits[block.lanes])
             elif len(weight) > 1:
-                output = self.act(torch.baddbmm(bias[:, :, None], weight, dropped))
+                output = self.act(torch.baddbmm(bias, weight, dropped))
             else:
-                output = self.act(self.products.affine(bias[0][:, None], weight[0], dropped[0])[None])
+                output = self.act(self.products.affine(bias[0], weight[0], dropped[0])[None])
         return kept
 
     def _backward(
@@ -256,8 +279,8 @@ class MLPStack(Stack):
 
     def _clip(self, limit: float) -> None:
         """Shortens each lane's gradient to a length of at most *limit*, by itself: lanes do not meet."""
-        for part in self.parts:
-            pieces = [self.grad[place] for place in part.names.values()]
+        for lane in range(self.lanes):
+            pieces = list(self.gradients(lane).values())
             length = torch.nn.utils.get_total_norm(pieces)
             torch._foreach_mul_(pieces, (limit / (length + 1e-6)).clamp_(max=1))  # as in clip_grad_norm_
 
@@ -271,11 +294,10 @@ class MLPStack(Stack):
 
         Each lane draws its own, as it would alone.
         """
-        parts = self.parts[block.lanes]
-        if all(part.keep == 1 for part in parts):
+        if not block.drops:
             return None
         mask = torch.ones_like(output)
-        for drawn, part in zip(mask, parts, strict=True):
+        for drawn, part in zip(mask, self.parts[block.lanes], strict=True):
             if part.keep < 1:
                 drawn.bernoulli_(part.keep, generator=part.rng).div_(part.keep)
         return mask
@@ -289,32 +311,26 @@ class MLPStack(Stack):
 
     def weights(self, lane: int) -> State:
         shapes = self.shapes[lane]
-        return {n: self.flat[place].view(shapes[n]) for n, place in self.parts[lane].names.items()}
+        return {name: leaf[part].view(shapes[name]) for name, (leaf, part) in self.homes[lane].items()}
+
+    def gradients(self, lane: int) -> State:
+        """What `gradient` has found for *lane*, by parameter; shares memory with the stack."""
+        shapes, homes = self.shapes[lane], self.homes[lane]
+        return {n: leaf.grad[part].view(shapes[n]) for n, (leaf, part) in homes.items() if leaf.grad is not None}
 
     def moments(self, lane: int, optimizer: Optimizer) -> dict[str, State]:
         found: dict[str, State] = {}
-        for name, place in self.parts[lane].names.items():
-            span, leaf = self._leaf_of(place)
-            part = slice(place.start - span.start, place.stop - span.start)
-            shape = self.shapes[lane][name]
-            state = optimizer.state.get(leaf, {})
+        for name, (leaf, part) in self.homes[lane].items():
+            shape, state = self.shapes[lane][name], optimizer.state.get(leaf, {})
             found[name] = {k: v[part].view(shape) if v.shape == leaf.shape else v for k, v in state.items()}
         return found
-
-    def _leaf_of(self, place: slice) -> tuple[slice, Tensor]:
-        for _, span, leaf in self.leaves:
-            if span.start <= place.start and place.stop <= span.stop:
-                return span, leaf
-        raise AssertionError("every parameter lies in one leaf")
 
     @torch.no_grad()
     def restore(self, lane: int, weights: State, moments: dict[str, State], optimizer: Optimizer) -> None:
         same_shapes(weights, self.weights(lane))
         for name, view in self.weights(lane).items():
             view.copy_(weights[name])
-            span, leaf = self._leaf_of(self.parts[lane].names[name])
-            place = self.parts[lane].names[name]
-            part = slice(place.start - span.start, place.stop - span.start)
+            leaf, part = self.homes[lane][name]
             state = optimizer.state.setdefault(leaf, {})
             for quantity, value in moments.get(name, {}).items():
                 if value.shape != view.shape:  # a counter

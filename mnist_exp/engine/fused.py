@@ -72,9 +72,8 @@ class Fused:
         for group in self.param_groups:
             _check(group)
 
-    @torch.no_grad()
     def step(self) -> None:
-        """Updates every parameter from its `.grad`."""
+        """Updates every parameter from its `.grad`; autograd must be off, as the loop has it for all steps at once."""
         for group in self.param_groups:
             self._update(group, [p for p in group["params"] if p.grad is not None])
 

@@ -76,7 +76,7 @@ class Graphed:
     Smaller batches, the last of each epoch, run as they are.
 
     Args:
-        step: Must find its parameters, their gradients and the optimiser's state in the same place each time.
+        step: Must find its parameters and the optimiser's state in the same place each time; it makes the gradients.
         generators: All that *step* draws from, besides torch's default ones.
     """
 

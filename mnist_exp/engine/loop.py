@@ -51,6 +51,7 @@ class Standing:
         )
 
 
+@torch.no_grad()  # once for all steps: at each it costs as much as a small product
 def fit(
     stack: Stack,
     optimizer: Optimizer,

@@ -1,7 +1,8 @@
 """The large products of a step on a CPU, by whichever of torch's libraries is the faster one there.
 
 torch leaves float32 products to MKL, which keeps its AVX-512 code for Intel's own processors. oneDNN, which torch
-brings along for convolutions, takes half the time on others (benchmarks/README.md has both as floors).
+brings along for convolutions, takes half the time on AMD's Zen 5 (benchmarks/README.md has both as floors). On Zen 4,
+whose units are 256 bits wide, AVX2 is as fast, and MKL leads where networks are small.
 """
 
 import functools
@@ -19,6 +20,8 @@ class Products(NamedTuple):
 
     affine: Callable[[Tensor, Tensor, Tensor], Tensor]
     """(bias, a, b) -> bias + a b, of shapes (m, 1), (m, k), (k, n)."""
+    product: Callable[[Tensor, Tensor], Tensor]
+    """(a, b) -> a b, of shapes (m, k), (k, n)."""
     into: Callable[[Tensor, Tensor, Tensor], object]
     """(out, a, b): writes a b to *out*, of shapes (m, n), (m, k), (k, n)."""
 
@@ -30,9 +33,9 @@ def fastest(like: Tensor) -> Products:
 
 @functools.cache
 def onednn_pays() -> bool:
-    """Whether torch would leave float32 products to MKL, on a processor that is not Intel's, and oneDNN is there."""
+    """Whether torch would leave float32 products to MKL, on a processor that it holds back, and oneDNN is there."""
     there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return there and torch.backends.mkl.is_available() and not processor.is_intel()
+    return there and torch.backends.mkl.is_available() and processor.is_zen5()
 
 
 def onednn(a: Tensor, b: Tensor) -> Tensor:
@@ -42,5 +45,5 @@ def onednn(a: Tensor, b: Tensor) -> Tensor:
     return product
 
 
-TORCH = Products(torch.addmm, lambda out, a, b: torch.mm(a, b, out=out))
-ONEDNN = Products(lambda bias, a, b: onednn(a, b).add_(bias), lambda out, a, b: out.copy_(onednn(a, b)))
+TORCH = Products(torch.addmm, torch.mm, lambda out, a, b: torch.mm(a, b, out=out))
+ONEDNN = Products(lambda bias, a, b: onednn(a, b).add_(bias), onednn, lambda out, a, b: out.copy_(onednn(a, b)))
