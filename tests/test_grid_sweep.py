@@ -8,6 +8,9 @@ import pytest
 from conftest import TINY
 
 from mnist_exp import ledger, single
+from mnist_exp.config import Tracking
+from mnist_exp.errors import Interrupted, SweepError
+from mnist_exp.plan import Plan
 from mnist_exp.sweep import grid
 
 Command = Callable[..., tuple[int, str, str]]
@@ -20,33 +23,73 @@ def home() -> Path:
     return found
 
 
+class Courier:
+    """Notes what it is told, and when it is waited for."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def follow(self, folder: Path) -> None:
+        entry = ledger.found(folder)
+        self.told.append(f"{folder.name} {entry.state if entry else 'planned'}")
+
+    def sweep(self, folder: Path) -> None:
+        self.told.append("sweep")
+
+    def close(self, patience: float) -> None:
+        self.told.append("sent")
+
+    def where_to_look(self, folder: Path) -> str:
+        return f"Look at {folder.name}."
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What MLflow was told of a sweep."""
+    notes: list[str] = []
+    monkeypatch.setattr(grid, "Courier", lambda tracking: Courier(notes))
+    return notes
+
+
 def test_mlflow_is_told_of_a_sweep_whose_jobs_tell_of_themselves(
-    command: Command, monkeypatch: pytest.MonkeyPatch
+    command: Command, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-
-    class Courier:
-        def __init__(self, tracking: object) -> None:
-            pass
-
-        def follow(self, folder: Path) -> None:
-            told.append(f"{folder.name} {ledger.read(folder).state}")
-
-        def sweep(self, folder: Path) -> None:
-            told.append("sweep")
-
-        def close(self, patience: float) -> None:
-            told.append("sent")
-
-        def where_to_look(self, folder: Path) -> str:
-            return f"Look at {folder.name}."
-
-    monkeypatch.setattr(grid, "Courier", Courier)
     monkeypatch.setattr(single, "Courier", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
     code, out, err = command(*HERE, "tracking=mlflow", "hidden=8,16")
     assert code == 0, err
     assert told == ["0 finished", "1 finished", "sweep", "sent"]
     assert f"Look at {home().name}." in out
+
+
+@pytest.mark.parametrize(("hosts", "order"), [(True, ["page", "sent"]), (False, ["sent", "page"])])
+def test_the_page_is_drawn_while_mlflow_hears_of_the_last_runs(hosts: bool, order: list[str], told: list[str]) -> None:
+    """But where nobody has told of the sweep yet, the page waits, for it links to what MLflow has of it."""
+    plan = Plan(id="sweep", typed=[], keys=[], points=[["hidden=8"]])
+    with grid.News(plan, Path("sweep"), Tracking(), hosts) as news:
+        news.catch_up()
+        told.append("page")
+    assert told[-2:] == order
+    assert told.count("sent") == told.count("0 planned") == 1
+
+
+@pytest.mark.parametrize(("error", "shown"), [(SweepError("One failed."), True), (Interrupted("Stopped."), False)])
+def test_a_sweep_that_goes_wrong_is_told_of_too(
+    error: Exception, shown: bool, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        pytest.raises(type(error)),
+        grid.News(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(), hosts=False),
+    ):
+        raise error
+    assert told == ["sweep", "sent"]
+    assert ("Look at sweep." in capsys.readouterr().out) is shown
+
+
+def test_without_tracking_nobody_is_told(told: list[str]) -> None:
+    with grid.News(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(enabled=False), hosts=True) as news:
+        news.follow(Path("sweep/0"))
+        news.catch_up()
+    assert not told
 
 
 def test_without_a_page_the_tables_are_written_all_the_same(command: Command) -> None:

@@ -16,6 +16,8 @@ from omegaconf import OmegaConf
 from mnist_exp import ledger, plan
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep import local, worker
+from mnist_exp.sweep.display import Display
+from mnist_exp.sweep.stop import Stop
 
 HERE = Path(__file__).parent
 SMALL = ["data=synthetic", "epochs=3", "threads=1"]
@@ -77,6 +79,65 @@ def test_what_is_missing_of_a_sweep_has_no_more_threads_than_the_rest_had(monkey
     assert [pool(total=4).share(most=missing) for missing in (4, 1)] == [2, 2]
     assert [pool(total=4, workers=2).share(most=missing) for missing in (4, 1)] == [4, 4]
     assert pool(total=100).share(most=1) == 1
+
+
+AHEAD = """
+import sys
+from mnist_exp.models import Classifier, MLP, export
+from mnist_exp.sweep.ahead import loading
+assert "matplotlib" not in sys.modules and "torch.export._trace" not in sys.modules
+assert loading() is loading()
+loading().join()
+loaded = set(sys.modules)
+assert "mnist_exp.report.html" in loaded
+assert export(Classifier(MLP(8), mean=0.1, std=0.3))
+assert not {name for name in set(sys.modules) - loaded if name.startswith("torch")}
+"""
+
+
+def test_what_the_end_of_a_sweep_needs_is_loaded_ahead() -> None:
+    subprocess.run([sys.executable, "-c", AHEAD], check=True, timeout=120)
+
+
+LEAVING = """
+import time
+from mnist_exp.sweep import ahead
+
+def export(classifier):
+    time.sleep(0.5)
+    print("exported")
+    raise RuntimeError("can't register atexit after shutdown")
+
+ahead.export = export
+ahead.loading()
+"""
+
+
+def test_who_leaves_while_it_loads_is_neither_aborted_nor_told() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "exported\n", "")
+
+
+def test_something_else_may_be_done_once_the_first_jobs_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    anything: Any = None
+    jobs, seen = [local.Job(number, []) for number in range(3)], []
+    options = {"workers": 2, "on_error": "continue", "max_failures": None}
+    display = Display(3, set())
+    pool = local.Pool(options, b"", display, Stop(), anything, [], aside=lambda: seen.append([*pool.workers]))
+
+    def assign(to: local.Worker, pack: list[local.Job]) -> None:
+        to.jobs = pack
+
+    def listen(to: local.Worker) -> list[list[local.Job]]:
+        to.jobs = []
+        return []
+
+    monkeypatch.setattr(pool, "hire", lambda slot: local.Worker(anything, anything, slot))
+    monkeypatch.setattr(pool, "assign", assign)
+    monkeypatch.setattr(pool, "ready", lambda: pool.workers)
+    monkeypatch.setattr(pool, "listen", listen)
+    pool.run([[job] for job in jobs])
+    assert [len(workers) for workers in seen] == [2]
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import functools
 import json
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -77,10 +77,11 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
     plan.experiment = tracking.experiment if tracking.enabled else ""
     plan.write(folder)
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
-    with telling(plan, folder, tracking, meanwhile=getattr(sweeper.launcher, "hosts_jobs", False)):
+    with News(plan, folder, tracking, hosts=getattr(sweeper.launcher, "hosts_jobs", False)) as news:
         returns = run(sweeper, plan, missing, folder, len(points), home.control["force"])
         present_best(folder)
-    conclude(plan, folder, report=options["report"])
+        news.catch_up()
+        conclude(plan, folder, report=options["report"])
     return returns
 
 
@@ -241,31 +242,51 @@ def refuse(changes: list[str], folder: Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def telling(plan: Plan, folder: Path, tracking: Tracking, meanwhile: bool) -> Iterator[Courier | None]:
+@final
+class News:
     """MLflow is told of the sweep in *folder* and of all its runs.
 
     Args:
-        meanwhile: While it lasts. If not, at its end: then each job tells of itself, but nobody of the sweep.
+        hosts: While it lasts, for the jobs of this launcher do not tell of themselves. Those of others do, but nobody
+            tells of the sweep: `catch_up` does, or the end.
     """
-    if not tracking.enabled:
-        yield None
-        return
-    courier = _courier(plan, folder, tracking) if meanwhile else None
-    try:
-        yield courier
-    finally:
-        courier = courier or _courier(plan, folder, tracking)
-        courier.close(tracking.patience)
-    say(courier.where_to_look(folder))
 
+    def __init__(self, plan: Plan, folder: Path, tracking: Tracking, hosts: bool) -> None:
+        self.plan, self.folder, self.tracking, self.hosts = plan, folder, tracking, hosts
+        self.courier: Courier | None = None
+        self.closed = False
 
-def _courier(plan: Plan, folder: Path, tracking: Tracking) -> Courier:
-    courier = Courier(tracking)
-    for number in range(len(plan.points)):
-        courier.follow(folder / str(number))
-    courier.sweep(folder)
-    return courier
+    def __enter__(self) -> "News":
+        if self.tracking.enabled and self.hosts:
+            self._begin()
+        return self
+
+    def follow(self, folder: Path) -> None:
+        """A run in *folder* has joined the sweep."""
+        if self.courier:
+            self.courier.follow(folder)
+
+    def catch_up(self) -> None:
+        """All runs have ended: what nobody has told yet is told now, before the page is written that links to it."""
+        if not self.hosts:
+            self._finish()
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._finish()
+        if self.courier and kind in (None, SweepError):
+            say(self.courier.where_to_look(self.folder))
+
+    def _begin(self) -> Courier:
+        self.courier = Courier(self.tracking)
+        for number in range(len(self.plan.points)):
+            self.courier.follow(self.folder / str(number))
+        self.courier.sweep(self.folder)
+        return self.courier
+
+    def _finish(self) -> None:
+        if self.tracking.enabled and not self.closed:
+            self.closed = True
+            (self.courier or self._begin()).close(self.tracking.patience)
 
 
 def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int, force: bool) -> Sequence[JobReturn]:
@@ -300,9 +321,10 @@ def launch(sweeper: Any, missing: list[Point], force: bool, total: int = 0) -> S
     extra = ["force=true"] if force else []
     if getattr(sweeper.launcher, "takes_jobs", False):
         from mnist_exp.sweep import local
+        from mnist_exp.sweep.ahead import loading  # torch
 
         jobs = [local.Job(p.number, [*p.overrides, *extra], p.config, p.pack) for p in missing]
-        return local.launch(sweeper.launcher, jobs, total=total)
+        return local.launch(sweeper.launcher, jobs, total=total, aside=loading)
     first = missing[0].number
     gaps = [p.number for p in missing] != list(range(first, first + len(missing)))  # after a resume
     typed = [[*p.overrides, *extra, *([f"hydra.sweep.subdir={p.number}"] if gaps else [])] for p in missing]
@@ -319,9 +341,11 @@ def present_best(folder: Path) -> None:
     tidy(best, "model.pt2", "ledger.json")
     entry = ledger.read(best)
     from mnist_exp import run as runs  # torch
+    from mnist_exp.sweep.ahead import loading
 
     settings = config.load(best / "config.yaml")
     if settings.checkpoint.model and not (best / "model.pt2").exists():
+        loading().join()
         runs.export_model(settings, best)
     if settings.tracking.figures and not entry.figures:
         if settings.augment:

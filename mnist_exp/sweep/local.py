@@ -136,13 +136,20 @@ def start_early() -> None:
         forkserver.ensure_running()
 
 
-def launch(launcher: Any, jobs: Sequence[Job], source: Source | None = None, total: int = 0) -> Returns:
+def launch(
+    launcher: Any,
+    jobs: Sequence[Job],
+    source: Source | None = None,
+    total: int = 0,
+    aside: Callable[[], object] | None = None,
+) -> Returns:
     """Runs every job; returns what became of each, in order.
 
     Args:
         total: Jobs of the sweep, with those that are done already: the cores are shared as if all were to run, because
             the number of threads decides the last bits.
         source: Gives a job to each worker that is free when *jobs* are all under way; they are not returned.
+        aside: Called when the first jobs are under way; should return at once.
 
     Raises:
         ConfigError: an option of the launcher is out of range.
@@ -159,7 +166,7 @@ def launch(launcher: Any, jobs: Sequence[Job], source: Source | None = None, tot
     fixed |= source.fixed if source else set()
     gpus = gpus_for(jobs, composer)
     with Display(len(jobs), fixed) as display, Stop() as stop:
-        pool = Pool(options, common, display, stop, composer, gpus, source, total)
+        pool = Pool(options, common, display, stop, composer, gpus, source, total, aside)
         packs = packed(launcher, jobs, composer, workers=len(pool.slots(len(jobs))), gpu=bool(gpus))
         display.costs |= costs(jobs)
         try:
@@ -251,9 +258,10 @@ class Pool:
         gpus: list[str],
         source: Source | None = None,
         total: int = 0,
+        aside: Callable[[], object] | None = None,
     ) -> None:
         self.options, self.common, self.display, self.stop = options, common, display, stop
-        self.composer, self.gpus, self.source, self.total = composer, gpus, source, total
+        self.composer, self.gpus, self.source, self.total, self.aside = composer, gpus, source, total, aside
         self.failures = 0
         self.told = False
         """Whether the workers know that they are to stop."""
@@ -274,6 +282,9 @@ class Pool:
             for idle in [w for w in self.workers if not w.jobs]:
                 if waiting and not self.stopping:
                     self.assign(idle, waiting.popleft())
+            if self.aside:
+                self.aside()
+                self.aside = None
             if self.stop.signal and not self.told:
                 self.tell()
             for worker_ in self.ready():

@@ -57,12 +57,13 @@ def sweep(sweeper: Any, home: Home) -> None:
     plan.write(home.folder)
     OmegaConf.save(sweeper.config, home.folder / "multirun.yaml")
     hosts = getattr(sweeper.launcher, "hosts_jobs", False)
-    with grid.telling(plan, home.folder, first.tracking, meanwhile=hosts) as courier:
-        trials = Trials(study, search, space, plan, home.folder, composer, courier.follow if courier else None)
+    with grid.News(plan, home.folder, first.tracking, hosts) as news:
+        trials = Trials(study, search, space, plan, home.folder, composer, news.follow)
         trials.catch_up(home.control["force"])
         launch(sweeper, trials)
         grid.present_best(home.folder)
-    conclude(trials, report=home.options["report"])
+        news.catch_up()
+        conclude(trials, report=home.options["report"])
 
 
 def settle_on(home: Home) -> Search:
@@ -113,7 +114,7 @@ class Trials:
     """What a launcher draws its jobs from, and what hears how they end.
 
     Args:
-        follow: Called with the folder of each new run, for MLflow.
+        follow: Called with the folder of each new run.
     """
 
     def __init__(
@@ -124,10 +125,10 @@ class Trials:
         plan: Plan,
         folder: Path,
         composer: Composer,
-        follow: Callable[[Path], None] | None,
+        follow: Callable[[Path], None],
     ) -> None:
         self.study, self.search, self.space, self.plan, self.folder = study, search, space, plan, folder
-        self.composer, self.follow = composer, follow or (lambda folder: None)
+        self.composer, self.follow = composer, follow
         self.waiting: deque[Point] = deque()
         """What an earlier attempt has left unfinished."""
         self.running: set[int] = set()
@@ -269,9 +270,11 @@ def launch(sweeper: Any, trials: Trials) -> None:
     try:
         if getattr(sweeper.launcher, "takes_jobs", False):
             from mnist_exp.sweep import local
+            from mnist_exp.sweep.ahead import loading  # torch
 
             if first := trials.next():
-                local.launch(sweeper.launcher, [local.Job(first.number, first.overrides, first.config)], trials)
+                job = local.Job(first.number, first.overrides, first.config)
+                local.launch(sweeper.launcher, [job], trials, aside=loading)
         else:
             in_batches(sweeper, trials)
     except (Interrupted, KeyboardInterrupt) as stop:
