@@ -79,9 +79,9 @@ def test_closed_form_has_autograds_gradient(activation: str, training: Training)
     models[1].layers[0].weight.data.mul_(4)  # so that 1.0 clips one lane and not the other
     stack = MLPStack(models, [0, 1], training=training)
     stack.gradient(*batch())
-    for model, part in zip(models, stack.parts, strict=True):
-        for place, wanted in zip(part.names.values(), by_autograd(model, training), strict=True):
-            torch.testing.assert_close(stack.grad[place].view(wanted.shape), wanted, rtol=1e-10, atol=1e-12)
+    for lane, model in enumerate(models):
+        for found, wanted in zip(stack.gradients(lane).values(), by_autograd(model, training), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
 def test_clipping_shortens_one_lane_and_leaves_its_neighbour_alone() -> None:
@@ -91,7 +91,7 @@ def test_clipping_shortens_one_lane_and_leaves_its_neighbour_alone() -> None:
     for training in (Training(), Training(clip=1.0)):
         stack = MLPStack(models, [0, 1], training=training)
         stack.gradient(*batch())
-        lengths.append([torch.cat([stack.grad[p] for p in part.names.values()]).norm() for part in stack.parts])
+        lengths.append([torch.cat([g.flatten() for g in stack.gradients(i).values()]).norm() for i in range(2)])
     (short, long), (same, clipped) = lengths
     assert short < 1.0 < long
     assert same == short
