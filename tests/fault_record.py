@@ -1,6 +1,6 @@
 """The faults by number and what is promised about each; counts how often the tests of `tests/faults/` inject them.
 
-`pytest -m faults --fault-table` writes the table of docs/reliability.md from that.
+`pytest -m faults -n 0 --fault-table` writes the table of docs/reliability.md from that.
 """
 
 import contextlib
@@ -60,6 +60,11 @@ FAILED: set[int] = set()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-table", action="store_true", help="write the table of docs/reliability.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fault-table") and config.getoption("numprocesses"):
+        raise pytest.UsageError("--fault-table counts the faults of one process: add -n 0")
 
 
 @pytest.fixture

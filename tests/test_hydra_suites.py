@@ -29,12 +29,15 @@ TINY_FIXED = [setting for setting in TINY if not setting.startswith("hidden=")]
 
 @pytest.fixture(autouse=True)
 def first_version_base() -> Iterator[None]:
-    """The suites expect jobs to change folder, as before Hydra 1.2; importing our entry point asks for 1.3."""
-    base = VersionBase.instance()
-    before = base.version_base
-    base.version_base = getattr(version, "__compat_version__", before)  # Hydra 1.4 has forgotten those times
+    """The suites expect jobs to change folder, as before Hydra 1.2; importing our entry point asks for 1.3.
+
+    In whatever order and process they run, they find Hydra as it was before the first of them.
+    """
+    Plugins.instance()  # registers all of them: what a test registers is forgotten after it
+    before = VersionBase.instance().version_base
+    VersionBase.instance().version_base = getattr(version, "__compat_version__", before)  # forgotten by Hydra 1.4
     yield
-    base.version_base = before
+    VersionBase.instance().version_base = before  # the suites put another instance in place of the first
 
 
 def test_discovered() -> None:

@@ -1,9 +1,11 @@
 """`cluster=slurm` on a real Slurm of one node: the same results, and what happens to jobs that are killed or moved."""
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,45 +102,59 @@ def test_a_job_that_has_to_leave_its_node_goes_on_exactly_and_a_driver_comes_bac
     assert calm.read_bytes() == moved.read_bytes()
 
 
+HELD = "held"
+"""While a file of this name is in its sweep's working directory, a job of `training` stays in its third epoch."""
+
+
 @contextlib.contextmanager
 def training(folder: Path, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """The driver of a sweep of one job that trains for a while, and the job's id in Slurm."""
-    one = ("hidden=32", "lr=3e-3", *SIZE, "epochs=400", *ON)
+    """The driver of a sweep of one job that trains until it is let go, and the job's id in Slurm."""
+    one = ("hidden=32", "lr=3e-3", *SIZE, *ON)
+    (folder / HELD).touch()
+    path = os.pathsep.join([str(Path(__file__).parent / "faults" / "hook"), os.environ["PYTHONPATH"]])
+    environ = {**os.environ, "PYTHONPATH": path, "MNIST_EXP_HELD": str(folder / HELD)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(clusters.command(*one, *arguments), cwd=folder, **pipes) as driver:  # type: ignore[call-overload]
+    with subprocess.Popen(clusters.command(*one, *arguments), cwd=folder, env=environ, **pipes) as driver:  # type: ignore[call-overload]
         try:
-            wait_for(lambda: driver.poll() is not None or clusters.reached(folder) > 2, "it trains")
+            wait_for(lambda: driver.poll() is not None or clusters.reached(folder) == 2, "it trains")
             (job,) = read_json(clusters.home(folder) / "slurm.json").values()
             yield driver, job
         finally:
             driver.kill()
 
 
+def restarts(job: str) -> int:
+    """How often Slurm has put it back into the queue."""
+    return int(re.findall(r"Restarts=(\d+)", services.output("scontrol", "show", "job", job))[0])
+
+
 def ends_as_if_nothing_had_happened(driver: "subprocess.Popen[str]", job: str, folder: Path) -> str:
     """Asserts that the sweep's one job ran again and finished; returns what it wrote into its log."""
     said, _ = driver.communicate()
     assert driver.returncode == 0, said
-    assert int(re.findall(r"Restarts=(\d+)", services.output("scontrol", "show", "job", job))[0]) >= 1
+    assert restarts(job) >= 1
     assert ledger.read(clusters.home(folder) / "0").state == "finished"
-    assert clusters.epochs(folder, 0) == list(range(1, 401))
+    assert clusters.epochs(folder, 0) == list(range(1, EPOCHS + 1))
     assert clusters.tracked(folder) == {"FINISHED": 1}
     return (clusters.home(folder) / "0" / "train.log").read_text()
 
 
 def test_a_job_whose_time_is_up_goes_on_in_a_new_one(tmp_path: Path) -> None:
     """Slurm's real limit, of which it gives warning; the driver keeps watching."""
-    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50", "data.train_images=60000")
-    with training(tmp_path, *limit) as (driver, job):
+    with training(tmp_path, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30") as (driver, job):
+        time.sleep(31)  # Slurm looks twice a minute whose time will be up, and warns up to half a minute early
+        (tmp_path / HELD).unlink()
         log = ends_as_if_nothing_had_happened(driver, job, tmp_path)
     assert re.search(r"Stopped in epoch \d+\.", log)
 
 
 def test_a_job_that_has_to_make_room_goes_on_afterwards(tmp_path: Path) -> None:
     """Preemption: SIGTERM several times at once, which must not break it, then SIGKILL, then the queue."""
-    # Long enough not to be done in the three seconds that Slurm leaves it.
-    with training(tmp_path, "hydra.launcher.partition=debug", "data.train_images=60000") as (driver, job):
+    with training(tmp_path, "hydra.launcher.partition=debug") as (driver, job):
         urgent = ("--partition=urgent", "--exclusive", "--time=1", "--output=/dev/null", "--wrap=sleep 3")
         subprocess.run(["sbatch", *urgent], check=True, capture_output=True)
+        wait_for(lambda: restarts(job), "it has made room")
+        (tmp_path / HELD).unlink()
         ends_as_if_nothing_had_happened(driver, job, tmp_path)
 
 
@@ -146,6 +162,8 @@ def test_a_job_that_is_requeued_without_a_warning_goes_on(tmp_path: Path) -> Non
     """As after a node has failed."""
     with training(tmp_path) as (driver, job):
         subprocess.run(["scontrol", "requeue", job], check=True)
+        wait_for(lambda: restarts(job), "it is in the queue again")
+        (tmp_path / HELD).unlink()
         ends_as_if_nothing_had_happened(driver, job, tmp_path)
 
 
@@ -159,7 +177,7 @@ def test_a_job_that_somebody_cancels_is_told_of(tmp_path: Path) -> None:
     assert (entry.state, entry.reason) == ("killed", "It was cancelled in Slurm.")
     done = clusters.run(tmp_path, "resume=last", "retry_failed=true", *ON)
     assert done.returncode == 0, done.stderr
-    assert clusters.epochs(tmp_path, 0) == list(range(1, 401))
+    assert clusters.epochs(tmp_path, 0) == list(range(1, EPOCHS + 1))
 
 
 def test_a_search_prunes(tmp_path: Path) -> None:

@@ -183,10 +183,11 @@ def test_sigterm_from_inside_a_step_lets_it_finish(injected: Injected) -> None:
 
 @pytest.mark.faults(5)
 def test_mlflow_says_killed_and_later_finished(injected: Injected) -> None:
-    process = start(*LONG, "tracking.figures=false", "tracking.patience=60")
-    folder = wait_for(begun)
-    wait_for((folder / "mlflow.json").exists)
-    process.send_signal(signal.SIGTERM)
+    with held() as hold:
+        process = start(*LONG, "tracking.figures=false", "tracking.patience=60", **hold)
+        folder = wait_for(begun)
+        wait_for((folder / "mlflow.json").exists)
+        process.send_signal(signal.SIGTERM)
     code, out, err = end(process)
     assert code == 143, out + err
     store = open_store(uri_for(None), "mnist_exp")
