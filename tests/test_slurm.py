@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import clusters
+import psutil
 import pytest
 import services
 from clusters import EPOCHS, GRID, SIZE, VICTIM
+from hooks import held
 from services import wait_for
 
 from mnist_exp import ledger
@@ -109,16 +111,21 @@ HELD = "held"
 @contextlib.contextmanager
 def training(folder: Path, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """The driver of a sweep of one job that trains until it is let go, and the job's id in Slurm."""
-    one = ("hidden=32", "lr=3e-3", *SIZE, *ON)
-    (folder / HELD).touch()
-    path = os.pathsep.join([str(Path(__file__).parent / "faults" / "hook"), os.environ["PYTHONPATH"]])
-    environ = {**os.environ, "PYTHONPATH": path, "MNIST_EXP_HELD": str(folder / HELD)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(clusters.command(*one, *arguments), cwd=folder, env=environ, **pipes) as driver:  # type: ignore[call-overload]
+    with held(folder / HELD) as hold, driving(folder, hold, *arguments) as driver:
+        wait_for(lambda: driver.poll() is not None or clusters.reached(folder) == 2, "it trains")
+        (job,) = read_json(clusters.home(folder) / "slurm.json").values()
+        yield driver, job
+
+
+@contextlib.contextmanager
+def driving(folder: Path, environment: dict[str, str], *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """The driver of a sweep of one job, which is killed if it still runs at the end."""
+    command = clusters.command("hidden=32", "lr=3e-3", *SIZE, *ON, *arguments)
+    environ = {**os.environ, **environment}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, env=environ, stdout=pipe, stderr=subprocess.STDOUT, text=True) as driver:
         try:
-            wait_for(lambda: driver.poll() is not None or clusters.reached(folder) == 2, "it trains")
-            (job,) = read_json(clusters.home(folder) / "slurm.json").values()
-            yield driver, job
+            yield driver
         finally:
             driver.kill()
 
@@ -146,6 +153,22 @@ def test_a_job_whose_time_is_up_goes_on_in_a_new_one(tmp_path: Path) -> None:
         (tmp_path / HELD).unlink()
         log = ends_as_if_nothing_had_happened(driver, job, tmp_path)
     assert re.search(r"Stopped in epoch \d+\.", log)
+
+
+def test_a_job_that_is_warned_while_it_starts_goes_on_in_a_new_one(tmp_path: Path) -> None:
+    """Before anything of ours is loaded that could listen: SIGUSR2 ends a process that does not."""
+    with driving(tmp_path, {}) as driver:
+        wait_for(starting, "a node starts it")
+        (job,) = read_json(clusters.home(tmp_path) / "slurm.json").values()
+        assert clusters.reached(tmp_path) == 0
+        subprocess.run(["scancel", "--signal=USR2", job], check=True)
+        ends_as_if_nothing_had_happened(driver, job, tmp_path)
+
+
+def starting() -> bool:
+    """Whether a node runs a process that will become a job."""
+    ours = (p for p in psutil.process_iter(["cmdline"]) if "submitit.core._submit" in (p.info["cmdline"] or []))
+    return any("srun" not in p.info["cmdline"][0] for p in ours)
 
 
 def test_a_job_that_has_to_make_room_goes_on_afterwards(tmp_path: Path) -> None:

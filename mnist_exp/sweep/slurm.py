@@ -7,9 +7,11 @@ the queue, and there goes on from its last epoch.
 
 import contextlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,10 @@ GOING_ON = (
     *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"),
     *("RESIZING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"),
 )
+# A job can be warned before it has loaded what listens, and SIGUSR2 would end it: the signal waits for `Notice`.
+BLOCK = "from signal import *; pthread_sigmask(SIG_BLOCK, {SIGUSR2}); "
+BLOCK += "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+PYTHON = shlex.join([sys.executable, "-SEc", BLOCK])
 
 
 @final
@@ -94,7 +100,8 @@ class Slurm(Scheduler):
         shared = set(OmegaConf.structured(BaseQueueConf).keys())
         options = {key if key in shared else f"slurm_{key}": value for key, value in self.options.items()}
         folder, timeouts = options.pop("submitit_folder"), options.pop("slurm_max_num_timeout")
-        executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=timeouts)
+        fixed = {"slurm_max_num_timeout": timeouts, "slurm_python": PYTHON}
+        executor = submitit.AutoExecutor(folder=folder, cluster="slurm", **fixed)
         executor.update_parameters(**options)
         return executor
 
@@ -175,6 +182,7 @@ class Notice:
         self.given, self.control = False, Control()
         self.requeue: Any = signal.signal(signal.SIGUSR2, self.hear)  # was submitit's
         signal.signal(signal.SIGTERM, self.ignore)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
 
     def hear(self, number: int, frame: Any) -> None:
         self.given, self.control.signal = True, number

@@ -50,23 +50,6 @@ def start(*typed: str, module: str = "train", **environment: str) -> "subprocess
     )
 
 
-def hook(**environment: str) -> dict[str, str]:
-    """The environment of a command with a fault in it: what `hook/sitecustomize.py` looks at."""
-    path = os.pathsep.join([str(HERE / "hook"), str(HERE), str(HERE.parent), os.environ["PYTHONPATH"]])
-    return {"PYTHONPATH": path, **environment}
-
-
-@contextlib.contextmanager
-def held() -> Iterator[dict[str, str]]:
-    """While it lasts, no run of a command with this environment gets beyond its second epoch."""
-    file = Path("held").absolute()
-    file.touch()
-    try:
-        yield hook(MNIST_EXP_HELD=str(file))
-    finally:
-        file.unlink()
-
-
 def end(process: "subprocess.Popen[str]", timeout: float = 240) -> tuple[int, str, str]:
     """Exit code, output and error output; a traceback in either is a fault of its own."""
     try:

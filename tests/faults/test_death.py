@@ -12,6 +12,7 @@ from typing import final
 
 import psutil
 import pytest
+from hooks import held, hook
 from kit import (
     LONG,
     OFF,
@@ -21,8 +22,6 @@ from kit import (
     command,
     end,
     forked,
-    held,
-    hook,
     only_run,
     only_sweep,
     processes,

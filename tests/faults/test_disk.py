@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kit import OFF, QUIET, SMALL, clean, command, end, forked, hook, only_run, same_weights, start, whole
+from hooks import hook
+from kit import OFF, QUIET, SMALL, clean, command, end, forked, only_run, same_weights, start, whole
 from nth import Nth
 
 from mnist_exp import ledger, run

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import SMALL, command, end, held, locked, only_run, server, start, told_once, wait_for, whole
+from hooks import held
+from kit import SMALL, command, end, locked, only_run, server, start, told_once, wait_for, whole
 from nth import Nth
 from services import Server, folder, free_port
 
