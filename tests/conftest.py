@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,9 @@ pytest_plugins = ["fault_record"]
 REPO = Path(__file__).resolve().parent.parent
 CACHE = Path(platformdirs.user_cache_dir())  # read before the tests hide it
 MNIST = CACHE / "mnist_exp" / "mnist"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and thereby all commands that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the machine is shared. No database: it would lie in the repository.
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, database=None)
