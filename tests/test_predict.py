@@ -166,11 +166,11 @@ def test_the_answer_in_words() -> None:
 def test_the_strong_network_reads_printed_digits(scratch: Path, composed: Callable[..., Config]) -> None:
     """Each digit dark on light and light on dark, from 14 to 300 pixels, in each of five fonts.
 
-    On 2026-11-26 seed 0 read all, but for Pillow's own 1: its flag makes it a 7, dark or light. On another processor,
-    or with another number of threads, bfloat16 rounds otherwise, and one more of that font was wrong.
+    Pillow's own 1 has a flag that makes it a 7. In float32: bfloat16 takes minutes where the processor does not have
+    it, and rounds otherwise on each.
     """
-    overrides = ["experiment=strong_cnn", "epochs=2", f"data.root={MNIST}", "tracking=off", "checkpoint=off"]
-    run.run(composed(*overrides), scratch / "run")
+    overrides = ["experiment=strong_cnn", "precision=fp32", "epochs=2", "tracking=off", "checkpoint=off"]
+    run.run(composed(*overrides, f"data.root={MNIST}"), scratch / "run")
     sizes = (14, 24, 48, 96, 300)
     for font in FONTS:
         paths = []
