@@ -6,6 +6,7 @@ HYDRA_FULL_ERROR=1 shows the whole traceback instead.
 
 import atexit
 import difflib
+import errno
 import gc
 import os
 import re
@@ -21,8 +22,21 @@ from mnist_exp import config, terminal
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 
 
-def run(main: Callable[[], object]) -> int:
-    """Runs a command's *main* and returns its exit code."""
+def run(main: Callable[[], object], prints_result: bool = True) -> int:
+    """Runs a command's *main* and returns its exit code.
+
+    Args:
+        prints_result: What it prints is what it is for: a full screen is its failure. A reader that has read enough
+            (`| head`) is none, and training goes on without any screen.
+    """
+    with terminal.screens() as screen:
+        code = _run(main)
+    if prints_result and code == 0 and screen.failure and screen.failure.errno != errno.EPIPE:
+        return explain(ConfigError(f"Standard output cannot be written: {screen.failure.strerror}.", "Make room."))
+    return code
+
+
+def _run(main: Callable[[], object]) -> int:
     spare_garbage_collection()
     full = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1

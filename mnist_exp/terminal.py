@@ -7,10 +7,12 @@ is said by colour alone.
 import contextlib
 import logging
 import os
+import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import final
+from typing import Any, TextIO, final
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,9 +26,18 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=Fal
 _log = logging.getLogger("mnist_exp")
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # all but the tab
+
+
+def one_line(text: str) -> str:
+    """*text* with line breaks and other control characters written out, as in `a\\nb`: a name may hold anything."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def say(line: str, style: str = "") -> None:
     """One line for the screen and the run's log file."""
-    _log.info(line)
+    line = one_line(line)
+    _log.info("%s", line)
     console.print(escape(line), style=style or None)
 
 
@@ -48,11 +59,22 @@ class WarningHandler(logging.Handler):
         errors.print(f"[bold yellow]{word}:[/] {escape(message)}")
 
 
+@final
+class LogFormatter(logging.Formatter):
+    """One record is one line, whatever stands in it; only a traceback adds more."""
+
+    def __init__(self) -> None:
+        super().__init__("[%(asctime)s] %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
+
+
 @contextlib.contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """While it lasts, what this package says and logs is also written to *path*, as Hydra does for the command."""
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LogFormatter())
     before = _log.level
     _log.addHandler(handler)
     _log.setLevel(logging.INFO)
@@ -62,6 +84,63 @@ def log_to(path: Path) -> Iterator[None]:
         _log.removeHandler(handler)
         _log.setLevel(before)
         handler.close()
+
+
+@final
+class Screen:
+    """A standard stream that may fail: its reader has gone (`| head`), it is full (`> /dev/full`), or hung up.
+
+    The first failure is logged; from then on everything that is written there is dropped, by child processes, too.
+    """
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self.stream, self.called = stream, name
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            self._drop(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        self.failure = error
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nothing:  # noqa: PTH123
+            os.dup2(nothing.fileno(), self.stream.fileno())
+        _log.info("%s cannot be written (%s): going on without it.", self.called, error.strerror)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def screens() -> Iterator[Screen]:
+    """While it lasts, standard output and standard error are `Screen`s, of which the first is given.
+
+    One that a shell has closed (`>&-`) goes nowhere: else the next file that is opened would have its number.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    out = Screen(sys.stdout or open(os.devnull, "w"), "Standard output")  # noqa: PTH123, SIM115
+    err = Screen(sys.stderr or open(os.devnull, "w"), "Standard error")  # noqa: PTH123, SIM115
+    sys.stdout, sys.stderr = out, err
+    try:
+        yield out
+    finally:
+        out.flush()
+        err.flush()
+        sys.stdout, sys.stderr = before
 
 
 def redraws() -> bool:

@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> float:
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
-    sys.exit(command.run(main))
+    sys.exit(command.run(main, prints_result=False))
 
 
 if __name__ == "__main__":

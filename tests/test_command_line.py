@@ -1,6 +1,7 @@
 """The real command line, in processes of its own: few, because each costs seconds."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
+from report_fixtures import make_run
 
 from mnist_exp import ledger
 
@@ -56,6 +58,71 @@ def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
     entry = ledger.read(folder)
     assert entry.state == "killed"
     assert entry.epoch >= 2
+
+
+SCREENS = {
+    "| head -4": "finished",
+    "> /dev/full": "finished",
+    "2>&1 >&- | cat": "finished",
+    ">&- 2>&-": "finished",
+}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_training_goes_on_without_a_screen(screen: str) -> None:
+    """Its exit code is that of what was trained, and the log has what the screen has not."""
+    line = f"set -o pipefail; {shlex.join(COMMAND)} epochs=9 name='a long name' {screen}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (folder,) = Path("outputs/runs").glob("*/*")
+    assert ledger.read(folder).state == "finished"
+    log = (folder / "train.log").read_text()
+    assert "Epoch 9/9" in log
+    assert ("Standard output cannot be written" in log) == (screen in ("| head -4", "> /dev/full"))
+
+
+def test_a_failed_run_fails_without_a_screen_too() -> None:
+    done = subprocess.run(["bash", "-c", f"{shlex.join(COMMAND)} lr=1e30 > /dev/full 2>&1"], check=False)
+    assert done.returncode == 1
+
+
+def test_a_sweep_goes_on_without_a_screen() -> None:
+    line = f"set -o pipefail; {shlex.join(COMMAND)} -m hidden=8,12 hydra.sweeper.report=false | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Sweep ")
+    folders = [path.parent for path in Path("outputs/sweeps").glob("*/*/*/ledger.json")]
+    assert [ledger.read(folder).state for folder in folders] == ["finished"] * 2
+
+
+def test_what_prints_its_result_fails_where_that_is_lost_but_not_where_it_is_not_wanted() -> None:
+    make_run(Path("outputs/runs/2026-01-31/one"), ["hidden=8"], 0.9)
+    report = [sys.executable, "-m", "mnist_exp.report", "--json"]
+    full = subprocess.run(
+        ["bash", "-c", f"{shlex.join(report)} > /dev/full"], capture_output=True, text=True, check=False
+    )
+    assert full.returncode == 2
+    assert "error: Standard output cannot be written: No space left on device." in full.stderr
+    page = Path("outputs/runs/2026-01-31/one/report.html")
+    page.unlink()
+    line = f"set -o pipefail; {shlex.join(report[:-1])} | head -1"
+    head = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert head.returncode == 0, head.stderr
+    assert page.exists()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["search=tpe n_trials=30", "points=nofile.csv", "n_trials=5", "hydra.sweeper.seed=3", "hydra/sweeper=optuna"],
+)
+def test_a_sweep_without_m_is_not_a_single_run(typed: str, command: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = command(*TINY, *typed.split())
+    assert code == 2
+    assert out == ""
+    assert f"error: {typed.split()[0]} is for a sweep, and this would be a single run." in err
+    assert f"help: Add -m: python -m mnist_exp.train -m {' '.join(TINY)} {typed}\n" in err
+    assert not Path("outputs").exists()
 
 
 def unignored() -> None:

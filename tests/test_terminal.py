@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,6 +138,26 @@ def test_square_brackets_are_not_markup(capsys: pytest.CaptureFixture[str]) -> N
     out, err = capsys.readouterr()
     assert out == "hidden=[512,256] [bold]not bold[/]\n"
     assert err == "error: got [red]x[/]\n  help: [i]try[/]\n"
+
+
+def test_a_log_record_is_one_line_whatever_a_run_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.log_to(tmp_path / "train.log"):
+        terminal.say("hidden=8\nevil \x1b[31m\u2028é\t.")
+        terminal.complain(ConfigError("a\nb", "c"))
+    first, second = (tmp_path / "train.log").read_text().splitlines()
+    assert first.endswith(r"INFO mnist_exp: hidden=8\nevil \x1b[31m\u2028é\t.".replace(r"\t", "\t"))
+    assert second.endswith(r"error: a\nb c")
+    assert capsys.readouterr().out == first.partition("mnist_exp: ")[2].expandtabs(8) + "\n"
+
+
+def test_a_traceback_has_lines_of_its_own() -> None:
+    try:
+        raise ValueError("no")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "f", 1, "it\nfailed", (), sys.exc_info())
+    first, *rest = terminal.LogFormatter().format(record).splitlines()
+    assert first.endswith(r"ERROR x: it\nfailed")
+    assert rest[-1] == "ValueError: no"
 
 
 def test_warnings_of_libraries_are_one_line_on_the_error_stream(capsys: pytest.CaptureFixture[str]) -> None:
