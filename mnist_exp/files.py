@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def tidy(folder: Path, *names: str) -> None:
     for name in names:
         for stray in folder.glob(f".{name}.tmp-*"):
             stray.unlink(missing_ok=True)
+
+
+def file_name(text: str) -> str:
+    """*text*, what something is called, as the name of one file: never a path, and never hidden."""
+    return re.sub(r"^\.+|[^\w.-]+", "_", text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,27 +1,38 @@
-"""Hydra's callback that looks at the whole composed config, its own part too, before Hydra writes it anywhere."""
+"""Hydra's callback that looks at the whole composed config, its own part too, before Hydra writes anything."""
 
 import sys
+from pathlib import Path
 from typing import Any, final
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import cli, config, privacy
+from mnist_exp import cli, config, privacy, resume, trust
+from mnist_exp.errors import ConfigError
 
 
 @final
 class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
-    """Refuses secrets; see `privacy`."""
+    """Refuses secrets, a single run that is asked for as a sweep, and a run's folder that has links."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        check(config)
+        plain = check(config)
+        typed = plain["hydra"]["overrides"]
+        try:
+            resume.check_single(
+                plain, [*typed["task"], *(o for o in typed["hydra"] if resume.key_of(o) != "hydra.mode")]
+            )
+            trust.check_links(Path(config.hydra.run.dir))
+        except (ConfigError, OmegaConfBaseException) as error:  # a folder's name is resolved
+            sys.exit(cli.explain(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
 
 
-def check(composed: DictConfig) -> None:
-    """Leaves with a sentence if there is a secret in *composed*, as it stands there: references are not followed.
+def check(composed: DictConfig) -> Any:
+    """*composed* as plain data, with references as they stand there; leaves with a sentence if it has a secret.
 
     Raises:
         SystemExit: there is one. Hydra makes a warning of any other exception of a callback.
@@ -31,3 +42,4 @@ def check(composed: DictConfig) -> None:
     secrets = (each.lstrip("+~").partition("=")[0] for each in (*typed["task"], *typed["hydra"]) if privacy.typed(each))
     if key := next(secrets, "") or privacy.first(plain):
         sys.exit(cli.explain(config.secret(key)))
+    return plain

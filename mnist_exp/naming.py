@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from mnist_exp import ledger, plan
+from mnist_exp import ledger, plan, trust
 from mnist_exp.errors import ConfigError, ExperimentError
-from mnist_exp.files import read_json
+from mnist_exp.files import file_name, read_json
 from mnist_exp.plan import Plan
 from mnist_exp.terminal import shown
 from mnist_exp.tracking import search
@@ -74,7 +74,7 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
         return _by_id(name, uri, root)
     experiments = search.experiments(uri)
     if name in experiments:
-        home = root / "reports" / re.sub(r"[^\w.-]+", "_", name)
+        home = root / "reports" / file_name(name)
         return Selection(f"Experiment {name}", home, [], query=Query(uri, experiment_id=experiments[name]))
     near = difflib.get_close_matches(name, [*(f.name for f in (*sweeps, *runs)), *experiments, "last", "best"], n=3)
     guess = f"Did you mean {_some(near)}? " if near else ""
@@ -130,16 +130,27 @@ def best(selection: Selection) -> Path:
     return max(finished, key=lambda folder: finished[folder])
 
 
+def holds_runs(folder: Path) -> bool:
+    """Whether a sweep or a run lives in *folder*."""
+    return any(next(folder.glob(pattern), None) for pattern in ("sweep.json", "ledger.json", "*/ledger.json"))
+
+
 def _selection(folder: Path) -> Selection | None:
-    """The sweep or the run that lives in *folder*, if one does."""
+    """The sweep or the run that lives in *folder*, if one does.
+
+    Raises:
+        ConfigError: it is from elsewhere and has links; or a sweep's plan is damaged.
+    """
+    if not holds_runs(folder):
+        return None
+    trust.check_links(folder)
     if (folder / "sweep.json").is_file():
         sweep = plan.read(folder)
         return Selection(f"Sweep {sweep.id}", folder, [folder / str(i) for i in range(len(sweep.points))], sweep)
     if (folder / "ledger.json").is_file():
         return Selection(f"Run {folder.name}", folder, [folder])
-    if inside := sorted((ledger.parent for ledger in folder.glob("*/ledger.json")), key=_number):
-        return Selection(f"Runs in {folder.name}", folder, inside)  # a sweep by another launcher
-    return None
+    inside = sorted((ledger.parent for ledger in folder.glob("*/ledger.json")), key=_number)
+    return Selection(f"Runs in {folder.name}", folder, inside)  # a sweep by another launcher
 
 
 def _number(folder: Path) -> tuple[int, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mnist_exp import cli as command
 from mnist_exp import config, journal, lanes, ledger, naming, single, terminal, trust, words
+from mnist_exp.compose import compose
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
 from mnist_exp.journal import Row
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str]) -> None:
     if not rows:
         raise ConfigError(f"{shown(folder)} finished no epoch: there is nothing to compare with.")
     settings = trust.load(folder)
+    if not trust.own(folder):
+        settings.tracking = compose().tracking
     settings.resume, settings.force, settings.tracking.register = None, False, None
     settings.tags["rerun.of"] = shown(folder)
     again = repeat(settings, before, folder)
@@ -122,7 +125,7 @@ def _epochs(number: int) -> str:
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(lambda: main(sys.argv[1:])))
+    sys.exit(command.run(lambda: main(sys.argv[1:]), prints_result=False))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mnist_exp import cli as command
-from mnist_exp import completion, ledger, terminal
+from mnist_exp import completion, ledger, terminal, trust
 from mnist_exp.errors import ExperimentError
 from mnist_exp.ledger import Ledger
 from mnist_exp.terminal import say
@@ -114,9 +114,13 @@ def _noted(refused: dict[Path, Exception], folder: Path, store: Store) -> Iterat
 
 
 def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
-    """The tracked runs in or under *folders*, oldest folder name first; a damaged ledger is skipped with a warning."""
+    """The tracked runs in or under *folders*, oldest folder name first.
+
+    One with a damaged ledger, or from elsewhere with links, is skipped with a warning.
+    """
     for path in sorted({path for folder in folders for path in folder.rglob("ledger.json")}):
         try:
+            trust.check_links(path.parent)
             entry = ledger.read(path.parent)
         except ExperimentError as error:
             logging.getLogger(__name__).warning(str(error))

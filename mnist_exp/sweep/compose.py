@@ -73,8 +73,7 @@ class Composer:
         """
         found = config.parse(self.own(overrides))
         if self.origin:
-            conf = trust.files_of(self.master.hydra.runtime.config_sources)
-            trust.check(config.to_dict(found), self.origin, conf)
+            trust.check_composed(found, self.master, self.origin)
         return found
 
     def _filled(self, parsed: list[Override], whole: bool) -> DictConfig | None:

@@ -16,6 +16,7 @@ from typing import Any, final
 import filelock
 
 from mnist_exp.errors import ExperimentError, first_line
+from mnist_exp.files import file_name
 
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when mlflow is imported
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -85,7 +86,7 @@ def open_store(uri: str, experiment: str) -> Store:
     found = client.get_experiment_by_name(experiment)
     if found is None:
         # A folder of our own: mlflow's default depends on where, and by whom, the database was made.
-        where = (database.parent / "mlruns" / experiment).as_uri() if database else None
+        where = (database.parent / "mlruns" / file_name(experiment)).as_uri() if database else None
         try:
             client.create_experiment(experiment, artifact_location=where)
         except MlflowException as error:
