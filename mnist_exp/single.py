@@ -58,6 +58,8 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
     finally:
         if courier:
             courier.close(config.tracking.patience)
+    if not progress.begun:
+        say(f"Nothing was trained: this run is {result.state} already.")
     if result.reason:
         say(result.reason)
     summary = result.summary
@@ -80,6 +82,8 @@ class Screen(Observer):
 
     def __init__(self, config: Config) -> None:
         self.config, self.control = config, Control()
+        self.begun = False
+        """Whether there was something to train."""
         self.total = 1
         self.bar = terminal.progress(lambda: self.total, "steps", lambda: self.control.step)
 
@@ -93,6 +97,7 @@ class Screen(Observer):
     def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
         """Prints the header; from here on the bar follows *control*."""
         entry, config = about.ledger, about.config
+        self.begun = True
         images = config.data.train_images - config.data.val_size
         self.total = config.epochs * -(-images // config.batch_size)
         self.control = control

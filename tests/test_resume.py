@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import TINY
 from data_fixtures import TEST, TRAIN, place
 from report_fixtures import make_run, make_sweep, track
 
@@ -159,3 +160,11 @@ def test_a_sweep_is_no_run_but_its_best_is_one() -> None:
     with pytest.raises(ConfigError) as caught:
         resume.run_folder("outputs/runs", sweep.name)
     assert caught.value.help == f"Go on with all of them: python -m mnist_exp.train -m resume={sweep.name}"
+
+
+def test_a_run_that_has_finished_says_that_nothing_was_trained(command: Command) -> None:
+    for typed in ([*TINY, "hydra.run.dir=rd"], [*TINY, "hydra.run.dir=rd"], ["resume=rd"]):
+        code, out, _ = command(*typed)
+        assert code == 0
+        assert ("Nothing was trained: this run is finished already." in out) == Path("seen").exists()
+        Path("seen").touch()

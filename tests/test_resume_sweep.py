@@ -72,3 +72,19 @@ def test_other_images_are_told_before_anything_starts(command: Command) -> None:
     assert "2 runs of" in err  # the finished one, too
     assert err.count(f"the images (small) were {entry.fingerprint['data']}, now ") == 2
     assert states(home()) == ["finished", "killed"]
+
+
+@pytest.mark.parametrize("search", [(), ("search=random", "n_trials=2")], ids=["grid", "search"])
+def test_a_new_sweep_is_not_put_among_the_runs_of_another(search: tuple[str, ...], command: Command) -> None:
+    """It would show its own settings beside the accuracies of theirs."""
+    sweep = (*HERE, *TINY, "epochs=1", "hydra.sweep.dir=ss", *search)
+    code, _, err = command(*sweep, "hidden=8,16")
+    assert code == 0, err
+    before = {path: path.read_bytes() for path in Path("ss").rglob("*") if path.is_file()}
+    code, _, err = command(*sweep, "hidden=32,64")
+    assert code == 2
+    assert "ss has runs already" in err
+    assert "-m resume=ss, or choose another folder: hydra.sweep.dir=…" in err
+    assert {path: path.read_bytes() for path in Path("ss").rglob("*") if path.is_file()} == before
+    (Path("ss") / "sweep.json").unlink()
+    assert command(*sweep, "hidden=32,64")[0] == 2

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from mnist_exp.plan import Plan
 from mnist_exp.resume import CONTROL, is_control, key_of, steers
 from mnist_exp.search import study
 from mnist_exp.sweep.compose import Composer
+from mnist_exp.terminal import shown
 
 FILES = ("sweep.json", "study.json", "report.html", "*.csv")
 """What is written into a sweep's folder; the courier has its own."""
@@ -90,7 +92,8 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
     """While it lasts, the sweep's folder belongs to this process.
 
     Raises:
-        ConfigError: `resume` names no sweep, or runs are to have folders of other names.
+        ConfigError: `resume` names no sweep, a new one has a folder with runs, or runs are to have folders of other
+            names.
         BusyError: another process has it.
     """
     master = sweeper.config
@@ -122,6 +125,8 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
     if old:
         steering = chosen(master, sweeper.hydra_context.config_loader)
     folder = Path(str(master.hydra.sweep.dir))
+    if old is None:
+        check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
     try:
@@ -130,6 +135,20 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
         yield Home(folder, typed, old, control, master.hydra.runtime.choices["cluster"], steering)
     finally:
         lock.release()
+
+
+def check_new(folder: Path) -> None:
+    """Refuses the *folder* of a new sweep that has runs already: what they came to is not what this one asks for.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if naming.holds_runs(folder):
+        raise ConfigError(
+            f"{shown(folder)} has runs already, and a new sweep would be mixed up with them.",
+            f"Go on with them: python -m mnist_exp.train -m resume={shlex.quote(shown(folder))}, or choose another "
+            "folder: hydra.sweep.dir=…",
+        )
 
 
 def as_typed(master: DictConfig) -> list[str]:
