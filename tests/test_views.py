@@ -20,8 +20,9 @@ from mnist_exp import ledger, naming, run
 from mnist_exp.config import Config
 from mnist_exp.files import read_json, write_json
 from mnist_exp.ledger import Ledger
-from mnist_exp.tracking import model, publish, sweeps, views
+from mnist_exp.tracking import model, publish, search, sweeps, views
 from mnist_exp.tracking.courier import Courier
+from mnist_exp.tracking.search import Query
 from mnist_exp.tracking.store import Store, open_store
 from mnist_exp.tracking.views import Subject
 
@@ -248,9 +249,9 @@ def test_the_parent_ends_as_its_sweep_did(
     found = store.client.get_run(parent)
     assert not found.data.metrics
     assert "sweep" not in found.data.tags  # the view of the sweep shows its runs only
-    for path in folder.glob("*/mlflow.json"):
-        child = store.client.get_run(read_json(path)["run_id"])
-        assert child.data.tags["mlflow.parentRunId"] == parent
+    children = {read_json(path)["run_id"] for path in folder.glob("*/mlflow.json")}
+    assert {store.client.get_run(run_id).data.tags["mlflow.parentRunId"] for run_id in children} == {parent}
+    assert {run.run_id for run in search.runs(Query(store.uri, store.experiment_id))} == children  # it is no run itself
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
