@@ -24,6 +24,7 @@ LAYERS = [
     {"engine"},
     {"checkpoint", "tracking"},
     {"models", "figures"},
+    {"ranking"},
     {"data", "journal", "lanes", "ledger", "plan", "pictures"},
     {"compose"},
     {"guard"},
