@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mnist_exp import results
+from mnist_exp import ranking, results
 from mnist_exp.compose import compose
 from mnist_exp.config import Config, params
 from mnist_exp.files import sha256
@@ -59,7 +59,7 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each finished run in *table* that is an experiment as its file has it now."""
     rows = []
     for _, run in table[table["state"] == "finished"].iterrows():
-        name = str(results.chosen(run["overrides"]).get("experiment", ""))
+        name = str(ranking.chosen(run["overrides"]).get("experiment", ""))
         if not (EXPERIMENTS / f"{name}.yaml").is_file():
             continue
         expected = settings(chosen(name))
@@ -92,7 +92,7 @@ def settings(config: Config) -> dict[str, Any]:
     Older runs of networks without `hidden` tell its default.
     """
     said = {"hidden": Config.hidden, **params(config)}
-    return {key: results.typed(str(value)) for key, value in said.items() if key != "seed"}
+    return {key: ranking.typed(str(value)) for key, value in said.items() if key != "seed"}
 
 
 def digest(config: Config) -> str:

@@ -152,7 +152,7 @@ def _present(
         found = {"format": 1, "run": str(folder), "images_of": where, **facts, "figures": str(figures), "mlflow": sent}
         console.out(json.dumps(found, allow_nan=False), highlight=False)
         return
-    say(f"Network: {shown(folder)}")
+    say(f"Network: {shown(folder)} (seed {about.seed})")
     say(
         f"{facts['images']:,} {where}: accuracy {100 * facts['accuracy']:.2f} %, loss {facts['loss']:.4f}, "
         f"ECE {100 * facts['ece']:.2f} %"

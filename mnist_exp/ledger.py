@@ -5,12 +5,10 @@ some process holds the lock beside it, which the kernel releases when that proce
 """
 
 import dataclasses
-import math
 import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -22,6 +20,7 @@ from mnist_exp.errors import BusyError, ExperimentError
 from mnist_exp.files import write_json
 
 FORMAT = 1
+DIED = "Its process died without a word."
 
 
 @final
@@ -75,11 +74,6 @@ class Ledger:
         """
         return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
 
-    @property
-    def rank(self) -> tuple[bool, float, float]:
-        """See `rank`."""
-        return rank(self.summary)
-
     def end(self, state: str, reason: str) -> None:
         """Notes how the run ended: not before it started, whatever was done to the clock meanwhile."""
         self.state, self.reason = state, reason
@@ -88,16 +82,6 @@ class Ledger:
     def write(self, folder: Path) -> None:
         """Publishes the ledger, atomically."""
         write_json(folder / "ledger.json", dataclasses.asdict(self))
-
-
-def rank(summary: Mapping[str, float]) -> tuple[bool, float, float]:
-    """What orders finished runs, the best one last, by their `Ledger.summary`.
-
-    The objective; of equal ones, the lower loss. Training accuracy is no match for validation accuracy.
-    """
-    split = "val" if "final/val_accuracy" in summary else "train"
-    accuracy, loss = (summary.get(f"final/{split}_{what}") for what in ("accuracy", "loss"))
-    return split == "val", accuracy or 0.0, -math.inf if loss is None else -loss
 
 
 def read(folder: Path) -> Ledger:
@@ -124,6 +108,23 @@ def found(folder: Path) -> Ledger | None:
         return None
 
 
+def standing(folder: Path) -> tuple[Ledger | None, str, str]:
+    """The ledger of the run in *folder*, how the run stands, and why.
+
+    State and reason are the ledger's, but a run that nobody holds any more is `killed`, one without a ledger `planned`,
+    and one whose ledger cannot be read `damaged`.
+    """
+    if not (folder / "ledger.json").exists():
+        return None, "planned", ""
+    try:
+        entry = read(folder)
+    except ExperimentError as error:
+        return None, "damaged", f"{error.message.rstrip('.')}. {error.help}".strip()
+    if entry.state == "running" and not alive(folder):
+        return entry, "killed", DIED
+    return entry, entry.state, entry.reason
+
+
 def hold(folder: Path) -> filelock.FileLock:
     """Takes the run for this process; released by `release()` or by death.
 
@@ -142,7 +143,7 @@ def alive(folder: Path) -> bool:
     return False
 
 
-def reap(folder: Path, reason: str = "Its process died without a word.") -> None:
+def reap(folder: Path, reason: str = DIED) -> None:
     """Marks the run in *folder* as killed if its ledger says `running` and nobody holds it."""
     if not (folder / "ledger.json").exists():
         return

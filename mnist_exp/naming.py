@@ -1,8 +1,9 @@
 """One way to name runs and sweeps, shared by all commands.
 
 A name is `last` (the newest sweep, else the newest run), a sweep's id or the beginning of one, the folder of a
-sweep or of a run, an MLflow run id, an MLflow experiment, `best` (the best run of the newest sweep), or `best:` and
-any of these. Commands about one run take the same names; see `one`.
+sweep or of a run, an MLflow run id, an MLflow experiment, `best` (the best run of the newest sweep, which is the median
+run of its best setting; see `ranking`), or `best:` and any of these. Commands about one run take the same names; see
+`one`.
 """
 
 import contextlib
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from mnist_exp import ledger, plan, trust
+from mnist_exp import plan, ranking, trust
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.files import file_name, read_json
 from mnist_exp.plan import Plan
+from mnist_exp.ranking import Ranking, Run
 from mnist_exp.terminal import shown
 from mnist_exp.tracking import search
 from mnist_exp.tracking.search import Query
@@ -47,14 +49,15 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
         root: The folder that holds `runs/` and `sweeps/`.
 
     Raises:
-        ConfigError: nothing, or more than one thing, has that name.
+        ConfigError: nothing, or more than one thing, has that name; or as `best`.
         ExperimentError: a file or the store cannot be read.
     """
     name = str(what)
     if name == "best" or name.startswith("best:"):
         several = resolve(name.partition(":")[2] or "last", root)
-        folder = best(several)
-        return Selection(f"Best run of {several.title}", folder, [folder])
+        run = _best(several)
+        seed = f" (seed {run.settings['seed']})" if "seed" in run.settings else ""
+        return Selection(f"Best run of {several.title}{seed}", run.at, [run.at])
     sweeps, runs = sorted(root.glob("sweeps/*/*/")), sorted(root.glob("runs/*/*/"))
     if name == "last":
         newest = next((f for f in (*reversed(sweeps), *reversed(runs)) if _selection(f)), None)
@@ -93,7 +96,7 @@ def one(
     needed: Sequence[str] = ("config.yaml", "weights.safetensors"),
     useful: Sequence[str] = (),
 ) -> Path:
-    """The folder of the one run called *what*; where the name stands for several runs, the best of them.
+    """The folder of the one run called *what*; where the name stands for several runs, the `best` of them.
 
     `last` is here what was started last, be it a run or a sweep.
 
@@ -102,7 +105,7 @@ def one(
         useful: More of them, which it need not have.
 
     Raises:
-        ConfigError: as `resolve`; or no run of that name has finished here.
+        ConfigError: as `resolve`, or as `best`.
         ExperimentError: as `resolve`.
     """
     if str(what) == "last":
@@ -118,16 +121,36 @@ def one(
 
 
 def best(selection: Selection) -> Path:
-    """The folder of the finished run that validates best ; see `ledger.rank`.
+    """The folder of the best run, which is the median run of the best setting; see `ranking`.
 
     Raises:
-        ConfigError: none of them has finished here.
+        ConfigError: none of them has finished here, or they are of several datasets.
     """
-    entries = {folder: ledger.found(folder) for folder in selection.folders}
-    finished = {folder: entry.rank for folder, entry in entries.items() if entry and entry.state == "finished"}
-    if not finished:
+    folder: Path = _best(selection).at
+    return folder
+
+
+def rankings(selection: Selection) -> list[Ranking]:
+    """The runs of *selection* on this machine, compared: one ranking for each dataset."""
+    if sweep := selection.sweep:
+        return ranking.of_sweep(selection.home, sweep.keys, sweep.points)
+    return ranking.of_folders(selection.folders)
+
+
+def _best(selection: Selection) -> Run:
+    """See `best`."""
+    found = rankings(selection)
+    runs = {ranked.data: run for ranked in found if (run := ranked.best)}
+    if len(found) > 1:
+        named = ", ".join(ranked.data for ranked in found)
+        best = " or ".join(f"{shown(run.at)} (the best on {data})" for data, run in runs.items())
+        raise ConfigError(
+            f"{selection.title} has runs of several datasets ({named}), and none is the best of all.",
+            f"Name one by its folder: {best}" if best else f"A name is {NAMES}.",
+        )
+    if not runs:
         raise ConfigError(f"{selection.title} has no finished run on this machine.", f"A name is {NAMES}.")
-    return max(finished, key=lambda folder: finished[folder])
+    return runs[found[0].data]
 
 
 def holds_runs(folder: Path) -> bool:
@@ -149,7 +172,7 @@ def _selection(folder: Path) -> Selection | None:
         return Selection(f"Sweep {sweep.id}", folder, [folder / str(i) for i in range(len(sweep.points))], sweep)
     if (folder / "ledger.json").is_file():
         return Selection(f"Run {folder.name}", folder, [folder])
-    inside = sorted((ledger.parent for ledger in folder.glob("*/ledger.json")), key=_number)
+    inside = sorted((path.parent for path in folder.glob("*/ledger.json")), key=_number)
     return Selection(f"Runs in {folder.name}", folder, inside)  # a sweep by another launcher
 
 

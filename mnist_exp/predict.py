@@ -88,7 +88,7 @@ def predict(folder: Path, paths: Sequence[Path], as_json: bool = False) -> list[
     width = max(len(str(path)) for path in paths)
     names = config.classes(about.data)
     lines = [f"{path!s:<{width}}  {in_words(p, names)}" for path, p in zip(paths, found.tolist(), strict=True)]
-    return [f"Network: {shown(folder)}", *lines]
+    return [f"Network: {shown(folder)} (seed {about.seed})", *lines]
 
 
 def in_words(probabilities: Sequence[float], names: Sequence[str]) -> str:

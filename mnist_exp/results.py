@@ -8,8 +8,6 @@
 Reads files, or an MLflow store for an experiment: neither torch nor mlflow is loaded for a local one.
 """
 
-import functools
-import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -17,19 +15,12 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from mnist_exp import journal, ledger, naming
-from mnist_exp.config import compact
-from mnist_exp.errors import ExperimentError
+from mnist_exp import journal, ledger, naming, ranking
 from mnist_exp.files import read_json
 from mnist_exp.naming import Selection
+from mnist_exp.ranking import FIELDS
 from mnist_exp.tracking import search
 from mnist_exp.tracking.search import Stored
-
-FIELDS = (
-    *("number", "name", "state", "reason", "epoch", "seconds", "cpu_seconds", "parameters", "started", "ended"),
-    *("folder", "overrides", "commit", "sweep", "run_id", "experiment_id", "dataset"),
-)
-"""Columns that describe a run; a column with a slash is a metric, and every other one is a setting."""
 
 FINAL = tuple(f"final/{split}_{what}" for split in ("val", "test", "train") for what in ("accuracy", "loss"))
 """Metrics that a table always has, NaN where they were not measured."""
@@ -85,51 +76,13 @@ def frame(selection: Selection) -> pd.DataFrame:
 
 
 def settings(table: pd.DataFrame) -> list[str]:
-    """The columns of `load`'s table that are settings."""
+    """The columns of `load`'s table that are settings; the others describe a run, or with a slash are metrics."""
     return [c for c in map(str, table) if c not in FIELDS and "/" not in c]
-
-
-def varied(table: pd.DataFrame) -> list[str]:
-    """The settings that are not the same in all runs of *table* that have them."""
-    return [key for key in settings(table) if len({*map(str, known(table[key]))}) > 1]
-
-
-def known(values: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Those of *values*, a column of settings, that were set: to null, too, unlike where a run has no such setting."""
-    return values[[value == value for value in values]]  # only NaN is not
 
 
 def command(overrides: list[str]) -> str:
     """The line that trains one run with *overrides*, quoted for a shell."""
     return shlex.join(["python", "-m", "mnist_exp.train", *overrides])
-
-
-def typed(value: Any) -> Any:
-    """A setting's text as a number or a truth value, if it is one: `1e-3` → 0.001; lists stay text."""
-    if not isinstance(value, str):
-        return compact(value) if isinstance(value, list) else value
-    return _typed(value.strip())
-
-
-@functools.lru_cache(maxsize=10_000)  # runs share most of their settings
-def _typed(text: str) -> int | float | bool | str:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        return number if math.isfinite(number) else text
-    if text[:1] + text[-1:] in ("''", '""'):
-        return text[1:-1]
-    return text.replace(", ", ",") if text.startswith("[") else text
-
-
-def chosen(overrides: list[str]) -> dict[str, Any]:
-    """What *overrides* set: key → typed value."""
-    pairs = (override.lstrip("+").partition("=") for override in overrides)
-    return {key: typed(value) for key, equals, value in pairs if equals}
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
@@ -141,41 +94,35 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
 
 def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
     """The row of a run on this machine; *point* is what its sweep planned."""
-    row: dict[str, Any] = {"number": number, "folder": folder, "overrides": point, "state": "planned", "reason": ""}
+    entry, state, reason = ledger.standing(folder)
+    row: dict[str, Any] = {"number": number, "folder": folder, "overrides": point, "state": state, "reason": reason}
     row |= {"name": " ".join(point), "epoch": 0, "seconds": 0.0, "cpu_seconds": 0.0}
-    row |= {"commit": "", "sweep": "", "run_id": "", "experiment_id": ""}
-    if not (folder / "ledger.json").exists():
-        return row | chosen(point)
-    try:
-        entry = ledger.read(folder)
-    except ExperimentError as error:
-        reason = f"{error.message.rstrip('.')}. {error.help}".strip()
-        return row | {"name": row["name"] or folder.name, "state": "damaged", "reason": reason} | chosen(point)
-    state, reason = entry.state, entry.reason
-    if state == "running" and not ledger.alive(folder):
-        state, reason = "killed", "Its process died without a word."
+    row |= {"commit": "", "sweep": "", "run_id": "", "experiment_id": "", "dataset": ""}
+    row |= ranking.settings(entry, point)
+    if entry is None:
+        return row | {"name": row["name"] or (folder.name if state == "damaged" else "")}
     try:
         note = read_json(folder / "mlflow.json")
         row |= {"run_id": note["run_id"], "experiment_id": note["experiment_id"]}
     except (OSError, ValueError, KeyError):
         pass  # not tracked, or not yet
-    row |= {key: typed(value) for key, value in entry.params.items()} | chosen(point) | entry.summary
-    return row | {
-        "name": entry.name,
-        "state": state,
-        "reason": reason,
-        "epoch": entry.epoch,
-        "epochs": entry.epochs,
-        "seconds": entry.seconds,
-        "cpu_seconds": entry.summary.get("time/total_cpu", 0.0),
-        "parameters": entry.parameters,
-        "started": entry.started_ms,
-        "ended": entry.ended_ms,
-        "overrides": entry.overrides or point,
-        "commit": _commit(entry.tags),
-        "sweep": entry.sweep,
-        "dataset": entry.dataset.get("digest", ""),
-    }
+    return (
+        row
+        | entry.summary
+        | {
+            "name": entry.name,
+            "epoch": entry.epoch,
+            "seconds": entry.seconds,
+            "cpu_seconds": entry.summary.get("time/total_cpu", 0.0),
+            "parameters": entry.parameters,
+            "started": entry.started_ms,
+            "ended": entry.ended_ms,
+            "overrides": entry.overrides or point,
+            "commit": _commit(entry.tags),
+            "sweep": entry.sweep,
+            "dataset": entry.dataset.get("digest", ""),
+        }
+    )
 
 
 def _from_store(number: int, run: Stored) -> dict[str, Any]:
@@ -183,7 +130,7 @@ def _from_store(number: int, run: Stored) -> dict[str, Any]:
     where = urlsplit(run.artifacts)
     folder = Path(unquote(where.path)) if where.scheme in ("", "file") else None
     state = run.tags.get("state") or {"RUNNING": "running", "FINISHED": "finished"}.get(run.status, "failed")
-    row = {key: typed(value) for key, value in run.params.items()}
+    row = {key: ranking.typed(value) for key, value in run.params.items()}
     row |= {key: value for key, value in run.metrics.items() if key.startswith(("final/", "best/"))}
     return row | {
         "number": number,

@@ -176,3 +176,13 @@ def test_the_best_run_of_a_sweep_shows_what_augmentation_does(composed: Callable
     (drawn,) = Path("sweep").glob("*/figures/*")
     assert drawn.parent.parent == naming.best(naming.resolve("sweep"))
     assert drawn.read_bytes() == Path("alone/figures/augmented.png").read_bytes()
+
+
+def test_of_several_datasets_the_best_run_on_each_is_presented(composed: Callable[..., Config]) -> None:
+    """More images are another dataset."""
+    each = [(images, lr) for images in (300, 200) for lr in (1e-9, 1e-2)]
+    configs = [composed(*TINY, "augment=affine", f"lr={lr}", f"data.train_images={n}") for n, lr in each]
+    for i, config in enumerate(configs):
+        run.run(config, Path(f"sweep/{i}"), extras=False)
+    grid.present_best(Path("sweep"))
+    assert {path.parent.parent.name for path in Path("sweep").glob("*/figures/*")} == {"1", "3"}

@@ -25,6 +25,7 @@ LAYERS = [
     {"engine"},
     {"checkpoint", "tracking"},
     {"models", "figures"},
+    {"ranking"},
     {"data", "journal", "lanes", "ledger", "plan", "pictures"},
     {"compose"},
     {"cli", "provenance", "records", "trust"},

@@ -119,7 +119,7 @@ def test_the_command_prints_a_line_for_each_picture(trained: Path, capsys: pytes
         drawn(digit, 50, True).save(f"{digit}.png")
     predict.main(["3.png", "8.png"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"Network: {trained.relative_to(Path.cwd())}"
+    assert lines[0] == f"Network: {trained.relative_to(Path.cwd())} (seed 0)"
     assert [line.split()[0] for line in lines[1:]] == ["3.png", "8.png"]
 
 

@@ -15,6 +15,7 @@ from report_fixtures import make_run, make_sweep, track
 
 from mnist_exp import config, report, results, run
 from mnist_exp.errors import ConfigError, DataError, DivergedError
+from mnist_exp.files import read_json, write_json
 from mnist_exp.report import best, closeup, drawing, figures, html
 from mnist_exp.report.__main__ import report as command
 from mnist_exp.tracking.store import Store
@@ -297,6 +298,45 @@ def test_the_best_run_of_a_real_sweep(trained: Path) -> None:
     assert np.trace(matrix) / 500 == pytest.approx(accuracy)
 
 
+def test_the_page_looks_closely_at_the_median_run_of_the_best_setting(tmp_path: Path) -> None:
+    points = [[f"hidden={hidden}", f"seed={seed}"] for hidden in (8, 16) for seed in range(3)]
+    folder = make_sweep(tmp_path, points)
+    for i, accuracy in enumerate((0.99, 0.5, 0.6, 0.80, 0.82, 0.81)):
+        make_run(folder / str(i), points[i], accuracy)
+    text = page_of(folder)
+    told = "Of the best setting (<code>hidden=16</code>) the median run by validation accuracy: number 5, seed 2."
+    assert told in text
+    assert "Folder: <code>sweeps/2026-01-31/10-00-00-abcdef/5</code>" in text
+    assert text.index("<td>16</td>") < text.index("<td>8</td>")
+
+
+def test_each_dataset_has_its_own_page(tmp_path: Path) -> None:
+    """Where there was one dataset before, what was said of it alone is gone."""
+    points = [["data=mnist", "hidden=8"], ["data=mnist", "hidden=16"], ["data=kanji", "hidden=8"]]
+    folder = make_sweep(tmp_path, points[:2])
+    for i, point in enumerate(points):
+        make_run(folder / str(i), point, 0.9 + i / 100)
+    assert "Leaderboard" in page_of(folder)
+    plan = read_json(folder / "sweep.json")
+    write_json(folder / "sweep.json", plan | {"points": points})
+    text = page_of(folder)
+    assert re.findall(r'<a href="(.*)">(.*)</a>', text) == [
+        ("data-mnist/report.html", "mnist"),
+        ("data-kanji/report.html", "kanji"),
+    ]
+    assert "2 runs (2 finished). Best validation accuracy 91.00 % with hidden=16." in text
+    assert not [path.name for path in folder.glob("*.csv")]
+    for name, runs in (("mnist", 2), ("kanji", 1)):
+        assert len(pd.read_csv(folder / f"data-{name}" / "runs.csv")) == runs
+        page = (folder / f"data-{name}" / "report.html").read_text(encoding="utf-8")
+        assert f"<h1>Sweep 10-00-00-abcdef, data={name}</h1>" in page
+    elsewhere = tmp_path / "mail" / "page.html"
+    elsewhere.parent.mkdir()
+    command([str(folder), "--out", str(elsewhere)])
+    (first, _) = re.findall(r'<a href="(.*)">', elsewhere.read_text(encoding="utf-8"))
+    assert (elsewhere.parent / first).resolve() == (folder / "data-mnist" / "report.html").resolve()
+
+
 def test_other_images_than_the_run_saw_are_refused(trained: Path) -> None:
     with pytest.raises(DataError, match="are not those of the run"):
         best.answers(trained / "0", "0" * 16)
@@ -418,12 +458,12 @@ def test_of_many_runs_the_page_shows_the_best_and_says_where_the_others_are(
     home = str(folder.relative_to(tmp_path))
     assert f"The best 4 of 6 settings; all are in <code>{home}/leaderboard.csv</code>" in text
     assert f"All are in <code>{home}/runs.csv</code>" in text
-    runs = text.partition("<summary>The best 4 of 22 runs</summary>")[2]
+    runs = text.partition("<summary>4 of 22 runs, those of the best settings</summary>")[2]
     assert re.findall(r"<td>(hidden=\d seed=\d)</td>", runs) == [
-        "hidden=5 seed=2",
-        "hidden=5 seed=1",
         "hidden=5 seed=0",
-        "hidden=4 seed=2",
+        "hidden=5 seed=1",
+        "hidden=5 seed=2",
+        "hidden=4 seed=0",
     ]
     assert "What 3 runs, at even distances, share" in text
     assert text.count('<dl class="failure">') == 6
@@ -448,7 +488,7 @@ def test_an_experiment_without_runs_is_a_sentence(mlflow_store: Callable[[str], 
 
 def test_a_few_runs_are_all_shown(tmp_path: Path) -> None:
     text = page_of(grid(tmp_path, 3, 3, 2))
-    assert not re.findall(r"Drawn are|The best \d+ of|All are in|at even distances", text)
+    assert not re.findall(r"Drawn are|The best \d+ of|those of the best|All are in|at even distances", text)
 
 
 def test_many_dots_are_pixels_and_few_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,32 +123,6 @@ def test_a_running_run_counts_as_killed_when_nobody_holds_it(tmp_path: Path) -> 
     lock.release()
 
 
-def test_settings_that_vary(tmp_path: Path) -> None:
-    make_run(tmp_path / "0", ["lr=0.1", "seed=0"], 0.5)
-    make_run(tmp_path / "1", ["lr=0.1", "seed=1"], 0.6)
-    assert results.varied(results.load(tmp_path)) == ["seed"]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-3", 0.001),
-        ("64", 64),
-        ("true", True),
-        ("False", False),
-        ("nan", "nan"),
-        ("[64, 32]", "[64,32]"),
-        ("'64'", "64"),
-        ("adam", "adam"),
-        ([64, 32], "[64,32]"),
-        (0.5, 0.5),
-        ("", ""),
-    ],
-)
-def test_typed(text: object, value: object) -> None:
-    assert (type(results.typed(text)), results.typed(text)) == (type(value), value)
-
-
 def test_a_command_can_be_pasted_into_a_shell() -> None:
     line = results.command(["hidden=[64,32]", "name=it's mine"])
     echoed = subprocess.run(["bash", "-c", line.replace("python -m", "printf '%s\\n'", 1)], capture_output=True)
@@ -207,7 +181,7 @@ def test_a_setting_that_is_null_in_one_run_tells_it_from_others(tmp_path: Path) 
         entry = ledger.read(folder)
         entry.params |= {"training.patience": patience} | ({} if i else {"hidden": 8})
         entry.write(folder)
-    found = leaderboard.compare(naming.resolve(tmp_path))
+    (found,) = leaderboard.compare(naming.resolve(tmp_path))
     assert found.by == ["training.patience"]
     assert list(found.board["n"]) == [1, 1]
 

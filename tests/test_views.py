@@ -20,8 +20,9 @@ from mnist_exp import ledger, naming, run
 from mnist_exp.config import Config
 from mnist_exp.files import read_json, write_json
 from mnist_exp.ledger import Ledger
-from mnist_exp.tracking import model, publish, sweeps, views
+from mnist_exp.tracking import model, publish, search, sweeps, views
 from mnist_exp.tracking.courier import Courier
+from mnist_exp.tracking.search import Query
 from mnist_exp.tracking.store import Store, open_store
 from mnist_exp.tracking.views import Subject
 
@@ -248,9 +249,9 @@ def test_the_parent_ends_as_its_sweep_did(
     found = store.client.get_run(parent)
     assert not found.data.metrics
     assert "sweep" not in found.data.tags  # the view of the sweep shows its runs only
-    for path in folder.glob("*/mlflow.json"):
-        child = store.client.get_run(read_json(path)["run_id"])
-        assert child.data.tags["mlflow.parentRunId"] == parent
+    children = {read_json(path)["run_id"] for path in folder.glob("*/mlflow.json")}
+    assert {store.client.get_run(run_id).data.tags["mlflow.parentRunId"] for run_id in children} == {parent}
+    assert {run.run_id for run in search.runs(Query(store.uri, store.experiment_id))} == children  # it is no run itself
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -304,6 +305,33 @@ def test_the_best_run_by_validation_is_registered_once(store: Store, tmp_path: P
     assert read_json(folder / "mlflow.json")["registered"] == f"models:/{name}/1"
     publish_all(folder, store)
     assert versions(store, name) == [(1, best)]
+
+
+@pytest.mark.usefixtures("pretend_to_log")
+def test_the_median_run_of_the_best_setting_is_registered(store: Store, tmp_path: Path) -> None:
+    """Previously the luckiest run, here of a setting that is second."""
+    name, folder = f"median-{uuid.uuid4().hex}", tmp_path / "seeds"
+    folder.mkdir()
+    points = [[f"hidden={hidden}", f"seed={seed}"] for hidden in (8, 16) for seed in range(2)]
+    plan = {"id": "seeds", "created_ms": 1, "typed": [], "keys": ["hidden", "seed"], "points": points}
+    write_json(folder / "sweep.json", plan)
+    for i, accuracy in enumerate((0.99, 0.5, 0.8, 0.81)):
+        params = {"hidden": (8, 16)[i // 2], "seed": i % 2}
+        made_up_run(folder / str(i), accuracy=accuracy, sweep="seeds", register=name, params=params)
+        (folder / str(i) / "model.pt2").touch()
+    publish_all(folder, store)
+    assert versions(store, name) == [(1, read_json(folder / "2" / "mlflow.json")["run_id"])]
+
+
+def test_of_two_datasets_nothing_is_registered(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = made_up_sweep(tmp_path / "both", ["finished", "finished"], register="never")
+    for i, data in enumerate(("mnist", "kanji")):
+        entry = ledger.read(folder / str(i))
+        entry.params["data"] = data
+        entry.write(folder / str(i))
+    publish_all(folder, store)
+    assert "both has runs of several datasets (mnist, kanji), and none is the best of all: nothing was" in caplog.text
+    assert "registered" not in read_json(folder / "mlflow.json")
 
 
 def test_a_best_run_without_a_model_is_named(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

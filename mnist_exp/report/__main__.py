@@ -11,12 +11,12 @@ from mnist_exp.terminal import shown
 EXAMPLES = """\
 what can be
   last                    the newest sweep, else the newest run (the default)
-  best, best:<sweep>      the best run of the newest sweep, or of that one
+  best, best:<sweep>      the best run of the newest sweep, or of that one: its best setting's median run
   a sweep's id            or the beginning of one: 14-03-22
   a folder                of a sweep or of a run
   an MLflow experiment    all its runs, wherever they were trained
   an MLflow run id
-run=… before it, as other commands have it, changes nothing
+run=… before it, as other commands have it, changes nothing; each dataset has its own leaderboard and page
 
 examples
   python -m mnist_exp.report

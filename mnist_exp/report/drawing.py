@@ -46,7 +46,6 @@ STYLE: dict[str, Any] = {
 drawn = rc_context(STYLE)  # type: ignore[arg-type]  # its type lists every key there is
 """Decorates what draws: the style ends with the call."""
 SIZE = (5.0, 3.6)  # inches; legible at the width of a phone
-WORDS = {"val": "validation", "train": "training", "test": "test"}
 LOST = ("failed", "killed")
 FEW = 12  # a key with more values than that is drawn as a continuous one
 MANY = 1000  # more dots than that are small, since they would hide each other, and pixels: each weighs 110 bytes

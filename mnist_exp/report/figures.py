@@ -25,7 +25,6 @@ from mnist_exp.report.drawing import (
     MARKERS,
     MUTED,
     SIZE,
-    WORDS,
     Picture,
     dotted,
     drawn,
@@ -34,7 +33,7 @@ from mnist_exp.report.drawing import (
     plain_ticks,
     scale,
 )
-from mnist_exp.report.leaderboard import value
+from mnist_exp.report.leaderboard import WORDS, value
 
 History = pd.DataFrame
 LEADING = len(COLOURS)  # settings that curves tell apart
@@ -80,10 +79,10 @@ def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
     up.label(axes, "y", y)
     bar = figure.colorbar(shades, ax=axes, extend="min" if 100 * done[column].min() < low else "neither")
     bar.set_label(f"{WORDS[judged]} accuracy, %")
-    best = done.iloc[int(done[column].argmax())]
+    highest = done.iloc[int(done[column].argmax())]
     alt = (
-        f"Heat map of mean {WORDS[judged]} accuracy over {x} and {y}: the best run, {100 * best[column]:.2f} %, "
-        f"has {x} {value(best[x])} and {y} {value(best[y])}; {len(lost)} of {len(table)} runs failed."
+        f"Heat map of mean {WORDS[judged]} accuracy over {x} and {y}: the highest run, {100 * highest[column]:.2f} %, "
+        f"has {x} {value(highest[x])} and {y} {value(highest[y])}; {len(lost)} of {len(table)} runs failed."
     )
     return Picture(f"heat_map_{plain(x)}_{plain(y)}", f"{x} × {y}", alt, figure)
 

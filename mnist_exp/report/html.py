@@ -6,13 +6,15 @@ The page forbids itself every request by a content security policy; its only scr
 import base64
 import hashlib
 import itertools
+import os
 import re
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import jinja2
 import numpy as np
@@ -24,10 +26,11 @@ from mnist_exp import config, results
 from mnist_exp.errors import ExperimentError
 from mnist_exp.files import atomic_write, read_json
 from mnist_exp.naming import Selection
+from mnist_exp.ranking import LOST
 from mnist_exp.report import closeup, drawing, figures, searching
 from mnist_exp.report import leaderboard as boards
-from mnist_exp.report.drawing import WORDS, Picture
-from mnist_exp.report.leaderboard import Comparison
+from mnist_exp.report.drawing import Picture
+from mnist_exp.report.leaderboard import WORDS, Comparison
 from mnist_exp.search.analysis import Analysis, analyse
 from mnist_exp.terminal import shown
 from mnist_exp.tracking.store import uri_for
@@ -44,11 +47,11 @@ Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""
 
 
-def write(found: Comparison, out: Path | None = None) -> Path:
+def write(found: Sequence[Comparison], out: Path | None = None) -> Path:
     """Writes the page about the runs of *found*, and beside them their data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
-    `confusion.csv`.
+    `confusion.csv`. Of several datasets each has all of this in a folder of its own, and the page leads to theirs.
 
     Args:
         out: Where the page goes; None: `report.html` in the selection's own folder.
@@ -60,10 +63,27 @@ def write(found: Comparison, out: Path | None = None) -> Path:
         ConfigError: `study.json` is damaged.
         OSError: the folder cannot be written.
     """
-    home = found.selection.home
+    home = found[0].selection.home
+    out = out or home / "report.html"
+    boards.save(found)
+    if len(found) == 1:
+        return _page(found[0], out)
+    linked = []
+    for each in found:
+        page = _page(each, each.home / "report.html")
+        link = Path(os.path.relpath(page.resolve(), out.resolve().parent)).as_posix()
+        linked.append({"data": each.data, "link": quote(link), "sentence": boards.sentence(each)})
+    text = render({"title": found[0].selection.title, "written": _now(), "datasets": linked}, "datasets.html.j2")
+    atomic_write(out, text.encode())
+    return out
+
+
+def _page(found: Comparison, out: Path) -> Path:
+    """See `write`: the page of one dataset at *out*, the rest in its own folder."""
+    home = found.home
     (home / "figures").mkdir(parents=True, exist_ok=True)
     histories = {index: results.history(found.table.loc[index]) for index in _followed(found)}
-    labels = [_label(row, found.by) for row in found.board.to_dict("records")]
+    labels = [boards.label(row, found.by) for row in found.board.to_dict("records")]
     searched = analyse(home)
     groups = _groups(found, labels, histories)
     pictures = _pictures(found, labels, groups, searched)
@@ -74,21 +94,23 @@ def write(found: Comparison, out: Path | None = None) -> Path:
     texts = {picture.name: drawing.svg(picture) for picture in everything}  # drawn once, for files and page
     for name, text in texts.items():
         atomic_write(home / "figures" / f"{name}.svg", text.encode())
-    boards.save(found)
     boards.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
     if best and "confusion" in best:
         boards.write_csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
     context = _context(found, pictures, best, best_pictures, texts)
     drawn = sum(len(group) for _, group in groups) if len(histories) < len(found.table) else 0
     page = render(context | {"searched": searched, "followed": drawn, "seeds": SEEDS})
-    out = out or home / "report.html"
     atomic_write(out, page.encode())
     return out
 
 
-def render(context: dict[str, Any]) -> str:
-    """The page's text. Whatever *context* holds is escaped, and passwords in addresses are left out."""
-    template = resources.files("mnist_exp.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+def _now() -> str:
+    return datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
+    """The text of a page. Whatever *context* holds is escaped, and passwords in addresses are left out."""
+    template = resources.files("mnist_exp.report").joinpath(name).read_text(encoding="utf-8")
     script = resources.files("mnist_exp.report").joinpath("sort.js").read_text(encoding="utf-8")
     style = resources.files("mnist_exp.report").joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -139,42 +161,38 @@ def _followed_splits(judged: str) -> list[str]:
     return ["val", "train"] if judged == "val" else ["train"]
 
 
-def _places(found: Comparison) -> "pd.Series[int]":
-    """For each run the row of its setting on the leaderboard."""
-    return boards.alike(found.table, found.by).map(pd.Series(found.board.index, found.board["setting"]))
-
-
 def _followed(found: Comparison) -> list[Any]:
     """Index of the runs whose histories are read: of the best settings, of each some seeds.
 
     Those that failed, which no picture shows, and those whose files are elsewhere come last.
     """
     last = (found.table["state"] == "failed") | found.table["folder"].isna()
-    runs = pd.DataFrame({"last": last, "place": _places(found)}).sort_values(["last", "place"], kind="stable")
-    return sorted(runs[runs.groupby("place").cumcount() < SEEDS].index[:FILES])
+    runs = pd.DataFrame({"last": last, "row": found.rows}).sort_values(["last", "row"], kind="stable")
+    return sorted(runs[runs.groupby("row").cumcount() < SEEDS].index[:FILES])
 
 
 def _groups(found: Comparison, labels: list[str], histories: dict[Any, pd.DataFrame]) -> list[Group]:
     """Each setting of the leaderboard that has histories to draw."""
     groups: list[Group] = [(label, []) for label in labels]
     splits = _followed_splits(boards.judge(found.table))
-    places, failed = _places(found), found.table["state"] == "failed"
+    rows, failed = found.rows, found.table["state"] == "failed"
     for index, history in histories.items():
         if not failed[index] and all(f"{split}/loss" in history for split in splits):
-            groups[places[index]][1].append(history)
+            groups[rows[index]][1].append(history)
     return [(label, group) for label, group in groups if group]
 
 
 def _best(found: Comparison, labels: list[str]) -> tuple[dict[str, Any] | None, list[Picture]]:
-    """What the page says of the best run, with its pictures if its weights are here."""
-    table, board = found.table, found.board
-    index: Any = board.at[0, "best"] if len(board) else -1
-    if index < 0:
+    """What the page says of the best setting's median run, with its pictures if its weights are here."""
+    best_run = found.ranked.best
+    if best_run is None:
         return None, []
-    run: Any = table.loc[index]
+    index = best_run.at
+    run: Any = found.table.loc[index]
     about: dict[str, Any] = {
         "index": index,
         "label": labels[0],
+        "seed": best_run.settings.get("seed"),
         "problem": "",
         "rerun": results.command(run["overrides"]),
     }
@@ -213,22 +231,22 @@ def _context(
     selection, table, board, by = found.selection, found.table, found.board, found.by
     sweep = selection.sweep
     shared, uri = _shared(table)
-    facts = boards.summary(table)
+    facts = boards.summary(found)
     line = shlex.join(["python", "-m", "mnist_exp.train", "-m", *sweep.typed]) if sweep else ""
     waiting = {state: facts["states"].get(state, 0) for state in ("planned", "running", "killed", "damaged")}
     drawn = {section: [_shown(p, texts) for p in drawings] for section, drawings in pictures.items()}
-    lost = table[table["state"].isin(boards.LOST)]
-    top, listed = board.head(ROWS), _listed(table)
+    lost = table[table["state"].isin(LOST)]
+    top, listed = board.head(ROWS), _listed(found)
     runs = _runs(table, {*top["best"], *listed} - {-1}, uri)
     return {
-        "title": selection.title,
+        "title": found.title,
         "command": line,
         "resume": sweep.again if sweep else "",
         "unfinished": {state: n for state, n in waiting.items() if n},
-        "written": datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M"),
+        "written": _now(),
         "started": table["started"].min(),
         "facts": facts,
-        "sentence": boards.sentence(facts),
+        "sentence": boards.sentence(found),
         "judged": boards.judge(table),
         "words": WORDS,
         "splits": [s for s in boards.SPLITS if f"{s}_mean" in board],
@@ -243,7 +261,7 @@ def _context(
         "view": _view(selection, uri),
         "lost": len(lost),
         "failures": boards.failures(lost.head(FAILURES)),
-        "home": shown(selection.home),
+        "home": shown(found.home),
         "best": best,
         "best_pictures": [_shown(p, texts) for p in best_pictures],
         **drawn,
@@ -258,11 +276,11 @@ def _shown(picture: Picture, texts: dict[str, str]) -> dict[str, Any]:
     return {"title": picture.title, "alt": picture.alt, "svg": Markup(drawing.inline(texts[picture.name]))}
 
 
-def _listed(table: pd.DataFrame) -> list[Any]:
-    """Index of the runs that the page lists: all in their order, or if that is too much the best, then others."""
-    if len(table) <= ROWS:
-        return list(table.index)
-    return list(dict.fromkeys([*boards.ranked(table), *table.index]))[:ROWS]
+def _listed(found: Comparison) -> list[Any]:
+    """Index of the runs that the page lists: all in their order, or if that is too much those of the best settings."""
+    if len(found.table) <= ROWS:
+        return list(found.table.index)
+    return [run.at for setting in found.ranked.settings for run in setting.runs][:ROWS]
 
 
 def _runs(table: pd.DataFrame, wanted: set[Any], uri: str) -> dict[Any, dict[str, Any]]:
@@ -271,11 +289,6 @@ def _runs(table: pd.DataFrame, wanted: set[Any], uri: str) -> dict[Any, dict[str
     told += [f"final/{split}_accuracy" for split in boards.SPLITS]
     rows: dict[Any, Any] = table.loc[sorted(wanted), told].to_dict("index")
     return {index: row | {"link": _link(row, uri)} for index, row in rows.items()}
-
-
-def _label(row: dict[Any, Any], by: list[str]) -> str:
-    """`hidden=64 lr=0.001`"""
-    return " ".join(f"{key}={boards.value(row[key])}" for key in by) or "all runs"
 
 
 def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:

@@ -1,10 +1,13 @@
-"""Which setting is best: seeds aggregated, ordered by validation, test reported."""
+"""Settings as a table: seeds aggregated, the best one first (see `ranking`), test reported."""
 
 import json
+import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, final
 
 import pandas as pd
@@ -12,35 +15,57 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from mnist_exp import results, terminal
+from mnist_exp import ranking, results, terminal
 from mnist_exp.errors import ConfigError
 from mnist_exp.files import atomic_write
-from mnist_exp.ledger import rank
 from mnist_exp.naming import Selection
+from mnist_exp.ranking import LOST, Ranking, Run
 
 SPLITS = ("val", "test", "train")
-LOST = ("failed", "killed", "damaged")
+WORDS = {"val": "validation", "test": "test", "train": "training"}
 TOP = 20  # rows that a terminal shows
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
-INNER = ["setting", "best"]  # columns of a leaderboard that lead to its runs
+INNER = ["best"]  # columns of a leaderboard that lead to its runs
 
 
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, read once, and what a leaderboard or a page says of them."""
+    """Runs on one dataset, read once, and what a leaderboard or a page says of them."""
 
     selection: Selection
+    data: str
+    """The dataset, where the selection has several; empty: all its runs are here."""
     table: pd.DataFrame
     """As from `results.load`."""
-    by: list[str]
-    """See `keys`."""
+    ranked: Ranking
     board: pd.DataFrame
     """See `leaderboard`."""
 
+    @property
+    def title(self) -> str:
+        """What is compared."""
+        return f"{self.selection.title}, data={self.data}" if self.data else self.selection.title
 
-def compare(selection: Selection) -> Comparison:
-    """Reads the runs of *selection* and compares them.
+    @property
+    def home(self) -> Path:
+        """Where its files belong."""
+        home = self.selection.home
+        return home / re.sub(r"[^\w.-]+", "_", f"data-{self.data}") if self.data else home
+
+    @property
+    def by(self) -> list[str]:
+        """The keys that tell settings apart."""
+        return self.ranked.by
+
+    @property
+    def rows(self) -> "pd.Series[int]":
+        """For each run the row of its setting on the leaderboard."""
+        return rows(self.table, self.ranked)
+
+
+def compare(selection: Selection) -> list[Comparison]:
+    """Reads the runs of *selection* and compares them, those of each dataset among themselves.
 
     Raises:
         ConfigError: there are none.
@@ -49,8 +74,33 @@ def compare(selection: Selection) -> Comparison:
     table = results.frame(selection)
     if table.empty:
         raise ConfigError(f"{selection.title} has no runs; deleted ones are left out.")
-    by = keys(table, selection)
-    return Comparison(selection, table, by, leaderboard(table, by))
+    sweep = selection.sweep
+    found = ranking.rank(runs(table), ranking.swept(sweep.keys, sweep.points) if sweep else None)
+    if len(found) == 1:
+        return [Comparison(selection, "", table, found[0], leaderboard(table, found[0]))]
+    return [_part(selection, table, ranked) for ranked in found]
+
+
+def _part(selection: Selection, table: pd.DataFrame, ranked: Ranking) -> Comparison:
+    """One of several datasets, with those rows of *table* that belong to it."""
+    own = table.loc[sorted(run.at for setting in ranked.settings for run in setting.runs)]
+    return Comparison(selection, ranked.data, own, ranked, leaderboard(own, ranked))
+
+
+def runs(table: pd.DataFrame) -> list[Run]:
+    """The rows of *table* as what is ranked."""
+    settings = results.settings(table)
+    said = table[["state", "dataset", *settings, *results.FINAL]].to_dict("index")
+    return [
+        Run(
+            index,
+            row["state"],
+            {key: row[key] for key in settings if row[key] == row[key]},  # NaN: it has no such setting
+            {key: row[key] for key in results.FINAL if row[key] == row[key]},
+            row["dataset"],
+        )
+        for index, row in said.items()
+    ]
 
 
 def judge(table: pd.DataFrame) -> str:
@@ -63,86 +113,52 @@ def measured(table: pd.DataFrame) -> list[str]:
     return [split for split in SPLITS if table[f"final/{split}_accuracy"].notna().any()]
 
 
-def keys(table: pd.DataFrame, selection: Selection) -> list[str]:
-    """What varies between the runs, without the seed: one setting of these is one row of the leaderboard.
-
-    In a sweep, what was typed; what follows from that is left out. More may vary: points that were added later, or
-    runs that went on with other settings.
-    """
-    differ = [key for key in results.varied(table) if key != "seed"]
-    if selection.sweep is None:
-        return differ
-    settings = {*results.settings(table)} - {"seed"}
-    found = [key for key in dict.fromkeys([*selection.sweep.keys, *_typed(selection.sweep.points)]) if key in settings]
-    for key in differ:
-        values = results.known(table[key]).map(str)
-        if key not in found and (values.groupby(alike(table, found)).nunique() > 1).any():
-            found.append(key)
-    return found
+def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":
+    """See `Comparison.rows`."""
+    found = {run.at: row for row, setting in enumerate(ranked.settings) for run in setting.runs}
+    return pd.Series([found[index] for index in table.index], table.index)
 
 
-def alike(table: pd.DataFrame, by: list[str]) -> "pd.Series[int]":
-    """A number for each run, the same for runs that agree in the keys *by*."""
-    return table.groupby(by, dropna=False, sort=False).ngroup() if by else pd.Series(0, table.index)
+def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
+    """One row for each setting of *ranked*, best first.
 
-
-def _typed(points: list[list[str]]) -> list[str]:
-    """The keys of the overrides that not all of *points* share."""
-    shared = set.intersection(*(set(point) for point in points if point)) if any(points) else set()
-    return [key for point in points for key in results.chosen([o for o in point if o not in shared])]
-
-
-def leaderboard(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """One row for each setting of the keys *by*, best first.
-
-    Columns: *by*; `n` finished runs; `not_finished`, such as `1 failed`; for each split that was measured the mean
-    final accuracy `<split>_mean` and its sample standard deviation `<split>_sd` (n - 1; NaN with one run), from 0 to 1;
-    mean `seconds` of training and `parameters` of the finished runs; `setting`, its runs' number in `alike`; `best`,
-    the index in *table* of the run that validates best, or -1.
+    Columns: the keys that tell settings apart; `n` seeds of which a run finished; `not_finished`, such as `1 failed`;
+    for each split that was measured the mean final accuracy `<split>_mean` and its sample standard deviation over seeds
+    `<split>_sd` (n - 1; NaN with one seed), from 0 to 1; mean `seconds` of training and `parameters` of the finished
+    runs; `best`, the index in *table* of its median run, or -1.
 
     Args:
         table: As from `results.load`.
     """
-    judged, setting = judge(table), alike(table, by)
-    done = table[table["state"] == "finished"]
-    runs = done.groupby(setting)
-    board = table.loc[~setting.duplicated(), by].set_index(setting[~setting.duplicated()])
-    board["n"] = runs.size().reindex(board.index, fill_value=0)
-    board["not_finished"] = _endings(table, setting).reindex(board.index, fill_value="")
+    settings, row = ranked.settings, rows(table, ranked)
+    board = table.loc[[setting.runs[0].at for setting in settings], ranked.by].reset_index(drop=True)
+    board["n"] = [len(setting.seeds) for setting in settings]
+    board["not_finished"] = _endings(table, row).reindex(board.index, fill_value="")
     for split in measured(table):
-        accuracy = runs[f"final/{split}_accuracy"]
-        board[f"{split}_mean"], board[f"{split}_sd"] = accuracy.mean(), accuracy.std(ddof=1)
-    board["seconds"] = runs["seconds"].mean()
-    board["parameters"] = pd.to_numeric(done["parameters"]).groupby(setting).max()
-    board["setting"] = board.index
-    best = {setting[index]: index for index in reversed(ranked(table))}
-    board["best"] = [best.get(number, -1) for number in board.index]
-    board["loss"] = runs[f"final/{judged}_loss"].mean()
-    order = [f"{judged}_mean", "loss"] if f"{judged}_mean" in board else ["n"]  # equal accuracy: lower loss first
-    board = board.sort_values(order, ascending=[False, True][: len(order)], kind="stable", ignore_index=True)
-    return board.drop(columns="loss")
-
-
-def ranked(table: pd.DataFrame) -> list[Any]:
-    """Index of the finished runs that can be judged, best first; see `ledger.rank`."""
-    judged = judge(table)
-    done = table[(table["state"] == "finished") & table[f"final/{judged}_accuracy"].notna()]
-    measures = done[[f"final/{judged}_{what}" for what in ("accuracy", "loss")]]
-    ranks = [rank({str(key): v for key, v in run.items() if v == v}) for run in measures.to_dict("records")]
-    order = sorted(range(len(done)), key=lambda i: ranks[i], reverse=True)
-    return [done.index[i] for i in order]
-
-
-def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Counts of runs in each state, best and median accuracy (0 to 1; None if no run finished), seconds."""
-    judged = judge(table)
+        accuracies = [setting.over_seeds(f"final/{split}_accuracy") for setting in settings]
+        board[f"{split}_mean"] = [fmean(found) if found else math.nan for found in accuracies]
+        board[f"{split}_sd"] = [stdev(found) if len(found) > 1 else math.nan for found in accuracies]
     done = table[table["state"] == "finished"]
-    accuracy = done[f"final/{judged}_accuracy"].dropna()
+    board["seconds"] = done["seconds"].groupby(row).mean()
+    board["parameters"] = pd.to_numeric(done["parameters"]).groupby(row).max()
+    medians = [setting.median for setting in settings]
+    board["best"] = [-1 if run is None else run.at for run in medians]
+    return board
+
+
+def summary(found: Comparison) -> dict[str, Any]:
+    """Counts of runs in each state, accuracies (0 to 1; None if no run finished), seconds.
+
+    Accuracies: `best` is the mean of the best setting, `median` that of all finished runs.
+    """
+    table, column = found.table, f"final/{judge(found.table)}_accuracy"
+    accuracy = table.loc[table["state"] == "finished", column].dropna()
+    best = found.ranked.settings[0].over_seeds(column)
     return {
         "runs": len(table),
         "states": {str(state): int(n) for state, n in table["state"].value_counts().items()},
-        "judged_by": f"final/{judged}_accuracy",
-        "best": float(accuracy.max()) if len(accuracy) else None,
+        "judged_by": column,
+        "best": fmean(best) if best else None,
         "median": float(accuracy.median()) if len(accuracy) else None,
         "seconds": float(table["seconds"].sum()),
     }
@@ -168,47 +184,63 @@ def failures(table: pd.DataFrame, states: Collection[str] = LOST) -> list[dict[s
     return found
 
 
-def show(found: Comparison, as_json: bool = False, lost: bool = True) -> None:
-    """Prints the leaderboard of *found*: a table in a terminal, aligned text in a pipe, JSON if asked for.
+def show(found: Sequence[Comparison], as_json: bool = False, lost: bool = True) -> None:
+    """Prints the leaderboards of *found*: tables in a terminal, aligned text in a pipe, JSON if asked for.
 
     Args:
-        lost: Whether to list the runs that failed below it.
+        lost: Whether to list the runs that failed below each.
     """
-    table, board, facts = found.table, found.board, summary(found.table)
     if as_json:
-        terminal.console.print_json(json.dumps(to_json(found, facts, failures(table)), allow_nan=False))
+        terminal.console.print_json(json.dumps(to_json(found), allow_nan=False))
         return
-    out = terminal.console
-    out.print(escape(f"{found.selection.title}: {sentence(facts)}"))
-    head, rows = cells(board, found.by)
+    for each in found:
+        _show(each)
+        for failure in failures(each.table) if lost else []:
+            _tell(failure)
+
+
+def _show(found: Comparison) -> None:
+    """Headline and table."""
+    board, out = found.board, terminal.console
+    out.print(escape(f"{found.title}: {sentence(found)}"))
+    head, lines = cells(board, found.by)
     if out.is_terminal:
         drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for column in head:
             number = column in NUMBERS
             drawn.add_column(escape(column), justify="right" if number else "left", no_wrap=number)
-        for row in rows[:TOP]:
-            drawn.add_row(*map(escape, row))
+        for line in lines[:TOP]:
+            drawn.add_row(*map(escape, line))
         out.print(drawn)
-        if len(rows) > TOP:
-            out.print(f"and {len(rows) - TOP} more")
+        if len(lines) > TOP:
+            out.print(f"and {len(lines) - TOP} more")
     else:
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        for row in (head, *rows):
-            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            out.print(escape(line.rstrip()))
+        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+        for line in (head, *lines):
+            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            out.print(escape(text.rstrip()))
     if len(board) > 1 and board["n"].max() < 3:
         out.print("One or two seeds each: differences may be chance. Add seeds with seed=0,1,2.")
-    for failure in failures(table) if lost else []:
-        out.print(escape(f"{failure['state']}: {failure['name']}: {failure['reason']}"), style="red")
-        if failure["log"]:
-            out.print(escape(f"  log: {failure['log']}"))
-        out.print(escape(f"  again: {failure['rerun']}"))
 
 
-def save(found: Comparison) -> None:
-    """Writes `runs.csv` and `leaderboard.csv` beside the runs."""
-    write_csv(found.table, found.selection.home / "runs.csv")
-    write_csv(found.board.drop(columns=INNER), found.selection.home / "leaderboard.csv")
+def _tell(failure: dict[str, Any]) -> None:
+    """One of `failures`."""
+    out = terminal.console
+    out.print(escape(f"{failure['state']}: {failure['name']}: {failure['reason']}"), style="red")
+    if failure["log"]:
+        out.print(escape(f"  log: {failure['log']}"))
+    out.print(escape(f"  again: {failure['rerun']}"))
+
+
+def save(found: Sequence[Comparison]) -> None:
+    """Writes `runs.csv` and `leaderboard.csv` beside the runs; of several datasets, each into its own folder."""
+    if len(found) > 1:
+        for name in ("runs.csv", "leaderboard.csv"):
+            (found[0].selection.home / name).unlink(missing_ok=True)  # of when there was only one
+    for each in found:
+        each.home.mkdir(parents=True, exist_ok=True)
+        write_csv(each.table, each.home / "runs.csv")
+        write_csv(each.board.drop(columns=INNER), each.home / "leaderboard.csv")
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -231,28 +263,40 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
     return head, rows
 
 
-def to_json(found: Comparison, facts: dict[str, Any], failed: list[dict[str, Any]]) -> dict[str, Any]:
-    """What `--json` prints. Accuracies from 0 to 1; what is unknown is null."""
-    rows = json.loads(found.board.drop(columns=INNER).to_json(orient="records", double_precision=15))
-    sweep = found.selection.sweep.id if found.selection.sweep else None
-    return {
-        "format": 1,
-        "title": found.selection.title,
-        "sweep": sweep,
-        "summary": facts,
-        "leaderboard": rows,
-        "failures": failed,
-    }
+def to_json(found: Sequence[Comparison]) -> dict[str, Any]:
+    """What `--json` prints. Accuracies from 0 to 1; what is unknown is null.
+
+    Of several datasets it is a list, `datasets`, each with its name as `data`.
+    """
+    selection = found[0].selection
+    head = {"format": 1, "title": selection.title, "sweep": selection.sweep.id if selection.sweep else None}
+    if len(found) == 1:
+        return head | _facts(found[0])
+    return head | {"datasets": [{"data": each.data} | _facts(each) for each in found]}
 
 
-def sentence(facts: dict[str, Any]) -> str:
-    """The summary in words."""
-    runs = f"{facts['runs']} run{'s' if facts['runs'] > 1 else ''} ({counted(facts['states'])})."
+def _facts(found: Comparison) -> dict[str, Any]:
+    """See `to_json`."""
+    lines = json.loads(found.board.drop(columns=INNER).to_json(orient="records", double_precision=15))
+    return {"summary": summary(found), "leaderboard": lines, "failures": failures(found.table)}
+
+
+def sentence(found: Comparison) -> str:
+    """In words: how many runs there are, how they ended, and which setting is best."""
+    facts = summary(found)
+    told = f"{facts['runs']} run{'s' if facts['runs'] > 1 else ''} ({counted(facts['states'])})."
     if facts["best"] is None:
-        return runs
-    judged = {"val": "validation", "train": "training"}[facts["judged_by"].split("/")[1].split("_")[0]]
-    best, median = 100 * facts["best"], 100 * facts["median"]
-    return f"{runs} Best {judged} accuracy {best:.2f} %, median {median:.2f} %."
+        return told
+    row = found.board.head(1).to_dict("records")[0]
+    split = judge(found.table)
+    spread = f"{score(row[f'{split}_mean'], row[f'{split}_sd'])} %" + (f" (n={row['n']})" if row["n"] > 1 else "")
+    which = f" with {label(row, found.by)}" if found.by else ""
+    return f"{told} Best {WORDS[split]} accuracy {spread}{which}."
+
+
+def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:
+    """`hidden=64 lr=0.001`"""
+    return " ".join(f"{key}={value(row[key])}" for key in by) or "all runs"
 
 
 def _endings(table: pd.DataFrame, setting: "pd.Series[int]") -> "pd.Series[str]":

@@ -333,25 +333,31 @@ def launch(sweeper: Any, missing: list[Point], force: bool, total: int = 0) -> S
 
 
 def present_best(folder: Path) -> None:
-    """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time."""
-    try:
-        best = naming.best(naming.resolve(folder))
-    except ConfigError:
-        return  # none has finished
-    tidy(best, "model.pt2", "ledger.json")
-    entry = ledger.read(best)
+    """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time.
+
+    With several datasets, that is the best run of each.
+    """
+    for ranked in naming.rankings(naming.resolve(folder)):
+        if best := ranked.best:
+            export(best.at)
+
+
+def export(folder: Path) -> None:
+    """Exports the network of the run in *folder* and has its figures drawn, as far as its settings want them."""
+    tidy(folder, "model.pt2", "ledger.json")
+    entry = ledger.read(folder)
     from mnist_exp import run as runs  # torch
     from mnist_exp.sweep.ahead import loading
 
-    settings = config.load(best / "config.yaml")
-    if settings.checkpoint.model and not (best / "model.pt2").exists():
+    settings = config.load(folder / "config.yaml")
+    if settings.checkpoint.model and not (folder / "model.pt2").exists():
         loading().join()
-        runs.export_model(settings, best)
+        runs.export_model(settings, folder)
     if settings.tracking.figures and not entry.figures:
         if settings.augment:
-            runs.show_augmented(settings, best)
+            runs.show_augmented(settings, folder)
         entry.figures = True
-        entry.write(best)
+        entry.write(folder)
 
 
 def conclude(plan: Plan, folder: Path, report: bool) -> None:
@@ -378,7 +384,7 @@ def present(folder: Path, report: bool) -> pd.DataFrame:
         say(f"Report: {shown(html.write(found))}")
     else:
         leaderboard.save(found)
-    return found.table
+    return pd.concat([each.table for each in found]).sort_index()
 
 
 def listed(lost: list[dict[str, Any]], plan: Plan) -> str:

@@ -68,14 +68,19 @@ def experiments(uri: str) -> dict[str, str]:
 
 
 def runs(query: Query) -> list[Stored]:
-    """The runs that *query* asks for, oldest first; deleted ones are left out.
+    """The runs that *query* asks for, oldest first.
+
+    Deleted ones are left out, and parent runs: such a one stands for its sweep, and trained nothing itself.
 
     Raises:
         ExperimentError: the store cannot be read.
     """
     if query.uri.startswith("sqlite:///"):
-        return _from_file(query) if _path(query.uri).exists() else []
-    return _from_client(query)
+        found = _from_file(query) if _path(query.uri).exists() else []
+    else:
+        found = _from_client(query)
+    parents = {run.tags.get("mlflow.parentRunId") for run in found}
+    return [run for run in found if run.run_id not in parents]
 
 
 def download(query: Query, names: Sequence[str], folder: Path) -> None:

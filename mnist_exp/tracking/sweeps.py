@@ -10,7 +10,7 @@ from typing import Any
 
 import filelock
 
-from mnist_exp import ledger
+from mnist_exp import ledger, ranking
 from mnist_exp.files import read_json, write_json
 from mnist_exp.ledger import Ledger
 from mnist_exp.tracking import model, views
@@ -53,7 +53,7 @@ def publish(folder: Path, store: Store, over: bool = False) -> bool:
             store.client.set_terminated(run_id, _status([run.state for run in runs.values()], len(plan["points"])))
         else:
             store.client.update_run(run_id, status="RUNNING")
-    if over and first.register and (version := _register_best(runs, store, first.register)):
+    if over and first.register and (version := _register_best(folder, plan, store, first.register)):
         note["registered"] = version
     write_json(folder / "mlflow.json", note)
     return True
@@ -93,14 +93,21 @@ def _status(states: list[str], points: int) -> str:
     return "KILLED" if "killed" in states or len(states) < points else "FINISHED"
 
 
-def _register_best(runs: dict[Path, Ledger], store: Store, name: str) -> str | None:
-    """Makes the model of the best finished run the newest version of *name*; returns its URI."""
-    finished = {folder: run for folder, run in runs.items() if run.state == "finished"}
-    if not finished:
+def _register_best(folder: Path, plan: dict[str, Any], store: Store, name: str) -> str | None:
+    """Makes the model of the best run in *folder*, a sweep's, the newest version of *name*; returns its URI."""
+    found = ranking.of_sweep(folder, plan["keys"], plan["points"])
+    if len(found) > 1:
+        named = ", ".join(ranked.data for ranked in found)
+        log.warning(
+            "%s has runs of several datasets (%s), and none is the best of all: nothing was registered as %s.",
+            *(folder, named, name),
+        )
         return None
-    best = max(finished, key=lambda folder: finished[folder].rank)
-    note: dict[str, Any] = read_json(best / "mlflow.json")
+    best = found[0].best
+    if best is None:
+        return None
+    note: dict[str, Any] = read_json(best.at / "mlflow.json")
     if "model" not in note:
-        log.warning("%s is the best run, but has no model.pt2: nothing was registered as %s.", best, name)
+        log.warning("%s is the best run, but has no model.pt2: nothing was registered as %s.", best.at, name)
         return None
     return model.register(store, name, note["model"], note["run_id"])
