@@ -31,8 +31,10 @@ def run(main: Callable[[], object], prints_result: bool = True) -> int:
     """
     with terminal.screens() as screen:
         code = _run(main)
-    if prints_result and code == 0 and screen.failure and screen.failure.errno != errno.EPIPE:
-        return explain(ConfigError(f"Standard output cannot be written: {screen.failure.strerror}.", "Make room."))
+        screen.flush()
+        lost = screen.failure if prints_result and code == 0 else None
+        if lost and lost.errno != errno.EPIPE:
+            code = explain(ConfigError(f"Standard output cannot be written: {lost.strerror}.", "Choose another place."))
     return code
 
 

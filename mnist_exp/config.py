@@ -11,6 +11,7 @@ import functools
 import math
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -397,6 +399,8 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
             f"There is no setting '{path}'{where}.",
             f"--cfg job shows what the chosen {group} has; +{path}=… passes it a keyword that is not listed.",
         )
+    if path == "pruner":  # a group that files of conf/search bring with them
+        return ConfigError(f"{path} is for a search{where}.", "Choose one, with -m: search=tpe")
     hydras = group == "hydra"
     known = _sweep_settings() if hydras else [name for name, _, _ in settings()]
     near = difflib.get_close_matches(path, known, n=1, cutoff=0.8 if hydras else 0.5)
@@ -479,6 +483,17 @@ def as_typed(value: Any) -> str:
     """A value as the right-hand side of an override; text is taken as it is."""
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else str(compact(value))
+
+
+def override(key: str, text: str) -> str:
+    """`key=text` as Hydra reads it, whatever *text* holds; in a shell it still needs quotes."""
+    plain = re.fullmatch(r"[\w./:-]+", text)
+    return f"{key}={text if plain else QuotedString(text, Quote.single).with_quotes()}"
+
+
+def command(overrides: Sequence[str], sweep: bool = False) -> str:
+    """The line that trains with *overrides*, quoted for a shell."""
+    return shlex.join(["python", "-m", "mnist_exp.train", *(["-m"] if sweep else []), *overrides])
 
 
 def fingerprint(config: Config) -> str:

@@ -17,13 +17,12 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
     """Refuses secrets, a single run that is asked for as a sweep, and a run's folder that has links."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        plain = check(config)
-        typed = plain["hydra"]["overrides"]
+        check(config)
         try:
-            resume.check_single(
-                plain, [*typed["task"], *(o for o in typed["hydra"] if resume.key_of(o) != "hydra.mode")]
-            )
-            trust.check_links(Path(config.hydra.run.dir))
+            resume.check_single([*config.hydra.overrides.task, *config.hydra.overrides.hydra], sys.argv[1:])
+            folder = Path(config.hydra.run.dir)
+            if (folder / "ledger.json").exists():
+                trust.check_links(folder)
         except (ConfigError, OmegaConfBaseException) as error:  # a folder's name is resolved
             sys.exit(cli.explain(error))
 
@@ -31,8 +30,8 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
         check(config)
 
 
-def check(composed: DictConfig) -> Any:
-    """*composed* as plain data, with references as they stand there; leaves with a sentence if it has a secret.
+def check(composed: DictConfig) -> None:
+    """Leaves with a sentence if there is a secret in *composed*, as it stands there: references are not followed.
 
     Raises:
         SystemExit: there is one. Hydra makes a warning of any other exception of a callback.
@@ -42,4 +41,3 @@ def check(composed: DictConfig) -> Any:
     secrets = (each.lstrip("+~").partition("=")[0] for each in (*typed["task"], *typed["hydra"]) if privacy.typed(each))
     if key := next(secrets, "") or privacy.first(plain):
         sys.exit(cli.explain(config.secret(key)))
-    return plain

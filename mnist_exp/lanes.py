@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from mnist_exp import records
+from mnist_exp import records, trust
 from mnist_exp.config import Config
 from mnist_exp.errors import CheckpointError
 from mnist_exp.files import write_json
@@ -64,6 +64,7 @@ def read(folder: Path) -> Place | None:
 
     Raises:
         CheckpointError: the file is damaged or of a newer format.
+        ConfigError: it is from elsewhere and would call what is not named; see `trust`.
     """
     place = _read(folder)
     first = _read(folder / place.first) if place else None
@@ -74,7 +75,7 @@ def lend(source: Path, folder: Path) -> None:
     """Gives the run in *folder* the place that the one in *source* has trained in, with stand-ins for all neighbours.
 
     Raises:
-        CheckpointError: as `read`.
+        CheckpointError, ConfigError: as `read`.
     """
     if place := _read(source):
         write_json(folder / FILE, dataclasses.asdict(dataclasses.replace(place, first=".")))
@@ -82,7 +83,13 @@ def lend(source: Path, folder: Path) -> None:
 
 def _read(folder: Path) -> Place | None:
     path = folder / FILE
-    return records.read(Place, path, FORMAT, CheckpointError, "") if path.exists() else None
+    if not path.exists():
+        return None
+    place = records.read(Place, path, FORMAT, CheckpointError, "")
+    if any(lane.keys() != set(OWN) for lane in place.lanes) or not 0 <= place.lane < len(place.lanes):
+        raise CheckpointError(f"{path} is damaged: it does not describe the lanes of a pack.")
+    trust.check({"lanes": place.lanes}, folder)
+    return place
 
 
 def _own(config: Config) -> dict[str, Any]:

@@ -158,6 +158,11 @@ def holds_runs(folder: Path) -> bool:
     return any(next(folder.glob(pattern), None) for pattern in ("sweep.json", "ledger.json", "*/ledger.json"))
 
 
+def is_sweep(folder: Path) -> bool:
+    """Whether a sweep lives in *folder*."""
+    return (folder / "sweep.json").is_file()
+
+
 def _selection(folder: Path) -> Selection | None:
     """The sweep or the run that lives in *folder*, if one does.
 
@@ -167,7 +172,7 @@ def _selection(folder: Path) -> Selection | None:
     if not holds_runs(folder):
         return None
     trust.check_links(folder)
-    if (folder / "sweep.json").is_file():
+    if is_sweep(folder):
         sweep = plan.read(folder)
         return Selection(f"Sweep {sweep.id}", folder, [folder / str(i) for i in range(len(sweep.points))], sweep)
     if (folder / "ledger.json").is_file():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_exp import config, resume, single, terminal
+from mnist_exp import resume, single, terminal
 from mnist_exp.compose import compose
 from mnist_exp.errors import ExperimentError
 
@@ -28,7 +28,7 @@ def train_from(overrides: Sequence[str] = (), root: str | Path = "outputs") -> "
     """
     try:
         asked = compose(overrides)
-        resume.check_single(config.to_dict(asked), overrides)
+        resume.check_single(overrides, overrides)
         folder = Path(resume.run_folder(f"{root}/runs", asked.resume))
         folder.mkdir(parents=True, exist_ok=True)
         with terminal.log_to(folder / "train.log"):

@@ -11,6 +11,7 @@ from typing import final
 import filelock
 
 from mnist_exp import records
+from mnist_exp.config import command, override
 from mnist_exp.errors import ConfigError
 from mnist_exp.files import write_json
 
@@ -43,13 +44,17 @@ class Plan:
     @property
     def again(self) -> str:
         """The command that goes on with it."""
-        where = "" if self.cluster == "local" else f" cluster={self.cluster}"
-        return f"python -m mnist_exp.train -m resume={self.id}{where}"
+        return resuming(self.id, *([] if self.cluster == "local" else [f"cluster={self.cluster}"]))
 
     def write(self, folder: Path) -> None:
         """Publishes the plan, atomically."""
         self.pid, self.host = os.getpid(), socket.gethostname()
         write_json(folder / "sweep.json", dataclasses.asdict(self))
+
+
+def resuming(name: str, *further: str) -> str:
+    """The command that goes on with the sweep called *name*, quoted for a shell."""
+    return command([override("resume", name), *further], sweep=True)
 
 
 def read(folder: Path) -> Plan:

@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import filelock
 
@@ -32,6 +33,7 @@ def read(
         newer = plain["format"] > newest
         known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass, which no type says
         found = None if newer else kind(**{key: value for key, value in plain.items() if key in known})
+        _check_types(found)
     except FileNotFoundError as error:
         raise fault(missing) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -39,6 +41,15 @@ def read(
     if found is None:
         raise fault(f"{path} has format {plain['format']}; this version knows up to {newest}.")
     return found
+
+
+def _check_types(record: Any) -> None:
+    """Raises TypeError if a field of *record* that is to hold a list, a mapping or a text holds something else."""
+    for field in dataclasses.fields(record) if record else ():
+        kind = get_origin(field.type) or field.type
+        value = getattr(record, field.name)
+        if kind in (list, dict, str) and not isinstance(value, kind):
+            raise TypeError(f"{field.name} is {json.dumps(value)[:40]}")
 
 
 def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.FileLock:

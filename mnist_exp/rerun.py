@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError(f"{shown(folder)} finished no epoch: there is nothing to compare with.")
     settings = trust.load(folder)
     if not trust.own(folder):
-        settings.tracking = compose().tracking
+        settings.tracking.uri = compose().tracking.uri
     settings.resume, settings.force, settings.tracking.register = None, False, None
     settings.tags["rerun.of"] = shown(folder)
     again = repeat(settings, before, folder)

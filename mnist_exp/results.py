@@ -8,7 +8,6 @@
 Reads files, or an MLflow store for an experiment: neither torch nor mlflow is loaded for a local one.
 """
 
-import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -78,11 +77,6 @@ def frame(selection: Selection) -> pd.DataFrame:
 def settings(table: pd.DataFrame) -> list[str]:
     """The columns of `load`'s table that are settings; the others describe a run, or with a slash are metrics."""
     return [c for c in map(str, table) if c not in FIELDS and "/" not in c]
-
-
-def command(overrides: list[str]) -> str:
-    """The line that trains one run with *overrides*, quoted for a shell."""
-    return shlex.join(["python", "-m", "mnist_exp.train", *overrides])
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:

@@ -1,9 +1,7 @@
 """Going on with a run: what it was made with, and whether that still holds."""
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -64,23 +62,21 @@ def steers(override: str) -> bool:
     return key in STEERING or key.startswith("hydra.sweeper.")
 
 
-def check_single(asked: Mapping[str, Any], overrides: Sequence[str]) -> None:
+def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
     """Refuses a single run that was asked for as if it were a sweep: with `search=tpe`, say, and without -m.
 
     Args:
-        asked: The config as plain data.
-        overrides: What was typed.
+        typed: The whole command line, with options such as --config-dir.
 
     Raises:
-        ConfigError: something steers a sweep.
+        ConfigError: one of *overrides* steers a sweep.
     """
-    steering = [override for override in overrides if steers(override)]
-    steering += [f"{key}={value}" for key in ("n_trials", "points") if (value := asked.get(key)) is not None]
-    if steering:
-        raise ConfigError(
-            f"{steering[0]} is for a sweep, and this would be a single run.",
-            f"Add -m: {shlex.join(['python', '-m', 'mnist_exp.train', '-m', *overrides])}",
-        )
+    for override in overrides:
+        if steers(override) or key_of(override).startswith("hydra.sweep."):
+            raise ConfigError(
+                f"{override} is for a sweep, and this would be a single run.",
+                f"Add -m: {config.command(typed, sweep=True)}",
+            )
 
 
 def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
@@ -107,7 +103,7 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
             f"{' '.join(typed)} cannot be changed in a run that exists.", "With resume=, change plain values only."
         ) from error
     if not trust.own(folder):
-        now.tracking = asked.tracking
+        now.tracking.uri, now.tracking.register = asked.tracking.uri, asked.tracking.register
     now.resume, now.force = asked.resume, asked.force
     return now
 

@@ -599,6 +599,7 @@ def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> tupl
         if entry.state != "finished":
             entry.state, entry.reason, entry.ended_ms = "running", "", None
             entry.pid, entry.host = os.getpid(), socket.gethostname()
+            entry.register = config.tracking.register or ""
         return entry, ""
     if not config.force:
         raise ConfigError(f"{folder} was made with something else: {difference}.", "force=true goes on all the same.")

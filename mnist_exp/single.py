@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from mnist_exp import resume, terminal
-from mnist_exp.config import Config
+from mnist_exp.config import Config, command, override
 from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.search import reporter
@@ -53,8 +53,8 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
         with progress:
             result = run.run(config, folder, overrides, progress.watch, sweep=sweep)
     except Interrupted as stop:
-        where = shown(folder)
-        raise Interrupted(stop.message, f"Go on with: python -m mnist_exp.train resume={where}", stop.signal) from None
+        again = command([override("resume", shown(folder))])
+        raise Interrupted(stop.message, f"Go on with: {again}", stop.signal) from None
     finally:
         if courier:
             courier.close(config.tracking.patience)

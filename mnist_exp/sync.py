@@ -91,7 +91,7 @@ def send(folders: Sequence[Path], uri: str) -> tuple[int, int, dict[Path, Except
         with _noted(refused, folder, store):
             whole = publish.complete(folder, entry, store)
             if not whole:
-                publish.publish(folder, store, abandoned=True)
+                publish.publish(folder, store, abandoned=True, register=trust.own(folder))
                 say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
             sent, there = sent + (not whole), there + whole
         sweep = folder.parent
@@ -99,7 +99,7 @@ def send(folders: Sequence[Path], uri: str) -> tuple[int, int, dict[Path, Except
             behind[sweep] = store
     for sweep, store in behind.items():
         with _noted(refused, sweep, store):
-            sweeps.publish(sweep, store, over=True)
+            sweeps.publish(sweep, store, over=True, register=trust.own(sweep))
     return sent, there, refused
 
 
@@ -119,8 +119,9 @@ def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
     One with a damaged ledger, or from elsewhere with links, is skipped with a warning.
     """
     for path in sorted({path for folder in folders for path in folder.rglob("ledger.json")}):
+        sweep = path.parent.parent
         try:
-            trust.check_links(path.parent)
+            trust.check_links(sweep if (sweep / "sweep.json").exists() else path.parent)
             entry = ledger.read(path.parent)
         except ExperimentError as error:
             logging.getLogger(__name__).warning(str(error))

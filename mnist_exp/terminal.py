@@ -26,12 +26,17 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=Fal
 _log = logging.getLogger("mnist_exp")
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # all but the tab
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but tab and line feed
+
+
+def harmless(text: str) -> str:
+    """*text* with control characters but line feeds written out, as in `\\x1b`: a name may hold anything."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """*text* with line breaks and other control characters written out, as in `a\\nb`: a name may hold anything."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """As `harmless`, with line feeds written out, too."""
+    return harmless(text).replace("\n", "\\n")
 
 
 def say(line: str, style: str = "") -> None:
@@ -44,9 +49,9 @@ def say(line: str, style: str = "") -> None:
 def complain(error: ExperimentError) -> None:
     """What was wrong, and the way out."""
     _log.info("error: %s %s", error.message, error.help)
-    errors.print(f"[bold red]error:[/] {escape(error.message)}")
+    errors.print(f"[bold red]error:[/] {escape(harmless(error.message))}")
     if error.help:
-        errors.print(f"  help: {escape(error.help)}")
+        errors.print(f"  help: {escape(harmless(error.help))}")
 
 
 @final
@@ -55,7 +60,7 @@ class WarningHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         word = "warning" if record.levelno < logging.ERROR else "error"
-        message = record.getMessage()
+        message = one_line(record.getMessage())
         errors.print(f"[bold yellow]{word}:[/] {escape(message)}")
 
 

@@ -7,9 +7,9 @@ of `--config-dir`), or an optimiser of torch; its images come from where the use
 of the present command; and nothing is written into it if it has a link.
 """
 
-import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -18,17 +18,25 @@ from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
 from mnist_exp.config import Config, Data
 from mnist_exp.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 KNOWN = re.compile(r"(torch\.optim|optuna\.samplers|optuna\.pruners)\.[A-Z]\w*")
 """Targets that only make what they are called."""
 SOURCES = ("root", "torchvision", "package", "sha256")
-"""Settings of `Data` that say where images come from, and which ones are thrown away as damaged."""
+"""Settings of `Data` that say where images come from, and which bytes are theirs."""
+PRIVATE = (*(f"data.{key}" for key in SOURCES), "tracking.uri", "tracking.register")
+"""Settings that are never taken from elsewhere: what is fetched and read, and who is told."""
+YOURS = "If it is yours, keep it there, or type that setting again with resume=."
+"""The way out for those whose folder it is."""
+RECORDS = {"ledger.json", "sweep.json"}
+"""A folder with one of these is a run's or a sweep's: its files are not the user's config."""
 
 
 def own(folder: Path) -> bool:
@@ -38,7 +46,7 @@ def own(folder: Path) -> bool:
 
 
 def load(folder: Path) -> Config:
-    """The config of the run in *folder*, fit to be built; of one from elsewhere without its sources and its store.
+    """The config of the run in *folder*, fit to be built; of one from elsewhere without its `PRIVATE` settings.
 
     Raises:
         ConfigError: as `config.load` and `check`.
@@ -47,9 +55,14 @@ def load(folder: Path) -> Config:
     if own(folder):
         return found
     check(config.to_dict(found), folder)
-    sources = _sources(found.data.name, _folders())
-    here = dataclasses.replace(found.tracking, uri=None, register=None)
-    return dataclasses.replace(found, data=dataclasses.replace(found.data, **sources), tracking=here)
+    stored = dataclasses.replace(found)
+    found.data = dataclasses.replace(found.data, **_sources(found.data.name))
+    found.tracking = dataclasses.replace(found.tracking, uri=None, register=None)
+    for group, key in (setting.split(".") for setting in PRIVATE):
+        value = getattr(getattr(stored, group), key)
+        if value and value != getattr(getattr(found, group), key):
+            log.warning("%s is not below outputs/runs: its %s.%s is not used. %s", folder, group, key, YOURS)
+    return found
 
 
 def check(plain: dict[str, Any], folder: Path, conf: Iterable[str] = ()) -> None:
@@ -63,7 +76,7 @@ def check(plain: dict[str, Any], folder: Path, conf: Iterable[str] = ()) -> None
     """
     if own(folder):
         return
-    named = _named(_folders(conf))
+    named = _named(tuple(_files(conf)))
     strangers = sorted(target for target in targets(plain) - named if not KNOWN.fullmatch(target))
     if strangers:
         raise ConfigError(
@@ -72,28 +85,12 @@ def check(plain: dict[str, Any], folder: Path, conf: Iterable[str] = ()) -> None
         )
 
 
-def check_composed(found: Config, asked: DictConfig, folder: Path) -> None:
-    """As `check`, for *found*, composed from overrides that came with *folder*.
-
-    Args:
-        asked: The whole config of the present command.
-
-    Raises:
-        ConfigError: as `check`; or the overrides choose where images come from, or where to track.
-    """
-    if own(folder):
-        return
-    plain, conf = config.to_dict(found), files_of(asked.hydra.runtime.config_sources)
-    check(plain, folder, conf)
-    usual = {f"data.{key}": value for key, value in _sources(found.data.name, _folders(conf)).items()}
-    for key in (*usual, "tracking.uri"):
-        group, _, name = key.partition(".")
-        value = plain[group][name]
-        if value not in (usual.get(key), _plain(OmegaConf.select(asked, key))):
-            raise ConfigError(
-                f"{folder} comes from elsewhere and has {key}={config.as_typed(value)}, which is not taken from there.",
-                f"If you want that, type {key}=… with resume=. If the sweep is yours, keep it below outputs/sweeps.",
-            )
+def reaches(override: str) -> bool:
+    """Whether *override* does more than set a value and choose an option of `conf/`."""
+    key, _, value = override.lstrip("+~").partition("=")
+    whole = any(private.startswith(f"{key}.") for private in PRIVATE)  # of a group: its option, and not a mapping
+    named = any(f"{key}.".startswith(f"{private}.") for private in PRIVATE)
+    return named or "${" in override or ".." in override or (whole and not re.fullmatch(r"[\w,-]*", value))
 
 
 def check_links(folder: Path) -> None:
@@ -102,7 +99,7 @@ def check_links(folder: Path) -> None:
     Raises:
         ConfigError: it has one.
     """
-    if own(folder) or Path.cwd().is_relative_to(folder.resolve()):
+    if own(folder):
         return
     for place, folders, files in os.walk(folder):
         for path in (Path(place, name) for name in (*folders, *files)):
@@ -119,22 +116,38 @@ def files_of(sources: Iterable[Any]) -> list[str]:
     return [source.path for source in sources if source.schema == "file" and source.path]
 
 
-def _folders(conf: Iterable[str] = ()) -> frozenset[str]:
-    """Where the user's config files are: `conf/`, *conf*, and the folders of the Hydra job that this is."""
+def _files(conf: Iterable[str] = ()) -> list[Path]:
+    """The user's config files: of `conf/`, of *conf*, and of the Hydra job that this is; none of a run or a sweep."""
     if HydraConfig.initialized():
         conf = [*conf, *files_of(HydraConfig.get().runtime.config_sources)]
-    return frozenset([config.conf_dir(), *conf])
+    found = []
+    for place, folders, names in (each for top in {config.conf_dir(), *conf} for each in os.walk(top)):
+        if RECORDS.intersection(names):
+            folders.clear()
+        else:
+            found += [Path(place, name) for name in names if name.endswith(".yaml")]
+    return sorted(found)
 
 
-def _sources(name: str, folders: Iterable[str]) -> dict[str, Any]:
+def _sources(name: str) -> dict[str, Any]:
     """`SOURCES` of the dataset *name*, as the user's `conf/data` has them; without such a file there are none."""
-    found = {key: getattr(Data(), key) for key in SOURCES}
-    for path in (path for folder in folders for path in sorted(Path(folder, "data").glob("*.yaml"))):
-        with contextlib.suppress(OmegaConfBaseException):  # it refers to what only a whole config has
-            node: Any = OmegaConf.load(path)
-            if node.get("name") == name:
-                return found | {key: _plain(node[key]) for key in SOURCES if key in node}
-    return found
+    nothing = {key: getattr(Data(), key) for key in SOURCES}
+    for path in _files():
+        if path.parent.name == "data" and (found := _dataset(path)).get("name") == name:
+            return nothing | {key: found[key] for key in SOURCES if key in found}
+    return nothing
+
+
+def _dataset(path: Path) -> dict[str, Any]:
+    """What the file *path* of `conf/data` sets, with the options of the same folder that it begins with."""
+    try:
+        node: Any = OmegaConf.load(path)
+        found: dict[str, Any] = {}
+        for option in node.get("defaults", []):
+            found |= _dataset(path.with_name(f"{option}.yaml")) if option != "_self_" else {}
+        return found | {key: _plain(node[key]) for key in node if key != "defaults"}
+    except (OSError, yaml.YAMLError, OmegaConfBaseException):  # such as a reference to what only a whole config has
+        return {}
 
 
 def _plain(value: Any) -> Any:
@@ -142,9 +155,8 @@ def _plain(value: Any) -> Any:
 
 
 @functools.cache
-def _named(folders: frozenset[str]) -> set[str]:
-    """Every target in the files of *folders*."""
-    files = [file for folder in folders for file in Path(folder).rglob("*.yaml")]
+def _named(files: tuple[Path, ...]) -> set[str]:
+    """Every target in *files*."""
     return set().union(*(targets(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files))
 
 

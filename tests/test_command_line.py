@@ -104,6 +104,8 @@ def test_what_prints_its_result_fails_where_that_is_lost_but_not_where_it_is_not
     )
     assert full.returncode == 2
     assert "error: Standard output cannot be written: No space left on device." in full.stderr
+    both = subprocess.run(["bash", "-c", f"{shlex.join(report)} > /dev/full 2>&1"], check=False)
+    assert both.returncode == 2
     page = Path("outputs/runs/2026-01-31/one/report.html")
     page.unlink()
     line = f"set -o pipefail; {shlex.join(report[:-1])} | head -1"
@@ -114,7 +116,14 @@ def test_what_prints_its_result_fails_where_that_is_lost_but_not_where_it_is_not
 
 @pytest.mark.parametrize(
     "typed",
-    ["search=tpe n_trials=30", "points=nofile.csv", "n_trials=5", "hydra.sweeper.seed=3", "hydra/sweeper=optuna"],
+    [
+        "search=tpe n_trials=30",
+        "points=nofile.csv",
+        "n_trials=5",
+        "hydra.sweeper.seed=3",
+        "hydra/sweeper=optuna",
+        "hydra.sweep.dir=ss",
+    ],
 )
 def test_a_sweep_without_m_is_not_a_single_run(typed: str, command: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = command(*TINY, *typed.split())
@@ -123,6 +132,18 @@ def test_a_sweep_without_m_is_not_a_single_run(typed: str, command: Callable[...
     assert f"error: {typed.split()[0]} is for a sweep, and this would be a single run." in err
     assert f"help: Add -m: python -m mnist_exp.train -m {' '.join(TINY)} {typed}\n" in err
     assert not Path("outputs").exists()
+
+
+def test_the_way_out_keeps_the_options_of_the_command(command: Callable[..., tuple[int, str, str]]) -> None:
+    Path("mine").mkdir()
+    _, _, err = command("--config-dir", "mine", "n_trials=5")
+    assert "help: Add -m: python -m mnist_exp.train -m --config-dir mine n_trials=5\n" in err
+
+
+def test_a_pruner_is_for_a_search(command: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = command("pruner=median")
+    assert code == 2
+    assert "help: Choose one, with -m: search=tpe" in err
 
 
 def unignored() -> None:

@@ -48,6 +48,9 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
         ("[]", "is damaged"),
         ("{}", "is damaged"),
         ("\x00" * 40, "is damaged"),
+        ('{"format": 1, "params": []}', "is damaged: params is "),
+        ('{"format": 1, "overrides": "hidden=8"}', 'is damaged: overrides is "hidden=8"'),
+        ('{"format": 1, "state": null}', "is damaged: state is null"),
         ('{"format": 2}', "has format 2; this version knows up to 1"),
     ],
 )

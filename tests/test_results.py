@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from report_fixtures import make_run, make_sweep, track
 
-from mnist_exp import ledger, naming, results
+from mnist_exp import config, ledger, naming, results
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.report import leaderboard
 from mnist_exp.tracking import search
@@ -124,7 +124,7 @@ def test_a_running_run_counts_as_killed_when_nobody_holds_it(tmp_path: Path) -> 
 
 
 def test_a_command_can_be_pasted_into_a_shell() -> None:
-    line = results.command(["hidden=[64,32]", "name=it's mine"])
+    line = config.command(["hidden=[64,32]", "name=it's mine"])
     echoed = subprocess.run(["bash", "-c", line.replace("python -m", "printf '%s\\n'", 1)], capture_output=True)
     assert echoed.stdout.decode().splitlines()[1:] == ["hidden=[64,32]", "name=it's mine"]
 

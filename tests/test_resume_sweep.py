@@ -1,5 +1,6 @@
 """Going on with a sweep: all of it, and nothing else than it was."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pytest
 from conftest import TINY
 from data_fixtures import TEST, TRAIN, place
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from mnist_exp import ledger, plan
 from mnist_exp.data import fetch
@@ -87,4 +90,16 @@ def test_a_new_sweep_is_not_put_among_the_runs_of_another(search: tuple[str, ...
     assert "-m resume=ss, or choose another folder: hydra.sweep.dir=…" in err
     assert {path: path.read_bytes() for path in Path("ss").rglob("*") if path.is_file()} == before
     (Path("ss") / "sweep.json").unlink()
-    assert command(*sweep, "hidden=32,64")[0] == 2
+    code, _, err = command(*sweep, "hidden=32,64")
+    assert code == 2
+    assert "help: Choose another folder" in err, "without a plan there is nothing to go on with"
+
+
+@pytest.mark.parametrize("name", ["14-03-22-9f8e7d", "a b", "a'b", "c=d,e", "x;y"])
+def test_the_command_that_goes_on_is_read_as_it_is_meant(name: str) -> None:
+    """By a shell first, then by Hydra."""
+    typed = shlex.split(plan.resuming(name))
+    assert typed[:4] == ["python", "-m", "mnist_exp.train", "-m"]
+    (override,) = OverridesParser.create().parse_overrides(typed[4:])
+    assert not override.is_sweep_override()
+    assert OmegaConf.create({"resume": override.value()}).resume == name

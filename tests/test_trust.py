@@ -13,9 +13,9 @@ from conftest import TINY
 from PIL import Image
 from report_fixtures import make_run, make_sweep
 
-from mnist_exp import config, evaluate, naming, predict, report, rerun, run, single, sync, trust
+from mnist_exp import config, evaluate, lanes, naming, predict, report, rerun, run, single, sync, trust
 from mnist_exp.config import Config, Tracking
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.errors import CheckpointError, ConfigError, ExperimentError
 from mnist_exp.files import read_json, write_json
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
@@ -108,7 +108,7 @@ def test_a_stored_config_has_no_references(theirs: Path) -> None:
 def test_whoever_builds_a_stored_config_asks_first() -> None:
     """`config.load` only reads; these compare, or read what their own process has written."""
     found = {path.name for path in PACKAGE.rglob("*.py") if "config.load(" in path.read_text()}
-    assert found == {"trust.py", "resume.py", "grid.py"}
+    assert found == {"trust.py", "resume.py"}
 
 
 @pytest.fixture
@@ -136,16 +136,47 @@ def test_the_images_of_a_run_from_elsewhere_come_from_where_the_user_says(elsewh
     assert trust.load(Path("outputs/runs/2026-01-31/mine")).data.package == "theirs==1.0"
 
 
-def test_a_file_of_the_user_may_refer_to_the_environment(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_user_may_build_on_another_and_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGES", "/images")
+    monkeypatch.setattr(config, "conf_dir", lambda: "mine")
     Path("mine/data").mkdir(parents=True)
-    Path("mine/data/a.yaml").write_text("name: synthetic\nroot: ${oc.env:IMAGES}\n")
-    assert trust._sources("synthetic", ["mine"]) == {
-        "root": "/images",
-        "package": None,
-        "torchvision": None,
-        "sha256": {},
-    }
+    Path("mine/data/a.yaml").write_text("name: a\npackage: a==1.0\nroot: ${oc.env:IMAGES}\n")
+    Path("mine/data/b.yaml").write_text("defaults:\n  - a\n  - _self_\nname: b\nroot: null\n")
+    Path("mine/data/broken.yaml").write_text("name: [b\n")
+    assert trust._sources("a") == {"root": "/images", "package": "a==1.0", "torchvision": None, "sha256": {}}
+    assert trust._sources("b") == {"root": None, "package": "a==1.0", "torchvision": None, "sha256": {}}
+
+
+def test_what_is_not_taken_from_elsewhere_is_said(elsewhere: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trust.load(elsewhere)
+    said = "elsewhere is not below outputs/runs: its data.root is not used. If it is yours, keep it there, or type"
+    assert said in caplog.text
+    assert caplog.text.count("is not used") == len(trust.PRIVATE)
+
+
+def test_a_pack_from_elsewhere_calls_nothing_of_its_own(elsewhere: Path, canary: Path, command: Any) -> None:
+    plain = config.to_dict(config.load(elsewhere / "config.yaml"))
+    own = {key: plain[key] for key in lanes.OWN}
+    theirs = {**own, "model": {"_target_": f"{CANARY}.call"}}
+    write_json(elsewhere / "pack.json", {"format": 1, "pack": "a", "lane": 0, "first": ".", "lanes": [own, theirs]})
+    with pytest.raises(ConfigError, match="comes from elsewhere and would call"):
+        rerun.main(["run=elsewhere"])
+    (elsewhere / "ledger.json").write_text((elsewhere / "ledger.json").read_text().replace('"finished"', '"running"'))
+    assert command(f"resume={elsewhere}", "force=true")[0] == 2
+    assert not canary.exists()
+    for wrong in ({"lane": 2}, {"lanes": [{**own, "data": {}}]}, {"lanes": {}}):
+        pack = {"format": 1, "pack": "a", "lane": 0, "first": ".", "lanes": [own, own], **wrong}
+        write_json(elsewhere / "pack.json", pack)
+        with pytest.raises(CheckpointError, match="is damaged"):
+            lanes.read(elsewhere)
+
+
+def test_the_files_of_a_run_are_no_config_of_the_user(theirs: Path, canary: Path, command: Any) -> None:
+    """Not even if they lie below the folder of --config-dir."""
+    code, _, err = command("--config-dir", ".", f"resume={theirs}")
+    assert code == 2
+    assert f"{theirs} comes from elsewhere" in err
+    assert not canary.exists()
 
 
 @pytest.mark.parametrize("name", ["evaluate", "rerun", "resume"])
@@ -216,7 +247,18 @@ def test_a_sweep_from_elsewhere_has_no_links(scratch: Path, command: Any) -> Non
     assert not list(Path("outside").iterdir())
 
 
-def test_the_users_own_runs_may_have_links_and_a_run_may_have_the_working_folder(
+def test_a_sweep_with_links_is_not_sent(scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_sweep(scratch / "elsewhere", [["lr=0.1"], ["lr=0.2"]])
+    make_run(folder / "0", ["lr=0.1"], 0.9)
+    victim = make_run(Path("victim"), ["lr=0.2"], 0.9, state="running")
+    (folder / "1").symlink_to(victim.absolute())
+    before = (victim / "ledger.json").read_bytes()
+    sync.send([scratch / "elsewhere"], "sqlite:///mlflow.db")
+    assert "1 in it is a link to" in caplog.text
+    assert (victim / "ledger.json").read_bytes() == before
+
+
+def test_the_users_own_runs_may_have_links_and_a_new_run_may_have_the_working_folder(
     tiny: Callable[..., Config], command: Any
 ) -> None:
     mine = Path("outputs/runs/2026-01-31/mine")
@@ -225,6 +267,23 @@ def test_the_users_own_runs_may_have_links_and_a_run_may_have_the_working_folder
     assert naming.resolve(mine).folders == [mine]
     Path("data").symlink_to("/dev/null")
     assert command(*TINY, "hydra.run.dir=.")[0] == 0
+
+
+def test_the_best_run_of_a_sweep_from_elsewhere_is_exported_as_it_was_planned(canary: Path, command: Any) -> None:
+    """Its stored config may name something else."""
+    quick = ("hydra/launcher=basic", "hydra.sweeper.report=false")
+    tiny = [override for override in TINY if override != "checkpoint.model=false"]
+    assert command("-m", *tiny, "hidden=8,12", *quick)[0] == 0
+    (home,) = Path("outputs/sweeps").glob("*/*")
+    shutil.move(home, "elsewhere")
+    for path in Path("elsewhere").glob("*/config.yaml"):
+        path.write_text(path.read_text().replace("mnist_exp.models.MLP", f"{CANARY}.call"))
+    for exported in Path("elsewhere").glob("*/model.pt2"):
+        exported.unlink()
+    code, _, err = command("-m", "resume=elsewhere", *quick)
+    assert code == 0, err
+    assert list(Path("elsewhere").glob("*/model.pt2"))
+    assert not canary.exists()
 
 
 def search_in(folder: Path, **options: Any) -> studies.Search:
@@ -287,6 +346,9 @@ def test_a_run_that_came_with_its_study_reports_to_nobody(
         "data.torchvision=Theirs",
         "+data.sha256.a=0",
         "tracking.uri=http://127.0.0.1:9",
+        "tracking.register=production",
+        "++data={name: mnist, root: /somewhere}",
+        "experiment='../theirs'",
     ],
 )
 @pytest.mark.parametrize("search", [False, True], ids=["grid", "search"])

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
@@ -194,7 +193,7 @@ def _best(found: Comparison, labels: list[str]) -> tuple[dict[str, Any] | None, 
         "label": labels[0],
         "seed": best_run.settings.get("seed"),
         "problem": "",
-        "rerun": results.command(run["overrides"]),
+        "rerun": config.command(run["overrides"]),
     }
     about["folder"] = shown(run["folder"]) if run["folder"] is not None else ""
     if run["folder"] is None or not (run["folder"] / "weights.safetensors").exists():
@@ -232,7 +231,7 @@ def _context(
     sweep = selection.sweep
     shared, uri = _shared(table)
     facts = boards.summary(found)
-    line = shlex.join(["python", "-m", "mnist_exp.train", "-m", *sweep.typed]) if sweep else ""
+    line = config.command(sweep.typed, sweep=True) if sweep else ""
     waiting = {state: facts["states"].get(state, 0) for state in ("planned", "running", "killed", "damaged")}
     drawn = {section: [_shown(p, texts) for p in drawings] for section, drawings in pictures.items()}
     lost = table[table["state"].isin(LOST)]

@@ -15,7 +15,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from mnist_exp import ranking, results, terminal
+from mnist_exp import config, ranking, results, terminal
 from mnist_exp.errors import ConfigError
 from mnist_exp.files import atomic_write
 from mnist_exp.naming import Selection
@@ -178,7 +178,7 @@ def failures(table: pd.DataFrame, states: Collection[str] = LOST) -> list[dict[s
                 "reason": run["reason"]
                 or {"planned": "it was never started"}.get(run["state"], f"it is {run['state']}"),
                 "log": terminal.shown(log) if log and log.exists() else "",
-                "rerun": results.command(run["overrides"]),
+                "rerun": config.command(run["overrides"]),
             }
         )
     return found

@@ -73,7 +73,8 @@ class Composer:
         """
         found = config.parse(self.own(overrides))
         if self.origin:
-            trust.check_composed(found, self.master, self.origin)
+            conf = trust.files_of(self.master.hydra.runtime.config_sources)
+            trust.check(config.to_dict(found), self.origin, conf)
         return found
 
     def _filled(self, parsed: list[Override], whole: bool) -> DictConfig | None:

@@ -5,7 +5,7 @@ import functools
 import json
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -69,7 +69,8 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
     folder, options = home.folder, home.options
     combinations, keys = expand(sweeper, home)
     plan = home.old or Plan(id=folder.name, typed=home.typed, keys=keys)
-    points = union(plan, combinations, home.composer(sweeper))
+    composer = home.composer(sweeper)
+    points = union(plan, combinations, composer)
     missing = match(points, folder, home.control)
     plan.typed, plan.keys = home.typed, list(dict.fromkeys([*plan.keys, *keys]))
     tracking = points[0].config.tracking
@@ -79,7 +80,7 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
     with News(plan, folder, tracking, hosts=getattr(sweeper.launcher, "hosts_jobs", False)) as news:
         returns = run(sweeper, plan, missing, folder, len(points), home.control["force"])
-        present_best(folder)
+        present_best(folder, lambda number: composer.config_of(plan.points[number]))
         news.catch_up()
         conclude(plan, folder, report=options["report"])
     return returns
@@ -332,24 +333,26 @@ def launch(sweeper: Any, missing: list[Point], force: bool, total: int = 0) -> S
     return returns
 
 
-def present_best(folder: Path) -> None:
+def present_best(folder: Path, config_of: Callable[[int], Config]) -> None:
     """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time.
 
     With several datasets, that is the best run of each.
+
+    Args:
+        config_of: What the run of that number was planned to be. What its folder says may come from elsewhere.
     """
     for ranked in naming.rankings(naming.resolve(folder)):
         if best := ranked.best:
-            export(best.at)
+            export(best.at, config_of(int(best.at.name)))
 
 
-def export(folder: Path) -> None:
-    """Exports the network of the run in *folder* and has its figures drawn, as far as its settings want them."""
+def export(folder: Path, settings: Config) -> None:
+    """Exports the network of the run in *folder* and has its figures drawn, as far as *settings* want them."""
     tidy(folder, "model.pt2", "ledger.json")
     entry = ledger.read(folder)
     from mnist_exp import run as runs  # torch
     from mnist_exp.sweep.ahead import loading
 
-    settings = config.load(folder / "config.yaml")
     if settings.checkpoint.model and not (folder / "model.pt2").exists():
         loading().join()
         runs.export_model(settings, folder)

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +114,7 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
                 f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run."
             )
         old = selection.sweep
-        check_foreign(old, selection.home)
+        check_foreign(old, selection.home, arguments)
         typed = [*old.typed, *typed]
         move(master, selection.home)
     typed = list({key_of(override): override for override in typed}.values())
@@ -144,10 +143,10 @@ def check_new(folder: Path) -> None:
         ConfigError: it has.
     """
     if naming.holds_runs(folder):
+        again = f"Go on with it: {plans.resuming(shown(folder))}, or choose" if naming.is_sweep(folder) else "Choose"
         raise ConfigError(
             f"{shown(folder)} has runs already, and a new sweep would be mixed up with them.",
-            f"Go on with them: python -m mnist_exp.train -m resume={shlex.quote(shown(folder))}, or choose another "
-            "folder: hydra.sweep.dir=…",
+            f"{again} another folder: hydra.sweep.dir=…",
         )
 
 
@@ -157,10 +156,13 @@ def as_typed(master: DictConfig) -> list[str]:
     return list(found)
 
 
-def check_foreign(old: Plan, folder: Path) -> None:
+def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
     """Refuses a plan that came with *folder* from elsewhere and would do more than set and choose; see `trust`.
 
     What its jobs would call is looked at when they are composed, sampler and pruner when the study is read.
+
+    Args:
+        typed: Overrides of the present command, which are allowed.
 
     Raises:
         ConfigError: it does.
@@ -169,11 +171,11 @@ def check_foreign(old: Plan, folder: Path) -> None:
         return
     for override in (*old.typed, *itertools.chain(*old.points)):
         key = key_of(override)
-        reaches = "hydra" in key and (not steers(override) or key in OF_ITS_OWN)
-        if reaches or "${" in override:
+        hydras = "hydra" in key and (not steers(override) or key in OF_ITS_OWN)
+        if (hydras or trust.reaches(override)) and override not in typed:
             raise ConfigError(
                 f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",
-                "If it is yours, keep it below outputs/sweeps.",
+                "If it is yours, keep it below outputs/sweeps, or type that again with resume=.",
             )
 
 

@@ -61,7 +61,7 @@ def sweep(sweeper: Any, home: Home) -> None:
         trials = Trials(study, search, space, plan, home.folder, composer, news.follow)
         trials.catch_up(home.control["force"])
         launch(sweeper, trials)
-        grid.present_best(home.folder)
+        grid.present_best(home.folder, lambda number: composer.config_of(plan.points[number]))
         news.catch_up()
         conclude(trials, report=home.options["report"])
 

@@ -41,11 +41,12 @@ FIRST = ("config.yaml", "code.diff", "environment.txt")
 LAST = ("train.log", "ledger.json", "metrics.jsonl", "pack.json", "weights.safetensors")
 
 
-def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
+def publish(folder: Path, store: Store, abandoned: bool = False, register: bool = True) -> bool:
     """Sends what *store* lacks of the run in *folder*.
 
     Args:
         abandoned: Whoever trained it is gone: a ledger that still says `running` means `killed`.
+        register: Whether its model is registered if its ledger wants that.
 
     Returns:
         Whether the run has ended and the store has all of it.
@@ -79,7 +80,7 @@ def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
             note |= extras
             write_json(folder / "mlflow.json", note)
         if entry.state != note["state"]:
-            if entry.register and not entry.sweep:
+            if register and entry.register and not entry.sweep:
                 note |= _register(store, entry, note)
             _finish(folder, store, entry, run_id)
             note["state"] = entry.state

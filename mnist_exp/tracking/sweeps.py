@@ -19,12 +19,13 @@ from mnist_exp.tracking.store import Store
 log = logging.getLogger(__name__)
 
 
-def publish(folder: Path, store: Store, over: bool = False) -> bool:
+def publish(folder: Path, store: Store, over: bool = False, register: bool = True) -> bool:
     """Brings MLflow up to date with the sweep in *folder*, once at least one run of it was published.
 
     Args:
         over: Whoever ran it is gone: the best model is registered, if wanted, and a parent run ends, unless
             another process has taken the sweep over.
+        register: Whether the best model is registered if the runs' ledgers want that.
 
     Returns:
         Whether there was something to show.
@@ -53,7 +54,7 @@ def publish(folder: Path, store: Store, over: bool = False) -> bool:
             store.client.set_terminated(run_id, _status([run.state for run in runs.values()], len(plan["points"])))
         else:
             store.client.update_run(run_id, status="RUNNING")
-    if over and first.register and (version := _register_best(folder, plan, store, first.register)):
+    if register and over and first.register and (version := _register_best(folder, plan, store, first.register)):
         note["registered"] = version
     write_json(folder / "mlflow.json", note)
     return True
