@@ -59,8 +59,8 @@ def versions() -> dict[str, str]:
 def torch_version() -> str:
     """What `torch.__version__` says, without importing torch.
 
-    Its metadata may say `2.14.1` of a build that calls itself `2.14.1+cu130`, and MLflow warns of a model whose torch is
-    called otherwise than the one that loads it.
+    Its metadata may say `2.14.1` of a build that calls itself `2.14.1+cu130`, and MLflow warns of a model whose torch
+    is called otherwise than the one that loads it.
 
     Raises:
         PackageNotFoundError: it is not installed.
