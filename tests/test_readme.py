@@ -216,11 +216,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(line: str, folder: Path) -> None:
-    """Runs one line of a document in *folder*, but trains for one epoch only, and searches with two runs."""
-    line = re.sub(r"n_trials=\d+", "n_trials=2", line)
-    if "mnist_exp.train" in line and not re.search(r"resume=|--help|--cfg", line):
-        words, _, comment = line.partition("  #")
-        line = re.sub(r" epochs=\d+", "", words) + " epochs=1" + (f"  #{comment}" if comment else "")
+    """Runs one line of a document in *folder*, as `shortened` makes it."""
+    line = shortened(line)
     environ = {**os.environ, "XDG_CACHE_HOME": str(CACHE), "HOME": str(folder)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
@@ -229,9 +226,27 @@ def run(line: str, folder: Path) -> None:
     assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
+def shortened(line: str) -> str:
+    """*line*, but one that trains does so for one epoch only, and one that searches with two runs."""
+    line = re.sub(r"n_trials=\d+", "n_trials=2", line)
+    if "mnist_exp.train" not in line or re.search(r"resume=|--help|--cfg", line):
+        return line
+    words, _, comment = line.partition("  #")
+    few = " n_trials=2" if re.search(r"search=(?!zip|points)", words) and "n_trials=" not in words else ""
+    return re.sub(r" epochs=\d+", "", words) + f" epochs=1{few}" + (f"  #{comment}" if comment else "")
+
+
+def test_meta_a_line_of_a_document_is_shortened() -> None:
+    train = "python -m mnist_exp.train"
+    assert shortened(f"{train} lr=1 epochs=20  # long") == f"{train} lr=1 epochs=1  # long"
+    assert shortened(f"{train} -m search=tpe n_trials=50") == f"{train} -m search=tpe n_trials=2 epochs=1"
+    assert shortened(f"{train} -m search=tpe") == f"{train} -m search=tpe epochs=1 n_trials=2"  # by itself fifty
+    assert shortened(f"{train} -m search=zip lr=1,2") == f"{train} -m search=zip lr=1,2 epochs=1"
+    assert shortened(f"{train} -m resume=last n_trials=100") == f"{train} -m resume=last n_trials=2"
+
+
 @pytest.mark.slow  # minutes
 @pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("readme")  # all of them in one folder
 @pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_line_of_a_document_runs(page: Path, project: Path) -> None:
