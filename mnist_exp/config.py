@@ -59,7 +59,7 @@ class Data:
     train_images: int = _key(60_000, "training images, before validation is cut off", ">= 1")
     test_images: int = _key(10_000, "test images", ">= 1")
     mean: float = _key(0.0, "mean of the training pixels, as a share of white", "0 to 1")
-    std: float = _key(1.0, "standard deviation of the training pixels, as a share of white", "> 0")
+    std: float = _key(1.0, "standard deviation of the training pixels, as a share of white", "0.001 to 1000")
     val_size: int = _key(5_000, "images cut from training for validation; 0: none", "0 to train_images - 1")
     split_seed: int = _key(0, "seed of the shuffle that decides which images validate", ">= 0")
     order_seed: int | None = _key(
@@ -286,8 +286,7 @@ def check(config: Config) -> None:
             f"hidden must be a positive integer or a list of them, but got {config.hidden!r}.",
             "Try hidden=128 or 'hidden=[512,256]'.",
         )
-    if not 0 < config.lr < math.inf:
-        raise ConfigError(f"lr must be a finite number > 0, but got {config.lr}.", "Try lr=1e-3.")
+    positive("lr", config.lr, "Try lr=1e-3.")
     at_least("epochs", config.epochs, 1)
     between("batch_size", config.batch_size, 1, IMAGES)
     if not 0 <= config.seed < 2**63:
@@ -334,10 +333,10 @@ def check(config: Config) -> None:
     between("data.split_seed", data.split_seed, 0, 2**63 - 1)
     if data.order_seed is not None:
         between("data.order_seed", data.order_seed, 0, 2**63 - 1)
-    if not 0 < data.std < math.inf:
-        raise ConfigError(f"data.std must be a finite number > 0, but got {data.std}.")
-    if not math.isfinite(data.mean):
-        raise ConfigError(f"data.mean must be finite, but got {data.mean}.")
+    if not 0 <= data.mean <= 1:
+        raise ConfigError(f"data.mean must be between 0 and 1, but got {data.mean}.", "Try data.mean=0.")
+    if not 1e-3 <= data.std <= 1e3:
+        raise ConfigError(f"data.std must be between 0.001 and 1000, but got {data.std}.", "Try data.std=1.")
     _check_training(config)
     if not 0 <= config.tracking.patience < math.inf:
         raise ConfigError(f"tracking.patience must be finite and >= 0, but got {config.tracking.patience}.")
@@ -364,10 +363,8 @@ def _check_training(config: Config) -> None:
             raise ConfigError(f"training.{key} must be at least 0 and below 1, but got {getattr(training, key)}.")
     for key in ("clip", "max_norm"):
         value = getattr(training, key)
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigError(
-                f"training.{key} must be a finite number > 0, but got {value}.", f"Try training.{key}=null for none."
-            )
+        if value is not None:
+            positive(f"training.{key}", value, f"Try training.{key}=null for none.")
     if training.patience is not None:
         at_least("training.patience", training.patience, 1)
         if not config.data.val_size:
@@ -388,6 +385,12 @@ def between(key: str, value: int, lowest: int, highest: int) -> None:
     at_least(key, value, lowest)
     if not value <= highest:
         raise ConfigError(f"{key} must be at most {highest}, but got {value}.", f"Try {key}={max(lowest, 1)}.")
+
+
+def positive(key: str, value: float, way_out: str) -> None:
+    """Raises ConfigError unless *value* is neither zero nor infinite where it is used, as a float32."""
+    if not 1e-37 <= value <= 1e38:
+        raise ConfigError(f"{key} must be a finite number > 0 in float32, but got {value}.", way_out)
 
 
 def unknown_key(path: str, typed: str = "") -> ConfigError:

@@ -3,9 +3,11 @@
 import functools
 import os
 import platform
+import runpy
 import subprocess
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from mnist_exp.files import sha256
@@ -47,10 +49,26 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("torch", "hydra-core", "mlflow", "numpy", "mnist_exp"):
         try:
-            found[package] = metadata.version(package)
+            found[package] = torch_version() if package == "torch" else metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+@functools.cache
+def torch_version() -> str:
+    """What `torch.__version__` says, without importing torch.
+
+    Its metadata may say `2.14.1` of a build that calls itself `2.14.1+cu130`, and MLflow warns of a model whose torch
+    is called otherwise than the one that loads it.
+
+    Raises:
+        PackageNotFoundError: it is not installed.
+    """
+    torch = find_spec("torch")
+    if not torch or not torch.origin:
+        raise metadata.PackageNotFoundError("torch")
+    return str(runpy.run_path(str(Path(torch.origin).with_name("version.py")))["__version__"])
 
 
 def environment() -> str:

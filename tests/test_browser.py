@@ -30,6 +30,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium"),
     pytest.mark.skipif(shutil.which("chromedriver") is None, reason="there is no chromedriver"),
 ]

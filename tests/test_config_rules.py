@@ -14,7 +14,7 @@ from mnist_exp.errors import ConfigError
 Command = Callable[..., tuple[int, str, str]]
 
 WIDTHS = "hidden must be a positive integer or a list of them, but got"
-NUMBER = "lr must be a finite number > 0, but got"
+NUMBER = "lr must be a finite number > 0 in float32, but got"
 
 # What is typed: the sentence, and the way out.
 REFUSED = {
@@ -53,6 +53,8 @@ REFUSED = {
     "lr=0": (f"{NUMBER} 0.0.", "Try lr=1e-3."),
     "lr=-1": (f"{NUMBER} -1.0.", "Try lr=1e-3."),
     "lr=1e999": (f"{NUMBER} inf.", "Try lr=1e-3."),
+    "lr=1e39": (f"{NUMBER} 1e+39.", "Try lr=1e-3."),
+    "lr=1e-40": (f"{NUMBER} 1e-40.", "Try lr=1e-3."),
     "lr=fast": ("lr must be a number, but got 'fast'.", "lr: learning rate;"),
     "lr=": ("lr must be a number, but got ''.", "lr: learning rate;"),
     "lr=null": ("lr must have a value, but got null.", "(> 0)"),
@@ -85,8 +87,11 @@ REFUSED = {
     "data.order_seed=-1": ("data.order_seed must be at least 0, but got -1.", ""),
     "data.name=../mnist": ("data.name must be a plain word, but got '../mnist'.", ""),
     "data.classes=[a,b]": ("data.classes must name ten classes, but has 2.", "Try data.classes=null."),
-    "data.mean=nan": ("data.mean must be finite, but got nan.", ""),
-    "data.std=0": ("data.std must be a finite number > 0, but got 0.0.", ""),
+    "data.mean=nan": ("data.mean must be between 0 and 1, but got nan.", "Try data.mean=0."),
+    "data.mean=33.3": ("data.mean must be between 0 and 1, but got 33.3.", "Try data.mean=0."),
+    "data.std=0": ("data.std must be between 0.001 and 1000, but got 0.0.", "Try data.std=1."),
+    "data.std=1e-300": ("data.std must be between 0.001 and 1000, but got 1e-300.", "Try data.std=1."),
+    "data.std=inf": ("data.std must be between 0.001 and 1000, but got inf.", "Try data.std=1."),
     "tracking.patience=inf": ("tracking.patience must be finite and >= 0, but got inf.", ""),
     "tracking.experiment=": ("tracking.experiment must not be empty.", "Try tracking.experiment=mnist_exp."),
     "checkpoint.enabled=perhaps": ("checkpoint.enabled must be true or false, but got 'perhaps'.", "save the last"),
@@ -121,6 +126,7 @@ REFUSED = {
     "device=cuda:99999999999": ("device must be auto, cpu, cuda, cuda:N or mps, but got 'cuda:99999999999'.", ""),
     "data.split_seed=18446744073709551616": ("data.split_seed must be at most 9223372036854775807", ""),
     "tracking.uri=nonsense://x": ("tracking.uri must be the address of an MLflow store, but got 'nonsense", "http"),
+    "optimizer=muon optimizer.momentum=1e39": ("refused its settings: Invalid momentum value: 1e+39", ""),
     "optimizer=sgd optimizer.momentum=-1": ("refused its settings: Invalid momentum value: -1", ""),
     "optimizer=sgd optimizer.nesterov=true optimizer.momentum=0": ("Nesterov momentum requires a momentum", ""),
 }  # fmt: skip

@@ -16,7 +16,7 @@ from services import wait_for
 
 from mnist_exp import ledger
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
 
 ON = ("cluster=ray", "hydra.sweeper.report=false")
 

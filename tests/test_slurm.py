@@ -20,7 +20,7 @@ from services import wait_for
 from mnist_exp import ledger
 from mnist_exp.files import read_json
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(600)]
 
 ON = ("cluster=slurm", "hydra.sweeper.report=false")
 

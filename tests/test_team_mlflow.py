@@ -21,7 +21,7 @@ from mnist_exp import journal, ledger
 from mnist_exp.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("postgres"), pytest.mark.timeout(1200)]
 
 SMALL = ["data=synthetic", "epochs=3", "threads=1", "tracking.patience=200"]  # a busy machine
 OUTAGE = 60.0  # seconds

@@ -329,6 +329,7 @@ def test_muon_without_a_hidden_matrix_is_adamw() -> None:
         ("training.ema=nan", "training.ema must be at least 0 and below 1"),
         ("training.clip=0", "training.clip must be a finite number > 0"),
         ("training.max_norm=inf", "training.max_norm must be a finite number > 0"),
+        ("training.clip=1e-300", "training.clip must be a finite number > 0 in float32, but got 1e-300."),
         ("training.patience=0", "training.patience must be at least 1"),
         ("training.cilp=1", "training.cilp"),
     ],

@@ -30,6 +30,8 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
+        if not 0 <= momentum < 1:  # torch's takes any, and its first step fails
+            raise ValueError(f"Invalid momentum value: {momentum}")
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
         everything = [p for group in self.param_groups for p in group["params"]]
         hidden = [p for p in everything if p.dim() == 2][:-1]

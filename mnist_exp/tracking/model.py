@@ -9,6 +9,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from mnist_exp.provenance import torch_version
 from mnist_exp.tracking.store import Store
 
 
@@ -68,12 +69,12 @@ def describe(exported: Path, folder: Path) -> None:
 
     (folder / "data").mkdir(parents=True)
     shutil.copyfile(exported, folder / "data" / "model.pt2")
-    version = metadata.version("torch")
-    requirements = [f"torch=={version.split('+')[0]}", f"mlflow=={metadata.version('mlflow')}"]
+    # Of which build it was, no package index says: `2.14.1+cu130` is there as `2.14.1`.
+    requirements = [f"torch=={torch_version().partition('+')[0]}", f"mlflow=={metadata.version('mlflow')}"]
     example = np.zeros((1, 1, 28, 28), np.float32)
     model = Model(signature=infer_signature(example, np.zeros((1, 10), np.float32)))
     _save_example(model, example, str(folder))
-    model.add_flavor("pytorch", model_data="data", pytorch_version=version, code=None)
+    model.add_flavor("pytorch", model_data="data", pytorch_version=torch_version(), code=None)
     pyfunc.add_to_model(
         model,
         loader_module="mlflow.pytorch",

@@ -13,6 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.utils import instantiate
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kit import OFF, QUIET, SMALL, command, only_run, runs, whole
@@ -25,6 +26,7 @@ from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentError
 from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.report import write as write_report
+from mnist_exp.sweep import local
 
 Tiny = Callable[..., Config]
 Injected = Callable[..., None]
@@ -74,13 +76,7 @@ def attempt(*overrides: str) -> str:
             parsed = config.parse(compose("train", [*SMALL, OFF, *overrides]))
         build.rehearse(parsed)
     except Exception as error:
-        ours = isinstance(error, (ConfigError, HydraException, OmegaConfBaseException))
-        if not ours and not cli.is_bad_choice(error):
-            raise
-        said = error if isinstance(error, ExperimentError) else cli.translate(error, list(overrides))
-        assert said.message
-        assert said.exit_code == 2
-        return "refused"
+        return explained(error, *overrides)
     parsed.epochs = min(parsed.epochs, 1)
     try:
         run.run(parsed, folder, overrides, lambda about, control: [OneEpoch(control)], extras=False)
@@ -93,6 +89,17 @@ def attempt(*overrides: str) -> str:
     whole(folder)
     assert ledger.read(folder).epoch == 1
     return "trained"
+
+
+def explained(error: Exception, *overrides: str) -> str:
+    """`refused`, if *error* says so in a sentence; anything else is raised again."""
+    ours = isinstance(error, (ConfigError, HydraException, OmegaConfBaseException))
+    if not ours and not cli.is_bad_choice(error):
+        raise error
+    said = error if isinstance(error, ExperimentError) else cli.translate(error, list(overrides))
+    assert said.message
+    assert said.exit_code == 2
+    return "refused"
 
 
 def for_values(work: Callable[[Any], object], *chosen: Any, **options: Any) -> int:
@@ -146,6 +153,17 @@ def launching() -> list[str]:
     return [f"hydra.launcher.{f.name}" for f in dataclasses.fields(LocalConf) if not f.name.startswith("_")]
 
 
+def launched(override: str) -> str:
+    """As `attempt`, of what the launcher is given, as far as it looks at that before a job starts: or `taken`."""
+    try:
+        with initialize_config_dir(config.conf_dir(), version_base="1.3"):
+            hydra = compose("train", [override], return_hydra_config=True).hydra
+        local.check(instantiate(hydra.launcher).options)
+    except Exception as error:
+        return explained(error, override)
+    return "taken"
+
+
 def searching() -> list[tuple[str, str]]:
     """(search=preset, key): what sweepers take, and the keywords of all samplers and pruners."""
     own = [f"hydra.sweeper.{key}" for key in ("objectives", "seed", "batch", "max_failures", "report")]
@@ -183,8 +201,17 @@ def swept(command: Any, *typed: str) -> str:
 @pytest.mark.faults(31)
 @pytest.mark.parametrize("key", launching())
 def test_any_value_of_any_option_of_the_launcher(key: str, injected: Injected) -> None:
-    options = {"max_examples": 1, "derandomize": True}
-    injected(for_values(lambda value: swept(command, "hidden=8,12", typed(key, value)), -1, 0, 2**70, **options))
+    assert launched(typed(key, -1)) == "refused"
+    most = "stop" if key.endswith("on_error") else 2**70
+    assert swept(command, "hidden=8,12", typed(key, most)) == "trained"
+    options = {"max_examples": 5, "derandomize": True}
+    injected(2 + for_values(lambda value: launched(typed(key, value)), "nan", "inf", 0, **options))
+
+
+@pytest.mark.faults(31)
+def test_an_impossible_option_of_the_launcher_starts_nothing(injected: Injected) -> None:
+    assert swept(command, "hidden=8,12", "hydra.launcher.workers=0") == "refused"
+    injected()
 
 
 @pytest.mark.faults(31)
