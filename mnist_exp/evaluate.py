@@ -176,12 +176,8 @@ def _mlflow(folder: Path, about: "Config") -> Iterator["Courier | None"]:
         there = read_json(folder / "mlflow.json")["store"] == without_password(uri_for(about.tracking.uri))
     except (OSError, ValueError, KeyError):  # not tracked, or downloaded
         there = False
-    courier = Courier(about.tracking) if there else None
-    try:
+    with Courier(about.tracking) if there else contextlib.nullcontext() as courier:
         yield courier
-    finally:
-        if courier:
-            courier.close(about.tracking.patience)
 
 
 def measured(answers: "Answers") -> dict[str, Any]:

@@ -99,6 +99,15 @@ def known(values: "pd.Series[Any]") -> "pd.Series[Any]":
     return values[[value == value for value in values]]  # only NaN is not
 
 
+def ids(folder: Path) -> dict[str, str]:
+    """What MLflow calls the run in *folder*, `run_id` and `experiment_id`; empty if it is not tracked, or not yet."""
+    try:
+        note = read_json(folder / "mlflow.json")
+        return {"run_id": note["run_id"], "experiment_id": note["experiment_id"]}
+    except (OSError, ValueError, KeyError):
+        return {"run_id": "", "experiment_id": ""}
+
+
 def command(overrides: list[str]) -> str:
     """The line that trains one run with *overrides*, quoted for a shell."""
     return shlex.join(["python", "-m", "mnist_exp.train", *overrides])
@@ -154,11 +163,7 @@ def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
     state, reason = entry.state, entry.reason
     if state == "running" and not ledger.alive(folder):
         state, reason = "killed", "Its process died without a word."
-    try:
-        note = read_json(folder / "mlflow.json")
-        row |= {"run_id": note["run_id"], "experiment_id": note["experiment_id"]}
-    except (OSError, ValueError, KeyError):
-        pass  # not tracked, or not yet
+    row |= ids(folder)
     row |= {key: typed(value) for key, value in entry.params.items()} | chosen(point) | entry.summary
     return row | {
         "name": entry.name,

@@ -188,10 +188,13 @@ def test_the_pictures_go_to_the_run_in_mlflow_but_to_no_other_store(
             self.folders: list[Path] = []
             self.delivered = False
 
+        def __enter__(self) -> "Messenger":
+            return self
+
         def follow(self, folder: Path) -> None:
             self.folders.append(folder)
 
-        def close(self, patience: float) -> None:
+        def __exit__(self, *error: object) -> None:
             self.delivered = all(publish(folder, shop) for folder in self.folders)
 
     monkeypatch.setattr(courier, "Courier", Messenger)

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import re
 import shlex
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -44,7 +45,7 @@ Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""
 
 
-def write(found: Comparison, out: Path | None = None) -> Path:
+def write(found: Comparison, out: Path | None = None, heard: Callable[[], object] | None = None) -> Path:
     """Writes the page about the runs of *found*, and beside them their data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
@@ -52,6 +53,7 @@ def write(found: Comparison, out: Path | None = None) -> Path:
 
     Args:
         out: Where the page goes; None: `report.html` in the selection's own folder.
+        heard: Called when all pictures are drawn; returns when MLflow has heard of the runs, which the page links to.
 
     Returns:
         The path of the page.
@@ -74,6 +76,9 @@ def write(found: Comparison, out: Path | None = None) -> Path:
     texts = {picture.name: drawing.svg(picture) for picture in everything}  # drawn once, for files and page
     for name, text in texts.items():
         atomic_write(home / "figures" / f"{name}.svg", text.encode())
+    if heard:
+        heard()
+        found = boards.tracked(found)
     boards.save(found)
     boards.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
     if best and "confusion" in best:

@@ -1,5 +1,6 @@
 """Which setting is best: seeds aggregated, ordered by validation, test reported."""
 
+import dataclasses
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
@@ -51,6 +52,12 @@ def compare(selection: Selection) -> Comparison:
         raise ConfigError(f"{selection.title} has no runs; deleted ones are left out.")
     by = keys(table, selection)
     return Comparison(selection, table, by, leaderboard(table, by))
+
+
+def tracked(found: Comparison) -> Comparison:
+    """*found*, whose runs are on this machine, with what MLflow calls them by now."""
+    ids = pd.DataFrame([results.ids(folder) for folder in found.table["folder"]], index=found.table.index)
+    return dataclasses.replace(found, table=found.table.assign(**ids))
 
 
 def judge(table: pd.DataFrame) -> str:
