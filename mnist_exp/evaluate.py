@@ -147,11 +147,19 @@ def _present(
             raise DataError(f"The pictures cannot be written to {figures}: {error.strerror}.") from error
         if courier:
             courier.follow(folder)
-    facts, sent = measured(answers), bool(courier and courier.delivered)
+        facts = measured(answers)
+        if "json" not in flags:
+            _show(folder, where, answers, facts)
+    sent = bool(courier and courier.delivered)
     if "json" in flags:
         found = {"format": 1, "run": str(folder), "images_of": where, **facts, "figures": str(figures), "mlflow": sent}
         console.out(json.dumps(found, allow_nan=False), highlight=False)
-        return
+    else:
+        say(f"Pictures: {shown(figures)}/{', and in MLflow' if sent else ''}")
+
+
+def _show(folder: Path, where: str, answers: "Answers", facts: dict[str, Any]) -> None:
+    """Prints what was measured."""
     say(f"Network: {shown(folder)}")
     say(
         f"{facts['images']:,} {where}: accuracy {100 * facts['accuracy']:.2f} %, loss {facts['loss']:.4f}, "
@@ -163,7 +171,6 @@ def _present(
         true, predicted = names[pair["true"]], names[pair["predicted"]]
         share = f"{100 * pair['share']:.1f} % of all {true}{plural}"
         say(f"  {true} taken for {predicted}: {pair['times']} times, {share}")
-    say(f"Pictures: {shown(figures)}/{', and in MLflow' if sent else ''}")
 
 
 @contextlib.contextmanager

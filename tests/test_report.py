@@ -207,7 +207,7 @@ def test_the_page_waits_for_mlflow_when_all_is_drawn(tmp_path: Path) -> None:
     folder = grid(tmp_path, 1, 2, 1)
 
     def heard() -> None:
-        assert list((folder / "figures").glob("curves*.svg"))
+        assert list((folder / "figures").glob("*.svg"))
         assert not (folder / "report.html").exists()
         track(folder / "0", "a" * 32)
         (folder / "mlflow.json").write_text('{"page": "#/view"}')

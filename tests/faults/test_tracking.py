@@ -73,9 +73,8 @@ def waits(process: "subprocess.Popen[str]") -> None:
 def links() -> tuple[bool, bool]:
     """Whether the sweep's page leads to the best run, and to all runs."""
     page = (only_sweep() / "report.html").read_text()
-    return bool(
-        re.search(r'<tr class="first">(.|\n)*?/runs/[0-9a-f]{32}\?(.|\n)*?</tr>', page)
-    ), "all runs of the sweep" in page
+    winner = page.partition('<tr class="first">')[2].partition("</tr>")[0]
+    return re.search(r'<a href="http[^"]*/runs/[0-9a-f]{32}\?', winner) is not None, "all runs of the sweep" in page
 
 
 @pytest.mark.faults(18)
@@ -111,9 +110,8 @@ def test_ctrl_c_ends_the_wait_for_a_locked_database_and_nothing_else(there: Path
 
 @pytest.mark.faults(19)
 def test_four_first_users_of_a_fresh_database(injected: Injected) -> None:
-    four = [start(*TRACKED[:-1], "tracking.patience=60") for _ in range(4)]
+    four = [start(*TRACKED) for _ in range(4)]
     assert [end(process)[0] for process in four] == [0] * 4
-    assert command(module="sync")[0] == 0  # what a busy machine was too slow for
     store = open_store(uri_for(None), "mnist_exp")
     found = store.client.search_runs([store.experiment_id])
     assert [r.info.status for r in found] == ["FINISHED"] * 4
@@ -171,7 +169,7 @@ def test_a_database_of_an_older_mlflow_is_upgraded_by_its_owner_only(injected: I
     there = Path("mlflow.db").absolute()
     older(there)
     before = there.read_bytes()
-    code, out, err = command(*TRACKED[:-1], "tracking.patience=60")  # which is not waited for: that mends nothing
+    code, out, err = command(*TRACKED)  # not tried for a minute: that mends nothing
     assert code == 0, err
     assert KEPT in out + err
     assert ledger.read(only_run()).state == "finished"
