@@ -252,8 +252,8 @@ def _stamp(folder: Path) -> object:
 
 
 if __name__ == "__main__":
-    # Not niced: six runs of an epoch train in 7 s either way, and are tracked 12 s later (18 s with nice 10; beside 8
-    # busy loops 46 s, with nice 5 100 s, with nice 10 160 s). Two cores, medians of seven and of two rounds.
+    # Not niced. Six runs of an epoch on two idle cores train in 2.4 s with nice 10, 5 or 0 (medians of four), and are
+    # tracked 2.4 s later; beside 8 busy loops they are tracked after 128 s with nice 10, 39 s with 5, 12 s with 0.
     logging.basicConfig(stream=sys.stdout, format="%(message)s")  # warnings: the trainer shows them at the end
     cli.spare_garbage_collection()
     sys.exit(deliver(sys.argv[1]))
