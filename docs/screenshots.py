@@ -59,8 +59,6 @@ def main() -> None:
         subprocess.run(["rm", "-r", "outputs"], cwd=project, check=True)
         command(project, "train", "hidden=256")
         command(project, "train", *SWEEP)
-        command(project, "sync")  # a busy machine may be late
-        command(project, "report")  # knows MLflow's pages now
         command(project, "evaluate", "run=best")
         for name in ("confusion", "mistakes", "reliability", "first_layer"):
             keep(project, f"sweeps/*/*/*/figures/mnist-test/{name}.png", f"evaluate-{name.replace('_', '-')}")

@@ -92,7 +92,7 @@ class Tracking:
     figures: bool = _key(True, "log the learning curves as a figure")
     nested: bool = _key(False, "put the runs of a sweep under a parent run")
     register: str | None = _key(None, "registered model that gets the run, or the best of a sweep, as a version")
-    patience: float = _key(20.0, "seconds to wait for a store that takes nothing, when all else is done", ">= 0")
+    patience: float = _key(20.0, "seconds to wait at the end for a server that takes nothing", ">= 0")
 
 
 @dataclass

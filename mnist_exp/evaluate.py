@@ -147,12 +147,20 @@ def _present(
             raise DataError(f"The pictures cannot be written to {figures}: {error.strerror}.") from error
         if courier:
             courier.follow(folder)
-    facts, sent = measured(answers), bool(courier and courier.delivered)
+        facts = measured(answers)
+        if "json" not in flags:
+            _show(folder, about.seed, where, answers, facts)
+    sent = bool(courier and courier.delivered)
     if "json" in flags:
         found = {"format": 1, "run": str(folder), "images_of": where, **facts, "figures": str(figures), "mlflow": sent}
         console.out(json.dumps(found, allow_nan=False), highlight=False)
-        return
-    say(f"Network: {shown(folder)} (seed {about.seed})")
+    else:
+        say(f"Pictures: {shown(figures)}/{', and in MLflow' if sent else ''}")
+
+
+def _show(folder: Path, seed: int, where: str, answers: "Answers", facts: dict[str, Any]) -> None:
+    """Prints what was measured."""
+    say(f"Network: {shown(folder)} (seed {seed})")
     say(
         f"{facts['images']:,} {where}: accuracy {100 * facts['accuracy']:.2f} %, loss {facts['loss']:.4f}, "
         f"ECE {100 * facts['ece']:.2f} %"
@@ -163,7 +171,6 @@ def _present(
         true, predicted = names[pair["true"]], names[pair["predicted"]]
         share = f"{100 * pair['share']:.1f} % of all {true}{plural}"
         say(f"  {true} taken for {predicted}: {pair['times']} times, {share}")
-    say(f"Pictures: {shown(figures)}/{', and in MLflow' if sent else ''}")
 
 
 @contextlib.contextmanager
@@ -176,12 +183,8 @@ def _mlflow(folder: Path, about: "Config") -> Iterator["Courier | None"]:
         there = read_json(folder / "mlflow.json")["store"] == without_password(uri_for(about.tracking.uri))
     except (OSError, ValueError, KeyError):  # not tracked, or downloaded
         there = False
-    courier = Courier(about.tracking) if there else None
-    try:
+    with Courier(about.tracking) if there else contextlib.nullcontext() as courier:
         yield courier
-    finally:
-        if courier:
-            courier.close(about.tracking.patience)
 
 
 def measured(answers: "Answers") -> dict[str, Any]:

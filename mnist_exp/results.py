@@ -79,6 +79,15 @@ def settings(table: pd.DataFrame) -> list[str]:
     return [c for c in map(str, table) if c not in FIELDS and "/" not in c]
 
 
+def ids(folder: Path) -> dict[str, str]:
+    """What MLflow calls the run in *folder*, `run_id` and `experiment_id`; empty if it is not tracked, or not yet."""
+    try:
+        note = read_json(folder / "mlflow.json")
+        return {"run_id": note["run_id"], "experiment_id": note["experiment_id"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"run_id": "", "experiment_id": ""}
+
+
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
     """Description first, then settings, then metrics, each in the order in which they turn up."""
     seen = list(dict.fromkeys(key for row in rows for key in row))
@@ -95,13 +104,9 @@ def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
     row |= ranking.settings(entry, point)
     if entry is None:
         return row | {"name": row["name"] or (folder.name if state == "damaged" else "")}
-    try:
-        note = read_json(folder / "mlflow.json")
-        row |= {"run_id": note["run_id"], "experiment_id": note["experiment_id"]}
-    except (OSError, ValueError, KeyError):
-        pass  # not tracked, or not yet
     return (
         row
+        | ids(folder)
         | entry.summary
         | {
             "name": entry.name,

@@ -1,5 +1,6 @@
 """One run as people start it: a header, a line for each epoch, a result, and the way to MLflow."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -48,27 +49,30 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
     progress = Screen(config)
     from mnist_exp import build, run  # torch: the courier loads mlflow on another core meanwhile
 
-    try:
-        build.rehearse(config)
-        with progress:
-            result = run.run(config, folder, overrides, progress.watch, sweep=sweep)
-    except Interrupted as stop:
-        again = command([override("resume", shown(folder))])
-        raise Interrupted(stop.message, f"Go on with: {again}", stop.signal) from None
-    finally:
-        if courier:
-            courier.close(config.tracking.patience)
-    if not progress.begun:
-        say(f"Nothing was trained: this run is {result.state} already.")
+    with courier or contextlib.nullcontext():
+        try:
+            build.rehearse(config)
+            with progress:
+                result = run.run(config, folder, overrides, progress.watch, sweep=sweep)
+        except Interrupted as stop:
+            again = command([override("resume", shown(folder))])
+            raise Interrupted(stop.message, f"Go on with: {again}", stop.signal) from None
+        if not progress.begun:
+            say(f"Nothing was trained: this run is {result.state} already.")
+        show(result)
+        say(f"Run folder: {shown(folder)}")
+    if courier:
+        say(courier.where_to_look(folder))
+    return result
+
+
+def show(result: "Result") -> None:
+    """What came out, and why training ended early, if it did."""
     if result.reason:
         say(result.reason)
     summary = result.summary
     final = {s: summary[f"final/{s}_accuracy"] for s in ("train", "val", "test") if f"final/{s}_accuracy" in summary}
     say("Final accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value in final.items()))
-    say(f"Run folder: {shown(folder)}")
-    if courier:
-        say(courier.where_to_look(folder))
-    return result
 
 
 def sweep_of(hydra: HydraConf) -> str:

@@ -6,17 +6,21 @@ is said by colour alone.
 
 import contextlib
 import logging
+import math
 import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, final
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from mnist_exp.errors import ExperimentError
 
@@ -185,6 +189,31 @@ def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> It
         finally:
             over.set()
             watcher.join()
+
+
+@contextlib.contextmanager
+def changing(every: float = 60.0) -> Iterator[Callable[[str], None]]:
+    """Gives what shows a line that changes: drawn again where `redraws`, and gone at the end.
+
+    Elsewhere it is printed on standard error, anew after *every* seconds at most if it has changed.
+    """
+    live = Live(console=console, transient=True, auto_refresh=False)
+    said, since = "", -math.inf
+
+    def draw(line: str) -> None:
+        live.start()
+        live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+
+    def tell(line: str) -> None:
+        nonlocal said, since
+        if line != said and time.monotonic() >= since + every:
+            said, since = line, time.monotonic()
+            errors.print(escape(line))
+
+    try:
+        yield draw if redraws() else tell
+    finally:
+        live.stop()
 
 
 def duration(seconds: float) -> str:

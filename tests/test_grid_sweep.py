@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import pandas as pd
 import pytest
 from conftest import TINY
 
 from mnist_exp import ledger, single
 from mnist_exp.config import Tracking
 from mnist_exp.errors import Interrupted, SweepError
+from mnist_exp.files import write_json
 from mnist_exp.plan import Plan
 from mnist_exp.sweep import grid
 
@@ -24,20 +26,28 @@ def home() -> Path:
 
 
 class Courier:
-    """Notes what it is told, and when it is waited for."""
+    """Notes what it is told, and when it is waited for; only then MLflow has heard of it."""
 
     def __init__(self, told: list[str]) -> None:
         self.told = told
+        self.folders: list[Path] = []
 
     def follow(self, folder: Path) -> None:
         entry = ledger.found(folder)
+        self.folders.append(folder)
         self.told.append(f"{folder.name} {entry.state if entry else 'planned'}")
 
     def sweep(self, folder: Path) -> None:
         self.told.append("sweep")
+        self.folders.append(folder)
 
-    def close(self, patience: float) -> None:
-        self.told.append("sent")
+    def finish(self) -> None:
+        self.told.append("finished")
+
+    def close(self, kind: type[BaseException] | None) -> None:
+        self.told.append(f"sent after {kind.__name__}" if kind else "sent")
+        for folder in filter(Path.exists, self.folders):
+            write_json(folder / "mlflow.json", {"run_id": f"run-{folder.name}", "experiment_id": "1", "page": "#/view"})
 
     def where_to_look(self, folder: Path) -> str:
         return f"Look at {folder.name}."
@@ -57,19 +67,41 @@ def test_mlflow_is_told_of_a_sweep_whose_jobs_tell_of_themselves(
     monkeypatch.setattr(single, "Courier", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
     code, out, err = command(*HERE, "tracking=mlflow", "hidden=8,16")
     assert code == 0, err
-    assert told == ["0 finished", "1 finished", "sweep", "sent"]
+    assert told == ["0 finished", "1 finished", "sweep", "finished", "sent"]
     assert f"Look at {home().name}." in out
+    assert set(pd.read_csv(home() / "runs.csv")["run_id"]) == {"run-0", "run-1"}
 
 
-@pytest.mark.parametrize(("hosts", "order"), [(True, ["page", "sent"]), (False, ["sent", "page"])])
-def test_the_page_is_drawn_while_mlflow_hears_of_the_last_runs(hosts: bool, order: list[str], told: list[str]) -> None:
-    """But where nobody has told of the sweep yet, the page waits, for it links to what MLflow has of it."""
+@pytest.mark.parametrize(("lr", "code"), [("1e-3", 0), ("1e30", 1)], ids=["all finished", "one failed"])
+def test_the_page_leads_to_what_mlflow_hears_last(
+    lr: str, code: int, command: Command, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single, "Courier", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
+    typed = (*HERE, "hydra.sweeper.report=true", "tracking=mlflow", f"lr={lr},3e-3")
+    left, out, err = command(*typed)
+    assert left == code, err
+    assert told.count("sent") == 1
+    said = out.splitlines()
+    at = [next(i for i, line in enumerate(said) if line.startswith(text)) for text in ("Sweep ", "lr ", "Report: ")]
+    assert at == sorted(at)
+    assert said[-1] == f"Look at {home().name}."
+    page = (home() / "report.html").read_text()
+    assert '<a href="http://127.0.0.1:5000/#/experiments/1/runs/run-1?' in page
+    assert '<a href="http://127.0.0.1:5000/#/view">all runs of the sweep</a>' in page
+    assert set(pd.read_csv(home() / "runs.csv")["run_id"]) == {"run-0", "run-1"}
+
+
+@pytest.mark.parametrize("hosts", [True, False])
+def test_mlflow_hears_of_the_last_runs_while_pictures_are_drawn(hosts: bool, told: list[str]) -> None:
     plan = Plan(id="sweep", typed=[], keys=[], points=[["hidden=8"]])
     with grid.News(plan, Path("sweep"), Tracking(), hosts) as news:
-        news.catch_up()
+        told.append("trained")
+        news.finish()
+        told.append("drawn")
+        news.wait()
         told.append("page")
-    assert told[-2:] == order
-    assert told.count("sent") == told.count("0 planned") == 1
+    order = ["trained", "0 planned", "sweep"] if not hosts else ["0 planned", "sweep", "trained"]
+    assert told == [*order, "finished", "drawn", "sent", "page"]
 
 
 @pytest.mark.parametrize(("error", "shown"), [(SweepError("One failed."), True), (Interrupted("Stopped."), False)])
@@ -81,14 +113,15 @@ def test_a_sweep_that_goes_wrong_is_told_of_too(
         grid.News(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(), hosts=False),
     ):
         raise error
-    assert told == ["sweep", "sent"]
+    assert told == ["sweep", f"sent after {type(error).__name__}"]
     assert ("Look at sweep." in capsys.readouterr().out) is shown
 
 
 def test_without_tracking_nobody_is_told(told: list[str]) -> None:
     with grid.News(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(enabled=False), hosts=True) as news:
         news.follow(Path("sweep/0"))
-        news.catch_up()
+        news.finish()
+        news.wait()
     assert not told
 
 

@@ -34,7 +34,7 @@ def test_sixteen_couriers_share_a_database(tiny: Callable[..., Config], store_te
         run.run(config, Path(f"run{seed}"))
         couriers.append(courier)
     for courier in couriers:
-        courier.close(patience=300)
+        courier.close()
     assert all(courier.delivered for courier in couriers)
     store = open_store(uri_for(None), "mnist_exp")
     runs = store.client.search_runs([store.experiment_id])

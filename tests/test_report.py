@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from report_fixtures import make_run, make_sweep, track
 
-from mnist_exp import config, report, results, run
+from mnist_exp import config, naming, report, results, run
 from mnist_exp.errors import ConfigError, DataError, DivergedError
 from mnist_exp.files import read_json, write_json
-from mnist_exp.report import best, closeup, drawing, figures, html
+from mnist_exp.report import best, closeup, drawing, figures, html, leaderboard
 from mnist_exp.report.__main__ import report as command
 from mnist_exp.tracking.store import Store
 
@@ -202,6 +202,22 @@ def test_the_page_leads_to_the_saved_view_of_the_sweep(tmp_path: Path) -> None:
     (folder / "mlflow.json").write_text('{"page": "#/experiments/7/runs?viewStateShareKey=x&a=b"}')
     address = "http://127.0.0.1:5000/#/experiments/7/runs?viewStateShareKey=x&amp;a=b"
     assert f'<a href="{address}">all runs of the sweep</a>' in page_of(folder)
+
+
+def test_the_page_waits_for_mlflow_when_all_is_drawn(tmp_path: Path) -> None:
+    folder = grid(tmp_path, 1, 2, 1)
+
+    def heard() -> None:
+        assert list((folder / "figures").glob("*.svg"))
+        assert not (folder / "report.html").exists()
+        track(folder / "0", "a" * 32)
+        (folder / "mlflow.json").write_text('{"page": "#/view"}')
+
+    page = html.write(leaderboard.compare(naming.resolve(folder)), heard=heard).read_text()
+    best = f"http://127.0.0.1:5000/#/experiments/7/runs/{'a' * 32}?workflowType=machine_learning"
+    assert f'<td><a href="{best}">0</a></td>' in page
+    assert '<a href="http://127.0.0.1:5000/#/view">all runs of the sweep</a>' in page
+    assert list(pd.read_csv(folder / "runs.csv")["run_id"].fillna("")) == ["a" * 32, ""]
 
 
 def test_failed_cells_are_hatched(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The MLflow store is where a bare `mlflow ui` looks, and made once however many come first."""
 
+import contextlib
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -49,6 +51,17 @@ def test_an_experiment_that_mlflow_ui_has_made_is_refused(mlflow_store: Callable
     with pytest.raises(ExperimentError, match=r"'theirs' in .* was made by `mlflow ui` or a server") as caught:
         mlflow_store("theirs")
     assert "tracking.experiment=<name>" in caught.value.help
+
+
+def test_a_damaged_database_is_named_and_a_locked_one_is_left_to_whoever_tries(store_template: Path) -> None:
+    there = Path("mlflow.db").absolute()
+    there.write_bytes(store_template.read_bytes()[:5000])
+    with pytest.raises(ExperimentError, match=f"{there} is damaged: database disk image is malformed"):
+        store.open_store(f"sqlite:///{there}", "mine")
+    shutil.copyfile(store_template, there)
+    with contextlib.closing(sqlite3.connect(there)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        store.check_schema(there)  # says nothing
 
 
 def test_a_failed_creation_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from conftest import TINY
@@ -58,6 +59,19 @@ def test_a_run_prints_a_header_a_line_an_epoch_and_a_result(command: Command) ->
     assert {"ledger.json", "metrics.jsonl", "config.yaml", "checkpoints", "weights.safetensors", ".hydra"} <= kept
 
 
+def test_a_run_shows_its_result_before_it_waits_for_mlflow(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    courier = MagicMock(**{"where_to_look.return_value": "Look at the run."})
+    courier.__exit__ = lambda *error: said.extend(capsys.readouterr().out.splitlines())
+    monkeypatch.setattr(single, "Courier", lambda tracking: courier)
+    code, out, err = command(*TINY, "tracking=mlflow")
+    assert code == 0, err
+    assert [line.partition(": ")[0] for line in said[-2:]] == ["Final accuracy", "Run folder"]
+    assert out == "Look at the run.\n"
+
+
 def test_two_runs_in_one_second_have_two_folders(command: Command) -> None:
     folders = {command(*TINY, "epochs=1")[1].splitlines()[-1] for _ in range(2)}
     assert len(folders) == 2
@@ -75,6 +89,34 @@ def test_without_validation_nothing_is_said_about_it(command: Command) -> None:
     assert code == 0
     assert "Val Loss" not in out
     assert "120 training, 0 validation" in out
+
+
+def test_in_a_pipe_a_line_that_changes_is_printed_seldom_and_where_no_program_reads(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with terminal.changing(every=60) as show:
+        for second in range(200):
+            now[0] = second
+            show(f"{min(second // 10, 15)} of 20")
+    assert capsys.readouterr() == ("", "0 of 20\n6 of 20\n12 of 20\n15 of 20\n")
+
+
+def test_in_a_terminal_a_line_that_changes_is_drawn_again_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(terminal, "console", Console(file=screen, force_terminal=True, width=20))
+    monkeypatch.setattr(terminal, "redraws", lambda: True)
+    with terminal.changing():
+        pass
+    assert screen.getvalue() == ""
+    with terminal.changing() as show:
+        show("1 of 2")
+        show("2 of 2, and much more than fits")
+    drawn = screen.getvalue()
+    assert "1 of 2" in drawn
+    assert "2 of 2, and much mo…" in drawn
+    assert drawn.endswith("\x1b[2K")  # erased
 
 
 def test_the_epoch_line_begins_as_the_beginners_script_had_it() -> None:

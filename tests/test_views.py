@@ -388,7 +388,7 @@ def test_the_courier_shows_a_sweep_and_says_what_it_could_not_do(
     courier.sweep(folder)
     for i in range(2):
         courier.follow(folder / str(i))
-    courier.close(patience=60)
+    courier.close()
     assert courier.delivered
     assert "viewStateShareKey=sent&" in courier.where_to_look(folder)
     assert "is the best run, but has no model.pt2" in caplog.text

@@ -8,11 +8,12 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 from urllib.parse import quote, urlsplit
 
 import jinja2
@@ -21,7 +22,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from mnist_exp import config, results
+from mnist_exp import config, results, trust
 from mnist_exp.errors import ExperimentError
 from mnist_exp.files import atomic_write, read_json
 from mnist_exp.naming import Selection
@@ -46,7 +47,22 @@ Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""
 
 
-def write(found: Sequence[Comparison], out: Path | None = None) -> Path:
+@final
+@dataclass(frozen=True)
+class Drawn:
+    """What a page takes seconds to draw, and what the pictures were drawn of."""
+
+    followed: int
+    """Runs whose curves are drawn, if those are not all; else 0."""
+    pictures: dict[str, list[Picture]]
+    searched: Analysis | None
+    best: dict[str, Any] | None
+    best_pictures: list[Picture]
+    texts: dict[str, str]
+    """Each picture's SVG by its name: drawn once, for files and page."""
+
+
+def write(found: Sequence[Comparison], out: Path | None = None, heard: Callable[[], object] | None = None) -> Path:
     """Writes the page about the runs of *found*, and beside them their data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
@@ -54,6 +70,7 @@ def write(found: Sequence[Comparison], out: Path | None = None) -> Path:
 
     Args:
         out: Where the page goes; None: `report.html` in the selection's own folder.
+        heard: Called when all pictures are drawn; returns when MLflow has heard of the runs, which the page links to.
 
     Returns:
         The path of the page.
@@ -62,14 +79,19 @@ def write(found: Sequence[Comparison], out: Path | None = None) -> Path:
         ConfigError: `study.json` is damaged.
         OSError: the folder cannot be written.
     """
-    home = found[0].selection.home
-    out = out or home / "report.html"
+    out = out or found[0].selection.home / "report.html"
+    drawn = [_draw(each) for each in found]
+    if heard:
+        heard()
+        found = [boards.tracked(each) for each in found]
     boards.save(found)
     if len(found) == 1:
-        return _page(found[0], out)
+        _page(found[0], drawn[0], out)
+        return out
     linked = []
-    for each in found:
-        page = _page(each, each.home / "report.html")
+    for each, pictures in zip(found, drawn, strict=True):
+        page = each.home / "report.html"
+        _page(each, pictures, page)
         link = Path(os.path.relpath(page.resolve(), out.resolve().parent)).as_posix()
         linked.append({"data": each.data, "link": quote(link), "sentence": boards.sentence(each)})
     text = render({"title": found[0].selection.title, "written": _now(), "datasets": linked}, "datasets.html.j2")
@@ -77,30 +99,33 @@ def write(found: Sequence[Comparison], out: Path | None = None) -> Path:
     return out
 
 
-def _page(found: Comparison, out: Path) -> Path:
-    """See `write`: the page of one dataset at *out*, the rest in its own folder."""
+def _draw(found: Comparison) -> Drawn:
+    """See `write`: the pictures of one dataset, also as files in its own folder."""
     home = found.home
     (home / "figures").mkdir(parents=True, exist_ok=True)
     histories = {index: results.history(found.table.loc[index]) for index in _followed(found)}
     labels = [boards.label(row, found.by) for row in found.board.to_dict("records")]
-    searched = analyse(home)
-    groups = _groups(found, labels, histories)
+    searched, groups = analyse(home), _groups(found, labels, histories)
     pictures = _pictures(found, labels, groups, searched)
     best, best_pictures = _best(found, labels)
     for old in (home / "figures").glob("*.svg"):
         old.unlink()  # of keys that no longer vary
     everything = [*itertools.chain(*pictures.values()), *best_pictures]
-    texts = {picture.name: drawing.svg(picture) for picture in everything}  # drawn once, for files and page
+    texts = {picture.name: drawing.svg(picture) for picture in everything}
     for name, text in texts.items():
         atomic_write(home / "figures" / f"{name}.svg", text.encode())
     boards.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
     if best and "confusion" in best:
         boards.write_csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
-    context = _context(found, pictures, best, best_pictures, texts)
-    drawn = sum(len(group) for _, group in groups) if len(histories) < len(found.table) else 0
-    page = render(context | {"searched": searched, "followed": drawn, "seeds": SEEDS})
+    followed = sum(len(group) for _, group in groups) if len(histories) < len(found.table) else 0
+    return Drawn(followed, pictures, searched, best, best_pictures, texts)
+
+
+def _page(found: Comparison, drawn: Drawn, out: Path) -> None:
+    """See `write`: the page of one dataset."""
+    context = _context(found, drawn.pictures, drawn.best, drawn.best_pictures, drawn.texts)
+    page = render(context | {"searched": drawn.searched, "followed": drawn.followed, "seeds": SEEDS})
     atomic_write(out, page.encode())
-    return out
 
 
 def _now() -> str:
@@ -305,7 +330,7 @@ def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
         flat = config.flatten(yaml.load(path.read_bytes(), loader))
         shared = flat if shared is None else {k: v for k, v in shared.items() if k in flat and flat[k] == v}
     shared = shared or {}
-    uri = uri_for(shared.get("tracking.uri"))
+    uri = uri_for(shared.get("tracking.uri") if all(map(trust.own, folders[:1])) else None)
     plain = {k: v for k, v in shared.items() if not any(k == a or k.startswith(f"{a}.") for a in ASIDE)}
     return [(key, "null" if v is None else config.compact(v)) for key, v in plain.items()], uri
 

@@ -1,5 +1,6 @@
 """Settings as a table: seeds aggregated, the best one first (see `ranking`), test reported."""
 
+import dataclasses
 import json
 import math
 import re
@@ -101,6 +102,12 @@ def runs(table: pd.DataFrame) -> list[Run]:
         )
         for index, row in said.items()
     ]
+
+
+def tracked(found: Comparison) -> Comparison:
+    """*found*, whose runs are on this machine, with what MLflow calls them by now."""
+    ids = pd.DataFrame([results.ids(folder) for folder in found.table["folder"]], index=found.table.index)
+    return dataclasses.replace(found, table=found.table.assign(**ids))
 
 
 def judge(table: pd.DataFrame) -> str:

@@ -81,8 +81,8 @@ def sweep(sweeper: Any, home: Home) -> Sequence[JobReturn]:
     with News(plan, folder, tracking, hosts=getattr(sweeper.launcher, "hosts_jobs", False)) as news:
         returns = run(sweeper, plan, missing, folder, len(points), home.control["force"])
         present_best(folder, lambda number: composer.config_of(plan.points[number]))
-        news.catch_up()
-        conclude(plan, folder, report=options["report"])
+        news.finish()
+        conclude(plan, folder, options["report"], news.wait)
     return returns
 
 
@@ -249,7 +249,7 @@ class News:
 
     Args:
         hosts: While it lasts, for the jobs of this launcher do not tell of themselves. Those of others do, but nobody
-            tells of the sweep: `catch_up` does, or the end.
+            tells of the sweep: `finish` does, or the end.
     """
 
     def __init__(self, plan: Plan, folder: Path, tracking: Tracking, hosts: bool) -> None:
@@ -267,13 +267,19 @@ class News:
         if self.courier:
             self.courier.follow(folder)
 
-    def catch_up(self) -> None:
-        """All runs have ended: what nobody has told yet is told now, before the page is written that links to it."""
-        if not self.hosts:
-            self._finish()
+    def finish(self) -> None:
+        """All runs have ended: what nobody has told yet is told from now on."""
+        if self.tracking.enabled:
+            (self.courier or self._begin()).finish()
+
+    def wait(self, kind: type[BaseException] | None = None) -> None:
+        """Returns when all is told, or the wait for it is over; see `Courier.close`."""
+        if self.tracking.enabled and not self.closed:
+            self.closed = True
+            (self.courier or self._begin()).close(kind)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._finish()
+        self.wait(kind)
         if self.courier and kind in (None, SweepError):
             say(self.courier.where_to_look(self.folder))
 
@@ -283,11 +289,6 @@ class News:
             self.courier.follow(self.folder / str(number))
         self.courier.sweep(self.folder)
         return self.courier
-
-    def _finish(self) -> None:
-        if self.tracking.enabled and not self.closed:
-            self.closed = True
-            (self.courier or self._begin()).close(self.tracking.patience)
 
 
 def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int, force: bool) -> Sequence[JobReturn]:
@@ -363,13 +364,16 @@ def export(folder: Path, settings: Config) -> None:
         entry.write(folder)
 
 
-def conclude(plan: Plan, folder: Path, report: bool) -> None:
+def conclude(plan: Plan, folder: Path, report: bool, heard: Callable[[], object]) -> None:
     """Shows the leaderboard, writes it, and says what did not finish.
+
+    Args:
+        heard: See `present`.
 
     Raises:
         SweepError: not all runs finished.
     """
-    table = present(folder, report)
+    table = present(folder, report, heard)
     if lost := leaderboard.failures(table, {*table["state"]} - {"finished", "pruned"}):
         raise SweepError(
             f"{len(lost)} of {len(plan.points)} runs did not finish:\n  {listed(lost, plan)}",
@@ -377,16 +381,21 @@ def conclude(plan: Plan, folder: Path, report: bool) -> None:
         )
 
 
-def present(folder: Path, report: bool) -> pd.DataFrame:
-    """Shows the leaderboard and writes it, with a *report* if wanted; returns the table of runs."""
+def present(folder: Path, report: bool, heard: Callable[[], object]) -> pd.DataFrame:
+    """Shows the leaderboard and writes it, with a *report* if wanted; returns the table of runs.
+
+    Args:
+        heard: Returns when MLflow has heard of the runs. Until then pictures are drawn, and then links to them written.
+    """
     found = leaderboard.compare(naming.resolve(folder))
     leaderboard.show(found, lost=False)  # an error names them
     if report:
         from mnist_exp.report import html  # matplotlib: not for --help
 
-        say(f"Report: {shown(html.write(found))}")
+        say(f"Report: {shown(html.write(found, heard=heard))}")
     else:
-        leaderboard.save(found)
+        heard()
+        leaderboard.save([leaderboard.tracked(each) for each in found])
     return pd.concat([each.table for each in found]).sort_index()
 
 

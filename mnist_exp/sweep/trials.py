@@ -62,8 +62,8 @@ def sweep(sweeper: Any, home: Home) -> None:
         trials.catch_up(home.control["force"])
         launch(sweeper, trials)
         grid.present_best(home.folder, lambda number: composer.config_of(plan.points[number]))
-        news.catch_up()
-        conclude(trials, report=home.options["report"])
+        news.finish()
+        conclude(trials, home.options["report"], news.wait)
 
 
 def settle_on(home: Home) -> Search:
@@ -309,13 +309,16 @@ def _class(node: dict[str, Any]) -> str:
     return str(node.get("_target_", "")).rsplit(".", 1)[-1]
 
 
-def conclude(trials: Trials, report: bool) -> None:
+def conclude(trials: Trials, report: bool, heard: Callable[[], object]) -> None:
     """Shows the leaderboard, writes it, and says what pruning saved and what failed.
+
+    Args:
+        heard: See `grid.present`.
 
     Raises:
         SweepError: some runs failed.
     """
-    table = grid.present(trials.folder, report)
+    table = grid.present(trials.folder, report, heard)
     if pruned := int((table["state"] == "pruned").sum()):
         full, trained = (int(pd.to_numeric(table[column]).sum()) for column in ("epochs", "epoch"))
         say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")

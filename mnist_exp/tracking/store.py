@@ -69,8 +69,8 @@ def open_store(uri: str, experiment: str) -> Store:
     """Opens the store at *uri* (absolute), creating database and experiment if they are not there.
 
     Raises:
-        ExperimentError: the database is of another mlflow, or the experiment stores artifacts through a server that
-            this URI does not name.
+        ExperimentError: the database is damaged or of another mlflow, or the experiment stores artifacts through a
+            server that this URI does not name.
         Exception: whatever mlflow raises when the store cannot be reached.
     """
     database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
@@ -109,13 +109,15 @@ def check_schema(database: Path) -> None:
     copy of what there was. That is for the owner to start.
 
     Raises:
-        ExperimentError: this mlflow has another one.
+        ExperimentError: this mlflow has another one, or the file is damaged.
     """
     try:
         with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=1)) as there:
             (found,) = there.execute("SELECT version_num FROM alembic_version").fetchone()
-    except (sqlite3.Error, TypeError):
+    except (sqlite3.OperationalError, TypeError):  # locked, say, or without tables
         return
+    except sqlite3.DatabaseError as error:
+        raise ExperimentError(f"{database} is damaged: {error}.", "Move it away, then send everything anew.") from error
     from alembic.script import ScriptDirectory
     from mlflow.store.db import utils  # private, but what `mlflow db upgrade` asks
 
