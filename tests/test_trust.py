@@ -192,10 +192,13 @@ def test_nothing_is_asked_of_an_address_that_came_with_a_run(
         def __init__(self, tracking: Tracking) -> None:
             followed.append(tracking)
 
-        def follow(self, folder: Path) -> None:
+        def __enter__(self) -> None:
             pass
 
-        def close(self, patience: float) -> None:
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def follow(self, folder: Path) -> None:
             pass
 
         def where_to_look(self, folder: Path) -> str:
