@@ -196,7 +196,7 @@ def test_a_click_on_a_column_sorts_the_leaderboard(page: str, browser: webdriver
     def hidden() -> list[int]:
         return [int(cell.text) for cell in table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(2)")]
 
-    assert hidden() == [128, 128, 1024, 1024, 64, 64]  # by accuracy
+    assert hidden() == [128, 1024, 1024, 64, 64, 128]  # by accuracy, and behind them one with a failed seed
     for order, direction in ((sorted(hidden()), "ascending"), (sorted(hidden(), reverse=True), "descending")):
         header.find_element(By.TAG_NAME, "button").click()
         assert hidden() == order

@@ -158,17 +158,18 @@ def test_a_job_whose_time_is_up_goes_on_in_a_new_one(tmp_path: Path) -> None:
 def test_a_job_that_is_warned_while_it_starts_goes_on_in_a_new_one(tmp_path: Path) -> None:
     """Before anything of ours is loaded that could listen: SIGUSR2 ends a process that does not."""
     with driving(tmp_path, {}) as driver:
-        wait_for(starting, "a node starts it")
+        wait_for(lambda: starting(tmp_path), "a node starts it")
         (job,) = read_json(clusters.home(tmp_path) / "slurm.json").values()
         assert clusters.reached(tmp_path) == 0
         subprocess.run(["scancel", "--signal=USR2", job], check=True)
         ends_as_if_nothing_had_happened(driver, job, tmp_path)
 
 
-def starting() -> bool:
-    """Whether a node runs a process that will become a job."""
-    ours = (p for p in psutil.process_iter(["cmdline"]) if "submitit.core._submit" in (p.info["cmdline"] or []))
-    return any("srun" not in p.info["cmdline"][0] for p in ours)
+def starting(folder: Path) -> bool:
+    """Whether a node runs a process that will become the job of a sweep in *folder*, and its Slurm id is noted."""
+    commands = [p.info["cmdline"] or [""] for p in psutil.process_iter(["cmdline"])]
+    ours = [c for c in commands if "submitit.core._submit" in c and any(str(folder) in part for part in c)]
+    return any("srun" not in c[0] for c in ours) and any(folder.glob("outputs/sweeps/*/*/slurm.json"))
 
 
 def test_a_job_that_has_to_make_room_goes_on_afterwards(tmp_path: Path) -> None:
