@@ -490,7 +490,8 @@ def as_typed(value: Any) -> str:
 
 def override(key: str, text: str) -> str:
     """`key=text` as Hydra reads it, whatever *text* holds; in a shell it still needs quotes."""
-    plain = re.fullmatch(r"[\w./:-]+", text)
+    other = re.fullmatch(r"(?i)[-+]?[\d._]+(e[-+]?\d+)?|nan|[-+]?inf|null|true|false", text)  # no text without quotes
+    plain = re.fullmatch(r"[\w./:-]+", text) and not other
     return f"{key}={text if plain else QuotedString(text, Quote.single).with_quotes()}"
 
 

@@ -118,10 +118,14 @@ def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
 
     One with a damaged ledger, or from elsewhere with links, is skipped with a warning.
     """
+    checked = set()  # a sweep's folder is searched for links once, not once for each of its runs
     for path in sorted({path for folder in folders for path in folder.rglob("ledger.json")}):
         sweep = path.parent.parent
+        home = sweep if (sweep / "sweep.json").exists() else path.parent
         try:
-            trust.check_links(sweep if (sweep / "sweep.json").exists() else path.parent)
+            if home not in checked:
+                trust.check_links(home)
+                checked.add(home)
             entry = ledger.read(path.parent)
         except ExperimentError as error:
             logging.getLogger(__name__).warning(str(error))

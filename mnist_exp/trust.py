@@ -33,8 +33,6 @@ SOURCES = ("root", "torchvision", "package", "sha256")
 """Settings of `Data` that say where images come from, and which bytes are theirs."""
 PRIVATE = (*(f"data.{key}" for key in SOURCES), "tracking.uri", "tracking.register")
 """Settings that are never taken from elsewhere: what is fetched and read, and who is told."""
-YOURS = "If it is yours, keep it there, or type that setting again with resume=."
-"""The way out for those whose folder it is."""
 RECORDS = {"ledger.json", "sweep.json"}
 """A folder with one of these is a run's or a sweep's: its files are not the user's config."""
 
@@ -61,7 +59,11 @@ def load(folder: Path) -> Config:
     for group, key in (setting.split(".") for setting in PRIVATE):
         value = getattr(getattr(stored, group), key)
         if value and value != getattr(getattr(found, group), key):
-            log.warning("%s is not below outputs/runs: its %s.%s is not used. %s", folder, group, key, YOURS)
+            log.warning(
+                "%s is not below outputs/runs: its %s.%s is not used. If it is yours, keep it there, or type that "
+                "setting again with resume=.",
+                *(folder, group, key),
+            )
     return found
 
 

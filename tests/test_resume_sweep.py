@@ -95,7 +95,7 @@ def test_a_new_sweep_is_not_put_among_the_runs_of_another(search: tuple[str, ...
     assert "help: Choose another folder" in err, "without a plan there is nothing to go on with"
 
 
-@pytest.mark.parametrize("name", ["14-03-22-9f8e7d", "a b", "a'b", "c=d,e", "x;y"])
+@pytest.mark.parametrize("name", ["14-03-22-9f8e7d", "a b", "a'b", "c=d,e", "x;y", "007", "1e5", "null", "True"])
 def test_the_command_that_goes_on_is_read_as_it_is_meant(name: str) -> None:
     """By a shell first, then by Hydra."""
     typed = shlex.split(plan.resuming(name))
