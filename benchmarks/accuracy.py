@@ -14,7 +14,7 @@ from benchmarks.peers import eager, settings
 
 def ours_once(folder: Path, *overrides: str) -> float:
     """Test accuracy in percent of one of our runs, without a tracker."""
-    from mnist_exp import run
+    from mnist_exp.run import session as run
 
     chosen = ours.configure("tracking=off", "checkpoint=off", *overrides)
     return 100 * run.run(chosen, folder).summary["final/test_accuracy"]

@@ -9,13 +9,14 @@ from typing import final
 import torch
 from hydra import compose, initialize_config_dir
 
-from mnist_exp import build, config, data
+from mnist_exp import config, data
 from mnist_exp.config import Config
 from mnist_exp.data import Order, Splits
 from mnist_exp.engine.average import Average
+from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.engine.loop import WINDOW, Standing, Tally, fit
-from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.run import set_up_torch
+from mnist_exp.run import build
+from mnist_exp.run.session import set_up_torch
 
 
 def configure(*overrides: str) -> Config:
@@ -116,7 +117,7 @@ def some(splits: Splits, images: int) -> Splits:
 
 def epoch_seconds(folder: Path) -> list[float]:
     """What each epoch of the newest run below *folder* took."""
-    from mnist_exp import journal
+    from mnist_exp.disk import journal
 
     newest = max(folder.glob("outputs/runs/*/*/metrics.jsonl"), key=lambda path: path.stat().st_mtime_ns)
     return [row["metrics"]["time/epoch"] for row in journal.read(newest.parent)]

@@ -17,12 +17,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mnist_exp import ranking, results
-from mnist_exp.compose import compose
+from mnist_exp import results
+from mnist_exp.charts import style as drawing
+from mnist_exp.charts.style import Picture
 from mnist_exp.config import Config, params
-from mnist_exp.files import sha256
-from mnist_exp.report import drawing
-from mnist_exp.report.drawing import Picture
+from mnist_exp.config.compose import compose
+from mnist_exp.disk.files import sha256
+from mnist_exp.results import ranking
+from mnist_exp.results import table as table_of
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "conf" / "experiment"
@@ -63,7 +65,7 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
         if not (EXPERIMENTS / f"{name}.yaml").is_file():
             continue
         expected = settings(chosen(name))
-        found = {str(key): value for key, value in run[results.settings(table)].drop("seed").dropna().items()}
+        found = {str(key): value for key, value in run[table_of.settings(table)].drop("seed").dropna().items()}
         found.setdefault("hidden", Config.hidden)
         if found != expected:
             other = sorted(key for key in found | expected if found.get(key) != expected.get(key))

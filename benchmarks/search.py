@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from benchmarks import measure, suite, table
 from benchmarks.measure import Benchmark, Case, Spread
-from mnist_exp import journal, ledger, plan
-from mnist_exp.report.drawing import COLOURS, DASHES, Picture, drawn
+from mnist_exp.charts.style import COLOURS, DASHES, Picture, drawn
+from mnist_exp.disk import journal, ledger, plan
 
 EPOCHS, RUNS = 9, 12
 BUDGET = EPOCHS * RUNS

@@ -31,9 +31,11 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from mnist_exp import config, journal, lanes, ledger, plan, rerun, run
+from mnist_exp import config, rerun
+from mnist_exp.disk import journal, lanes, ledger, plan
+from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError
-from mnist_exp.ledger import Ledger
+from mnist_exp.run import session as run
 from mnist_exp.search import study as studies
 from mnist_exp.tracking.publish import STATUS
 

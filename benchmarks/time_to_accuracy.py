@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import measure, suite, table
 from benchmarks.measure import Benchmark, Case, Spread
-from mnist_exp import journal
+from mnist_exp.disk import journal
 
 TARGETS = (0.97, 0.98, 0.99)
 FASTEST = (  # for 97, 98 and 99 %; found with data.val_size=10000

@@ -1,4 +1,4 @@
-"""MLflow's pages and a browser to look at them with: shared by docs/screenshots.py and tests/test_browser.py.
+"""MLflow's pages and a browser to look at them with: shared by docs/screenshots.py and tests/services/test_browser.py.
 
 Needs the extra `browser` and Debian's packages chromium and chromium-driver.
 """

@@ -21,12 +21,13 @@ from typing import Literal, final
 from packaging.requirements import Requirement
 from rich.markup import escape
 
-from mnist_exp import cli as command
-from mnist_exp import provenance, words
-from mnist_exp.compose import compose
 from mnist_exp.config import options
+from mnist_exp.config.compose import compose
+from mnist_exp.console import arguments as words
+from mnist_exp.console import exits as command
+from mnist_exp.console.terminal import console
+from mnist_exp.disk import provenance
 from mnist_exp.errors import ExperimentError, first_line
-from mnist_exp.terminal import console
 
 ABOUT = """\
 Looks at everything a run needs: versions, device, data files, the MLflow store, disk, write access. Changes nothing
@@ -149,7 +150,7 @@ def device() -> Iterator[Check]:
     except (ImportError, OSError) as error:
         yield Check("device", "fault", f"torch cannot be loaded: {_line(error)}", "Install torch again.")
         return
-    from mnist_exp import build
+    from mnist_exp.run import build
 
     chosen = build.device(compose(["data=synthetic"]))
     name = f" ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else ""
@@ -192,11 +193,11 @@ def data() -> Iterator[Check]:
 
 def store() -> Iterator[Check]:
     """The MLflow store that a run would use."""
-    from mnist_exp.tracking.store import uri_for
+    from mnist_exp.config import stores
 
-    uri = uri_for(None)
-    if uri.startswith("sqlite:///"):
-        yield _database(Path(uri.removeprefix("sqlite:///")))
+    uri = stores.uri_for(None)
+    if path := stores.database(uri):
+        yield _database(path)
     elif uri.startswith(("http://", "https://")):
         yield _server(uri)
     else:
@@ -230,9 +231,9 @@ def _database(path: Path) -> Check:
 
 
 def _server(uri: str) -> Check:
-    from mnist_exp.tracking.store import without_password
+    from mnist_exp.config import stores
 
-    name = without_password(uri)
+    name = stores.without_password(uri)
     try:
         with urllib.request.urlopen(f"{name.rstrip('/')}/version", timeout=PATIENCE) as answer:
             version = answer.read(100).decode(errors="replace")
@@ -253,7 +254,7 @@ def _server(uri: str) -> Check:
 
 def _elsewhere(uri: str) -> Check:
     """Another database, asked through mlflow in a process of its own, because its drivers know no time limit."""
-    from mnist_exp.tracking.store import without_password
+    from mnist_exp.config import stores
 
     code = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
     try:
@@ -265,19 +266,21 @@ def _elsewhere(uri: str) -> Check:
         said = f"no answer within {10 * PATIENCE} s"
     if said:
         return Check(
-            "store", "fault", f"{without_password(uri)}: {without_password(said)}", "Mend MLFLOW_TRACKING_URI."
+            "store",
+            "fault",
+            stores.without_password(f"{uri}: {said}"),
+            "Mend MLFLOW_TRACKING_URI.",
         )
-    return Check("store", "ok", without_password(uri))
+    return Check("store", "ok", stores.without_password(uri))
 
 
 def disk() -> Iterator[Check]:
     """Space and write access where runs and the store's file are written."""
-    from mnist_exp.tracking.store import uri_for
+    from mnist_exp.config import stores
 
     places = {"outputs": Path("outputs")}
-    uri = uri_for(None)
-    if uri.startswith("sqlite:///"):
-        places["store's folder"] = Path(uri.removeprefix("sqlite:///")).parent
+    if path := stores.database(stores.uri_for(None)):
+        places["store's folder"] = path.parent
     for name, wanted in places.items():
         folder = next(f for f in (wanted.absolute(), *wanted.absolute().parents) if f.is_dir())
         free = shutil.disk_usage(folder).free
@@ -306,12 +309,12 @@ def environment(variables: Mapping[str, str] = TYPED) -> Iterator[Check]:
 
 def masked(name: str, value: str) -> str:
     """*value* as it may be shown: nothing of a secret, no user or password in an address."""
-    from mnist_exp.tracking.store import without_password
+    from mnist_exp.config import stores
 
     if SECRET.search(name):
         return "set, not shown"
     value = re.sub(r"([?&;][^=&;]*(?:token|password|secret|key)[^=&;]*=)[^&;\s]*", r"\1…", value, flags=re.IGNORECASE)
-    return without_password(value)
+    return stores.without_password(value)
 
 
 def at_home(text: str) -> str:

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_exp import resume, single, terminal
-from mnist_exp.compose import compose
+from mnist_exp.config.compose import compose
+from mnist_exp.config.overrides import check_single
+from mnist_exp.console import terminal
 from mnist_exp.errors import ExperimentError
+from mnist_exp.run import one as single
+from mnist_exp.run import resume
 
 if TYPE_CHECKING:
-    from mnist_exp.run import Result
+    from mnist_exp.run.session import Result
 
 
 def train_from(overrides: Sequence[str] = (), root: str | Path = "outputs") -> "Result":
@@ -28,7 +31,7 @@ def train_from(overrides: Sequence[str] = (), root: str | Path = "outputs") -> "
     """
     try:
         asked = compose(overrides)
-        resume.check_single(overrides, overrides)
+        check_single(overrides, overrides)
         folder = Path(resume.run_folder(f"{root}/runs", asked.resume))
         folder.mkdir(parents=True, exist_ok=True)
         with terminal.log_to(folder / "train.log"):

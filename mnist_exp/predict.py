@@ -5,10 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_exp import cli as command
-from mnist_exp import config, naming, trust, words
+from mnist_exp import config
+from mnist_exp.console import arguments as words
+from mnist_exp.console import exits as command
+from mnist_exp.console.terminal import console, shown
+from mnist_exp.disk import trust
 from mnist_exp.errors import ConfigError
-from mnist_exp.terminal import console, shown
+from mnist_exp.results import names as naming
 
 ABOUT = """\
 Says which digit each picture shows, and how sure the network is. Any size and colour, dark on light or light on
@@ -54,7 +57,7 @@ def listed(path: Path) -> list[Path]:
     Raises:
         ConfigError: a folder without pictures.
     """
-    from mnist_exp import pictures
+    from mnist_exp.evaluate import pictures
 
     if not path.is_dir():
         return [path]
@@ -72,11 +75,11 @@ def predict(folder: Path, paths: Sequence[Path], as_json: bool = False) -> list[
     """
     import numpy as np
 
-    from mnist_exp import pictures
+    from mnist_exp.evaluate import pictures
 
     pixels = np.stack([pictures.read(path) for path in paths])  # before torch: a wrong file is told at once
-    from mnist_exp import run
-    from mnist_exp.report import best
+    from mnist_exp.evaluate import answers as best
+    from mnist_exp.run import session as run
 
     about = trust.load(folder)
     found = best.probabilities(run.restore(about, folder), pixels)

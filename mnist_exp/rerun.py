@@ -4,14 +4,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_exp import cli as command
-from mnist_exp import config, journal, lanes, ledger, naming, single, terminal, trust, words
-from mnist_exp.compose import compose
+from mnist_exp import config
 from mnist_exp.config import Config
+from mnist_exp.config.compose import compose
+from mnist_exp.console import arguments as words
+from mnist_exp.console import exits as command
+from mnist_exp.console import terminal
+from mnist_exp.console.terminal import say, shown
+from mnist_exp.disk import journal, lanes, ledger, trust
+from mnist_exp.disk.journal import Row
+from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
-from mnist_exp.journal import Row
-from mnist_exp.ledger import Ledger
-from mnist_exp.terminal import say, shown
+from mnist_exp.results import names as naming
+from mnist_exp.run import one as single
 
 ABOUT = """\
 Repeats a run from its own config in a new folder, and says whether every loss and accuracy came out the same, to the

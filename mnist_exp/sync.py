@@ -10,13 +10,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mnist_exp import cli as command
-from mnist_exp import completion, ledger, terminal, trust
+from mnist_exp.config.stores import reason, uri_for, without_password
+from mnist_exp.console import completion, terminal
+from mnist_exp.console import exits as command
+from mnist_exp.console.terminal import say
+from mnist_exp.disk import ledger, trust
+from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError
-from mnist_exp.ledger import Ledger
-from mnist_exp.terminal import say
 from mnist_exp.tracking import publish, sweeps
-from mnist_exp.tracking.store import Store, open_store, reason, uri_for, without_password
+from mnist_exp.tracking.store import Store, open_store
 
 EXAMPLES = """
 examples:

@@ -7,10 +7,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mnist_exp import cli as command
-from mnist_exp import config, resume, single
+from mnist_exp import config
+from mnist_exp.console import exits as command
 from mnist_exp.errors import ExperimentError
-from mnist_exp.sweep import worker
+from mnist_exp.run import one as single
+from mnist_exp.run import resume
+from mnist_exp.sweep.local import worker
 
 config.register()
 resume.register()

@@ -1,6 +1,5 @@
 """What tests share: a scratch folder each, no network, no trace in the repository, a config in a line."""
 
-import importlib.util
 import logging
 import os
 import shutil
@@ -9,11 +8,9 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import hypothesis
-import platformdirs
 import pytest
 import torch
 from data_fixtures import place
@@ -21,19 +18,17 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from samples import REPO, TINY
 
 from mnist_exp import config as configs
 from mnist_exp import train
 from mnist_exp.config import Config
+from mnist_exp.config.stores import uri_for
 from mnist_exp.data import fetch
 from mnist_exp.tracking import store
 from mnist_exp.tracking.store import Store
 
 pytest_plugins = ["fault_record"]
-
-REPO = Path(__file__).resolve().parent.parent
-CACHE = Path(platformdirs.user_cache_dir())  # read before the tests hide it
-MNIST = CACHE / "mnist_exp" / "mnist"
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and thereby all commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,31 +36,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No deadline: the machine is shared. No database: it would lie in the repository.
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, database=None)
 hypothesis.settings.load_profile("quick")
-
-# The smallest experiment that still learns: a tenth of a second with all that surrounds it.
-TINY = (
-    "data=synthetic",
-    "data.train_images=120",
-    "data.test_images=40",
-    "data.val_size=20",
-    "batch_size=16",
-    "hidden=16",
-    "epochs=2",
-    "device=cpu",
-    "threads=1",
-    "checkpoint.model=false",
-    "tracking=off",
-)
-
-
-def script(name: str) -> ModuleType:
-    """The program docs/*name*.py as a module."""
-    spec = importlib.util.spec_from_file_location(name, REPO / "docs" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
@@ -206,4 +176,4 @@ def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mlflow_store(store_template: Path, scratch: Path) -> Callable[[str], Store]:
     """`mlflow_store("name")`: that experiment, in the store of this test's folder."""
     shutil.copyfile(store_template, scratch / "mlflow.db")
-    return lambda experiment: store.open_store(store.uri_for(None), experiment)
+    return lambda experiment: store.open_store(uri_for(None), experiment)

@@ -29,7 +29,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalCon
 
 
 class LocalLauncher(Launcher):
-    """Runs jobs in worker processes; see mnist_exp/sweep/local.py."""
+    """Runs jobs in worker processes; see mnist_exp/sweep/local/pool.py."""
 
     hosts_jobs = True  # they report to this process, which tells MLflow of all of them
     takes_jobs = True  # the sweeper may hand over more than overrides
@@ -38,13 +38,13 @@ class LocalLauncher(Launcher):
         self.options = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from mnist_exp.sweep import local  # heavy
+        from mnist_exp.sweep.local import pool as local  # heavy
 
         local.start_early()
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from mnist_exp.sweep import local  # heavy
+        from mnist_exp.sweep.local import pool as local  # heavy
 
         jobs = [local.Job(number, list(o)) for number, o in enumerate(job_overrides, start=initial_job_idx)]
         return local.launch(self, jobs)

@@ -45,6 +45,6 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from mnist_exp.sweep import start  # heavy
+        from mnist_exp.sweep import home as start  # heavy
 
         return start.sweep(self, arguments)

@@ -27,7 +27,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="ray_cluster", node=Ra
 
 
 class RayLauncher(Launcher):
-    """Hands jobs to Ray and follows them; see mnist_exp/sweep/ray_cluster.py."""
+    """Hands jobs to Ray and follows them; see mnist_exp/sweep/cluster/ray.py."""
 
     hosts_jobs = True  # this process reads their folders, and tells MLflow of all of them
 
@@ -38,6 +38,7 @@ class RayLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from mnist_exp.sweep import ray_cluster, remote  # heavy
+        from mnist_exp.sweep.cluster import driver as remote
+        from mnist_exp.sweep.cluster import ray as ray_cluster  # heavy
 
         return remote.launch(self, ray_cluster.Ray(self.options), job_overrides, initial_job_idx)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class SlurmLauncher(Launcher):
-    """Submits jobs to Slurm and follows them; see mnist_exp/sweep/slurm.py."""
+    """Submits jobs to Slurm and follows them; see mnist_exp/sweep/cluster/slurm.py."""
 
     hosts_jobs = True  # this process reads their folders, and tells MLflow of all of them
 
@@ -22,7 +22,8 @@ class SlurmLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from mnist_exp.sweep import remote, slurm  # heavy
+        from mnist_exp.sweep.cluster import driver as remote  # heavy
+        from mnist_exp.sweep.cluster import slurm
 
         hydra = self.config.hydra  # asked now: by resuming, the sweep's folder is another than at first
         options = self.options | {"submitit_folder": str(hydra.launcher.submitit_folder)}

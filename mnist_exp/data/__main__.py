@@ -4,12 +4,13 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from mnist_exp import cli as command
-from mnist_exp import terminal, words
-from mnist_exp.compose import compose
 from mnist_exp.config import Data, options
+from mnist_exp.config.compose import compose
+from mnist_exp.console import arguments as words
+from mnist_exp.console import exits as command
+from mnist_exp.console import terminal
+from mnist_exp.console.terminal import say, shown
 from mnist_exp.errors import ConfigError, DataError
-from mnist_exp.terminal import say, shown
 
 ABOUT = """\
 Fetches the files of a dataset of conf/data, or verifies those that are here without fetching anything. Nothing is

@@ -26,8 +26,8 @@ import platformdirs
 
 from mnist_exp.config import Data
 from mnist_exp.data import idx
+from mnist_exp.disk.files import atomic_write, read_json, sha256, tidy, write_json
 from mnist_exp.errors import DataError
-from mnist_exp.files import atomic_write, read_json, sha256, tidy, write_json
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from mnist_exp.config import Data
 from mnist_exp.data import fetch, idx, synthetic
 from mnist_exp.data.augment import Augment
+from mnist_exp.disk.files import sha256
 from mnist_exp.errors import DataError
-from mnist_exp.files import sha256
 
 TOGETHER = 512  # images augmented at a time, about: the resampling stays in the cache, 0.25 s for 60,000 on one core
 

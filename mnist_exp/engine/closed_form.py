@@ -10,7 +10,7 @@ last: their gradient is what its product returns, wherever that lies, and is not
 Units come before images: then each lane's part of a layer's output is one piece of memory, (lane, unit, image).
 With logits Z, batch size N and labels Y as one-hot (or smoothed) columns, the mean cross-entropy has the gradient
 D = (softmax(Z) - Y) / N; a layer A' = act(W A + b) passes back G = (Wᵀ D) ⊙ act'(A) and has dW = D Aᵀ, db = Σ D.
-tests/test_closed_form.py holds values and gradients against autograd in float64.
+tests/engine/test_closed_form.py holds values and gradients against autograd in float64.
 """
 
 import itertools

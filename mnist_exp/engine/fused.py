@@ -2,7 +2,7 @@
 
 `torch.optim` spends 40 microseconds a step on bookkeeping, a tenth of a whole step of a small network, and its
 first call imports torch's compiler, which takes as long as importing torch. These are the kernels that it
-calls with `fused=True`; tests/test_fused.py holds them against it.
+calls with `fused=True`; tests/engine/test_fused.py holds them against it.
 """
 
 from collections.abc import Callable

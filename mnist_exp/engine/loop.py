@@ -15,11 +15,11 @@ from torch.nn.functional import cross_entropy
 from mnist_exp.data import Order, Split, Splits
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
+from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.schedules import Schedule
 from mnist_exp.engine.stack import Stack
 from mnist_exp.errors import Interrupted
-from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 
 WINDOW = 256  # steps between two looks at the loss: often enough to stop soon, seldom enough to cost nothing
 AT_ONCE = {"cpu"}  # devices where a window is looked at as it closes; others would have to finish all steps so far

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mnist_exp import naming
+from mnist_exp.results import names as naming
 
 
 def write(what: str | Path = "last", root: Path = Path("outputs")) -> Path:
@@ -15,6 +15,7 @@ def write(what: str | Path = "last", root: Path = Path("outputs")) -> Path:
         ExperimentError: there are no such runs, or their files cannot be read.
         OSError: the page cannot be written.
     """
-    from mnist_exp.report import html, leaderboard  # matplotlib, pandas
+    from mnist_exp.report import board as leaderboard
+    from mnist_exp.report import page as html  # matplotlib, pandas
 
     return html.write(leaderboard.compare(naming.resolve(what, root)))

@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mnist_exp import cli, completion, naming, terminal
+from mnist_exp.console import completion, terminal
+from mnist_exp.console import exits as cli
+from mnist_exp.console.terminal import shown
 from mnist_exp.errors import ConfigError
-from mnist_exp.terminal import shown
+from mnist_exp.results import names as naming
 
 EXAMPLES = """\
 what can be
@@ -49,13 +51,13 @@ def report(arguments: list[str]) -> None:
     if options.out and options.no_html:
         parser.error("--out names a page, but --no-html asks for none")
     selection = naming.resolve(options.what.removeprefix("run="))
-    from mnist_exp.report import leaderboard  # pandas: not for --help
+    from mnist_exp.report import board as leaderboard  # pandas: not for --help
 
     found = leaderboard.compare(selection)
     leaderboard.show(found, options.json)
     if options.no_html:
         return
-    from mnist_exp.report import html
+    from mnist_exp.report import page as html
 
     try:
         page = html.write(found, options.out)

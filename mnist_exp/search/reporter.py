@@ -7,14 +7,14 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
-from mnist_exp import journal, trust
-from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.disk import journal, trust
+from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.search import study as studies
 
 if TYPE_CHECKING:
     import optuna
 
-    from mnist_exp.run import Run
+    from mnist_exp.run.session import Run
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import records, trust
+from mnist_exp.disk import records, trust
+from mnist_exp.disk.files import write_json
+from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, first_line
-from mnist_exp.files import write_json
-from mnist_exp.ledger import Ledger
 
 if TYPE_CHECKING:
     import optuna

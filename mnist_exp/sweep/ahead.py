@@ -26,6 +26,6 @@ def loading() -> threading.Thread:
 def _load() -> None:
     # Python refuses some imports when it ends; any other failure meets whoever needs them, and is told there.
     with contextlib.suppress(Exception):
-        import mnist_exp.report.html  # noqa: F401  # matplotlib
+        import mnist_exp.report.page  # noqa: F401  # matplotlib
 
         export(Classifier(nn.Flatten(), mean=0.0, std=1.0))

@@ -8,8 +8,8 @@ from typing import final
 from rich.live import Live
 from rich.text import Text
 
-from mnist_exp import terminal
-from mnist_exp.terminal import console, say
+from mnist_exp.console import terminal
+from mnist_exp.console.terminal import console, say
 
 LONG = re.compile(r"\d\.\d{5,}(e-?\d+)?")  # as a sampler draws them
 

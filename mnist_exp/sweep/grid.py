@@ -19,19 +19,23 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import cli, config, lanes, ledger, naming
+from mnist_exp import config
 from mnist_exp.config import Config, Tracking
+from mnist_exp.config.overrides import key_of
+from mnist_exp.console import exits as cli
+from mnist_exp.console.terminal import say, shown
+from mnist_exp.disk import lanes, ledger
+from mnist_exp.disk.files import tidy
+from mnist_exp.disk.ledger import Ledger
+from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
-from mnist_exp.files import tidy
-from mnist_exp.ledger import Ledger
-from mnist_exp.plan import Plan
-from mnist_exp.report import leaderboard
-from mnist_exp.resume import changed, key_of
-from mnist_exp.sweep import table
-from mnist_exp.sweep.compose import Composer
-from mnist_exp.sweep.start import Home
-from mnist_exp.terminal import say, shown
-from mnist_exp.tracking.courier import Courier
+from mnist_exp.report import board as leaderboard
+from mnist_exp.results import names as naming
+from mnist_exp.run.resume import changed
+from mnist_exp.sweep import points as table
+from mnist_exp.sweep.composing import Composer
+from mnist_exp.sweep.home import Home
+from mnist_exp.tracking.publisher import Courier
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +150,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Point]:
     Raises:
         ConfigError: some cannot; lists them all. Nothing was started.
     """
-    from mnist_exp import build  # torch
+    from mnist_exp.run import build  # torch
 
     points: dict[str, Point] = {}
     faults: list[str] = []
@@ -322,8 +326,8 @@ def launch(sweeper: Any, missing: list[Point], force: bool, total: int = 0) -> S
         return []
     extra = ["force=true"] if force else []
     if getattr(sweeper.launcher, "takes_jobs", False):
-        from mnist_exp.sweep import local
         from mnist_exp.sweep.ahead import loading  # torch
+        from mnist_exp.sweep.local import pool as local
 
         jobs = [local.Job(p.number, [*p.overrides, *extra], p.config, p.pack) for p in missing]
         return local.launch(sweeper.launcher, jobs, total=total, aside=loading)
@@ -351,7 +355,7 @@ def export(folder: Path, settings: Config) -> None:
     """Exports the network of the run in *folder* and has its figures drawn, as far as *settings* want them."""
     tidy(folder, "model.pt2", "ledger.json")
     entry = ledger.read(folder)
-    from mnist_exp import run as runs  # torch
+    from mnist_exp.run import session as runs  # torch
     from mnist_exp.sweep.ahead import loading
 
     if settings.checkpoint.model and not (folder / "model.pt2").exists():
@@ -390,7 +394,7 @@ def present(folder: Path, report: bool, heard: Callable[[], object]) -> pd.DataF
     found = leaderboard.compare(naming.resolve(folder))
     leaderboard.show(found, lost=False)  # an error names them
     if report:
-        from mnist_exp.report import html  # matplotlib: not for --help
+        from mnist_exp.report import page as html  # matplotlib: not for --help
 
         say(f"Report: {shown(html.write(found, heard=heard))}")
     else:

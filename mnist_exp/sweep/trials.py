@@ -18,20 +18,22 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import cli, config, ledger
+from mnist_exp import config
+from mnist_exp.console import exits as cli
+from mnist_exp.console.terminal import say, shown
+from mnist_exp.disk import ledger
+from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
-from mnist_exp.plan import Plan
-from mnist_exp.report import leaderboard
-from mnist_exp.resume import changed
+from mnist_exp.report import board as leaderboard
+from mnist_exp.run.resume import changed
 from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
 from mnist_exp.search.study import GRID, Search
 from mnist_exp.sweep import grid
-from mnist_exp.sweep.compose import Composer
+from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.grid import Point
-from mnist_exp.sweep.start import Home
-from mnist_exp.terminal import say, shown
+from mnist_exp.sweep.home import Home
 
 DEFAULT_TRIALS = 50
 
@@ -269,8 +271,8 @@ def launch(sweeper: Any, trials: Trials) -> None:
     say(f"Search {plan.id}: {search.n_trials} trials{already}; {how}; folder {shown(trials.folder)}")
     try:
         if getattr(sweeper.launcher, "takes_jobs", False):
-            from mnist_exp.sweep import local
             from mnist_exp.sweep.ahead import loading  # torch
+            from mnist_exp.sweep.local import pool as local
 
             if first := trials.next():
                 job = local.Job(first.number, first.overrides, first.config)

@@ -9,7 +9,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from mnist_exp.provenance import torch_version
+from mnist_exp.disk.provenance import torch_version
 from mnist_exp.tracking.store import Store
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import filelock
 
-from mnist_exp import figures, journal, ledger, provenance
+from mnist_exp.charts import run as figures
+from mnist_exp.disk import journal, ledger, provenance
+from mnist_exp.disk.files import atomic_write, read_json, tidy, write_json
+from mnist_exp.disk.journal import Row
+from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError, first_line
-from mnist_exp.files import atomic_write, read_json, tidy, write_json
-from mnist_exp.journal import Row
-from mnist_exp.ledger import Ledger
 from mnist_exp.tracking import model, sweeps, views
 from mnist_exp.tracking.store import Store
 

@@ -4,9 +4,7 @@ The facts behind each step (races, kills, artifact locations) were measured with
 """
 
 import contextlib
-import logging
 import os
-import re
 import sqlite3
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,39 +13,10 @@ from typing import Any, final
 
 import filelock
 
-from mnist_exp.errors import ExperimentError, first_line
-from mnist_exp.files import file_name
-
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when mlflow is imported
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# A dead server may hold one call this long, not the default four minutes: what is unsent stays on disk.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-logging.getLogger("urllib3").setLevel(logging.ERROR)  # or it tells of each retry
-
-
-def uri_for(configured: str | None) -> str:
-    """The store's URI: configured, else $MLFLOW_TRACKING_URI, else mlflow.db in this folder; always absolute."""
-    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    prefix = "sqlite:///"
-    if uri.startswith(prefix) and not uri.startswith(f"{prefix}/"):
-        return f"{prefix}{Path.cwd() / uri.removeprefix(prefix)}"
-    return uri
-
-
-def without_password(text: str) -> str:
-    """A URI, or a text with some, without user and password."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
-
-
-def reason(error: Exception) -> str:
-    """Why MLflow did not take something, in one line."""
-    if isinstance(error, ExperimentError):
-        return f"{error.message} {error.help}".strip()
-    text = without_password(first_line(error).partition(" Response body")[0])  # a page of whoever answered instead
-    return "it cannot be reached" if "Max retries exceeded" in text else f"{type(error).__name__}: {text}"
+from mnist_exp.config.stores import SQLITE, without_password
+from mnist_exp.config.stores import database as file_of
+from mnist_exp.disk.files import file_name
+from mnist_exp.errors import ExperimentError
 
 
 @final
@@ -73,7 +42,7 @@ def open_store(uri: str, experiment: str) -> Store:
             server that this URI does not name.
         Exception: whatever mlflow raises when the store cannot be reached.
     """
-    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    database = file_of(uri)
     if database and (not database.exists() or _strays(database)):
         _create(database)
     import mlflow  # about a second, so only here
@@ -124,7 +93,7 @@ def check_schema(database: Path) -> None:
     revisions = [each.revision for each in ScriptDirectory.from_config(utils._get_alembic_config("")).walk_revisions()]
     if found == revisions[0]:
         return
-    mend = f"Back it up, then: mlflow db upgrade sqlite:///{database}"
+    mend = f"Back it up, then: mlflow db upgrade {SQLITE}{database}"
     if found not in revisions:
         mend = "A newer mlflow has made it: install that one, or name another store."
     version = metadata.version("mlflow")
@@ -152,7 +121,7 @@ def _create(database: Path) -> None:
         try:
             from mlflow.store.db import utils  # private, but what `mlflow db upgrade` runs
 
-            engine = utils.create_sqlalchemy_engine_with_retry(f"sqlite:///{draft}")
+            engine = utils.create_sqlalchemy_engine_with_retry(f"{SQLITE}{draft}")
             utils._initialize_tables(engine)
             engine.dispose()
             with contextlib.suppress(FileExistsError):  # `mlflow ui` was quicker

@@ -10,9 +10,10 @@ from typing import Any
 
 import filelock
 
-from mnist_exp import ledger, ranking
-from mnist_exp.files import read_json, write_json
-from mnist_exp.ledger import Ledger
+from mnist_exp.disk import ledger
+from mnist_exp.disk.files import read_json, write_json
+from mnist_exp.disk.ledger import Ledger
+from mnist_exp.results import ranking
 from mnist_exp.tracking import model, views
 from mnist_exp.tracking.store import Store
 

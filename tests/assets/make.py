@@ -1,4 +1,4 @@
-"""`python tests/assets/make.py format-2`: what a sweep of one tiny run leaves, for tests/test_compatibility.py.
+"""`python tests/assets/make.py format-2`: what a sweep of one tiny run leaves, for tests/disk/test_compatibility.py.
 
 To be run when a format changes, never for one that was released: those are kept as they are.
 """
@@ -14,7 +14,9 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from mnist_exp import config, journal, lanes, plan, provenance, run
+from mnist_exp import config
+from mnist_exp.disk import journal, lanes, plan, provenance
+from mnist_exp.run import session as run
 from mnist_exp.search import study as studies
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import open_store

@@ -34,11 +34,13 @@ from kit import (
     whole,
 )
 
-from mnist_exp import journal, ledger, plan, run
 from mnist_exp.config import Config
+from mnist_exp.config.stores import uri_for
+from mnist_exp.disk import journal, ledger, plan
+from mnist_exp.engine.events import EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import BusyError
-from mnist_exp.events import EpochEnd, LaneEnd, Observer
-from mnist_exp.tracking.store import open_store, uri_for
+from mnist_exp.run import session as run
+from mnist_exp.tracking.store import open_store
 
 Tiny = Callable[..., Config]
 Injected = Callable[..., None]

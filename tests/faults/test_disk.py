@@ -12,11 +12,12 @@ from hooks import hook
 from kit import OFF, QUIET, SMALL, clean, command, end, forked, only_run, same_weights, start, whole
 from nth import Nth
 
-from mnist_exp import ledger, run
 from mnist_exp.config import Config
+from mnist_exp.disk import ledger
+from mnist_exp.disk.files import write_json
+from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ExperimentError
-from mnist_exp.files import write_json
-from mnist_exp.plan import Plan
+from mnist_exp.run import session as run
 
 Tiny = Callable[..., Config]
 Injected = Callable[..., None]

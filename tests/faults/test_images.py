@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from data_fixtures import contents, described, place
 from kit import OFF, SMALL, command, runs, server
-from test_fetch import contents, described, place
 
 from mnist_exp.data import fetch
 from mnist_exp.errors import DataError

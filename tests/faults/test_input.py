@@ -21,12 +21,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mnist_exp.local_launcher import LocalConf
-from mnist_exp import build, cli, config, ledger, run, trust
+from mnist_exp import config
 from mnist_exp.config import Config
+from mnist_exp.console import exits as cli
+from mnist_exp.disk import ledger, trust
+from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentError
-from mnist_exp.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.report import write as write_report
-from mnist_exp.sweep import local
+from mnist_exp.run import build
+from mnist_exp.run import session as run
+from mnist_exp.sweep.local import pool as local
 
 Tiny = Callable[..., Config]
 Injected = Callable[..., None]

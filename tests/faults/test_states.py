@@ -10,10 +10,11 @@ import pytest
 import torch
 from kit import OFF, SMALL, command, same_weights, whole
 
-from mnist_exp import checkpoint, ledger, run
 from mnist_exp.config import Config
+from mnist_exp.disk import checkpoint, ledger
+from mnist_exp.disk.files import sha256
 from mnist_exp.errors import CheckpointError, ExperimentError
-from mnist_exp.files import sha256
+from mnist_exp.run import session as run
 
 Tiny = Callable[..., Config]
 Injected = Callable[..., None]
@@ -88,7 +89,7 @@ def test_a_damaged_record_is_named(name: str, text: str, tiny: Tiny, injected: I
             run.run(tiny(), Path("run"), extras=False)
         ledger.reap(Path("run"))  # what others do with it
     else:
-        from mnist_exp import plan
+        from mnist_exp.disk import plan
 
         Path("sweep.json").write_text(text, encoding="latin-1")
         with pytest.raises(ExperimentError, match=r"sweep\.json (is damaged|has format)"):

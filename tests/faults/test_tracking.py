@@ -18,10 +18,12 @@ from kit import SMALL, command, end, locked, only_run, only_sweep, processes, se
 from nth import Nth
 from services import Server, folder, free_port
 
-from mnist_exp import ledger, run
 from mnist_exp.config import Config
+from mnist_exp.config.stores import uri_for
+from mnist_exp.disk import ledger
+from mnist_exp.run import session as run
 from mnist_exp.tracking.publish import publish
-from mnist_exp.tracking.store import Store, open_store, uri_for
+from mnist_exp.tracking.store import Store, open_store
 
 Tiny = Callable[..., Config]
 Injected = Callable[..., None]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from kit import OFF, QUIET, command, only_sweep, runs, states, whole
 
-from mnist_exp import ledger
+from mnist_exp.disk import ledger
 
 Injected = Callable[..., None]
 MODES = ["fine", "raise", "exit", "sigkill", "diverge", "memory", "fine_2"]

@@ -1,0 +1,172 @@
+"""Pictures of a search: how it went, which keys mattered, and what each value came to. Accuracies in percent."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mnist_exp.charts.style import (
+    COLOURS,
+    INK,
+    MUTED,
+    SIZE,
+    Picture,
+    dotted,
+    drawn,
+    limits,
+    plain,
+    plain_ticks,
+    scale,
+)
+from mnist_exp.search.analysis import Analysis
+
+
+def pictures(table: pd.DataFrame, by: Sequence[str], found: Analysis, judged: str) -> list[Picture]:
+    """All that there is to draw of the search *found*, whose runs in *table* differ in the keys *by*."""
+    objectives = found.search.objectives or [f"final/{judged}_accuracy"]
+    objective, direction = objectives[0], found.search.directions[0]
+    ended = table[table["state"].isin(("finished", "pruned")) & table[objective].notna()]
+    if not (ended["state"] == "finished").any():
+        return []
+    drawings = [history(ended, objective, direction)]
+    if found.importance:
+        drawings.append(importance(found.importance, objective))
+    if len(objectives) == 2:
+        drawings.append(front(ended[ended["state"] == "finished"], objectives, found.front))
+    keys = [key for key in dict.fromkeys([*found.importance, *by]) if key in ended and ended[key].nunique() > 1]
+    return [*drawings, *(slice_of(ended, key, objective) for key in keys)]
+
+
+@drawn
+def history(ended: pd.DataFrame, objective: str, direction: str) -> Picture:
+    """The objective of each run in the order of asking, and the best so far."""
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    values, done = units(ended[objective]), ended["state"] == "finished"
+    bottom = _frame(axes, values, done, objective)
+    _dots(axes, ended["number"], values, done, bottom)
+    finished = values[done]
+    best = finished.cummax() if direction == "maximize" else finished.cummin()
+    axes.step(ended["number"][done], best, where="post", color=COLOURS[1], linewidth=1.4, label="best so far")
+    axes.set(xlabel="run", ylabel=words(objective))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower left", ncols=3)
+    pruned = len(ended) - int(done.sum())
+    alt = (
+        f"{words(objective)} of {len(ended)} runs in order, {pruned} of them pruned; the best has {best.iloc[-1]:.4g}."
+    )
+    return Picture("search_history", "How the search went", alt, figure)
+
+
+@drawn
+def importance(shares: dict[str, float], objective: str) -> Picture:
+    """Share of each key in the objective's variation, as Optuna estimates it."""
+    figure = Figure(figsize=(SIZE[0], 1.2 + 0.3 * len(shares)))
+    axes = figure.subplots()
+    names = list(shares)[::-1]
+    bars = axes.barh(names, [100 * shares[name] for name in names], color=COLOURS[0], height=0.6)
+    axes.bar_label(bars, fmt="%.0f %%", padding=3, color=INK)
+    axes.set(xlabel=f"share in the variation of {words(objective)}", xlim=(0, 108 * max(shares.values())))
+    axes.grid(axis="y", visible=False)
+    alt = "Importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()).replace("%", " %") + "."
+    return Picture("search_importance", "Which keys matter", alt, figure)
+
+
+@drawn
+def slice_of(ended: pd.DataFrame, key: str, objective: str) -> Picture:
+    """The objective over the values of one key; later runs are brighter, pruned ones hollow."""
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    chosen = ended[ended[key].notna()]
+    values, done = units(chosen[objective]), chosen["state"] == "finished"
+    bottom = _frame(axes, values, done, objective)
+    order = ScalarMappable(Normalize(0, max(int(ended["number"].max()), 1)), matplotlib.colormaps["viridis"])
+    colours = order.to_rgba(np.array(chosen["number"], float))
+    _dots(axes, _across(axes, chosen[key]), values, done, bottom, colours[np.array(done)])
+    axes.set(xlabel=key, ylabel=words(objective))
+    axes.margins(x=0.08)
+    figure.colorbar(order, ax=axes).set_label("run")
+    figure.legend(loc="outside lower left", ncols=3)
+    alt = f"{words(objective)} of {len(chosen)} runs over {key}."
+    return Picture(f"search_{plain(key)}", key, alt, figure)
+
+
+@drawn
+def front(done: pd.DataFrame, objectives: Sequence[str], best: Sequence[int]) -> Picture:
+    """Two objectives against each other, with the runs that nothing beats in both."""
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    y, x = units(done[objectives[0]]), units(done[objectives[1]])
+    chosen = done["number"].isin(best)
+    low, high = limits(y) if "accuracy" in objectives[0] else (float(y.min()), float(y.max()))
+    axes.scatter(x, y.clip(lower=low), color=MUTED, alpha=0.8, linewidths=0, label="run", **dotted(len(x), 22))
+    line = pd.DataFrame({"x": x[chosen], "y": y[chosen].clip(lower=low)}).sort_values("x")
+    axes.plot(line["x"], line["y"], color=COLOURS[1], marker="D", markersize=5, label="nothing is better in both")
+    axes.set(xlabel=words(objectives[1]), ylabel=words(objectives[0]))
+    if "accuracy" in objectives[0]:
+        axes.set_ylim(low, high)
+    if x.min() > 0 and x.max() / x.min() > 4:
+        axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
+    figure.legend(loc="outside lower left", ncols=3)
+    alt = f"{words(objectives[0])} against {words(objectives[1])} of {len(done)} runs; {len(line)} are on the front."
+    return Picture("search_front", "Pareto front", alt, figure)
+
+
+def units(found: "pd.Series[Any]") -> "pd.Series[float]":
+    """Accuracies in percent, all else as it is."""
+    numbers = found.astype(float)
+    return 100 * numbers if "accuracy" in str(found.name) else numbers
+
+
+def words(objective: str) -> str:
+    """`final/val_accuracy` as one reads it."""
+    text = objective.rpartition("/")[2].replace("val_", "validation ").replace("train_", "training ")
+    return f"{text.replace('_', ' ')}{', %' if 'accuracy' in text else ''}"
+
+
+def _across(axes: Axes, found: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Positions of the values of a key: as numbers on an axis where they were drawn from an interval."""
+    laid = scale(found)
+    if laid.kind == "order" and not all(isinstance(v, (int, float)) for v in laid.values):
+        laid.label(axes, "x", str(found.name))
+        return pd.Series(laid.at(found), found.index)
+    numbers = found.astype(float)
+    if numbers.min() > 0 and numbers.max() / numbers.min() > 8:
+        axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
+    return numbers
+
+
+def _frame(axes: Axes, values: "pd.Series[float]", done: "pd.Series[bool]", objective: str) -> float:
+    """Limits that show good runs apart; returns the lowest value that is shown."""
+    if "accuracy" not in objective:
+        return -np.inf
+    low, high = limits(values[done])
+    low = min(low, float(values.median()))
+    axes.set_ylim(low, high)
+    return low
+
+
+def _dots(
+    axes: Axes,
+    x: "pd.Series[Any]",
+    y: "pd.Series[float]",
+    done: "pd.Series[bool]",
+    bottom: float,
+    colours: Any = COLOURS[0],
+) -> None:
+    """Finished runs filled, pruned ones hollow; what lies below the frame stands at its edge."""
+    shown = y.clip(lower=bottom)
+    filled: Any = {"linewidths": 0, "label": "finished", "clip_on": False, **dotted(len(x), 24)}
+    axes.scatter(x[done], shown[done], c=colours, **filled)
+    if not done.all():
+        hollow: Any = {"facecolors": "none", "edgecolors": MUTED, "label": "pruned", "clip_on": False}
+        axes.scatter(x[~done], shown[~done], **hollow, **dotted(len(x), 22))

@@ -1,0 +1,184 @@
+"""How pictures look: one style, one set of colours, and what turns a figure into a file or a part of a page.
+
+Readable without colour vision: sequences in viridis, groups by colour, marker and line style together, failures
+hatched. What is neither data nor background is drawn in `INK`, which `svg` turns into the colour of the page's
+text, so that one picture serves light and dark pages.
+"""
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
+
+from mnist_exp.report.board import value
+
+INK = "#1a1a1b"
+MUTED = "#8a8f98"  # readable on white and on black
+# Okabe and Ito (2008), without the yellow that vanishes on white and the black that vanishes on black.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)))
+MARKERS = "osD^vP"
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.alpha": 0.18,
+    "grid.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.constrained_layout.use": True,
+    "hatch.linewidth": 0.6,
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # names and values are the user's, and may hold dollars
+    **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
+}
+drawn = rc_context(STYLE)  # type: ignore[arg-type]  # its type lists every key there is
+"""Decorates what draws: the style ends with the call."""
+SIZE = (5.0, 3.6)  # inches; legible at the width of a phone
+LOST = ("failed", "killed")
+FEW = 12  # a key with more values than that is drawn as a continuous one
+MANY = 1000  # more dots than that are small, since they would hide each other, and pixels: each weighs 110 bytes
+
+
+@final
+@dataclass(frozen=True)
+class Picture:
+    """A figure with what a page needs to show it."""
+
+    name: str
+    """Of its file, without suffix."""
+    title: str
+    alt: str
+    """What it shows, for those who can't see it."""
+    figure: Figure
+
+
+@drawn
+def svg(picture: Picture) -> str:
+    """The picture as the text of an SVG file; the same picture gives the same text."""
+    buffer = io.StringIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with rc_context({"svg.hashsalt": picture.name}):  # names inside are unique on the page, and repeatable
+        picture.figure.savefig(buffer, format="svg", transparent=True, metadata=metadata, dpi=110)
+    return buffer.getvalue()
+
+
+def inline(text: str) -> str:
+    """The text of an SVG file as an `<svg>` element for a page, in the page's own ink and font."""
+    head, body = text[text.index("<svg") :].split(">", 1)
+    head = re.sub(r' (xmlns[:\w]*|version|width|height)="[^"]*"', "", head)  # HTML knows; the page decides the size
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # pictures on one page would share these names
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
+    return f"{head}>{body.replace(INK, 'currentColor')}"
+
+
+@drawn
+def png(picture: Picture, folder: Path) -> None:
+    """Writes the picture to *folder*."""
+    picture.figure.savefig(folder / f"{picture.name}.png", dpi=150, facecolor="white")
+
+
+@final
+@dataclass(frozen=True)
+class Scale:
+    """How the values of a key are laid out: in proportion, by their logarithm, or one after the other."""
+
+    values: list[Any]
+    """Each once, in order."""
+    kind: Literal["linear", "log", "order"]
+
+    def at(self, found: "pd.Series[Any]") -> np.ndarray:
+        """The positions of *found*."""
+        if self.kind == "order":
+            place = {v: i for i, v in enumerate(self.values)}
+            return np.array([place[v] for v in found], float)
+        numbers = np.array(found, float)
+        return np.asarray(np.log10(numbers)) if self.kind == "log" else numbers
+
+    @property
+    def centres(self) -> np.ndarray:
+        """The position of each value, (n,)."""
+        return self.at(pd.Series(self.values, dtype=object))
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Borders of one cell around each value, (n + 1,)."""
+        at = self.centres
+        if len(at) == 1:
+            return np.array([at[0] - 0.5, at[0] + 0.5])
+        middle = (at[1:] + at[:-1]) / 2
+        return np.concatenate([[2 * at[0] - middle[0]], middle, [2 * at[-1] - middle[-1]]])
+
+    def label(self, axes: Axes, which: Literal["x", "y"], key: str) -> None:
+        """Names an axis, and its ticks by the values as one types them."""
+        axis = axes.xaxis if which == "x" else axes.yaxis
+        axis.set_label_text(key)
+        names = [value(v) for v in self.values]
+        if len(names) <= FEW:
+            axis.set_ticks(self.centres, names)
+        elif self.kind == "log":
+            axis.set_major_locator(MultipleLocator(1))
+            axis.set_major_formatter(FuncFormatter(lambda at, _: f"{10**at:g}"))
+        else:
+            axis.set_major_locator(MaxNLocator(6, integer=self.kind == "order"))
+        if which == "x" and len(names) <= FEW and len("".join(names)) > 36:
+            axes.tick_params(axis="x", labelrotation=30)
+
+
+def scale(found: "pd.Series[Any]") -> Scale:
+    """The scale that spaces the values of *found* most evenly; one after the other if none does."""
+    values = list(dict.fromkeys(found.dropna()))
+    if len(values) < 2 or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        return Scale(values, "order")
+    values.sort()
+    wide = values[0] > 0 and values[-1] / values[0] >= 4
+    if len(values) > FEW:
+        return Scale(values, "log" if wide else "linear")
+    linear, log = _evenness(values), _evenness(np.log(values)) if wide else 0.0
+    if max(linear, log) < 0.25:
+        return Scale(values, "order")
+    return Scale(values, "log" if log >= linear else "linear")
+
+
+def _evenness(at: Any) -> float:
+    """Smallest gap over largest."""
+    gaps = np.diff(np.array(at, float))
+    return float(gaps.min() / gaps.max())
+
+
+def dotted(count: int, size: float) -> dict[str, Any]:
+    """How *count* dots are drawn, of *size* square points where they are few."""
+    return {"s": size} if count <= MANY else {"s": size / 4, "rasterized": True}
+
+
+def limits(percent: "pd.Series[float]") -> tuple[float, float]:
+    """Bounds for accuracies that show the good ones apart, though a failed one lies at ten percent."""
+    best, median, worst = percent.max(), percent.median(), percent.min()
+    low = max(worst, best - 5 * max(best - median, 0.4))
+    margin = max(0.06 * (best - low), 0.05)
+    return float(low - margin), float(best + margin)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Ticks at 1, 2 and 5 of each decade, written as numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    axis.set_major_formatter(
+        FuncFormatter(lambda at, _: f"{at / 1e6:g}M" if at >= 1e6 else f"{at / 1e3:g}k" if at >= 1e4 else f"{at:g}")
+    )
+    axis.set_minor_formatter(NullFormatter())
+
+
+def plain(key: str) -> str:
+    """*key* as part of a file's name."""
+    return re.sub(r"\W+", "_", key)

@@ -1,0 +1,280 @@
+"""Pictures of many runs. Accuracies are drawn in percent."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from mnist_exp.charts.style import (
+    COLOURS,
+    DASHES,
+    FEW,
+    INK,
+    LOST,
+    MANY,
+    MARKERS,
+    MUTED,
+    SIZE,
+    Picture,
+    dotted,
+    drawn,
+    limits,
+    plain,
+    plain_ticks,
+    scale,
+)
+from mnist_exp.report.board import WORDS, value
+
+History = pd.DataFrame
+LEADING = len(COLOURS)  # settings that curves tell apart
+
+
+@drawn
+def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
+    """Mean final accuracy for each pair of values of two keys, with the number of runs; failed cells hatched.
+
+    Keys with many values, as a random search has, are drawn as points instead of cells. Runs without one of the keys,
+    such as a CNN's without `hidden`, have no place.
+    """
+    column = f"final/{judged}_accuracy"
+    table = table[[x, y, "state", column]].dropna(subset=[x, y])
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    done = finished(table, judged)
+    lost = table[table["state"].isin(LOST)]
+    across, up = scale(table[x]), scale(table[y])
+    low, high = limits(100 * done[column])
+    shades = ScalarMappable(Normalize(low, min(high, 100)), matplotlib.colormaps["viridis"])
+    if max(len(across.values), len(up.values)) <= FEW:
+        axes.grid(False)
+        left, bottom = across.edges, up.edges
+        axes.set(xlim=left[[0, -1]], ylim=bottom[[0, -1]])
+        accuracies = {pair: 100 * cell for pair, cell in done.groupby([x, y], sort=False)[column]}
+        failures = lost.groupby([x, y], sort=False).size().to_dict()
+        for (i, a), (j, b) in itertools.product(enumerate(across.values), enumerate(up.values)):
+            accuracy = accuracies.get((a, b), pd.Series(dtype=float))
+            failed = failures.get((a, b), 0)
+            corner = left[i], bottom[j]
+            size = left[i + 1] - left[i], bottom[j + 1] - bottom[j]
+            _cell(axes, corner, size, accuracy, failed, shades, small=max(len(across.values), len(up.values)) > 6)
+    else:
+        if len(lost):
+            cross = {"marker": "x", "color": MUTED, "label": "failed", **dotted(len(lost), 36)}
+            axes.scatter(across.at(lost[x]), up.at(lost[y]), **cross)
+            axes.legend()
+        colours = shades.to_rgba(np.array(100 * done[column]))
+        edges: Any = {"edgecolors": INK, "linewidths": 0.5} if len(done) <= MANY else {"linewidths": 0}
+        axes.scatter(across.at(done[x]), up.at(done[y]), c=colours, **edges, **dotted(len(done), 36))
+    across.label(axes, "x", x)
+    up.label(axes, "y", y)
+    bar = figure.colorbar(shades, ax=axes, extend="min" if 100 * done[column].min() < low else "neither")
+    bar.set_label(f"{WORDS[judged]} accuracy, %")
+    highest = done.iloc[int(done[column].argmax())]
+    alt = (
+        f"Heat map of mean {WORDS[judged]} accuracy over {x} and {y}: the highest run, {100 * highest[column]:.2f} %, "
+        f"has {x} {value(highest[x])} and {y} {value(highest[y])}; {len(lost)} of {len(table)} runs failed."
+    )
+    return Picture(f"heat_map_{plain(x)}_{plain(y)}", f"{x} × {y}", alt, figure)
+
+
+def _cell(
+    axes: Axes,
+    corner: tuple[float, float],
+    size: tuple[float, float],
+    accuracy: "pd.Series[float]",
+    failed: int,
+    shades: ScalarMappable,
+    small: bool,
+) -> None:
+    """One cell of a heat map: the mean and number of its finished runs, hatched if others failed."""
+    lines = [f"{accuracy.mean():.2f}"] if len(accuracy) else []
+    lines += [f"n={len(accuracy)}"] if len(accuracy) and not small else []
+    lines += [f"{failed} failed"] if failed else []
+    ink, behind = INK, None
+    if len(accuracy):
+        colour = shades.to_rgba(np.array(accuracy.mean()))
+        axes.add_patch(Rectangle(corner, *size, facecolor=colour))
+        ink = "black" if np.dot(colour[:3], (0.3, 0.6, 0.1)) > 0.5 else "white"
+    if failed:
+        axes.add_patch(Rectangle(corner, *size, fill=False, hatch="////", edgecolor=MUTED, linewidth=0))
+        ink, behind = "black", {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    middle = corner[0] + size[0] / 2, corner[1] + size[1] / 2
+    text = axes.text(*middle, "\n".join(lines), ha="center", va="center", color=ink, fontsize=7 if small else 9)
+    text.set(bbox=behind, in_layout=False)  # it lies inside, which the layout would find out slowly
+
+
+@drawn
+def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, splits: Sequence[str]) -> list[Picture]:
+    """A picture for each split: *quantity* over epochs, seeds as mean and band of ± one standard deviation.
+
+    The leading groups are told apart, the others are grey. All pictures have the same limits, those of the
+    leading groups.
+
+    Args:
+        groups: Label and histories (as from `results.history`) of each setting, best first.
+        quantity: `loss` (log axis) or `accuracy`.
+    """
+    pictures, frames = [], []
+    reach: list[float] = []
+    legend = 0.2 * -(-min(len(groups), LEADING) // 2)
+    for split in splits:
+        figure = Figure(figsize=(SIZE[0], SIZE[1] + legend))
+        axes = figure.subplots()
+        column = f"{split}/{quantity}"
+        others = itertools.chain.from_iterable(histories for _, histories in groups[LEADING:])
+        lines = [np.column_stack([h["epoch"], _units(h[column].to_numpy(), quantity)]) for h in others]
+        # As pixels: hundreds of long lines would weigh megabytes.
+        axes.add_collection(LineCollection(lines, color=MUTED, linewidth=0.6, alpha=0.5, rasterized=True))
+        for i, (label, histories) in enumerate(groups[:LEADING]):
+            seeds = pd.concat(histories)
+            reach += _band(axes, _units(seeds[column], quantity).groupby(seeds["epoch"]), i, label)
+        axes.set(xlabel="epoch", ylabel=f"{WORDS[split]} {quantity}" + (", %" if quantity == "accuracy" else ""))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(loc="outside lower left", ncols=2, columnspacing=1, handlelength=2.6)
+        title = f"{WORDS[split]} {quantity}".capitalize()
+        alt = f"{title} over epochs of {len(groups)} settings, with the best first: {groups[0][0]}."
+        pictures.append(Picture(f"{split}_{quantity}", title, alt, figure))
+        frames.append(axes)
+    for axes in frames:
+        if quantity == "loss":
+            axes.set(yscale="log", ylim=(0.8 * min(reach), 1.2 * max(reach)))
+            plain_ticks(axes.yaxis)
+        else:
+            margin = 0.04 * (max(reach) - min(reach)) + 0.05
+            axes.set(ylim=(min(reach) - margin, max(reach) + margin))
+    return pictures
+
+
+def _units(found: Any, quantity: str) -> Any:
+    """Accuracies in percent; losses as they are, but above zero, where a logarithm ends."""
+    return 100 * found if quantity == "accuracy" else found.clip(1e-8)
+
+
+def _band(axes: Axes, seeds: Any, i: int, label: str) -> list[float]:
+    """Mean line and band of one group's *seeds*, by epoch; returns the lowest and the highest mean."""
+    mean, sd = seeds.mean(), seeds.std(ddof=1)
+    mark = MARKERS[i] if len(mean) <= 30 else ""
+    axes.plot(
+        mean.index, mean, color=COLOURS[i], linestyle=DASHES[i], marker=mark, markersize=3, linewidth=1.4, label=label
+    )
+    if seeds.size().max() > 1:
+        lower = (mean - sd).clip(lower=seeds.min())
+        upper = (mean + sd).clip(upper=seeds.max())
+        axes.fill_between(mean.index, lower, upper, color=COLOURS[i], alpha=0.15, linewidth=0)
+    return [float(mean.min()), float(mean.max())]
+
+
+@drawn
+def tradeoffs(board: pd.DataFrame, labels: Sequence[str], judged: str) -> list[Picture]:
+    """Accuracy against parameters and against seconds, with the settings that nothing beats in both."""
+    found = []
+    rows = board.assign(label=labels)[board[f"{judged}_mean"].notna()]
+    accuracy = 100 * rows[f"{judged}_mean"]
+    for cost, title in (("parameters", "parameters"), ("seconds", "seconds of training")):
+        figure = Figure(figsize=SIZE)
+        axes = figure.subplots()
+        low, high = limits(accuracy)
+        x = rows[cost].astype(float)
+        dots(axes, x, accuracy, low, MUTED, "setting")
+        front = [i for i in pareto(x, accuracy) if accuracy[i] >= low]
+        axes.plot(
+            x[front],
+            accuracy[front],
+            color=COLOURS[1],
+            marker="D",
+            markersize=5,
+            linewidth=1.2,
+            label="nothing is better in both",
+        )
+        axes.set(xlabel=title, ylabel=f"{WORDS[judged]} accuracy, %", ylim=(low, high))
+        if x.min() > 0 and x.max() / x.min() > 4:
+            axes.set_xscale("log")
+            plain_ticks(axes.xaxis)
+        axes.margins(x=0.08)
+        figure.legend(loc="outside lower left", ncols=3)
+        best = ", ".join(rows.loc[front, "label"].head(4))
+        about = f"{WORDS[judged].capitalize()} accuracy against {title} of {len(rows)} settings"
+        alt = f"{about}. Nothing is better in both than {best}."
+        found.append(Picture(f"accuracy_{cost}", f"Accuracy against {title}", alt, figure))
+    return found
+
+
+def pareto(cost: "pd.Series[float]", gain: "pd.Series[float]") -> list[Any]:
+    """Index of the points that no other beats in both *cost* (low) and *gain* (high), in order of cost."""
+    order = pd.DataFrame({"cost": cost, "gain": gain}).sort_values(["cost", "gain"], ascending=[True, False])
+    before = order["gain"].cummax().shift(fill_value=-np.inf)
+    return list(order.index[order["gain"] > before])
+
+
+@drawn
+def main_effects(table: pd.DataFrame, by: Sequence[str], judged: str) -> list[Picture]:
+    """For each key: accuracy of all runs at each of its values, their mean, and the share of variance it explains."""
+    column = f"final/{judged}_accuracy"
+    everyone = finished(table, judged)
+    low, high = limits(100 * everyone[column])
+    found = []
+    for key in by:
+        done = everyone.dropna(subset=[key])
+        accuracy, laid = 100 * done[column], scale(done[key])
+        figure = Figure(figsize=SIZE)
+        axes = figure.subplots()
+        dots(axes, laid.at(done[key]), accuracy, low, MUTED, "run")
+        share = explained(accuracy, done[key])
+        if share is not None:
+            means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in laid.values]]
+            line = "" if laid.kind == "order" or key == "seed" else "-"
+            axes.plot(
+                laid.centres,
+                np.maximum(means, low),
+                color=COLOURS[0],
+                linestyle=line,
+                marker="o",
+                markersize=7,
+                label="mean",
+            )
+        laid.label(axes, "x", key)
+        axes.set(ylabel=f"{WORDS[judged]} accuracy, %", ylim=(low, high))
+        axes.margins(x=0.12)
+        figure.legend(loc="outside lower left", ncols=3)
+        said = "" if share is None else f": explains {share:.0%} of the variance".replace("%", " %")
+        alt = f"{WORDS[judged].capitalize()} accuracy of {len(done)} finished runs over {key}{said}."
+        found.append(Picture(f"effect_{plain(key)}", f"{key}{said}", alt, figure))
+    return found
+
+
+def explained(accuracy: "pd.Series[float]", values: "pd.Series[Any]") -> float | None:
+    """Share of the variance of *accuracy* between the values of one key, 0 to 1.
+
+    None if accuracies are all equal, or if the key has nearly as many values as there are runs: it would
+    "explain" everything.
+    """
+    total = ((accuracy - accuracy.mean()) ** 2).sum()
+    groups = accuracy.groupby(values.map(value))
+    if total == 0 or groups.ngroups > len(accuracy) / 2:
+        return None
+    return float((groups.transform("mean") - accuracy.mean()).pow(2).sum() / total)
+
+
+def finished(table: pd.DataFrame, judged: str) -> pd.DataFrame:
+    """The runs of *table* that have a final accuracy to judge them by."""
+    return table[(table["state"] == "finished") & table[f"final/{judged}_accuracy"].notna()]
+
+
+def dots(axes: Axes, x: Any, y: "pd.Series[float]", low: float, colour: str, label: str) -> None:
+    """Points; those below the frame are arrows at its edge."""
+    inside = np.array(y >= low)
+    x = np.array(x)
+    axes.scatter(x[inside], y[inside], color=colour, alpha=0.8, linewidths=0, label=label, **dotted(len(x), 22))
+    if not inside.all():
+        below: Any = {"marker": "v", "label": "below the frame", "clip_on": False, **dotted(len(x), 40)}
+        axes.scatter(x[~inside], np.full((~inside).sum(), low), color=colour, **below)

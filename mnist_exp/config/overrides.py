@@ -1,0 +1,74 @@
+"""Overrides: how one is read, written and quoted, and what it concerns."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from mnist_exp.errors import ConfigError
+
+CONTROL = ("resume", "force", "retry_failed")
+"""Settings that steer resuming and are no part of what is run."""
+
+STEERING = ("search", "pruner", "n_trials", "points", "hydra/sweeper")
+"""What steers a sweep, besides `hydra.sweeper.*`: part of how it was typed, but of none of its runs."""
+
+
+def key_of(override: str) -> str:
+    """The key that *override* sets: what is typed on resuming replaces what was typed before for the same key."""
+    return override.lstrip("+~").split("=")[0]
+
+
+def is_control(override: str) -> bool:
+    """Whether *override* sets one of `CONTROL`."""
+    return key_of(override) in CONTROL
+
+
+def steers(override: str) -> bool:
+    """Whether *override* steers a sweep, and sets nothing in its runs."""
+    key = key_of(override)
+    return key in STEERING or key.startswith("hydra.sweeper.")
+
+
+def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
+    """Refuses a single run that was asked for as if it were a sweep: with `search=tpe`, say, and without -m.
+
+    Args:
+        typed: The whole command line, with options such as --config-dir.
+
+    Raises:
+        ConfigError: one of *overrides* steers a sweep.
+    """
+    for override in overrides:
+        if steers(override) or key_of(override).startswith("hydra.sweep."):
+            raise ConfigError(
+                f"{override} is for a sweep, and this would be a single run.",
+                f"Add -m: {command(typed, sweep=True)}",
+            )
+
+
+def compact(value: Any) -> str:
+    """A value as one types it: `[512,256]`, not `[512, 256]`."""
+    if not isinstance(value, list):
+        return str(value)
+    return f"[{','.join(compact(v) if isinstance(v, list) else repr(v) for v in value)}]"
+
+
+def as_typed(value: Any) -> str:
+    """A value as the right-hand side of an override; text is taken as it is."""
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(compact(value))
+
+
+def override(key: str, text: str) -> str:
+    """`key=text` as Hydra reads it, whatever *text* holds; in a shell it still needs quotes."""
+    other = re.fullmatch(r"(?i)[-+]?[\d._]+(e[-+]?\d+)?|nan|[-+]?inf|null|true|false", text)  # no text without quotes
+    plain = re.fullmatch(r"[\w./:-]+", text) and not other
+    return f"{key}={text if plain else QuotedString(text, Quote.single).with_quotes()}"
+
+
+def command(overrides: Sequence[str], sweep: bool = False) -> str:
+    """The line that trains with *overrides*, quoted for a shell."""
+    return shlex.join(["python", "-m", "mnist_exp.train", *(["-m"] if sweep else []), *overrides])

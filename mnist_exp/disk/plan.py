@@ -1,0 +1,77 @@
+"""`sweep.json`: what a sweep consists of. Written before the first job starts, and grown by resuming."""
+
+import dataclasses
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+import filelock
+
+from mnist_exp.config import command, override
+from mnist_exp.disk import records
+from mnist_exp.disk.files import write_json
+from mnist_exp.errors import ConfigError
+
+FORMAT = 1
+
+
+@final
+@dataclass(kw_only=True)
+class Plan:
+    """What `sweep.json` holds; point *i* runs in the folder named *i* beside it."""
+
+    id: str
+    typed: list[str]
+    """The overrides as they were typed, without `resume`."""
+    keys: list[str]
+    """What varies between points, in the order typed."""
+    experiment: str = ""
+    """MLflow experiment; empty: not tracked."""
+    points: list[list[str]] = field(default_factory=list)
+    """The overrides of each point."""
+    configs: list[str] = field(default_factory=list)
+    """The fingerprint of each point's config."""
+    cluster: str = "local"
+    """Where it was started last; see `conf/cluster`."""
+    created_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    pid: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=socket.gethostname)
+    format: int = FORMAT
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with it."""
+        return resuming(self.id, *([] if self.cluster == "local" else [f"cluster={self.cluster}"]))
+
+    def write(self, folder: Path) -> None:
+        """Publishes the plan, atomically."""
+        self.pid, self.host = os.getpid(), socket.gethostname()
+        write_json(folder / "sweep.json", dataclasses.asdict(self))
+
+
+def resuming(name: str, *further: str) -> str:
+    """The command that goes on with the sweep called *name*, quoted for a shell."""
+    return command([override("resume", name), *further], sweep=True)
+
+
+def read(folder: Path) -> Plan:
+    """The plan of the sweep in *folder*.
+
+    Raises:
+        ConfigError: there is none, or it is damaged or of a newer format.
+    """
+    return records.read(
+        Plan, folder / "sweep.json", FORMAT, ConfigError, f"{folder} is not a sweep: it has no sweep.json."
+    )
+
+
+def hold(folder: Path) -> filelock.FileLock:
+    """Takes the sweep for this process; released by `release()` or by death.
+
+    Raises:
+        BusyError: another process has it.
+    """
+    return records.hold(folder, read, f"The sweep in {folder} is being run by")

@@ -1,0 +1,1 @@
+"""What one network says: its answers, and the pictures that it is asked about."""

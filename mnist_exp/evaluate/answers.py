@@ -1,0 +1,147 @@
+"""What a run gets right and wrong: its predictions on a set of images, and its first layer. Loads torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+
+from mnist_exp import config, data
+from mnist_exp.config import Data
+from mnist_exp.disk import trust
+from mnist_exp.errors import ConfigError, DataError
+from mnist_exp.models import Classifier
+from mnist_exp.run import session as run
+
+MISTAKES = 20
+CHUNK = 1000  # images at a time
+BINS = 15  # of confidence, as in Guo et al.
+
+
+@final
+@dataclass(frozen=True)
+class Answers:
+    """A network's answers on n images."""
+
+    images: np.ndarray
+    """(n, 28, 28), 0 to 255."""
+    true: np.ndarray
+    """(n,)"""
+    probabilities: np.ndarray
+    """(n, 10)"""
+    first_layer: np.ndarray | None
+    """(units, height, width), or None if the first layer does not look at pixels."""
+    names: Sequence[str] = config.DIGITS
+    """What the ten classes are called."""
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(n,)"""
+        found: np.ndarray = self.probabilities.argmax(1)
+        return found
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(10, 10): how many of each true class (row) were taken for each class (column)."""
+        matrix = np.zeros((10, 10), int)
+        np.add.at(matrix, (self.true, self.predicted), 1)
+        return matrix
+
+    def worst(self) -> np.ndarray:
+        """Indices of the most confident mistakes, most confident first."""
+        wrong = np.flatnonzero(self.predicted != self.true)
+        return wrong[np.argsort(-self.probabilities[wrong].max(1), kind="stable")[:MISTAKES]]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, 0 to 1."""
+        return float((self.predicted == self.true).mean())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        p = self.probabilities[np.arange(len(self.true)), self.true]
+        return float(-np.log(np.maximum(p, np.finfo(np.float32).tiny), dtype=float).mean())
+
+    def calibration(self) -> np.ndarray:
+        """(15, 3): for each bin of equal width, its images, their mean confidence, and the share that is right.
+
+        Empty bins have 0 throughout.
+        """
+        confidence = self.probabilities.max(1).astype(float)
+        bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+        images = np.bincount(bins, minlength=BINS)
+        sums = [np.bincount(bins, what, BINS) for what in (confidence, self.predicted == self.true)]
+        return np.stack([images, *(total / np.maximum(images, 1) for total in sums)], 1)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, 0 to 1: how far confidence and share of right answers are apart.
+
+        Over 15 bins of equal width, weighted by their images: Guo, Pleiss, Sun, Weinberger, "On Calibration of
+        Modern Neural Networks", ICML 2017.
+        """
+        images, confidence, right = self.calibration().T
+        return float((images * np.abs(confidence - right)).sum() / images.sum())
+
+
+def answers(folder: Path, digest: str) -> Answers:
+    """Runs the network in *folder* on the test set it was trained beside.
+
+    Args:
+        digest: Of the images that the run saw; empty: unknown.
+
+    Raises:
+        ExperimentError: config, weights or images are missing, damaged, or not those of the run.
+    """
+    about = trust.load(folder)
+    return ask(run.restore(about, folder), *images(about.data, "test", digest), config.classes(about.data))
+
+
+def images(source: Data, split: str, digest: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """The images (n, 28, 28) and labels (n,) of one split, `train`, `val` or `test`.
+
+    Args:
+        digest: What the bytes must be; empty: anything.
+
+    Raises:
+        DataError: files are missing or damaged, or not those of *digest*.
+        ConfigError: that split is empty.
+    """
+    splits = data.load(source, torch.device("cpu"))
+    if digest and splits.digest != digest:
+        raise DataError(f"The {splits.name} images here ({splits.digest}) are not those of the run ({digest}).")
+    chosen: data.Split = getattr(splits, split)
+    if not len(chosen):
+        raise ConfigError(f"{splits.name} has no {split} images.", "Choose another split.")
+    return chosen.images[chosen.rows].view(-1, 28, 28).numpy(), chosen.labels[chosen.rows].numpy()
+
+
+def probabilities(network: Classifier, pixels: np.ndarray) -> np.ndarray:
+    """What *network* gives for *pixels* (n, 28, 28), 0 to 255: (n, 10)."""
+    parts = torch.from_numpy(pixels).view(-1, 1, 28, 28).split(CHUNK)
+    with torch.no_grad():
+        found: np.ndarray = torch.cat([network(part.float()) for part in parts]).numpy()
+    return found
+
+
+def ask(network: Classifier, pixels: np.ndarray, true: np.ndarray, names: Sequence[str] = config.DIGITS) -> Answers:
+    """The answers of *network* to *pixels* (n, 28, 28), 0 to 255, of classes *true* (n,), which *names* names."""
+    first = next(p for p in network.network.parameters() if p.ndim > 1).detach()
+    tiles = None
+    if first.ndim == 2 and first.shape[1] == 28 * 28:
+        tiles = first.view(-1, 28, 28).numpy()
+    elif first.ndim == 4 and first.shape[1] == 1:
+        tiles = first[:, 0].numpy()
+    return Answers(pixels, true, probabilities(network, pixels), tiles, names)
+
+
+def confused(matrix: np.ndarray, count: int = 8) -> list[tuple[int, int, int, float]]:
+    """The most confused pairs: (true, predicted, how often, share of that true class), most frequent first."""
+    off = matrix.copy()
+    np.fill_diagonal(off, 0)
+    order = np.argsort(-off, axis=None, kind="stable")[:count]
+    pairs = [divmod(int(k), 10) for k in order if off.flat[k]]
+    return [(t, g, int(off[t, g]), float(off[t, g] / matrix[t].sum())) for t, g in pairs]

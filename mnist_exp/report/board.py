@@ -1,0 +1,354 @@
+"""Settings as a table: seeds aggregated, the best one first (see `ranking`), test reported."""
+
+import dataclasses
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, final
+
+import pandas as pd
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from mnist_exp import config
+from mnist_exp.console import terminal
+from mnist_exp.disk.files import atomic_write
+from mnist_exp.errors import ConfigError
+from mnist_exp.results import ranking
+from mnist_exp.results import table as table_of
+from mnist_exp.results.names import Selection
+from mnist_exp.results.ranking import LOST, Ranking, Run
+
+SPLITS = ("val", "test", "train")
+WORDS = {"val": "validation", "test": "test", "train": "training"}
+TOP = 20  # rows that a terminal shows
+NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
+INNER = ["best"]  # columns of a leaderboard that lead to its runs
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """Runs on one dataset, read once, and what a leaderboard or a page says of them."""
+
+    selection: Selection
+    data: str
+    """The dataset, where the selection has several; empty: all its runs are here."""
+    table: pd.DataFrame
+    """As from `results.load`."""
+    ranked: Ranking
+    board: pd.DataFrame
+    """See `leaderboard`."""
+
+    @property
+    def title(self) -> str:
+        """What is compared."""
+        return f"{self.selection.title}, data={self.data}" if self.data else self.selection.title
+
+    @property
+    def home(self) -> Path:
+        """Where its files belong."""
+        home = self.selection.home
+        return home / re.sub(r"[^\w.-]+", "_", f"data-{self.data}") if self.data else home
+
+    @property
+    def by(self) -> list[str]:
+        """The keys that tell settings apart."""
+        return self.ranked.by
+
+    @property
+    def rows(self) -> "pd.Series[int]":
+        """For each run the row of its setting on the leaderboard."""
+        return rows(self.table, self.ranked)
+
+
+def compare(selection: Selection) -> list[Comparison]:
+    """Reads the runs of *selection* and compares them, those of each dataset among themselves.
+
+    Raises:
+        ConfigError: there are none.
+        ExperimentError: a file or the store cannot be read.
+    """
+    table = table_of.frame(selection)
+    if table.empty:
+        raise ConfigError(f"{selection.title} has no runs; deleted ones are left out.")
+    sweep = selection.sweep
+    found = ranking.rank(runs(table), ranking.swept(sweep.keys, sweep.points) if sweep else None)
+    if len(found) == 1:
+        return [Comparison(selection, "", table, found[0], leaderboard(table, found[0]))]
+    return [_part(selection, table, ranked) for ranked in found]
+
+
+def _part(selection: Selection, table: pd.DataFrame, ranked: Ranking) -> Comparison:
+    """One of several datasets, with those rows of *table* that belong to it."""
+    own = table.loc[sorted(run.at for setting in ranked.settings for run in setting.runs)]
+    return Comparison(selection, ranked.data, own, ranked, leaderboard(own, ranked))
+
+
+def runs(table: pd.DataFrame) -> list[Run]:
+    """The rows of *table* as what is ranked."""
+    settings = table_of.settings(table)
+    said = table[["state", "dataset", *settings, *table_of.FINAL]].to_dict("index")
+    return [
+        Run(
+            index,
+            row["state"],
+            {key: row[key] for key in settings if row[key] == row[key]},  # NaN: it has no such setting
+            {key: row[key] for key in table_of.FINAL if row[key] == row[key]},
+            row["dataset"],
+        )
+        for index, row in said.items()
+    ]
+
+
+def tracked(found: Comparison) -> Comparison:
+    """*found*, whose runs are on this machine, with what MLflow calls them by now."""
+    ids = pd.DataFrame([table_of.ids(folder) for folder in found.table["folder"]], index=found.table.index)
+    return dataclasses.replace(found, table=found.table.assign(**ids))
+
+
+def judge(table: pd.DataFrame) -> str:
+    """The split that orders the runs: `val`, or `train` where no run has validation. Never `test`."""
+    return "val" if table["final/val_accuracy"].notna().any() else "train"
+
+
+def measured(table: pd.DataFrame) -> list[str]:
+    """The splits that any run was measured on, the most telling first."""
+    return [split for split in SPLITS if table[f"final/{split}_accuracy"].notna().any()]
+
+
+def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":
+    """See `Comparison.rows`."""
+    found = {run.at: row for row, setting in enumerate(ranked.settings) for run in setting.runs}
+    return pd.Series([found[index] for index in table.index], table.index)
+
+
+def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
+    """One row for each setting of *ranked*, best first.
+
+    Columns: the keys that tell settings apart; `n` seeds of which a run finished; `not_finished`, such as `1 failed`;
+    for each split that was measured the mean final accuracy `<split>_mean` and its sample standard deviation over seeds
+    `<split>_sd` (n - 1; NaN with one seed), from 0 to 1; mean `seconds` of training and `parameters` of the finished
+    runs; `best`, the index in *table* of its median run, or -1.
+
+    Args:
+        table: As from `results.load`.
+    """
+    settings, row = ranked.settings, rows(table, ranked)
+    board = table.loc[[setting.runs[0].at for setting in settings], ranked.by].reset_index(drop=True)
+    board["n"] = [len(setting.seeds) for setting in settings]
+    board["not_finished"] = _endings(table, row).reindex(board.index, fill_value="")
+    for split in measured(table):
+        accuracies = [setting.over_seeds(f"final/{split}_accuracy") for setting in settings]
+        board[f"{split}_mean"] = [fmean(found) if found else math.nan for found in accuracies]
+        board[f"{split}_sd"] = [stdev(found) if len(found) > 1 else math.nan for found in accuracies]
+    done = table[table["state"] == "finished"]
+    board["seconds"] = done["seconds"].groupby(row).mean()
+    board["parameters"] = pd.to_numeric(done["parameters"]).groupby(row).max()
+    medians = [setting.median for setting in settings]
+    board["best"] = [-1 if run is None else run.at for run in medians]
+    return board
+
+
+def summary(found: Comparison) -> dict[str, Any]:
+    """Counts of runs in each state, accuracies (0 to 1; None if no run finished), seconds.
+
+    Accuracies: `best` is the mean of the best setting, `median` that of all finished runs.
+    """
+    table, column = found.table, f"final/{judge(found.table)}_accuracy"
+    accuracy = table.loc[table["state"] == "finished", column].dropna()
+    best = found.ranked.settings[0].over_seeds(column)
+    return {
+        "runs": len(table),
+        "states": {str(state): int(n) for state, n in table["state"].value_counts().items()},
+        "judged_by": column,
+        "best": fmean(best) if best else None,
+        "median": float(accuracy.median()) if len(accuracy) else None,
+        "seconds": float(table["seconds"].sum()),
+    }
+
+
+def failures(table: pd.DataFrame, states: Collection[str] = LOST) -> list[dict[str, Any]]:
+    """Runs in one of *states*: which, why, the log, and the line that runs just this one again."""
+    found = []
+    said = ["folder", "number", "name", "state", "reason", "overrides"]
+    for run in table.loc[table["state"].isin(states), said].to_dict("records"):
+        log = run["folder"] / "train.log" if run["folder"] is not None else None
+        found.append(
+            {
+                "number": run["number"],
+                "name": run["name"],
+                "state": run["state"],
+                "reason": run["reason"]
+                or {"planned": "it was never started"}.get(run["state"], f"it is {run['state']}"),
+                "log": terminal.shown(log) if log and log.exists() else "",
+                "rerun": config.command(run["overrides"]),
+            }
+        )
+    return found
+
+
+def show(found: Sequence[Comparison], as_json: bool = False, lost: bool = True) -> None:
+    """Prints the leaderboards of *found*: tables in a terminal, aligned text in a pipe, JSON if asked for.
+
+    Args:
+        lost: Whether to list the runs that failed below each.
+    """
+    if as_json:
+        terminal.console.print_json(json.dumps(to_json(found), allow_nan=False))
+        return
+    for each in found:
+        _show(each)
+        for failure in failures(each.table) if lost else []:
+            _tell(failure)
+
+
+def _show(found: Comparison) -> None:
+    """Headline and table."""
+    board, out = found.board, terminal.console
+    out.print(escape(f"{found.title}: {sentence(found)}"))
+    head, lines = cells(board, found.by)
+    if out.is_terminal:
+        drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for column in head:
+            number = column in NUMBERS
+            drawn.add_column(escape(column), justify="right" if number else "left", no_wrap=number)
+        for line in lines[:TOP]:
+            drawn.add_row(*map(escape, line))
+        out.print(drawn)
+        if len(lines) > TOP:
+            out.print(f"and {len(lines) - TOP} more")
+    else:
+        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+        for line in (head, *lines):
+            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            out.print(escape(text.rstrip()))
+    if len(board) > 1 and board["n"].max() < 3:
+        out.print("One or two seeds each: differences may be chance. Add seeds with seed=0,1,2.")
+
+
+def _tell(failure: dict[str, Any]) -> None:
+    """One of `failures`."""
+    out = terminal.console
+    out.print(escape(f"{failure['state']}: {failure['name']}: {failure['reason']}"), style="red")
+    if failure["log"]:
+        out.print(escape(f"  log: {failure['log']}"))
+    out.print(escape(f"  again: {failure['rerun']}"))
+
+
+def save(found: Sequence[Comparison]) -> None:
+    """Writes `runs.csv` and `leaderboard.csv` beside the runs; of several datasets, each into its own folder."""
+    if len(found) > 1:
+        for name in ("runs.csv", "leaderboard.csv"):
+            (found[0].selection.home / name).unlink(missing_ok=True)  # of when there was only one
+    for each in found:
+        each.home.mkdir(parents=True, exist_ok=True)
+        write_csv(each.table, each.home / "runs.csv")
+        write_csv(each.board.drop(columns=INNER), each.home / "leaderboard.csv")
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """*table* without its index, atomically."""
+    atomic_write(path, table.to_csv(index=False).encode())
+
+
+def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The leaderboard as text: head and rows. Accuracies in percent; training only where nothing else decides."""
+    splits = [split for split in ("val", "test") if f"{split}_mean" in board]
+    splits = splits if "val" in splits or "train_mean" not in board else ["train", *splits]
+    lost = ["not finished"] if any(board["not_finished"]) else []
+    head = [*by, *(f"{split} %" for split in splits), "n", *lost, "seconds", "parameters"]
+    rows = []
+    for row in board.to_dict("records"):
+        scores = [score(row[f"{split}_mean"], row[f"{split}_sd"]) for split in splits]
+        values = [value(row[key]) for key in by]
+        cost = [seconds(row["seconds"]), count(row["parameters"])]
+        rows.append([*values, *scores, str(row["n"]), *([row["not_finished"]] if lost else []), *cost])
+    return head, rows
+
+
+def to_json(found: Sequence[Comparison]) -> dict[str, Any]:
+    """What `--json` prints. Accuracies from 0 to 1; what is unknown is null.
+
+    Of several datasets it is a list, `datasets`, each with its name as `data`.
+    """
+    selection = found[0].selection
+    head = {"format": 1, "title": selection.title, "sweep": selection.sweep.id if selection.sweep else None}
+    if len(found) == 1:
+        return head | _facts(found[0])
+    return head | {"datasets": [{"data": each.data} | _facts(each) for each in found]}
+
+
+def _facts(found: Comparison) -> dict[str, Any]:
+    """See `to_json`."""
+    lines = json.loads(found.board.drop(columns=INNER).to_json(orient="records", double_precision=15))
+    return {"summary": summary(found), "leaderboard": lines, "failures": failures(found.table)}
+
+
+def sentence(found: Comparison) -> str:
+    """In words: how many runs there are, how they ended, and which setting is best."""
+    facts = summary(found)
+    told = f"{facts['runs']} run{'s' if facts['runs'] > 1 else ''} ({counted(facts['states'])})."
+    if facts["best"] is None:
+        return told
+    row = found.board.head(1).to_dict("records")[0]
+    split = judge(found.table)
+    spread = f"{score(row[f'{split}_mean'], row[f'{split}_sd'])} %" + (f" (n={row['n']})" if row["n"] > 1 else "")
+    which = f" with {label(row, found.by)}" if found.by else ""
+    return f"{told} Best {WORDS[split]} accuracy {spread}{which}."
+
+
+def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:
+    """`hidden=64 lr=0.001`"""
+    return " ".join(f"{key}={value(row[key])}" for key in by) or "all runs"
+
+
+def _endings(table: pd.DataFrame, setting: "pd.Series[int]") -> "pd.Series[str]":
+    """How the runs of each *setting* stand that have not finished: `2 failed, 1 pruned after epoch 3`."""
+    endings: dict[int, Counter[str]] = defaultdict(Counter)
+    for number, state, epoch in zip(setting, table["state"], table["epoch"], strict=True):
+        if state != "finished":
+            endings[number][f"pruned after epoch {epoch}" if state == "pruned" else state] += 1
+    return pd.Series({number: counted(dict(found.most_common())) for number, found in endings.items()}, dtype=object)
+
+
+def counted(states: Mapping[str, int]) -> str:
+    """`2 failed, 1 running`."""
+    return ", ".join(f"{n} {state}" for state, n in states.items())
+
+
+def score(mean: float, sd: float) -> str:
+    """Mean and standard deviation from 0 to 1, as `97.83 ± 0.12`; no spread for a single run."""
+    if pd.isna(mean):
+        return "–"
+    return f"{100 * mean:.2f}" + ("" if pd.isna(sd) else f" ± {100 * sd:.2f}")
+
+
+def value(setting: Any) -> str:
+    """A setting as one types it."""
+    if isinstance(setting, bool):
+        return str(setting).lower()
+    if isinstance(setting, float):
+        return "–" if pd.isna(setting) else f"{setting:g}"
+    return "–" if setting is None else str(setting)
+
+
+def seconds(time: float) -> str:
+    """A duration as people say it: `0.82 s`, `42 s`, `3:05 min`, `2:10 h`."""
+    if pd.isna(time):
+        return "–"
+    if time < 100:
+        return f"{time:.2f} s" if time < 10 else f"{time:.0f} s"
+    minutes = round(time / 60)
+    return f"{time // 60:.0f}:{time % 60:02.0f} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def count(number: float) -> str:
+    """`101,770`."""
+    return "–" if pd.isna(number) else f"{int(number):,}"

@@ -1,0 +1,193 @@
+"""Reads many runs from an MLflow store at once.
+
+From a database file straight with SQL, which is some thirty times as fast as mlflow's own search (1,000 runs:
+25 ms instead of 900) and needs no import of mlflow; from anything else through mlflow's client.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from mnist_exp.config.stores import database, reason
+from mnist_exp.errors import ExperimentError, first_line
+
+PAGE = 1000
+
+
+@final
+@dataclass(frozen=True)
+class Query:
+    """Which runs: those of an experiment, or one by its id."""
+
+    uri: str
+    experiment_id: str = ""
+    run_id: str = ""
+
+
+@final
+@dataclass
+class Stored:
+    """A run as the store knows it."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: str
+    started_ms: int
+    ended_ms: int | None
+    artifacts: str
+    """URI of its files."""
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Last value of each."""
+    steps: dict[str, int] = field(default_factory=dict)
+    """The step of that value."""
+
+
+def experiments(uri: str) -> dict[str, str]:
+    """Name → id of the experiments in the store; none if it does not exist yet.
+
+    Raises:
+        ExperimentError: the store cannot be read.
+    """
+    if path := database(uri):
+        if not path.exists():
+            return {}
+        return {
+            name: str(number)
+            for name, number in _select(
+                uri, "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage='active'"
+            )
+        }
+    return {found.name: found.experiment_id for found in _pages(uri, "search_experiments")}
+
+
+def runs(query: Query) -> list[Stored]:
+    """The runs that *query* asks for, oldest first.
+
+    Deleted ones are left out, and parent runs: such a one stands for its sweep, and trained nothing itself.
+
+    Raises:
+        ExperimentError: the store cannot be read.
+    """
+    found = _from_file(query) if database(query.uri) else _from_client(query)
+    parents = {run.tags.get("mlflow.parentRunId") for run in found}
+    return [run for run in found if run.run_id not in parents]
+
+
+def download(query: Query, names: Sequence[str], folder: Path) -> None:
+    """Gets the files *names* of the run that *query* asks for into *folder*, unless they are there.
+
+    Raises:
+        ExperimentError: the run has no such file, or the store cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (folder / name).exists():
+            continue
+        from mlflow.artifacts import download_artifacts  # about a second
+
+        try:
+            download_artifacts(run_id=query.run_id, artifact_path=name, dst_path=str(folder), tracking_uri=query.uri)
+        except Exception as error:  # each kind of store has its own
+            raise ExperimentError(
+                f"MLflow does not give {name} of run {query.run_id}: {reason(error)}.",
+                "Only runs that have ended have all of their files there, and only those that finished have weights.",
+            ) from error
+
+
+def _from_file(query: Query) -> list[Stored]:
+    path = database(query.uri)
+    if not path or not path.exists():
+        return []
+    column, value = ("run_uuid", query.run_id) if query.run_id else ("experiment_id", query.experiment_id)
+    chosen = f"FROM runs WHERE {column} = ? AND lifecycle_stage = 'active'"
+    head = "run_uuid, experiment_id, name, status, start_time, end_time, artifact_uri"
+    found = {
+        row[0]: Stored(row[0], str(row[1]), *row[2:])
+        for row in _select(query.uri, f"SELECT {head} {chosen} ORDER BY start_time", value)
+    }
+    inside = f"WHERE run_uuid IN (SELECT run_uuid {chosen})"
+    for table in ("params", "tags"):  # as JSON, which is read in half the time of rows
+        texts = f"SELECT run_uuid, json_group_object(key, value) FROM {table} {inside} GROUP BY run_uuid"
+        for run_id, plain in _select(query.uri, texts, value):
+            if run_id in found:  # not one that has begun since
+                setattr(found[run_id], table, json.loads(plain))
+    latest = f"SELECT run_uuid, key, value, step FROM latest_metrics {inside} AND NOT is_nan"
+    for run_id, key, number, step in _select(query.uri, latest, value):
+        if run := found.get(run_id):
+            run.metrics[key], run.steps[key] = number, step
+    return list(found.values())
+
+
+def _select(uri: str, sql: str, *values: str) -> Iterator[Any]:
+    """One row after the other: a list of them all would hold hundreds of thousands."""
+    path = database(uri)
+    assert path
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            yield from connection.execute(sql, values)
+    except sqlite3.Error as error:
+        raise ExperimentError(
+            f"The MLflow store {path} cannot be read: {error}",
+            "Check it with: mlflow experiments search",
+        ) from error
+
+
+def _from_client(query: Query) -> list[Stored]:
+    if query.run_id:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = [_client(query.uri).get_run(query.run_id)]
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return []
+            raise ExperimentError(f"The MLflow store {query.uri} cannot be read: {error}") from error
+    else:
+        found = _pages(query.uri, "search_runs", experiment_ids=[query.experiment_id], order_by=["start_time"])
+    return [
+        Stored(
+            run.info.run_id,
+            run.info.experiment_id,
+            run.info.run_name,
+            run.info.status,
+            run.info.start_time,
+            run.info.end_time,
+            run.info.artifact_uri,
+            dict(run.data.params),
+            dict(run.data.tags),
+            {m.key: m.value for m in run.data._metric_objs},
+            {m.key: m.step for m in run.data._metric_objs},
+        )
+        for run in found
+    ]
+
+
+def _client(uri: str) -> Any:
+    from mlflow import MlflowClient  # about a second
+
+    return MlflowClient(uri)
+
+
+def _pages(uri: str, call: str, **arguments: Any) -> list[Any]:
+    """All that the client's method *call* lists, page after page."""
+    from mlflow.exceptions import MlflowException
+
+    ask = getattr(_client(uri), call)
+    found: list[Any] = []
+    token = None
+    try:
+        while True:
+            page = ask(max_results=PAGE, page_token=token, **arguments)
+            found += page
+            token = page.token
+            if not token:
+                return found
+    except MlflowException as error:
+        raise ExperimentError(f"The MLflow store {uri} cannot be read: {first_line(error)}") from error

@@ -1,0 +1,1 @@
+"""Trains one run, or several as a pack, into their folders."""

@@ -1,0 +1,98 @@
+"""Going on with a run: what it was made with, and whether that still holds."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp import config
+from mnist_exp.config import Config
+from mnist_exp.config.overrides import is_control
+from mnist_exp.disk import provenance, trust
+from mnist_exp.disk.ledger import Ledger
+from mnist_exp.errors import ConfigError
+
+
+def register() -> None:
+    """Makes `run_folder` known to Hydra; safe to call again."""
+    OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
+
+
+def run_folder(root: str, name: str | None) -> str:
+    """The folder of the run called *name* (see `naming`; `last` is the newest one below *root*), else a new one there.
+
+    Raises:
+        ConfigError: there is no such run on this machine.
+    """
+    if not name:
+        return config.new_folder(root)
+    if name == "last":
+        runs = sorted(Path(root).glob("*/*/ledger.json"), key=lambda path: path.parent.parts[-2:])
+        if not runs:
+            raise ConfigError(f"There is no run in {root}.", "Train one first: python -m mnist_exp.train")
+        return str(runs[-1].parent)
+    from mnist_exp.results import names as naming  # it reads MLflow's store: not for --help
+
+    found = naming.resolve(name, Path(root).parent)
+    if found.sweep:
+        raise ConfigError(f"{found.title} has many runs.", f"Go on with all of them: {found.sweep.again}")
+    if len(found.folders) != 1:
+        raise ConfigError(f"{found.title}: that is not one run on this machine.", "Give the folder of a run.")
+    return str(found.folders[0])
+
+
+def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
+    """The config of the run in *folder*, with what was typed now on top.
+
+    Args:
+        asked: The config of the resuming command, for its control settings.
+        overrides: What was typed.
+
+    Raises:
+        ConfigError: there is no such run, or an override does more than change a value.
+    """
+    typed = [o for o in overrides if not is_control(o)]
+    before = trust.load(folder)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(typed))
+        assert isinstance(merged, DictConfig)
+        for group, key in (("optimizer", "lr"), ("model", "hidden")):  # what is stored has no references left
+            if key in merged[group] and merged[key] != getattr(before, key):
+                merged[group][key] = merged[key]
+        now = config.typed(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{' '.join(typed)} cannot be changed in a run that exists.", "With resume=, change plain values only."
+        ) from error
+    if not trust.own(folder):
+        now.tracking.uri, now.tracking.register = asked.tracking.uri, asked.tracking.register
+    now.resume, now.force = asked.resume, asked.force
+    return now
+
+
+def changed(folder: Path, entry: Ledger, now: Config) -> str:
+    """How config, code and data differ from what the run in *folder* was made with, in words; nothing if not at all.
+
+    Raises:
+        DataError: the images that it is to go on with are missing or damaged.
+    """
+    from mnist_exp import data  # torch
+
+    differences = []
+    if entry.fingerprint.get("config") != config.fingerprint(now):
+        try:
+            before = config.flatten(config.to_dict(config.load(folder / "config.yaml")))
+        except ConfigError:
+            before = {}
+        after = config.flatten(config.to_dict(now))
+        differences = [
+            f"{key} was {before.get(key)}, now {after.get(key)}"
+            for key in sorted(before.keys() | after.keys())
+            if before.get(key) != after.get(key) and key.split(".")[0] not in config.WITHOUT_EFFECT
+        ] or ["the config has changed"]
+    if entry.fingerprint.get("code") != provenance.code_fingerprint():
+        differences.append("the code has changed")
+    was = entry.fingerprint.get("data")
+    if was and was != (here := data.digest(now.data)):
+        differences.append(f"the images ({now.data.name}) were {was}, now {here}")
+    return "; ".join(differences)

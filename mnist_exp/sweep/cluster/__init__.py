@@ -1,0 +1,1 @@
+"""Schedulers of other machines that run the jobs of a sweep."""

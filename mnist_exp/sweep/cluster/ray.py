@@ -1,0 +1,151 @@
+"""Sweeps as tasks of a Ray cluster: Ray finds a machine for each job, `remote.py` follows them.
+
+Straight on Ray's own interface: Hydra's Ray launcher (1.2.2) needs a cloudpickle of before 2024, cannot join a
+cluster without a work-around, and gives up the whole sweep when one job has died four times.
+"""
+
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, final
+
+# Read when ray is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+if (Path.home() / ".ray" / "auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # what `ray start` expects, but does not tell the driver
+
+import cloudpickle
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, setup_globals
+from omegaconf import DictConfig
+
+import mnist_exp
+from mnist_exp.config import at_least
+from mnist_exp.console import exits as cli
+from mnist_exp.errors import ConfigError, ExperimentError, first_line
+from mnist_exp.sweep.cluster.driver import Common, Job, Scheduler
+from mnist_exp.sweep.local import worker
+
+try:
+    import ray
+except ImportError as error:
+    raise cli.extra_missing("ray") from error
+
+
+@final
+class Ray(Scheduler):
+    """The jobs of one sweep on a Ray cluster, which is started here unless `address` names one that runs.
+
+    Args:
+        options: See `conf/cluster/ray.yaml`.
+
+    Raises:
+        ConfigError: an option is out of range, or the cluster cannot be reached.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        check(options)
+        self.options, self.retries = options, options["retries"]
+        self.jobs: dict[Any, Job] = {}
+        """Those that go on, by Ray's references to what they will return."""
+        address = options["address"]
+        listening(address)
+        here = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        try:
+            ray.init(
+                address=address or "local",
+                runtime_env={"env_vars": {"PYTHONPATH": search_path(), **dict(options["env"])}},
+                log_to_driver=False,
+                configure_logging=False,
+                **here,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise unreachable(address, error) from error
+
+    def submit(self, jobs: Sequence[Job], common: Common) -> None:
+        shared = ray.put(cloudpickle.dumps(common))
+        cpus = self.options["cpus_per_job"]
+        task = ray.remote(num_cpus=cpus, num_gpus=self.options["gpus_per_job"] or 0, max_retries=0)(on_worker)
+        for job in jobs:
+            self.jobs[task.remote(shared, job.config, cpus, str(Path.cwd()))] = job
+
+    def ended(self) -> Iterable[tuple[Job, JobReturn | str]]:
+        ready, _ = ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=0) if self.jobs else ([], [])
+        for reference in ready:
+            job = self.jobs.pop(reference)
+            try:
+                yield job, cloudpickle.loads(ray.get(reference))
+            except ray.exceptions.RayTaskError as error:  # outside of what Hydra and we catch
+                yield job, job.failed(error.cause)
+            except ray.exceptions.RayError as error:
+                yield job, cause(error)
+
+    def stop(self) -> str:
+        for reference in self.jobs:
+            ray.cancel(reference)  # a Ctrl-C for the one that runs it
+        return ""
+
+    def close(self) -> None:
+        ray.shutdown()
+
+
+def check(options: dict[str, Any]) -> None:
+    """Raises ConfigError if one of the launcher's options is out of its range."""
+    at_least("hydra.launcher.cpus_per_job", options["cpus_per_job"], 1)
+    at_least("hydra.launcher.retries", options["retries"], 0)
+    gpus = options["gpus_per_job"] or 0
+    at_least("hydra.launcher.gpus_per_job", gpus, 0)
+    if gpus > 1 and gpus % 1:
+        raise ConfigError(
+            f"hydra.launcher.gpus_per_job must be a share of one GPU, or a whole number, but got {gpus}.",
+            f"Try hydra.launcher.gpus_per_job={int(gpus)}.",
+        )
+
+
+def listening(address: str | None) -> None:
+    """Raises ConfigError if nobody listens at *address* (`host:port`): ray.init would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise unreachable(address, error) from error
+
+
+def unreachable(address: str | None, error: Exception) -> ConfigError:
+    """The sentence for a cluster that does not answer."""
+    where = address or "this machine"
+    return ConfigError(f"Ray cannot be reached at {where}: {first_line(error)}", "Is it running? ray status")
+
+
+def search_path() -> str:
+    """Where workers find the package when it is not installed: they are on the same file system."""
+    here = Path(mnist_exp.__file__).resolve().parent.parent
+    return os.pathsep.join([str(here), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def on_worker(common: bytes, packed: bytes, threads: int, here: str) -> bytes:
+    """What a worker process of Ray runs: one job of the sweep, whose JobReturn it returns pickled."""
+    hydra_context, task_function, state = cloudpickle.loads(common)
+    config: DictConfig = cloudpickle.loads(packed)
+    if not Path(config.hydra.sweep.dir).is_dir():
+        host = os.uname().nodename
+        raise ExperimentError(f"{host} does not see {config.hydra.sweep.dir}: the machines must share a file system.")
+    os.chdir(here)
+    Singleton.set_state(state)
+    setup_globals()
+    worker.become(worker.Host(threads, lambda number, about, control: []))
+    with worker.output_to_log(config):
+        return bytes(cloudpickle.dumps(worker.run_one(hydra_context, task_function, config)))
+
+
+def cause(error: Exception) -> str:
+    """Why a job ended without a word."""
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "Ray ended it: its machine was out of memory."
+    if isinstance(error, ray.exceptions.NodeDiedError):
+        return "Its machine left the cluster."
+    if isinstance(error, ray.exceptions.TaskCancelledError):
+        return "It was not started: the sweep stopped before."
+    return "Its process died (out of memory?)."

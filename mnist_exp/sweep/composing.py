@@ -1,0 +1,125 @@
+"""Composes the config of each job in a millisecond instead of Hydra's 45.
+
+Jobs that choose the same options of all groups differ only in values. So Hydra composes once for each set of
+choices, and the values are put into a copy. Anything unusual goes to Hydra itself.
+"""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp import config
+from mnist_exp.config import Config
+from mnist_exp.disk import trust
+
+
+@final
+class Composer:
+    """Composes jobs of one sweep.
+
+    Args:
+        loader: Hydra's config loader.
+        master: The config of the multirun itself.
+        origin: The folder that the overrides came from; where that is not the user's own, they call only what is
+            named (see `trust`).
+    """
+
+    def __init__(self, loader: Any, master: DictConfig, origin: Path | None = None) -> None:
+        self.loader, self.master, self.origin = loader, master, origin
+        self.parser = OverridesParser.create(config_loader=loader)
+        self.parsed: dict[str, Override] = {}
+        self.bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
+        """For each set of choices the whole config and the job's own, pickled: 7 times faster to copy."""
+
+    def job(self, overrides: Sequence[str]) -> DictConfig:
+        """The whole config of the job with *overrides*, as Hydra's `load_sweep_config` gives it.
+
+        Raises:
+            HydraException, OmegaConfBaseException: an override does not fit, in Hydra's words.
+        """
+        parsed = self._parse(overrides)
+        job = self._filled(parsed, whole=True)
+        if job is None:
+            return self._by_hydra(overrides)
+        task = [o for o in parsed if not o.is_hydra_override()]
+        job.hydra.overrides.task = [o.input_line for o in task]
+        job.hydra.overrides.hydra += [o.input_line for o in parsed if o.is_hydra_override() and self._sets_value(o)]
+        if not OmegaConf.is_interpolation(job.hydra.job, "override_dirname"):  # it is one from Hydra 1.4 on
+            how = job.hydra.job.config.override_dirname
+            lines = sorted(str(o.input_line) for o in task if o.key_or_group not in how.exclude_keys)
+            job.hydra.job.override_dirname = how.item_sep.join(lines).replace("=", how.kv_sep)
+        return job
+
+    def own(self, overrides: Sequence[str]) -> DictConfig:
+        """What the job itself sees of `job`, without Hydra's part: enough to check it, at a fraction of the cost.
+
+        Raises:
+            HydraException, OmegaConfBaseException: as `job`.
+        """
+        own = self._filled([o for o in self._parse(overrides) if not o.is_hydra_override()], whole=False)
+        return own if own is not None else _without_hydra(self._by_hydra(overrides))
+
+    def config_of(self, overrides: Sequence[str]) -> Config:
+        """The job's config, checked.
+
+        Raises:
+            ConfigError: it breaks a rule.
+            HydraException, OmegaConfBaseException: as `job`.
+        """
+        found = config.parse(self.own(overrides))
+        if self.origin:
+            conf = trust.files_of(self.master.hydra.runtime.config_sources)
+            trust.check(config.to_dict(found), self.origin, conf)
+        return found
+
+    def _filled(self, parsed: list[Override], whole: bool) -> DictConfig | None:
+        """A copy of the base with all values in it; None where Hydra has to do it, or to say what is wrong."""
+        values = [o for o in parsed if self._sets_value(o)]
+        if any(o not in values and not self._chooses(o) for o in parsed):
+            return None
+        choices = tuple(str(o.input_line) for o in parsed if o not in values)
+        if choices not in self.bases:
+            base = self._by_hydra(choices)
+            self.bases[choices] = pickle.dumps(base), pickle.dumps(_without_hydra(base))
+        job: DictConfig = pickle.loads(self.bases[choices][0 if whole else 1])
+        try:
+            for override in values:
+                OmegaConf.update(job, override.key_or_group, override.value(), merge=True)
+        except OmegaConfBaseException:
+            return None
+        return job
+
+    def _parse(self, overrides: Sequence[str]) -> list[Override]:
+        """Each override parsed; the same text is parsed once."""
+        new = [o for o in overrides if o not in self.parsed]
+        self.parsed |= zip(new, self.parser.parse_overrides(new), strict=True)
+        return [self.parsed[o] for o in overrides]
+
+    def _by_hydra(self, overrides: Sequence[str]) -> DictConfig:
+        job: DictConfig = self.loader.load_sweep_config(self.master, list(overrides))
+        return job
+
+    def _chooses(self, override: Override) -> bool:
+        """Whether *override* chooses an option of a group, in the plain way."""
+        return not self._unusual(override) and self.loader.repository.group_exists(override.key_or_group)
+
+    def _sets_value(self, override: Override) -> bool:
+        """Whether *override* changes the value of a key, in the plain way."""
+        return not self._unusual(override) and not self.loader.repository.group_exists(override.key_or_group)
+
+    def _unusual(self, override: Override) -> bool:
+        o = override
+        return bool(o.is_add() or o.is_delete() or o.is_force_add() or o.package or o.is_sweep_override())
+
+
+def _without_hydra(job: DictConfig) -> DictConfig:
+    """*job* without its node `hydra`."""
+    with open_dict(job):
+        del job["hydra"]
+    return job

@@ -1,0 +1,199 @@
+"""How every sweep begins: what was typed, now and before; its folder, held; and which sweeper it is for."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import JobReturn
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
+from mnist_exp.console.terminal import shown
+from mnist_exp.disk import plan as plans
+from mnist_exp.disk import trust
+from mnist_exp.disk.files import tidy
+from mnist_exp.disk.plan import Plan
+from mnist_exp.errors import ConfigError
+from mnist_exp.results import names as naming
+from mnist_exp.search import study
+from mnist_exp.sweep.composing import Composer
+
+FILES = ("sweep.json", "study.json", "report.html", "*.csv")
+"""What is written into a sweep's folder; the courier has its own."""
+OF_ITS_OWN = ("hydra.sweeper._target_", "hydra.sweeper.space", "hydra.sweeper.storage")
+"""Options of a search that name code, or an address."""
+
+SUBDIR = "${hydra.job.num}"
+"""Which folder of the sweep a run is in, as `conf/train.yaml` has it."""
+
+
+@final
+@dataclass
+class Home:
+    """A sweep that this process has taken."""
+
+    folder: Path
+    typed: list[str]
+    """The overrides as they were typed, the first time and now."""
+    old: Plan | None
+    """What an earlier attempt has planned."""
+    control: dict[str, Any]
+    """`resume`, `force` and `retry_failed`."""
+    cluster: str
+    """Where its jobs run: the option of `conf/cluster`."""
+    steering: DictConfig
+    """The config that `options`, `n_trials` and `points` are read from."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The sweeper's options."""
+        found: Any = OmegaConf.to_container(self.steering.hydra.sweeper, resolve=True)
+        return dict(found)
+
+    def composer(self, sweeper: Any) -> Composer:
+        """What makes configs of the sweep's jobs."""
+        return Composer(sweeper.hydra_context.config_loader, sweeper.config, self.folder if self.old else None)
+
+    @property
+    def varying(self) -> list[str]:
+        """What was typed for the runs."""
+        return [override for override in self.typed if not steers(override)]
+
+
+def sweep(sweeper: Any, arguments: list[str]) -> Sequence[JobReturn]:
+    """Runs the sweep that *arguments* describe, or with `resume=` what is missing of an earlier one.
+
+    Raises:
+        ConfigError: something cannot run, or has changed since; nothing was started.
+        BusyError: another process runs that sweep.
+        SweepError: some runs failed; the others are finished.
+        Interrupted: Ctrl-C or SIGTERM.
+    """
+    if "sampler" in sweeper.options:
+        study.need()
+    with opened(sweeper, arguments) as home:
+        if "sampler" in home.options:
+            from mnist_exp.sweep import trials
+
+            trials.sweep(sweeper, home)
+            return []  # what became of each run is in its ledger
+        from mnist_exp.sweep import grid
+
+        return grid.sweep(sweeper, home)
+
+
+@contextlib.contextmanager
+def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
+    """While it lasts, the sweep's folder belongs to this process.
+
+    Raises:
+        ConfigError: `resume` names no sweep, a new one has a folder with runs, or runs are to have folders of other
+            names.
+        BusyError: another process has it.
+    """
+    master = sweeper.config
+    if OmegaConf.to_container(master.hydra.sweep, resolve=False)["subdir"] != SUBDIR:  # type: ignore[call-overload, index]
+        raise ConfigError(
+            "hydra.sweep.subdir cannot be set: each run of a sweep is in the folder of its number.",
+            "Set hydra.sweep.dir, the folder of the sweep, or name, what a run is called in MLflow.",
+        )
+    control = {key: master.get(key) for key in CONTROL}
+    typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
+    typed += [o for o in as_typed(master) if steers(o)]
+    where = [a for a in arguments if key_of(a) == "cluster"]  # it says where jobs run, not what
+    typed += [a for a in arguments if not is_control(a) and a not in where]
+    old, steering = None, master
+    if control["resume"]:
+        selection = naming.resolve(control["resume"])
+        if selection.sweep is None:
+            raise ConfigError(
+                f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run."
+            )
+        old = selection.sweep
+        check_foreign(old, selection.home, arguments)
+        typed = [*old.typed, *typed]
+        move(master, selection.home)
+    typed = list({key_of(override): override for override in typed}.values())
+    with read_write(master.hydra):  # jobs are composed anew, and hydra.sweeper.* fits one sweeper only
+        known = set(as_typed(master))
+        master.hydra.overrides.hydra += [*where, *(o for o in typed if steers(o) and o not in known)]
+    if old:
+        steering = chosen(master, sweeper.hydra_context.config_loader)
+    folder = Path(str(master.hydra.sweep.dir))
+    if old is None:
+        check_new(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = plans.hold(folder)
+    try:
+        tidy(folder, *FILES)
+        tidy(folder / "figures", "*")
+        yield Home(folder, typed, old, control, master.hydra.runtime.choices["cluster"], steering)
+    finally:
+        lock.release()
+
+
+def check_new(folder: Path) -> None:
+    """Refuses the *folder* of a new sweep that has runs already: what they came to is not what this one asks for.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if naming.holds_runs(folder):
+        again = f"Go on with it: {plans.resuming(shown(folder))}, or choose" if naming.is_sweep(folder) else "Choose"
+        raise ConfigError(
+            f"{shown(folder)} has runs already, and a new sweep would be mixed up with them.",
+            f"{again} another folder: hydra.sweep.dir=…",
+        )
+
+
+def as_typed(master: DictConfig) -> list[str]:
+    """The overrides of Hydra's own part; a `${oc.env:NAME}` in them stays one, and its value is written nowhere."""
+    found: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
+    return list(found)
+
+
+def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
+    """Refuses a plan that came with *folder* from elsewhere and would do more than set and choose; see `trust`.
+
+    What its jobs would call is looked at when they are composed, sampler and pruner when the study is read.
+
+    Args:
+        typed: Overrides of the present command, which are allowed.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if trust.own(folder):
+        return
+    for override in (*old.typed, *itertools.chain(*old.points)):
+        key = key_of(override)
+        hydras = "hydra" in key and (not steers(override) or key in OF_ITS_OWN)
+        if (hydras or trust.reaches(override)) and override not in typed:
+            raise ConfigError(
+                f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",
+                "If it is yours, keep it below outputs/sweeps, or type that again with resume=.",
+            )
+
+
+def chosen(master: DictConfig, loader: Any) -> DictConfig:
+    """The config with the sweeper that the old sweep had; *master* chooses the same, for jobs may choose no other."""
+    overrides = as_typed(master)
+    steering: DictConfig = loader.load_configuration(master.hydra.job.config_name, overrides, run_mode=RunMode.RUN)
+    OmegaConf.copy_cache(from_config=master, to_config=steering)
+    with read_write(master.hydra):
+        master.hydra.runtime.choices = steering.hydra.runtime.choices
+        master.hydra.launcher, master.hydra.sweeper = steering.hydra.launcher, steering.hydra.sweeper
+    return steering
+
+
+def move(master: DictConfig, folder: Path) -> None:
+    """Makes *folder* the sweep's, also for the jobs: Hydra composes them anew from the overrides."""
+    path = QuotedString(str(folder), Quote.single).with_quotes()
+    with read_write(master.hydra):
+        master.hydra.sweep.dir = str(folder)
+        master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")

@@ -1,0 +1,1 @@
+"""Processes of this machine that run the jobs of a sweep."""

@@ -1,0 +1,129 @@
+"""Which jobs of a sweep train together in one process, as lanes on shared batches."""
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from mnist_exp import config as configs
+from mnist_exp.config import Config
+from mnist_exp.run import build
+
+FREE = {"hidden", "lr", "seed", "name", "tags"}
+FREE_MODEL = {"hidden", "dropout", "init", "init_scale"}
+FREE_OPTIMIZER = {"lr", "weight_decay", "betas", "eps", "momentum", "dampening", "nesterov"}
+"""Settings in which lanes may differ; all others must be equal."""
+
+# Microseconds of CPU a step and lane, batch 64, Adam with a rate for each lane, one thread of a 2-core x86-64 cloud
+# machine, torch 2.13, best of five interleaved repeats:
+#   lanes                   1    2    3    4    6    8   12   16   24
+#   AMD        hidden=32  162  110   90   83   72   66   63   61   61
+#              hidden=64  213  155  136  124  116  113  111  123  138
+#             hidden=128  291  234  214  206  205  219  234  245  247
+#             hidden=256  454  394  399  416  437  446  442
+#             hidden=512  751  763  854  839  867
+#   Intel      hidden=32  259  183       142       122  114  112
+#              hidden=64  346  266       227       214  202  206
+#             hidden=128  521  438       403       437  457  474
+#             hidden=256  845  792       796       839  898  907
+# Alone, a wide network is near what its matrix products take; packs beyond some 800 units leave the cache.
+NARROW = 128
+UNITS = 768
+# A GPU has room for far more, and a step costs mostly its launches. An estimate: not measured on one.
+UNITS_GPU = 16_384
+
+
+def key(config: Config) -> str | None:
+    """Runs with the same key can train together; None: this one trains alone.
+
+    Equal must be, above all, depth, activation, epochs, batch size, data, schedule, augmentation, device and
+    the order of batches. That follows the seed: only with `data.order_seed` set can seeds differ.
+    """
+    if config.model.get("input_dropout"):  # each would see other images
+        return None
+    if config.training.patience is not None:  # lanes that stop early would be carried along
+        return None
+    with torch.device("meta"):
+        if not build.in_closed_form(config, build.model(config)):
+            return None
+    plain = {k: v for k, v in configs.to_dict(config).items() if k not in FREE}
+    plain["model"] = {k: v for k, v in config.model.items() if k not in FREE_MODEL}
+    plain["optimizer"] = {k: v for k, v in config.optimizer.items() if k not in FREE_OPTIMIZER}
+    plain["order"], plain["depth"] = configs.order_seed(config), len(widths(config))
+    plain["data"] = {k: v for k, v in plain["data"].items() if k != "order_seed"}
+    return json.dumps(plain, sort_keys=True, default=str)
+
+
+def widths(config: Config) -> list[int]:
+    """Units of the hidden layers, first to last; none where the model has no such setting."""
+    return list(config.hidden) if isinstance(config.hidden, list) else [config.hidden or 0]
+
+
+def divide(
+    jobs: Sequence[Config], workers: int, option: str | int, gpu: bool, before: Sequence[str] = ()
+) -> list[list[int]]:
+    """Positions in *jobs*, by pack: those that train longest first, so that no worker is left with one at the end.
+
+    In a pack equal widths are neighbours, and no worker is left without a pack.
+
+    Args:
+        workers: Processes that run at once.
+        option: `auto` (by the measured rule above), `off` (or False), or the most lanes of a pack.
+        gpu: Whether the jobs train on a GPU.
+        before: The pack that each began in before it was interrupted, or an empty string; those stay together,
+            whatever *option* says, since apart each would need stand-ins for the others (`lanes.py`).
+    """
+    begun: dict[str, list[int]] = {}
+    for i, pack in enumerate(before):
+        if pack:
+            begun.setdefault(pack, []).append(i)
+    new = [i for i in range(len(jobs)) if not before or not before[i]]
+    single = option in ("off", False, 1)
+    packs = [[i] for i in new] if single else _match({i: jobs[i] for i in new}, workers, option, gpu)
+    packs += begun.values()
+    known = costs(jobs)
+    return sorted(packs, key=lambda pack: (-sum(known[i] for i in pack), min(pack)))
+
+
+def costs(jobs: Sequence[Config]) -> list[int]:
+    """About how long each trains compared with the others: epochs times weights."""
+    weights: dict[str, int] = {}
+    for config in jobs:
+        if (kind := repr(config.model)) not in weights:
+            with torch.device("meta"):
+                weights[kind] = sum(p.numel() for p in build.model(config).parameters())
+    return [config.epochs * weights[repr(config.model)] for config in jobs]
+
+
+def _match(jobs: Mapping[int, Config], workers: int, option: str | int, gpu: bool) -> list[list[int]]:
+    """Packs of jobs with the same key, of the size that pays or that was asked for."""
+    alone: list[list[int]] = []
+    matching: dict[str, list[int]] = {}
+    for i, config in jobs.items():
+        pays = option != "auto" or gpu or max(widths(config)) <= NARROW
+        found = key(config) if pays else None
+        if found is None:
+            alone.append([i])
+        else:
+            matching.setdefault(found, []).append(i)
+    packs = []
+    for same in matching.values():
+        same.sort(key=lambda i: (widths(jobs[i]), i))
+        sizes = [sum(widths(jobs[i])) if option == "auto" else 1 for i in same]
+        most = (UNITS_GPU if gpu else UNITS) if option == "auto" else int(option)
+        packs += _cut(same, sizes, most, workers)
+    return [*packs, *alone]
+
+
+def _cut(items: list[int], sizes: list[int], most: int, workers: int) -> list[list[int]]:
+    """*items* in order, in pieces of about equal size: *most* or so, and at least one for each worker."""
+    total = sum(sizes)
+    count = workers * math.ceil(total / (most * workers))
+    middles = [end - size / 2 for end, size in zip(itertools.accumulate(sizes), sizes, strict=True)]
+    number = {item: int(middle * count / total) for item, middle in zip(items, middles, strict=True)}
+    pieces = [list(piece) for _, piece in itertools.groupby(items, key=number.__getitem__)]
+    if len(pieces) < min(workers, len(items)):  # one is larger than all the others: by number then
+        return _cut(items, [1] * len(items), len(items), workers)
+    return pieces

@@ -1,0 +1,158 @@
+"""The real command line, in processes of its own: few, because each costs seconds."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from report_fixtures import make_run
+from samples import TINY
+
+from mnist_exp.disk import ledger
+
+COMMAND = [sys.executable, "-m", "mnist_exp.train", *TINY]
+
+
+def test_a_typo_leaves_with_2_and_one_sentence() -> None:
+    done = subprocess.run([*COMMAND, "hiden=256"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "error: There is no setting 'hiden' (override 'hiden=256').",
+        "  help: Did you mean 'hidden'? All settings: python -m mnist_exp.train --help",
+    ]
+
+
+def test_m_may_stand_anywhere(command: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = command("hidden=8,-1", "-m", "lr=1e-3")
+    assert code == 2
+    assert "hidden must be a positive integer" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
+    """The first epochs are kept; Ctrl-C and SIGTERM differ in the exit code only."""
+    command = [*COMMAND, "epochs=100000", "checkpoint.enabled=false"]
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, preexec_fn=unignored
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("Epoch 2/"):
+                    process.send_signal(number)
+                    break
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == code
+    assert err.startswith("error: Stopped in epoch ")
+    assert "help: Go on with: python -m mnist_exp.train resume=outputs/runs/" in err
+    assert "Traceback" not in err
+    (folder,) = Path("outputs/runs").glob("*/*")
+    entry = ledger.read(folder)
+    assert entry.state == "killed"
+    assert entry.epoch >= 2
+
+
+SCREENS = {
+    "| head -4": "finished",
+    "> /dev/full": "finished",
+    "2>&1 >&- | cat": "finished",
+    ">&- 2>&-": "finished",
+}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_training_goes_on_without_a_screen(screen: str) -> None:
+    """Its exit code is that of what was trained, and the log has what the screen has not."""
+    line = f"set -o pipefail; {shlex.join(COMMAND)} epochs=9 name='a long name' {screen}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (folder,) = Path("outputs/runs").glob("*/*")
+    assert ledger.read(folder).state == "finished"
+    log = (folder / "train.log").read_text()
+    assert "Epoch 9/9" in log
+    assert ("Standard output cannot be written" in log) == (screen in ("| head -4", "> /dev/full"))
+
+
+def test_a_failed_run_fails_without_a_screen_too() -> None:
+    done = subprocess.run(["bash", "-c", f"{shlex.join(COMMAND)} lr=1e30 > /dev/full 2>&1"], check=False)
+    assert done.returncode == 1
+
+
+def test_a_sweep_goes_on_without_a_screen() -> None:
+    line = f"set -o pipefail; {shlex.join(COMMAND)} -m hidden=8,12 hydra.sweeper.report=false | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Sweep ")
+    folders = [path.parent for path in Path("outputs/sweeps").glob("*/*/*/ledger.json")]
+    assert [ledger.read(folder).state for folder in folders] == ["finished"] * 2
+
+
+def test_what_prints_its_result_fails_where_that_is_lost_but_not_where_it_is_not_wanted() -> None:
+    make_run(Path("outputs/runs/2026-01-31/one"), ["hidden=8"], 0.9)
+    report = [sys.executable, "-m", "mnist_exp.report", "--json"]
+    full = subprocess.run(
+        ["bash", "-c", f"{shlex.join(report)} > /dev/full"], capture_output=True, text=True, check=False
+    )
+    assert full.returncode == 2
+    assert "error: Standard output cannot be written: No space left on device." in full.stderr
+    both = subprocess.run(["bash", "-c", f"{shlex.join(report)} > /dev/full 2>&1"], check=False)
+    assert both.returncode == 2
+    page = Path("outputs/runs/2026-01-31/one/report.html")
+    page.unlink()
+    line = f"set -o pipefail; {shlex.join(report[:-1])} | head -1"
+    head = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert head.returncode == 0, head.stderr
+    assert page.exists()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "search=tpe n_trials=30",
+        "points=nofile.csv",
+        "n_trials=5",
+        "hydra.sweeper.seed=3",
+        "hydra/sweeper=optuna",
+        "hydra.sweep.dir=ss",
+    ],
+)
+def test_a_sweep_without_m_is_not_a_single_run(typed: str, command: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = command(*TINY, *typed.split())
+    assert code == 2
+    assert out == ""
+    assert f"error: {typed.split()[0]} is for a sweep, and this would be a single run." in err
+    assert f"help: Add -m: python -m mnist_exp.train -m {' '.join(TINY)} {typed}\n" in err
+    assert not Path("outputs").exists()
+
+
+def test_the_way_out_keeps_the_options_of_the_command(command: Callable[..., tuple[int, str, str]]) -> None:
+    Path("mine").mkdir()
+    _, _, err = command("--config-dir", "mine", "n_trials=5")
+    assert "help: Add -m: python -m mnist_exp.train -m --config-dir mine n_trials=5\n" in err
+
+
+def test_a_pruner_is_for_a_search(command: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = command("pruner=median")
+    assert code == 2
+    assert "help: Choose one, with -m: search=tpe" in err
+
+
+def unignored() -> None:
+    """A job in a shell's background inherits that Ctrl-C is ignored; a person's terminal does not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_a_command_leaves_without_a_search_for_garbage() -> None:
+    watch = "atexit.register(lambda: print(gc.get_freeze_count() > 0))"  # what is registered first is called last
+    code = f"import atexit, gc; {watch}; from mnist_exp.console import exits; exits.run(lambda: None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

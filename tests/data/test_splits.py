@@ -1,0 +1,148 @@
+"""Validation is cut from training, order is a function of the seed, and the test set chooses nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from beartype import beartype
+from hypothesis import given
+from hypothesis import strategies as st
+from jaxtyping import Float, Int, jaxtyped
+from torch import Tensor
+
+from mnist_exp import data
+from mnist_exp.config import Config
+from mnist_exp.data import Order, Split, Splits, mix, splits
+from mnist_exp.run import session as run
+
+CPU = torch.device("cpu")
+
+
+def split_of(count: int) -> Split:
+    return Split(torch.zeros(count, 784, dtype=torch.uint8), torch.zeros(count).long(), torch.arange(count), 1.0, 0.0)
+
+
+@given(st.integers(1, 300), st.data(), st.integers(0, 5))
+def test_every_image_trains_or_validates_and_none_does_both(count: int, draw: st.DataObject, seed: int) -> None:
+    size = draw.draw(st.integers(0, count - 1))
+    train, val = splits.split_off_validation(split_of(count), size, seed)
+    assert len(val) == size
+    assert sorted([*train.rows.tolist(), *val.rows.tolist()]) == list(range(count))
+
+
+def test_the_split_is_a_function_of_its_seed() -> None:
+    _, first = splits.split_off_validation(split_of(100), 10, seed=0)
+    _, again = splits.split_off_validation(split_of(100), 10, seed=0)
+    _, other = splits.split_off_validation(split_of(100), 10, seed=1)
+    assert first.rows.equal(again.rows)
+    assert not first.rows.equal(other.rows)
+
+
+def test_the_runs_seed_leaves_the_split_alone(tiny: Callable[..., Config]) -> None:
+    """Runs of several seeds are compared on the same validation images."""
+    one, two = (data.load(tiny(seed=seed).data, CPU) for seed in (0, 1))
+    assert one.val.rows.equal(two.val.rows)
+    assert one.digest == two.digest
+
+
+def test_the_documented_split_does_not_drift() -> None:
+    """Another split would make results incomparable with those of earlier versions."""
+    _, val = splits.split_off_validation(split_of(20), 5, seed=0)
+    assert val.rows.tolist() == [0, 1, 8, 12, 15]
+
+
+def test_without_validation_all_images_train(tiny: Callable[..., Config]) -> None:
+    loaded = data.load(tiny(data={"val_size": 0}).data, CPU)
+    assert len(loaded.train) == 120
+    assert len(loaded.val) == 0
+
+
+def test_the_splits_share_their_pixels(tiny: Callable[..., Config]) -> None:
+    loaded = data.load(tiny().data, CPU)
+    assert loaded.train.images.data_ptr() == loaded.val.images.data_ptr()
+    assert loaded.train.images.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 9, 20, 1000])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_epoch_sees_each_image_once(batch_size: int, epoch: int) -> None:
+    rows = torch.arange(100, 140, 2)  # 20 rows
+    order = Order(rows, batch_size, seed=3)
+    batches = order.batches(epoch)
+    assert len(batches) == order.steps
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert torch.cat(batches).sort().values.equal(rows)
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    rows = torch.arange(50)
+    first = torch.cat(Order(rows, 8, seed=0).batches(2))
+    assert first.equal(torch.cat(Order(rows, 16, seed=0).batches(2)))
+    assert not first.equal(torch.cat(Order(rows, 8, seed=1).batches(2)))
+    assert not first.equal(torch.cat(Order(rows, 8, seed=0).batches(3)))
+    assert not first.equal(rows)
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 1000))
+def test_mixed_seeds_fit_torch_and_differ(seed: int, epoch: int) -> None:
+    assert 0 <= mix(seed, epoch) < 2**60
+    assert len({mix(seed, epoch), mix(seed, epoch, 1), mix(seed + 1, epoch), mix(seed, epoch + 1)}) == 4
+
+
+@jaxtyped(typechecker=beartype)
+def batch_of(split: Split, rows: Int[Tensor, " batch"]) -> tuple[Float[Tensor, "batch 784"], Int[Tensor, " batch"]]:
+    return split.take(rows)
+
+
+def test_a_batch_is_standardised_and_keeps_its_labels(tiny: Callable[..., Config]) -> None:
+    config = tiny()
+    split = data.load(config.data, CPU).train
+    rows = split.rows[:32]
+    images, labels = batch_of(split, rows)
+    expected = (split.images[rows].double() / 255 - config.data.mean) / config.data.std
+    torch.testing.assert_close(images.double(), expected, atol=1e-6, rtol=1e-6)
+    assert labels.equal(split.labels[rows])
+
+
+def test_chunks_are_the_whole_split_in_order(tiny: Callable[..., Config]) -> None:
+    split = data.load(tiny().data, CPU).test
+    images, labels = zip(*split.chunks(7), strict=True)
+    assert torch.cat(images).equal(split.take(split.rows)[0])
+    assert torch.cat(labels).equal(split.labels)
+
+
+def test_synthetic_images_are_the_same_each_time(tiny: Callable[..., Config]) -> None:
+    one, two = (data.load(tiny().data, CPU) for _ in range(2))
+    assert one.digest == two.digest
+    assert one.train.images.equal(two.train.images)
+    assert set(one.train.labels.tolist()) == set(range(10))
+
+
+def test_the_digest_follows_the_images(tiny: Callable[..., Config]) -> None:
+    one, more = (data.load(tiny(data={"test_images": n}).data, CPU) for n in (40, 41))
+    assert one.digest != more.digest
+
+
+def test_the_objective_is_never_a_test_metric(tiny: Callable[..., Config]) -> None:
+    """Other test images: the same weights, the same best epoch, the same objective."""
+
+    def trained(name: str, flip: bool) -> tuple[run.Result, bytes]:
+        whole = data.load
+
+        def load(about: object, device: torch.device) -> Splits:
+            found = whole(about, device)  # type: ignore[arg-type]
+            if flip:
+                found.test.labels.copy_((found.test.labels + 1) % 10)
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(data, "load", load)
+            result = run.run(tiny(), Path(name))
+        return result, (result.folder / "weights.safetensors").read_bytes()
+
+    (honest, weights), (flipped, same) = trained("honest", False), trained("flipped", True)
+    assert weights == same
+    assert honest.objective == flipped.objective == honest.summary["final/val_accuracy"]
+    assert honest.summary["best/epoch"] == flipped.summary["best/epoch"]
+    assert honest.summary["final/test_accuracy"] != flipped.summary["final/test_accuracy"]

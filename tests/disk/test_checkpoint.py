@@ -1,0 +1,233 @@
+"""A run that is stopped goes on as if it had not been; a damaged state is never trusted."""
+
+import dataclasses
+import io
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from samples import TINY
+from trainings import StopAfter, interrupted, outcome
+
+from mnist_exp.config import Config
+from mnist_exp.disk import checkpoint, files, journal, ledger
+from mnist_exp.disk.checkpoint import Checkpoint
+from mnist_exp.disk.files import sha256
+from mnist_exp.errors import CheckpointError
+from mnist_exp.run import session as run
+
+Tiny = Callable[..., Config]
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "adam": {},
+    "adamw, dropout, cosine": {
+        "optimizer": {"_target_": "torch.optim.AdamW", "weight_decay": 0.1},
+        "model": {"dropout": 0.2, "input_dropout": 0.1},
+        "schedule": {"_target_": "mnist_exp.engine.schedules.Cosine", "warmup": 0.3},
+    },
+    "autograd": {"model": {"activation": "gelu", "dropout": 0.2, "norm": "batch"}},
+    "torch's own optimiser": {"optimizer": {"fused": False}},
+    "two layers": {"hidden": [16, 8]},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_two_epochs_and_two_are_four(settings: dict[str, Any], tiny: Tiny) -> None:
+    config = tiny(epochs=4, **settings)
+    run.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=2)
+    assert ledger.read(Path("parts")).state == "killed"
+    result = run.run(config, Path("parts"))
+    assert result.state == "finished"
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+    assert [row["epoch"] for row in journal.read(Path("parts"))] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("nesterov", "momentum"), [(False, 0.0), (False, 0.9), (True, 0.9)])
+def test_two_epochs_and_two_are_four_with_sgd(nesterov: bool, momentum: float, composed: Callable[..., Config]) -> None:
+    typed = [*TINY, "optimizer=sgd", f"optimizer.nesterov={nesterov}", f"optimizer.momentum={momentum}", "epochs=4"]
+    config = composed(*typed)
+    run.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=2)
+    run.run(config, Path("parts"))
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+
+
+@pytest.mark.parametrize("pack", [1, 2], ids=["alone", "in a pack"])
+def test_a_run_goes_on_with_as_many_threads_as_it_began_with(pack: int, tiny: Tiny) -> None:
+    """Whatever is asked for, and whatever the process had: the last bits depend on it."""
+    configs = [tiny(threads=None, epochs=4, lr=lr, hidden=128, batch_size=64) for lr in (1e-3, 3e-3)[:pack]]
+    torch.set_num_threads(2)
+    run.run_many([run.Task(config, Path(f"whole/{i}")) for i, config in enumerate(configs)])
+    parts = [run.Task(config, Path(f"parts/{i}")) for i, config in enumerate(configs)]
+    run.run_many(parts, watch=lambda about, control: [StopAfter(2, control)])
+    torch.set_num_threads(1)
+    run.run_many([dataclasses.replace(part, config=dataclasses.replace(part.config, threads=1)) for part in parts])
+    assert torch.get_num_threads() == 2
+    for part in parts:
+        assert ledger.read(part.folder).threads == 2
+        assert "threads: 2" in (part.folder / "config.yaml").read_text()
+        assert outcome(part.folder) == outcome(Path("whole") / part.folder.name)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_best_so_far_is_remembered(ema: float, tiny: Tiny) -> None:
+    """Its weights are exported, though it came before the stop."""
+    config = tiny(epochs=50, lr=0.3, training={"patience": 3, "ema": ema})
+    whole = run.run(config, Path("whole"))
+    best = int(whole.summary["best/epoch"])
+    interrupted(config, Path("parts"), after=best + 1)
+    assert run.run(config, Path("parts")).reason == whole.reason
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+    found = checkpoint.load_last(Path("parts/checkpoints"))
+    assert found is not None
+    assert (found.best_epoch, found.epoch) == (best, best + 3)
+    exported = safetensors.torch.load_file("parts/weights.safetensors")
+    assert all(exported[name].equal(tensor) for name, tensor in found.chosen.items())
+    assert not exported["layers.0.weight"].equal((found.averaged or found.weights)["layers.0.weight"])
+
+
+def test_a_damaged_newest_state_costs_one_epoch(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny(epochs=4)
+    run.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=3)
+    newest = max(Path("parts/checkpoints").glob("last-*"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        run.run(config, Path("parts"))
+    assert f"{newest} is damaged: its bytes do not match the digest in its name." in caplog.text
+    assert "An earlier checkpoint is tried." in caplog.text
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+
+
+def test_states_that_are_all_damaged_are_explained(tiny: Tiny) -> None:
+    interrupted(tiny(epochs=4), Path("run"), after=2)
+    for path in Path("run/checkpoints").glob("last-*"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"No checkpoint in run/checkpoints can be used"):
+        run.run(tiny(epochs=4), Path("run"))
+
+
+def test_without_checkpoints_a_stopped_run_begins_again(tiny: Tiny) -> None:
+    config = tiny(epochs=4, checkpoint={"enabled": False})
+    run.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=2)
+    assert not Path("parts/checkpoints").exists()
+    run.run(config, Path("parts"))
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+
+
+def state(epoch: int = 1, **changes: Any) -> Checkpoint:
+    rows = [{"epoch": epoch, "metrics": {"val/accuracy": 0.5}}]
+    weights = {"layer.weight": torch.full((2, 3), float(epoch))}
+    known: dict[str, Any] = {"best": 0.5, "weights": weights, "moments": {}, "history": rows, "config": "abc"}
+    return Checkpoint(epoch=epoch, **{**known, **changes})
+
+
+def test_a_state_survives_the_round_trip() -> None:
+    moments = {"layer.weight": {"step": torch.tensor(3.0), "exp_avg": torch.randn(2, 3)}}
+    saved = state(moments=moments)
+    loaded = checkpoint.load(checkpoint.save(Path("states"), saved))
+    assert loaded.weights["layer.weight"].equal(saved.weights["layer.weight"])
+    assert loaded.moments["layer.weight"]["exp_avg"].equal(moments["layer.weight"]["exp_avg"])
+    assert (loaded.epoch, loaded.best, loaded.history, loaded.config) == (1, 0.5, saved.history, "abc")
+
+
+def test_the_last_two_are_kept() -> None:
+    for epoch in range(1, 6):
+        checkpoint.save(Path("states"), state(epoch))
+    assert sorted(path.name[:9] for path in Path("states").iterdir()) == ["last-0004", "last-0005"]
+
+
+def test_no_state_is_none() -> None:
+    assert checkpoint.load_last(Path("nowhere")) is None
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_earlier_state(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(Path("states"), state(1))
+    before = sorted(Path("states").iterdir())
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((files.os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(Path("states"), state(2))
+    assert sorted(Path("states").iterdir()) == before
+    found = checkpoint.load_last(Path("states"))
+    assert found is not None
+    assert found.epoch == 1
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return (os.mkdir, ("canary",))
+
+
+def named_by_digest(data: bytes, epoch: int = 1) -> Path:
+    """*data* as a checkpoint whose name vouches for its bytes."""
+    folder = Path("states")
+    folder.mkdir(exist_ok=True)
+    path = folder / f"last-{epoch:04d}-{sha256(data)[:12]}.pt"
+    path.write_bytes(data)
+    return path
+
+
+def saved_bytes(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def test_a_hostile_pickle_is_refused_unopened() -> None:
+    data = saved_bytes({"format": 1, "epoch": Hostile()})
+    torch.load(io.BytesIO(data), weights_only=False)
+    assert Path("canary").exists()  # it does bite
+    Path("canary").rmdir()
+    with pytest.raises(CheckpointError, match="is not a checkpoint of this program"):
+        checkpoint.load(named_by_digest(data))
+    assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (saved_bytes({"format": 2}), "has another format than 1"),
+        (saved_bytes({"format": 1, "epoch": 1}), "is not a checkpoint of this program"),
+        (saved_bytes([1, 2]), "is not a checkpoint of this program"),
+        (b"", "is not a checkpoint of this program"),
+    ],
+    ids=["format", "fields", "list", "empty"],
+)
+def test_other_files_are_refused(data: bytes, sentence: str) -> None:
+    with pytest.raises(CheckpointError, match=sentence):
+        checkpoint.load(named_by_digest(data))
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.pt cannot be read: No such file or directory"):
+        checkpoint.load(Path("gone.pt"))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"], ids=["closed form", "autograd"])
+def test_a_state_of_another_network_names_the_leaf(activation: str, tiny: Tiny) -> None:
+    config = tiny(epochs=4, model={"activation": activation})
+    interrupted(config, Path("run"), after=2)
+    found = checkpoint.load_last(Path("run/checkpoints"))
+    assert found is not None
+    found.weights["layers.0.weight"] = torch.zeros(9, 784)
+    found = dataclasses.replace(found, epoch=3)
+    checkpoint.save(Path("run/checkpoints"), found)
+    with pytest.raises(
+        CheckpointError, match=r"layers\.0\.weight was saved with shape \(9, 784\), but this model has \(16, 784\)"
+    ):
+        run.run(config, Path("run"))

@@ -1,0 +1,88 @@
+"""What earlier formats have left still loads; `tests/assets/make.py` made it."""
+
+import gzip
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mnist_exp import config
+from mnist_exp.disk import checkpoint, journal, lanes, ledger, plan
+from mnist_exp.results import names as naming
+from mnist_exp.results import query as search
+from mnist_exp.results import table as table_of
+from mnist_exp.run import session as run
+from mnist_exp.search import study as studies
+from mnist_exp.search.analysis import analyse
+from mnist_exp.tracking import publish
+from mnist_exp.tracking.store import open_store
+
+ASSETS = Path(__file__).parents[1] / "assets"
+FORMATS = sorted(path.name for path in ASSETS.glob("format-*"))
+
+
+@pytest.fixture(params=FORMATS)
+def sweep(request: pytest.FixtureRequest) -> Path:
+    """A copy of a sweep of one run, in this test's folder; its store beside it."""
+    shutil.copytree(ASSETS / request.param / "sweep", "sweep")
+    Path("mlflow.db").write_bytes(gzip.decompress((ASSETS / request.param / "mlflow.db.gz").read_bytes()))
+    return Path("sweep")
+
+
+def test_the_format_of_today_is_among_them() -> None:
+    assert f"format-{max(checkpoint.FORMAT, ledger.FORMAT, plan.FORMAT, studies.FORMAT, lanes.FORMAT)}" in FORMATS
+
+
+def test_its_records_are_read(sweep: Path) -> None:
+    assert plan.read(sweep).id == "sweep"
+    assert ledger.read(sweep / "0").state == "finished"
+    assert [row["epoch"] for row in journal.read(sweep / "0")] == [1, 2]
+    state = checkpoint.load_last(sweep / "0" / "checkpoints")
+    assert state is not None
+    assert (state.epoch, len(state.history)) == (2, 2)
+    table = table_of.frame(naming.resolve(sweep))
+    assert list(table["state"]) == ["finished"]
+
+
+def test_its_run_goes_on(sweep: Path) -> None:
+    settings = config.load(sweep / "0" / "config.yaml")
+    run.restore(settings, sweep / "0")
+    before = (sweep / "0" / "metrics.jsonl").read_text()
+    settings.epochs, settings.force = 3, True  # the code has changed since, and that is told
+    assert run.run(settings, sweep / "0", extras=False).state == "finished"
+    assert (sweep / "0" / "metrics.jsonl").read_text().startswith(before)
+    assert len(journal.read(sweep / "0")) == 3
+
+
+def test_its_study_is_read_and_goes_on(sweep: Path) -> None:
+    search = studies.read(sweep)
+    (trial,) = studies.read_only(sweep, search).trials
+    assert (trial.number, trial.state.name, list(trial.params)) == (0, "COMPLETE", ["lr"])
+    assert list(trial.intermediate_values) == [1, 2]
+    found = analyse(sweep)
+    assert found is not None
+    assert (found.front, found.problem) == ([0], "")
+    assert studies.lead(sweep, search, {}, again=True).ask().number == 1
+
+
+def test_its_place_in_a_pack_is_known(sweep: Path) -> None:
+    place = lanes.read(sweep / "0")
+    assert place is not None
+    assert (place.lane, len(place.lanes)) == (0, 2)
+    assert place.fits(config.load(sweep / "0" / "config.yaml"))
+
+
+def test_its_store_is_read_and_goes_on(sweep: Path) -> None:
+    uri = f"sqlite:///{Path('mlflow.db').absolute()}"
+    (found,) = search.runs(search.Query(uri, experiment_id=search.experiments(uri)["old"]))
+    assert found.status == "FINISHED"
+    store = open_store(uri, "old")
+    entry = ledger.read(sweep / "0")
+    entry.id += "0"  # the same run again, as a new one
+    entry.write(sweep / "0")
+    assert publish.publish(sweep / "0", store)
+    both = store.client.search_runs([store.experiment_id])
+    assert [each.info.status for each in both] == ["FINISHED"] * 2
+    steps = Counter(metric.step for metric in store.client.get_metric_history(both[0].info.run_id, "train/loss"))
+    assert steps == {1: 1, 2: 1}

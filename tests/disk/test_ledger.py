@@ -1,0 +1,150 @@
+"""The ledger tells the truth about a run, and only one process at a time may change it."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnist_exp.config import Config
+from mnist_exp.disk import ledger
+from mnist_exp.disk.ledger import Ledger, reap
+from mnist_exp.errors import BusyError, ExperimentError
+from mnist_exp.run import session as run
+
+HERE = Path("run")
+
+
+@pytest.fixture(autouse=True)
+def folder() -> Path:
+    HERE.mkdir()
+    return HERE
+
+
+def test_what_is_written_is_read() -> None:
+    entry = Ledger(name="n", epoch=3, params={"lr": 0.1}, summary={"final/val_accuracy": 0.9}, tags={"why": "é"})
+    entry.write(HERE)
+    assert ledger.read(HERE) == entry
+
+
+def test_two_runs_have_two_ids() -> None:
+    assert Ledger().id != Ledger().id
+
+
+def test_keys_of_a_later_version_are_passed_over() -> None:
+    plain = {**dataclasses.asdict(Ledger(name="n")), "colour": "red"}
+    (HERE / "ledger.json").write_text(json.dumps(plain))
+    assert ledger.read(HERE).name == "n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is damaged"),
+        ('{"format": 1', "is damaged"),
+        ("[]", "is damaged"),
+        ("{}", "is damaged"),
+        ("\x00" * 40, "is damaged"),
+        ('{"format": 1, "params": []}', "is damaged: params is "),
+        ('{"format": 1, "overrides": "hidden=8"}', 'is damaged: overrides is "hidden=8"'),
+        ('{"format": 1, "state": null}', "is damaged: state is null"),
+        ('{"format": 2}', "has format 2; this version knows up to 1"),
+    ],
+)
+def test_a_damaged_ledger_is_refused(text: str, sentence: str) -> None:
+    (HERE / "ledger.json").write_text(text)
+    with pytest.raises(ExperimentError, match=sentence):
+        ledger.read(HERE)
+
+
+def test_a_folder_without_ledger_is_no_run() -> None:
+    with pytest.raises(ExperimentError, match=r"run is not a run: it has no ledger\.json"):
+        ledger.read(HERE)
+
+
+def test_a_held_run_is_alive_and_nobody_elses(tiny: Callable[..., Config]) -> None:
+    Ledger(pid=4711, host="elsewhere").write(HERE)
+    assert not ledger.alive(HERE)
+    lock = ledger.hold(HERE)
+    assert ledger.alive(HERE)
+    with pytest.raises(BusyError, match="run is being trained by process 4711 on elsewhere") as caught:
+        run.run(tiny(), HERE)
+    assert caught.value.exit_code == 2
+    assert ledger.read(HERE).state == "running"  # the refused one has changed nothing
+    lock.release()
+    assert not ledger.alive(HERE)
+
+
+def test_a_run_gives_its_hold_back_however_it_ends(tiny: Callable[..., Config]) -> None:
+    with pytest.raises(ExperimentError):
+        run.run(tiny(lr=1e30), HERE)
+    assert not ledger.alive(HERE)
+    run.run(tiny(), Path("other"))
+    assert not ledger.alive(Path("other"))
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mnist_exp.disk import ledger
+lock = ledger.hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_process_holds_nothing() -> None:
+    """The kernel gives the lock back, so that a run which says `running` is seen to be dead."""
+    entry = Ledger(epochs=4)
+    entry.write(HERE)
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(HERE)], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            assert ledger.alive(HERE)
+            reap(HERE)
+            assert ledger.read(HERE).state == "running"  # it lives
+        finally:
+            holder.kill()
+    reap(HERE)
+    found = ledger.read(HERE)
+    assert (found.state, found.reason) == ("killed", "Its process died without a word.")
+    assert found.ended_ms == pytest.approx(time.time() * 1000, abs=60_000)
+
+
+@pytest.mark.parametrize("state", ["finished", "failed", "pruned", "killed"])
+def test_what_has_ended_is_not_ended_again(state: str) -> None:
+    entry = Ledger(state=state, ended_ms=5)
+    entry.write(HERE)
+    reap(HERE)
+    assert ledger.read(HERE) == entry
+
+
+@pytest.mark.parametrize("text", [None, "{"])
+def test_reaping_passes_over_what_is_no_run(text: str | None) -> None:
+    if text is not None:
+        (HERE / "ledger.json").write_text(text)
+    reap(HERE)
+    reap(Path("nowhere"))
+    assert not ledger.alive(HERE)
+
+
+def test_a_finished_run_has_written_down_everything(tiny: Callable[..., Config]) -> None:
+    result = run.run(tiny(name="mine", tags={"why": "test"}), HERE, ["hidden=16"])
+    entry = ledger.read(HERE)
+    assert (entry.state, entry.reason, entry.epoch, entry.epochs) == ("finished", "", 2, 2)
+    assert (entry.name, entry.overrides, entry.parameters) == ("mine", ["hidden=16"], 785 * 16 + 170)
+    assert entry.params["lr"] == 1e-3
+    assert entry.params["hidden"] == "16"
+    assert entry.tags["why"] == "test"
+    assert set(entry.fingerprint) == {"config", "code", "data"}
+    assert entry.dataset["name"] == "synthetic"
+    assert entry.summary == result.summary
+    assert entry.started_ms <= (entry.ended_ms or 0)
+    assert 0 < entry.seconds <= entry.summary["time/total"] + 1e-9
+    assert entry.summary["time/total_cpu"] > 0
+    assert entry.summary["best/val_accuracy"] >= entry.summary["final/val_accuracy"] == result.objective

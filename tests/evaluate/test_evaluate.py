@@ -1,0 +1,238 @@
+"""What is measured, drawn and printed about a trained network."""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_exp import config
+from mnist_exp.charts import network as closeup
+from mnist_exp.config import Config, Tracking
+from mnist_exp.data import synthetic
+from mnist_exp.disk import ledger
+from mnist_exp.disk.files import read_json
+from mnist_exp.errors import CheckpointError, ConfigError, DataError, ExperimentError
+from mnist_exp.evaluate import __main__ as evaluate
+from mnist_exp.evaluate.answers import Answers
+from mnist_exp.report import write as write_report
+from mnist_exp.run import session as run
+from mnist_exp.tracking import publisher as courier
+from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.store import Store
+
+PICTURES = {"confusion.png", "reliability.png", "mistakes.png", "first_layer.png"}
+
+
+@pytest.fixture
+def trained(scratch: Path, tiny: Callable[..., Config]) -> Path:
+    """A network that gets some images right and some wrong, as the newest run."""
+    folder = scratch / "outputs" / "runs" / "2026-01-31" / "10-00-00-abcdef"
+    run.run(tiny(), folder)
+    return folder
+
+
+def answers(confidence: list[float], right: list[bool]) -> Answers:
+    """Answers of the class 3 with that confidence; where they are wrong, a 5 was meant."""
+    probabilities = np.zeros((len(right), 10), np.float32)
+    probabilities[:, 3], probabilities[:, 5] = confidence, 1 - np.array(confidence)
+    true = np.where(right, 3, 5)
+    return Answers(np.zeros((len(right), 28, 28), np.uint8), true, probabilities, None)
+
+
+def test_the_measures_of_known_answers() -> None:
+    found = answers([0.9, 0.9, 0.9, 0.9, 0.6], [True, True, True, False, True])
+    assert found.accuracy == pytest.approx(0.8)
+    assert found.loss == pytest.approx(-np.log([0.9, 0.9, 0.9, 0.1, 0.6]).mean())
+    # Four images that are 90 % sure and 75 % right, one that is 60 % sure and right.
+    assert found.ece == pytest.approx((4 * 0.15 + 1 * 0.4) / 5)
+    assert found.calibration()[:, 0].sum() == 5
+
+
+def test_a_network_that_is_as_right_as_sure_has_no_calibration_error() -> None:
+    assert answers([0.75] * 4, [True, True, True, False]).ece == pytest.approx(0, abs=1e-7)
+    assert answers([1.0] * 3, [True] * 3).ece == 0
+
+
+def test_a_hopeless_answer_costs_much_but_not_infinitely() -> None:
+    assert 80 < answers([1.0], [False]).loss < 100
+
+
+def test_the_reliability_diagram_says_what_it_shows() -> None:
+    found = answers([0.9] * 10, [True] * 5 + [False] * 5)
+    picture = closeup.reliability(found.calibration(), found.ece, "validation images of mnist")
+    assert "ECE 40.00 %" in picture.title
+    assert "90.0 % sure on average, 50.0 % right" in picture.alt
+    upper, lower = picture.figure.axes
+    assert [bar.get_height() for bar in upper.patches] == [pytest.approx(0.5)]
+    assert [bar.get_height() for bar in lower.patches] == [10]
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 100), ("val", 20), ("test", 40)])
+def test_each_split_gives_what_the_run_measured(
+    trained: Path, split: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate.main([f"split={split}", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == count == np.sum(found["confusion"])
+    if split != "train":  # whose accuracy is that of the batches while weights still moved
+        summary = ledger.read(trained).summary
+        assert found["accuracy"] == pytest.approx(summary[f"final/{split}_accuracy"])
+        assert found["loss"] == pytest.approx(summary[f"final/{split}_loss"], rel=1e-4)
+    assert {path.name for path in (trained / "figures" / f"synthetic-{split}").iterdir()} <= PICTURES
+
+
+def test_the_screen_shows_digits_pairs_and_the_folder(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.main([])
+    out = capsys.readouterr().out
+    assert "40 test images of synthetic: accuracy " in out
+    assert "recognised" in out
+    assert " taken for " in out
+    assert out.splitlines()[-1].endswith("10-00-00-abcdef/figures/synthetic-test/")
+    assert {path.name for path in (trained / "figures" / "synthetic-test").iterdir()} == PICTURES
+
+
+def test_classes_that_are_no_digits_have_their_names(
+    tiny: Callable[..., Config], composed: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = composed("data=fashion_mnist").data.classes
+    assert names is not None
+    before, after = tiny(), tiny(data={"classes": names})
+    assert config.fingerprint(before) == config.fingerprint(after)
+    run.run(after, Path("outputs/runs/2026-01-31/10-00-00-abcdef"))
+    evaluate.main([])
+    table = capsys.readouterr().out
+    assert re.search(r"^ *class +images", table, re.MULTILINE)
+    assert "digit" not in table
+    found = answers([0.9] * 2, [True, False])
+    said = dataclasses.replace(found, names=names, images=np.ones((2, 28, 28), np.uint8))
+    confusion, _, mistakes = evaluate.pictures_of(said, "test images")
+    assert [tick.get_text() for tick in confusion.figure.axes[0].get_yticklabels()] == names
+    assert "a sandal taken for a dress" in mistakes.alt
+    page = write_report("last").read_text()
+    assert re.search(r"<li>(T-shirt|[a-z ]+) taken for ", page)
+
+
+def test_other_data_is_named_as_in_conf(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.main(["data=synthetic", "split=val"])  # 200 images there, 20 in the run
+    assert "200 validation images of synthetic" in capsys.readouterr().out
+    Path("scans").mkdir()
+    for typed, near in (("mnits", "Did you mean mnist"), ("scnas/", "Did you mean scans/?")):
+        with pytest.raises(ConfigError, match=f"There is no dataset or folder called '{typed}'") as caught:
+            evaluate.main([f"data={typed}"])
+        assert near in caught.value.help
+
+
+def test_a_folder_of_labelled_pictures(
+    trained: Path, scratch: Path, tiny: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's own test images, saved as files in MNIST's form, give the same answers."""
+    _, _, images, labels = synthetic.make(tiny().data)
+    for i, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
+        own = image.copy()
+        own[0], own[-1], own[:, 0], own[:, -1] = 0, 0, 0, 0  # a border as MNIST's
+        (scratch / "scans" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(own).save(scratch / "scans" / str(label) / f"{i:02}.png")
+    evaluate.main(["data=scans", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == 40
+    assert np.sum(found["confusion"], 1).tolist() == np.bincount(labels.numpy(), minlength=10).tolist()
+    assert (trained / "figures" / "scans" / "confusion.png").exists()
+
+
+def test_pictures_without_labels_are_only_told_apart(
+    trained: Path, scratch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (scratch / "scans").mkdir()
+    Image.fromarray(np.pad(np.full((20, 4), 255, np.uint8), 10)).save(scratch / "scans" / "one.png")
+    evaluate.main(["data=scans"])
+    assert "scans/one.png" in capsys.readouterr().out
+    assert not (trained / "figures").exists()
+
+
+def test_a_run_that_was_trained_elsewhere_is_fetched_from_mlflow(
+    tiny: Callable[..., Config],
+    mlflow_store: Callable[[str], Store],
+    scratch: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    elsewhere = scratch / "elsewhere"
+    run.run(tiny(tracking={"enabled": True}), elsewhere)
+    publish(elsewhere, mlflow_store("mnist_exp"))
+    run_id = read_json(elsewhere / "mlflow.json")["run_id"]
+    summary = ledger.read(elsewhere).summary
+    shutil.rmtree(elsewhere)
+    evaluate.main([f"run={run_id}", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == pytest.approx(summary["final/test_accuracy"])
+    assert found["figures"] == f"outputs/reports/{run_id}/figures/synthetic-test"
+    shutil.rmtree("mlruns")
+    shutil.rmtree("outputs")
+    with pytest.raises(ExperimentError, match=r"MLflow does not give config\.yaml of run"):
+        evaluate.main([f"run={run_id}"])
+
+
+def test_the_pictures_go_to_the_run_in_mlflow_but_to_no_other_store(
+    tiny: Callable[..., Config],
+    mlflow_store: Callable[[str], Store],
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown: list[str] = []  # before it waits
+
+    class Messenger:
+        """In place of the child process, the same in this one."""
+
+        def __init__(self, tracking: Tracking) -> None:
+            self.folders: list[Path] = []
+            self.delivered = False
+
+        def __enter__(self) -> "Messenger":
+            return self
+
+        def follow(self, folder: Path) -> None:
+            self.folders.append(folder)
+
+        def __exit__(self, *error: object) -> None:
+            shown.append(capsys.readouterr().out)
+            self.delivered = all(publish(folder, shop) for folder in self.folders)
+
+    monkeypatch.setattr(courier, "Courier", Messenger)
+    shop = mlflow_store("mnist_exp")
+    folder = scratch / "run"
+    run.run(tiny(tracking={"enabled": True}), folder)
+    publish(folder, shop)
+    evaluate.main(["run=run"])
+    assert "accuracy" in shown[0]
+    assert capsys.readouterr().out == "Pictures: run/figures/synthetic-test/, and in MLflow\n"
+    sent = shop.client.list_artifacts(read_json(folder / "mlflow.json")["run_id"], "figures/synthetic-test")
+    assert {Path(file.path).name for file in sent} == PICTURES
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    evaluate.main(["run=run"])
+    assert capsys.readouterr().out.splitlines()[-1] == "Pictures: run/figures/synthetic-test/"
+    assert not Path("other.db").exists()
+
+
+def test_images_of_another_digest_are_refused(trained: Path) -> None:
+    entry = ledger.read(trained)
+    entry.dataset["digest"] = "0" * 16
+    entry.write(trained)
+    with pytest.raises(DataError, match="are not those of the run"):
+        evaluate.main([])
+
+
+def test_wrong_use_is_a_sentence(trained: Path, tiny: Callable[..., Config], scratch: Path) -> None:
+    with pytest.raises(ConfigError, match="split must be one of train, val, test, but got 'tset'"):
+        evaluate.main(["split=tset"])
+    run.run(tiny(data={"val_size": 0}), scratch / "all")
+    with pytest.raises(ConfigError, match="synthetic has no val images"):
+        evaluate.main(["run=all", "split=val"])
+    (trained / "weights.safetensors").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="does not fit the run's network"):
+        evaluate.main([])

@@ -1,0 +1,73 @@
+"""Every file of `conf/` describes an experiment, and says what a reader needs to know."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnist_exp import config as configs
+from mnist_exp.config import Config
+from mnist_exp.run import build
+
+CONF = Path(configs.conf_dir())
+# Hydra's own groups configure Hydra; `search`, `pruner` and `cluster` choose its sweeper and launcher, not the
+# experiment.
+CHOICES = [
+    path.relative_to(CONF).with_suffix("").as_posix()
+    for path in sorted(CONF.glob("*/*.yaml"))
+    if path.parent.name not in ("hydra", "search", "pruner", "cluster")
+]
+EXPERIMENTS = sorted(CONF.glob("experiment/*.yaml"))
+
+
+def test_there_is_something_to_check() -> None:
+    assert {"model/mlp", "optimizer/adam", "data/mnist", "experiment/beginner"} <= set(CHOICES)
+
+
+# What the reader of such a file is told to add.
+COMPLETED = {"model/custom": ["model._target_=mnist_exp.models.MLP", "+model.hidden=${hidden}"]}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_could_be_trained(choice: str, composed: Callable[..., Config]) -> None:
+    group, option = choice.split("/")
+    config = composed(f"{group}={option}", "device=cpu", *COMPLETED.get(choice, []))
+    assert build.rehearse(config) > 7_000  # parameters
+
+
+def test_the_defaults_are_the_beginners_network(composed: Callable[..., Config]) -> None:
+    config = composed()
+    assert (config.hidden, config.lr, config.epochs, config.batch_size) == (128, 1e-3, 10, 64)
+    assert config.optimizer["_target_"] == "torch.optim.Adam"
+    assert config.data.name == "mnist"
+    assert config.data.val_size == 5_000
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 1e-3), ("adamw", 1e-3), ("sgd", 0.1)])
+def test_each_optimizer_brings_its_learning_rate(optimizer: str, lr: float, composed: Callable[..., Config]) -> None:
+    assert composed(f"optimizer={optimizer}").lr == lr
+    assert composed(f"optimizer={optimizer}", "lr=0.5").lr == 0.5
+    assert composed("lr=0.5", f"optimizer={optimizer}").optimizer["lr"] == 0.5
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_is_a_lab_record(path: Path) -> None:
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    said = dict(re.findall(r"# (Command|Expect|Cost|Source): +(\S.*)", "\n".join(header)))
+    assert set(said) == {"Command", "Expect", "Cost", "Source"}
+    assert f"experiment={path.stem}" in said["Command"]
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())
+def test_every_file_says_what_it_is(path: Path) -> None:
+    first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))
+    assert re.match(r"# \S+", first)
+
+
+def test_a_choice_is_described_by_its_schema(composed: Callable[..., Config]) -> None:
+    """What a run writes down is read again as the same config."""
+    config = composed("data=fashion_mnist", "hidden=[32,16]", "precision=bf16", "+tags.why=baseline")
+    path = Path("config.yaml")
+    path.write_text(configs.to_yaml(config))
+    assert configs.load(path) == config

@@ -1,0 +1,267 @@
+"""The commands in the documents are commands: each composes, and is run somewhere, so that no page rots."""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+from samples import CACHE, MNIST, REPO
+
+from mnist_exp.console.exits import explain
+
+GUIDE = "add-a-model.md"  # its commands need its files: tests/project/test_experiments.py makes them and runs it
+PAGES = [REPO / "README.md", *(page for page in sorted(REPO.glob("docs/**/*.md")) if page.name != GUIDE)]
+TRAIN = ("python -m mnist_exp.train", "mnist-exp")
+
+# What cannot be composed here, by a part of the line, with the reason.
+EXCEPTIONS = {
+    "python -m mnist_exp.train --cfg job": "what this test does with all the others",
+    "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/project/test_experiments.py runs them",
+    "mnist-exp -sc": "prints the shell's line for tab completion",
+    "cluster=slurm": "needs the extra slurm; tests/services/test_slurm.py runs it",
+    "python -m mnist_exp.train --help": "tests/config/test_help.py reads it",
+    "python -m mnist_exp.train --hydra-help": "Hydra's own page",
+}
+
+
+# What is not run by the slow test, by a part of the line, with the reason.
+NOT_RUN = {
+    "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/project/test_experiments.py runs them",
+    "cluster=": "needs Slurm or Ray",
+    "tracking.lan": "a server of one's own",
+    "tracking.experiment=papers": "hours: python -m benchmarks.papers",
+}
+
+# Other programs than ours, and programs for developers, by how the line begins: what runs them, or why nothing does.
+OTHERS = {
+    "python3 -m venv": ".ci/run",
+    "source ": ".ci/run",
+    "pip install": ".ci/run, with the extras; others than ours stand in the page",
+    "mlflow ui": "tests/services/test_browser.py looks at its pages",
+    "mlflow models serve": "tests/tracking/test_serve.py, as it stands in docs/compare.md",
+    "curl ": "tests/tracking/test_serve.py, as it stands in docs/compare.md",
+    "mlflow server": "tests/services/test_team_mlflow.py, with PostgreSQL",
+    "sudo ": "an account of the reader's own",
+    "export ": "a variable",
+    "optuna-dashboard": "not a dependency",
+    "eval ": "tests/console/test_completion.py asks a real bash",
+    "pre-commit": "needs a clone and the network; .ci/run has its checks",
+    "pytest": ".ci/run",
+    ".ci/run": "is what runs the rest",
+    "python docs/configuration.py": "tests/project/test_documents.py holds its page against it",
+    "python docs/captures.py": "needs tmux and minutes",
+    "python docs/screenshots.py": "needs a browser and minutes",
+    "python -m benchmarks": "hours; tests/project/test_benchmarks.py runs one, and below: there are such benchmarks",
+}
+DEVELOPERS = [REPO / "CONTRIBUTING.md", REPO / "benchmarks" / "README.md"]
+
+
+def lines(text: str) -> Iterator[str]:
+    """Each line of each fenced block of shell as it stands, continued lines joined, prompts dropped."""
+    for block in re.findall(r"^ *```(?:bash|sh|shell|console)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from re.split(r"\s&&\s|;\s", line.strip().removeprefix("$ "))
+
+
+def commands(text: str) -> Iterator[str]:
+    """The same in words, without comments."""
+    for line in lines(text):
+        if words := shlex.split(line, comments=True):
+            yield shlex.join(words)
+
+
+def ours(text: str) -> list[str]:
+    """The commands that run a module of this project."""
+    return [line for line in commands(text) if re.match(r"(\w+=\S+ )*(python -m mnist_exp\b|mnist-exp\b)", line)]
+
+
+def files(text: str) -> dict[str, str]:
+    """The files that a page shows: a line that names one and ends in a colon, and a block."""
+    return dict(re.findall(r"^[^`\n]*`([\w/]+\.\w+)`[^`\n]*:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+
+
+def programs(text: str) -> list[str]:
+    """The blocks of Python that are not such files."""
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if block not in files(text).values()]
+
+
+LINES = [(page, line) for page in PAGES for line in ours(page.read_text())]
+
+
+def overrides(line: str) -> list[str]:
+    """What follows the command."""
+    words = shlex.split(line)
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables of the environment
+        words.pop(0)
+    return words[1:] if words[0] == "mnist-exp" else words[3:]
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), LINES, ids=[f"{page.name}-{number}" for number, (page, _) in enumerate(LINES)]
+)
+def test_a_command_of_the_documents_composes(
+    page: Path, line: str, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    if any(part in line for part in EXCEPTIONS):
+        return
+    if "cluster=slurm" in line:
+        pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    if not any(start in line for start in TRAIN):
+        (module,) = re.findall(r"python -m (mnist_exp[\w.]*)", line)
+        assert (REPO / f"{module.replace('.', '/')}.py").exists() or (REPO / module.replace(".", "/")).is_dir()
+        return
+    typed = [word for word in overrides(line) if word not in ("-m", "--multirun")]
+    code, out, err = command("--cfg", "job", *single_values(typed))
+    assert code == 0, err
+    assert "hidden:" in out
+
+
+def single_values(typed: list[str]) -> list[str]:
+    """One point of a sweep: `lr=1e-3,3e-3` as `lr=1e-3`; of a space to search nothing; no run is resumed."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    found = []
+    for word in typed:
+        override = OverridesParser.create().parse_override(word)
+        if override.is_sweep_override():
+            if override.is_discrete_sweep():
+                first = next(iter(override.sweep_string_iterator()))
+                found.append(f"{override.get_key_element()}={first}")
+        elif override.get_key_element() != "resume":
+            found.append(word)
+    return found
+
+
+def test_every_other_command_is_known_to_be_run_elsewhere() -> None:
+    for page in (*PAGES, *DEVELOPERS):
+        text = page.read_text()
+        for line in set(commands(text)) - set(ours(text)):
+            assert line.startswith(tuple(OTHERS)), f"{page.name}: {line}"
+
+
+def test_the_documents_name_benchmarks_that_exist() -> None:
+    pytest.importorskip("psutil", reason="the extra `bench` is not installed")
+    from benchmarks import suite
+
+    named = [shlex.split(line) for page in DEVELOPERS for line in commands(page.read_text()) if "m benchmarks" in line]
+    for module, *names in [words[2:] for words in named]:
+        assert importlib.util.find_spec(module)
+        assert set(names) <= {*suite.ALL, "table", "--quick"}
+    listed = re.findall(r"# some: (.*)$", DEVELOPERS[1].read_text(), re.MULTILINE)[0].split()
+    assert listed == [*suite.ALL]
+
+
+def test_meta_files_and_programs_are_found_in_a_page() -> None:
+    page = "This is `a.csv`:\n\n```csv\nx\n```\n\nAnd:\n\n```python\ny\n```\n\n`z.py`, here:\n\n```python\nz\n```\n"
+    assert files(page) == {"a.csv": "x\n", "z.py": "z\n"}
+    assert programs(page) == ["y\n"]
+
+
+def test_meta_commands_are_found_in_a_page() -> None:
+    page = """
+Some `python -m mnist_exp.no` in the text.
+
+```bash
+pip install -e . && python -m mnist_exp.train hidden=256  # a first run
+$ python -m mnist_exp.train -m hidden=64,128 \\
+    'lr=tag(log,interval(1e-4,1e-1))'
+MLFLOW_TRACKING_URI=http://x mnist-exp epochs=1
+mlflow ui
+```
+
+```yaml
+python -m mnist_exp.train: nothing
+```
+"""
+    assert ours(page) == [
+        "python -m mnist_exp.train hidden=256",
+        "python -m mnist_exp.train -m hidden=64,128 'lr=tag(log,interval(1e-4,1e-1))'",
+        "MLFLOW_TRACKING_URI=http://x mnist-exp epochs=1",
+    ]
+    typed = overrides(ours(page)[1])
+    assert single_values(typed[1:]) == ["hidden=64"]
+    assert overrides(ours(page)[2]) == ["epochs=1"]
+
+
+def test_meta_a_rotten_command_is_noticed(composed: Callable[..., object], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exception, match="hiden") as caught:
+        composed(*overrides("python -m mnist_exp.train hiden=256"))
+    assert explain(caught.value) == 2
+    assert "Did you mean 'hidden'?" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: a run, a sweep, and pictures of digits of his own."""
+    folder = tmp_path_factory.mktemp("project")
+    for digit in range(10):
+        picture = Image.new("L", (80, 80), 255)
+        ImageDraw.Draw(picture).text((25, 15), str(digit), fill=0, font=ImageFont.load_default(40))
+        (folder / "scans" / str(digit)).mkdir(parents=True)
+        picture.save(folder / "scans" / str(digit) / "a.png")
+        picture.save(folder / "scans" / f"{digit}.jpg")
+    picture.save(folder / "seven.png")
+    shutil.copytree(MNIST, folder / "mnist")  # what `data fetch root=$HOME/mnist` would bring
+    for typed in ("", "-m hidden=16,32"):
+        run(f"python -m mnist_exp.train {typed}", folder)
+    return folder
+
+
+def run(line: str, folder: Path) -> None:
+    """Runs one line of a document in *folder*, as `shortened` makes it."""
+    line = shortened(line)
+    environ = {**os.environ, "XDG_CACHE_HOME": str(CACHE), "HOME": str(folder)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env={**environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def shortened(line: str) -> str:
+    """*line*, but one that trains does so for one epoch only, and one that searches with two runs."""
+    line = re.sub(r"n_trials=\d+", "n_trials=2", line)
+    if "mnist_exp.train" not in line or re.search(r"resume=|--help|--cfg", line):
+        return line
+    words, _, comment = line.partition("  #")
+    few = " n_trials=2" if re.search(r"search=(?!zip|points)", words) and "n_trials=" not in words else ""
+    return re.sub(r" epochs=\d+", "", words) + f" epochs=1{few}" + (f"  #{comment}" if comment else "")
+
+
+def test_meta_a_line_of_a_document_is_shortened() -> None:
+    train = "python -m mnist_exp.train"
+    assert shortened(f"{train} lr=1 epochs=20  # long") == f"{train} lr=1 epochs=1  # long"
+    assert shortened(f"{train} -m search=tpe n_trials=50") == f"{train} -m search=tpe n_trials=2 epochs=1"
+    assert shortened(f"{train} -m search=tpe") == f"{train} -m search=tpe epochs=1 n_trials=2"  # by itself fifty
+    assert shortened(f"{train} -m search=zip lr=1,2") == f"{train} -m search=zip lr=1,2 epochs=1"
+    assert shortened(f"{train} -m resume=last n_trials=100") == f"{train} -m resume=last n_trials=2"
+
+
+@pytest.mark.slow  # minutes
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_line_of_a_document_runs(page: Path, project: Path) -> None:
+    """As it stands, but for the numbers of epochs and trials, with the files that the page shows; then its programs."""
+    text = page.read_text()
+    for name, body in files(text).items():
+        (project / name).write_text(body)
+    for line in lines(text):
+        if not re.match(r"(\w+=\S+ )*(python -m mnist_exp\b|mnist-exp\b)", line) or any(p in line for p in NOT_RUN):
+            continue
+        if "search=" in line:
+            pytest.importorskip("optuna", reason="the extra `search` is not installed")
+        if "fashion_mnist" in line and not (CACHE / "mnist_exp" / "fashion_mnist" / "verified.json").exists():
+            continue  # only torchvision's servers have it; one that failed leaves an empty folder
+        run(line, project)
+    for number, program in enumerate(programs(text)):
+        (project / f"program_{number}.py").write_text(program)
+        run(f"python program_{number}.py", project)

@@ -1,0 +1,63 @@
+"""One run among many: the best, and the last."""
+
+from pathlib import Path
+
+import pytest
+from report_fixtures import make_run, make_sweep
+
+from mnist_exp.disk import ledger
+from mnist_exp.errors import ConfigError
+from mnist_exp.results import names as naming
+
+ACCURACIES = (0.9, 0.95, 0.95, 0.99)  # with equal losses, too
+
+
+@pytest.fixture
+def outputs(scratch: Path) -> Path:
+    """A sweep whose last run failed, and an older run."""
+    root = scratch / "outputs"
+    make_run(root / "runs" / "2026-01-30" / "23-00-00-111111", ["lr=0.1"], 0.8)
+    points = [[f"lr={10.0**-i:g}"] for i in range(5)]
+    sweep = make_sweep(root, points)
+    for i, accuracy in enumerate(ACCURACIES):
+        make_run(sweep / str(i), points[i], accuracy, state="failed" if i == 3 else "finished")
+    return root
+
+
+@pytest.mark.parametrize("name", ["best", "best:10-00-00-abcdef", "best:10-00", "10-00", "last"])
+def test_the_best_is_the_finished_run_that_validates_best_and_of_equals_the_first(outputs: Path, name: str) -> None:
+    assert naming.one(name).name == "1"
+
+
+@pytest.mark.usefixtures("outputs")
+def test_best_is_a_name_for_reports_too() -> None:
+    found = naming.resolve("best")
+    assert [folder.name for folder in found.folders] == ["1"]
+    assert found.title == "Best run of Sweep 10-00-00-abcdef"
+
+
+def test_the_last_run_is_what_was_started_last(outputs: Path) -> None:
+    newer = make_run(outputs / "runs" / "2026-02-01" / "09-00-00-222222", ["lr=0.1"], 0.5)
+    assert naming.one("last").resolve() == newer
+    assert naming.resolve("last").sweep  # what a report is about
+
+
+def test_a_run_by_its_folder_need_not_have_finished(outputs: Path) -> None:
+    folder = next(outputs.glob("sweeps/*/*")) / "3"
+    assert naming.one(folder) == folder
+
+
+def test_of_equally_accurate_runs_the_one_with_the_lower_loss_is_best(outputs: Path) -> None:
+    folder = next(outputs.glob("sweeps/*/*")) / "2"
+    entry = ledger.read(folder)
+    entry.summary["final/val_loss"] -= 0.01
+    entry.write(folder)
+    assert naming.one("best").name == "2"
+
+
+def test_where_nothing_has_finished_there_is_no_best(scratch: Path) -> None:
+    with pytest.raises(ConfigError, match="no runs"):
+        naming.one("best")
+    sweep = make_sweep(scratch / "outputs", [["lr=1"]])
+    with pytest.raises(ConfigError, match=f"Sweep {sweep.name} has no finished run"):
+        naming.one("best")

@@ -1,0 +1,172 @@
+"""Going on with a run: never with something else than it was, never a second time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from data_fixtures import TEST, TRAIN, place
+from report_fixtures import make_run, make_sweep, track
+from samples import TINY
+
+from mnist_exp.config import Config
+from mnist_exp.data import fetch
+from mnist_exp.disk import journal, ledger, provenance
+from mnist_exp.disk.files import sha256
+from mnist_exp.engine.events import Control, Observer
+from mnist_exp.errors import CheckpointError, ConfigError
+from mnist_exp.run import resume
+from mnist_exp.run import session as run
+
+Tiny = Callable[..., Config]
+Command = Callable[..., tuple[int, str, str]]
+HERE = Path("run")
+
+
+def test_a_finished_run_is_never_run_again(tiny: Tiny) -> None:
+    first = run.run(tiny(), HERE)
+    before = {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()}
+
+    def watch(about: run.Run, control: Control) -> list[Observer]:
+        raise AssertionError("it trains again")
+
+    assert run.run(tiny(), HERE, watch=watch) == first
+    assert {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()} == before
+
+
+def test_another_config_is_refused_and_named(tiny: Tiny) -> None:
+    run.run(tiny(), HERE)
+    with pytest.raises(
+        ConfigError, match=r"run was made with something else: batch_size was 16, now 8; lr was"
+    ) as caught:
+        run.run(tiny(batch_size=8, lr=0.01), HERE)
+    assert caught.value.help == "force=true goes on all the same."
+    assert not ledger.alive(HERE)
+    assert ledger.read(HERE).state == "finished"
+
+
+def test_what_does_not_change_the_result_may_change(tiny: Tiny) -> None:
+    first = run.run(tiny(), HERE)
+    assert run.run(tiny(name="other", tags={"why": "x"}, threads=2), HERE) == first
+
+
+def test_other_code_is_refused_unless_forced(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run.run(tiny(), HERE)
+    monkeypatch.setattr(provenance, "code_fingerprint", lambda: "another")
+    with pytest.raises(ConfigError, match="the code has changed"):
+        run.run(tiny(), HERE)
+    assert run.run(tiny(force=True), HERE) == first
+
+
+def test_more_epochs_go_on_from_the_last(tiny: Tiny) -> None:
+    constant = {"floor": 1.0}  # a rate that falls depends on how many epochs there will be
+    run.run(tiny(schedule=constant), HERE)
+    result = run.run(tiny(epochs=4, force=True, schedule=constant), HERE)
+    run.run(tiny(epochs=4, schedule=constant), Path("whole"))
+    one, other = (sha256((folder / "weights.safetensors").read_bytes()) for folder in (HERE, Path("whole")))
+    assert one == other
+    assert (result.state, ledger.read(HERE).epoch) == ("finished", 4)
+
+
+@pytest.fixture
+def on_files(tiny: Tiny) -> Config:
+    """A config whose images are files of no known digest."""
+    place(Path("images"))
+    images = {"name": "small", "root": "images", "train_images": TRAIN, "test_images": TEST, "val_size": 2}
+    return tiny(data=images)
+
+
+def other_images() -> None:
+    path = Path("images", fetch.FILES[0])
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("state", ["killed", "finished"])
+def test_other_images_are_refused_by_their_digests_and_the_run_stays_as_it_was(on_files: Config, state: str) -> None:
+    run.run(on_files, HERE)
+    entry = ledger.read(HERE)
+    entry.state = state
+    entry.write(HERE)
+    other_images()
+    with pytest.raises(
+        ConfigError, match=rf"the images \(small\) were {entry.fingerprint['data']}, now [0-9a-f]{{16}}\."
+    ):
+        run.run(on_files, HERE)
+    assert ledger.read(HERE) == entry
+    on_files.force = True
+    assert run.run(on_files, HERE).state == "finished"
+    assert ledger.read(HERE).fingerprint["data"] != entry.fingerprint["data"]
+
+
+def test_what_is_refused_before_training_stays_as_it_was(tiny: Tiny) -> None:
+    run.run(tiny(epochs=1), HERE)
+    entry = ledger.read(HERE)
+    entry.state = "killed"
+    entry.write(HERE)
+    before = {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError):
+        run.run(tiny(epochs=1, hidden=8, force=True), HERE)
+    assert {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()} == before
+
+
+def test_a_forced_run_says_what_it_is_now(tiny: Tiny) -> None:
+    run.run(tiny(epochs=1), HERE, ["hidden=16", "epochs=1"], sweep="s")
+    before = ledger.read(HERE)
+    run.run(tiny(epochs=2, lr=0.1, force=True), HERE, ["resume=run", "force=true", "lr=0.1", "epochs=2"])
+    entry = ledger.read(HERE)
+    assert (entry.params["lr"], entry.epochs, entry.sweep) == (0.1, 2, "s")
+    assert entry.overrides == ["hidden=16", "epochs=2", "lr=0.1"]
+    assert entry.name.startswith("hidden=16 lr=0.1")
+    assert entry.tags["forced"] == "epochs was 1, now 2; lr was 0.001, now 0.1; optimizer.lr was 0.001, now 0.1"
+    assert entry.id != before.id  # MLflow lets no param of a run change
+
+
+def test_no_row_of_an_earlier_config_is_taken_for_one_of_this(tiny: Tiny) -> None:
+    off = {"enabled": False}
+    run.run(tiny(checkpoint=off), HERE)
+    run.run(tiny(checkpoint=off, lr=0.05, force=True), HERE)
+    run.run(tiny(checkpoint=off, lr=0.05), Path("whole"))
+    one, other = ([row["metrics"]["train/loss"] for row in journal.read(folder)] for folder in (HERE, Path("whole")))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence", "way_out"),
+    [
+        ("resume=last", "There is no run in outputs/runs.", "Train one first: python -m mnist_exp.train"),
+        ("resume=nowhere", "No run, sweep or experiment is called 'nowhere'.", "A name is last, best, "),
+    ],
+)
+def test_resuming_nothing_is_explained(typed: str, sentence: str, way_out: str, command: Command) -> None:
+    code, out, err = command(typed)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert way_out in err
+
+
+ID = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize("name", ["last", "outputs/runs/2026-01-31/10-00-00-abcdef", "10-00-00", ID])
+def test_a_run_has_the_names_that_other_commands_know(name: str) -> None:
+    folder = make_run(Path("outputs/runs/2026-01-31/10-00-00-abcdef"), ["lr=0.1"], 0.9)
+    track(folder, ID)
+    assert resume.run_folder("outputs/runs", name) == str(folder)
+
+
+def test_a_sweep_is_no_run_but_its_best_is_one() -> None:
+    sweep = make_sweep(Path("outputs"), [["lr=0.1"]])
+    make_run(sweep / "0", ["lr=0.1"], 0.9)
+    assert resume.run_folder("outputs/runs", "best") == str(sweep / "0")
+    with pytest.raises(ConfigError) as caught:
+        resume.run_folder("outputs/runs", sweep.name)
+    assert caught.value.help == f"Go on with all of them: python -m mnist_exp.train -m resume={sweep.name}"
+
+
+def test_a_run_that_has_finished_says_that_nothing_was_trained(command: Command) -> None:
+    for typed in ([*TINY, "hydra.run.dir=rd"], [*TINY, "hydra.run.dir=rd"], ["resume=rd"]):
+        code, out, _ = command(*typed)
+        assert code == 0
+        assert ("Nothing was trained: this run is finished already." in out) == Path("seen").exists()
+        Path("seen").touch()

@@ -1,0 +1,408 @@
+"""Searching with Optuna: trials end as their runs did, and a search goes on where it stopped."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import psutil
+import pytest
+from samples import TINY
+
+from mnist_exp.charts import search as searching
+from mnist_exp.charts.style import svg
+from mnist_exp.config import Config
+from mnist_exp.disk import ledger, plan
+from mnist_exp.disk.files import read_json
+from mnist_exp.disk.ledger import Ledger
+from mnist_exp.engine.events import Control
+from mnist_exp.errors import ConfigError
+from mnist_exp.run import session as run
+from mnist_exp.search import reporter
+from mnist_exp.search import study as studies
+from mnist_exp.search.analysis import Analysis, analyse
+from mnist_exp.search.study import Search
+
+Command = Callable[..., tuple[int, str, str]]
+HALVING = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": 1, "reduction_factor": 2}
+RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
+# In this process, one after the other: what the launcher does to a search is tried below, in processes of its own.
+HERE = ("-m", *TINY, "hydra/launcher=basic", "hydra.sweeper.report=false", "hydra.sweeper.batch=2")
+SPACE = ("hidden=int(interval(2,40))", "lr=tag(log,interval(1e-4,1e-1))")
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Optuna is as it was before; storages are opened anew."""
+    yield
+    studies.storage.cache_clear()
+    optuna.logging.enable_default_handler()
+    optuna.logging.disable_propagation()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+
+
+def begun(folder: Path, **options: Any) -> tuple[Search, optuna.Study]:
+    search = Search(**{"study": "s", "n_trials": 9, "sampler": RANDOM, "pruner": HALVING, **options})
+    search.write(folder)
+    return search, studies.lead(folder, search, {})
+
+
+def home() -> Path:
+    (found,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/study.json"))
+    return found
+
+
+def states(folder: Path) -> list[str]:
+    studies.storage.cache_clear()
+    return [trial.state.name for trial in studies.join(folder).trials]
+
+
+@pytest.mark.parametrize(
+    ("state", "summary", "becomes"),
+    [
+        ("finished", {"final/val_accuracy": 0.5}, "COMPLETE"),
+        ("pruned", {"final/val_accuracy": 0.5}, "PRUNED"),
+        ("failed", {}, "FAIL"),
+        ("finished", {"final/val_accuracy": float("nan")}, "FAIL"),
+        ("killed", {}, "RUNNING"),
+        ("running", {}, "RUNNING"),
+    ],
+)
+def test_a_trial_ends_as_its_run_did(scratch: Path, state: str, summary: dict[str, float], becomes: str) -> None:
+    search, study = begun(scratch)
+    study.ask()
+    assert studies.settle(study, 0, search, Ledger(state=state, summary=summary)) == becomes
+    assert study.trials[0].state.name == becomes
+    assert study.trials[0].value == (0.5 if becomes == "COMPLETE" else None)
+    if becomes != "RUNNING":  # what has ended stays so
+        assert studies.settle(study, 0, search, Ledger(state="failed")) == becomes
+
+
+def test_a_run_reports_each_epoch_and_ends_where_the_pruner_says(scratch: Path, tiny: Callable[..., Config]) -> None:
+    _, study = begun(scratch)
+    for _ in range(2):
+        rival = study.ask()
+        rival.report(1.0, 1)
+        rival.should_prune()
+    study.ask()
+    folder = scratch / "2"
+    result = run.run(tiny(epochs=6), folder, watch=reporter.watch)
+    assert (result.state, result.reason) == ("pruned", "Pruned after epoch 1 of 6.")
+    entry = ledger.read(folder)
+    assert (entry.state, entry.epoch) == ("pruned", 1)
+    assert not (folder / "weights.safetensors").exists()
+    assert study.trials[2].intermediate_values == {1: result.summary["final/val_accuracy"]}
+
+
+def test_a_run_without_a_study_or_with_a_finished_trial_is_left_alone(
+    scratch: Path, tiny: Callable[..., Config]
+) -> None:
+    found = []
+
+    def look(about: run.Run, control: Control) -> list[Any]:
+        found.append(reporter.watch(about, control))
+        return []
+
+    run.run(tiny(epochs=1), scratch / "0", watch=look)
+    _, study = begun(scratch)
+    study.ask()
+    study.tell(0, 0.5)
+    run.run(tiny(epochs=1), scratch / "1", watch=look)
+    assert found == [[], []]
+
+
+def test_a_lost_storage_does_not_stop_a_run(
+    scratch: Path, tiny: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, study = begun(scratch)
+    study.ask()
+    (scratch / "optuna.journal").write_text("")
+    studies.storage.cache_clear()
+    assert run.run(tiny(epochs=2), scratch / "0", watch=reporter.watch).state == "finished"
+    assert "does not reach its study" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"objectives": ["final/test_accuracy"]}, "the test set is reported, it chooses nothing"),
+        ({"objectives": ["val/loss"]}, "val/loss cannot be an objective"),
+        ({"objectives": ["time/total"]}, "nothing can be pruned by it"),
+        ({"objectives": ["final/val_loss", "time/total"]}, "one objective only"),
+        ({"batch": 0}, "hydra.sweeper.batch must be at least 1"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        studies.check(Search(**{"study": "s", "n_trials": 9, "sampler": RANDOM, "pruner": HALVING, **options}))
+    assert sentence in told.value.message
+
+
+def test_a_sampler_that_takes_no_such_keyword(scratch: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hydra.sweeper.sampler \(optuna.samplers.RandomSampler\)"):
+        begun(scratch, sampler={**RANDOM, "colour": 1})
+
+
+def test_a_password_stays_in_the_environment(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Search(study="s", n_trials=1, sampler=RANDOM, storage="${oc.env:STUDIES}")
+    with pytest.raises(ConfigError, match="STUDIES"):
+        studies.place(search, scratch)
+    monkeypatch.setenv("STUDIES", "postgresql://me:secret@host/db")
+    assert studies.place(search, scratch) == "postgresql://me:secret@host/db"
+    search.write(scratch)
+    assert "secret" not in (scratch / "study.json").read_text()
+
+
+def test_a_storage_that_the_environment_names(command: Command, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have a password; where it is leaves no trace, neither at first nor by resuming."""
+    place = f"{scratch}/kept.db"
+    monkeypatch.setenv("STUDIES", f"sqlite:///{place}")
+    storage = "hydra.sweeper.storage=${oc.env:STUDIES}"
+    assert command(*HERE, "search=random", "n_trials=1", storage, *SPACE)[0] == 0
+    assert command("-m", "resume=last", "n_trials=2", "hydra/launcher=basic")[0] == 0
+    assert states(home()) == ["COMPLETE"] * 2
+    files = [path for path in Path("outputs").rglob("*") if path.is_file()]
+    assert not [path for path in files if place.encode() in path.read_bytes()]
+    monkeypatch.setenv("STUDIES", "postgresql://me:correct-horse@127.0.0.1:1/none")
+    code, out, err = command(*HERE, "search=random", storage, *SPACE)
+    assert code == 2
+    assert "error: The storage of the study cannot be opened" in err
+    assert "correct-horse" not in out + err
+
+
+def test_a_search_and_going_on_with_it(command: Command) -> None:
+    code, out, err = command(*HERE, "search=tpe", "n_trials=3", "hydra.sweeper.seed=5", *SPACE)
+    assert code == 0, err
+    folder = home()
+    assert "Search " in out
+    assert "3 trials; TPESampler with SuccessiveHalvingPruner" in out
+    assert set(states(folder)) <= {"COMPLETE", "PRUNED"}
+    before = [trial.params for trial in studies.join(folder).trials]
+    # As a kill leaves it: one trial was asked and not written down, another is told to be running.
+    study = studies.lead(folder, studies.read(folder), {}, again=True)
+    study.ask()
+    entry = ledger.read(folder / "1")
+    code, out, err = command("-m", "resume=last", "n_trials=5", "hydra/launcher=basic")
+    assert code == 1, out  # the lost one is told
+    assert "#3 : it was never started" in err
+    found = states(folder)
+    assert len(found) == 6
+    assert found[3] == "FAIL"
+    assert all(state in ("COMPLETE", "PRUNED") for i, state in enumerate(found) if i != 3)
+    after = [trial.params for trial in studies.join(folder).trials]
+    assert after[:3] == before
+    assert len({tuple(params.items()) for params in after if params}) == 5  # none twice
+    assert len(plan.read(folder).points) == 6
+    assert entry == ledger.read(folder / "1")
+    assert read_json(folder / "study.json")["seed"] == 5
+    assert "search=tpe" not in ledger.read(folder / "4").overrides
+    assert "n_trials=5" not in ledger.read(folder / "4").overrides
+    code, out, err = command("-m", "resume=last", "hydra/launcher=basic")
+    assert len(states(folder)) == 6
+    assert "5 of them done already" in out
+
+
+@pytest.mark.slow
+def test_several_objectives(command: Command) -> None:
+    code, out, err = command(*HERE, "search=nsgaii", "n_trials=5", *SPACE)
+    assert code == 0, out + err
+    found = analyse(home())
+    assert found
+    assert found.front
+    assert set(found.importance) == {"hidden", "lr"}
+    assert found.search.directions == ["maximize", "minimize"]
+
+
+@pytest.mark.parametrize("objectives", [[], ["final/val_accuracy", "model/parameters"]], ids=len)
+def test_what_a_report_draws_of_a_search(objectives: list[str]) -> None:
+    rows = [
+        {
+            "number": i,
+            "state": "pruned" if i % 2 else "finished",
+            "hidden": 8 * i + 8,
+            "optimizer": "adam",
+            "lr": 0.1**i,
+        }
+        | {"final/val_accuracy": 0.9 + 0.01 * i, "model/parameters": 100.0 * i + 1}
+        for i in range(6)
+    ]
+    rows.append(rows[0] | {"number": 6, "state": "failed", "final/val_accuracy": float("nan")})
+    found = Analysis(
+        Search(study="s", n_trials=7, sampler=RANDOM, objectives=objectives), {"lr": 0.9, "hidden": 0.1}, [4]
+    )
+    drawn = searching.pictures(pd.DataFrame(rows), ["hidden", "lr", "optimizer"], found, "val")
+    names = [picture.name for picture in drawn]
+    expected = ["search_history", "search_importance", "search_front", "search_lr", "search_hidden"]
+    assert names == [name for name in expected if objectives or name != "search_front"]
+    assert drawn[0].alt == "validation accuracy, % of 6 runs in order, 3 of them pruned; the best has 94."
+    assert drawn[1].alt == "Importance: lr 90 %, hidden 10 %."
+    assert all("<svg" in svg(picture) for picture in drawn)
+
+
+def test_every_combination_with_pruning(command: Command) -> None:
+    code, out, err = command(*HERE, "search=halving_grid", "hidden=4,8", "lr=1e-3,1e-2")
+    assert code == 0, out + err
+    points = plan.read(home()).points
+    assert len({tuple(point) for point in points}) == len(points) == 4
+
+
+def test_bad_ends_are_told_before_anything_starts(command: Command) -> None:
+    code, _, err = command(*HERE, "search=random", "lr=interval(-1,1)")
+    assert code == 2
+    assert "lr must be a finite number > 0 in float32, but got -1.0" in err
+    assert not list(Path("outputs").glob("sweeps/*/*/0"))
+
+
+def test_without_optuna_one_sentence_says_what_to_install(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    code, _, err = command(*HERE, "search=tpe", *SPACE)
+    assert code == 2
+    assert err.splitlines() == [
+        "error: Searching needs Optuna.",
+        "  help: Install it: pip install 'mnist_exp[search]'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["random", "asha", "tpe", "hyperband", "gp", "cmaes"])
+def test_each_preset_can_be_begun(name: str, scratch: Path) -> None:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from mnist_exp import config
+
+    with initialize_config_dir(config.conf_dir(), version_base="1.3"):
+        cfg = compose("train", [f"search={name}"], return_hydra_config=True)
+    options: Any = OmegaConf.to_container(cfg.hydra.sweeper, resolve=True)
+    search, study = begun(scratch, sampler=options["sampler"], pruner=options["pruner"])
+    assert study.ask().suggest_float("lr", 0.0, 1.0) >= 0
+    assert type(study.sampler).__name__ == search.sampler["_target_"].split(".")[-1]
+
+
+@pytest.mark.slow
+def test_driver_and_worker_killed_and_nothing_is_lost_or_repeated(scratch: Path) -> None:
+    """At last exactly n_trials runs have finished or were pruned; the killed one went on where it was."""
+    common = [
+        "data=synthetic",
+        "data.train_images=8000",
+        "epochs=9",
+        "tracking=off",
+        "threads=1",
+        "checkpoint.model=false",
+    ]
+    typed = ["search=asha", "n_trials=12", *SPACE, *common, "hydra.launcher.workers=2"]
+    started = [sys.executable, "-m", "mnist_exp.train", "-m"]
+    driver = subprocess.Popen([*started, *typed], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: list(Path("outputs").glob("sweeps/*/*/2/metrics.jsonl")))
+    killed = _kill_a_worker(driver)
+    wait_for(lambda: len(list(home().glob("*/metrics.jsonl"))) >= 5)
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not [p for p in _here(scratch) if p.pid != os.getpid()], 60)
+    done = list(home().glob("*/metrics.jsonl"))
+    ended = subprocess.run([*started, "resume=last"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert killed
+    assert sorted(set(states(home()))) in (["COMPLETE", "PRUNED"], ["COMPLETE"])
+    assert len(states(home())) == 12
+    entries = [ledger.read(home() / str(i)) for i in range(12)]
+    assert all(entry.state in ("finished", "pruned") for entry in entries)
+    for number, entry in enumerate(entries):
+        rows = (home() / str(number) / "metrics.jsonl").read_text().splitlines()
+        assert len(rows) == entry.epoch  # each epoch once
+        trial = studies.join(home()).trials[number]
+        assert sorted(trial.intermediate_values) == list(range(1, entry.epoch + 1))
+    assert len(done) < 12
+    points = plan.read(home()).points
+    assert len({tuple(point) for point in points}) == 12
+
+
+def _kill_a_worker(driver: "subprocess.Popen[bytes]") -> bool:
+    """Kills the process of one running job."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for child in psutil.Process(driver.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if child.cpu_times().user > 0.3 and not child.children():
+                    child.send_signal(signal.SIGKILL)
+                    return True
+        time.sleep(0.1)
+    return False
+
+
+def _here(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == folder:
+                found.append(process)
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.1)
+
+
+def test_a_sampler_has_a_seed_after_any_number_of_trials(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "asked", lambda study: 5_000)
+    _, study = begun(scratch)
+    assert 0 <= study.ask().suggest_float("x", 0, 1) <= 1
+
+
+def test_two_searches_in_folders_of_one_name_share_a_storage_but_no_study(command: Command) -> None:
+    storage = f"hydra.sweeper.storage=sqlite:///{Path.cwd()}/trials.db"
+    for place in ("a", "b"):
+        typed = (*HERE, *SPACE, "search=random", "n_trials=1", storage, f"hydra.sweep.dir=outputs/sweeps/{place}/s")
+        code, _, err = command(*typed)
+        assert code == 0, err
+    found = {states(Path(f"outputs/sweeps/{place}/s"))[0] for place in ("a", "b")}
+    assert found == {"COMPLETE"}
+    names = optuna.get_all_study_names(f"sqlite:///{Path.cwd()}/trials.db")
+    assert len(names) == 2
+    assert all(name.startswith("s-") for name in names)
+
+
+@pytest.mark.parametrize("journal", ["", None], ids=["empty", "gone"])
+def test_a_study_whose_journal_is_lost_is_told_of_in_the_report(scratch: Path, journal: str | None) -> None:
+    begun(scratch)
+    (scratch / "optuna.journal").unlink()
+    if journal is not None:
+        (scratch / "optuna.journal").write_text(journal)
+    studies.storage.cache_clear()
+    found = analyse(scratch)
+    assert found is not None
+    assert "has no study 's': it was lost or emptied" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("typed", "keys"),
+    [
+        (["search=tpe"], {"hidden", "lr"}),
+        (["search=asha", "hidden=8"], {"lr"}),
+        (["search=random", "model=small_cnn"], {"lr"}),
+    ],
+)
+def test_a_preset_alone_searches_the_usual(command: Command, typed: list[str], keys: set[str]) -> None:
+    own = [override for override in TINY if not override.startswith(("hidden", "epochs"))]
+    more = ("epochs=1", "n_trials=1", "hydra/launcher=basic", "hydra.sweeper.report=false")
+    code, out, err = command("-m", *own, *typed, *more)
+    assert code == 0, err
+    assert "Nothing was given to search, so the usual is: " in out
+    (trial,) = studies.join(home()).trials
+    assert set(trial.params) == keys
+    assert command("-m", "resume=last", "hydra/launcher=basic")[0] == 0  # the same again
+
+
+def test_where_all_is_given_there_is_nothing_to_search(command: Command) -> None:
+    code, _, err = command(*HERE, "search=tpe", "lr=0.1")  # hidden is in HERE
+    assert code == 2
+    assert "There is nothing to search" in err

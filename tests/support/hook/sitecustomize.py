@@ -1,0 +1,56 @@
+"""Python imports this at its start where `PYTHONPATH` names this folder: a command line with a fault in it.
+
+`MNIST_EXP_FAULT` is JSON: which call of `nth.Nth` is hit, and how. `MNIST_EXP_HELD` names a file: while that is there,
+no run gets beyond its second epoch. `MNIST_EXP_CLOCK` names a file that holds seconds: by so many the clock is wrong.
+`MNIST_EXP_INSTANT` names a folder: who names a folder of its own waits there for another, and it is the same second.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+if "MNIST_EXP_FAULT" in os.environ:
+    from nth import Nth  # lies beside this file's folder, which PYTHONPATH names, too
+
+    settings = json.loads(os.environ["MNIST_EXP_FAULT"])
+    Nth(Path(settings.pop("root")), **settings).__enter__()
+
+if "MNIST_EXP_HELD" in os.environ:
+    from mnist_exp.disk.journal import Journal
+
+    row, held = Journal.row, Path(os.environ["MNIST_EXP_HELD"])
+
+    def later(self: Journal, epoch: int, *arguments: Any) -> Any:
+        while epoch > 2 and held.exists():
+            time.sleep(0.02)
+        return row(self, epoch, *arguments)
+
+    Journal.row = later  # type: ignore[method-assign]
+
+if "MNIST_EXP_CLOCK" in os.environ:
+    clock, wrong = time.time_ns, Path(os.environ["MNIST_EXP_CLOCK"])
+
+    def time_ns() -> int:
+        return clock() + int(wrong.read_text() or 0) * 10**9
+
+    time.time_ns, time.time = time_ns, lambda: time_ns() / 1e9
+
+if "MNIST_EXP_INSTANT" in os.environ:
+    from datetime import datetime
+
+    from hydra.core import utils
+
+    class Instant(datetime):
+        """When a folder is named after the time."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> "Instant":
+            crowd = Path(os.environ["MNIST_EXP_INSTANT"])
+            (crowd / str(os.getpid())).touch()
+            while len(list(crowd.iterdir())) < 2:
+                time.sleep(0.01)
+            return cls(1970, 1, 1)
+
+    utils.datetime = Instant  # type: ignore[misc]

@@ -1,0 +1,36 @@
+"""Where things are, the smallest experiment, and the programs of docs/ as modules."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import platformdirs
+
+REPO = Path(__file__).resolve().parents[2]
+CACHE = Path(platformdirs.user_cache_dir())  # read before the tests hide it
+MNIST = CACHE / "mnist_exp" / "mnist"
+
+# The smallest experiment that still learns: a tenth of a second with all that surrounds it.
+TINY = (
+    "data=synthetic",
+    "data.train_images=120",
+    "data.test_images=40",
+    "data.val_size=20",
+    "batch_size=16",
+    "hidden=16",
+    "epochs=2",
+    "device=cpu",
+    "threads=1",
+    "checkpoint.model=false",
+    "tracking=off",
+)
+
+
+def script(name: str) -> ModuleType:
+    """The program docs/*name*.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, REPO / "docs" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

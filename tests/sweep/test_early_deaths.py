@@ -1,0 +1,56 @@
+"""Jobs of a sweep that end before their first epoch: why stands in their ledgers, too."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from samples import TINY
+
+from mnist_exp.config import Config
+from mnist_exp.disk import ledger
+from mnist_exp.run import session as run
+from mnist_exp.run.session import Task
+
+Tiny = Callable[..., Config]
+Command = Callable[..., tuple[int, str, str]]
+SWEEP = ("-m", *TINY, "hydra.sweeper.report=false", "hydra.sweep.dir=sweep")
+
+
+@pytest.mark.parametrize("launcher", ["local", "basic"])
+def test_a_job_whose_images_cannot_be_had_says_so(launcher: str, command: Command) -> None:
+    code, out, err = command(*SWEEP, "data=mnist", "data.root=/dev/null/x", "seed=0,1", f"hydra/launcher={launcher}")
+    assert code == 1
+    for number in range(2):
+        entry = ledger.read(Path(f"sweep/{number}"))
+        assert (entry.state, entry.sweep, entry.epoch) == ("failed", "sweep", 0)
+        assert entry.reason.startswith("DataError: /dev/null/x cannot be written")
+        assert f"#{number} seed={number}: {entry.reason}" in err
+    assert err.count("    log: sweep/") == (2 if launcher == "local" else 0), "only a log that exists is named"
+    assert "2 failed" in out
+
+
+def test_a_job_that_is_killed_at_its_start_says_so(command: Command) -> None:
+    settings = [setting for setting in SWEEP if not setting.startswith("hidden=")]
+    model = ("hidden=null", "model=custom", "model._target_=faulty.Faulty", "+model.mode=start")
+    code, out, err = command(*settings, *model, "hydra.launcher.workers=1")
+    assert code == 1
+    entry = ledger.read(Path("sweep/0"))
+    assert (entry.state, entry.sweep) == ("killed", "sweep")
+    assert entry.reason == "Its process was killed by SIGKILL (out of memory?)."
+    assert entry.reason in err
+    assert "1 killed" in out
+
+
+def test_what_a_run_has_said_itself_is_kept(tiny: Tiny) -> None:
+    run.run(tiny(), Path("sweep/0"))
+    run.lost(Task(tiny(), Path("sweep/0")), "sweep", "Killed.")
+    assert ledger.read(Path("sweep/0")).state == "finished"
+
+
+def test_a_run_that_somebody_holds_is_not_lost(tiny: Tiny) -> None:
+    folder = Path("sweep/0")
+    folder.mkdir(parents=True)
+    lock = ledger.hold(folder)
+    run.lost(Task(tiny(), folder), "sweep", "Killed.")
+    lock.release()
+    assert not (folder / "ledger.json").exists()

@@ -1,0 +1,157 @@
+"""A whole grid under a launcher that knows nothing of sweeps, in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import pandas as pd
+import pytest
+from samples import TINY
+
+from mnist_exp.config import Tracking
+from mnist_exp.disk import ledger
+from mnist_exp.disk.files import write_json
+from mnist_exp.disk.plan import Plan
+from mnist_exp.errors import Interrupted, SweepError
+from mnist_exp.run import one as single
+from mnist_exp.sweep import grid
+
+Command = Callable[..., tuple[int, str, str]]
+AGAIN = ("-m", "hydra/launcher=basic", "hydra.sweeper.report=false")
+HERE = (*AGAIN, *TINY, "epochs=1")
+
+
+def home() -> Path:
+    (found,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
+    return found
+
+
+class Courier:
+    """Notes what it is told, and when it is waited for; only then MLflow has heard of it."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+        self.folders: list[Path] = []
+
+    def follow(self, folder: Path) -> None:
+        entry = ledger.found(folder)
+        self.folders.append(folder)
+        self.told.append(f"{folder.name} {entry.state if entry else 'planned'}")
+
+    def sweep(self, folder: Path) -> None:
+        self.told.append("sweep")
+        self.folders.append(folder)
+
+    def finish(self) -> None:
+        self.told.append("finished")
+
+    def close(self, kind: type[BaseException] | None) -> None:
+        self.told.append(f"sent after {kind.__name__}" if kind else "sent")
+        for folder in filter(Path.exists, self.folders):
+            write_json(folder / "mlflow.json", {"run_id": f"run-{folder.name}", "experiment_id": "1", "page": "#/view"})
+
+    def where_to_look(self, folder: Path) -> str:
+        return f"Look at {folder.name}."
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What MLflow was told of a sweep."""
+    notes: list[str] = []
+    monkeypatch.setattr(grid, "Courier", lambda tracking: Courier(notes))
+    return notes
+
+
+def test_mlflow_is_told_of_a_sweep_whose_jobs_tell_of_themselves(
+    command: Command, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single, "Courier", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
+    code, out, err = command(*HERE, "tracking=mlflow", "hidden=8,16")
+    assert code == 0, err
+    assert told == ["0 finished", "1 finished", "sweep", "finished", "sent"]
+    assert f"Look at {home().name}." in out
+    assert set(pd.read_csv(home() / "runs.csv")["run_id"]) == {"run-0", "run-1"}
+
+
+@pytest.mark.parametrize(("lr", "code"), [("1e-3", 0), ("1e30", 1)], ids=["all finished", "one failed"])
+def test_the_page_leads_to_what_mlflow_hears_last(
+    lr: str, code: int, command: Command, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single, "Courier", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
+    typed = (*HERE, "hydra.sweeper.report=true", "tracking=mlflow", f"lr={lr},3e-3")
+    left, out, err = command(*typed)
+    assert left == code, err
+    assert told.count("sent") == 1
+    said = out.splitlines()
+    at = [next(i for i, line in enumerate(said) if line.startswith(text)) for text in ("Sweep ", "lr ", "Report: ")]
+    assert at == sorted(at)
+    assert said[-1] == f"Look at {home().name}."
+    page = (home() / "report.html").read_text()
+    assert '<a href="http://127.0.0.1:5000/#/experiments/1/runs/run-1?' in page
+    assert '<a href="http://127.0.0.1:5000/#/view">all runs of the sweep</a>' in page
+    assert set(pd.read_csv(home() / "runs.csv")["run_id"]) == {"run-0", "run-1"}
+
+
+@pytest.mark.parametrize("hosts", [True, False])
+def test_mlflow_hears_of_the_last_runs_while_pictures_are_drawn(hosts: bool, told: list[str]) -> None:
+    plan = Plan(id="sweep", typed=[], keys=[], points=[["hidden=8"]])
+    with grid.News(plan, Path("sweep"), Tracking(), hosts) as news:
+        told.append("trained")
+        news.finish()
+        told.append("drawn")
+        news.wait()
+        told.append("page")
+    order = ["trained", "0 planned", "sweep"] if not hosts else ["0 planned", "sweep", "trained"]
+    assert told == [*order, "finished", "drawn", "sent", "page"]
+
+
+@pytest.mark.parametrize(("error", "shown"), [(SweepError("One failed."), True), (Interrupted("Stopped."), False)])
+def test_a_sweep_that_goes_wrong_is_told_of_too(
+    error: Exception, shown: bool, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        pytest.raises(type(error)),
+        grid.News(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(), hosts=False),
+    ):
+        raise error
+    assert told == ["sweep", f"sent after {type(error).__name__}"]
+    assert ("Look at sweep." in capsys.readouterr().out) is shown
+
+
+def test_without_tracking_nobody_is_told(told: list[str]) -> None:
+    with grid.News(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(enabled=False), hosts=True) as news:
+        news.follow(Path("sweep/0"))
+        news.finish()
+        news.wait()
+    assert not told
+
+
+def test_without_a_page_the_tables_are_written_all_the_same(command: Command) -> None:
+    code, _, err = command(*HERE, "hidden=8,16")
+    assert code == 0, err
+    assert {path.name for path in home().glob("*.*")} >= {"leaderboard.csv", "runs.csv"}
+    assert not (home() / "report.html").exists()
+
+
+def test_the_folders_of_runs_cannot_have_other_names(command: Command) -> None:
+    code, _, err = command(*HERE, "hidden=8,16", "hydra.sweep.subdir=${hidden}")
+    assert code == 2
+    assert "hydra.sweep.subdir cannot be set" in err
+    assert not Path("outputs").exists()
+
+
+def test_a_damaged_run_is_named_and_costs_only_itself(command: Command) -> None:
+    assert command(*HERE, "hidden=8,16,32")[0] == 0
+    ledgers = [home() / str(number) / "ledger.json" for number in range(3)]
+    ledgers[0].write_text("{")
+    ledgers[2].unlink()
+    code, out, err = command(*AGAIN, "resume=last")
+    assert code == 1
+    assert "1 damaged" in out
+    assert "1 of 3 runs did not finish:\n  #0 hidden=8: " in err
+    assert f"{ledgers[0]} is damaged" in err
+    assert "Delete that file: resumed, the run goes on from its last epoch." in err
+    assert ledger.read(ledgers[2].parent).state == "finished"  # it went on
+    ledgers[0].unlink()
+    assert command(*AGAIN, "resume=last")[0] == 0
+    assert ledger.read(ledgers[0].parent).epoch == 1

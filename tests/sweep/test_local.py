@@ -1,0 +1,261 @@
+"""Sweeps through the real command line: what its jobs do to each other, and what is said about it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from omegaconf import OmegaConf
+
+from mnist_exp.disk import ledger, plan
+from mnist_exp.errors import Interrupted
+from mnist_exp.sweep.display import Display
+from mnist_exp.sweep.local import pool as local
+from mnist_exp.sweep.local import worker
+from mnist_exp.sweep.stop import Stop
+
+HERE = Path(__file__).parents[1] / "support"
+SMALL = ["data=synthetic", "epochs=3", "threads=1"]
+OWN = ["model=custom", "model._target_=faulty.Faulty"]
+
+
+def sweep(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mnist_exp.train", "-m", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+
+def only_sweep(folder: Path) -> Path:
+    (found,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
+    return found
+
+
+def states(folder: Path) -> list[str]:
+    home = only_sweep(folder)
+    return [ledger.read(home / str(i)).state for i in range(len(plan.read(home).points))]
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            alive = process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
+            if alive and Path(process.cwd()) == folder:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_ctrl_c_while_a_job_is_being_set_up_is_no_failure_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "run_job", interrupted)
+    done = worker.run_one(None, None, OmegaConf.create({"hydra": {"overrides": {"task": ["lr=1"]}}}))
+    assert isinstance(done._return_value, Interrupted)
+
+
+def test_what_is_missing_of_a_sweep_has_no_more_threads_than_the_rest_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    anything: Any = None
+
+    def pool(total: int, workers: int | None = None) -> local.Pool:
+        return local.Pool({"workers": workers}, b"", anything, anything, anything, [], total=total)
+
+    assert [pool(total=4).share(most=missing) for missing in (4, 1)] == [2, 2]
+    assert [pool(total=4, workers=2).share(most=missing) for missing in (4, 1)] == [4, 4]
+    assert pool(total=100).share(most=1) == 1
+
+
+AHEAD = """
+import sys
+from mnist_exp.models import Classifier, MLP, export
+from mnist_exp.sweep.ahead import loading
+assert "matplotlib" not in sys.modules and "torch.export._trace" not in sys.modules
+assert loading() is loading()
+loading().join()
+loaded = set(sys.modules)
+assert "mnist_exp.report.page" in loaded
+assert export(Classifier(MLP(8), mean=0.1, std=0.3))
+assert not {name for name in set(sys.modules) - loaded if name.startswith("torch")}
+"""
+
+
+def test_what_the_end_of_a_sweep_needs_is_loaded_ahead() -> None:
+    subprocess.run([sys.executable, "-c", AHEAD], check=True, timeout=120)
+
+
+LEAVING = """
+import time
+from mnist_exp.sweep import ahead
+
+def export(classifier):
+    time.sleep(0.5)
+    print("exported")
+    raise RuntimeError("can't register atexit after shutdown")
+
+ahead.export = export
+ahead.loading()
+"""
+
+
+def test_who_leaves_while_it_loads_is_neither_aborted_nor_told() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "exported\n", "")
+
+
+def test_something_else_may_be_done_once_the_first_jobs_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    anything: Any = None
+    jobs, seen = [local.Job(number, []) for number in range(3)], []
+    options = {"workers": 2, "on_error": "continue", "max_failures": None}
+    display = Display(3, set())
+    pool = local.Pool(options, b"", display, Stop(), anything, [], aside=lambda: seen.append([*pool.workers]))
+
+    def assign(to: local.Worker, pack: list[local.Job]) -> None:
+        to.jobs = pack
+
+    def listen(to: local.Worker) -> list[list[local.Job]]:
+        to.jobs = []
+        return []
+
+    monkeypatch.setattr(pool, "hire", lambda slot: local.Worker(anything, anything, slot))
+    monkeypatch.setattr(pool, "assign", assign)
+    monkeypatch.setattr(pool, "ready", lambda: pool.workers)
+    monkeypatch.setattr(pool, "listen", listen)
+    pool.run([[job] for job in jobs])
+    assert [len(workers) for workers in seen] == [2]
+
+
+@pytest.mark.slow
+def test_a_bad_job_costs_only_itself(tmp_path: Path) -> None:
+    modes = "fine,raise,fine_2,exit,fine_3,sigkill,diverge,fine_4"
+    done = sweep(tmp_path, *OWN, f"+model.mode={modes}", *SMALL, "tracking=off")
+    assert done.returncode == 1
+    assert states(tmp_path) == ["finished", "failed", "finished", "failed", "finished", "killed", "failed", "finished"]
+    said = done.stderr
+    assert "4 of 8 runs did not finish" in said
+    for reason in ("RuntimeError: boom", "SystemExit: 3", "killed by SIGKILL", "The loss is not finite somewhere in"):
+        assert reason in said
+    assert said.count("    again: python -m mnist_exp.train") == 4
+    assert "FAILED: RuntimeError: boom" in done.stdout  # when it happened, too
+    assert "boom" in (only_sweep(tmp_path) / "1" / "train.log").read_text()
+    assert (only_sweep(tmp_path) / "report.html").exists()
+    assert "Traceback" not in done.stdout + said
+
+
+@pytest.mark.slow
+def test_a_job_that_hangs_is_killed_and_tried_again(tmp_path: Path) -> None:
+    options = ["hydra.launcher.job_timeout=15", "hydra.launcher.retries=1", "hydra.sweeper.report=false"]
+    done = sweep(tmp_path, *OWN, "+model.mode=fine,hang", *SMALL, *options, "tracking=off")
+    assert done.returncode == 1
+    assert "trying again: It was still running after 15 s" in done.stdout
+    assert states(tmp_path) == ["finished", "killed"]
+
+
+@pytest.mark.slow
+def test_stop_at_the_first_error(tmp_path: Path) -> None:
+    options = ["hydra.launcher.on_error=stop", "hydra.launcher.workers=1", "hydra.sweeper.report=false"]
+    done = sweep(tmp_path, *OWN, "+model.mode=fine,raise,fine_2,fine_3", *SMALL, *options, "tracking=off")
+    assert done.returncode == 1
+    assert "3 of 4 runs did not finish" in done.stderr
+    assert done.stderr.count("it was never started") == 2
+
+
+@pytest.mark.slow
+def test_other_launchers_come_to_the_same(tmp_path: Path) -> None:
+    found = {}
+    for launcher in ("local", "basic", "joblib"):
+        folder = tmp_path / launcher
+        folder.mkdir()
+        jobs = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+        done = sweep(folder, "hidden=8,16", *SMALL, f"hydra/launcher={launcher}", *jobs, "tracking=off")
+        assert done.returncode == 0, done.stderr
+        home = only_sweep(folder)
+        entries = [ledger.read(home / str(i)) for i in range(2)]
+        assert all(entry.sweep == home.name for entry in entries)
+        found[launcher] = [entry.summary["final/test_loss"] for entry in entries]
+    assert found["basic"] == found["joblib"] == found["local"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_gently_and_says_how_to_go_on(tmp_path: Path) -> None:
+    long = [
+        "hidden=16,32,64",
+        "data=synthetic",
+        "data.train_images=20000",
+        "epochs=300",
+        "tracking=off",
+        "hydra.launcher.pack=off",
+        "hydra.launcher.workers=2",
+    ]
+    driver = subprocess.Popen(
+        command(*long), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.jsonl")))
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=240)
+    assert driver.returncode == 130
+    (command_line,) = re.findall(r"Go on with: python -m mnist_exp.train -m (resume=\S+)", said)
+    home = only_sweep(tmp_path)
+    assert ledger.read(home / "2").state == "killed"  # the widest starts first
+    assert not (home / "0").exists()
+    wait_for(lambda: not processes_in(tmp_path))
+    assert command_line == f"resume={home.name}"
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_the_driver_and_a_second_one_is_told_who_has_it(tmp_path: Path) -> None:
+    long = ["hidden=16,32", "data=synthetic", "data.train_images=20000", "epochs=3000", "tracking=off"]
+    long += ["hydra.launcher.workers=2"]
+    driver = subprocess.Popen(command(*long), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
+    wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/1/metrics.jsonl")))
+    second = sweep(tmp_path, "resume=last")
+    assert second.returncode == 2
+    assert f"is being run by process {driver.pid} on " in second.stderr
+    assert len(processes_in(tmp_path)) >= 3  # the driver and two workers
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not processes_in(tmp_path))
+
+
+def wait_for(condition, seconds: float = 240) -> None:  # type: ignore[no-untyped-def]
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_bad_points_are_all_told_before_anything_starts(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "hidden=8,-1", "lr=1e-3,0", "data=synthetic")
+    assert done.returncode == 2
+    assert "3 of 4 points cannot run; nothing was started." in done.stderr
+    assert "lr must be a finite number > 0 in float32, but got 0.0" in done.stderr
+    assert not list(tmp_path.glob("outputs/sweeps/*/*/*/ledger.json"))
+
+
+@pytest.mark.slow
+def test_points_that_come_to_the_same_run_once(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "hidden=8,8", "lr=1e-3,0.001", *SMALL, "tracking=off", "hydra.sweeper.report=false")
+    assert done.returncode == 0, done.stderr
+    assert "3 of 4 points are the same as others; each runs once." in done.stdout
+    assert len(plan.read(only_sweep(tmp_path)).points) == 1
+    more = sweep(tmp_path, "hidden=8,16", "lr=1e-3", "resume=last", "hydra.sweeper.report=false")
+    assert more.returncode == 0, more.stderr
+    assert "2 runs, 1 of them done already" in more.stdout
+    assert states(tmp_path) == ["finished", "finished"]

@@ -1,0 +1,56 @@
+"""Many at once, and much: all of it arrives. How fast is the benchmarks' business."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("psutil")
+
+from benchmarks import ten_thousand
+from mnist_exp.config import Config
+from mnist_exp.config.stores import uri_for
+from mnist_exp.run import session as run
+from mnist_exp.tracking.publisher import Courier
+from mnist_exp.tracking.store import open_store
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+COURIERS, EPOCHS = 16, 2
+
+
+def test_sixteen_couriers_share_a_database(tiny: Callable[..., Config], store_template: Path) -> None:
+    shutil.copyfile(store_template, "mlflow.db")
+    couriers = []
+    for seed in range(COURIERS):
+        config = tiny(seed=seed, epochs=EPOCHS, tracking={"enabled": True, "figures": False})
+        courier = Courier(config.tracking)
+        courier.follow(Path(f"run{seed}"))
+        run.run(config, Path(f"run{seed}"))
+        couriers.append(courier)
+    for courier in couriers:
+        courier.close()
+    assert all(courier.delivered for courier in couriers)
+    store = open_store(uri_for(None), "mnist_exp")
+    runs = store.client.search_runs([store.experiment_id])
+    assert [found.info.status for found in runs] == ["FINISHED"] * COURIERS
+    assert {found.data.params["seed"] for found in runs} == {str(seed) for seed in range(COURIERS)}
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        steps = Counter(database.execute("SELECT run_uuid, step FROM metrics WHERE key = 'train/loss'"))
+    assert steps == {(found.info.run_id, epoch): 1 for found in runs for epoch in range(1, EPOCHS + 1)}
+
+
+def test_ten_thousand_runs_are_reported(scratch: Path) -> None:
+    subprocess.run([sys.executable, "-m", "mnist_exp.train", *ten_thousand.ONE, "tracking.patience=300"], check=True)
+    ten_thousand.multiply(scratch / "mlflow.db", 10_000)
+    report = [sys.executable, "-m", "mnist_exp.report", "mnist_exp"]
+    done = subprocess.run([*report, "--json", "--no-html"], check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout)["summary"]["runs"] == 10_000
+    subprocess.run(report, check=True)
+    assert (scratch / "outputs" / "reports" / "mnist_exp" / "report.html").stat().st_size > 10_000

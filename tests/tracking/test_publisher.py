@@ -1,0 +1,250 @@
+"""MLflow is told by a process of its own: training neither waits for it nor fails with it."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mnist_exp.config import Config, Tracking
+from mnist_exp.config.stores import uri_for
+from mnist_exp.console import terminal
+from mnist_exp.disk import ledger
+from mnist_exp.errors import Interrupted
+from mnist_exp.run import session as run
+from mnist_exp.tracking import publisher as courier
+from mnist_exp.tracking.publisher import Courier
+from mnist_exp.tracking.store import Store, open_store
+
+Tiny = Callable[..., Config]
+HERE = Path("run")
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """The child process does *code* instead: what the trainer's side makes of it is what is tested."""
+    popen = subprocess.Popen
+
+    def start(command: list[str], **settings: object) -> "subprocess.Popen[str]":
+        return popen([sys.executable, "-c", code], **settings)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+
+
+@pytest.mark.slow
+def test_a_run_reaches_mlflow_through_the_courier(tiny: Tiny, store_template: Path) -> None:
+    """The one test here with the real child process."""
+    shutil.copyfile(store_template, "mlflow.db")
+    config = tiny(tracking={"enabled": True, "figures": False})
+    courier = Courier(config.tracking)
+    courier.follow(HERE)
+    run.run(config, HERE)
+    courier.close()
+    assert courier.delivered
+    store = open_store(uri_for(None), "mnist_exp")
+    (found,) = store.client.search_runs([store.experiment_id])
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics["final/val_accuracy"] == ledger.read(HERE).summary["final/val_accuracy"]
+    page = f"/#/experiments/{store.experiment_id}/runs/{found.info.run_id}?workflowType=machine_learning"
+    assert courier.where_to_look(HERE) == f"Tracked in MLflow: mlflow ui, then http://127.0.0.1:5000{page}"
+
+
+def test_what_was_never_started_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "import time; time.sleep(600)")
+    courier = Courier(Tracking())
+    courier.follow(HERE)
+    courier.close()
+    assert courier.process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def trained() -> None:
+    """A run that has ended."""
+    HERE.mkdir()
+    ledger.Ledger(state="finished").write(HERE)
+
+
+Shown = Callable[[Callable[[], object]], list[str]]
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """`shown(act)`: what is said of the wait, from its beginning; *act* happens as soon as something is."""
+    monkeypatch.setattr(courier, "SILENT", 0)
+
+    def watch(act: Callable[[], object]) -> list[str]:
+        lines: list[str] = []
+
+        @contextlib.contextmanager
+        def changing() -> Iterator[Callable[[str], None]]:
+            yield lambda line: (lines.append(line), act())
+
+        monkeypatch.setattr(terminal, "changing", changing)
+        return lines
+
+    return watch
+
+
+HANGS = "import time; time.sleep(600)"
+OBEDIENT = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.02)"
+REMOTE = "http://127.0.0.1:9"
+KEPT = f"MLflow ({REMOTE}) does not have everything yet; it is kept in the run folder. Send it with: "
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_remote_store_is_waited_for_no_longer_than_patience(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand_in(monkeypatch, HANGS)
+    courier = Courier(Tracking(uri=REMOTE, patience=0.1))
+    courier.follow(HERE)
+    courier.close()
+    assert not courier.delivered
+    assert f"{KEPT}python -m mnist_exp.sync --uri {REMOTE}" in caplog.text
+    assert courier.process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_store_on_this_machine_is_waited_for_however_slow_it_is(
+    monkeypatch: pytest.MonkeyPatch, shown: Shown, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand_in(monkeypatch, OBEDIENT)
+    lines = shown(Path("go").touch)
+    courier = Courier(Tracking(patience=0))
+    courier.follow(HERE)
+    courier.close()
+    assert courier.delivered
+    assert lines[0] == "Sending to MLflow … Ctrl-C leaves the rest to mnist_exp.sync"
+    assert not caplog.text
+
+
+def test_of_several_runs_it_says_how_many_are_sent(monkeypatch: pytest.MonkeyPatch, shown: Shown) -> None:
+    """A run that was not begun does not count, nor one whose last news came before its end."""
+    stand_in(monkeypatch, OBEDIENT)
+    lines = shown(Path("go").touch)
+    courier = Courier(Tracking())
+    for place, noted, delivered in (("0", 1, 2), ("1", 2, 1), ("2", 1, 0), ("3", 0, 0)):
+        folder = Path(place)
+        folder.mkdir()
+        for name, when in (("ledger.json", noted), ("mlflow.json", delivered)):
+            if when:
+                (folder / name).touch()
+                os.utime(folder / name, (when, when))
+        courier.follow(folder)
+    courier.close()
+    assert lines[0].startswith("Sending to MLflow: 1 of 3 runs … ")
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("uri", [None, REMOTE], ids=["here", "remote"])
+def test_ctrl_c_ends_the_wait_and_nothing_else(
+    uri: str | None, monkeypatch: pytest.MonkeyPatch, shown: Shown, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand_in(monkeypatch, HANGS)
+    shown(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with Courier(Tracking(uri=uri, patience=600)) as courier:
+        courier.follow(HERE)
+    assert not courier.delivered
+    assert "Send it with: python -m mnist_exp.sync" in caplog.text
+    assert courier.process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("stop", [Interrupted("Stopped in epoch 1."), KeyboardInterrupt()], ids=["once", "twice"])
+def test_who_stops_a_run_does_not_wait_long(stop: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, HANGS)
+    courier = Courier(Tracking(patience=0.1))
+    courier.follow(HERE)
+    with pytest.raises(type(stop)), courier:
+        raise stop
+    assert courier.process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_process_that_gives_up_says_why(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    stand_in(monkeypatch, "print('It is locked.'); raise SystemExit(1)")
+    courier = Courier(Tracking())
+    courier.follow(HERE)
+    courier.close()
+    assert not courier.delivered
+    assert [record.message.partition(" (")[0] for record in caplog.records] == ["It is locked.", "MLflow"]
+
+
+@pytest.mark.parametrize(("refusals", "code"), [(1, 0), (99, 1)], ids=["for a while", "for good"])
+def test_a_store_that_refuses_is_tried_for_a_minute(
+    refusals: int,
+    code: int,
+    mlflow_store: Callable[[str], Store],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """From the first refusal on: that a busy machine has taken longer to come to it does not count."""
+    now, tries = [0.0], []
+
+    def opened(uri: str, experiment: str) -> Store:
+        now[0] += 100
+        tries.append(now[0])
+        if len(tries) <= refusals:
+            raise OSError("database is locked")
+        return mlflow_store(experiment)
+
+    monkeypatch.setattr(courier, "open_store", opened)
+    monkeypatch.setattr(courier.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(courier.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # the trainer has closed it
+    at_once = SimpleNamespace(Event=threading.Event, Thread=lambda target, daemon: SimpleNamespace(start=target))
+    monkeypatch.setattr(courier, "threading", at_once)
+    assert courier.deliver("mine") == code
+    assert len(tries) == 2
+    assert ("did not take it: OSError: database is locked" in caplog.text) is bool(code)
+
+
+def test_a_dead_courier_does_not_hurt_training(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand_in(monkeypatch, "raise SystemExit(1)")
+    courier = Courier(Tracking())
+    courier.process.wait()
+    courier.follow(HERE)
+    assert run.run(tiny(), HERE).state == "finished"
+    courier.close()
+    assert not courier.delivered
+    assert "does not have everything yet" in caplog.text
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_the_courier(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "import sys; sys.stdin.read()")
+    courier = Courier(Tracking())
+    assert os.getpgid(courier.process.pid) != os.getpgid(0)
+    courier.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        ("http://tracker:5000/", "Tracked in MLflow: http://tracker:5000/#/experiments/3/runs/abc"),
+        (None, "Tracked in MLflow: mlflow ui, then http://127.0.0.1:5000/#/experiments/3/runs/abc"),
+        (
+            "sqlite:////srv/mlflow.db",
+            "Tracked in MLflow: mlflow ui --backend-store-uri sqlite:////srv/mlflow.db, "
+            "then http://127.0.0.1:5000/#/experiments/3/runs/abc",
+        ),
+    ],
+    ids=["server", "here", "elsewhere"],
+)
+def test_the_line_that_opens_the_run(uri: str | None, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "")
+    courier = Courier(Tracking(uri=uri))
+    HERE.mkdir()
+    assert courier.where_to_look(HERE) == "Tracked in MLflow: not yet."
+    (HERE / "mlflow.json").write_text(json.dumps({"page": "#/experiments/3/runs/abc"}))
+    assert courier.where_to_look(HERE) == line
+    courier.close()
