@@ -14,7 +14,7 @@ from mnist_exp.config import Config
 from mnist_exp.data import Order, Splits
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.engine.loop import WINDOW, Standing, Tally, fit
+from mnist_exp.engine.loop import WINDOW, Progress, Tally, fit
 from mnist_exp.run import build
 from mnist_exp.run.session import set_up_torch
 
@@ -58,8 +58,8 @@ class Training:
         On CUDA it is the second of two: in the first the graph is recorded.
         """
         clock = Clock()
-        standing, average = Standing(1), Average(self.optimizer, 0.0)
-        standing.epoch = self.epoch
+        progress, average = Progress(1), Average(self.optimizer, 0.0)
+        progress.epoch = self.epoch
         schedule = build.schedule(self.config)
         self.epoch += 2 if self.device.type == "cuda" else 1
         torch.set_num_threads(self.config.threads or torch.get_num_threads())
@@ -72,7 +72,7 @@ class Training:
             self.epoch,
             None,
             average,
-            standing,
+            progress,
             [clock],
             Control(),
         )

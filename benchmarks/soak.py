@@ -2,7 +2,7 @@
 
 Sweep after sweep is started as a user would start it: grids whose runs train alone, grids whose runs train in packs,
 and searches that prune; half of them tracked in a database of their own and half by an MLflow server. Meanwhile driver,
-workers, fork server, courier and tracking server are killed, interrupted or frozen, and whatever stopped is resumed. At
+workers, fork server, publisher and tracking server are killed, interrupted or frozen, and whatever stopped is resumed. At
 the end nothing may show that this happened: the exit code is 1 if anything does.
 """
 
@@ -243,7 +243,7 @@ class Soak:
 
     def disturb(self, driver: "subprocess.Popen[bytes]") -> None:
         """Kills, interrupts or freezes something."""
-        what = self.random.choice(["driver", "worker", "worker", "fork server", "courier", "server", "server frozen"])
+        what = self.random.choice(["driver", "worker", "worker", "fork server", "publisher", "server", "server frozen"])
         if what == "server":
             self.server.kill()
             self.kills["server SIGKILL"] += 1
@@ -288,7 +288,7 @@ class Soak:
         import mlflow
 
         faults = [*self.hung]
-        end = time.monotonic() + 90  # an orphaned courier may take a minute to give up
+        end = time.monotonic() + 90  # an orphaned publisher may take a minute to give up
         while (strays := self.strays()) and time.monotonic() < end:
             time.sleep(1)
         faults += [f"process {p.pid} is still there: {' '.join(p.cmdline())}" for p in strays]
@@ -413,7 +413,7 @@ class Soak:
         if key not in self.packs:
             home = self.folder / "calm" / "packs" / str(len(self.packs))
             self.packs[key] = [home / str(lane) for lane in range(len(place.lanes))]
-            pack = [place.stand_in(lane, settings) for lane in range(len(place.lanes))]
+            pack = [place.placeholder(lane, settings) for lane in range(len(place.lanes))]
             for outcome in run.run_many([run.Task(c, f) for c, f in zip(pack, self.packs[key], strict=True)]):
                 if isinstance(outcome, Exception):
                     raise outcome
@@ -425,8 +425,8 @@ def _role(process: psutil.Process, driver: int) -> str:
     if process.pid == driver:
         return "driver"
     line = " ".join(process.cmdline())
-    if "tracking.courier" in line:
-        return "courier"
+    if "tracking.publisher" in line:
+        return "publisher"
     if "forkserver" in line:
         return "fork server" if process.ppid() == driver else "worker"
     return "other"

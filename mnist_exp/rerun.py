@@ -75,7 +75,7 @@ def repeat(settings: Config, before: Ledger, source: Path) -> Path:
     """
     folder = Path(config.new_folder("outputs/runs"))
     folder.mkdir(parents=True)
-    lanes.lend(source, folder)
+    lanes.copy(source, folder)
     with terminal.log_to(folder / "train.log"):
         try:
             single.execute(settings, folder, before.overrides)

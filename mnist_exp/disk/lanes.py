@@ -1,7 +1,7 @@
 """`pack.json`: with what a run trains together, so that it can go on bit for bit, in whatever company.
 
 Where matrices lie side by side, their shapes decide in which order a product is summed up, and that decides the
-last bits. So a run that began as one lane of a pack keeps its place: where the neighbours that it began with have
+last bits. So a run that began as one lane of a pack keeps its record: where the neighbours that it began with have
 ended, or train elsewhere, lanes of the same shape stand in for them.
 """
 
@@ -26,7 +26,7 @@ OWN = ("hidden", "lr", "model", "optimizer")
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PackRecord:
     """What `pack.json` holds."""
 
     pack: str
@@ -42,54 +42,54 @@ class Place:
         """Whether *config* is still that of the lane."""
         return self.lanes[self.lane] == _own(config)
 
-    def stand_in(self, lane: int, config: Config) -> Config:
+    def placeholder(self, lane: int, config: Config) -> Config:
         """*config* in the shape of *lane*, for one that is not there."""
         return dataclasses.replace(config, **self.lanes[lane])
 
 
-def begin(configs: Sequence[Config], folders: Sequence[Path]) -> list[Place]:
-    """Makes a pack of runs that begin together, in this order, and writes each its place."""
+def begin(configs: Sequence[Config], folders: Sequence[Path]) -> list[PackRecord]:
+    """Makes a pack of runs that begin together, in this order, and writes each its record."""
     pack, lanes = secrets.token_hex(8), [_own(config) for config in configs]
-    places = [
-        Place(pack=pack, lane=lane, lanes=lanes, first=os.path.relpath(folders[0], folder))
+    records_ = [
+        PackRecord(pack=pack, lane=lane, lanes=lanes, first=os.path.relpath(folders[0], folder))
         for lane, folder in enumerate(folders)
     ]
-    for place, folder in reversed(list(zip(places, folders, strict=True))):
-        write_json(folder / FILE, dataclasses.asdict(place))
-    return places
+    for record, folder in reversed(list(zip(records_, folders, strict=True))):
+        write_json(folder / FILE, dataclasses.asdict(record))
+    return records_
 
 
-def read(folder: Path) -> Place | None:
-    """The place of the run in *folder*; None where it trains alone.
+def read(folder: Path) -> PackRecord | None:
+    """The record of the run in *folder*; None where it trains alone.
 
     Raises:
         CheckpointError: the file is damaged or of a newer format.
         ConfigError: it is from elsewhere and would call what is not named; see `trust`.
     """
-    place = _read(folder)
-    first = _read(folder / place.first) if place else None
-    return place if place and first and first.pack == place.pack else None
+    record = _read(folder)
+    first = _read(folder / record.first) if record else None
+    return record if record and first and first.pack == record.pack else None
 
 
-def lend(source: Path, folder: Path) -> None:
-    """Gives the run in *folder* the place that the one in *source* has trained in, with stand-ins for all neighbours.
+def copy(source: Path, folder: Path) -> None:
+    """Gives the run in *folder* the record that the one in *source* has trained in, with placeholders for all neighbours.
 
     Raises:
         CheckpointError, ConfigError: as `read`.
     """
-    if place := _read(source):
-        write_json(folder / FILE, dataclasses.asdict(dataclasses.replace(place, first=".")))
+    if record := _read(source):
+        write_json(folder / FILE, dataclasses.asdict(dataclasses.replace(record, first=".")))
 
 
-def _read(folder: Path) -> Place | None:
+def _read(folder: Path) -> PackRecord | None:
     path = folder / FILE
     if not path.exists():
         return None
-    place = records.read(Place, path, FORMAT, CheckpointError, "")
-    if any(lane.keys() != set(OWN) for lane in place.lanes) or not 0 <= place.lane < len(place.lanes):
+    record = records.read(PackRecord, path, FORMAT, CheckpointError, "")
+    if any(lane.keys() != set(OWN) for lane in record.lanes) or not 0 <= record.lane < len(record.lanes):
         raise CheckpointError(f"{path} is damaged: it does not describe the lanes of a pack.")
-    trust.check({"lanes": place.lanes}, folder)
-    return place
+    trust.check({"lanes": record.lanes}, folder)
+    return record
 
 
 def _own(config: Config) -> dict[str, Any]:

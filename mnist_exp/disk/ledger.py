@@ -108,7 +108,7 @@ def found(folder: Path) -> Ledger | None:
         return None
 
 
-def standing(folder: Path) -> tuple[Ledger | None, str, str]:
+def status(folder: Path) -> tuple[Ledger | None, str, str]:
     """The ledger of the run in *folder*, how the run stands, and why.
 
     State and reason are the ledger's, but a run that nobody holds any more is `killed`, one without a ledger `planned`,

@@ -27,7 +27,7 @@ EVALUATION = 1000  # images a pass: hidden layers of this many rows still fit in
 
 
 @final
-class Standing:
+class Progress:
     """Where each lane stands; what a checkpoint restores besides the weights.
 
     Args:
@@ -61,11 +61,11 @@ def fit(
     epochs: int,
     patience: int | None,
     average: Average,
-    standing: Standing,
+    progress: Progress,
     observers: Sequence[Observer],
     control: Control,
 ) -> None:
-    """Trains *stack* from `standing.epoch` up to *epochs* and tells *observers* about it.
+    """Trains *stack* from `progress.epoch` up to *epochs* and tells *observers* about it.
 
     A lane whose loss stops being finite ends as failed, one without a better validation accuracy for *patience*
     epochs as finished, one that an observer has put into `control.pruned` as pruned. It keeps its place in the stack,
@@ -85,11 +85,11 @@ def fit(
     # On CUDA the whole step is one launch.
     train = graph.Graphed(update, stack.generators()) if graph.fits(stack, optimizer) else update
     at_once = splits.train.images.device.type in AT_ONCE
-    total, alive = epochs * order.steps, standing.alive
-    for epoch in range(standing.epoch, epochs):
-        for lane in [i for i in sorted(alive) if patience and epoch - standing.best_epoch[i] >= patience]:
+    total, alive = epochs * order.steps, progress.alive
+    for epoch in range(progress.epoch, epochs):
+        for lane in [i for i in sorted(alive) if patience and epoch - progress.best_epoch[i] >= patience]:
             alive.discard(lane)
-            say(observers, LaneEnd(lane=lane, state="finished", reason=standing.chosen(lane)))
+            say(observers, LaneEnd(lane=lane, state="finished", reason=progress.chosen(lane)))
         for lane in sorted(alive & control.pruned.keys()):
             alive.discard(lane)
             say(observers, LaneEnd(lane=lane, state="pruned", reason=control.pruned.pop(lane)))
@@ -124,12 +124,12 @@ def fit(
                         metrics[lane] |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
         seconds, cpu = (time.perf_counter() - began) / stack.lanes, (time.process_time() - busy) / stack.lanes
         now = time.time_ns() // 1_000_000
-        standing.epoch = epoch + 1
+        progress.epoch = epoch + 1
         for lane in sorted(alive):
             chosen_by = metrics[lane].get("val/accuracy", float(epoch))  # without validation the last is best
-            best = chosen_by > standing.best[lane]
+            best = chosen_by > progress.best[lane]
             if best:
-                standing.best[lane], standing.best_epoch[lane] = chosen_by, epoch + 1
+                progress.best[lane], progress.best_epoch[lane] = chosen_by, epoch + 1
             event = EpochEnd(
                 lane=lane,
                 epoch=epoch + 1,
@@ -141,7 +141,7 @@ def fit(
             for observer in observers:
                 observer.on_epoch(event)
     for lane in sorted(alive):
-        say(observers, LaneEnd(lane=lane, state="finished", reason=standing.chosen(lane) if patience else ""))
+        say(observers, LaneEnd(lane=lane, state="finished", reason=progress.chosen(lane) if patience else ""))
 
 
 def set_rate(optimizer: Optimizer, factor: float | Tensor) -> None:

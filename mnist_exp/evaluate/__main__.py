@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mnist_exp.charts.style import Picture
     from mnist_exp.config import Config
     from mnist_exp.evaluate.answers import Answers
-    from mnist_exp.tracking.publisher import Courier
+    from mnist_exp.tracking.publisher import Publisher
 
 ABOUT = """\
 Measures a trained network and shows its mistakes: accuracy and loss, the most confused pairs, the most confident
@@ -139,7 +139,7 @@ def _present(
 ) -> None:
     """Measures, draws and prints."""
     figures = folder / "figures" / place
-    with _mlflow(folder, about) as courier:  # which loads mlflow on another core meanwhile
+    with _mlflow(folder, about) as publisher:  # which loads mlflow on another core meanwhile
         from mnist_exp.charts import style as drawing
         from mnist_exp.evaluate import answers as best
         from mnist_exp.run import session as run
@@ -151,12 +151,12 @@ def _present(
                 drawing.png(picture, figures)
         except OSError as error:
             raise DataError(f"The pictures cannot be written to {figures}: {error.strerror}.") from error
-        if courier:
-            courier.follow(folder)
+        if publisher:
+            publisher.follow(folder)
         facts = measured(answers)
         if "json" not in flags:
             _show(folder, about.seed, where, answers, facts)
-    sent = bool(courier and courier.delivered)
+    sent = bool(publisher and publisher.delivered)
     if "json" in flags:
         found = {"format": 1, "run": str(folder), "images_of": where, **facts, "figures": str(figures), "mlflow": sent}
         console.out(json.dumps(found, allow_nan=False), highlight=False)
@@ -180,17 +180,17 @@ def _show(folder: Path, seed: int, where: str, answers: "Answers", facts: dict[s
 
 
 @contextlib.contextmanager
-def _mlflow(folder: Path, about: "Config") -> Iterator["Courier | None"]:
+def _mlflow(folder: Path, about: "Config") -> Iterator["Publisher | None"]:
     """Who sends pictures of the run in *folder* to the store that has it, and at the end waits for that."""
     from mnist_exp.config.stores import uri_for, without_password
-    from mnist_exp.tracking.publisher import Courier
+    from mnist_exp.tracking.publisher import Publisher
 
     try:
         there = read_json(folder / "mlflow.json")["store"] == without_password(uri_for(about.tracking.uri))
     except (OSError, ValueError, KeyError):  # not tracked, or downloaded
         there = False
-    with Courier(about.tracking) if there else contextlib.nullcontext() as courier:
-        yield courier
+    with Publisher(about.tracking) if there else contextlib.nullcontext() as publisher:
+        yield publisher
 
 
 def measured(answers: "Answers") -> dict[str, Any]:

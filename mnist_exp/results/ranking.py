@@ -130,7 +130,7 @@ def of_sweep(folder: Path, keys: Sequence[str], points: Sequence[list[str]]) -> 
 
 def read(folder: Path, point: Sequence[str] = ()) -> Run:
     """The run in *folder*; *point* is what its sweep planned."""
-    entry, state, _ = ledger.standing(folder)
+    entry, state, _ = ledger.status(folder)
     summary, dataset = (entry.summary, entry.dataset) if entry else ({}, {})
     return Run(folder, state, settings(entry, point), summary, dataset.get("digest", ""))
 

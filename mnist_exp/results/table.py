@@ -60,7 +60,7 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
 
 def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
     """The row of a run on this machine; *point* is what its sweep planned."""
-    entry, state, reason = ledger.standing(folder)
+    entry, state, reason = ledger.status(folder)
     row: dict[str, Any] = {"number": number, "folder": folder, "overrides": point, "state": state, "reason": reason}
     row |= {"name": " ".join(point), "epoch": 0, "seconds": 0.0, "cpu_seconds": 0.0}
     row |= {"commit": "", "sweep": "", "run_id": "", "experiment_id": "", "dataset": ""}

@@ -17,7 +17,7 @@ from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.run import resume
 from mnist_exp.search import reporter
-from mnist_exp.tracking.publisher import Courier
+from mnist_exp.tracking.publisher import Publisher
 
 if TYPE_CHECKING:
     from mnist_exp.run.session import Result, Run
@@ -45,14 +45,14 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
     """
     if config.resume:
         config = resume.stored(folder, config, overrides)
-    courier = Courier(config.tracking) if config.tracking.enabled else None
-    if courier:
-        courier.follow(folder)
+    publisher = Publisher(config.tracking) if config.tracking.enabled else None
+    if publisher:
+        publisher.follow(folder)
     progress = Screen(config)
-    from mnist_exp.run import build  # torch: the courier loads mlflow on another core meanwhile
+    from mnist_exp.run import build  # torch: the publisher loads mlflow on another core meanwhile
     from mnist_exp.run import session as run
 
-    with courier or contextlib.nullcontext():
+    with publisher or contextlib.nullcontext():
         try:
             build.rehearse(config)
             with progress:
@@ -64,8 +64,8 @@ def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "")
             say(f"Nothing was trained: this run is {result.state} already.")
         show(result)
         say(f"Run folder: {shown(folder)}")
-    if courier:
-        say(courier.where_to_look(folder))
+    if publisher:
+        say(publisher.where_to_look(folder))
     return result
 
 

@@ -32,7 +32,7 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.engine.loop import Standing, fit
+from mnist_exp.engine.loop import Progress, fit
 from mnist_exp.engine.stack import same_shapes
 from mnist_exp.errors import (
     BusyError,
@@ -93,7 +93,7 @@ class Task:
 
 
 FILES = ("config.yaml", "code.diff", "pack.json", "ledger.json", "metrics.jsonl", "weights.safetensors", "model.pt2")
-"""What whoever holds the run's folder writes into it; the courier has files of its own there."""
+"""What whoever holds the run's folder writes into it; the publisher has files of its own there."""
 
 Watch = Callable[[Run, Control], Sequence[Observer]]
 
@@ -202,7 +202,7 @@ class Attempt:
         """What differs from an earlier attempt, and is to be passed over."""
         self.begun = False
         """Whether the files in the folder are those of this attempt; before, they tell of an earlier one."""
-        self.place: lanes.Place | None = None
+        self.record: lanes.PackRecord | None = None
         """Among those that it trains together with, if any."""
         self.outcome: Result | Exception | None = None
 
@@ -225,9 +225,9 @@ class Attempt:
         self.config = dataclasses.replace(self.config, threads=self.entry.threads)
         self.network = build.model(self.config)
         self.entry.parameters = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-        self.place = lanes.read(self.folder)
-        if self.place and not self.place.fits(self.config):  # with force
-            self.place = None
+        self.record = lanes.read(self.folder)
+        if self.record and not self.record.fits(self.config):  # with force
+            self.record = None
         self.saved = checkpoint.load_last(self.folder / "checkpoints")
         if self.saved is None:
             return
@@ -300,7 +300,7 @@ def together(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
     def company(attempt: Attempt) -> tuple[int, int, str]:
         assert attempt.entry
         alone = str(attempt.folder) if attempt.saved else ""
-        epoch, pack = attempt.saved.epoch if attempt.saved else 0, attempt.place.pack if attempt.place else alone
+        epoch, pack = attempt.saved.epoch if attempt.saved else 0, attempt.record.pack if attempt.record else alone
         return attempt.entry.threads, epoch, pack
 
     going = [a for a in attempts if a.outcome is None]
@@ -318,10 +318,10 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
     order = data.Order(splits.train.rows, config.batch_size, configs.order_seed(config), build.augment(config))
     for attempt in attempts:
         attempt.meet(splits)
-    if len(attempts) > 1 and not attempts[0].place:
+    if len(attempts) > 1 and not attempts[0].record:
         places = lanes.begin([a.config for a in attempts], [a.folder for a in attempts])
         for attempt, place in zip(attempts, places, strict=True):
-            attempt.place = place
+            attempt.record = place
     pack = Pack(attempts, where)
     listeners: dict[int, list[Observer]] = {}
     for lane, a in pack.members.items():
@@ -331,7 +331,7 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
         about = Run(a.config, a.folder, entry, where, threads, pack.method)
         listeners[lane] = [Keeper(a, pack), *watch(about, control)]
     log.info("Training %d on %s with %d threads, %s.", len(attempts), where, threads, pack.method)
-    control.step = pack.standing.epoch * order.steps
+    control.step = pack.progress.epoch * order.steps
     fit(
         pack.stack,
         pack.optimizer,
@@ -341,7 +341,7 @@ def _train(attempts: list[Attempt], control: Control, watch: Watch) -> None:
         config.epochs,
         config.training.patience,
         pack.average,
-        pack.standing,
+        pack.progress,
         [PerLane(listeners)],
         control,
     )
@@ -358,11 +358,11 @@ class Pack:
 
     def __init__(self, attempts: list[Attempt], where: torch.device) -> None:
         first = attempts[0]
-        self.members = {a.place.lane if a.place else 0: a for a in attempts}
+        self.members = {a.record.lane if a.record else 0: a for a in attempts}
         settings, networks = [], []
-        for lane in range(len(first.place.lanes) if first.place else 1):
+        for lane in range(len(first.record.lanes) if first.record else 1):
             member = self.members.get(lane)
-            settings.append(member.config if member else first.place.stand_in(lane, first.config))  # type: ignore[union-attr]
+            settings.append(member.config if member else first.record.placeholder(lane, first.config))  # type: ignore[union-attr]
             networks.append(member.network if member else build.model(settings[lane]))
         self.stack, self.method = build.stack(settings, networks, where)
         self.optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
@@ -374,24 +374,24 @@ class Pack:
         self.average.restart()
         for lane, state in saved.items():
             self.stack.restore(lane, state.weights, state.moments, self.optimizer)
-        self.standing = Standing(len(settings), alive=set(self.members))
+        self.progress = Progress(len(settings), alive=set(self.members))
         for lane, state in saved.items():
-            self.standing.epoch = state.epoch
+            self.progress.epoch = state.epoch
             known = state.chosen or not settings[lane].training.patience  # not where patience was added, with force
             best = (state.best, state.best_epoch) if known else (-1.0, state.epoch)
-            self.standing.best[lane], self.standing.best_epoch[lane] = best
+            self.progress.best[lane], self.progress.best_epoch[lane] = best
 
     def state(self, lane: int, attempt: Attempt, history: list[Row], chosen: dict[str, torch.Tensor]) -> Checkpoint:
         """What *lane* needs to go on."""
         assert attempt.entry
         return Checkpoint(
-            epoch=self.standing.epoch,
-            best=self.standing.best[lane],
+            epoch=self.progress.epoch,
+            best=self.progress.best[lane],
             weights=_own(self.stack.weights(lane)),
             moments={n: _own(m) for n, m in self.stack.moments(lane, self.optimizer).items()},
             history=history,
             config=attempt.entry.fingerprint["config"],
-            best_epoch=self.standing.best_epoch[lane],
+            best_epoch=self.progress.best_epoch[lane],
             averaged=self.in_use(lane) if attempt.config.training.ema else {},
             chosen=chosen,
         )

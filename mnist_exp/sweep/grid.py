@@ -35,7 +35,7 @@ from mnist_exp.run.resume import changed
 from mnist_exp.sweep import points as table
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.home import Home
-from mnist_exp.tracking.publisher import Courier
+from mnist_exp.tracking.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -258,7 +258,7 @@ class News:
 
     def __init__(self, plan: Plan, folder: Path, tracking: Tracking, hosts: bool) -> None:
         self.plan, self.folder, self.tracking, self.hosts = plan, folder, tracking, hosts
-        self.courier: Courier | None = None
+        self.publisher: Publisher | None = None
         self.closed = False
 
     def __enter__(self) -> "News":
@@ -268,31 +268,31 @@ class News:
 
     def follow(self, folder: Path) -> None:
         """A run in *folder* has joined the sweep."""
-        if self.courier:
-            self.courier.follow(folder)
+        if self.publisher:
+            self.publisher.follow(folder)
 
     def finish(self) -> None:
         """All runs have ended: what nobody has told yet is told from now on."""
         if self.tracking.enabled:
-            (self.courier or self._begin()).finish()
+            (self.publisher or self._begin()).finish()
 
     def wait(self, kind: type[BaseException] | None = None) -> None:
-        """Returns when all is told, or the wait for it is over; see `Courier.close`."""
+        """Returns when all is told, or the wait for it is over; see `Publisher.close`."""
         if self.tracking.enabled and not self.closed:
             self.closed = True
-            (self.courier or self._begin()).close(kind)
+            (self.publisher or self._begin()).close(kind)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self.wait(kind)
-        if self.courier and kind in (None, SweepError):
-            say(self.courier.where_to_look(self.folder))
+        if self.publisher and kind in (None, SweepError):
+            say(self.publisher.where_to_look(self.folder))
 
-    def _begin(self) -> Courier:
-        self.courier = Courier(self.tracking)
+    def _begin(self) -> Publisher:
+        self.publisher = Publisher(self.tracking)
         for number in range(len(self.plan.points)):
-            self.courier.follow(self.folder / str(number))
-        self.courier.sweep(self.folder)
-        return self.courier
+            self.publisher.follow(self.folder / str(number))
+        self.publisher.sweep(self.folder)
+        return self.publisher
 
 
 def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int, force: bool) -> Sequence[JobReturn]:

@@ -24,7 +24,7 @@ from mnist_exp.search import study
 from mnist_exp.sweep.composing import Composer
 
 FILES = ("sweep.json", "study.json", "report.html", "*.csv")
-"""What is written into a sweep's folder; the courier has its own."""
+"""What is written into a sweep's folder; the publisher has its own."""
 OF_ITS_OWN = ("hydra.sweeper._target_", "hydra.sweeper.space", "hydra.sweeper.storage")
 """Options of a search that name code, or an address."""
 

@@ -73,7 +73,7 @@ def divide(
         option: `auto` (by the measured rule above), `off` (or False), or the most lanes of a pack.
         gpu: Whether the jobs train on a GPU.
         before: The pack that each began in before it was interrupted, or an empty string; those stay together,
-            whatever *option* says, since apart each would need stand-ins for the others (`lanes.py`).
+            whatever *option* says, since apart each would need placeholders for the others (`lanes.py`).
     """
     begun: dict[str, list[int]] = {}
     for i, pack in enumerate(before):

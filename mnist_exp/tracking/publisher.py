@@ -39,7 +39,7 @@ SILENT = 2.0  # seconds of waiting that are not worth a word
 
 
 @final
-class Courier:
+class Publisher:
     """The trainer's handle on that process; leaving its context closes it."""
 
     def __init__(self, tracking: "Tracking") -> None:
@@ -59,7 +59,7 @@ class Courier:
             text=True,
         )
 
-    def __enter__(self) -> "Courier":
+    def __enter__(self) -> "Publisher":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
@@ -168,7 +168,7 @@ def _written(path: Path) -> int:
 
 
 def _counted(times: list[tuple[int, int]]) -> str:
-    """`: 3 of 6 runs`, from `Courier._times`; nothing for a single run."""
+    """`: 3 of 6 runs`, from `Publisher._times`; nothing for a single run."""
     sent = sum(delivered > noted for noted, delivered in times)
     return f": {sent} of {len(times)} runs" if len(times) > 1 else ""
 

@@ -64,9 +64,9 @@ def test_a_run_shows_its_result_before_it_waits_for_mlflow(
     command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
-    courier = MagicMock(**{"where_to_look.return_value": "Look at the run."})
-    courier.__exit__ = lambda *error: said.extend(capsys.readouterr().out.splitlines())
-    monkeypatch.setattr(single, "Courier", lambda tracking: courier)
+    publisher = MagicMock(**{"where_to_look.return_value": "Look at the run."})
+    publisher.__exit__ = lambda *error: said.extend(capsys.readouterr().out.splitlines())
+    monkeypatch.setattr(single, "Publisher", lambda tracking: publisher)
     code, out, err = command(*TINY, "tracking=mlflow")
     assert code == 0, err
     assert [line.partition(": ")[0] for line in said[-2:]] == ["Final accuracy", "Run folder"]

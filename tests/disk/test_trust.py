@@ -25,7 +25,7 @@ from mnist_exp.run import session as run
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import analyse
-from mnist_exp.tracking import publisher as courier
+from mnist_exp.tracking import publisher as publisher
 
 PACKAGE = Path(trust.__file__).parents[1]
 CANARY = "canary_of_test_trust"
@@ -209,8 +209,8 @@ def test_nothing_is_asked_of_an_address_that_came_with_a_run(
         def where_to_look(self, folder: Path) -> str:
             return ""
 
-    monkeypatch.setattr(courier, "Courier", Idle)
-    monkeypatch.setattr(single, "Courier", Idle)
+    monkeypatch.setattr(publisher, "Publisher", Idle)
+    monkeypatch.setattr(single, "Publisher", Idle)
     write_json(elsewhere / "mlflow.json", {"store": "http://127.0.0.1:9"})
     if name == "resume":
         command(f"resume={elsewhere}", "force=true", "epochs=3", "data.root=null")

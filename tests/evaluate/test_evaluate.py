@@ -22,7 +22,7 @@ from mnist_exp.evaluate import __main__ as evaluate
 from mnist_exp.evaluate.answers import Answers
 from mnist_exp.report import write as write_report
 from mnist_exp.run import session as run
-from mnist_exp.tracking import publisher as courier
+from mnist_exp.tracking import publisher as publisher
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
 
@@ -203,7 +203,7 @@ def test_the_pictures_go_to_the_run_in_mlflow_but_to_no_other_store(
             shown.append(capsys.readouterr().out)
             self.delivered = all(publish(folder, shop) for folder in self.folders)
 
-    monkeypatch.setattr(courier, "Courier", Messenger)
+    monkeypatch.setattr(publisher, "Publisher", Messenger)
     shop = mlflow_store("mnist_exp")
     folder = scratch / "run"
     run.run(tiny(tracking={"enabled": True}), folder)

@@ -226,7 +226,7 @@ def test_no_worker_outlives_its_driver_and_nothing_runs_twice(injected: Injected
 
 
 @pytest.mark.faults(26)
-@pytest.mark.parametrize("victim", ["courier", "forkserver"])
+@pytest.mark.parametrize("victim", ["publisher", "forkserver"])
 def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
     grid = ["hidden=8,12", *LONG[:5], "epochs=30", *LONG[7:], QUIET, "tracking.figures=false", "tracking.patience=2"]
     with held() as hold:
@@ -236,7 +236,7 @@ def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
         (helper,) = [child for child in children if victim in " ".join(child.cmdline())]
         helper.kill()
     code, out, err = end(driver)
-    if victim == "courier":
+    if victim == "publisher":
         assert code == 0, err
         assert "Send it with: python -m mnist_exp.sync" in out + err
     if code:
@@ -366,7 +366,7 @@ def test_the_same_sweep_again(again: str, left: int, told: str, injected: Inject
 @pytest.mark.faults(30)
 @pytest.mark.parametrize("days", [-1, 1])
 def test_the_clock_is_set_while_a_sweep_runs(days: int, injected: Injected) -> None:
-    """In driver, workers and courier alike, with a time limit and tracking."""
+    """In driver, workers and publisher alike, with a time limit and tracking."""
     clock = Path("clock").absolute()
     clock.write_text("0")
     grid = ["hidden=8,12", *LONG[:5], "epochs=6", *LONG[7:], "tracking.figures=false", "tracking.patience=60"]

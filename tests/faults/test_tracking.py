@@ -316,7 +316,9 @@ def test_any_reply_may_be_lost(
 
 
 @pytest.mark.faults(9)
-def test_the_courier_may_die_at_any_write(mlflow_store: Callable[[str], Store], tiny: Tiny, injected: Injected) -> None:
+def test_the_publisher_may_die_at_any_write(
+    mlflow_store: Callable[[str], Store], tiny: Tiny, injected: Injected
+) -> None:
     run.run(tiny(tracking={"enabled": True, "figures": False}), Path("run"), extras=False)
     n = 0
     while True:

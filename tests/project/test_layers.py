@@ -157,7 +157,7 @@ def test_the_package_itself_loads_nothing() -> None:
 
 
 def test_the_run_knows_no_tracker() -> None:
-    """The courier tells MLflow; training never imports it, nor what draws figures."""
+    """The publisher tells MLflow; training never imports it, nor what draws figures."""
     assert pulled_in("import mnist_exp.run.session") == {"torch"}
 
 

@@ -42,7 +42,7 @@ FAULTS = {
     23: ("loss becomes NaN", "that run fails with the steps named; the others go on"),
     24: ("a job raises or exits", "that run fails; cause, log and command are told; exit 1"),
     25: ("a job is out of memory, or killed for it", "that run fails and says so; the others go on"),
-    26: ("courier, fork server or worker killed", "the sweep goes on, or can be resumed"),
+    26: ("publisher, fork server or worker killed", "the sweep goes on, or can be resumed"),
     27: ("two sweeps in one second", "two folders"),
     28: ("two processes resume the same run", "the second is told who has it; free as soon as the holder dies"),
     29: ("the same point twice, the same sweep again", "runs once, and that is said"),

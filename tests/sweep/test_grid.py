@@ -26,7 +26,7 @@ def home() -> Path:
     return found
 
 
-class Courier:
+class Publisher:
     """Notes what it is told, and when it is waited for; only then MLflow has heard of it."""
 
     def __init__(self, told: list[str]) -> None:
@@ -58,14 +58,16 @@ class Courier:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What MLflow was told of a sweep."""
     notes: list[str] = []
-    monkeypatch.setattr(grid, "Courier", lambda tracking: Courier(notes))
+    monkeypatch.setattr(grid, "Publisher", lambda tracking: Publisher(notes))
     return notes
 
 
 def test_mlflow_is_told_of_a_sweep_whose_jobs_tell_of_themselves(
     command: Command, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(single, "Courier", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
+    monkeypatch.setattr(
+        single, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."})
+    )
     code, out, err = command(*HERE, "tracking=mlflow", "hidden=8,16")
     assert code == 0, err
     assert told == ["0 finished", "1 finished", "sweep", "finished", "sent"]
@@ -77,7 +79,9 @@ def test_mlflow_is_told_of_a_sweep_whose_jobs_tell_of_themselves(
 def test_the_page_leads_to_what_mlflow_hears_last(
     lr: str, code: int, command: Command, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(single, "Courier", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
+    monkeypatch.setattr(
+        single, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."})
+    )
     typed = (*HERE, "hydra.sweeper.report=true", "tracking=mlflow", f"lr={lr},3e-3")
     left, out, err = command(*typed)
     assert left == code, err

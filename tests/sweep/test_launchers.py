@@ -40,7 +40,7 @@ def test_joblib_one_of_them_killed(tmp_path: Path) -> None:
     assert "never started" in clusters.states(tmp_path)
     assert clusters.run(tmp_path, "resume=last", *POOL, QUIET).returncode == 0
     assert clusters.states(tmp_path) == ["finished"] * 8
-    # Here each job has a courier of its own, and joblib may have killed one that had something left to say.
+    # Here each job has a publisher of its own, and joblib may have killed one that had something left to say.
     subprocess.run([sys.executable, "-m", "mnist_exp.sync"], cwd=tmp_path, check=True, capture_output=True)
     assert clusters.tracked(tmp_path) == {"FINISHED": 8}
 

@@ -18,25 +18,25 @@ from benchmarks import ten_thousand
 from mnist_exp.config import Config
 from mnist_exp.config.stores import uri_for
 from mnist_exp.run import session as run
-from mnist_exp.tracking.publisher import Courier
+from mnist_exp.tracking.publisher import Publisher
 from mnist_exp.tracking.store import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 COURIERS, EPOCHS = 16, 2
 
 
-def test_sixteen_couriers_share_a_database(tiny: Callable[..., Config], store_template: Path) -> None:
+def test_sixteen_publishers_share_a_database(tiny: Callable[..., Config], store_template: Path) -> None:
     shutil.copyfile(store_template, "mlflow.db")
-    couriers = []
+    publishers = []
     for seed in range(COURIERS):
         config = tiny(seed=seed, epochs=EPOCHS, tracking={"enabled": True, "figures": False})
-        courier = Courier(config.tracking)
-        courier.follow(Path(f"run{seed}"))
+        publisher = Publisher(config.tracking)
+        publisher.follow(Path(f"run{seed}"))
         run.run(config, Path(f"run{seed}"))
-        couriers.append(courier)
-    for courier in couriers:
-        courier.close()
-    assert all(courier.delivered for courier in couriers)
+        publishers.append(publisher)
+    for publisher in publishers:
+        publisher.close()
+    assert all(publisher.delivered for publisher in publishers)
     store = open_store(uri_for(None), "mnist_exp")
     runs = store.client.search_runs([store.experiment_id])
     assert [found.info.status for found in runs] == ["FINISHED"] * COURIERS

@@ -1,4 +1,4 @@
-"""Runs whose process, driver and courier were all killed: the next sweep tells MLflow."""
+"""Runs whose process, driver and publisher were all killed: the next sweep tells MLflow."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from mnist_exp.disk import ledger
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
 from mnist_exp.tracking import orphans as stale
-from mnist_exp.tracking import publisher as courier
+from mnist_exp.tracking import publisher as publisher
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
 
@@ -40,10 +40,10 @@ def plan(folder: Path) -> Path:
 
 
 def start_a_sweep(monkeypatch: pytest.MonkeyPatch) -> int:
-    """What the courier of a new sweep does, which has nothing to tell yet."""
+    """What the publisher of a new sweep does, which has nothing to tell yet."""
     told = json.dumps(["sweep", str(plan(Path("outputs/sweeps/day/new")).resolve())])
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{told}\n"))
-    return courier.deliver("mnist_exp")
+    return publisher.deliver("mnist_exp")
 
 
 def status(folder: Path, store: Store) -> tuple[str, str]:

@@ -21,8 +21,8 @@ from mnist_exp.console import terminal
 from mnist_exp.disk import ledger
 from mnist_exp.errors import Interrupted
 from mnist_exp.run import session as run
-from mnist_exp.tracking import publisher as courier
-from mnist_exp.tracking.publisher import Courier
+from mnist_exp.tracking import publisher as publisher
+from mnist_exp.tracking.publisher import Publisher
 from mnist_exp.tracking.store import Store, open_store
 
 Tiny = Callable[..., Config]
@@ -40,29 +40,29 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_reaches_mlflow_through_the_courier(tiny: Tiny, store_template: Path) -> None:
+def test_a_run_reaches_mlflow_through_the_publisher(tiny: Tiny, store_template: Path) -> None:
     """The one test here with the real child process."""
     shutil.copyfile(store_template, "mlflow.db")
     config = tiny(tracking={"enabled": True, "figures": False})
-    courier = Courier(config.tracking)
-    courier.follow(HERE)
+    publisher = Publisher(config.tracking)
+    publisher.follow(HERE)
     run.run(config, HERE)
-    courier.close()
-    assert courier.delivered
+    publisher.close()
+    assert publisher.delivered
     store = open_store(uri_for(None), "mnist_exp")
     (found,) = store.client.search_runs([store.experiment_id])
     assert found.info.status == "FINISHED"
     assert found.data.metrics["final/val_accuracy"] == ledger.read(HERE).summary["final/val_accuracy"]
     page = f"/#/experiments/{store.experiment_id}/runs/{found.info.run_id}?workflowType=machine_learning"
-    assert courier.where_to_look(HERE) == f"Tracked in MLflow: mlflow ui, then http://127.0.0.1:5000{page}"
+    assert publisher.where_to_look(HERE) == f"Tracked in MLflow: mlflow ui, then http://127.0.0.1:5000{page}"
 
 
 def test_what_was_never_started_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, "import time; time.sleep(600)")
-    courier = Courier(Tracking())
-    courier.follow(HERE)
-    courier.close()
-    assert courier.process.returncode == -signal.SIGKILL
+    publisher = Publisher(Tracking())
+    publisher.follow(HERE)
+    publisher.close()
+    assert publisher.process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ Shown = Callable[[Callable[[], object]], list[str]]
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     """`shown(act)`: what is said of the wait, from its beginning; *act* happens as soon as something is."""
-    monkeypatch.setattr(courier, "SILENT", 0)
+    monkeypatch.setattr(publisher, "SILENT", 0)
 
     def watch(act: Callable[[], object]) -> list[str]:
         lines: list[str] = []
@@ -104,12 +104,12 @@ def test_a_remote_store_is_waited_for_no_longer_than_patience(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stand_in(monkeypatch, HANGS)
-    courier = Courier(Tracking(uri=REMOTE, patience=0.1))
-    courier.follow(HERE)
-    courier.close()
-    assert not courier.delivered
+    publisher = Publisher(Tracking(uri=REMOTE, patience=0.1))
+    publisher.follow(HERE)
+    publisher.close()
+    assert not publisher.delivered
     assert f"{KEPT}python -m mnist_exp.sync --uri {REMOTE}" in caplog.text
-    assert courier.process.returncode == -signal.SIGTERM
+    assert publisher.process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.usefixtures("trained")
@@ -118,10 +118,10 @@ def test_a_store_on_this_machine_is_waited_for_however_slow_it_is(
 ) -> None:
     stand_in(monkeypatch, OBEDIENT)
     lines = shown(Path("go").touch)
-    courier = Courier(Tracking(patience=0))
-    courier.follow(HERE)
-    courier.close()
-    assert courier.delivered
+    publisher = Publisher(Tracking(patience=0))
+    publisher.follow(HERE)
+    publisher.close()
+    assert publisher.delivered
     assert lines[0] == "Sending to MLflow … Ctrl-C leaves the rest to mnist_exp.sync"
     assert not caplog.text
 
@@ -130,7 +130,7 @@ def test_of_several_runs_it_says_how_many_are_sent(monkeypatch: pytest.MonkeyPat
     """A run that was not begun does not count, nor one whose last news came before its end."""
     stand_in(monkeypatch, OBEDIENT)
     lines = shown(Path("go").touch)
-    courier = Courier(Tracking())
+    publisher = Publisher(Tracking())
     for place, noted, delivered in (("0", 1, 2), ("1", 2, 1), ("2", 1, 0), ("3", 0, 0)):
         folder = Path(place)
         folder.mkdir()
@@ -138,8 +138,8 @@ def test_of_several_runs_it_says_how_many_are_sent(monkeypatch: pytest.MonkeyPat
             if when:
                 (folder / name).touch()
                 os.utime(folder / name, (when, when))
-        courier.follow(folder)
-    courier.close()
+        publisher.follow(folder)
+    publisher.close()
     assert lines[0].startswith("Sending to MLflow: 1 of 3 runs … ")
 
 
@@ -150,31 +150,31 @@ def test_ctrl_c_ends_the_wait_and_nothing_else(
 ) -> None:
     stand_in(monkeypatch, HANGS)
     shown(lambda: os.kill(os.getpid(), signal.SIGINT))
-    with Courier(Tracking(uri=uri, patience=600)) as courier:
-        courier.follow(HERE)
-    assert not courier.delivered
+    with Publisher(Tracking(uri=uri, patience=600)) as publisher:
+        publisher.follow(HERE)
+    assert not publisher.delivered
     assert "Send it with: python -m mnist_exp.sync" in caplog.text
-    assert courier.process.returncode == -signal.SIGTERM
+    assert publisher.process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("stop", [Interrupted("Stopped in epoch 1."), KeyboardInterrupt()], ids=["once", "twice"])
 def test_who_stops_a_run_does_not_wait_long(stop: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, HANGS)
-    courier = Courier(Tracking(patience=0.1))
-    courier.follow(HERE)
-    with pytest.raises(type(stop)), courier:
+    publisher = Publisher(Tracking(patience=0.1))
+    publisher.follow(HERE)
+    with pytest.raises(type(stop)), publisher:
         raise stop
-    assert courier.process.returncode == -signal.SIGTERM
+    assert publisher.process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.usefixtures("trained")
 def test_a_process_that_gives_up_says_why(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     stand_in(monkeypatch, "print('It is locked.'); raise SystemExit(1)")
-    courier = Courier(Tracking())
-    courier.follow(HERE)
-    courier.close()
-    assert not courier.delivered
+    publisher = Publisher(Tracking())
+    publisher.follow(HERE)
+    publisher.close()
+    assert not publisher.delivered
     assert [record.message.partition(" (")[0] for record in caplog.records] == ["It is locked.", "MLflow"]
 
 
@@ -196,35 +196,35 @@ def test_a_store_that_refuses_is_tried_for_a_minute(
             raise OSError("database is locked")
         return mlflow_store(experiment)
 
-    monkeypatch.setattr(courier, "open_store", opened)
-    monkeypatch.setattr(courier.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(courier.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(publisher, "open_store", opened)
+    monkeypatch.setattr(publisher.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(publisher.time, "sleep", lambda seconds: None)
     monkeypatch.setattr("sys.stdin", io.StringIO())  # the trainer has closed it
     at_once = SimpleNamespace(Event=threading.Event, Thread=lambda target, daemon: SimpleNamespace(start=target))
-    monkeypatch.setattr(courier, "threading", at_once)
-    assert courier.deliver("mine") == code
+    monkeypatch.setattr(publisher, "threading", at_once)
+    assert publisher.deliver("mine") == code
     assert len(tries) == 2
     assert ("did not take it: OSError: database is locked" in caplog.text) is bool(code)
 
 
-def test_a_dead_courier_does_not_hurt_training(
+def test_a_dead_publisher_does_not_hurt_training(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stand_in(monkeypatch, "raise SystemExit(1)")
-    courier = Courier(Tracking())
-    courier.process.wait()
-    courier.follow(HERE)
+    publisher = Publisher(Tracking())
+    publisher.process.wait()
+    publisher.follow(HERE)
     assert run.run(tiny(), HERE).state == "finished"
-    courier.close()
-    assert not courier.delivered
+    publisher.close()
+    assert not publisher.delivered
     assert "does not have everything yet" in caplog.text
 
 
-def test_ctrl_c_in_the_terminal_is_not_for_the_courier(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_in_the_terminal_is_not_for_the_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, "import sys; sys.stdin.read()")
-    courier = Courier(Tracking())
-    assert os.getpgid(courier.process.pid) != os.getpgid(0)
-    courier.close()
+    publisher = Publisher(Tracking())
+    assert os.getpgid(publisher.process.pid) != os.getpgid(0)
+    publisher.close()
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,9 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_courier(monkeypatch: pytest.Monke
 )
 def test_the_line_that_opens_the_run(uri: str | None, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, "")
-    courier = Courier(Tracking(uri=uri))
+    publisher = Publisher(Tracking(uri=uri))
     HERE.mkdir()
-    assert courier.where_to_look(HERE) == "Tracked in MLflow: not yet."
+    assert publisher.where_to_look(HERE) == "Tracked in MLflow: not yet."
     (HERE / "mlflow.json").write_text(json.dumps({"page": "#/experiments/3/runs/abc"}))
-    assert courier.where_to_look(HERE) == line
-    courier.close()
+    assert publisher.where_to_look(HERE) == line
+    publisher.close()

@@ -25,7 +25,7 @@ from mnist_exp.results import query as search
 from mnist_exp.results.query import Query
 from mnist_exp.run import session as run
 from mnist_exp.tracking import model, publish, sweeps, views
-from mnist_exp.tracking.publisher import Courier
+from mnist_exp.tracking.publisher import Publisher
 from mnist_exp.tracking.store import Store, open_store
 from mnist_exp.tracking.views import Subject
 
@@ -99,7 +99,7 @@ def made_up_sweep(folder: Path, states: list[str], points: int | None = None, **
 
 
 def publish_all(folder: Path, store: Store, over: bool = True) -> None:
-    """What the courier does with a sweep."""
+    """What the publisher does with a sweep."""
     for path in sorted(folder.glob("*/ledger.json")):
         publish.publish(path.parent, store, abandoned=over)
     sweeps.publish(folder, store, over=over)
@@ -381,19 +381,19 @@ def test_the_dataset_links_to_its_page(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_courier_shows_a_sweep_and_says_what_it_could_not_do(
+def test_the_publisher_shows_a_sweep_and_says_what_it_could_not_do(
     store: Store, tmp_path: Path, tiny: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
     experiment = store.client.get_experiment(store.experiment_id).name
     config = tiny(tracking={"enabled": True, "uri": store.uri, "experiment": experiment})
     folder = made_up_sweep(tmp_path / "sent", ["finished", "running"], register="nothing")
-    courier = Courier(config.tracking)
-    courier.sweep(folder)
+    publisher = Publisher(config.tracking)
+    publisher.sweep(folder)
     for i in range(2):
-        courier.follow(folder / str(i))
-    courier.close()
-    assert courier.delivered
-    assert "viewStateShareKey=sent&" in courier.where_to_look(folder)
+        publisher.follow(folder / str(i))
+    publisher.close()
+    assert publisher.delivered
+    assert "viewStateShareKey=sent&" in publisher.where_to_look(folder)
     assert "is the best run, but has no model.pt2" in caplog.text
     found = store.client.search_runs([store.experiment_id], "tags.sweep = 'sent'")
     assert sorted(run.info.status for run in found) == ["FINISHED", "KILLED"]
