@@ -23,8 +23,9 @@ from rich.markup import escape
 
 from mnist_exp.config import options
 from mnist_exp.config.compose import compose
-from mnist_exp.console import arguments as words
-from mnist_exp.console import exits as command
+from mnist_exp.console import exits
+from mnist_exp.console.arguments import Parser
+from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import console
 from mnist_exp.disk import provenance
 from mnist_exp.errors import ExperimentError, first_line
@@ -34,6 +35,7 @@ Looks at everything a run needs: versions, device, data files, the MLflow store,
 and downloads nothing; passwords, tokens and the home folder's name are never shown, so the output may be pasted into
 a bug report."""
 EXAMPLES = """\
+examples
   python -m mnist_exp.doctor
   python -m mnist_exp.doctor --json | jq '.checks[] | select(.state != "ok")'
 
@@ -68,10 +70,12 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: there is a fault (1), usage (2), or `--help` (0).
     """
-    typed = words.read(arguments, "doctor", ABOUT, {}, EXAMPLES, flags={"json": "print what was found as JSON"})
+    parser = Parser("doctor", ABOUT, EXAMPLES)
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    typed = parser.read(arguments)
     checks = [replace(check, found=at_home(check.found)) for look in LOOKS for check in look()]
     faults = sum(check.state == "fault" for check in checks)
-    if "json" in typed.flags:
+    if typed.json:
         found = {"format": 1, "ok": not faults, "checks": [asdict(check) for check in checks]}
         console.out(json.dumps(found, indent=1), highlight=False)
     else:
@@ -89,11 +93,7 @@ def _show(checks: Sequence[Check], faults: int) -> None:
         if check.help:
             console.print(f"{'':8}{'':{width}}  help: {escape(check.help)}")
     warnings = sum(check.state == "warning" for check in checks)
-    console.print(f"{_count(faults, 'fault')}, {_count(warnings, 'warning')}.")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+    console.print(f"{plural(faults or 'no', 'fault')}, {plural(warnings or 'no', 'warning')}.")
 
 
 def versions() -> Iterator[Check]:
@@ -345,7 +345,7 @@ LOOKS = [_guarded(look) for look in (versions, device, data, store, disk, extras
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(lambda: main(sys.argv[1:])))
+    sys.exit(exits.run(lambda: main(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -216,14 +216,6 @@ def changing(every: float = 60.0) -> Iterator[Callable[[str], None]]:
         live.stop()
 
 
-def duration(seconds: float) -> str:
-    """`48 s`, `3 min` or `2 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def shown(folder: Path) -> str:
     """*folder* as one types it from here."""
     try:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from mnist_exp import config
 from mnist_exp.console import terminal
+from mnist_exp.console.formats import SPLIT_NAMES, count, plural, score, seconds, value
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.errors import ConfigError
 from mnist_exp.results import ranking
@@ -26,7 +27,6 @@ from mnist_exp.results.names import Selection
 from mnist_exp.results.ranking import LOST, Ranking, Run
 
 SPLITS = ("val", "test", "train")
-WORDS = {"val": "validation", "test": "test", "train": "training"}
 TOP = 20  # rows that a terminal shows
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
 INNER = ["best"]  # columns of a leaderboard that lead to its runs
@@ -294,14 +294,14 @@ def _facts(found: Comparison) -> dict[str, Any]:
 def sentence(found: Comparison) -> str:
     """In words: how many runs there are, how they ended, and which setting is best."""
     facts = summary(found)
-    told = f"{facts['runs']} run{'s' if facts['runs'] > 1 else ''} ({counted(facts['states'])})."
+    states = f"{plural(facts['runs'], 'run')} ({counted(facts['states'])})."
     if facts["best"] is None:
-        return told
+        return states
     row = found.board.head(1).to_dict("records")[0]
     split = judge(found.table)
     spread = f"{score(row[f'{split}_mean'], row[f'{split}_sd'])} %" + (f" (n={row['n']})" if row["n"] > 1 else "")
     which = f" with {label(row, found.by)}" if found.by else ""
-    return f"{told} Best {WORDS[split]} accuracy {spread}{which}."
+    return f"{states} Best {SPLIT_NAMES[split]} accuracy {spread}{which}."
 
 
 def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:
@@ -321,34 +321,3 @@ def _endings(table: pd.DataFrame, setting: "pd.Series[int]") -> "pd.Series[str]"
 def counted(states: Mapping[str, int]) -> str:
     """`2 failed, 1 running`."""
     return ", ".join(f"{n} {state}" for state, n in states.items())
-
-
-def score(mean: float, sd: float) -> str:
-    """Mean and standard deviation from 0 to 1, as `97.83 ± 0.12`; no spread for a single run."""
-    if pd.isna(mean):
-        return "–"
-    return f"{100 * mean:.2f}" + ("" if pd.isna(sd) else f" ± {100 * sd:.2f}")
-
-
-def value(setting: Any) -> str:
-    """A setting as one types it."""
-    if isinstance(setting, bool):
-        return str(setting).lower()
-    if isinstance(setting, float):
-        return "–" if pd.isna(setting) else f"{setting:g}"
-    return "–" if setting is None else str(setting)
-
-
-def seconds(time: float) -> str:
-    """A duration as people say it: `0.82 s`, `42 s`, `3:05 min`, `2:10 h`."""
-    if pd.isna(time):
-        return "–"
-    if time < 100:
-        return f"{time:.2f} s" if time < 10 else f"{time:.0f} s"
-    minutes = round(time / 60)
-    return f"{time // 60:.0f}:{time % 60:02.0f} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02d} h"
-
-
-def count(number: float) -> str:
-    """`101,770`."""
-    return "–" if pd.isna(number) else f"{int(number):,}"

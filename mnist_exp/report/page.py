@@ -23,18 +23,18 @@ import yaml
 from markupsafe import Markup
 
 from mnist_exp import config, results
-from mnist_exp.charts import network as closeup
 from mnist_exp.charts import search as searching
 from mnist_exp.charts import style as drawing
 from mnist_exp.charts import sweep as figures
 from mnist_exp.charts.style import Picture
 from mnist_exp.config.stores import uri_for
+from mnist_exp.console import formats
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import trust
 from mnist_exp.disk.files import atomic_write, read_json
 from mnist_exp.errors import ExperimentError
 from mnist_exp.report import board as boards
-from mnist_exp.report.board import WORDS, Comparison
+from mnist_exp.report.board import Comparison
 from mnist_exp.results.names import Selection
 from mnist_exp.results.ranking import LOST
 from mnist_exp.search.analysis import Analysis, analyse
@@ -145,8 +145,8 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
     pages = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_discreet
     )
-    pages.filters |= {"value": boards.value, "seconds": boards.seconds, "count": boards.count}
-    pages.globals |= {"score": boards.score}
+    pages.filters |= {"value": formats.value, "seconds": formats.seconds, "count": formats.count}
+    pages.globals |= {"score": formats.score, "split_names": formats.SPLIT_NAMES}
     assets = {"script": Markup(script), "style": Markup(style), "script_digest": digest}
     return pages.from_string(template).render(**assets, **context)
 
@@ -233,19 +233,12 @@ def _best(found: Comparison, labels: list[str]) -> tuple[dict[str, Any] | None, 
         answers = best.answers(run["folder"], run["dataset"])
     except ExperimentError as error:
         return about | {"problem": f"{error.message} {error.help}"}, []
-    worst = answers.worst()
     matrix = answers.confusion
-    pictures = [closeup.confusion(matrix, names=answers.names)]
-    if len(worst):
-        p, seen = answers.probabilities.max(1)[worst], answers.images[worst]
-        pictures.append(closeup.mistakes(seen, answers.true[worst], answers.predicted[worst], p, names=answers.names))
-    if answers.first_layer is not None:
-        pictures.append(closeup.first_layer(answers.first_layer))
     return about | {
         "confusion": matrix,
         "confused": [(answers.names[t], answers.names[g], n, share) for t, g, n, share in best.confused(matrix)],
         "wrong": int(matrix.sum() - np.trace(matrix)),
-    }, pictures
+    }, best.figures(answers)
 
 
 def _context(
@@ -276,10 +269,11 @@ def _context(
         "facts": facts,
         "sentence": boards.sentence(found),
         "judged": boards.judge(table),
-        "words": WORDS,
         "splits": [s for s in boards.SPLITS if f"{s}_mean" in board],
         "by": by,
-        "varied": [(key, [boards.value(v) for v in drawing.scale(table[key]).values]) for key in [*by, *_seeds(table)]],
+        "varied": [
+            (key, [formats.value(v) for v in drawing.scale(table[key]).values]) for key in [*by, *_seeds(table)]
+        ],
         "shared": shared,
         "sampled": FILES if table["folder"].notna().sum() > FILES else 0,
         "settings": len(board),
