@@ -29,9 +29,9 @@ from mnist_exp.disk.layout import State
 from mnist_exp.search.analysis import Analysis
 
 
-def pictures(table: pd.DataFrame, by: Sequence[str], analysis: Analysis, judged: str) -> list[Picture]:
+def pictures(table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: str) -> list[Picture]:
     """Every picture of the search in *analysis*. Its runs in *table* differ in the keys *by*."""
-    objectives = analysis.search.objectives or [f"final/{judged}_accuracy"]
+    objectives = analysis.search.objectives or [f"final/{split}_accuracy"]
     objective, direction = objectives[0], analysis.search.directions[0]
     ended = table[table["state"].isin([state for state in State if state.done]) & table[objective].notna()]
     if not (ended["state"] == State.FINISHED).any():

@@ -40,17 +40,17 @@ LEADING = len(COLOURS)  # settings that curves tell apart
 
 
 @drawn
-def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
+def heat_map(table: pd.DataFrame, x: str, y: str, split: str) -> Picture:
     """Mean final accuracy for each pair of values of two keys, with the number of runs; failed cells hatched.
 
     Keys with many values, as a random search has, are drawn as points instead of cells. Runs without one of the keys,
     such as a CNN's without `hidden`, are left out.
     """
-    column = f"final/{judged}_accuracy"
+    column = f"final/{split}_accuracy"
     table = table[[x, y, "state", column]].dropna(subset=[x, y])
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
-    done = finished(table, judged)
+    done = finished(table, split)
     lost = table[table["state"].isin([state for state in State if state.lost])]
     across, up = scale(table[x]), scale(table[y])
     low, high = limits(100 * done[column])
@@ -78,10 +78,10 @@ def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
     across.label(axes, "x", x)
     up.label(axes, "y", y)
     bar = figure.colorbar(shades, ax=axes, extend="min" if 100 * done[column].min() < low else "neither")
-    bar.set_label(f"{SPLIT_NAMES[judged]} accuracy, %")
+    bar.set_label(f"{SPLIT_NAMES[split]} accuracy, %")
     highest = done.iloc[int(done[column].argmax())]
     alt = (
-        f"Heat map of mean {SPLIT_NAMES[judged]} accuracy over {x} and {y}: "
+        f"Heat map of mean {SPLIT_NAMES[split]} accuracy over {x} and {y}: "
         f"the highest run, {percent(highest[column])}, "
         f"has {x} {value(highest[x])} and {y} {value(highest[y])}; {len(lost)} of {len(table)} runs failed."
     )
@@ -176,11 +176,11 @@ def _band(axes: Axes, seeds: Any, i: int, label: str) -> list[float]:
 
 
 @drawn
-def tradeoffs(board: pd.DataFrame, labels: Sequence[str], judged: str) -> list[Picture]:
+def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str) -> list[Picture]:
     """Accuracy against parameters and against seconds, with the settings that nothing beats in both."""
     pictures = []
-    rows = board.assign(label=labels)[board[f"{judged}_mean"].notna()]
-    accuracy = 100 * rows[f"{judged}_mean"]
+    rows = board.assign(label=labels)[board[f"{split}_mean"].notna()]
+    accuracy = 100 * rows[f"{split}_mean"]
     for cost, title in (("parameters", "parameters"), ("seconds", "seconds of training")):
         figure = Figure(figsize=SIZE)
         axes = figure.subplots()
@@ -197,14 +197,14 @@ def tradeoffs(board: pd.DataFrame, labels: Sequence[str], judged: str) -> list[P
             linewidth=1.2,
             label="nothing is better in both",
         )
-        axes.set(xlabel=title, ylabel=f"{SPLIT_NAMES[judged]} accuracy, %", ylim=(low, high))
+        axes.set(xlabel=title, ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
         if x.min() > 0 and x.max() / x.min() > 4:
             axes.set_xscale("log")
             plain_ticks(axes.xaxis)
         axes.margins(x=0.08)
         figure.legend(loc="outside lower left", ncols=3)
         best = ", ".join(rows.loc[front, "label"].head(4))
-        about = f"{SPLIT_NAMES[judged].capitalize()} accuracy against {title} of {len(rows)} settings"
+        about = f"{SPLIT_NAMES[split].capitalize()} accuracy against {title} of {len(rows)} settings"
         alt = f"{about}. Nothing is better in both than {best}."
         pictures.append(Picture(f"accuracy_{cost}", f"Accuracy against {title}", alt, figure))
     return pictures
@@ -218,10 +218,10 @@ def pareto(cost: "pd.Series[float]", gain: "pd.Series[float]") -> list[Any]:
 
 
 @drawn
-def main_effects(table: pd.DataFrame, by: Sequence[str], judged: str) -> list[Picture]:
+def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Picture]:
     """For each key: accuracy of all runs at each of its values, their mean, and the share of variance it explains."""
-    column = f"final/{judged}_accuracy"
-    everyone = finished(table, judged)
+    column = f"final/{split}_accuracy"
+    everyone = finished(table, split)
     low, high = limits(100 * everyone[column])
     pictures = []
     for key in by:
@@ -244,11 +244,11 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], judged: str) -> list[Pi
                 label="mean",
             )
         positions.label(axes, "x", key)
-        axes.set(ylabel=f"{SPLIT_NAMES[judged]} accuracy, %", ylim=(low, high))
+        axes.set(ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
         axes.margins(x=0.12)
         figure.legend(loc="outside lower left", ncols=3)
         explains = "" if share is None else f": explains {share:.0%} of the variance".replace("%", " %")
-        alt = f"{SPLIT_NAMES[judged].capitalize()} accuracy of {len(done)} finished runs over {key}{explains}."
+        alt = f"{SPLIT_NAMES[split].capitalize()} accuracy of {len(done)} finished runs over {key}{explains}."
         pictures.append(Picture(f"effect_{plain(key)}", f"{key}{explains}", alt, figure))
     return pictures
 
@@ -266,9 +266,9 @@ def explained(accuracy: "pd.Series[float]", values: "pd.Series[Any]") -> float |
     return float((groups.transform("mean") - accuracy.mean()).pow(2).sum() / total)
 
 
-def finished(table: pd.DataFrame, judged: str) -> pd.DataFrame:
-    """The runs of *table* that have a final accuracy to judge them by."""
-    return table[(table["state"] == State.FINISHED) & table[f"final/{judged}_accuracy"].notna()]
+def finished(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The finished runs of *table* that were measured on *split*."""
+    return table[(table["state"] == State.FINISHED) & table[f"final/{split}_accuracy"].notna()]
 
 
 def dots(axes: Axes, x: Any, y: "pd.Series[float]", low: float, colour: str, label: str) -> None:

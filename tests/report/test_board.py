@@ -132,7 +132,7 @@ def test_settings_of_which_nothing_finished_come_last() -> None:
 def test_without_validation_training_orders() -> None:
     table = rows([("a", float("nan"), 0.99), ("b", float("nan"), 0.5)])
     table["final/train_accuracy"] = [0.6, 0.7]
-    assert boards.judge(table) == "train"
+    assert boards.deciding_split(table) == "train"
     found = board(table)
     assert list(found["key"]) == ["b", "a"]
     assert "val_mean" not in found

@@ -220,7 +220,7 @@ def test_the_page_waits_for_mlflow_when_all_is_drawn(tmp_path: Path) -> None:
         track(folder / "0", "a" * 32)
         (folder / "mlflow.json").write_text('{"page": "#/view"}')
 
-    page = html.write(leaderboard.compare(naming.resolve(folder)), heard=heard).read_text()
+    page = html.write(leaderboard.compare(naming.resolve(folder)), wait=heard).read_text()
     best = f"http://127.0.0.1:5000/#/experiments/7/runs/{'a' * 32}?workflowType=machine_learning"
     assert f'<td><a href="{best}">0</a></td>' in page
     assert '<a href="http://127.0.0.1:5000/#/view">all runs of the sweep</a>' in page
