@@ -36,7 +36,7 @@ from mnist_exp.console.formats import SPLIT_NAMES, percent, value
 from mnist_exp.disk.layout import State
 
 History = pd.DataFrame
-LEADING = len(COLOURS)  # settings that curves tell apart
+LEADING = len(COLOURS)  # settings that curves distinguish
 
 
 @drawn
@@ -118,7 +118,7 @@ def _cell(
 def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, splits: Sequence[str]) -> list[Picture]:
     """A picture for each split: *quantity* over epochs, seeds as mean and band of ± one standard deviation.
 
-    The leading groups are told apart, the others are grey. All pictures have the same limits, those of the
+    The leading groups have colours, the others are grey. All pictures have the same limits, those of the
     leading groups.
 
     Args:

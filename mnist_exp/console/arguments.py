@@ -37,10 +37,11 @@ class Parser(argparse.ArgumentParser):
         self.takes_names = False
 
     def add_words(self, keys: Mapping[str, Key], metavar: str = "", help: str = "", names: Offer = list) -> None:
-        """Takes `key=value` words, and names if they have a *metavar*; see `read`.
+        """Takes `key=value` words, and names if they have a *metavar*.
 
         Args:
-            help: What names mean.
+            metavar, help: What names are called, and what they mean.
+            names: What tab completion offers for them.
         """
         self.keys, self.takes_names = keys, bool(metavar)
         self.usage = f"%(prog)s {metavar} [key=value …] [options]".replace("  ", " ")
@@ -57,13 +58,13 @@ class Parser(argparse.ArgumentParser):
         words.completer = complete  # type: ignore[attr-defined]  # argcomplete looks for it
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, but for argcomplete with flags before words, which argparse takes only in one series."""
+        """As argparse. When completing, flags come first, because argcomplete knows one series of words only."""
         if self.keys and "_ARGCOMPLETE" in os.environ:
             args = sorted(args, key=lambda word: not word.startswith("-"))
         return super().parse_known_args(args, namespace)
 
     def read(self, typed: Sequence[str]) -> argparse.Namespace:
-        """The options; of words, each key as an attribute, and the names as `names`.
+        """The options; also each key's value, under its name, and the names as `names`.
 
         Raises:
             SystemExit: usage (2), `--help` or tab completion (0).

@@ -61,7 +61,7 @@ class Comparison:
 
     @property
     def by(self) -> list[str]:
-        """The keys that tell settings apart."""
+        """The keys in which settings differ."""
         return self.ranked.by
 
     @property
@@ -135,7 +135,7 @@ def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":
 def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
     """One row for each setting of *ranked*, best first.
 
-    Columns: the keys that tell settings apart; `n` seeds of which a run finished; `not_finished`, such as `1 failed`;
+    Columns: the keys in which settings differ; `n` seeds of which a run finished; `not_finished`, such as `1 failed`;
     for each split that was measured the mean final accuracy `<split>_mean` and its sample standard deviation over seeds
     `<split>_sd` (n - 1; NaN with one seed), from 0 to 1; mean `seconds` of training and `parameters` of the finished
     runs; `best`, the index in *table* of its median run, or -1.
