@@ -133,9 +133,9 @@ def test_json_gives_one_object_for_each_picture_also_of_a_folder(
         drawn(digit, 50, True).save(f"scans/{digit}.png")
     Path("scans/notes.txt").write_text("no picture")
     predict.main(["--json", "scans", f"run={trained}"])
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [about["file"] for about in found] == ["scans/3.png", "scans/8.png"]
-    for about in found:
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [about["file"] for about in rows] == ["scans/3.png", "scans/8.png"]
+    for about in rows:
         assert sum(about["probabilities"]) == pytest.approx(1)
         assert about["digit"] == np.argmax(about["probabilities"])
 
@@ -180,7 +180,7 @@ def test_the_strong_network_reads_printed_digits(scratch: Path, composed: Callab
             for dark in (True, False):
                 paths.append(scratch / f"{digit}-{dark}.png")
                 drawn(digit, sizes[(2 * digit + (not dark)) % 5], dark, font=font).save(paths[-1])
-        found = [json.loads(line) for line in predictions.lines(scratch / "run", paths, as_json=True)]
-        right = sum(about["digit"] == int(Path(about["file"]).name[0]) for about in found)
+        rows = [json.loads(line) for line in predictions.lines(scratch / "run", paths, as_json=True)]
+        right = sum(about["digit"] == int(Path(about["file"]).name[0]) for about in rows)
         sevens = 2 if font == "Pillow's own" else 0
-        assert right >= 18 - sevens, (font, [(about["file"], about["digit"]) for about in found])
+        assert right >= 18 - sevens, (font, [(about["file"], about["digit"]) for about in rows])
