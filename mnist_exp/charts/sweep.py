@@ -34,6 +34,7 @@ from mnist_exp.charts.style import (
 )
 from mnist_exp.console.formats import SPLIT_NAMES, percent, value
 from mnist_exp.disk.layout import State
+from mnist_exp.results.ranking import LOST
 
 History = pd.DataFrame
 LEADING = len(COLOURS)  # settings that curves distinguish
@@ -51,7 +52,7 @@ def heat_map(table: pd.DataFrame, x: str, y: str, split: str) -> Picture:
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
     done = finished(table, split)
-    lost = table[table["state"].isin([state for state in State if state.lost])]
+    lost = table[table["state"].isin(LOST)]
     across, up = scale(table[x]), scale(table[y])
     low, high = limits(100 * done[column])
     shades = ScalarMappable(Normalize(low, min(high, 100)), matplotlib.colormaps["viridis"])

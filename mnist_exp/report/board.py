@@ -25,9 +25,8 @@ from mnist_exp.errors import ConfigError
 from mnist_exp.results import ranking
 from mnist_exp.results import table as table_of
 from mnist_exp.results.names import Selection
-from mnist_exp.results.ranking import Ranking, Run
+from mnist_exp.results.ranking import LOST, Ranking, Run
 
-LOST = [state for state in State if state.lost]
 SPLITS = ("val", "test", "train")
 TOP = 20  # rows that a terminal shows
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")

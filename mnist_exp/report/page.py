@@ -35,8 +35,9 @@ from mnist_exp.disk.files import atomic_write, read_json
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ExperimentError
 from mnist_exp.report import board
-from mnist_exp.report.board import LOST, Comparison
+from mnist_exp.report.board import Comparison
 from mnist_exp.results.names import Selection
+from mnist_exp.results.ranking import LOST
 from mnist_exp.search.analysis import Analysis, analyse
 
 ROWS = 1000  # of a table at most, the best ones: half a megabyte
