@@ -1,6 +1,7 @@
 """`python -m mnist_exp.report`, or the console script `mnist-exp-report`: compares runs that are done."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_exp.console import exits, terminal
@@ -29,7 +30,7 @@ examples
 """
 
 
-def report(arguments: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Prints the leaderboard and writes the page.
 
     Raises:
@@ -60,10 +61,10 @@ def report(arguments: list[str]) -> None:
     (terminal.errors if options.json else terminal.console).print(f"Report: {shown(path)}", markup=False)
 
 
-def main() -> None:
-    """Runs `report`; every error becomes a sentence and an exit code."""
-    sys.exit(exits.run(lambda: report(sys.argv[1:])))
+def cli() -> None:
+    """Runs `main`; every error becomes a sentence and an exit code."""
+    sys.exit(exits.run(lambda: main(sys.argv[1:])))
 
 
 if __name__ == "__main__":
-    main()
+    cli()

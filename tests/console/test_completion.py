@@ -92,7 +92,7 @@ def test_runs_and_sweeps_are_offered_by_their_short_names(scratch: Path, ask: As
     short = ["last", "best", "10-00-00-abcdef", "best:10-00-00-abcdef", "11-00-00-abcdef"]
     assert names.offered() == short
     assert ask(evaluate.main, "x run=") == short
-    assert ask(report.report, "x --json 1") == ["10-00-00-abcdef", "11-00-00-abcdef"]
+    assert ask(report.main, "x --json 1") == ["10-00-00-abcdef", "11-00-00-abcdef"]
 
 
 def test_options_come_from_conf(ask: Ask) -> None:

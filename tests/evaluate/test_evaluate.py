@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mnist_exp import config
-from mnist_exp.charts import network as closeup
+from mnist_exp.charts import network
 from mnist_exp.config import Config, Tracking
 from mnist_exp.data import synthetic
 from mnist_exp.disk import ledger
@@ -65,7 +65,7 @@ def test_a_hopeless_answer_costs_much_but_not_infinitely() -> None:
 
 def test_the_reliability_diagram_says_what_it_shows() -> None:
     measured = answers([0.9] * 10, [True] * 5 + [False] * 5)
-    picture = closeup.reliability(measured.calibration(), measured.ece, "validation images of mnist")
+    picture = network.reliability(measured.calibration(), measured.ece, "validation images of mnist")
     assert "ECE 40.00 %" in picture.title
     assert "90.0 % sure on average, 50.0 % right" in picture.alt
     upper, lower = picture.figure.axes

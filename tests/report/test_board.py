@@ -12,9 +12,8 @@ from rich.console import Console
 from mnist_exp.console import terminal
 from mnist_exp.report import board as boards
 from mnist_exp.report import page as html
-from mnist_exp.report.__main__ import report
-from mnist_exp.results import names as naming
-from mnist_exp.results import ranking
+from mnist_exp.report.__main__ import main
+from mnist_exp.results import names, ranking
 
 GOLDEN = """\
 hidden   lr     val %         test %        n  not finished  seconds  parameters
@@ -52,7 +51,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str, terminal_width: in
     console = Console(file=io.StringIO(), force_terminal=bool(terminal_width), width=terminal_width or None,
                       highlight=False, soft_wrap=True, no_color=True)  # fmt: skip
     monkeypatch.setattr(terminal, "console", console)
-    report([*arguments, "--no-html"])
+    main([*arguments, "--no-html"])
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -93,7 +92,7 @@ def test_points_that_were_added_later_are_settings_of_their_own(tmp_path: Path) 
     folder = make_sweep(tmp_path, points)  # whose keys are those of the first point
     for number, point in enumerate(points):
         make_run(folder / str(number), [*point, f"lr={0.1 if len(point) > 1 else 0.001}"], 0.5 + 0.1 * number)
-    (comparison,) = boards.compare(naming.resolve(folder))
+    (comparison,) = boards.compare(names.resolve(folder))
     assert comparison.by == ["hidden", "optimizer"]  # and not lr, which follows from the optimiser
     assert list(comparison.board["n"]) == [1, 1, 1, 1]
 
@@ -103,7 +102,7 @@ def test_runs_that_went_on_with_other_settings_are_not_averaged_with_their_like(
     folder = make_sweep(tmp_path, points)
     for number, lr in enumerate((0.001, 0.1)):
         make_run(folder / str(number), [*points[number], f"lr={lr}"], 0.9)
-    (comparison,) = boards.compare(naming.resolve(folder))
+    (comparison,) = boards.compare(names.resolve(folder))
     assert comparison.by == ["hidden", "lr"]
 
 
@@ -140,14 +139,14 @@ def test_without_validation_training_orders() -> None:
 
 def test_the_median_run_stands_for_a_setting(sweep: Path) -> None:
     """Of two seeds the lower one; previously the luckiest run of all."""
-    (comparison,) = boards.compare(naming.resolve(sweep))
+    (comparison,) = boards.compare(names.resolve(sweep))
     assert comparison.by == ["hidden", "lr"]
     assert [comparison.table.loc[index, "seed"] if index >= 0 else None for index in comparison.board["best"]] == [
         0,
         0,
         None,
     ]
-    assert naming.best(naming.resolve(sweep)) == comparison.table.loc[comparison.board.loc[0, "best"], "folder"]
+    assert names.best(names.resolve(sweep)) == comparison.table.loc[comparison.board.loc[0, "best"], "folder"]
 
 
 @pytest.mark.parametrize("name", ["best", "run=best", "run=best:10-00-00"])
@@ -165,7 +164,7 @@ def test_a_damaged_run_is_a_row_and_the_others_are_compared(sweep: Path, monkeyp
     text = printed(monkeypatch, str(sweep))
     assert "5 runs (2 finished, 1 failed, 1 damaged, 1 planned)" in text
     assert f"damaged: hidden=[64,32] lr=1e-3 seed=1: {sweep / '3' / 'ledger.json'} is damaged: " in text
-    page = html.write(boards.compare(naming.resolve(sweep))).read_text()
+    page = html.write(boards.compare(names.resolve(sweep))).read_text()
     assert "1 damaged" in page
 
 

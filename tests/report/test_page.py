@@ -14,16 +14,15 @@ from matplotlib.figure import Figure
 from report_fixtures import make_run, make_sweep, track
 
 from mnist_exp import config, report, results
-from mnist_exp.charts import network as closeup
-from mnist_exp.charts import style as drawing
+from mnist_exp.charts import network, style
 from mnist_exp.charts import sweep as figures
 from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.errors import ConfigError, DataError, DivergedError
 from mnist_exp.evaluate import answers as best
 from mnist_exp.report import board as leaderboard
 from mnist_exp.report import page as html
-from mnist_exp.report.__main__ import report as command
-from mnist_exp.results import names as naming
+from mnist_exp.report.__main__ import main as command
+from mnist_exp.results import names
 from mnist_exp.run import session as run
 from mnist_exp.tracking.store import Store
 
@@ -130,8 +129,8 @@ def contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize("paper", ["page", "card"])
 def test_text_can_be_read_in_light_and_dark(scheme: int, ink: str, paper: str) -> None:
     """At least 4.5 to 1, as WCAG 2 asks for at level AA."""
-    style = (Path(html.__file__).parent / "report.css").read_text()
-    colours = dict(re.findall(r"--(\w+): (#\w+);", re.findall(r":root \{(.*?)\}", style, re.DOTALL)[scheme]))
+    css = (Path(html.__file__).parent / "report.css").read_text()
+    colours = dict(re.findall(r"--(\w+): (#\w+);", re.findall(r":root \{(.*?)\}", css, re.DOTALL)[scheme]))
     assert contrast(colours[ink], colours[paper]) >= 4.5
 
 
@@ -222,7 +221,7 @@ def test_the_page_waits_for_mlflow_when_all_is_drawn(tmp_path: Path) -> None:
         track(folder / "0", "a" * 32)
         (folder / "mlflow.json").write_text('{"page": "#/view"}')
 
-    page = html.write(leaderboard.compare(naming.resolve(folder)), wait=publish).read_text()
+    page = html.write(leaderboard.compare(names.resolve(folder)), wait=publish).read_text()
     best = f"http://127.0.0.1:5000/#/experiments/7/runs/{'a' * 32}?workflowType=machine_learning"
     assert f'<td><a href="{best}">0</a></td>' in page
     assert '<a href="http://127.0.0.1:5000/#/view">all runs of the sweep</a>' in page
@@ -235,14 +234,14 @@ def test_failed_cells_are_hatched(tmp_path: Path) -> None:
     hatched = [patch for patch in picture.figure.axes[0].patches if patch.get_hatch()]
     assert len(hatched) == 2
     assert "4 of 12 runs failed" in picture.alt
-    assert "<pattern" in drawing.svg(picture)
+    assert "<pattern" in style.svg(picture)
 
 
 def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
     table = results.load(grid(tmp_path, 2, 3, 1))
-    one, two = (drawing.svg(figures.heat_map(table, "lr", "hidden", "val")) for _ in range(2))
+    one, two = (style.svg(figures.heat_map(table, "lr", "hidden", "val")) for _ in range(2))
     assert one == two
-    assert drawing.INK not in drawing.inline(one)
+    assert style.INK not in style.inline(one)
 
 
 def test_a_random_search_is_drawn_as_points(tmp_path: Path) -> None:
@@ -386,7 +385,7 @@ def test_the_most_confident_mistake_comes_first() -> None:
 
 def test_first_layer_shows_the_largest_units() -> None:
     weights = np.ones((100, 28, 28)) * np.arange(100)[:, None, None]
-    assert closeup.first_layer(weights).title == "First layer, 64 of 100 units"
+    assert network.first_layer(weights).title == "First layer, 64 of 100 units"
 
 
 def test_pareto_front() -> None:
@@ -417,7 +416,7 @@ def test_explained_variance() -> None:
     ],
 )
 def test_axes_are_logarithmic_where_the_values_are(values: list[object], kind: str) -> None:
-    scale = drawing.scale(pd.Series(values, dtype=object))
+    scale = style.scale(pd.Series(values, dtype=object))
     assert scale.kind == kind
     assert len(scale.edges) == len(values) + 1
     assert (np.diff(scale.edges) > 0).all()
@@ -449,16 +448,16 @@ def test_an_address_without_password_is_left_alone() -> None:
 
 
 def test_what_people_type_is_drawn_as_text_and_not_as_a_formula() -> None:
-    @drawing.drawn
-    def draw() -> drawing.Picture:
+    @style.drawn
+    def draw() -> style.Picture:
         figure = Figure()
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], label=r"tags.note=$\foo$")
-        drawing.Scale([r"$\bar$", r"\frac{"], "order").label(axes, "x", r"$\key$")
+        style.Scale([r"$\bar$", r"\frac{"], "order").label(axes, "x", r"$\key$")
         figure.legend()
-        return drawing.Picture("p", "title", "alt", figure)
+        return style.Picture("p", "title", "alt", figure)
 
-    page = drawing.svg(draw())
+    page = style.svg(draw())
     assert all(text in page for text in (r"tags.note=$\foo$", r"$\bar$", r"\frac{", r"$\key$"))
 
 
@@ -518,9 +517,9 @@ def test_a_few_runs_are_all_shown(tmp_path: Path) -> None:
 
 def test_many_dots_are_pixels_and_few_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = results.load(grid(tmp_path, 2, 3, 2))
-    few = [drawing.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
-    monkeypatch.setattr(drawing, "MANY", 5)
-    many = [drawing.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
+    few = [style.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
+    monkeypatch.setattr(style, "MANY", 5)
+    many = [style.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
     assert not any("<image" in text for text in few)
     assert all("<image" in text for text in many)
 
