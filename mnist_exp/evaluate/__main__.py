@@ -43,7 +43,7 @@ examples
   python -m mnist_exp.evaluate run=best split=val
   python -m mnist_exp.evaluate run=outputs/runs/2026-01-31/14-03-22-9f8e7d data=fashion_mnist
   python -m mnist_exp.evaluate data=scans/        subfolders 0 to 9 hold the pictures of each digit;
-                                                  pictures without such folders are only told apart
+                                                  pictures without such folders are only classified
   python -m mnist_exp.evaluate run=best:14-03-22 --json | jq .accuracy
 
 exit codes: 0 measured · 2 usage, no such run, or images that are missing or damaged

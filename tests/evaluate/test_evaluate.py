@@ -145,7 +145,7 @@ def test_a_folder_of_labelled_pictures(
     assert (trained / "figures" / "scans" / "confusion.png").exists()
 
 
-def test_pictures_without_labels_are_only_told_apart(
+def test_pictures_without_labels_are_only_classified(
     trained: Path, scratch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (scratch / "scans").mkdir()
