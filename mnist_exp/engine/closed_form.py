@@ -25,7 +25,7 @@ from mnist_exp.config import Training
 from mnist_exp.data import mix
 from mnist_exp.engine import products
 from mnist_exp.engine.fused import Optimizer
-from mnist_exp.engine.stack import Stack, State, limit_rows, same_shapes
+from mnist_exp.engine.stack import Stack, Tensors, limit_rows, same_shapes
 from mnist_exp.models.mlp import DIGITS, MLP, PIXELS, ScaledTanh
 
 # Activations whose derivative follows from their output: (in place, (gradient, output) -> gradient).
@@ -309,24 +309,24 @@ class MLPStack(Stack):
             self._forward(block, first, logits, train=False)
         return logits
 
-    def weights(self, lane: int) -> State:
+    def weights(self, lane: int) -> Tensors:
         shapes = self.shapes[lane]
         return {name: leaf[part].view(shapes[name]) for name, (leaf, part) in self.homes[lane].items()}
 
-    def gradients(self, lane: int) -> State:
+    def gradients(self, lane: int) -> Tensors:
         """What `gradient` has found for *lane*, by parameter; shares memory with the stack."""
         shapes, homes = self.shapes[lane], self.homes[lane]
         return {n: leaf.grad[part].view(shapes[n]) for n, (leaf, part) in homes.items() if leaf.grad is not None}
 
-    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, State]:
-        found: dict[str, State] = {}
+    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, Tensors]:
+        found: dict[str, Tensors] = {}
         for name, (leaf, part) in self.homes[lane].items():
             shape, state = self.shapes[lane][name], optimizer.state.get(leaf, {})
             found[name] = {k: v[part].view(shape) if v.shape == leaf.shape else v for k, v in state.items()}
         return found
 
     @torch.no_grad()
-    def restore(self, lane: int, weights: State, moments: dict[str, State], optimizer: Optimizer) -> None:
+    def restore(self, lane: int, weights: Tensors, moments: dict[str, Tensors], optimizer: Optimizer) -> None:
         same_shapes(weights, self.weights(lane))
         for name, view in self.weights(lane).items():
             view.copy_(weights[name])

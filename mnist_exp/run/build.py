@@ -141,8 +141,8 @@ def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
     return built
 
 
-def whose(optimizer: Optimizer) -> str:
-    """`, torch's Adadelta` for the log; nothing where it is one of the fused optimisers."""
+def note(optimizer: Optimizer) -> str:
+    """What the log adds about an optimiser that is not fused: `, torch's Adadelta`."""
     kind = type(optimizer)
     return "" if kind is fused.Fused else f", {kind.__module__.partition('.')[0]}'s {kind.__name__}"
 

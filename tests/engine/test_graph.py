@@ -23,6 +23,7 @@ from mnist_exp.engine.loop import Tally
 from mnist_exp.errors import DivergedError
 from mnist_exp.run import build
 from mnist_exp.run import session as run
+from mnist_exp.run.process import set_up_torch
 
 CPU = torch.device("cpu")
 
@@ -173,7 +174,7 @@ def test_windows_are_named_the_same_whenever_they_are_looked_at(
 @pytest.mark.parametrize(("precision", "exact"), [("fp32", True), ("tf32", False), ("bf16", False)])
 def test_fp32_on_a_gpu_means_convolutions_too(precision: str, exact: bool, tiny: Callable[..., Config]) -> None:
     config = dataclasses.replace(tiny(), precision=Precision[precision])
-    run.set_up_torch(config, torch.device("cuda"), 1)
+    set_up_torch(config, torch.device("cuda"), 1)
     assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
     assert torch.backends.cudnn.allow_tf32 is not exact
 

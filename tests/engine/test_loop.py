@@ -18,7 +18,7 @@ from mnist_exp.engine.average import Average
 from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.events import Control
 from mnist_exp.engine.fused import Fused
-from mnist_exp.engine.loop import Progress, evaluate, fit
+from mnist_exp.engine.loop import Descent, Progress, evaluate, fit
 from mnist_exp.engine.schedules import Constant
 from mnist_exp.engine.stack import ModuleStack
 from mnist_exp.errors import DivergedError, Interrupted
@@ -117,8 +117,8 @@ def test_a_lane_that_only_fills_up_the_stack_is_not_heard(tiny: Tiny) -> None:
     splits, listener = data.load(tiny().data, CPU), Listener()
     stack = MLPStack(networks(16, 12), [0, 1])
     optimizer = Fused(torch.optim.SGD, [{**g, "lr": 0.05, "initial_lr": 0.05} for g in stack.groups()], momentum=0.0)
-    order, average, progress = Order(splits.train.rows, 16, 0), Average(optimizer, decay=0), Progress(2, alive={1})
-    fit(stack, optimizer, Constant(), splits, order, 2, None, average, progress, [listener], Control())
+    order, descent = Order(splits.train.rows, 16, 0), Descent(optimizer, Constant(), Average(optimizer, decay=0))
+    fit(stack, descent, splits, order, Progress(2, epochs=2, alive={1}), [listener], Control())
     assert [(event.lane, event.epoch) for event in listener.epochs] == [(1, 1), (1, 2)]
     assert [end.lane for end in listener.ends] == [1]
 

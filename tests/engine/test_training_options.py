@@ -24,7 +24,8 @@ from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.evaluate.answers import ask, images
 from mnist_exp.models import MLP
 from mnist_exp.run import build
-from mnist_exp.run.session import Result, Run, restore, run
+from mnist_exp.run.export import restore
+from mnist_exp.run.session import Result, Run, run
 
 TINY = (
     "data=synthetic",
