@@ -7,15 +7,16 @@ from pathlib import Path
 from mnist_exp import config
 from mnist_exp.config import Config
 from mnist_exp.config.compose import compose
-from mnist_exp.console import arguments as grammar
-from mnist_exp.console import exits, terminal
+from mnist_exp.console import arguments as words
+from mnist_exp.console import exits as command
+from mnist_exp.console import terminal
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import journal, lanes, ledger, trust
 from mnist_exp.disk.journal import Row
 from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
-from mnist_exp.results import names
+from mnist_exp.results import names as naming
 from mnist_exp.run import one
 
 ABOUT = """\
@@ -38,9 +39,9 @@ def main(arguments: Sequence[str]) -> None:
         ExperimentError: the metrics differ (exit code 1); or there is no such run, or it cannot be repeated.
         SystemExit: usage (2), or `--help` (0).
     """
-    typed = grammar.read(arguments, "rerun", ABOUT, KEYS, EXAMPLES, offers={"run": names.offered})
-    folder = names.one(
-        typed.values["run"], needed=(RunFolder.config, RunFolder.ledger, RunFolder.journal), useful=(RunFolder.lanes,)
+    typed = words.read(arguments, "rerun", ABOUT, KEYS, EXAMPLES, offers={"run": naming.offered})
+    folder = naming.one(
+        typed.values["run"], needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(lanes.FILE,)
     )
     before, rows = ledger.read(folder), journal.read(folder)
     if not rows:
@@ -130,7 +131,7 @@ def _epochs(number: int) -> str:
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(exits.run(lambda: main(sys.argv[1:]), prints_result=False))
+    sys.exit(command.run(lambda: main(sys.argv[1:]), prints_result=False))
 
 
 if __name__ == "__main__":

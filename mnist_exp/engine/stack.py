@@ -24,7 +24,7 @@ class Stack(abc.ABC):
 
     lanes: int
     sets: list[int]
-    """The parameter group of each lane; of several, the first."""
+    """The parameter group of each lane; the first, if it has several."""
     recordable: bool
     """Whether `gradient` and `constrain` can be recorded in a CUDA graph: no number decides what comes next."""
 
@@ -38,7 +38,7 @@ class Stack(abc.ABC):
 
     @abc.abstractmethod
     def generators(self) -> list[torch.Generator]:
-        """All that `gradient` draws from, besides torch's default generators."""
+        """The generators of `gradient`, besides torch's default ones."""
 
     @abc.abstractmethod
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -49,11 +49,11 @@ class Stack(abc.ABC):
 
     @abc.abstractmethod
     def constrain(self) -> None:
-        """Called after each step: holds the weights into each unit to `Training.max_norm`."""
+        """Called after each step: limits the weights into each unit to `Training.max_norm`."""
 
     @abc.abstractmethod
     def logits(self, images: Tensor) -> Tensor:
-        """Logits as in use: no dropout, no gradient."""
+        """Logits for evaluation: no dropout, no gradient."""
 
     @abc.abstractmethod
     def weights(self, lane: int) -> Tensors:
@@ -61,7 +61,7 @@ class Stack(abc.ABC):
 
     @abc.abstractmethod
     def moments(self, lane: int, optimizer: Optimizer) -> dict[str, Tensors]:
-        """What *optimizer* remembers of each parameter of *lane*: {parameter: {quantity: tensor}}."""
+        """The state of *optimizer* for each parameter of *lane*: {parameter: {quantity: tensor}}."""
 
     @abc.abstractmethod
     def restore(self, lane: int, weights: Tensors, moments: dict[str, Tensors], optimizer: Optimizer) -> None:
@@ -131,7 +131,7 @@ class ModuleStack(Stack):
         names = {p: name for name, p in self.model.named_parameters()}
         order = [names[p] for group in optimizer.param_groups for p in group["params"]]
         whole["state"] = {i: moments[name] for i, name in enumerate(order) if moments.get(name)}
-        optimizer.load_state_dict(whole)  # places each quantity where this optimiser wants it
+        optimizer.load_state_dict(whole)  # moves each quantity to the device that the optimiser needs
 
 
 @torch.no_grad()

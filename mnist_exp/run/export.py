@@ -1,4 +1,4 @@
-"""What a trained run offers beside its weights: the network to use, a model to serve, a figure of its augmentation."""
+"""What is made from a trained run: the network to use, the model to serve, the figure of its augmentation."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def export_model(config: Config, folder: Path) -> None:
 
 
 def show_augmented(config: Config, folder: Path) -> None:
-    """Draws for a run that has ended what `draw_augmented` draws when a run with figures begins.
+    """`draw_augmented` for a run that has ended: it trained without figures.
 
     Raises:
         ExperimentError: the images are missing or damaged.

@@ -1,4 +1,4 @@
-"""Packs: which runs train together, and as what; a run that trains alone is a pack of one."""
+"""Packs: the runs that train together, as lanes of one stack; a run that trains alone is a pack of one."""
 
 import itertools
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def grouped(members: Sequence[Member]) -> list[list[Member]]:
 class Pack:
     """Runs that have come equally far, as lanes of one stack: each from its checkpoint, or from the beginning.
 
-    A lane whose run is not among *members* gets a placeholder; see `lanes.py`.
+    Lanes that *members* lack get placeholders; see `lanes.py`.
 
     Raises:
         ConfigError, DataError, CheckpointError: see `run.run`.
@@ -58,12 +58,10 @@ class Pack:
                 member.record = record
         self.members = {member.lane: member for member in members}
         settings, networks = [config], [members[0].network]
-        if pack := members[0].record:
-            settings = [pack.placeholder(lane, config) for lane in range(len(pack.lanes))]
-            for lane, member in self.members.items():
-                settings[lane] = member.config
-            present = self.members
-            networks = [present[i].network if i in present else build.model(s) for i, s in enumerate(settings)]
+        if first := members[0].record:
+            runs, size = self.members, len(first.lanes)
+            settings = [runs[i].config if i in runs else first.placeholder(i, config) for i in range(size)]
+            networks = [runs[i].network if i in runs else build.model(s) for i, s in enumerate(settings)]
         self.stack, self.method = build.stack(settings, networks, self.device)
         optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
         self.method += build.note(optimizer) + graph.note(self.stack, optimizer)

@@ -1,4 +1,4 @@
-"""Going on with a run: what it was made with, and whether that still holds."""
+"""Resuming a run: its folder, its stored config, and what has changed since."""
 
 from pathlib import Path
 
@@ -9,44 +9,46 @@ from mnist_exp import config
 from mnist_exp.config import Config
 from mnist_exp.config.overrides import is_control
 from mnist_exp.disk import provenance, trust
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError
 
 
 def register() -> None:
-    """Makes `run_folder` known to Hydra; safe to call again."""
+    """Registers `run_folder` as a resolver of Hydra; can be repeated."""
     OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
 
 
 def run_folder(root: str, name: str | None) -> str:
-    """The folder of the run called *name* (see `naming`; `last` is the newest one below *root*), else a new one there.
+    """The folder of the run called *name* (see `results/names.py`), or a new one below *root* without a name.
+
+    `last` is the newest run below *root*.
 
     Raises:
-        ConfigError: there is no such run on this machine.
+        ConfigError: this machine has no such run.
     """
     if not name:
         return config.new_folder(root)
     if name == "last":
-        runs = sorted(Path(root).glob("*/*/ledger.json"), key=lambda path: path.parent.parts[-2:])
+        runs = sorted(Path(root).glob(f"*/*/{RunFolder.ledger}"), key=lambda path: path.parent.parts[-2:])
         if not runs:
             raise ConfigError(f"There is no run in {root}.", "Train one first: python -m mnist_exp.train")
         return str(runs[-1].parent)
-    from mnist_exp.results import names as naming  # it reads MLflow's store: not for --help
+    from mnist_exp.results import names  # it reads MLflow's store: not for --help
 
-    found = naming.resolve(name, Path(root).parent)
-    if found.sweep:
-        raise ConfigError(f"{found.title} has many runs.", f"Go on with all of them: {found.sweep.again}")
-    if len(found.folders) != 1:
-        raise ConfigError(f"{found.title}: that is not one run on this machine.", "Give the folder of a run.")
-    return str(found.folders[0])
+    match = names.resolve(name, Path(root).parent)
+    if match.sweep:
+        raise ConfigError(f"{match.title} has many runs.", f"Go on with all of them: {match.sweep.again}")
+    if len(match.folders) != 1:
+        raise ConfigError(f"{match.title}: that is not one run on this machine.", "Give the folder of a run.")
+    return str(match.folders[0])
 
 
 def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
-    """The config of the run in *folder*, with what was typed now on top.
+    """The config of the run in *folder*, changed by *overrides*.
 
     Args:
         asked: The config of the resuming command, for its control settings.
-        overrides: What was typed.
 
     Raises:
         ConfigError: there is no such run, or an override does more than change a value.
@@ -56,7 +58,7 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(typed))
         assert isinstance(merged, DictConfig)
-        for group, key in (("optimizer", "lr"), ("model", "hidden")):  # what is stored has no references left
+        for group, key in (("optimizer", "lr"), ("model", "hidden")):  # the stored config has no references left
             if key in merged[group] and merged[key] != getattr(before, key):
                 merged[group][key] = merged[key]
         now = config.typed(merged)
@@ -71,17 +73,17 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
 
 
 def changed(folder: Path, entry: Ledger, now: Config) -> str:
-    """How config, code and data differ from what the run in *folder* was made with, in words; nothing if not at all.
+    """How config, code and data differ from those of the run in *folder*, for the user; empty if they are the same.
 
     Raises:
-        DataError: the images that it is to go on with are missing or damaged.
+        DataError: the images of *now* are missing or damaged.
     """
     from mnist_exp import data  # torch
 
     differences = []
     if entry.fingerprint.get("config") != config.fingerprint(now):
         try:
-            before = config.flatten(config.to_dict(config.load(folder / "config.yaml")))
+            before = config.flatten(config.to_dict(config.load(RunFolder(folder).config)))
         except ConfigError:
             before = {}
         after = config.flatten(config.to_dict(now))

@@ -71,7 +71,7 @@ def assert_alike(together: Path, alone: Path) -> None:
 
 
 class Listener(Observer):
-    """Remembers what it hears."""
+    """Keeps all events."""
 
     def __init__(self) -> None:
         self.epochs: list[EpochEnd] = []
@@ -93,7 +93,7 @@ def trained(
     control: Control | None = None,
     momentum: float = 0.0,
 ) -> Listener:
-    """Trains *stack* with plain descent; returns what was heard."""
+    """Trains *stack* with plain descent; returns its events."""
     rates = lr if isinstance(lr, list) else [lr]
     groups = [{**g, "lr": r, "initial_lr": r} for g, r in zip(stack.groups(), rates, strict=True)]
     listener, order = Listener(), Order(splits.train.rows, 16, 0)
