@@ -62,7 +62,7 @@ class Training:
         progress = Progress(1, self.epoch + (2 if self.device.type == "cuda" else 1))
         progress.epoch, self.epoch = self.epoch, progress.epochs
         torch.set_num_threads(self.config.threads or torch.get_num_threads())
-        fit(self.stack, descent, self.splits, self.order, progress, [clock], Control())
+        fit(self.stack, descent, self.splits, self.order, progress, {0: [clock]}, Control())
         return clock.seconds
 
     def pieces(self) -> dict[str, Callable[[], object]]:

@@ -5,7 +5,7 @@ It trains one model or many (`stack.py`) and knows no tracker, no checkpoint and
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -79,10 +79,10 @@ def fit(
     splits: Splits,
     order: Order,
     progress: Progress,
-    observers: Sequence[Observer],
+    observers: Mapping[int, Sequence[Observer]],
     control: Control,
 ) -> None:
-    """Trains *stack* from `progress.epoch` up to `progress.epochs`; *observers* receive the events.
+    """Trains *stack* from `progress.epoch` up to `progress.epochs`; the *observers* of a lane receive its events.
 
     A lane ends as failed if its loss stops being finite, as finished after `progress.patience` epochs without a better
     validation accuracy, as pruned if an observer has put it into `control.pruned`. It stays in the stack, without
@@ -156,7 +156,7 @@ def fit(
                 time_ms=now,
                 best=best,
             )
-            for observer in observers:
+            for observer in observers[lane]:
                 observer.on_epoch(event)
     for lane in sorted(alive):
         reason = progress.chosen(lane) if progress.patience else ""
@@ -243,9 +243,9 @@ def diverged(lane: int, last_ok: int, step: int, optimizer: Optimizer, stack: St
     return LaneEnd(lane=lane, state=State.FAILED, reason=reason)
 
 
-def emit(observers: Sequence[Observer], event: LaneEnd) -> None:
-    """Sends the end of a lane to every observer."""
-    for observer in observers:
+def emit(observers: Mapping[int, Sequence[Observer]], event: LaneEnd) -> None:
+    """Sends the end of a lane to its observers."""
+    for observer in observers[event.lane]:
         observer.on_end(event)
 
 

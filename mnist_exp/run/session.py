@@ -5,7 +5,7 @@ One run is a pack of one: `run` is `run_many` with a single task.
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -14,7 +14,7 @@ import torch
 
 from mnist_exp.config import Config
 from mnist_exp.disk.ledger import Ledger
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, Observer
 from mnist_exp.engine.loop import fit
 from mnist_exp.run.claim import Member, Result, Task, claim, failing
 from mnist_exp.run.claim import mark_killed as lost
@@ -100,14 +100,14 @@ def run_many(
                 claims.append(claim(task, sweep, extras, locks))
             except Exception as error:
                 claims.append(error)
-        for members in grouped([member for member in claims if isinstance(member, Member)]):
+        for members in grouped([claimed for claimed in claims if isinstance(claimed, Member)]):
             with failing(members):
                 pack = Pack(members)
-                observers = [PerLane({lane: _observers(m, pack, watch, control) for lane, m in pack.members.items()})]
+                observers = {i: _observers(member, pack, watch, control) for i, member in pack.members.items()}
                 log.info("Training %d on %s with %d threads, %s.", len(members), pack.device, pack.threads, pack.method)
                 control.step = pack.progress.epoch * pack.order.steps
                 fit(pack.stack, pack.descent, pack.splits, pack.order, pack.progress, observers, control)
-    return [member.outcome() if isinstance(member, Member) else member for member in claims]
+    return [claimed.outcome() if isinstance(claimed, Member) else claimed for claimed in claims]
 
 
 def _observers(member: Member, pack: Pack, watch: Watch, control: Control) -> list[Observer]:
@@ -117,19 +117,3 @@ def _observers(member: Member, pack: Pack, watch: Watch, control: Control) -> li
         draw_augmented(pack.order, pack.splits.train, member.folder)
     about = Run(member.config, member.folder, member.entry, pack.device, pack.threads, pack.method)
     return [writer, *watch(about, control)]
-
-
-@final
-class PerLane(Observer):
-    """Passes each event to the observers of its lane."""
-
-    def __init__(self, observers: Mapping[int, Sequence[Observer]]) -> None:
-        self.observers = observers
-
-    def on_epoch(self, event: EpochEnd) -> None:
-        for observer in self.observers[event.lane]:
-            observer.on_epoch(event)
-
-    def on_end(self, event: LaneEnd) -> None:
-        for observer in self.observers[event.lane]:
-            observer.on_end(event)

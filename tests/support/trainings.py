@@ -99,7 +99,8 @@ def trained(
     listener, order = Listener(), Order(splits.train.rows, 16, 0)
     optimizer = Fused(torch.optim.SGD, groups, momentum=momentum)
     descent = Descent(optimizer, schedule, Average(optimizer, decay=0))
-    fit(stack, descent, splits, order, Progress(stack.lanes, epochs), [listener], control or Control())
+    progress, observers = Progress(stack.lanes, epochs), dict.fromkeys(range(stack.lanes), [listener])
+    fit(stack, descent, splits, order, progress, observers, control or Control())
     return listener
 
 
