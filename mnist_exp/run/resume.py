@@ -20,28 +20,26 @@ def register() -> None:
 
 
 def run_folder(root: str, name: str | None) -> str:
-    """The folder of the run called *name* (see `results/names.py`), or a new one below *root* without a name.
-
-    `last` is the newest run below *root*.
+    """The folder of the run called *name* (see `naming`; `last` is the newest one below *root*), else a new one there.
 
     Raises:
-        ConfigError: this machine has no such run.
+        ConfigError: there is no such run on this machine.
     """
     if not name:
         return config.new_folder(root)
     if name == "last":
-        runs = sorted(Path(root).glob(f"*/*/{RunFolder.ledger}"), key=lambda path: path.parent.parts[-2:])
+        runs = sorted(Path(root).glob("*/*/ledger.json"), key=lambda path: path.parent.parts[-2:])
         if not runs:
             raise ConfigError(f"There is no run in {root}.", "Train one first: python -m mnist_exp.train")
         return str(runs[-1].parent)
-    from mnist_exp.results import names  # it reads MLflow's store: not for --help
+    from mnist_exp.results import names as naming  # it reads MLflow's store: not for --help
 
-    match = names.resolve(name, Path(root).parent)
-    if match.sweep:
-        raise ConfigError(f"{match.title} has many runs.", f"Go on with all of them: {match.sweep.again}")
-    if len(match.folders) != 1:
-        raise ConfigError(f"{match.title}: that is not one run on this machine.", "Give the folder of a run.")
-    return str(match.folders[0])
+    found = naming.resolve(name, Path(root).parent)
+    if found.sweep:
+        raise ConfigError(f"{found.title} has many runs.", f"Go on with all of them: {found.sweep.again}")
+    if len(found.folders) != 1:
+        raise ConfigError(f"{found.title}: that is not one run on this machine.", "Give the folder of a run.")
+    return str(found.folders[0])
 
 
 def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
@@ -58,7 +56,7 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(typed))
         assert isinstance(merged, DictConfig)
-        for group, key in (("optimizer", "lr"), ("model", "hidden")):  # the stored config has no references left
+        for group, key in (("optimizer", "lr"), ("model", "hidden")):  # what is stored has no references left
             if key in merged[group] and merged[key] != getattr(before, key):
                 merged[group][key] = merged[key]
         now = config.typed(merged)

@@ -4,6 +4,7 @@ The suites bring applications of their own. Only the local launcher takes those;
 every point as a config of ours before anything starts.
 """
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_grid_sweeper_two_by_three(hydra_sweep_runner: TSweepRunner, launcher: s
     sweep = hydra_sweep_runner(
         calling_file=None,
         calling_module="mnist_exp.train",
-        task_function=train.main.__wrapped__,
+        task_function=inspect.unwrap(train.main),
         config_path=config.conf_dir(),
         config_name="train",
         overrides=[*typed, *TINY_FIXED, f"hydra/launcher={launcher}"],
