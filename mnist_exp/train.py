@@ -21,11 +21,10 @@ resume.register()
 @worker.packable
 def main(cfg: DictConfig) -> float:
     """Trains one run; returns the validation accuracy that a sweep maximises."""
-    settings = config.parse(cfg)
     try:
         if host := worker.host():
-            return host.train(settings)
-        return one.train(settings, *one.from_hydra()).objective
+            return host.train(config.parse(cfg))
+        return one.train(config.parse(cfg), *one.from_hydra()).objective
     except ExperimentError as error:
         if HydraConfig.get().mode is RunMode.RUN:  # Hydra would say something of its own first
             sys.exit(exits.explain(error))
