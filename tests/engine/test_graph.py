@@ -20,6 +20,7 @@ from mnist_exp.engine import graph, loop
 from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.events import Control
 from mnist_exp.engine.loop import Tally
+from mnist_exp.engine.stack import ModuleStack
 from mnist_exp.errors import DivergedError
 from mnist_exp.run import build
 from mnist_exp.run import session as run
@@ -134,6 +135,12 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_the_log_says_so(
     assert graph.note(stack, optimizer) == ""
     monkeypatch.setattr(graph, "_on_cuda", lambda optimizer: True)
     assert method + graph.note(stack, optimizer) == noted
+
+
+@pytest.mark.parametrize("promise", [{"recordable": True}, {"recordable": False}, {}])
+def test_the_class_of_a_network_says_whether_its_step_can_be_recorded(promise: dict[str, bool]) -> None:
+    network = type("Own", (torch.nn.Linear,), promise)(784, 10)
+    assert ModuleStack(network, 0).recordable == (promise == {"recordable": True})
 
 
 @pytest.mark.parametrize("at_once", [True, False])

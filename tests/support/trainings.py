@@ -71,7 +71,7 @@ def assert_alike(together: Path, alone: Path) -> None:
 
 
 class Listener(Observer):
-    """Keeps all events."""
+    """Remembers what it hears."""
 
     def __init__(self) -> None:
         self.epochs: list[EpochEnd] = []
@@ -93,13 +93,13 @@ def trained(
     control: Control | None = None,
     momentum: float = 0.0,
 ) -> Listener:
-    """Trains *stack* with plain descent; returns its events."""
+    """Trains *stack* with plain descent; returns what was heard."""
     rates = lr if isinstance(lr, list) else [lr]
     groups = [{**g, "lr": r, "initial_lr": r} for g, r in zip(stack.groups(), rates, strict=True)]
     listener, order = Listener(), Order(splits.train.rows, 16, 0)
     optimizer = Fused(torch.optim.SGD, groups, momentum=momentum)
     descent = Descent(optimizer, schedule, Average(optimizer, decay=0))
-    progress, observers = Progress(stack.lanes, epochs), dict.fromkeys(range(stack.lanes), [listener])
+    progress, observers = Progress(stack.lanes, epochs), {lane: [listener] for lane in range(stack.lanes)}
     fit(stack, descent, splits, order, progress, observers, control or Control())
     return listener
 
