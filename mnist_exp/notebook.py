@@ -26,7 +26,7 @@ def train_from(overrides: Sequence[str] = (), root: str | Path = "outputs") -> "
         root: The run gets a new folder below `<root>/runs`.
 
     Raises:
-        ExperimentError: see `run.run`; its note says the way out. Interrupting the kernel raises `Interrupted`: the
+        ExperimentError: see `session.run`; its note says the way out. Interrupting the kernel raises `Interrupted`: the
             finished epochs are saved, and `["resume=<folder>"]` continues.
     """
     try:

@@ -72,7 +72,7 @@ def repeat(settings: Config, before: Ledger, source: Path) -> Path:
     A loss that diverges again is a result, too.
 
     Raises:
-        ExperimentError: see `run.run`.
+        ExperimentError: see `session.run`.
     """
     folder = Path(config.new_folder("outputs/runs"))
     folder.mkdir(parents=True)

@@ -132,7 +132,7 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
         locks: Releases the folder.
 
     Raises:
-        ExperimentError: see `run.run`.
+        ExperimentError: see `session.run`.
     """
     folder = task.folder
     folder.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
     """Trains *config* in *folder* and shows its progress; a publisher reports it to MLflow meanwhile.
 
     Raises:
-        ExperimentError: see `run.run`.
+        ExperimentError: see `session.run`.
     """
     if config.resume:
         config = resume.stored(folder, config, overrides)
