@@ -14,9 +14,9 @@ from mnist_exp.config import Config
 from mnist_exp.data import Order, Splits
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.engine.loop import WINDOW, Progress, Tally, fit
+from mnist_exp.engine.loop import WINDOW, Descent, Progress, Tally, fit
 from mnist_exp.run import build
-from mnist_exp.run.session import set_up_torch
+from mnist_exp.run.process import set_up_torch
 
 
 def configure(*overrides: str) -> Config:
@@ -58,24 +58,11 @@ class Training:
         On CUDA it is the second of two: in the first the graph is recorded.
         """
         clock = Clock()
-        progress, average = Progress(1), Average(self.optimizer, 0.0)
-        progress.epoch = self.epoch
-        schedule = build.schedule(self.config)
-        self.epoch += 2 if self.device.type == "cuda" else 1
+        descent = Descent(self.optimizer, build.schedule(self.config), Average(self.optimizer, 0.0))
+        progress = Progress(1, self.epoch + (2 if self.device.type == "cuda" else 1))
+        progress.epoch, self.epoch = self.epoch, progress.epochs
         torch.set_num_threads(self.config.threads or torch.get_num_threads())
-        fit(
-            self.stack,
-            self.optimizer,
-            schedule,
-            self.splits,
-            self.order,
-            self.epoch,
-            None,
-            average,
-            progress,
-            [clock],
-            Control(),
-        )
+        fit(self.stack, descent, self.splits, self.order, progress, {0: [clock]}, Control())
         return clock.seconds
 
     def pieces(self) -> dict[str, Callable[[], object]]:

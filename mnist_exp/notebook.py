@@ -1,4 +1,4 @@
-"""Training from Python, as in a notebook: the same run as the command's, its lines below the cell."""
+"""Training from Python, as in a notebook: the same run as the command's, with its output below the cell."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from mnist_exp.config.compose import compose
 from mnist_exp.config.overrides import check_single
 from mnist_exp.console import terminal
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ExperimentError
-from mnist_exp.run import one as single
-from mnist_exp.run import resume
+from mnist_exp.run import one, resume
 
 if TYPE_CHECKING:
     from mnist_exp.run.session import Result
@@ -22,20 +22,20 @@ def train_from(overrides: Sequence[str] = (), root: str | Path = "outputs") -> "
         result.summary["final/val_accuracy"], result.folder
 
     Args:
-        overrides: As one types them. One run: for several, call it several times, or use the command with -m.
-        root: The run gets a folder of its own below `<root>/runs`.
+        overrides: As typed on the command line. For several runs, call it several times, or use the command with -m.
+        root: The run gets a new folder below `<root>/runs`.
 
     Raises:
-        ExperimentError: see `run.run`; with the way out as a note. Interrupting the kernel is `Interrupted`: the
-            finished epochs are saved, and `["resume=<folder>"]` goes on.
+        ExperimentError: see `session.run`; its note says the way out. Interrupting the kernel raises `Interrupted`: the
+            finished epochs are saved, and `["resume=<folder>"]` continues.
     """
     try:
         asked = compose(overrides)
         check_single(overrides, overrides)
         folder = Path(resume.run_folder(f"{root}/runs", asked.resume))
         folder.mkdir(parents=True, exist_ok=True)
-        with terminal.log_to(folder / "train.log"):
-            return single.execute(asked, folder, list(overrides))
+        with terminal.log_to(RunFolder(folder).log):
+            return one.train(asked, folder, list(overrides))
     except ExperimentError as error:
         if error.help:
             error.add_note(f"help: {error.help}")

@@ -14,10 +14,11 @@ from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import journal, lanes, ledger, trust
 from mnist_exp.disk.journal import Row
+from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
 from mnist_exp.results import names as naming
-from mnist_exp.run import one as single
+from mnist_exp.run import one
 
 ABOUT = """\
 Repeats a run from its own config in a new folder, and says whether every loss and accuracy came out the same, to the
@@ -54,15 +55,15 @@ def main(arguments: Sequence[str]) -> None:
     settings.tags["rerun.of"] = shown(folder)
     again = repeat(settings, before, folder)
     after = ledger.read(again)
-    found = differences(before, after)
-    for difference in found:
+    different = differences(before, after)
+    for difference in different:
         say(f"Differs: {difference}")
-    if not found:
+    if not different:
         say("Code, config, data, versions and machine are the same.")
-    if verdict := compare(rows, journal.read(again), whole=before.state == "finished"):
+    if verdict := compare(rows, journal.read(again), whole=before.state == State.FINISHED):
         raise ExperimentError(
             f"The metrics did not come out the same: {verdict}",
-            "What differs may explain it." if found else "Nothing that is recorded differs.",
+            "What differs may explain it." if different else "Nothing that is recorded differs.",
         )
     say(f"Bit-equal: the losses and accuracies of {plural(len(rows), 'epoch')} are those of {shown(folder)}.")
 
@@ -70,47 +71,47 @@ def main(arguments: Sequence[str]) -> None:
 def repeat(settings: Config, before: Ledger, source: Path) -> Path:
     """Trains *settings* in a new folder as the run in *source* was trained, and returns the folder.
 
-    A loss that diverges again is part of the result.
+    A loss that diverges again is a result, too.
 
     Raises:
-        ExperimentError: see `run.run`.
+        ExperimentError: see `session.run`.
     """
     folder = Path(config.new_folder("outputs/runs"))
     folder.mkdir(parents=True)
     lanes.copy(source, folder)
-    with terminal.log_to(folder / "train.log"):
+    with terminal.log_to(RunFolder(folder).log):
         try:
-            single.execute(settings, folder, before.overrides)
+            one.train(settings, folder, before.overrides)
         except DivergedError as error:
             say(f"It failed: {error.message}")
     return folder
 
 
 def differences(before: Ledger, after: Ledger) -> list[str]:
-    """What two runs were not made with alike, in words."""
-    found = []
+    """How the makings of two runs differ: config, code, data, versions, machine, threads."""
+    different = []
     for what in ("config", "code", "data"):
         was, now = before.fingerprint.get(what, "unknown"), after.fingerprint.get(what, "unknown")
         if was != now:
             commits = [entry.tags.get("git.commit", "")[:10] for entry in (before, after)] if what == "code" else []
             at = f" (commits {' and '.join(commits)})" if all(commits) and len(set(commits)) > 1 else ""
-            found.append(f"{what}: fingerprint {was}, now {now}{at}")
+            different.append(f"{what}: fingerprint {was}, now {now}{at}")
     for tag in sorted(before.tags.keys() | after.tags.keys()):
         was, now = before.tags.get(tag, "none"), after.tags.get(tag, "none")
         if tag.startswith("version.") and was != now:
-            found.append(f"{tag.removeprefix('version.')}: {was}, now {now}")
+            different.append(f"{tag.removeprefix('version.')}: {was}, now {now}")
     if before.host != after.host:
-        found.append(f"machine: {before.host}, now {after.host}")
+        different.append(f"machine: {before.host}, now {after.host}")
     if before.threads != after.threads:
-        found.append(f"threads: {before.threads or 'not recorded'}, now {after.threads}")
-    return found
+        different.append(f"threads: {before.threads or 'not recorded'}, now {after.threads}")
+    return different
 
 
 def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:
-    """The first number that differs, and the largest difference, in words; nothing if all are the same.
+    """The sentence about the first number that differs and the largest difference; empty if all are equal.
 
     Args:
-        whole: Whether *before* is complete. If not, epochs that follow in *after* are no difference.
+        whole: Whether *before* is complete. If not, *after* may have more epochs.
     """
     if len(after) < len(before) or (whole and len(after) > len(before)):
         return f"{plural(len(before), 'epoch')}, now {len(after)}."

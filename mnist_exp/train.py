@@ -8,10 +8,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_exp import config
-from mnist_exp.console import exits as command
+from mnist_exp.console import exits
 from mnist_exp.errors import ExperimentError
-from mnist_exp.run import one as single
-from mnist_exp.run import resume
+from mnist_exp.run import one, resume
 from mnist_exp.sweep.local import worker
 
 config.register()
@@ -22,19 +21,20 @@ resume.register()
 @worker.packable
 def main(cfg: DictConfig) -> float:
     """Trains one run; returns the validation accuracy that a sweep maximises."""
-    host = worker.host()
     try:
-        return (host or single).train(config.parse(cfg))
+        if host := worker.host():
+            return host.train(config.parse(cfg))
+        return one.train(config.parse(cfg), *one.from_hydra()).objective
     except ExperimentError as error:
         if HydraConfig.get().mode is RunMode.RUN:  # Hydra would say something of its own first
-            sys.exit(command.explain(error))
+            sys.exit(exits.explain(error))
         raise
 
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
-    sys.exit(command.run(main, prints_result=False))
+    sys.exit(exits.run(main, prints_result=False))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Images: fetched, checked, divided, on the device, augmented. Loads torch only for who asks for one of its names."""
+"""Images: fetched, checked, divided, on the device, augmented. Only its names load torch, not its import."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

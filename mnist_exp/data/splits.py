@@ -34,9 +34,9 @@ class Split:
     rows: Tensor
     """(m,) int64: which of them belong to this split."""
     scale: float
-    """Times this, then plus `offset`: a pixel becomes a number of mean 0 and standard deviation 1."""
+    """A pixel times this, plus `offset`, has mean 0 and standard deviation 1."""
     offset: Tensor
-    """() float32: a tensor, because one kernel then converts, scales and shifts."""
+    """() float32; a tensor, so that one kernel converts, scales and shifts."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,11 +81,11 @@ def load(data: Data, device: torch.device) -> Splits:
     """
     if data.name == "synthetic":
         arrays = synthetic.make(data)
-        found = _digest(arrays)
+        identity = _digest(arrays)
     else:
         folder = fetch.ensure(data)
         arrays = tuple(idx.read(folder / name) for name in fetch.FILES)  # type: ignore[assignment]
-        found = fetch.digest(folder)
+        identity = fetch.digest(folder)
     images, labels, test_images, test_labels = arrays
     for what, x, y, count in (
         ("training", images, labels, data.train_images),
@@ -96,18 +96,18 @@ def load(data: Data, device: torch.device) -> Splits:
     whole = _split(images, labels, data, device)
     train, val = split_off_validation(whole, data.val_size, data.split_seed)
     test = _split(test_images, test_labels, data, device)
-    return Splits(train, val, test, data.name, found)
+    return Splits(train, val, test, data.name, identity)
 
 
 def digest(data: Data) -> str:
-    """`Splits.digest` of *data*; only bytes that are not known yet are read.
+    """`Splits.digest` of *data*; reads only files that are not verified yet.
 
     Raises:
         DataError: a file is missing or damaged.
     """
     if data.name == "synthetic":
         return _digest_of_synthetic(data.train_images, data.test_images)
-    if all(name in data.sha256 for name in fetch.FILES):  # files of other bytes are never used
+    if all(name in data.sha256 for name in fetch.FILES):  # other files are never used
         return fetch.identity(data.sha256)
     return fetch.digest(fetch.ensure(data))
 
@@ -180,5 +180,5 @@ class Order:
 
 
 def mix(seed: int, *more: int) -> int:
-    """One 60-bit seed from several numbers, without visible relation between neighbours."""
+    """A 60-bit seed from several numbers; seeds of neighbouring numbers are unrelated."""
     return int(sha256(repr((seed, *more)).encode())[:15], 16)

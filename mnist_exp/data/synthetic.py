@@ -1,4 +1,4 @@
-"""Images made up in memory, so that tests and first trials need no files and no network."""
+"""Generated images: tests and first experiments need no files and no network."""
 
 import torch
 from torch import Tensor

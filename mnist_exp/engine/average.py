@@ -1,4 +1,4 @@
-"""Averaged weights: what a run that jumps about its optimum has been around lately."""
+"""Averaged weights: they are closer to an optimum than a run that jumps about it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ class Average:
     Args:
         optimizer: Its parameters are averaged, from their present values on.
         decay: Share of the average that one step keeps, 0 <= decay < 1. Early steps keep less,
-            (1 + step) / (10 + step), so that the initial weights are soon forgotten. 0: there is no average,
-            and everything here does nothing.
+            (1 + step) / (10 + step), so that the initial weights are soon forgotten. 0: no average, and every method
+            does nothing.
     """
 
     def __init__(self, optimizer: Optimizer, decay: float) -> None:
@@ -28,17 +28,17 @@ class Average:
         self.restart()
 
     def restart(self) -> None:
-        """Forgets the past: the average is what the weights are now."""
+        """Sets the average to the current weights."""
         self.values = [p.detach().clone() for p in self.parameters]
 
     def update(self, step: int) -> None:
-        """Takes in the weights after step number *step*, counting from 1; autograd must be off."""
+        """Adds the weights after step number *step*, counting from 1; autograd must be off."""
         if self.values:
             torch._foreach_lerp_(self.values, self.parameters, 1 - min(self.decay, (1 + step) / (10 + step)))
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """While it lasts, the weights are the averaged ones; then they are themselves again, to the last bit."""
+        """Inside, the weights are the averaged ones; afterwards they are the original ones, to the last bit."""
         self._swap()
         try:
             yield

@@ -1,11 +1,11 @@
-"""Multi-layer perceptrons without autograd: the gradient written out, many networks at once.
+"""Multi-layer perceptrons without autograd: hand-derived gradients, many networks at once.
 
-Autograd and the bookkeeping of single parameters cost about half of a step at these sizes. Here all weights
-of all lanes lie in one buffer and their gradients in another, each matrix product writes straight into its
-place, and the optimiser sees a few long vectors. The first layers of all lanes are one matrix, so that a
-shared batch meets them in one product (compare ParallelMLPs, arXiv 2206.08369); further up, neighbours with
-equal widths share one batched product for each layer. The weights of the first layers, which are most of all, come
-last: their gradient is what its product returns, wherever that lies, and is not copied.
+Autograd and the bookkeeping of single parameters cost about half of a step at these sizes. Here all weights of all
+lanes lie in one buffer and their gradients in another, each matrix product writes its part of a buffer, and the
+optimiser sees a few long vectors. The first layers of all lanes are one matrix, so that a shared batch needs one
+product for them (compare ParallelMLPs, arXiv 2206.08369); further up, neighbours with equal widths share one batched
+product for each layer. The weights of the first layers, which are most of all, come last: their gradient is the tensor
+that its product returns, and is not copied.
 
 Units come before images: then each lane's part of a layer's output is one piece of memory, (lane, unit, image).
 With logits Z, batch size N and labels Y as one-hot (or smoothed) columns, the mean cross-entropy has the gradient
@@ -25,7 +25,7 @@ from mnist_exp.config import Training
 from mnist_exp.data import mix
 from mnist_exp.engine import products
 from mnist_exp.engine.fused import Optimizer
-from mnist_exp.engine.stack import Stack, State, limit_rows, same_shapes
+from mnist_exp.engine.stack import Stack, Tensors, limit_rows, same_shapes
 from mnist_exp.models.mlp import DIGITS, MLP, PIXELS, ScaledTanh
 
 # Activations whose derivative follows from their output: (in place, (gradient, output) -> gradient).
@@ -42,7 +42,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tenso
 
 
 def fits(model: Any) -> bool:
-    """Whether *model* can train here: an MLP without norm whose activation is one of `ACTIVATIONS`."""
+    """Whether *model* can train here: an MLP without norm, with one of `ACTIVATIONS`."""
     return isinstance(model, MLP) and model.norm == "none" and model.activation in ACTIVATIONS
 
 
@@ -80,7 +80,7 @@ class _Block:
 class MLPStack(Stack):
     """Any number of MLPs with the same depth and activation; widths, seeds and dropout may differ.
 
-    No number of one lane enters another's, so that a lane which diverges leaves its neighbours as they are.
+    No number of one lane enters another, so a lane that diverges does not affect its neighbours.
 
     Args:
         models: Their initial weights are copied; they are not used afterwards. Fastest where equal widths are
@@ -123,14 +123,14 @@ class MLPStack(Stack):
         self.blocks = self._blocks(models)
         self.leaves = self._leaves()
         self.first_leaves = [(span, leaf) for _, span, leaf in self.leaves if span.start >= self.cut]
-        self.homes = [{name: self._home(place) for name, place in part.names.items()} for part in self.parts]
+        self.homes = [{name: self._home(span) for name, span in lane.names.items()} for lane in self.parts]
         for lane, model in enumerate(models):
             for name, view in self.weights(lane).items():
                 view.copy_(model.state_dict()[name])
 
     def _divide(self, models: list[MLP]) -> list[_Lane]:
-        """Gives each lane its places: rows of the shared first layer, and a stretch of its own."""
-        parts, unit, place = [], 0, self.width
+        """Divides the buffer: each lane has rows of the shared first layer, and a stretch for the other layers."""
+        parts, unit, offset = [], 0, self.width
         for model, seed in zip(models, self.seeds, strict=True):
             width, weight = model.hidden[0], self.cut + unit * PIXELS
             (first_weight, _), (first_bias, _), *above = model.named_parameters()
@@ -139,8 +139,8 @@ class MLPStack(Stack):
                 first_bias: slice(unit, unit + width),
             }
             for name, p in above:
-                names[name] = slice(place, place + p.numel())
-                place += p.numel()
+                names[name] = slice(offset, offset + p.numel())
+                offset += p.numel()
             parts.append(_Lane(names, 1 - model.dropout, torch.Generator(self.device).manual_seed(mix(seed, 0, 1))))
             unit += width
         return parts
@@ -164,14 +164,14 @@ class MLPStack(Stack):
         """The parameter *name* of neighbours with equal widths, (lane, ...), in *buffer*."""
         stretches = [list(part.names.values())[2:] for part in self.parts[lanes]]
         whole = buffer[stretches[0][0].start : stretches[-1][-1].stop].view(len(stretches), -1)
-        place, offset = self.parts[lanes.start].names[name], stretches[0][0].start
-        part = whole[:, place.start - offset : place.stop - offset]
+        span, offset = self.parts[lanes.start].names[name], stretches[0][0].start
+        part = whole[:, span.start - offset : span.stop - offset]
         return part.view(-1, *self.shapes[lanes.start][name])
 
     def _leaves(self) -> list[tuple[int, slice, Tensor]]:
-        """(set, place, parameter): the long vectors that the optimiser sees.
+        """(set, span, parameter): the long vectors that the optimiser sees.
 
-        Each has its `.grad` in place already, but for those from `cut` on.
+        Each has its `.grad` already, except those from `cut` on.
         """
         leaves = []
         for number, same in itertools.groupby(range(self.lanes), key=self.sets.__getitem__):
@@ -188,11 +188,11 @@ class MLPStack(Stack):
                 leaves.append((number, span, leaf))
         return leaves
 
-    def _home(self, place: slice) -> tuple[Tensor, slice]:
-        """The leaf that holds *place* of the buffer, and where in it that is."""
+    def _home(self, part: slice) -> tuple[Tensor, slice]:
+        """The leaf that holds *part* of the buffer, and the slice of the leaf."""
         for _, span, leaf in self.leaves:
-            if span.start <= place.start and place.stop <= span.stop:
-                return leaf, slice(place.start - span.start, place.stop - span.start)
+            if span.start <= part.start and part.stop <= span.stop:
+                return leaf, slice(part.start - span.start, part.stop - span.start)
         raise AssertionError("every parameter lies in one leaf")
 
     def groups(self) -> list[dict[str, Any]]:
@@ -230,7 +230,7 @@ class MLPStack(Stack):
     def _first_weight_grad(self, back: Tensor, images: Tensor) -> None:
         """Sets the `.grad` of the leaves from `cut` on: *back* (sum of widths, batch) times *images*."""
         for _, leaf in self.first_leaves:
-            leaf.grad = None  # so that the next one comes to lie where this one did, in the cache
+            leaf.grad = None  # so that the next one reuses this memory, which is in the cache
         grad = self.products.product(back, images).view(-1)
         for span, leaf in self.first_leaves:
             leaf.grad = grad[span.start - self.cut : span.stop - self.cut]
@@ -278,7 +278,7 @@ class MLPStack(Stack):
             self.products.into(out[0], a[0], b[0])
 
     def _clip(self, limit: float) -> None:
-        """Shortens each lane's gradient to a length of at most *limit*, by itself: lanes do not meet."""
+        """Shortens the gradient of each lane, independently, to a length of at most *limit*."""
         for lane in range(self.lanes):
             pieces = list(self.gradients(lane).values())
             length = torch.nn.utils.get_total_norm(pieces)
@@ -309,24 +309,24 @@ class MLPStack(Stack):
             self._forward(block, first, logits, train=False)
         return logits
 
-    def weights(self, lane: int) -> State:
+    def weights(self, lane: int) -> Tensors:
         shapes = self.shapes[lane]
         return {name: leaf[part].view(shapes[name]) for name, (leaf, part) in self.homes[lane].items()}
 
-    def gradients(self, lane: int) -> State:
-        """What `gradient` has found for *lane*, by parameter; shares memory with the stack."""
+    def gradients(self, lane: int) -> Tensors:
+        """The gradient of *lane* by parameter; shares memory with the stack."""
         shapes, homes = self.shapes[lane], self.homes[lane]
         return {n: leaf.grad[part].view(shapes[n]) for n, (leaf, part) in homes.items() if leaf.grad is not None}
 
-    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, State]:
-        found: dict[str, State] = {}
+    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, Tensors]:
+        moments: dict[str, Tensors] = {}
         for name, (leaf, part) in self.homes[lane].items():
             shape, state = self.shapes[lane][name], optimizer.state.get(leaf, {})
-            found[name] = {k: v[part].view(shape) if v.shape == leaf.shape else v for k, v in state.items()}
-        return found
+            moments[name] = {k: v[part].view(shape) if v.shape == leaf.shape else v for k, v in state.items()}
+        return moments
 
     @torch.no_grad()
-    def restore(self, lane: int, weights: State, moments: dict[str, State], optimizer: Optimizer) -> None:
+    def restore(self, lane: int, weights: Tensors, moments: dict[str, Tensors], optimizer: Optimizer) -> None:
         same_shapes(weights, self.weights(lane))
         for name, view in self.weights(lane).items():
             view.copy_(weights[name])
@@ -339,4 +339,4 @@ class MLPStack(Stack):
                 if quantity not in state:
                     state[quantity] = torch.zeros_like(leaf)
                 state[quantity][part] = value.flatten().to(leaf.device)
-        optimizer.load_state_dict(optimizer.state_dict())  # places each quantity where this optimiser wants it
+        optimizer.load_state_dict(optimizer.state_dict())  # moves each quantity to the device that the optimiser needs

@@ -1,12 +1,14 @@
-"""What the training loop tells the world, and who may listen.
+"""The events of the training loop, and the observers that receive them.
 
 The loop knows no tracker, no checkpoint and no progress bar: it emits these events, and observers
-(`mnist_exp/run/session.py` wires them) do the rest.
+(`mnist_exp/run/session.py` connects them) do the rest.
 """
 
 import abc
 from dataclasses import dataclass, field
 from typing import final
+
+from mnist_exp.disk.layout import State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class EpochEnd:
     """Optimiser steps taken so far."""
     metrics: dict[str, float]
     """`train/loss`, `train/accuracy` (0 to 1), likewise `val/` and `test/`, `time/epoch` in seconds, and
-    `time/epoch_cpu`, the processor time of all threads: of lanes that train together, each has its share."""
+    `time/epoch_cpu`, the processor time of all threads. Lanes of a pack share the times equally."""
     time_ms: int
     """Wall clock in milliseconds since 1970: the timestamp that MLflow stores."""
     best: bool
@@ -32,14 +34,14 @@ class LaneEnd:
     """One lane will train no further."""
 
     lane: int
-    state: str
-    """`finished`, `failed`, `pruned` or `killed`."""
+    state: State
+    """`FINISHED`, `FAILED` or `PRUNED`."""
     reason: str = ""
     """Why, in one sentence, unless it finished."""
 
 
 class Observer(abc.ABC):
-    """Hears events; owns no training state.
+    """Receives events; owns no training state.
 
     Contract: `on_epoch` comes once for each lane and epoch, epochs of one lane in order, lanes in any
     order. `on_end` comes at most once for a lane, and nothing follows it for that lane.
@@ -55,11 +57,11 @@ class Observer(abc.ABC):
 @final
 @dataclass
 class Control:
-    """What the loop shares with those who watch it or want it to stop."""
+    """What the loop shares with its observers, and with signal handlers."""
 
     signal: int = 0
     """Set by a signal handler: stop after the batch at hand."""
     step: int = 0
     """Optimiser steps taken so far, for progress bars."""
     pruned: dict[int, str] = field(default_factory=dict)
-    """Lanes that an observer has given up after the epoch just told, and why; not after the last epoch."""
+    """Lanes that an observer has given up after the latest epoch, and why; not after the last epoch."""

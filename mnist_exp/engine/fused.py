@@ -33,7 +33,7 @@ OPTIONS: dict[Any, dict[str, Any]] = {
     torch.optim.AdamW: {**ADAM, "weight_decay": 1e-2},
     torch.optim.SGD: {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False},
 }
-"""The options that are understood here, with torch's defaults."""
+"""The options that `Fused` has, with torch's defaults."""
 KERNELS: dict[Any, Callable[..., Any]] = {
     torch.optim.Adam: torch._fused_adam_,
     torch.optim.AdamW: torch._fused_adamw_,
@@ -43,7 +43,7 @@ IGNORED = {"fused", "foreach"}  # ways to compute the same
 
 
 def fits(target: Any, options: dict[str, Any]) -> bool:
-    """Whether `Fused` can stand in for *target* with these options: others must have a value that means no."""
+    """Whether `Fused` can replace *target* with these options: options that it lacks must be switched off."""
     known = OPTIONS.get(target)
     if known is None or options.get("fused") is False:
         return False
@@ -60,7 +60,7 @@ class Fused:
         options: As for the torch class.
 
     Raises:
-        ValueError: an option is out of range, in torch's words.
+        ValueError: an option is out of range; with torch's message.
     """
 
     def __init__(self, target: Any, groups: list[Group], **options: Any) -> None:
@@ -73,7 +73,7 @@ class Fused:
             _check(group)
 
     def step(self) -> None:
-        """Updates every parameter from its `.grad`; autograd must be off, as the loop has it for all steps at once."""
+        """Updates every parameter from its `.grad`; autograd must be off: the loop turns it off once for all steps."""
         for group in self.param_groups:
             self._update(group, [p for p in group["params"] if p.grad is not None])
 
@@ -141,7 +141,7 @@ class Fused:
 
 
 def _check(group: Group) -> None:
-    """The rules that torch's constructors have, stated so that NaN breaks them too, and what its kernels take."""
+    """Checks the rules of torch's constructors and kernels, in a form that NaN breaks too."""
     if not group["lr"] >= 0:
         raise ValueError(f"Invalid learning rate: {group['lr']}")
     if not group["weight_decay"] >= 0:

@@ -1,9 +1,9 @@
 """A training step as a CUDA graph: recorded once, then replayed by one call.
 
-At these sizes a GPU is done with a kernel sooner than the host has started the next, so a step takes as long as
-the host needs for its twenty or more launches. A graph launches them all at once. What it records is fixed: the
-kernels, where they read and write, and every plain number. So all that changes from step to step (images, labels,
-the schedule's factor) is copied into tensors that stay where they are, and dropout's generators are registered.
+At these sizes a GPU finishes a kernel before the host has launched the next, so a step takes as long as its twenty or
+more launches. A graph launches them all at once. It records the kernels, the addresses that they read and write, and
+every plain number. So everything that changes from step to step (images, labels, the schedule's factor) is copied into
+tensors of fixed address, and dropout's generators are registered.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ Step = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 def fits(stack: Stack, optimizer: Optimizer) -> bool:
-    """Whether their step can be recorded: on CUDA, and nothing in it looks at a number to decide what comes next."""
+    """Whether their step can be recorded: it runs on CUDA, and no number decides what comes next."""
     return _on_cuda(optimizer) and isinstance(optimizer, Fused) and stack.recordable
 
 
 def note(stack: Stack, optimizer: Optimizer) -> str:
-    """What the log adds about it; nothing where there is no CUDA."""
+    """The log's remark on whether the step is recorded; empty without CUDA."""
     if not _on_cuda(optimizer):
         return ""
     return ", CUDA graph" if fits(stack, optimizer) else ", no CUDA graph"
@@ -46,7 +46,7 @@ class Recorder:
         self.stream = torch.cuda.Stream(device)
 
     def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
-        """Does *work* once, after all that was asked of the device before and before all that comes."""
+        """Does *work* once, after everything launched before and before everything launched later."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -55,7 +55,7 @@ class Recorder:
         return result
 
     def record(self, work: Callable[[], Tensor], generators: list[torch.Generator]) -> Callable[[], Tensor]:
-        """Records *work* without doing it; what comes back does it, and returns the same tensor each time."""
+        """Records *work* without doing it; returns a function that does it and returns the same tensor each time."""
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
@@ -76,8 +76,8 @@ class Graphed:
     Smaller batches, the last of each epoch, run as they are.
 
     Args:
-        step: Must find its parameters and the optimiser's state in the same place each time; it makes the gradients.
-        generators: All that *step* draws from, besides torch's default ones.
+        step: Its parameters and the optimiser's state must keep their addresses; it creates the gradients itself.
+        generators: The generators of *step*, besides torch's default ones.
     """
 
     def __init__(self, step: Step, generators: list[torch.Generator]) -> None:
@@ -100,7 +100,7 @@ class Graphed:
             return self.recorder.warm_up(self._work)
         if self.replay is None:
             self.replay = self.recorder.record(self._work, self.generators)
-        return self.replay().clone()  # the next replay writes over it
+        return self.replay().clone()  # the next replay overwrites it
 
     def _work(self) -> Tensor:
         return self.step(self.images, self.labels, self.factor)

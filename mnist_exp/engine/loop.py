@@ -1,11 +1,12 @@
 """The training loop: one page, from the first batch to the last epoch.
 
-It trains one model or many (`stack.py`) and knows no tracker, no checkpoint and no progress bar: what happens
-goes out as events, and a request to stop comes in as a flag.
+It trains one model or many (`stack.py`) and knows no tracker, no checkpoint and no progress bar: it emits events
+(`events.py`), and a flag asks it to stop.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_exp.data import Order, Split, Splits
+from mnist_exp.disk.layout import State
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
@@ -27,15 +29,30 @@ EVALUATION = 1000  # images a pass: hidden layers of this many rows still fit in
 
 
 @final
+@dataclass(frozen=True)
+class Descent:
+    """How weights follow their gradients."""
+
+    optimizer: Optimizer
+    schedule: Schedule
+    """The learning rate over time."""
+    average: Average
+    """Of the weights, for evaluation."""
+
+
+@final
 class Progress:
-    """Where each lane stands; what a checkpoint restores besides the weights.
+    """How far each lane has come, and how far it goes; what a checkpoint restores besides the weights.
 
     Args:
         lanes: How many there are.
-        alive: Those that are trained for their own sake; the others fill up the stack. All, if not given.
+        epochs: How many to train.
+        patience: Epochs without a better validation accuracy after which a lane ends; None: it trains all epochs.
+        alive: The lanes to train; the others are placeholders. All, if not given.
     """
 
-    def __init__(self, lanes: int, alive: set[int] | None = None) -> None:
+    def __init__(self, lanes: int, epochs: int, patience: int | None = None, alive: set[int] | None = None) -> None:
+        self.epochs, self.patience = epochs, patience
         self.alive = set(range(lanes)) if alive is None else alive
         self.epoch = 0
         """Epochs finished."""
@@ -44,8 +61,12 @@ class Progress:
         self.best_epoch = [0] * lanes
         """The epoch, counting from 1, that first had it; 0: none yet."""
 
+    def stopped(self, lane: int) -> bool:
+        """Whether its patience has run out."""
+        return self.patience is not None and self.epoch - self.best_epoch[lane] >= self.patience
+
     def chosen(self, lane: int) -> str:
-        """Which epoch validation has chosen, in words."""
+        """The sentence about the epoch that validation has chosen."""
         return (
             f"Validation accuracy was best after epoch {self.best_epoch[lane]} of {self.epoch}: its weights are kept."
         )
@@ -54,26 +75,23 @@ class Progress:
 @torch.no_grad()  # once for all steps: at each it costs as much as a small product
 def fit(
     stack: Stack,
-    optimizer: Optimizer,
-    schedule: Schedule,
+    descent: Descent,
     splits: Splits,
     order: Order,
-    epochs: int,
-    patience: int | None,
-    average: Average,
     progress: Progress,
-    observers: Sequence[Observer],
+    observers: Mapping[int, Sequence[Observer]],
     control: Control,
 ) -> None:
-    """Trains *stack* from `progress.epoch` up to *epochs* and tells *observers* about it.
+    """Trains *stack* from `progress.epoch` up to `progress.epochs`; the *observers* of a lane receive its events.
 
-    A lane whose loss stops being finite ends as failed, one without a better validation accuracy for *patience*
-    epochs as finished, one that an observer has put into `control.pruned` as pruned. It keeps its place in the stack,
-    unheard, while the others go on.
+    A lane ends as failed if its loss stops being finite, as finished after `progress.patience` epochs without a better
+    validation accuracy, as pruned if an observer has put it into `control.pruned`. It stays in the stack, without
+    events, while the others continue.
 
     Raises:
         Interrupted: `control.signal` was set; the epoch at hand is lost, the finished ones are not.
     """
+    optimizer, schedule, average = descent.optimizer, descent.schedule, descent.average
 
     def update(images: Tensor, labels: Tensor, factor: float | Tensor) -> Tensor:
         set_rate(optimizer, factor)
@@ -85,14 +103,14 @@ def fit(
     # On CUDA the whole step is one launch.
     train = graph.Graphed(update, stack.generators()) if graph.fits(stack, optimizer) else update
     at_once = splits.train.images.device.type in AT_ONCE
-    total, alive = epochs * order.steps, progress.alive
-    for epoch in range(progress.epoch, epochs):
-        for lane in [i for i in sorted(alive) if patience and epoch - progress.best_epoch[i] >= patience]:
+    total, alive = progress.epochs * order.steps, progress.alive
+    for epoch in range(progress.epoch, progress.epochs):
+        for lane in filter(progress.stopped, sorted(alive)):
             alive.discard(lane)
-            say(observers, LaneEnd(lane=lane, state="finished", reason=progress.chosen(lane)))
+            emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=progress.chosen(lane)))
         for lane in sorted(alive & control.pruned.keys()):
             alive.discard(lane)
-            say(observers, LaneEnd(lane=lane, state="pruned", reason=control.pruned.pop(lane)))
+            emit(observers, LaneEnd(lane=lane, state=State.PRUNED, reason=control.pruned.pop(lane)))
         if not alive:
             return
         began, busy = time.perf_counter(), time.process_time()
@@ -112,7 +130,7 @@ def fit(
                 for lane, before, to in tally.settle() if at_once or last else ():
                     if lane in alive:
                         alive.discard(lane)
-                        say(observers, diverged(lane, before, to, optimizer, stack))
+                        emit(observers, diverged(lane, before, to, optimizer, stack))
         if not alive:
             return
         train_loss, train_accuracy = tally.means()
@@ -138,14 +156,15 @@ def fit(
                 time_ms=now,
                 best=best,
             )
-            for observer in observers:
+            for observer in observers[lane]:
                 observer.on_epoch(event)
     for lane in sorted(alive):
-        say(observers, LaneEnd(lane=lane, state="finished", reason=progress.chosen(lane) if patience else ""))
+        reason = progress.chosen(lane) if progress.patience else ""
+        emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=reason))
 
 
 def set_rate(optimizer: Optimizer, factor: float | Tensor) -> None:
-    """Each group's learning rate: *factor* of the one that it began with."""
+    """Sets each group's learning rate to *factor* times its initial one."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
 
@@ -183,12 +202,12 @@ class Tally:
         return len(self.labels)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Takes note of one batch: (lane, 10, batch) and (batch,)."""
+        """Adds one batch: (lane, 10, batch) and (batch,)."""
         self.logits.append(logits)
         self.labels.append(labels)
 
     def close_window(self) -> None:
-        """Scores what was added, where it is."""
+        """Scores what was added, on the device."""
         logits, labels = torch.cat(self.logits, 2), torch.cat(self.labels)
         losses = cross_entropy(logits, labels.expand(len(logits), -1), reduction="none")  # (lane, image)
         hits = (logits.max(1).indices == labels).sum(1)  # argmax takes 5 times as long
@@ -198,10 +217,10 @@ class Tally:
         self.logits, self.labels = [], []
 
     def settle(self) -> list[tuple[int, int, int]]:
-        """Adds up the windows closed so far, for which a GPU must have finished them.
+        """Adds up the windows closed so far; this waits for a GPU to finish them.
 
         Returns:
-            Of each loss that is not finite: lane, steps before the window, steps up to its end.
+            For each loss that is not finite: lane, steps before the window, steps up to its end.
         """
         windows, self.windows, bad = self.windows, [], []
         for before, to, scores in windows:
@@ -221,12 +240,12 @@ def diverged(lane: int, last_ok: int, step: int, optimizer: Optimizer, stack: St
     """The sentence about a loss that is not finite: when, and at which learning rate."""
     rate = optimizer.param_groups[stack.sets[lane]]["initial_lr"]
     reason = f"The loss is not finite somewhere in steps {last_ok + 1} to {step}. Lower lr, now {rate:g}."
-    return LaneEnd(lane=lane, state="failed", reason=reason)
+    return LaneEnd(lane=lane, state=State.FAILED, reason=reason)
 
 
-def say(observers: Sequence[Observer], event: LaneEnd) -> None:
-    """Tells every observer that a lane has ended."""
-    for observer in observers:
+def emit(observers: Mapping[int, Sequence[Observer]], event: LaneEnd) -> None:
+    """Sends the end of a lane to its observers."""
+    for observer in observers[event.lane]:
         observer.on_end(event)
 
 

@@ -1,8 +1,8 @@
-"""The large products of a step on a CPU, by whichever of torch's libraries is the faster one there.
+"""The large products of a step on a CPU, by the faster of torch's two libraries.
 
 torch leaves float32 products to MKL, which keeps its AVX-512 code for Intel's own processors. oneDNN, which torch
 brings along for convolutions, takes half the time on AMD's Zen 5 (benchmarks/README.md has both as floors). On Zen 4,
-whose units are 256 bits wide, AVX2 is as fast, and MKL leads where networks are small.
+with its 256-bit units, AVX2 is as fast, and MKL leads for small networks.
 """
 
 import functools
@@ -27,15 +27,15 @@ class Products(NamedTuple):
 
 
 def fastest(like: Tensor) -> Products:
-    """The way for matrices of the type and on the device of *like*; always the same on one machine."""
+    """The faster library for matrices of the type and device of *like*; always the same on one machine."""
     return ONEDNN if like.device.type == "cpu" and like.dtype == torch.float32 and onednn_pays() else TORCH
 
 
 @functools.cache
 def onednn_pays() -> bool:
-    """Whether torch would leave float32 products to MKL, on a processor that it holds back, and oneDNN is there."""
-    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return there and torch.backends.mkl.is_available() and processor.is_zen5()
+    """Whether torch would use MKL on a processor where oneDNN is faster, and has oneDNN."""
+    available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return available and torch.backends.mkl.is_available() and processor.is_zen5()
 
 
 def onednn(a: Tensor, b: Tensor) -> Tensor:

@@ -11,10 +11,8 @@ from mnist_exp.config import Training
 from mnist_exp.data import mix
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.errors import CheckpointError
-from mnist_exp.models import MLP, FiveConvCNN, SimardCNN, SmallCNN, StrongCNN
 
-State = dict[str, Tensor]
-OURS = (MLP, FiveConvCNN, SimardCNN, SmallCNN, StrongCNN)  # a user's own network may do anything
+Tensors = dict[str, Tensor]
 
 
 class Stack(abc.ABC):
@@ -26,9 +24,9 @@ class Stack(abc.ABC):
 
     lanes: int
     sets: list[int]
-    """The parameter group of each lane; of several, the first."""
+    """The parameter group of each lane; the first, if it has several."""
     recordable: bool
-    """Whether `gradient` and `constrain` may be recorded in a CUDA graph: no number decides what comes next."""
+    """Whether `gradient` and `constrain` can be recorded in a CUDA graph: no number decides what comes next."""
 
     @abc.abstractmethod
     def groups(self) -> list[dict[str, Any]]:
@@ -40,7 +38,7 @@ class Stack(abc.ABC):
 
     @abc.abstractmethod
     def generators(self) -> list[torch.Generator]:
-        """All that `gradient` draws from, besides torch's default generators."""
+        """The generators of `gradient`, besides torch's default ones."""
 
     @abc.abstractmethod
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -51,22 +49,22 @@ class Stack(abc.ABC):
 
     @abc.abstractmethod
     def constrain(self) -> None:
-        """Called after each step: holds the weights into each unit to `Training.max_norm`."""
+        """Called after each step: limits the weights into each unit to `Training.max_norm`."""
 
     @abc.abstractmethod
     def logits(self, images: Tensor) -> Tensor:
-        """Logits as in use: no dropout, no gradient."""
+        """Logits for evaluation: no dropout, no gradient."""
 
     @abc.abstractmethod
-    def weights(self, lane: int) -> State:
+    def weights(self, lane: int) -> Tensors:
         """The state dict of *lane* as a stand-alone model; shares memory with the stack."""
 
     @abc.abstractmethod
-    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, State]:
-        """What *optimizer* remembers of each parameter of *lane*: {parameter: {quantity: tensor}}."""
+    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, Tensors]:
+        """The state of *optimizer* for each parameter of *lane*: {parameter: {quantity: tensor}}."""
 
     @abc.abstractmethod
-    def restore(self, lane: int, weights: State, moments: dict[str, State], optimizer: Optimizer) -> None:
+    def restore(self, lane: int, weights: Tensors, moments: dict[str, Tensors], optimizer: Optimizer) -> None:
         """The inverse of `weights` and `moments`.
 
         Raises:
@@ -85,7 +83,7 @@ class ModuleStack(Stack):
     ) -> None:
         self.model, self.seed, self.training, self.autocast = model, seed, training or Training(), autocast
         self.sets = [0]
-        self.recordable = isinstance(model, OURS)
+        self.recordable = getattr(model, "recordable", False) is True  # other networks may do anything
 
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.model.parameters())}]
@@ -120,20 +118,20 @@ class ModuleStack(Stack):
             logits: Tensor = self.model(images.view(-1, 1, 28, 28))
         return logits.float()
 
-    def weights(self, lane: int) -> State:
+    def weights(self, lane: int) -> Tensors:
         return dict(self.model.state_dict())
 
-    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, State]:
+    def moments(self, lane: int, optimizer: Optimizer) -> dict[str, Tensors]:
         return {name: dict(optimizer.state.get(p, {})) for name, p in self.model.named_parameters()}
 
-    def restore(self, lane: int, weights: State, moments: dict[str, State], optimizer: Optimizer) -> None:
+    def restore(self, lane: int, weights: Tensors, moments: dict[str, Tensors], optimizer: Optimizer) -> None:
         same_shapes(weights, self.weights(lane))
         self.model.load_state_dict(weights)
         whole = optimizer.state_dict()
         names = {p: name for name, p in self.model.named_parameters()}
         order = [names[p] for group in optimizer.param_groups for p in group["params"]]
         whole["state"] = {i: moments[name] for i, name in enumerate(order) if moments.get(name)}
-        optimizer.load_state_dict(whole)  # places each quantity where this optimiser wants it
+        optimizer.load_state_dict(whole)  # moves each quantity to the device that the optimiser needs
 
 
 @torch.no_grad()
@@ -144,7 +142,7 @@ def limit_rows(weights: list[Tensor], limit: float) -> None:
         weight.mul_((limit / lengths).clamp_(max=1))
 
 
-def same_shapes(saved: State, wanted: State) -> None:
+def same_shapes(saved: Tensors, wanted: Tensors) -> None:
     """Raises CheckpointError, naming the first tensor, unless both hold the same names and shapes."""
     for name in sorted(saved.keys() | wanted.keys()):
         if name not in wanted:

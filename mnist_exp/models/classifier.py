@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @final
 class Classifier(nn.Module):
-    """A trained network that takes pixels as they are in a picture: callers need not know mean or scale.
+    """A trained network that takes the pixels of a picture: callers need not know mean or scale.
 
     Args:
         network: Maps standardised (batch, 1, 28, 28) to logits (batch, 10).

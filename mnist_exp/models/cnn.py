@@ -19,6 +19,8 @@ class SmallCNN(nn.Module):
     Source: tuomaso/train_mnist_fast, notebook 8: 99.04 ± 0.07 % after one epoch (n=30).
     """
 
+    recordable = True
+
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
@@ -54,6 +56,8 @@ class StrongCNN(nn.Module):
         ConfigError: there are not five of them, or one has no maps.
     """
 
+    recordable = True
+
     def __init__(self, channels: Sequence[int] = (24, 48, 64, 96, 128)) -> None:
         super().__init__()
         if len(channels) != 5 or min(channels) < 1:
@@ -82,6 +86,8 @@ class FiveConvCNN(nn.Module):
     Source: the network M5 of An, Lee, Park, Yang, So, arXiv 2008.10400. One image costs 0.28 GFLOP forward.
     """
 
+    recordable = True
+
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -105,6 +111,8 @@ class SimardCNN(nn.Module):
     Source: Simard, Steinkraus and Platt, ICDAR 2003. It sees 29x29 pixels, so the last row and column are doubled.
     The paper leaves its activation open; this is ReLU.
     """
+
+    recordable = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -71,6 +71,8 @@ class MLP(nn.Module):
         ConfigError: a value is out of range or unknown.
     """
 
+    recordable = True
+
     def __init__(
         self,
         hidden: int | list[int],

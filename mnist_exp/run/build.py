@@ -1,4 +1,4 @@
-"""From config nodes to objects: Hydra's `_target_` convention, and messages when it does not work out."""
+"""From config nodes to objects, by Hydra's `_target_` convention; every failure becomes a ConfigError."""
 
 import difflib
 import functools
@@ -34,9 +34,9 @@ ELEMENTWISE = {
     torch.optim.Rprop,
     torch.optim.SGD,
 }
-"""Optimisers to which it is all one whether weights come as matrices or as one long vector.
+"""Elementwise optimisers: they update a long vector of all weights as they would update the matrices.
 
-Others, such as Muon and Adafactor, look at rows and columns, so they get the network as it is, by autograd.
+Others, such as Muon and Adafactor, depend on rows and columns, so their networks train by autograd.
 """
 
 
@@ -49,17 +49,17 @@ def device(config: Config) -> torch.device:
     name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    found = torch.device(name)
+    device = torch.device(name)
     count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    if (found.index or 0) >= count[found.type]:
+    if (device.index or 0) >= count[device.type]:
         raise ConfigError(
             f"device={config.device} is not on this machine: torch {torch.__version__} "
             f"sees {count['cuda']} CUDA devices.",
             "Try device=auto.",
         )
-    if config.precision is Precision.tf32 and found.type != "cuda":
-        raise ConfigError(f"precision=tf32 needs CUDA, but the device is {found.type}.", "Try precision=fp32.")
-    return found
+    if config.precision is Precision.tf32 and device.type != "cuda":
+        raise ConfigError(f"precision=tf32 needs CUDA, but the device is {device.type}.", "Try precision=fp32.")
+    return device
 
 
 def model(config: Config) -> nn.Module:
@@ -78,7 +78,7 @@ def model(config: Config) -> nn.Module:
 
 
 def _check_last_batch(config: Config, network: nn.Module) -> None:
-    """Raises ConfigError if the last batch of an epoch is a single image, and *network* normalises over a batch."""
+    """Raises ConfigError if *network* has batch norm and the last batch of an epoch is a single image."""
     rows, size = config.data.train_images - config.data.val_size, config.batch_size
     if not any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules()) or (rows - 1) % size:
         return
@@ -90,19 +90,19 @@ def _check_last_batch(config: Config, network: nn.Module) -> None:
 
 
 def in_closed_form(config: Config, network: nn.Module) -> bool:
-    """Whether *network* can do without autograd."""
+    """Whether *network* can train without autograd."""
     elementwise = _maker("optimizer", config.optimizer, []).func in ELEMENTWISE
     return config.precision is not Precision.bf16 and closed_form.fits(network) and elementwise
 
 
 def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch.device) -> tuple[Stack, str]:
-    """How *networks* are trained, and the same in words for the log.
+    """What trains *networks*, and its name for the log.
 
-    Several train together only if `sweep/pack.py` says that their configs match.
+    Several may train together if `sweep/packing.py` gives their configs the same key.
     """
     networks, config = [network.to(where) for network in networks], configs[0]
     if all(map(in_closed_form, configs, networks)):
-        lanes: list[MLP] = networks  # type: ignore[assignment]  # fits() has looked
+        lanes: list[MLP] = networks  # type: ignore[assignment]  # fits() has checked
         settings = [(c.lr, c.optimizer) for c in configs]
         sets = [settings.index(s) for s in settings]
         seeds = [c.seed for c in configs]
@@ -113,12 +113,12 @@ def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch
 
 
 def groups(configs: Sequence[Config], built: Stack) -> list[dict[str, Any]]:
-    """The parameter groups of *built*, each after the first with the options of its own lanes."""
-    found = built.groups()
+    """The parameter groups of *built*; each after the first has the options of its lanes."""
+    groups = built.groups()
     for number in range(1, len(set(built.sets))):
         mine = configs[built.sets.index(number)]
-        found[number] |= {k: v for k, v in mine.optimizer.items() if not k.startswith("_")} | {"lr": mine.lr}
-    return found
+        groups[number] |= {k: v for k, v in mine.optimizer.items() if not k.startswith("_")} | {"lr": mine.lr}
+    return groups
 
 
 def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
@@ -141,8 +141,8 @@ def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
     return built
 
 
-def whose(optimizer: Optimizer) -> str:
-    """`, torch's Adadelta` for the log; nothing where it is one of the fused optimisers."""
+def note(optimizer: Optimizer) -> str:
+    """What the log adds about an optimiser that is not fused: `, torch's Adadelta`."""
     kind = type(optimizer)
     return "" if kind is fused.Fused else f", {kind.__module__.partition('.')[0]}'s {kind.__name__}"
 
@@ -160,7 +160,7 @@ def schedule(config: Config) -> Schedule:
 
 
 def augment(config: Config) -> Augment | None:
-    """How training images are varied; None where they stay as they are.
+    """The augmentation of training images; None without one.
 
     Raises:
         ConfigError: as `model`.
@@ -180,7 +180,7 @@ def rehearse(config: Config) -> int:
         The number of trainable parameters.
 
     Raises:
-        ConfigError: as `device`, `model`, `optimizer`, `schedule` and `augment`; or it needs more memory than there is.
+        ConfigError: as `device`, `model`, `optimizer`, `schedule` and `augment`; or the machine lacks the memory.
     """
     device(config)
     with torch.device("meta"):
@@ -194,32 +194,32 @@ def rehearse(config: Config) -> int:
 
 
 def memory() -> int:
-    """Bytes of memory that this machine has."""
+    """Bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _check_memory(config: Config, parameters: int) -> None:
-    """Raises ConfigError if weights, gradients and two moments, or the images, are more than the machine can hold."""
-    there = memory()
+    """Raises ConfigError if weights, gradients and two moments, or the images, exceed the machine's memory."""
+    available = memory()
     images = config.data.train_images + config.data.test_images
     for what, size, way_out in (
         (f"A network of {parameters:,} parameters", 16 * parameters, "Choose a smaller one."),
         (f"A set of {images:,} images", 28 * 28 * images, "Lower data.train_images or data.test_images."),
     ):
-        if size > there:
+        if size > available:
             raise ConfigError(
-                f"{what} takes {size / 1e9:,.0f} GB of memory to train, but this machine has {there / 1e9:,.0f}.",
+                f"{what} takes {size / 1e9:,.0f} GB of memory to train, but this machine has {available / 1e9:,.0f}.",
                 way_out,
             )
 
 
 def _construct(group: str, node: dict[str, Any]) -> Any:
-    """Builds *node*; every way in which that can fail becomes a ConfigError about *group*."""
+    """Builds *node*; every failure becomes a ConfigError about *group*."""
     return _make(group, node, _maker(group, node))
 
 
 def _maker(group: str, node: dict[str, Any], *arguments: Any) -> "functools.partial[Any]":
-    """The target of *node* with its keywords, not yet called, but known to take them after *arguments*."""
+    """The target of *node* with its keywords, not yet called; it is checked to take them after *arguments*."""
     try:
         maker = instantiate({**node, "_partial_": True}, _convert_="all")
     except InstantiationException as error:
@@ -231,7 +231,7 @@ def _maker(group: str, node: dict[str, Any], *arguments: Any) -> "functools.part
 
 
 def _make(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
-    """Calls *maker*; what it refuses is the user's setting."""
+    """Calls *maker*; its exceptions become ConfigErrors."""
     try:
         return maker()
     except ExperimentError:
@@ -241,10 +241,10 @@ def _make(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
 
 
 def _check_keywords(group: str, maker: "functools.partial[Any]", arguments: tuple[Any, ...]) -> None:
-    """Raises ConfigError unless the target takes these keywords, with the nearest that it does take."""
+    """Raises ConfigError if the target does not take these keywords; suggests the nearest one."""
     try:
         signature = inspect.signature(maker.func)
-    except ValueError:  # built in C: let the call itself speak
+    except ValueError:  # built in C: the call itself will raise
         return
     try:
         signature.bind(*arguments, **maker.keywords)

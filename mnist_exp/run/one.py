@@ -1,11 +1,10 @@
-"""One run as people start it: a header, a line for each epoch, a result, and the way to MLflow."""
+"""One run as people start it: a header, a line for each epoch, a result, and where to see it in MLflow."""
 
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
@@ -24,64 +23,60 @@ if TYPE_CHECKING:
     from mnist_exp.run.session import Result, Run
 
 
-def train(config: Config) -> float:
-    """Trains *config* in Hydra's output folder; returns the objective.
+def from_hydra() -> tuple[Path, list[str], str]:
+    """Output folder, overrides and sweep of the run that Hydra has set up; no sweep (an empty id) without -m.
 
     Raises:
         ConfigError: a cluster was chosen without a sweep.
-        ExperimentError: see `run.run`.
     """
     hydra = HydraConfig.get()
-    if hydra.mode is RunMode.RUN and (cluster := hydra.runtime.choices["cluster"]) != "local":
+    single = hydra.mode is RunMode.RUN
+    if single and (cluster := hydra.runtime.choices["cluster"]) != "local":
         raise ConfigError(f"cluster={cluster} is for the jobs of a sweep.", "Add -m; it may be a sweep of one.")
     typed = [override for override in hydra.overrides.task if not steers(override)]
-    return execute(config, Path(hydra.runtime.output_dir), typed, sweep_of(hydra)).objective
+    return Path(hydra.runtime.output_dir), typed, "" if single else Path(str(hydra.sweep.dir)).name
 
 
-def execute(config: Config, folder: Path, overrides: list[str], sweep: str = "") -> "Result":
-    """Trains *config* in *folder* and says how it goes; MLflow is told meanwhile.
+def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -> "Result":
+    """Trains *config* in *folder* and shows its progress; a publisher reports it to MLflow meanwhile.
 
     Raises:
-        ExperimentError: see `run.run`.
+        ExperimentError: see `session.run`.
     """
     if config.resume:
         config = resume.stored(folder, config, overrides)
     publisher = Publisher(config.tracking) if config.tracking.enabled else None
     if publisher:
         publisher.follow(folder)
-    progress = Screen(config)
+    screen = Screen(config)
     from mnist_exp.run import build  # torch: the publisher loads mlflow on another core meanwhile
-    from mnist_exp.run import session as run
+    from mnist_exp.run.session import Task, run_many
 
     with publisher or contextlib.nullcontext():
-        try:
-            build.rehearse(config)
-            with progress:
-                result = run.run(config, folder, overrides, progress.watch, sweep=sweep)
-        except Interrupted as stop:
+        build.rehearse(config)
+        with screen:
+            (outcome,) = run_many([Task(config, folder, overrides)], screen.watch, sweep)
+        if isinstance(outcome, Interrupted):
             again = command([override("resume", shown(folder))])
-            raise Interrupted(stop.message, f"Go on with: {again}", stop.signal) from None
-        if not progress.begun:
-            say(f"Nothing was trained: this run is {result.state} already.")
-        show(result)
+            raise Interrupted(outcome.message, f"Go on with: {again}", outcome.signal)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if not screen.begun:
+            say(f"Nothing was trained: this run is {outcome.state} already.")
+        show(outcome)
         say(f"Run folder: {shown(folder)}")
     if publisher:
         say(publisher.where_to_look(folder))
-    return result
+    return outcome
 
 
 def show(result: "Result") -> None:
-    """What came out, and why training ended early, if it did."""
+    """Prints the final accuracies, and why training ended early, if it did."""
     if result.reason:
         say(result.reason)
     summary = result.summary
     final = {s: summary[f"final/{s}_accuracy"] for s in ("train", "val", "test") if f"final/{s}_accuracy" in summary}
     say("Final accuracy: " + ", ".join(f"{name} {percent(value)}" for name, value in final.items()))
-
-
-def sweep_of(hydra: HydraConf) -> str:
-    """Id of the sweep that a job belongs to; empty for a run of its own."""
-    return Path(str(hydra.sweep.dir)).name if hydra.mode is RunMode.MULTIRUN else ""
 
 
 @final
@@ -103,7 +98,7 @@ class Screen(Observer):
         self.bar.__exit__(*error)  # type: ignore[arg-type]
 
     def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
-        """Prints the header; from here on the bar follows *control*."""
+        """Prints the header; the bar follows *control* from now on."""
         entry, config = about.ledger, about.config
         self.begun = True
         images = config.data.train_images - config.data.val_size
@@ -126,7 +121,7 @@ class Screen(Observer):
         say(epoch_line(event, self.config.epochs))
 
     def on_end(self, event: LaneEnd) -> None:
-        """What follows is said by `train`."""
+        """`train` prints the rest."""
 
 
 def epoch_line(event: EpochEnd, epochs: int) -> str:

@@ -1,4 +1,4 @@
-"""Going on with a run: what it was made with, and whether that still holds."""
+"""Resuming a run: its folder, its stored config, and what has changed since."""
 
 from pathlib import Path
 
@@ -9,12 +9,13 @@ from mnist_exp import config
 from mnist_exp.config import Config
 from mnist_exp.config.overrides import is_control
 from mnist_exp.disk import provenance, trust
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError
 
 
 def register() -> None:
-    """Makes `run_folder` known to Hydra; safe to call again."""
+    """Registers `run_folder` as a resolver of Hydra; can be repeated."""
     OmegaConf.register_new_resolver("mnist_exp.folder", run_folder, use_cache=True, replace=True)
 
 
@@ -42,11 +43,10 @@ def run_folder(root: str, name: str | None) -> str:
 
 
 def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
-    """The config of the run in *folder*, with what was typed now on top.
+    """The config of the run in *folder*, changed by *overrides*.
 
     Args:
         asked: The config of the resuming command, for its control settings.
-        overrides: What was typed.
 
     Raises:
         ConfigError: there is no such run, or an override does more than change a value.
@@ -71,17 +71,17 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
 
 
 def changed(folder: Path, entry: Ledger, now: Config) -> str:
-    """How config, code and data differ from what the run in *folder* was made with, in words; nothing if not at all.
+    """How config, code and data differ from those of the run in *folder*, for the user; empty if they are the same.
 
     Raises:
-        DataError: the images that it is to go on with are missing or damaged.
+        DataError: the images of *now* are missing or damaged.
     """
     from mnist_exp import data  # torch
 
     differences = []
     if entry.fingerprint.get("config") != config.fingerprint(now):
         try:
-            before = config.flatten(config.to_dict(config.load(folder / "config.yaml")))
+            before = config.flatten(config.to_dict(config.load(RunFolder(folder).config)))
         except ConfigError:
             before = {}
         after = config.flatten(config.to_dict(now))

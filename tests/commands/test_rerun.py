@@ -15,7 +15,7 @@ from mnist_exp.disk import journal, ledger
 from mnist_exp.disk.files import atomic_write, read_json
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
-from mnist_exp.run import one as single
+from mnist_exp.run import one
 from mnist_exp.run import session as run
 from mnist_exp.run.session import Task
 from mnist_exp.tracking.publish import publish
@@ -108,8 +108,8 @@ def test_a_run_that_was_trained_elsewhere_comes_out_again(
 def test_a_repeated_run_is_registered_nowhere(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     run.run(tiny(tracking={"register": "mnist"}), FOLDER)
     seen: list[Config] = []
-    execute = single.execute
-    monkeypatch.setattr(single, "execute", lambda config, *rest: (seen.append(config), execute(config, *rest)))
+    train = one.train
+    monkeypatch.setattr(one, "train", lambda config, *rest: (seen.append(config), train(config, *rest)))
     rerun.main([])
     assert seen[0].tracking.register is None
 
@@ -140,12 +140,12 @@ def test_comparing() -> None:
 
 
 def test_another_machine_is_a_difference() -> None:
-    one, other = Ledger(host="a", tags={"git.commit": "1" * 40}), Ledger(host="b", tags={"git.commit": "2" * 40})
-    one.fingerprint, other.fingerprint = {"code": "x"}, {"code": "y"}
-    assert rerun.differences(one, other) == [
+    before, after = Ledger(host="a", tags={"git.commit": "1" * 40}), Ledger(host="b", tags={"git.commit": "2" * 40})
+    before.fingerprint, after.fingerprint = {"code": "x"}, {"code": "y"}
+    assert rerun.differences(before, after) == [
         "code: fingerprint x, now y (commits 1111111111 and 2222222222)",
         "machine: a, now b",
     ]
-    assert rerun.differences(one, one) == []
+    assert rerun.differences(before, before) == []
     assert rerun.differences(Ledger(threads=2), Ledger(threads=1)) == ["threads: 2, now 1"]
     assert rerun.differences(Ledger(), Ledger(threads=1)) == ["threads: not recorded, now 1"]

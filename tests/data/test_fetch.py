@@ -193,7 +193,7 @@ def test_an_unreachable_network_says_how_to_place_the_files(monkeypatch: pytest.
 
 
 def test_nothing_is_removed_before_there_is_another(mirror: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever expects other bytes does not take those away that are there."""
+    """Files stay for others if this config expects other bytes."""
     folder = fetch.ensure(described())
     other = described()
     other.sha256 = dict.fromkeys(fetch.FILES, "0" * 64)

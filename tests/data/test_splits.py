@@ -131,10 +131,10 @@ def test_the_objective_is_never_a_test_metric(tiny: Callable[..., Config]) -> No
         whole = data.load
 
         def load(about: object, device: torch.device) -> Splits:
-            found = whole(about, device)  # type: ignore[arg-type]
+            splits = whole(about, device)  # type: ignore[arg-type]
             if flip:
-                found.test.labels.copy_((found.test.labels + 1) % 10)
-            return found
+                splits.test.labels.copy_((splits.test.labels + 1) % 10)
+            return splits
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(data, "load", load)

@@ -42,9 +42,9 @@ def test_values_and_gradients_are_those_of_autograd(depth: int, activation: str)
         cross_entropy(expected, labels).backward()
         torch.testing.assert_close(logits[lane].t(), expected)
         torch.testing.assert_close(stack.logits(images)[lane].t(), expected)
-        found = stack.gradients(lane)
+        gradients = stack.gradients(lane)
         for name, p in model.named_parameters():
-            torch.testing.assert_close(found[name], p.grad, msg=lambda m, name=name: f"{name}: {m}")
+            torch.testing.assert_close(gradients[name], p.grad, msg=lambda m, name=name: f"{name}: {m}")
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -76,8 +76,8 @@ def test_the_largest_gradient_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> 
     (whole,) = made
     assert whole.shape == (29, 784)
     for lane, rows in enumerate([slice(0, 12), slice(12, 24), slice(24, 29)]):
-        found = stack.gradients(lane)["layers.0.weight"]
-        assert (found.data_ptr(), found.shape) == (whole[rows].data_ptr(), whole[rows].shape)
+        grad = stack.gradients(lane)["layers.0.weight"]
+        assert (grad.data_ptr(), grad.shape) == (whole[rows].data_ptr(), whole[rows].shape)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -99,9 +99,9 @@ def test_dropout_is_the_same_function_with_the_same_mask(depth: int) -> None:
                 output = layer(output)
         cross_entropy(output, labels).backward()
         torch.testing.assert_close(logits[lane].t(), output)
-        found = stack.gradients(lane)
+        gradients = stack.gradients(lane)
         for name, p in model.named_parameters():
-            torch.testing.assert_close(found[name], p.grad)
+            torch.testing.assert_close(gradients[name], p.grad)
 
 
 def test_input_dropout_hides_pixels_and_keeps_their_mean() -> None:
@@ -167,10 +167,10 @@ def test_sets_of_lanes_have_learning_rates_of_their_own() -> None:
     together.gradient(images, labels)
     optimizer.step()
     for lane in range(3):
-        found = together.gradients(lane)
+        gradients = together.gradients(lane)
         for name, was in before[lane].items():
             rate = 0.0 if lane == 2 else 0.1
-            torch.testing.assert_close(together.weights(lane)[name], was - rate * found[name])
+            torch.testing.assert_close(together.weights(lane)[name], was - rate * gradients[name])
 
 
 @pytest.mark.parametrize("sets", [None, [0, 0, 1], [0, 1, 2], [1, 0, 1]])
@@ -211,12 +211,12 @@ def test_a_state_is_restored_to_the_device_of_the_weights(maker: Any, monkeypatc
     stack.gradient(*batch())
     optimizer.step()
     generator = torch.Generator
-    monkeypatch.setattr(torch, "Generator", lambda device: generator())  # there is none on the meta device
+    monkeypatch.setattr(torch, "Generator", lambda device: generator())  # the meta device has none
     away = MLPStack([model.to("meta") for model in models], [0, 1, 2])
-    there = maker(away.groups())
+    copied = maker(away.groups())
     for lane in range(3):
-        away.restore(lane, stack.weights(lane), stack.moments(lane, optimizer), there)
-    for state in there.state.values():
+        away.restore(lane, stack.weights(lane), stack.moments(lane, optimizer), copied)
+    for state in copied.state.values():
         assert {name: value.device.type for name, value in state.items()} == dict.fromkeys(
             ("step", "exp_avg", "exp_avg_sq"), "meta"
         )

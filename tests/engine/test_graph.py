@@ -20,9 +20,11 @@ from mnist_exp.engine import graph, loop
 from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.events import Control
 from mnist_exp.engine.loop import Tally
+from mnist_exp.engine.stack import ModuleStack
 from mnist_exp.errors import DivergedError
 from mnist_exp.run import build
 from mnist_exp.run import session as run
+from mnist_exp.run.process import set_up_torch
 
 CPU = torch.device("cpu")
 
@@ -135,6 +137,12 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_the_log_says_so(
     assert method + graph.note(stack, optimizer) == noted
 
 
+@pytest.mark.parametrize("promise", [{"recordable": True}, {"recordable": False}, {}])
+def test_the_class_of_a_network_says_whether_its_step_can_be_recorded(promise: dict[str, bool]) -> None:
+    network = type("Own", (torch.nn.Linear,), promise)(784, 10)
+    assert ModuleStack(network, 0).recordable == (promise == {"recordable": True})
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_windows_are_named_the_same_whenever_they_are_looked_at(
     at_once: bool, tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
@@ -173,7 +181,7 @@ def test_windows_are_named_the_same_whenever_they_are_looked_at(
 @pytest.mark.parametrize(("precision", "exact"), [("fp32", True), ("tf32", False), ("bf16", False)])
 def test_fp32_on_a_gpu_means_convolutions_too(precision: str, exact: bool, tiny: Callable[..., Config]) -> None:
     config = dataclasses.replace(tiny(), precision=Precision[precision])
-    run.set_up_torch(config, torch.device("cuda"), 1)
+    set_up_torch(config, torch.device("cuda"), 1)
     assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
     assert torch.backends.cudnn.allow_tf32 is not exact
 

@@ -18,7 +18,7 @@ from mnist_exp.engine.average import Average
 from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.events import Control
 from mnist_exp.engine.fused import Fused
-from mnist_exp.engine.loop import Progress, evaluate, fit
+from mnist_exp.engine.loop import Descent, Progress, evaluate, fit
 from mnist_exp.engine.schedules import Constant
 from mnist_exp.engine.stack import ModuleStack
 from mnist_exp.errors import DivergedError, Interrupted
@@ -104,8 +104,8 @@ def test_a_failing_lane_leaves_its_neighbours_alone(tiny: Tiny) -> None:
     alone = [MLPStack([network], [0]) for network in (networks(16, 12, 16)[0], networks(16, 12, 16)[2])]
     for lane, single in zip((0, 2), alone, strict=True):
         expected = trained(single, splits, epochs=1)
-        heard = [event for event in listener.epochs if event.lane == lane]
-        for ours, theirs in zip(heard, expected.epochs, strict=True):
+        events = [event for event in listener.epochs if event.lane == lane]
+        for ours, theirs in zip(events, expected.epochs, strict=True):
             assert ours.metrics["test/loss"] == pytest.approx(theirs.metrics["test/loss"], rel=1e-4)
         for name, tensor in single.weights(0).items():
             torch.testing.assert_close(stack.weights(lane)[name], tensor, atol=1e-5, rtol=1e-4)
@@ -113,23 +113,23 @@ def test_a_failing_lane_leaves_its_neighbours_alone(tiny: Tiny) -> None:
     assert not [event for event in listener.epochs if event.lane == 1]
 
 
-def test_a_lane_that_only_fills_up_the_stack_is_not_heard(tiny: Tiny) -> None:
+def test_a_placeholder_has_no_events(tiny: Tiny) -> None:
     splits, listener = data.load(tiny().data, CPU), Listener()
     stack = MLPStack(networks(16, 12), [0, 1])
     optimizer = Fused(torch.optim.SGD, [{**g, "lr": 0.05, "initial_lr": 0.05} for g in stack.groups()], momentum=0.0)
-    order, average, progress = Order(splits.train.rows, 16, 0), Average(optimizer, decay=0), Progress(2, alive={1})
-    fit(stack, optimizer, Constant(), splits, order, 2, None, average, progress, [listener], Control())
+    order, descent = Order(splits.train.rows, 16, 0), Descent(optimizer, Constant(), Average(optimizer, decay=0))
+    fit(stack, descent, splits, order, Progress(2, epochs=2, alive={1}), {0: [listener], 1: [listener]}, Control())
     assert [(event.lane, event.epoch) for event in listener.epochs] == [(1, 1), (1, 2)]
     assert [end.lane for end in listener.ends] == [1]
 
 
-def test_an_observer_hears_each_epoch_in_order_and_one_end(tiny: Tiny) -> None:
+def test_an_observer_gets_each_epoch_in_order_and_one_end(tiny: Tiny) -> None:
     splits = data.load(tiny().data, CPU)
     listener = trained(MLPStack(networks(8, 8), [0, 1]), splits, epochs=3)
     for lane in (0, 1):
-        heard = [event for event in listener.epochs if event.lane == lane]
-        assert [event.epoch for event in heard] == [1, 2, 3]
-        assert [event.step for event in heard] == [7, 14, 21]
+        events = [event for event in listener.epochs if event.lane == lane]
+        assert [event.epoch for event in events] == [1, 2, 3]
+        assert [event.step for event in events] == [7, 14, 21]
     assert [end.state for end in listener.ends] == ["finished", "finished"]
 
 

@@ -20,12 +20,12 @@ def rates(make: type[LRScheduler], **settings: float) -> list[float]:
     """The rates that torch would use, with lr=1."""
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     scheduler = make(optimizer, **settings)  # type: ignore[arg-type]
-    found = []
+    values = []
     for _ in range(STEPS):
-        found.append(optimizer.param_groups[0]["lr"])
+        values.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return found
+    return values
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.1])

@@ -24,7 +24,8 @@ from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.evaluate.answers import ask, images
 from mnist_exp.models import MLP
 from mnist_exp.run import build
-from mnist_exp.run.session import Result, Run, restore, run
+from mnist_exp.run.export import restore
+from mnist_exp.run.session import Result, Run, run
 
 TINY = (
     "data=synthetic",
@@ -81,8 +82,8 @@ def test_closed_form_has_autograds_gradient(activation: str, training: Training)
     stack = MLPStack(models, [0, 1], training=training)
     stack.gradient(*batch())
     for lane, model in enumerate(models):
-        for found, wanted in zip(stack.gradients(lane).values(), by_autograd(model, training), strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+        for grad, wanted in zip(stack.gradients(lane).values(), by_autograd(model, training), strict=True):
+            torch.testing.assert_close(grad, wanted, rtol=1e-10, atol=1e-12)
 
 
 def test_clipping_shortens_one_lane_and_leaves_its_neighbour_alone() -> None:
@@ -275,11 +276,11 @@ def test_with_patience_the_weights_and_the_final_metrics_are_those_of_the_best_e
     assert result.objective == accuracies[best]
     assert result.reason == f"Validation accuracy was best after epoch {best + 1} of {len(rows)}: its weights are kept."
     config = compose(*typed)
-    found = ask(restore(config, tmp_path / "run"), *images(config.data, "test"))
-    assert found.accuracy == result.summary["final/test_accuracy"]
-    assert found.loss == pytest.approx(result.summary["final/test_loss"], rel=1e-5)
-    assert found.loss == pytest.approx(rows[best]["test/loss"], rel=1e-5)
-    assert found.loss != pytest.approx(rows[-1]["test/loss"], rel=1e-3)
+    answers = ask(restore(config, tmp_path / "run"), *images(config.data, "test"))
+    assert answers.accuracy == result.summary["final/test_accuracy"]
+    assert answers.loss == pytest.approx(result.summary["final/test_loss"], rel=1e-5)
+    assert answers.loss == pytest.approx(rows[best]["test/loss"], rel=1e-5)
+    assert answers.loss != pytest.approx(rows[-1]["test/loss"], rel=1e-3)
 
 
 def test_early_stopping_resumes_where_it_was(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Going on with a run: never with something else than it was, never a second time."""
+"""A run resumes only as what it was, and never after it has finished."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -14,7 +14,7 @@ from mnist_exp.disk import journal
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.engine.fused import Fused
-from mnist_exp.engine.loop import Progress, fit
+from mnist_exp.engine.loop import Descent, Progress, fit
 from mnist_exp.engine.products import ONEDNN, TORCH
 from mnist_exp.engine.schedules import Constant, Schedule
 from mnist_exp.engine.stack import Stack
@@ -98,9 +98,9 @@ def trained(
     groups = [{**g, "lr": r, "initial_lr": r} for g, r in zip(stack.groups(), rates, strict=True)]
     listener, order = Listener(), Order(splits.train.rows, 16, 0)
     optimizer = Fused(torch.optim.SGD, groups, momentum=momentum)
-    progress = Progress(stack.lanes)
-    average, control = Average(optimizer, decay=0), control or Control()
-    fit(stack, optimizer, schedule, splits, order, epochs, None, average, progress, [listener], control)
+    descent = Descent(optimizer, schedule, Average(optimizer, decay=0))
+    progress, observers = Progress(stack.lanes, epochs), {lane: [listener] for lane in range(stack.lanes)}
+    fit(stack, descent, splits, order, progress, observers, control or Control())
     return listener
 
 

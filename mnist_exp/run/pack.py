@@ -1,0 +1,110 @@
+"""Packs: the runs that train together, as lanes of one stack; a run that trains alone is a pack of one."""
+
+import itertools
+from collections.abc import Sequence
+from typing import final
+
+import torch
+
+from mnist_exp import config as configs
+from mnist_exp import data
+from mnist_exp.disk import lanes
+from mnist_exp.disk.checkpoint import Checkpoint
+from mnist_exp.disk.journal import Row
+from mnist_exp.engine import graph
+from mnist_exp.engine.average import Average
+from mnist_exp.engine.loop import Descent, Progress
+from mnist_exp.run import build
+from mnist_exp.run.claim import Member
+from mnist_exp.run.process import set_up_torch
+
+
+def grouped(members: Sequence[Member]) -> list[list[Member]]:
+    """*members* by pack. New ones form one pack, with equal networks as neighbours; a single run stays alone."""
+
+    def pack(member: Member) -> tuple[int, int, str]:
+        alone = str(member.folder) if member.saved else ""
+        return member.entry.threads, member.epoch, member.record.pack if member.record else alone
+
+    def network(member: Member) -> str:
+        return repr((member.config.model, member.config.lr, member.config.optimizer))
+
+    ordered = sorted(members, key=lambda member: (pack(member), network(member)))
+    return [list(group) for _, group in itertools.groupby(ordered, key=pack)]
+
+
+@final
+class Pack:
+    """Runs that have come equally far, as lanes of one stack: each from its checkpoint, or from the beginning.
+
+    Lanes that *members* lack get placeholders; see `lanes.py`.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: see `session.run`.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        config = members[0].config
+        self.device, self.threads = build.device(config), members[0].entry.threads
+        set_up_torch(config, self.device, self.threads)
+        schedule, self.splits = build.schedule(config), data.load(config.data, self.device)
+        rows = self.splits.train.rows
+        self.order = data.Order(rows, config.batch_size, configs.order_seed(config), build.augment(config))
+        for member in members:
+            member.note_data(self.splits)
+        if len(members) > 1 and not members[0].record:
+            records = lanes.begin([m.config for m in members], [m.folder for m in members])
+            for member, record in zip(members, records, strict=True):
+                member.record = record
+        self.members = {member.lane: member for member in members}
+        settings, networks = [config], [members[0].network]
+        if first := members[0].record:
+            runs, size = self.members, len(first.lanes)
+            settings = [runs[i].config if i in runs else first.placeholder(i, config) for i in range(size)]
+            networks = [runs[i].network if i in runs else build.model(s) for i, s in enumerate(settings)]
+        self.stack, self.method = build.stack(settings, networks, self.device)
+        optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
+        self.method += build.note(optimizer) + graph.note(self.stack, optimizer)
+        self.descent = Descent(optimizer, schedule, Average(optimizer, settings[0].training.ema))
+        patience = config.training.patience
+        self.progress = Progress(len(settings), config.epochs, patience, alive=set(self.members))
+        self._restore({lane: member.saved for lane, member in self.members.items() if member.saved})
+
+    def _restore(self, saved: dict[int, Checkpoint]) -> None:
+        """Brings the lanes to where their checkpoints were saved."""
+        optimizer, average, progress = self.descent.optimizer, self.descent.average, self.progress
+        for lane, state in saved.items():
+            self.stack.restore(lane, state.averaged or state.weights, {}, optimizer)
+        average.restart()
+        for lane, state in saved.items():
+            self.stack.restore(lane, state.weights, state.moments, optimizer)
+            progress.epoch = state.epoch
+            known = state.chosen or not progress.patience  # not if patience was added, with force
+            best = (state.best, state.best_epoch) if known else (-1.0, state.epoch)
+            progress.best[lane], progress.best_epoch[lane] = best
+
+    def state(self, member: Member, history: list[Row], chosen: dict[str, torch.Tensor]) -> Checkpoint:
+        """What the lane of *member* needs to continue."""
+        lane = member.lane
+        moments = self.stack.moments(lane, self.descent.optimizer)
+        return Checkpoint(
+            epoch=self.progress.epoch,
+            best=self.progress.best[lane],
+            weights=_copies(self.stack.weights(lane)),
+            moments={name: _copies(tensors) for name, tensors in moments.items()},
+            history=history,
+            config=member.entry.fingerprint["config"],
+            best_epoch=self.progress.best_epoch[lane],
+            averaged=self.in_use(lane) if member.config.training.ema else {},
+            chosen=chosen,
+        )
+
+    def in_use(self, lane: int) -> dict[str, torch.Tensor]:
+        """The weights that are evaluated and exported: the averaged ones if there is an average."""
+        with self.descent.average.in_use():
+            return _copies(self.stack.weights(lane))
+
+
+def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies on the CPU, each with its own memory: a view would save the whole buffer."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
