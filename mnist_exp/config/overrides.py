@@ -7,18 +7,25 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from mnist_exp.config import schema
+from mnist_exp.config.schema import Kind
 from mnist_exp.errors import ConfigError
 
-CONTROL = ("resume", "force", "retry_failed")
-"""Settings that steer resuming and are no part of what is run."""
+CONTROL = schema.of(Kind.CONTROL)
+"""Settings that control resuming and are no part of what is run."""
 
-STEERING = ("search", "pruner", "n_trials", "points", "hydra/sweeper")
+STEERING = (*schema.STEERING_GROUPS, *schema.of(Kind.STEERING))
 """What steers a sweep, besides `hydra.sweeper.*`: part of how it was typed, but of none of its runs."""
 
 
+def split(override: str) -> tuple[str, str, str]:
+    """The key that *override* sets, the `=` if it has one, and the value; the key of a deletion keeps its `~`."""
+    return override.lstrip("+").partition("=")
+
+
 def key_of(override: str) -> str:
-    """The key that *override* sets: what is typed on resuming replaces what was typed before for the same key."""
-    return override.lstrip("+~").split("=")[0]
+    """The key that *override* concerns: what is typed on resuming replaces what was typed before for the same key."""
+    return split(override)[0].lstrip("~")
 
 
 def is_control(override: str) -> bool:
@@ -58,14 +65,14 @@ def compact(value: Any) -> str:
 
 def as_typed(value: Any) -> str:
     """A value as the right-hand side of an override; text is taken as it is."""
-    words = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else str(compact(value))
+    constants = {None: "null", True: "true", False: "false"}
+    return constants[value] if value is None or isinstance(value, bool) else str(compact(value))
 
 
 def override(key: str, text: str) -> str:
     """`key=text` as Hydra reads it, whatever *text* holds; in a shell it still needs quotes."""
-    other = re.fullmatch(r"(?i)[-+]?[\d._]+(e[-+]?\d+)?|nan|[-+]?inf|null|true|false", text)  # no text without quotes
-    plain = re.fullmatch(r"[\w./:-]+", text) and not other
+    typed = re.fullmatch(r"(?i)[-+]?[\d._]+(e[-+]?\d+)?|nan|[-+]?inf|null|true|false", text)  # no text without quotes
+    plain = re.fullmatch(r"[\w./:-]+", text) and not typed
     return f"{key}={text if plain else QuotedString(text, Quote.single).with_quotes()}"
 
 

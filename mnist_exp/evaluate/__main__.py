@@ -182,11 +182,12 @@ def _show(folder: Path, seed: int, where: str, answers: "Answers", facts: dict[s
 @contextlib.contextmanager
 def _mlflow(folder: Path, about: "Config") -> Iterator["Publisher | None"]:
     """Who sends pictures of the run in *folder* to the store that has it, and at the end waits for that."""
-    from mnist_exp.config.stores import uri_for, without_password
+    from mnist_exp.config.secrets import without_login
+    from mnist_exp.config.stores import uri_for
     from mnist_exp.tracking.publisher import Publisher
 
     try:
-        there = read_json(folder / "mlflow.json")["store"] == without_password(uri_for(about.tracking.uri))
+        there = read_json(folder / "mlflow.json")["store"] == without_login(uri_for(about.tracking.uri))
     except (OSError, ValueError, KeyError):  # not tracked, or downloaded
         there = False
     with Publisher(about.tracking) if there else contextlib.nullcontext() as publisher:
