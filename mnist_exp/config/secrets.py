@@ -23,11 +23,11 @@ _QUERY = re.compile(r"([?&;])([\w.-]+)=([^&;\s]*)")
 _NOTHING = r"(?:true|false|null|none)\b"
 _REFERENCE = r"\$\{oc\.env:\w+(?:,null)?\}"
 _HARMLESS = re.compile(f"(?:{_REFERENCE})?")
-_ASSIGNED = re.compile(rf"""(?i)([\w.-]+)["']?\s*[:=]\s*["']?(?!{_NOTHING}|{_REFERENCE})(?=[^\s"'])""")
+_ASSIGNED = re.compile(rf"""(?i)(?<![\w.-])([\w.-]+)["']?\s*[:=]\s*["']?(?!{_NOTHING}|{_REFERENCE})(?=[^\s"'])""")
 _SHORTEST = 8  # characters; a shorter value of the environment may stand in a config by chance
 
 # A name, what stands between it and the value, and the value.
-_QUOTED = re.compile(r"""([\w.-]+)(["']?\s*[:=]\s*(["']))[^"'\n]+(?=\3)""")
+_QUOTED = re.compile(r"""(?<![\w.-])([\w.-]+)(["']?\s*[:=]\s*(["']))[^"'\n]+(?=\3)""")
 _LINE = (
     re.compile(  # of YAML, of a shell, or of an .ini file, behind the sign that a difference of files puts before it
         r"(?im)^([-+ ]?[ \t]*(?:- +|export +|set +)?[\"']?[\w.-]+)([\"']?\s*(?::[ \t]+|=[ \t]*))"

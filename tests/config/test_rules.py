@@ -129,6 +129,11 @@ REFUSED = {
     "tracking.uri=nonsense://x": ("tracking.uri must be the address of an MLflow store, but got 'nonsense", "http"),
     "optimizer=muon optimizer.momentum=1e39": ("refused its settings: Invalid momentum value: 1e+39", ""),
     "optimizer=sgd optimizer.momentum=-1": ("refused its settings: Invalid momentum value: -1", ""),
+    "+tags.db_passwd=x": ("tags.db_passwd looks like a secret", "Leave it in the environment"),
+    "+tags.http_auth=x": ("tags.http_auth looks like a secret", "Leave it in the environment"),
+    "+tags.aws_credentials=x": ("tags.aws_credentials looks like a secret", "Leave it in the environment"),
+    "tracking.uri=https://token@host": ("tracking.uri holds a password", "Set MLFLOW_TRACKING_URI"),
+    "n_trials=0": ("n_trials must be at least 1, but got 0.", "Try n_trials=1."),
     "optimizer=sgd optimizer.nesterov=true optimizer.momentum=0": ("Nesterov momentum requires a momentum", ""),
 }  # fmt: skip
 
