@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf say about an override, in the user's terms."""
+"""Errors of Hydra and OmegaConf about an override, in the user's terms."""
 
 import difflib
 import re
@@ -14,13 +14,17 @@ from mnist_exp.errors import ConfigError, first_line
 
 
 def is_bad_choice(error: Exception) -> bool:
-    """Whether Hydra stumbled over the option of a group, such as experiment=null, without an error of its own."""
+    """Whether Hydra failed, without an error of its own, at the option of a group, such as experiment=null."""
     frames = traceback.extract_tb(error.__traceback__)
     return type(error) in (ValueError, TypeError) and any(Path(f.filename).name == "defaults_list.py" for f in frames)
 
 
 def translate(error: Exception, typed: list[str]) -> ConfigError:
-    """What Hydra or OmegaConf says about an override, in the user's terms."""
+    """The error of Hydra or OmegaConf as one of ours.
+
+    Args:
+        typed: The overrides of the command, of which the error names one.
+    """
     text = str(error)
     chain = [text]
     cause = error.__cause__ or error.__context__
@@ -64,14 +68,14 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
 
 
 def extra_missing(cluster: str) -> ConfigError:
-    """The sentence for `cluster=…` without the packages of its extra, which has the same name."""
+    """The error for `cluster=…` where the packages of the extra of that name are missing."""
     return ConfigError(
         f"cluster={cluster} needs packages that are not installed.", f'Install them: pip install -e ".[{cluster}]"'
     )
 
 
 def _wrong_value(key: str, text: str, reason: str) -> ConfigError:
-    """What OmegaConf says about the value of *key*, in *text*; *reason* is its first line."""
+    """The error for the value of *key*, given OmegaConf's messages in *text*; *reason* is the first line about it."""
     if match := re.search(r"Value '?(.*?)'? (?:of type '\w+' could not be converted to|is not a valid) (\w+)", text):
         kinds = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
         return ConfigError(f"{key} must be {kinds.get(match[2], match[2])}, but got {match[1]!r}.", _rule(key))
@@ -85,7 +89,7 @@ def _wrong_value(key: str, text: str, reason: str) -> ConfigError:
 
 
 def _override(key: str, typed: list[str]) -> str:
-    """The argument that names *key*, as it was typed."""
+    """The override of *key*, as it was typed."""
     return next((each for each in typed if key_of(each) == key), "")
 
 

@@ -1,6 +1,7 @@
 """What a config is known by: its plain data, fingerprint, params and name."""
 
 import dataclasses
+import functools
 import hashlib
 from typing import Any
 
@@ -33,6 +34,7 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(repr(sorted(flat)).encode()).hexdigest()[:16]
 
 
+@functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same keys
 def has_effect(key: str) -> bool:
     """Whether the setting *key* changes what a run computes."""
     return not within(key, schema.without(Kind.RESULT))

@@ -37,7 +37,7 @@ def unique() -> str:
 
 
 def _subdir(resume: str | None) -> str | None:
-    """Where Hydra writes the config; None: nowhere, for it is there already."""
+    """Where Hydra writes the config; None: nowhere; a run that goes on has it already."""
     return None if resume else ".hydra"
 
 
@@ -49,8 +49,7 @@ def new_folder(root: str) -> str:
 def conf_dir() -> str:
     """The folder of the YAML files: inside the package in a wheel, beside it in a checkout.
 
-    An absolute path, because Hydra reads a relative one differently under `python -m` and in a console
-    script.
+    Absolute: Hydra reads a relative path differently under `python -m` and in a console script.
     """
     here = Path(__file__).resolve().parent.parent
     for folder in (here / "conf", here.parent / "conf"):
@@ -82,7 +81,7 @@ def parse(cfg: DictConfig) -> Config:
 
 
 def typed(cfg: DictConfig) -> Config:
-    """As `parse`, for what was parsed before and has no references left."""
+    """As `parse`, for a config that was parsed before and has no references left."""
     _check_keys(Config, cfg, "")
     for part, cls in schema.parts().items():
         if isinstance(node := cfg.get(part), DictConfig):
@@ -99,7 +98,7 @@ def typed(cfg: DictConfig) -> Config:
 
 
 def _check_keys(cls: type, node: DictConfig, prefix: str) -> None:
-    """Refuses a key of *node* that *cls* has not, or the other way round."""
+    """Refuses *node* unless its keys are the fields of *cls*."""
     names, keys = [each.name for each in dataclasses.fields(cls)], list(node)
     for key in keys:
         if key not in names:
@@ -117,7 +116,7 @@ def load(path: Path) -> Config:
     """
     try:
         stored = OmegaConf.load(path)
-        if "${" in path.read_text(encoding="utf-8"):  # what was written had none left
+        if "${" in path.read_text(encoding="utf-8"):  # a run writes values only
             raise ConfigError(f"{path} is not a run's config: it has references.", "Write out what they stand for.")
         return typed(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:
@@ -130,7 +129,11 @@ def to_yaml(config: Config) -> str:
 
 
 def unknown_key(path: str, typed: str = "") -> ConfigError:
-    """The sentence for a key that no rule knows, with the nearest that one does."""
+    """The error for a key that is not in the schema, with the nearest one that is.
+
+    Args:
+        typed: The override that names it.
+    """
     where = f" (override '{typed}')" if typed else ""
     group, _, keyword = path.partition(".")
     if keyword and group in schema.settings() and schema.settings()[group].default == {}:
@@ -138,7 +141,7 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
             f"There is no setting '{path}'{where}.",
             f"--cfg job shows what the chosen {group} has; +{path}=… passes it a keyword that is not listed.",
         )
-    if path == "pruner":  # a group that files of conf/search bring with them
+    if path == "pruner":  # a group that only files of conf/search add
         return ConfigError(f"{path} is for a search{where}.", "Choose one, with -m: search=tpe")
     hydras = group == "hydra"
     known = sweep_settings() if hydras else list(schema.settings())
@@ -151,7 +154,7 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
 
 
 def sweep_settings() -> list[str]:
-    """The options of every launcher and sweeper that is installed, as one types them."""
+    """The options of every installed launcher and sweeper, as one types them."""
     store, keys = ConfigStore.instance(), []
     for group in ("launcher", "sweeper"):
         for file in store.list(f"hydra/{group}"):
@@ -161,5 +164,5 @@ def sweep_settings() -> list[str]:
 
 
 def deleted_key(path: str) -> ConfigError:
-    """The sentence for `~key`: a schema has no optional parts."""
+    """The error for `~key`: the schema has no optional parts."""
     return ConfigError(f"{path} was deleted, but every run needs it.", f"Drop '~{path}'.")

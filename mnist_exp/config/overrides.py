@@ -1,4 +1,4 @@
-"""Overrides: how one is read, written and quoted, and what it concerns."""
+"""Overrides: how one is read, written and quoted, and which setting it concerns."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ CONTROL = schema.of(Kind.CONTROL)
 """Settings that control resuming and are no part of what is run."""
 
 STEERING = (*schema.STEERING_GROUPS, *schema.of(Kind.STEERING))
-"""What steers a sweep, besides `hydra.sweeper.*`: part of how it was typed, but of none of its runs."""
+"""Settings and groups that steer a sweep, besides `hydra.sweeper.*`; none of its runs has them."""
 
 
 def split(override: str) -> tuple[str, str, str]:
@@ -24,7 +24,7 @@ def split(override: str) -> tuple[str, str, str]:
 
 
 def key_of(override: str) -> str:
-    """The key that *override* concerns: what is typed on resuming replaces what was typed before for the same key."""
+    """The key that *override* concerns; of two overrides with the same key, the one typed on resuming counts."""
     return split(override)[0].lstrip("~")
 
 
@@ -40,7 +40,7 @@ def steers(override: str) -> bool:
 
 
 def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
-    """Refuses a single run that was asked for as if it were a sweep: with `search=tpe`, say, and without -m.
+    """Refuses a single run with an override that only a sweep has, such as `search=tpe` without -m.
 
     Args:
         typed: The whole command line, with options such as --config-dir.

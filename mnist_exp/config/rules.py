@@ -90,7 +90,7 @@ def widths(largest: int) -> Rule:
 
 
 def pattern(expression: str, what: str, way_out: str = "", text: str = "") -> Rule:
-    """A text that *expression* matches as a whole; *what* says it in words."""
+    """A text that *expression* matches as a whole; *what* states it in the message."""
     test = re.compile(expression).fullmatch
     return Rule(text, ((lambda value: bool(test(value)), f"{{key}} must be {what}, but got {{value!r}}."),), way_out)
 
@@ -101,7 +101,7 @@ def filled(way_out: str) -> Rule:
 
 
 def names(count: int, word: str) -> Rule:
-    """A list of *count* names, in words *word*."""
+    """A list of *count* names; *word* is the number as the message writes it."""
     message = f"{{key}} must name {word} classes, but has {{count}}."
     return Rule("", ((lambda value: len(value) == count, message),), "Try {key}=null.")
 

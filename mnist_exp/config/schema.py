@@ -301,19 +301,21 @@ def settings() -> dict[str, Setting]:
 
 
 def _of(cls: type, prefix: str) -> dict[str, Setting]:
-    found = {}
+    own = {}
     for each in dataclasses.fields(cls):
         if each.metadata:
             default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
-            found[f"{prefix}{each.name}"] = Setting(f"{prefix}{each.name}", default, **each.metadata)
-    return found
+            own[f"{prefix}{each.name}"] = Setting(f"{prefix}{each.name}", default, **each.metadata)
+    return own
 
 
+@functools.cache
 def of(kind: Kind) -> tuple[str, ...]:
     """The keys of the settings of *kind*, in order; a part that is of that kind as a whole is named as one."""
     return _joined([key for key, each in settings().items() if kind in each.kind])
 
 
+@functools.cache
 def without(kind: Kind) -> tuple[str, ...]:
     """The keys of the settings that are not of *kind*, as `of`."""
     return _joined([key for key, each in settings().items() if kind not in each.kind])

@@ -1,9 +1,10 @@
 """What must not get into files: the one owner of what counts as a secret, and of every redaction.
 
 Everything that is configured is written down, many times: by Hydra, into the run's folder, into MLflow. So a secret is
-refused before that; its place is the environment, and what a config may hold is a reference to it.
+refused before anything is written. It belongs in the environment; a config may hold a reference to it.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from mnist_exp.errors import ConfigError
 
 _MEASURE = r"(?:dims?|sizes?|len|length|count|heads|dropout|rate)"  # token_dim is a number of a network
 _NAME = re.compile(
-    r"(?i)(?:[_-]key(?![a-z])|(?:api|access|private)[_-]?keys?|token(?![a-z])|secret|password|passwd|passphrase"
+    r"(?i)(?:[_-]key(?![a-z])|(?:api|access|account|private|shared)[_-]?keys?|token(?![a-z])|secret|password|passwd|passphrase"
     r"|[_-]pwd(?![a-z])|credential|authorization|(?<![a-z])o?auth(?![a-z]))"
     rf"(?![\w-]*[_-]{_MEASURE}(?![\w-]))"
 )
@@ -34,10 +35,11 @@ _LINE = (
         rf"(?!{_NOTHING}|(?:str|int|float|bool|bytes|Any)\b)[^\s\"'({{\[]+(?=\s|;|$)"
     )
 )
-_SHOUTED = re.compile(r"\b([A-Z0-9_]+)(\s*=\s*)[^\s\"'(]+(?=\s|;|$)")  # in a command, say
+_SHOUTED = re.compile(r"\b([A-Z0-9_]+)(\s*=\s*)[^\s\"'(]+(?=\s|;|$)")  # in a command, for example
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{8,}")
 
 
+@functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same names
 def named(name: str) -> bool:
     """Whether *name*, a dotted key or a variable of the environment, is that of a secret."""
     return bool(_NAME.search(name))
@@ -46,10 +48,10 @@ def named(name: str) -> bool:
 def first(plain: Any) -> str | None:
     """The dotted key of the first secret in *plain*, a tree of plain data; None if there is none.
 
-    A secret is an address with a password, anything under a secret's name, or what a variable of such a name has in
-    the environment. A reference such as `${oc.env:NAME}` is none.
+    A secret is an address with a password, any value below a secret's name, or the value of an environment variable
+    with such a name. A reference such as `${oc.env:NAME}` is none.
     """
-    kept = [value for name, value in os.environ.items() if _is_kept(name, value)]
+    kept = [value for name, value in os.environ.items() if _holds_secret(name, value)]
     for key, value in _leaves(plain, ""):
         if value is None or isinstance(value, bool):
             continue
@@ -60,8 +62,8 @@ def first(plain: Any) -> str | None:
     return None
 
 
-def _is_kept(name: str, value: str) -> bool:
-    """Whether the environment keeps a secret there; one that names a file does not hold it."""
+def _holds_secret(name: str, value: str) -> bool:
+    """Whether the variable *name* holds a secret; the path of a file is none."""
     return len(value) >= _SHORTEST and named(name) and not os.path.exists(value)  # noqa: PTH110  # any text
 
 
@@ -85,7 +87,7 @@ def _in_address(text: str) -> bool:
 
 
 def _named_in_query(name: str) -> bool:
-    return named(f"_{name}")  # there a `key` is one to an interface
+    return named(f"_{name}")  # in a query a bare `key` is a secret, too
 
 
 def typed(override: str) -> bool:
@@ -94,7 +96,7 @@ def typed(override: str) -> bool:
 
 
 def refusal(key: str) -> ConfigError:
-    """The sentence for what must not be configured, because a config is written to files."""
+    """The error for a secret under *key*: a config is written to files."""
     if key == "tracking.uri":
         return ConfigError(
             "tracking.uri holds a password, and a run writes its config to files and to MLflow.",
