@@ -8,8 +8,6 @@ from typing import Any, final
 
 from mnist_exp.errors import ConfigError
 
-Test = Callable[[Any], bool]
-
 
 @final
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Rule:
 
     text: str = ""
     """As `--help` and docs/configuration.md show it; alone, for a rule that the type or a second setting decides."""
-    tests: tuple[tuple[Test, str], ...] = ()
+    tests: tuple[tuple[Callable[[Any], bool], str], ...] = ()
     """Each with its message, which may name `{key}`, `{value}` and, of a list, `{count}`."""
     way_out: str = ""
 
@@ -33,46 +31,35 @@ class Rule:
                 raise ConfigError(message.format(key=key, value=value, count=count), self.way_out.format(key=key))
 
 
+def must(what: str, holds: Callable[[Any], bool], text: str = "", way_out: str = "", value: str = "{value}") -> Rule:
+    """A rule of one test; *value* is how the message shows the value."""
+    return Rule(text, ((holds, f"{{key}} must {what}, but got {value}."),), way_out)
+
+
 ANY = Rule()
+SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1")
+FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
 
 
 def at_least(lowest: int, highest: float = math.inf, text: str = "") -> Rule:
     """*lowest* or more, and at most *highest*, which only a slip exceeds."""
-    return Rule(
-        text or f">= {lowest}",
-        (
-            (lambda value: value >= lowest, f"{{key}} must be at least {lowest}, but got {{value}}."),
-            (lambda value: value <= highest, f"{{key}} must be at most {highest}, but got {{value}}."),
-        ),
-        f"Try {{key}}={max(lowest, 1)}.",
+    tests = (
+        *must(f"be at least {lowest}", lambda value: value >= lowest).tests,
+        *must(f"be at most {highest}", lambda value: value <= highest).tests,
     )
+    return Rule(text or f">= {lowest}", tests, f"Try {{key}}={max(lowest, 1)}.")
 
 
 def between(lowest: float, highest: float, typical: float, last: str = "") -> Rule:
     """From *lowest* to *highest*, both included; *last* is how the latter is written."""
     last = last or str(highest)
-    message = f"{{key}} must be between {lowest} and {last}, but got {{value}}."
-    return Rule(
-        f"{lowest} to {last}", ((lambda value: lowest <= value <= highest, message),), f"Try {{key}}={typical}."
-    )
-
-
-def share() -> Rule:
-    """A share of less than all."""
-    return Rule(
-        "0 to below 1", ((lambda value: 0 <= value < 1, "{key} must be at least 0 and below 1, but got {value}."),)
-    )
+    what, way_out = f"be between {lowest} and {last}", f"Try {{key}}={typical}."
+    return must(what, lambda value: lowest <= value <= highest, f"{lowest} to {last}", way_out)
 
 
 def positive(way_out: str) -> Rule:
     """Neither zero nor infinite where it is used, as a float32."""
-    message = "{key} must be a finite number > 0 in float32, but got {value}."
-    return Rule("> 0", ((lambda value: 1e-37 <= value <= 1e38, message),), way_out)
-
-
-def finite() -> Rule:
-    """Zero or more, and not infinite."""
-    return Rule(">= 0", ((lambda value: 0 <= value < math.inf, "{key} must be finite and >= 0, but got {value}."),))
+    return must("be a finite number > 0 in float32", lambda value: 1e-37 <= value <= 1e38, "> 0", way_out)
 
 
 def widths(largest: int) -> Rule:
@@ -82,17 +69,14 @@ def widths(largest: int) -> Rule:
         each = value if isinstance(value, list) else [value]
         return bool(each) and all(type(width) is int and 1 <= width <= largest for width in each)
 
-    return Rule(
-        "each >= 1",
-        ((holds, "{key} must be a positive integer or a list of them, but got {value!r}."),),
-        "Try {key}=128 or '{key}=[512,256]'.",
-    )
+    what, way_out = "be a positive integer or a list of them", "Try {key}=128 or '{key}=[512,256]'."
+    return must(what, holds, "each >= 1", way_out, "{value!r}")
 
 
 def pattern(expression: str, what: str, way_out: str = "", text: str = "") -> Rule:
     """A text that *expression* matches as a whole; *what* states it in the message."""
-    test = re.compile(expression).fullmatch
-    return Rule(text, ((lambda value: bool(test(value)), f"{{key}} must be {what}, but got {{value!r}}."),), way_out)
+    matches = re.compile(expression, re.DOTALL).fullmatch
+    return must(f"be {what}", lambda value: bool(matches(value)), text, way_out, "{value!r}")
 
 
 def filled(way_out: str) -> Rule:
@@ -108,8 +92,5 @@ def names(count: int, word: str) -> Rule:
 
 def target(optional: bool = False) -> Rule:
     """A node with a `_target_`; an *optional* one may be empty."""
-    return Rule(
-        "",
-        ((lambda node: bool(node.get("_target_")) or (optional and not node), "{key} has no _target_."),),
-        "Choose a file of conf/{key}: {key}=…",
-    )
+    holds = (lambda node: bool(node.get("_target_")) or (optional and not node), "{key} has no _target_.")
+    return Rule("", (holds,), "Choose a file of conf/{key}: {key}=…")

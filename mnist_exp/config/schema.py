@@ -13,7 +13,7 @@ from typing import Any, final, get_type_hints
 from omegaconf import MISSING
 
 from mnist_exp.config import rules
-from mnist_exp.config.rules import Rule, at_least, between, pattern, positive, share
+from mnist_exp.config.rules import FINITE, SHARE, Rule, at_least, between, pattern, positive
 
 DIGITS = tuple("0123456789")
 THREADS, IMAGES, SEED = 1024, 2**31, 2**63 - 1
@@ -127,14 +127,14 @@ class Data:
 class Training:
     """Additions to the plain step: gradient of the cross-entropy, then the optimiser. All are off by default."""
 
-    label_smoothing: float = setting(0.0, "share of each label that is spread over all ten digits", share())
+    label_smoothing: float = setting(0.0, "share of each label that is spread over all ten digits", SHARE)
     clip: float | None = setting(
         None, "longest gradient, as a norm over all weights; null: any", positive("Try {key}=null for none.")
     )
     max_norm: float | None = setting(
         None, "longest vector of weights into one unit; null: any", positive("Try {key}=null for none.")
     )
-    ema: float = setting(0.0, "decay per step of averaged weights, which are then evaluated; 0: off", share())
+    ema: float = setting(0.0, "decay per step of averaged weights, which are then evaluated; 0: off", SHARE)
     patience: int | None = setting(
         None,
         "epochs without better validation accuracy before the end; the best one's weights are kept. null: all",
@@ -151,7 +151,7 @@ class Tracking:
         None,
         "MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in this folder",
         pattern(
-            f"(?s:({STORES}).*)",
+            f"({STORES}).*",
             "the address of an MLflow store",
             "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
         ),
@@ -166,7 +166,7 @@ class Tracking:
         pattern(r"[\w-][\w .-]*", "a name of letters, digits, spaces and _.-", "Try {key}=mnist."),
         PLACE | PRIVATE | UNLISTED,
     )
-    patience: float = setting(20.0, "seconds to wait at the end for a server that takes nothing", rules.finite(), KEPT)
+    patience: float = setting(20.0, "seconds to wait at the end for a server that takes nothing", FINITE, KEPT)
 
 
 @dataclass
@@ -294,34 +294,19 @@ def parts() -> dict[str, type]:
 @functools.cache
 def settings() -> dict[str, Setting]:
     """Every setting by its dotted key, in the order of the schema."""
+    nodes = {"": Config} | {f"{name}.": cls for name, cls in parts().items()}
     return {
-        **_of(Config, ""),
-        **{key: each for name, cls in parts().items() for key, each in _of(cls, f"{name}.").items()},
+        (key := f"{prefix}{each.name}"): Setting(key, getattr(cls(), each.name), **each.metadata)
+        for prefix, cls in nodes.items()
+        for each in dataclasses.fields(cls)
+        if each.metadata
     }
 
 
-def _of(cls: type, prefix: str) -> dict[str, Setting]:
-    own = {}
-    for each in dataclasses.fields(cls):
-        if each.metadata:
-            default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
-            own[f"{prefix}{each.name}"] = Setting(f"{prefix}{each.name}", default, **each.metadata)
-    return own
-
-
 @functools.cache
-def of(kind: Kind) -> tuple[str, ...]:
-    """The keys of the settings of *kind*, in order; a part that is of that kind as a whole is named as one."""
-    return _joined([key for key, each in settings().items() if kind in each.kind])
-
-
-@functools.cache
-def without(kind: Kind) -> tuple[str, ...]:
-    """The keys of the settings that are not of *kind*, as `of`."""
-    return _joined([key for key, each in settings().items() if kind not in each.kind])
-
-
-def _joined(keys: list[str]) -> tuple[str, ...]:
+def of(kind: Kind, others: bool = False) -> tuple[str, ...]:
+    """The keys of the settings of *kind*, or all *others*; a part that is of that kind as a whole is named as one."""
+    keys = [key for key, each in settings().items() if (kind in each.kind) != others]
     for part in parts():
         inside = [key for key in settings() if within(key, [part])]
         if set(inside) <= set(keys):

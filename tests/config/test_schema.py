@@ -42,7 +42,7 @@ def test_a_setting_is_for_something(key: str) -> None:
     ("derived", "expected"),
     {
         "without effect": (
-            schema.without(Kind.RESULT),
+            schema.of(Kind.RESULT, others=True),
             "checkpoint data.classes data.root data.source force n_trials name points resume retry_failed tags threads"
             " tracking",
         ),
