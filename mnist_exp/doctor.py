@@ -24,8 +24,9 @@ from rich.markup import escape
 from mnist_exp.config import options
 from mnist_exp.config.compose import compose
 from mnist_exp.config.secrets import masked, without_login
-from mnist_exp.console import arguments as words
-from mnist_exp.console import exits as command
+from mnist_exp.console import exits
+from mnist_exp.console.arguments import Parser
+from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import console
 from mnist_exp.disk import provenance
 from mnist_exp.errors import ExperimentError, first_line
@@ -35,6 +36,7 @@ Looks at everything a run needs: versions, device, data files, the MLflow store,
 and downloads nothing; passwords, tokens and the home folder's name are never shown, so the output may be pasted into
 a bug report."""
 EXAMPLES = """\
+examples
   python -m mnist_exp.doctor
   python -m mnist_exp.doctor --json | jq '.checks[] | select(.state != "ok")'
 
@@ -53,7 +55,7 @@ TYPED = dict(os.environ)  # before tracking/store.py and others add what this pa
 @final
 @dataclass(frozen=True)
 class Check:
-    """What was found about one thing."""
+    """The state of one thing that a run needs."""
 
     name: str
     state: Literal["ok", "note", "warning", "fault"]
@@ -63,17 +65,19 @@ class Check:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints what was found, each fault with its way out.
+    """Prints the state of everything that a run needs, each fault with its fix.
 
     Raises:
         SystemExit: there is a fault (1), usage (2), or `--help` (0).
     """
-    typed = words.read(arguments, "doctor", ABOUT, {}, EXAMPLES, flags={"json": "print what was found as JSON"})
+    parser = Parser("doctor", ABOUT, EXAMPLES)
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    typed = parser.read(arguments)
     checks = [replace(check, found=at_home(check.found)) for look in LOOKS for check in look()]
     faults = sum(check.state == "fault" for check in checks)
-    if "json" in typed.flags:
-        found = {"format": 1, "ok": not faults, "checks": [asdict(check) for check in checks]}
-        console.out(json.dumps(found, indent=1), highlight=False)
+    if typed.json:
+        report = {"format": 1, "ok": not faults, "checks": [asdict(check) for check in checks]}
+        console.out(json.dumps(report, indent=1), highlight=False)
     else:
         _show(checks, faults)
     if faults:
@@ -89,11 +93,7 @@ def _show(checks: Sequence[Check], faults: int) -> None:
         if check.help:
             console.print(f"{'':8}{'':{width}}  help: {escape(check.help)}")
     warnings = sum(check.state == "warning" for check in checks)
-    console.print(f"{_count(faults, 'fault')}, {_count(warnings, 'warning')}.")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+    console.print(f"{plural(faults or 'no', 'fault')}, {plural(warnings or 'no', 'warning')}.")
 
 
 def versions() -> Iterator[Check]:
@@ -139,12 +139,12 @@ def extras() -> Iterator[Check]:
             and not r.marker.evaluate({"extra": ""})
         ]
         lacking = [r.name for r in wanted if _installed(r).state == "fault"]
-        found = f"without {', '.join(lacking)}: pip install 'mnist_exp[{extra}]'" if lacking else "complete"
-        yield Check(f"extra {extra}", "note", found)
+        state = f"without {', '.join(lacking)}: pip install 'mnist_exp[{extra}]'" if lacking else "complete"
+        yield Check(f"extra {extra}", "note", state)
 
 
 def device() -> Iterator[Check]:
-    """Where a run would train; whether torch and torchvision can be loaded at all."""
+    """The device of a run; whether torch and torchvision can be loaded."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -169,7 +169,7 @@ def device() -> Iterator[Check]:
 
 
 def data() -> Iterator[Check]:
-    """The image files of each dataset, read but not fetched; only MNIST is missed when it is not here."""
+    """The image files of each dataset, read but not fetched; only the lack of MNIST is a warning."""
     from mnist_exp.data import fetch
 
     for dataset in options("data"):
@@ -252,21 +252,20 @@ def _server(uri: str) -> Check:
 
 
 def _elsewhere(uri: str) -> Check:
-    """Another database, asked through mlflow in a process of its own, because its drivers know no time limit."""
-
+    """Another database, through mlflow in another process, because its drivers have no timeout."""
     code = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
     try:
         done = subprocess.run(
             [sys.executable, "-c", code, uri], capture_output=True, text=True, timeout=10 * PATIENCE, check=False
         )
-        said = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        fault = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     except subprocess.TimeoutExpired:
-        said = f"no answer within {10 * PATIENCE} s"
-    if said:
+        fault = f"no answer within {10 * PATIENCE} s"
+    if fault:
         return Check(
             "store",
             "fault",
-            without_login(f"{uri}: {said}"),
+            without_login(f"{uri}: {fault}"),
             "Mend MLFLOW_TRACKING_URI.",
         )
     return Check("store", "ok", without_login(uri))
@@ -276,13 +275,13 @@ def disk() -> Iterator[Check]:
     """Space and write access where runs and the store's file are written."""
     from mnist_exp.config import stores
 
-    places = {"outputs": Path("outputs")}
+    folders = {"outputs": Path("outputs")}
     if path := stores.database(stores.uri_for(None)):
-        places["store's folder"] = path.parent
-    for name, wanted in places.items():
+        folders["store's folder"] = path.parent
+    for name, wanted in folders.items():
         folder = next(f for f in (wanted.absolute(), *wanted.absolute().parents) if f.is_dir())
         free = shutil.disk_usage(folder).free
-        found = f"{folder}, {free / 2**30:.1f} GB free"
+        space = f"{folder}, {free / 2**30:.1f} GB free"
         try:
             with tempfile.TemporaryFile(dir=folder):
                 pass
@@ -292,11 +291,11 @@ def disk() -> Iterator[Check]:
             continue
         full = "Delete old checkpoints (outputs/**/checkpoints), or train with checkpoint=off."
         if free < TOO_SCARCE:
-            yield Check(name, "fault", found, full)
+            yield Check(name, "fault", space, full)
         elif free < SCARCE:
-            yield Check(name, "warning", found, full)
+            yield Check(name, "warning", space, full)
         else:
-            yield Check(name, "ok", found)
+            yield Check(name, "ok", space)
 
 
 def environment(variables: Mapping[str, str] = TYPED) -> Iterator[Check]:
@@ -316,7 +315,7 @@ def _line(error: BaseException) -> str:
 
 
 def _guarded(look: Callable[[], Iterator[Check]]) -> Callable[[], list[Check]]:
-    """*look*, whose own failure becomes a fault: the others still look."""
+    """*look*, with its own exception as a fault, so that the others still look."""
 
     def guarded() -> list[Check]:
         try:
@@ -333,7 +332,7 @@ LOOKS = [_guarded(look) for look in (versions, device, data, store, disk, extras
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(lambda: main(sys.argv[1:])))
+    sys.exit(exits.run(lambda: main(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from pathlib import Path
 from mnist_exp import config
 from mnist_exp.config import Config
 from mnist_exp.config.compose import compose
-from mnist_exp.console import arguments as words
 from mnist_exp.console import exits as command
 from mnist_exp.console import terminal
+from mnist_exp.console.arguments import Key, Parser
+from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import journal, lanes, ledger, trust
 from mnist_exp.disk.journal import Row
@@ -21,8 +22,9 @@ from mnist_exp.run import one as single
 ABOUT = """\
 Repeats a run from its own config in a new folder, and says whether every loss and accuracy came out the same, to the
 last bit, and what differs that could explain it: code, data, versions, machine."""
-KEYS = {"run": ("last", "which one: a folder, an MLflow run id, last, best, or best:<sweep>")}
+RUN = Key("last", "which one: a folder, an MLflow run id, last, best, or best:<sweep>", naming.offered)
 EXAMPLES = """\
+examples
   python -m mnist_exp.rerun
   python -m mnist_exp.rerun run=best
   python -m mnist_exp.rerun run=outputs/runs/2026-01-31/14-03-22-9f8e7d
@@ -38,10 +40,10 @@ def main(arguments: Sequence[str]) -> None:
         ExperimentError: the metrics differ (exit code 1); or there is no such run, or it cannot be repeated.
         SystemExit: usage (2), or `--help` (0).
     """
-    typed = words.read(arguments, "rerun", ABOUT, KEYS, EXAMPLES, offers={"run": naming.offered})
-    folder = naming.one(
-        typed.values["run"], needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(lanes.FILE,)
-    )
+    parser = Parser("rerun", ABOUT, EXAMPLES)
+    parser.add_words({"run": RUN})
+    typed = parser.read(arguments)
+    folder = naming.one(typed.run, needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(lanes.FILE,))
     before, rows = ledger.read(folder), journal.read(folder)
     if not rows:
         raise ConfigError(f"{shown(folder)} finished no epoch: there is nothing to compare with.")
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
             f"The metrics did not come out the same: {verdict}",
             "What differs may explain it." if found else "Nothing that is recorded differs.",
         )
-    say(f"Bit-equal: the losses and accuracies of {_epochs(len(rows))} are those of {shown(folder)}.")
+    say(f"Bit-equal: the losses and accuracies of {plural(len(rows), 'epoch')} are those of {shown(folder)}.")
 
 
 def repeat(settings: Config, before: Ledger, source: Path) -> Path:
@@ -111,7 +113,7 @@ def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:
         whole: Whether *before* is complete. If not, epochs that follow in *after* are no difference.
     """
     if len(after) < len(before) or (whole and len(after) > len(before)):
-        return f"{_epochs(len(before))}, now {len(after)}."
+        return f"{plural(len(before), 'epoch')}, now {len(after)}."
     first, largest = "", 0.0
     for old, new in zip(before, after, strict=False):
         was, now = ({k: v for k, v in row["metrics"].items() if not k.startswith("time/")} for row in (old, new))
@@ -122,10 +124,6 @@ def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:
                 first = first or f"{key} of epoch {old['epoch']} was {was[key]!r}, now {now[key]!r}"
                 largest = max(largest, abs(was[key] - now[key]))
     return f"{first}; the largest difference is {largest:.2g}." if first else ""
-
-
-def _epochs(number: int) -> str:
-    return f"{number} epoch{'' if number == 1 else 's'}"
 
 
 def cli() -> None:

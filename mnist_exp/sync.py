@@ -3,7 +3,6 @@
 Run folders hold everything, so this may be repeated, interrupted, or pointed at an empty store.
 """
 
-import argparse
 import contextlib
 import logging
 import sys
@@ -12,8 +11,9 @@ from pathlib import Path
 
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import reason, uri_for
-from mnist_exp.console import completion, terminal
 from mnist_exp.console import exits as command
+from mnist_exp.console import terminal
+from mnist_exp.console.arguments import Parser
 from mnist_exp.console.terminal import say
 from mnist_exp.disk import ledger, trust
 from mnist_exp.disk.ledger import Ledger
@@ -38,17 +38,10 @@ def main(arguments: Sequence[str]) -> None:
         ExperimentError: the store cannot be reached, or did not take a run.
         SystemExit: usage (2), or `--help` (0).
     """
-    if arguments[:1] == ["-sc"]:
-        completion.serve(arguments, {"": lambda: ["--uri"]})
-    parser = argparse.ArgumentParser(
-        prog="python -m mnist_exp.sync",
-        description="Sends runs that MLflow does not have yet, or not completely.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("sync", "Sends runs that MLflow does not have yet, or not completely.", EXAMPLES)
     parser.add_argument("folder", nargs="*", type=Path, default=[Path("outputs")], help="where to look (outputs)")
     parser.add_argument("--uri", help="MLflow store ($MLFLOW_TRACKING_URI, else mlflow.db in this folder)")
-    options = parser.parse_args(arguments)
+    options = parser.read(arguments)
     for folder in options.folder:
         if not folder.is_dir():
             parser.error(f"there is no folder {folder}")

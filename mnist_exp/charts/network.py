@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from mnist_exp.charts.style import COLOURS, INK, MUTED, Picture, drawn, plain_ticks
 from mnist_exp.config import DIGITS
+from mnist_exp.console.formats import percent
 
 
 @drawn
@@ -30,7 +31,7 @@ def confusion(matrix: np.ndarray, where: str = "test set", names: Sequence[str] 
         if count := matrix[true, guess]:
             muted = 0.7 if true == guess else 1.0
             text = axes.text(guess, true, str(count), ha="center", va="center", fontsize=8, color=INK, alpha=muted)
-            text.set_in_layout(False)  # it lies inside, which the layout would find out slowly
+            text.set_in_layout(False)  # it lies inside; measuring it is slow
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_xticks(range(10), names, rotation=0 if names is DIGITS else 90)
     axes.set_yticks(range(10), names)
@@ -68,8 +69,8 @@ def mistakes(
     for i, image in enumerate(images):
         left, bottom = i % columns, height * (i // columns + 1)
         axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=(left + 0.04, left + 0.96, bottom, bottom - 0.92))
-        said = f"{names[true[i]]}", f"→ {names[predicted[i]]},", _percent(p[i])
-        title = (" " if short else "\n").join(said)
+        answer = f"{names[true[i]]}", f"→ {names[predicted[i]]},", capped(p[i])
+        title = (" " if short else "\n").join(answer)
         axes.text(left + 0.5, bottom - 0.96, title, fontsize=8, ha="center", va="bottom", in_layout=False)
     axes.set(xlim=(0, columns), ylim=(height * rows, 0))
     listed = "; ".join(f"a {names[t]} taken for a {names[g]}" for t, g in zip(true[:5], predicted[:5], strict=True))
@@ -100,8 +101,8 @@ def reliability(bins: np.ndarray, ece: float, where: str = "test set") -> Pictur
     lower.set(yscale="log", ylabel="images", xlabel="confidence")
     plain_ticks(lower.yaxis)
     mean = float(np.average(confidence, weights=images)), float(np.average(right, weights=images))
-    alt = f"Reliability on the {where}: {_percent(mean[0])} sure on average, {_percent(mean[1])} right; ECE {ece:.2%}."
-    return Picture("reliability", f"Reliability, {where}: ECE {100 * ece:.2f} %", alt, figure)
+    alt = f"Reliability on the {where}: {capped(mean[0])} sure on average, {capped(mean[1])} right; ECE {ece:.2%}."
+    return Picture("reliability", f"Reliability, {where}: ECE {percent(ece)}", alt, figure)
 
 
 @drawn
@@ -132,6 +133,6 @@ def first_layer(weights: np.ndarray) -> Picture:
     return Picture("first_layer", f"First layer, {units}", alt, figure)
 
 
-def _percent(share: float) -> str:
-    """Never rounded up to certainty."""
-    return f"{min(100 * share, 99.9):.1f} %" if share < 1 else "100 %"
+def capped(share: float) -> str:
+    """A probability in percent, never rounded up to certainty."""
+    return percent(min(share, 0.999), 1) if share < 1 else "100 %"

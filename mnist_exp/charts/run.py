@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Distinguishable without colour vision (Okabe and Ito, 2008), and by line style as well.
-COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}
-STYLES = {"train": "--", "val": "-.", "test": "-"}
+from mnist_exp.charts.style import SPLIT_COLOURS
+
+SPLIT_DASHES = {"train": "--", "val": "-.", "test": "-"}  # as distinguishable as the colours
 
 
 def learning_curves(rows: list[dict[str, Any]], title: str) -> Figure:
@@ -22,10 +22,10 @@ def learning_curves(rows: list[dict[str, Any]], title: str) -> Figure:
     figure.suptitle(title, fontsize=10, parse_math=False)
     loss, accuracy = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
-    for split, colour in COLOURS.items():
+    for split, colour in SPLIT_COLOURS.items():
         if f"{split}/loss" not in rows[0]["metrics"]:
             continue
-        style = {"color": colour, "linestyle": STYLES[split], "marker": "o", "markersize": 3, "label": split}
+        style = {"color": colour, "linestyle": SPLIT_DASHES[split], "marker": "o", "markersize": 3, "label": split}
         loss.plot(epochs, [row["metrics"][f"{split}/loss"] for row in rows], **style)
         accuracy.plot(epochs, [100 * row["metrics"][f"{split}/accuracy"] for row in rows], **style)
     loss.set(yscale="log", ylabel="loss", xlabel="epoch")

@@ -25,22 +25,23 @@ from mnist_exp.charts.style import (
     plain_ticks,
     scale,
 )
+from mnist_exp.disk.layout import State
 from mnist_exp.search.analysis import Analysis
 
 
-def pictures(table: pd.DataFrame, by: Sequence[str], found: Analysis, judged: str) -> list[Picture]:
-    """All that there is to draw of the search *found*, whose runs in *table* differ in the keys *by*."""
-    objectives = found.search.objectives or [f"final/{judged}_accuracy"]
-    objective, direction = objectives[0], found.search.directions[0]
-    ended = table[table["state"].isin(("finished", "pruned")) & table[objective].notna()]
-    if not (ended["state"] == "finished").any():
+def pictures(table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: str) -> list[Picture]:
+    """Every picture of the search in *analysis*. Its runs in *table* differ in the keys *by*."""
+    objectives = analysis.search.objectives or [f"final/{split}_accuracy"]
+    objective, direction = objectives[0], analysis.search.directions[0]
+    ended = table[table["state"].isin([state for state in State if state.done]) & table[objective].notna()]
+    if not (ended["state"] == State.FINISHED).any():
         return []
     drawings = [history(ended, objective, direction)]
-    if found.importance:
-        drawings.append(importance(found.importance, objective))
+    if analysis.importance:
+        drawings.append(importance(analysis.importance, objective))
     if len(objectives) == 2:
-        drawings.append(front(ended[ended["state"] == "finished"], objectives, found.front))
-    keys = [key for key in dict.fromkeys([*found.importance, *by]) if key in ended and ended[key].nunique() > 1]
+        drawings.append(front(ended[ended["state"] == State.FINISHED], objectives, analysis.front))
+    keys = [key for key in dict.fromkeys([*analysis.importance, *by]) if key in ended and ended[key].nunique() > 1]
     return [*drawings, *(slice_of(ended, key, objective) for key in keys)]
 
 
@@ -49,18 +50,18 @@ def history(ended: pd.DataFrame, objective: str, direction: str) -> Picture:
     """The objective of each run in the order of asking, and the best so far."""
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
-    values, done = units(ended[objective]), ended["state"] == "finished"
+    values, done = units(ended[objective]), ended["state"] == State.FINISHED
     bottom = _frame(axes, values, done, objective)
     _dots(axes, ended["number"], values, done, bottom)
     finished = values[done]
     best = finished.cummax() if direction == "maximize" else finished.cummin()
     axes.step(ended["number"][done], best, where="post", color=COLOURS[1], linewidth=1.4, label="best so far")
-    axes.set(xlabel="run", ylabel=words(objective))
+    axes.set(xlabel="run", ylabel=label(objective))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower left", ncols=3)
     pruned = len(ended) - int(done.sum())
     alt = (
-        f"{words(objective)} of {len(ended)} runs in order, {pruned} of them pruned; the best has {best.iloc[-1]:.4g}."
+        f"{label(objective)} of {len(ended)} runs in order, {pruned} of them pruned; the best has {best.iloc[-1]:.4g}."
     )
     return Picture("search_history", "How the search went", alt, figure)
 
@@ -73,7 +74,7 @@ def importance(shares: dict[str, float], objective: str) -> Picture:
     names = list(shares)[::-1]
     bars = axes.barh(names, [100 * shares[name] for name in names], color=COLOURS[0], height=0.6)
     axes.bar_label(bars, fmt="%.0f %%", padding=3, color=INK)
-    axes.set(xlabel=f"share in the variation of {words(objective)}", xlim=(0, 108 * max(shares.values())))
+    axes.set(xlabel=f"share in the variation of {label(objective)}", xlim=(0, 108 * max(shares.values())))
     axes.grid(axis="y", visible=False)
     alt = "Importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()).replace("%", " %") + "."
     return Picture("search_importance", "Which keys matter", alt, figure)
@@ -85,16 +86,16 @@ def slice_of(ended: pd.DataFrame, key: str, objective: str) -> Picture:
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
     chosen = ended[ended[key].notna()]
-    values, done = units(chosen[objective]), chosen["state"] == "finished"
+    values, done = units(chosen[objective]), chosen["state"] == State.FINISHED
     bottom = _frame(axes, values, done, objective)
     order = ScalarMappable(Normalize(0, max(int(ended["number"].max()), 1)), matplotlib.colormaps["viridis"])
     colours = order.to_rgba(np.array(chosen["number"], float))
     _dots(axes, _across(axes, chosen[key]), values, done, bottom, colours[np.array(done)])
-    axes.set(xlabel=key, ylabel=words(objective))
+    axes.set(xlabel=key, ylabel=label(objective))
     axes.margins(x=0.08)
     figure.colorbar(order, ax=axes).set_label("run")
     figure.legend(loc="outside lower left", ncols=3)
-    alt = f"{words(objective)} of {len(chosen)} runs over {key}."
+    alt = f"{label(objective)} of {len(chosen)} runs over {key}."
     return Picture(f"search_{plain(key)}", key, alt, figure)
 
 
@@ -109,36 +110,36 @@ def front(done: pd.DataFrame, objectives: Sequence[str], best: Sequence[int]) ->
     axes.scatter(x, y.clip(lower=low), color=MUTED, alpha=0.8, linewidths=0, label="run", **dotted(len(x), 22))
     line = pd.DataFrame({"x": x[chosen], "y": y[chosen].clip(lower=low)}).sort_values("x")
     axes.plot(line["x"], line["y"], color=COLOURS[1], marker="D", markersize=5, label="nothing is better in both")
-    axes.set(xlabel=words(objectives[1]), ylabel=words(objectives[0]))
+    axes.set(xlabel=label(objectives[1]), ylabel=label(objectives[0]))
     if "accuracy" in objectives[0]:
         axes.set_ylim(low, high)
     if x.min() > 0 and x.max() / x.min() > 4:
         axes.set_xscale("log")
         plain_ticks(axes.xaxis)
     figure.legend(loc="outside lower left", ncols=3)
-    alt = f"{words(objectives[0])} against {words(objectives[1])} of {len(done)} runs; {len(line)} are on the front."
+    alt = f"{label(objectives[0])} against {label(objectives[1])} of {len(done)} runs; {len(line)} are on the front."
     return Picture("search_front", "Pareto front", alt, figure)
 
 
-def units(found: "pd.Series[Any]") -> "pd.Series[float]":
+def units(column: "pd.Series[Any]") -> "pd.Series[float]":
     """Accuracies in percent, all else as it is."""
-    numbers = found.astype(float)
-    return 100 * numbers if "accuracy" in str(found.name) else numbers
+    numbers = column.astype(float)
+    return 100 * numbers if "accuracy" in str(column.name) else numbers
 
 
-def words(objective: str) -> str:
+def label(objective: str) -> str:
     """`final/val_accuracy` as one reads it."""
     text = objective.rpartition("/")[2].replace("val_", "validation ").replace("train_", "training ")
     return f"{text.replace('_', ' ')}{', %' if 'accuracy' in text else ''}"
 
 
-def _across(axes: Axes, found: "pd.Series[Any]") -> "pd.Series[Any]":
+def _across(axes: Axes, column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Positions of the values of a key: as numbers on an axis where they were drawn from an interval."""
-    laid = scale(found)
-    if laid.kind == "order" and not all(isinstance(v, (int, float)) for v in laid.values):
-        laid.label(axes, "x", str(found.name))
-        return pd.Series(laid.at(found), found.index)
-    numbers = found.astype(float)
+    positions = scale(column)
+    if positions.kind == "order" and not all(isinstance(v, (int, float)) for v in positions.values):
+        positions.label(axes, "x", str(column.name))
+        return pd.Series(positions.at(column), column.index)
+    numbers = column.astype(float)
     if numbers.min() > 0 and numbers.max() / numbers.min() > 8:
         axes.set_xscale("log")
         plain_ticks(axes.xaxis)

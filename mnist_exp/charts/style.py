@@ -7,23 +7,27 @@ text, so that one picture serves light and dark pages.
 
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
-from mnist_exp.report.board import value
+from mnist_exp.console.formats import value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INK = "#1a1a1b"
 MUTED = "#8a8f98"  # readable on white and on black
 # Okabe and Ito (2008), without the yellow that vanishes on white and the black that vanishes on black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+SPLIT_COLOURS = {"train": COLOURS[0], "val": COLOURS[4], "test": COLOURS[2]}
 DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)))
 MARKERS = "osD^vP"
 STYLE: dict[str, Any] = {
@@ -46,7 +50,6 @@ STYLE: dict[str, Any] = {
 drawn = rc_context(STYLE)  # type: ignore[arg-type]  # its type lists every key there is
 """Decorates what draws: the style ends with the call."""
 SIZE = (5.0, 3.6)  # inches; legible at the width of a phone
-LOST = ("failed", "killed")
 FEW = 12  # a key with more values than that is drawn as a continuous one
 MANY = 1000  # more dots than that are small, since they would hide each other, and pixels: each weighs 110 bytes
 
@@ -98,18 +101,18 @@ class Scale:
     """Each once, in order."""
     kind: Literal["linear", "log", "order"]
 
-    def at(self, found: "pd.Series[Any]") -> np.ndarray:
-        """The positions of *found*."""
+    def at(self, values: Iterable[Any]) -> np.ndarray:
+        """The position of each of *values*, (n,)."""
         if self.kind == "order":
-            place = {v: i for i, v in enumerate(self.values)}
-            return np.array([place[v] for v in found], float)
-        numbers = np.array(found, float)
+            index = {value: i for i, value in enumerate(self.values)}
+            return np.array([index[value] for value in values], float)
+        numbers = np.array(values, float)
         return np.asarray(np.log10(numbers)) if self.kind == "log" else numbers
 
     @property
     def centres(self) -> np.ndarray:
         """The position of each value, (n,)."""
-        return self.at(pd.Series(self.values, dtype=object))
+        return self.at(self.values)
 
     @property
     def edges(self) -> np.ndarray:
@@ -136,9 +139,9 @@ class Scale:
             axes.tick_params(axis="x", labelrotation=30)
 
 
-def scale(found: "pd.Series[Any]") -> Scale:
-    """The scale that spaces the values of *found* most evenly; one after the other if none does."""
-    values = list(dict.fromkeys(found.dropna()))
+def scale(column: "pd.Series[Any]") -> Scale:
+    """The scale that spaces the values of *column* most evenly; one after the other if none does."""
+    values = list(dict.fromkeys(column.dropna()))
     if len(values) < 2 or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         return Scale(values, "order")
     values.sort()

@@ -20,7 +20,6 @@ from mnist_exp.charts.style import (
     DASHES,
     FEW,
     INK,
-    LOST,
     MANY,
     MARKERS,
     MUTED,
@@ -33,24 +32,26 @@ from mnist_exp.charts.style import (
     plain_ticks,
     scale,
 )
-from mnist_exp.report.board import WORDS, value
+from mnist_exp.console.formats import SPLIT_NAMES, percent, value
+from mnist_exp.disk.layout import State
+from mnist_exp.results.ranking import LOST
 
 History = pd.DataFrame
-LEADING = len(COLOURS)  # settings that curves tell apart
+LEADING = len(COLOURS)  # settings that curves distinguish
 
 
 @drawn
-def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
+def heat_map(table: pd.DataFrame, x: str, y: str, split: str) -> Picture:
     """Mean final accuracy for each pair of values of two keys, with the number of runs; failed cells hatched.
 
     Keys with many values, as a random search has, are drawn as points instead of cells. Runs without one of the keys,
-    such as a CNN's without `hidden`, have no place.
+    such as a CNN's without `hidden`, are left out.
     """
-    column = f"final/{judged}_accuracy"
+    column = f"final/{split}_accuracy"
     table = table[[x, y, "state", column]].dropna(subset=[x, y])
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
-    done = finished(table, judged)
+    done = finished(table, split)
     lost = table[table["state"].isin(LOST)]
     across, up = scale(table[x]), scale(table[y])
     low, high = limits(100 * done[column])
@@ -78,10 +79,11 @@ def heat_map(table: pd.DataFrame, x: str, y: str, judged: str) -> Picture:
     across.label(axes, "x", x)
     up.label(axes, "y", y)
     bar = figure.colorbar(shades, ax=axes, extend="min" if 100 * done[column].min() < low else "neither")
-    bar.set_label(f"{WORDS[judged]} accuracy, %")
+    bar.set_label(f"{SPLIT_NAMES[split]} accuracy, %")
     highest = done.iloc[int(done[column].argmax())]
     alt = (
-        f"Heat map of mean {WORDS[judged]} accuracy over {x} and {y}: the highest run, {100 * highest[column]:.2f} %, "
+        f"Heat map of mean {SPLIT_NAMES[split]} accuracy over {x} and {y}: "
+        f"the highest run, {percent(highest[column])}, "
         f"has {x} {value(highest[x])} and {y} {value(highest[y])}; {len(lost)} of {len(table)} runs failed."
     )
     return Picture(f"heat_map_{plain(x)}_{plain(y)}", f"{x} × {y}", alt, figure)
@@ -110,14 +112,14 @@ def _cell(
         ink, behind = "black", {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     middle = corner[0] + size[0] / 2, corner[1] + size[1] / 2
     text = axes.text(*middle, "\n".join(lines), ha="center", va="center", color=ink, fontsize=7 if small else 9)
-    text.set(bbox=behind, in_layout=False)  # it lies inside, which the layout would find out slowly
+    text.set(bbox=behind, in_layout=False)  # it lies inside; measuring it is slow
 
 
 @drawn
 def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, splits: Sequence[str]) -> list[Picture]:
     """A picture for each split: *quantity* over epochs, seeds as mean and band of ± one standard deviation.
 
-    The leading groups are told apart, the others are grey. All pictures have the same limits, those of the
+    The leading groups have colours, the others are grey. All pictures have the same limits, those of the
     leading groups.
 
     Args:
@@ -138,10 +140,10 @@ def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, split
         for i, (label, histories) in enumerate(groups[:LEADING]):
             seeds = pd.concat(histories)
             reach += _band(axes, _units(seeds[column], quantity).groupby(seeds["epoch"]), i, label)
-        axes.set(xlabel="epoch", ylabel=f"{WORDS[split]} {quantity}" + (", %" if quantity == "accuracy" else ""))
+        axes.set(xlabel="epoch", ylabel=f"{SPLIT_NAMES[split]} {quantity}" + (", %" if quantity == "accuracy" else ""))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower left", ncols=2, columnspacing=1, handlelength=2.6)
-        title = f"{WORDS[split]} {quantity}".capitalize()
+        title = f"{SPLIT_NAMES[split]} {quantity}".capitalize()
         alt = f"{title} over epochs of {len(groups)} settings, with the best first: {groups[0][0]}."
         pictures.append(Picture(f"{split}_{quantity}", title, alt, figure))
         frames.append(axes)
@@ -155,9 +157,9 @@ def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, split
     return pictures
 
 
-def _units(found: Any, quantity: str) -> Any:
-    """Accuracies in percent; losses as they are, but above zero, where a logarithm ends."""
-    return 100 * found if quantity == "accuracy" else found.clip(1e-8)
+def _units(values: Any, quantity: str) -> Any:
+    """Accuracies in percent; losses clipped above zero, for the log axis."""
+    return 100 * values if quantity == "accuracy" else values.clip(1e-8)
 
 
 def _band(axes: Axes, seeds: Any, i: int, label: str) -> list[float]:
@@ -175,11 +177,11 @@ def _band(axes: Axes, seeds: Any, i: int, label: str) -> list[float]:
 
 
 @drawn
-def tradeoffs(board: pd.DataFrame, labels: Sequence[str], judged: str) -> list[Picture]:
+def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str) -> list[Picture]:
     """Accuracy against parameters and against seconds, with the settings that nothing beats in both."""
-    found = []
-    rows = board.assign(label=labels)[board[f"{judged}_mean"].notna()]
-    accuracy = 100 * rows[f"{judged}_mean"]
+    pictures = []
+    rows = board.assign(label=labels)[board[f"{split}_mean"].notna()]
+    accuracy = 100 * rows[f"{split}_mean"]
     for cost, title in (("parameters", "parameters"), ("seconds", "seconds of training")):
         figure = Figure(figsize=SIZE)
         axes = figure.subplots()
@@ -196,17 +198,17 @@ def tradeoffs(board: pd.DataFrame, labels: Sequence[str], judged: str) -> list[P
             linewidth=1.2,
             label="nothing is better in both",
         )
-        axes.set(xlabel=title, ylabel=f"{WORDS[judged]} accuracy, %", ylim=(low, high))
+        axes.set(xlabel=title, ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
         if x.min() > 0 and x.max() / x.min() > 4:
             axes.set_xscale("log")
             plain_ticks(axes.xaxis)
         axes.margins(x=0.08)
         figure.legend(loc="outside lower left", ncols=3)
         best = ", ".join(rows.loc[front, "label"].head(4))
-        about = f"{WORDS[judged].capitalize()} accuracy against {title} of {len(rows)} settings"
+        about = f"{SPLIT_NAMES[split].capitalize()} accuracy against {title} of {len(rows)} settings"
         alt = f"{about}. Nothing is better in both than {best}."
-        found.append(Picture(f"accuracy_{cost}", f"Accuracy against {title}", alt, figure))
-    return found
+        pictures.append(Picture(f"accuracy_{cost}", f"Accuracy against {title}", alt, figure))
+    return pictures
 
 
 def pareto(cost: "pd.Series[float]", gain: "pd.Series[float]") -> list[Any]:
@@ -217,24 +219,24 @@ def pareto(cost: "pd.Series[float]", gain: "pd.Series[float]") -> list[Any]:
 
 
 @drawn
-def main_effects(table: pd.DataFrame, by: Sequence[str], judged: str) -> list[Picture]:
+def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Picture]:
     """For each key: accuracy of all runs at each of its values, their mean, and the share of variance it explains."""
-    column = f"final/{judged}_accuracy"
-    everyone = finished(table, judged)
+    column = f"final/{split}_accuracy"
+    everyone = finished(table, split)
     low, high = limits(100 * everyone[column])
-    found = []
+    pictures = []
     for key in by:
         done = everyone.dropna(subset=[key])
-        accuracy, laid = 100 * done[column], scale(done[key])
+        accuracy, positions = 100 * done[column], scale(done[key])
         figure = Figure(figsize=SIZE)
         axes = figure.subplots()
-        dots(axes, laid.at(done[key]), accuracy, low, MUTED, "run")
+        dots(axes, positions.at(done[key]), accuracy, low, MUTED, "run")
         share = explained(accuracy, done[key])
         if share is not None:
-            means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in laid.values]]
-            line = "" if laid.kind == "order" or key == "seed" else "-"
+            means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in positions.values]]
+            line = "" if positions.kind == "order" or key == "seed" else "-"
             axes.plot(
-                laid.centres,
+                positions.centres,
                 np.maximum(means, low),
                 color=COLOURS[0],
                 linestyle=line,
@@ -242,14 +244,14 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], judged: str) -> list[Pi
                 markersize=7,
                 label="mean",
             )
-        laid.label(axes, "x", key)
-        axes.set(ylabel=f"{WORDS[judged]} accuracy, %", ylim=(low, high))
+        positions.label(axes, "x", key)
+        axes.set(ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
         axes.margins(x=0.12)
         figure.legend(loc="outside lower left", ncols=3)
-        said = "" if share is None else f": explains {share:.0%} of the variance".replace("%", " %")
-        alt = f"{WORDS[judged].capitalize()} accuracy of {len(done)} finished runs over {key}{said}."
-        found.append(Picture(f"effect_{plain(key)}", f"{key}{said}", alt, figure))
-    return found
+        explains = "" if share is None else f": explains {share:.0%} of the variance".replace("%", " %")
+        alt = f"{SPLIT_NAMES[split].capitalize()} accuracy of {len(done)} finished runs over {key}{explains}."
+        pictures.append(Picture(f"effect_{plain(key)}", f"{key}{explains}", alt, figure))
+    return pictures
 
 
 def explained(accuracy: "pd.Series[float]", values: "pd.Series[Any]") -> float | None:
@@ -265,9 +267,9 @@ def explained(accuracy: "pd.Series[float]", values: "pd.Series[Any]") -> float |
     return float((groups.transform("mean") - accuracy.mean()).pow(2).sum() / total)
 
 
-def finished(table: pd.DataFrame, judged: str) -> pd.DataFrame:
-    """The runs of *table* that have a final accuracy to judge them by."""
-    return table[(table["state"] == "finished") & table[f"final/{judged}_accuracy"].notna()]
+def finished(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The finished runs of *table* that were measured on *split*."""
+    return table[(table["state"] == State.FINISHED) & table[f"final/{split}_accuracy"].notna()]
 
 
 def dots(axes: Axes, x: Any, y: "pd.Series[float]", low: float, colour: str, label: str) -> None:

@@ -1,80 +1,90 @@
-"""How commands read what people type: `key=value` words, further names, and flags, in any order."""
+"""How commands read what people type: argparse's options, `key=value` words and names, in any order."""
 
 import argparse
 import difflib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
-from mnist_exp.console import completion
-from mnist_exp.console.completion import Offers
+Offer = Callable[[], Iterable[str]]
+"""Likely words, for tab completion."""
 
 
 @final
 @dataclass(frozen=True)
-class Typed:
-    """What was typed."""
+class Key:
+    """What a `key=value` word sets."""
 
-    values: dict[str, str]
-    """Each known key, with its default where it was not typed."""
-    names: list[str]
-    """The words that are no `key=value`, in order."""
-    flags: frozenset[str]
-    """The switches that were set, without their dashes."""
+    default: str
+    help: str
+    values: Offer = list
 
 
-def read(
-    arguments: Sequence[str],
-    module: str,
-    about: str,
-    keys: Mapping[str, tuple[str, str]],
-    examples: str,
-    names: tuple[str, str] = ("", ""),
-    flags: Mapping[str, str] | None = None,
-    offers: Offers | None = None,
-) -> Typed:
-    """Reads the *arguments* of `python -m mnist_exp.<module>`.
+class Parser(argparse.ArgumentParser):
+    """The parser of `python -m mnist_exp.<module>`, with tab completion in a shell that asks for it.
 
     Args:
         about: What the command does, in a sentence.
-        keys: Key → its default and what it means.
-        examples: Whole command lines and exit codes, for `--help`.
-        names: What further words are called, and what they mean; empty: there are none.
-        flags: Switches, without dashes → what they mean.
-        offers: What tab completion has for keys, and for names under the empty key.
-
-    Raises:
-        SystemExit: usage (2), `--help` or tab completion (0).
+        epilog: Whole command lines and exit codes, for `--help`.
     """
-    if arguments[:1] == ["-sc"]:
-        further = (offers or {}).get("", list)
-        words_and_flags = {"": lambda: [*(f"--{flag}" for flag in flags or {}), *further()]}
-        completion.serve(arguments, {**dict.fromkeys(keys, list), **(offers or {}), **words_and_flags})
-    lines = [f"  {key}={default:<{20 - len(key)}} {meaning}" for key, (default, meaning) in keys.items()]
-    table = ["", "keys, with their defaults", *lines] if keys else []
-    words = [*filter(None, names[:1]), *(["[key=value …]"] if keys else [])]
-    parser = argparse.ArgumentParser(
-        prog=f"python -m mnist_exp.{module}",
-        usage=" ".join(["%(prog)s", *words, "[options]"]),
-        description="\n".join([about, *table]),
-        epilog="examples\n" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("words", nargs="*", help=names[1] or argparse.SUPPRESS, metavar=names[0] or "key=value")
-    for flag, meaning in (flags or {}).items():
-        parser.add_argument(f"--{flag}", action="store_true", help=meaning)
-    found = parser.parse_intermixed_args(list(arguments))
-    values, others = {key: default for key, (default, _) in keys.items()}, []
-    for word in found.words:
-        key, equals, value = word.partition("=")
-        if equals and key in keys:
-            values[key] = value
-        elif names[0] and (not equals or Path(word).exists()):  # a file may be called a=b.png
-            others.append(word)
-        else:
-            near = difflib.get_close_matches(key, keys, n=1)
-            guess = f"did you mean {near[0]}={value or '…'}? " if near else ""
-            known = f"keys: {', '.join(keys)}" if keys else "there is nothing to set"
-            parser.error(f"{word!r} is not known; {guess}{known} (--help shows examples)")
-    return Typed(values, others, frozenset(flag for flag in flags or {} if getattr(found, flag)))
+
+    def __init__(self, module: str, about: str, epilog: str) -> None:
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(f"python -m mnist_exp.{module}", description=about, epilog=epilog, formatter_class=form)
+        self.keys: Mapping[str, Key] = {}
+        self.takes_names = False
+
+    def add_words(self, keys: Mapping[str, Key], metavar: str = "", help: str = "", names: Offer = list) -> None:
+        """Takes `key=value` words, and names if they have a *metavar*.
+
+        Args:
+            metavar, help: What names are called, and what they mean.
+            names: What tab completion offers for them.
+        """
+        self.keys, self.takes_names = keys, bool(metavar)
+        self.usage = f"%(prog)s {metavar} [key=value …] [options]".replace("  ", " ")
+        lines = [f"  {name}={key.default:<{20 - len(name)}} {key.help}" for name, key in keys.items()]
+        self.description = "\n".join([self.description or "", "", "keys, with their defaults", *lines])
+        words = self.add_argument("words", nargs="*", metavar=metavar or "key=value", help=help or argparse.SUPPRESS)
+
+        def complete(prefix: str, **context: object) -> list[str]:
+            name, equals, _ = prefix.partition("=")
+            if equals:
+                return [f"{name}={value}" for value in keys[name].values()] if name in keys else []
+            return [*(f"{other}=" for other in keys), *names()]
+
+        words.completer = complete  # type: ignore[attr-defined]  # argcomplete looks for it
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse. When completing, flags come first, because argcomplete knows one series of words only."""
+        if self.keys and "_ARGCOMPLETE" in os.environ:
+            args = sorted(args, key=lambda word: not word.startswith("-"))
+        return super().parse_known_args(args, namespace)
+
+    def read(self, typed: Sequence[str]) -> argparse.Namespace:
+        """The options; also each key's value, under its name, and the names as `names`.
+
+        Raises:
+            SystemExit: usage (2), `--help` or tab completion (0).
+        """
+        if "_ARGCOMPLETE" in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        options = self.parse_intermixed_args(typed)
+        words, options.names = getattr(options, "words", []), []
+        for name, key in self.keys.items():
+            setattr(options, name, key.default)
+        for word in words:
+            name, equals, value = word.partition("=")
+            if equals and name in self.keys:
+                setattr(options, name, value)
+            elif self.takes_names and (not equals or Path(word).exists()):  # a file may be called a=b.png
+                options.names.append(word)
+            else:
+                near = difflib.get_close_matches(name, self.keys, n=1)
+                guess = f"did you mean {near[0]}={value or '…'}? " if near else ""
+                self.error(f"{word!r} is not known; {guess}keys: {', '.join(self.keys)} (--help shows examples)")
+        return options

@@ -24,15 +24,17 @@ def run(main: Callable[[], object], prints_result: bool = True) -> int:
     """Runs a command's *main* and returns its exit code.
 
     Args:
-        prints_result: What it prints is what it is for: a full screen is its failure. A reader that has read enough
-            (`| head`) is none, and training goes on without any screen.
+        prints_result: Whether it fails if its output is lost, as on a full disk. Training does not; and a reader that
+            has read enough (`| head`) fails no command.
     """
-    with terminal.screens() as screen:
+    with terminal.safe_streams() as output:
         code = _run(main)
-        screen.flush()
-        lost = screen.failure if prints_result and code == 0 else None
-        if lost and lost.errno != errno.EPIPE:
-            code = explain(ConfigError(f"Standard output cannot be written: {lost.strerror}.", "Choose another place."))
+        output.flush()
+        failure = output.failure if prints_result and code == 0 else None
+        if failure and failure.errno != errno.EPIPE:
+            code = explain(
+                ConfigError(f"Standard output cannot be written: {failure.strerror}.", "Choose another place.")
+            )
     return code
 
 
@@ -46,7 +48,7 @@ def _run(main: Callable[[], object]) -> int:
         terminal.errors.print("Interrupted.")
         return 130
     except SystemExit as stop:
-        if full and stop.__context__:  # an error that main itself has explained
+        if full and stop.__context__:  # an error that main has explained
             traceback.print_exception(stop.__context__)
         raise
     except Exception as error:
@@ -60,9 +62,9 @@ def _run(main: Callable[[], object]) -> int:
 
 
 def spare_garbage_collection() -> None:
-    """Lets Python search less often for garbage, and not at the end, among all that torch and MLflow hold.
+    """Makes Python collect garbage less often, and not at exit.
 
-    It takes a fifth of the time of their import, and most of a second on the way out.
+    Among the objects of torch and MLflow that takes a fifth of the time of their import, and most of a second at exit.
     """
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
@@ -72,7 +74,7 @@ def explain(error: Exception) -> int:
     """Prints *error* as a sentence and a way out; returns the exit code that goes with it."""
     if isinstance(error, (HydraException, OmegaConfBaseException)) or is_bad_choice(error):
         error = translate(error, sys.argv[1:])
-    if isinstance(error, OSError) and error.filename:  # before training: run.py tells of what happens there
+    if isinstance(error, OSError) and error.filename:  # before training; the session explains later ones
         where = error.filename.decode() if isinstance(error.filename, bytes) else error.filename
         error = ConfigError(f"{where} cannot be used: {error.strerror}.", "Choose another folder, or put that right.")
     if not isinstance(error, ExperimentError):

@@ -1,4 +1,4 @@
-"""Hydra's callback that looks at the whole composed config, its own part too, before Hydra writes anything."""
+"""Hydra's callback that checks the whole composed config, Hydra's part too, before Hydra writes anything."""
 
 import sys
 from pathlib import Path
@@ -10,37 +10,38 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import secrets
 from mnist_exp.config.overrides import check_single, key_of
-from mnist_exp.console import exits as cli
+from mnist_exp.console import exits
 from mnist_exp.disk import trust
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ConfigError
 
 
 @final
 class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
-    """Refuses secrets, a single run that is asked for as a sweep, and a run's folder that has links."""
+    """Refuses secrets, a sweep's settings in a single run, and a run's folder that has links."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
         try:
             check_single([*config.hydra.overrides.task, *config.hydra.overrides.hydra], sys.argv[1:])
             folder = Path(config.hydra.run.dir)
-            if (folder / "ledger.json").exists():
+            if RunFolder(folder).ledger.exists():
                 trust.check_links(folder)
-        except (ConfigError, OmegaConfBaseException) as error:  # a folder's name is resolved
-            sys.exit(cli.explain(error))
+        except (ConfigError, OmegaConfBaseException) as error:  # the folder's name is resolved here
+            sys.exit(exits.explain(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
 
 
 def check(composed: DictConfig) -> None:
-    """Leaves with a sentence if there is a secret in *composed*, as it stands there: references are not followed.
+    """Exits with a sentence if *composed* holds a secret; references are not followed.
 
     Raises:
-        SystemExit: there is one. Hydra makes a warning of any other exception of a callback.
+        SystemExit: it does. Hydra turns any other exception of a callback into a warning.
     """
     plain: Any = OmegaConf.to_container(composed)
     typed = plain["hydra"]["overrides"]
     keys = (key_of(each) for each in (*typed["task"], *typed["hydra"]) if secrets.typed(each))
     if key := next(keys, "") or secrets.first(plain):
-        sys.exit(cli.explain(secrets.refusal(key)))
+        sys.exit(exits.explain(secrets.refusal(key)))

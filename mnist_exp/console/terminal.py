@@ -34,8 +34,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but t
 
 
 def harmless(text: str) -> str:
-    """*text* with control characters but line feeds written out, as in `\\x1b`: a name may hold anything."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """*text* with control characters, except line feeds, written out, as in `\\x1b`: a name may hold anything."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
@@ -51,7 +51,7 @@ def say(line: str, style: str = "") -> None:
 
 
 def complain(error: ExperimentError) -> None:
-    """What was wrong, and the way out."""
+    """Prints what was wrong, and the way out."""
     _log.info("error: %s %s", error.message, error.help)
     errors.print(f"[bold red]error:[/] {escape(harmless(error.message))}")
     if error.help:
@@ -70,7 +70,7 @@ class WarningHandler(logging.Handler):
 
 @final
 class LogFormatter(logging.Formatter):
-    """One record is one line, whatever stands in it; only a traceback adds more."""
+    """One line for each record, whatever it holds, and its traceback if it has one."""
 
     def __init__(self) -> None:
         super().__init__("[%(asctime)s] %(levelname)s %(name)s: %(message)s")
@@ -81,7 +81,7 @@ class LogFormatter(logging.Formatter):
 
 @contextlib.contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """While it lasts, what this package says and logs is also written to *path*, as Hydra does for the command."""
+    """Also writes what this package says and logs to *path*, as Hydra does for the command."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(LogFormatter())
     before = _log.level
@@ -96,10 +96,10 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 @final
-class Screen:
+class SafeStream:
     """A standard stream that may fail: its reader has gone (`| head`), it is full (`> /dev/full`), or hung up.
 
-    The first failure is logged; from then on everything that is written there is dropped, by child processes, too.
+    The first failure is logged. From then on all output to it is dropped, that of child processes too.
     """
 
     def __init__(self, stream: TextIO, name: str) -> None:
@@ -130,10 +130,10 @@ class Screen:
 
 
 @contextlib.contextmanager
-def screens() -> Iterator[Screen]:
-    """While it lasts, standard output and standard error are `Screen`s, of which the first is given.
+def safe_streams() -> Iterator[SafeStream]:
+    """Makes standard output and standard error `SafeStream`s; gives the first.
 
-    One that a shell has closed (`>&-`) goes nowhere: else the next file that is opened would have its number.
+    A stream that the shell has closed (`>&-`) becomes /dev/null, since the next file opened would take its number.
     """
     for number in (0, 1, 2):
         try:
@@ -141,8 +141,8 @@ def screens() -> Iterator[Screen]:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     before = sys.stdout, sys.stderr
-    out = Screen(sys.stdout or open(os.devnull, "w"), "Standard output")  # noqa: PTH123, SIM115
-    err = Screen(sys.stderr or open(os.devnull, "w"), "Standard error")  # noqa: PTH123, SIM115
+    out = SafeStream(sys.stdout or open(os.devnull, "w"), "Standard output")  # noqa: PTH123, SIM115
+    err = SafeStream(sys.stderr or open(os.devnull, "w"), "Standard error")  # noqa: PTH123, SIM115
     sys.stdout, sys.stderr = out, err
     try:
         yield out
@@ -153,7 +153,7 @@ def screens() -> Iterator[Screen]:
 
 
 def redraws() -> bool:
-    """Whether a line can be drawn again: in a terminal, but not in a log that asked for colour, nor in a notebook.
+    """Whether a line can be drawn again: in a terminal, not in a log that asked for colour, nor in a notebook.
 
     A notebook's `!command` runs in something like a terminal, which keeps every line that was ever drawn.
     """
@@ -163,7 +163,7 @@ def redraws() -> bool:
 
 @contextlib.contextmanager
 def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> Iterator[None]:
-    """A bar that asks *done* and *total* how far things are, four times a second; nothing where `redraws` says no.
+    """A bar that polls *done* and *total* four times a second; nothing unless `redraws`.
 
     Args:
         total: What *done* returns at the end; may change.
@@ -175,10 +175,10 @@ def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> It
         return
     columns = (TextColumn("{task.completed}/{task.total} " + unit), BarColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
-    task, over = bar.add_task("", total=total()), threading.Event()
+    task, stopped = bar.add_task("", total=total()), threading.Event()
 
     def follow() -> None:
-        while not over.wait(0.25):
+        while not stopped.wait(0.25):
             bar.update(task, completed=done(), total=total(), refresh=True)
 
     watcher = threading.Thread(target=follow, daemon=True)
@@ -187,45 +187,37 @@ def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> It
         try:
             yield
         finally:
-            over.set()
+            stopped.set()
             watcher.join()
 
 
 @contextlib.contextmanager
 def changing(every: float = 60.0) -> Iterator[Callable[[str], None]]:
-    """Gives what shows a line that changes: drawn again where `redraws`, and gone at the end.
+    """Gives a function that shows a line in place of the last one, and clears it at the end.
 
-    Elsewhere it is printed on standard error, anew after *every* seconds at most if it has changed.
+    Unless `redraws`, it prints the line on standard error, if it has changed and *every* seconds have passed.
     """
     live = Live(console=console, transient=True, auto_refresh=False)
-    said, since = "", -math.inf
+    printed, since = "", -math.inf
 
     def draw(line: str) -> None:
         live.start()
         live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
 
-    def tell(line: str) -> None:
-        nonlocal said, since
-        if line != said and time.monotonic() >= since + every:
-            said, since = line, time.monotonic()
+    def log(line: str) -> None:
+        nonlocal printed, since
+        if line != printed and time.monotonic() >= since + every:
+            printed, since = line, time.monotonic()
             errors.print(escape(line))
 
     try:
-        yield draw if redraws() else tell
+        yield draw if redraws() else log
     finally:
         live.stop()
 
 
-def duration(seconds: float) -> str:
-    """`48 s`, `3 min` or `2 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def shown(folder: Path) -> str:
-    """*folder* as one types it from here."""
+    """*folder* relative to the working directory, if it lies inside."""
     try:
         return str(folder.resolve().relative_to(Path.cwd()))
     except ValueError:

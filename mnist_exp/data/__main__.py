@@ -6,19 +6,17 @@ from collections.abc import Sequence
 
 from mnist_exp.config import Data, options
 from mnist_exp.config.compose import compose
-from mnist_exp.console import arguments as words
-from mnist_exp.console import exits as command
-from mnist_exp.console import terminal
+from mnist_exp.console import exits, terminal
+from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.errors import ConfigError, DataError
 
 ABOUT = """\
 Fetches the files of a dataset of conf/data, or verifies those that are here without fetching anything. Nothing is
 fetched twice. For machines whose jobs have no network: fetch on one that has, into a folder that all can read."""
-KEYS = {
-    "root": ("", "folder of the files; empty: ./data/<name> if it is there, else a per-user cache"),
-}
+ROOT = Key("", "folder of the files; empty: ./data/<name> if it is there, else a per-user cache")
 EXAMPLES = """\
+examples
   python -m mnist_exp.data fetch
   python -m mnist_exp.data fetch mnist fashion_mnist
   python -m mnist_exp.data fetch mnist root=/shared/mnist     then train with data.root=/shared/mnist
@@ -37,28 +35,22 @@ def main(arguments: Sequence[str]) -> None:
         ConfigError: there is no such action or dataset.
         SystemExit: usage (2), or `--help` (0).
     """
-    typed = words.read(
-        arguments,
-        "data",
-        ABOUT,
-        KEYS,
-        EXAMPLES,
-        names=("fetch|verify [name …]", "what to do, and with which datasets"),
-        offers={"": lambda: [*ACTIONS, *options("data")]},
-    )
+    parser = Parser("data", ABOUT, EXAMPLES)
+    what = "what to do, and with which datasets"
+    parser.add_words({"root": ROOT}, "fetch|verify [name …]", what, lambda: [*ACTIONS, *options("data")])
+    typed = parser.read(arguments)
     action, *names = typed.names or [""]
     if action not in ACTIONS:
         what = f"There is no {action!r}" if action else "Nothing was asked for"
         raise ConfigError(f"{what}: say fetch or verify.", "Such as: python -m mnist_exp.data fetch")
-    root = typed.values["root"]
-    if root and len(names) > 1:
-        raise ConfigError(f"root={root} is the folder of one dataset, but {len(names)} are named.")
+    if typed.root and len(names) > 1:
+        raise ConfigError(f"root={typed.root} is the folder of one dataset, but {len(names)} are named.")
     # All names are checked before the first download.
     wanted = [compose([f"data={name}"]).data for name in names or ["mnist"]]
     logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
     faults = []
     for data in wanted:
-        data.root = root or data.root
+        data.root = typed.root or data.root
         faults += _fetch(data) if action == "fetch" else _verify(data)
     if faults:
         raise DataError("\n  ".join(faults), "Get them with: python -m mnist_exp.data fetch")
@@ -76,7 +68,7 @@ def _fetch(data: Data) -> list[str]:
 
 
 def _verify(data: Data) -> list[str]:
-    """Reads every file of *data* and says what it is; returns what is wrong, in words."""
+    """Reads every file of *data* and prints its state; returns a line for each fault."""
     if data.name == "synthetic":
         return _fetch(data)
     from mnist_exp.data import fetch
@@ -90,7 +82,7 @@ def _verify(data: Data) -> list[str]:
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(lambda: main(sys.argv[1:])))
+    sys.exit(exits.run(lambda: main(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,7 @@
-"""What one network says: its answers, and the pictures that it is asked about."""
+"""What one network says."""
+
+from mnist_exp.console.arguments import Key
+from mnist_exp.results import names
+
+RUN = Key("last", "whose network: a folder, an MLflow run id, last, best, or best:<sweep>", names.offered)
+"""The run that a command about one network takes."""

@@ -6,21 +6,24 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from rich import box
 from rich.table import Table
 
 from mnist_exp import config
-from mnist_exp.console import arguments as words
-from mnist_exp.console import exits as command
-from mnist_exp.console import terminal
+from mnist_exp.console import exits, terminal
+from mnist_exp.console.arguments import Key, Parser
+from mnist_exp.console.formats import SPLIT_NAMES, percent
 from mnist_exp.console.terminal import console, say, shown
 from mnist_exp.disk import trust
 from mnist_exp.disk.files import read_json
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ConfigError, DataError
-from mnist_exp.results import names as naming
+from mnist_exp.evaluate import RUN, predictions
+from mnist_exp.results import names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,23 +37,43 @@ ABOUT = """\
 Measures a trained network and shows its mistakes: accuracy and loss, the most confused pairs, the most confident
 mistakes, calibration, and the first layer's weights. Pictures go to figures/<images>/ in the run's folder, and to
 the run in MLflow."""
-KEYS = {
-    "run": ("last", "whose network: a folder, an MLflow run id, last, best, or best:<sweep>"),
-    "split": ("test", "train, val or test"),
-    "data": ("", "other images: a dataset of conf/data, or a folder of pictures; empty: those of the run"),
-}
 EXAMPLES = """\
+examples
   python -m mnist_exp.evaluate
   python -m mnist_exp.evaluate run=best split=val
   python -m mnist_exp.evaluate run=outputs/runs/2026-01-31/14-03-22-9f8e7d data=fashion_mnist
   python -m mnist_exp.evaluate data=scans/        subfolders 0 to 9 hold the pictures of each digit;
-                                                  pictures without such folders are only told apart
+                                                  pictures without such folders are only classified
   python -m mnist_exp.evaluate run=best:14-03-22 --json | jq .accuracy
 
 exit codes: 0 measured · 2 usage, no such run, or images that are missing or damaged
 """
 SPLITS = ("train", "val", "test")
+KEYS = {
+    "run": RUN,
+    "split": Key("test", "train, val or test", lambda: SPLITS),
+    "data": Key(
+        "",
+        "other images: a dataset of conf/data, or a folder of pictures; empty: those of the run",
+        lambda: config.options("data"),
+    ),
+}
 SHOWN = 8  # pairs on the screen
+
+
+@final
+@dataclass(frozen=True)
+class Labelled:
+    """Images with their classes, on which a network is measured."""
+
+    title: str
+    """What they are: `test images of mnist`."""
+    folder: str
+    """Name of the folder of their figures: `mnist-test`."""
+    pixels: "np.ndarray"
+    """(n, 28, 28), 0 to 255."""
+    labels: "np.ndarray"
+    """(n,)"""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,143 +83,131 @@ def main(arguments: Sequence[str]) -> None:
         ExperimentError: there is no such run, or its weights or the images are missing or damaged.
         SystemExit: usage (2), or `--help` (0).
     """
-    typed = words.read(
-        arguments,
-        "evaluate",
-        ABOUT,
-        KEYS,
-        EXAMPLES,
-        flags={"json": "print the measurements as one JSON object"},
-        offers={"run": naming.offered, "split": lambda: SPLITS, "data": lambda: config.options("data")},
-    )
+    parser = Parser("evaluate", ABOUT, EXAMPLES)
+    parser.add_words(KEYS)
+    parser.add_argument("--json", action="store_true", help="print the measurements as one JSON object")
+    typed = parser.read(arguments)
     logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
-    split, source = typed.values["split"], typed.values["data"]
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}.", "Try split=test.")
-    folder = naming.one(typed.values["run"])
-    about = trust.load(folder)
-    if source and Path(source).is_dir():
-        _evaluate_pictures(folder, about, Path(source), "json" in typed.flags)
-        return
-    from mnist_exp.disk import ledger
-    from mnist_exp.evaluate import answers as best
+    if typed.split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}, but got {typed.split!r}.", "Try split=test.")
+    folder = names.one(typed.run)
+    settings = trust.load(folder)
+    if not (typed.data and Path(typed.data).is_dir()):
+        _present(folder, settings, _dataset(folder, settings, typed.data, typed.split), typed.json)
+    elif images := _pictures(Path(typed.data)):
+        _present(folder, settings, images, typed.json)
+    else:
+        from mnist_exp.evaluate import pictures
 
-    if source and source not in config.options("data"):
+        for line in predictions.lines(folder, pictures.listed(Path(typed.data)), typed.json):
+            console.out(line, highlight=False)
+
+
+def _dataset(folder: Path, settings: "Config", name: str, split: str) -> Labelled:
+    """One split of the dataset *name* of conf/data; without a name, of that of the run in *folder*."""
+    if name and name not in config.options("data"):
         folders = [f"{path.name}/" for path in Path().iterdir() if path.is_dir()]
-        near = difflib.get_close_matches(source, [*config.options("data"), *folders])
+        near = difflib.get_close_matches(name, [*config.options("data"), *folders])
         guess = f"Did you mean {' or '.join(near)}? " if near else ""
         listed = ", ".join(config.options("data"))
-        raise ConfigError(f"There is no dataset or folder called {source!r}.", f"{guess}Datasets are {listed}.")
-    if source:
+        raise ConfigError(f"There is no dataset or folder called {name!r}.", f"{guess}Datasets are {listed}.")
+    from mnist_exp.disk import ledger
+    from mnist_exp.evaluate import answers
+
+    if name:
         from mnist_exp.config.compose import compose
 
-        where, digest = compose([f"data={source}"]).data, ""
+        source, digest = compose([f"data={name}"]).data, ""
     else:
-        here = (folder / "ledger.json").exists()  # not where the run was downloaded
-        where, digest = about.data, ledger.read(folder).dataset.get("digest", "") if here else ""
-    pixels, labels = best.images(where, split, digest)
-    name = {"val": "validation", "train": "training"}.get(split, split)
-    _present(folder, about, f"{name} images of {where.name}", f"{where.name}-{split}", pixels, labels, typed.flags)
+        trained_here = RunFolder(folder).ledger.exists()  # a downloaded run has no ledger
+        source, digest = settings.data, ledger.read(folder).dataset.get("digest", "") if trained_here else ""
+    title = f"{SPLIT_NAMES[split]} images of {source.name}"
+    return Labelled(title, f"{source.name}-{split}", *answers.images(source, split, digest))
 
 
-def _evaluate_pictures(folder: Path, about: "Config", source: Path, as_json: bool) -> None:
-    """Measures on labelled pictures; of unlabelled ones, says what they show."""
-    import numpy as np
-
-    from mnist_exp import predict
-    from mnist_exp.evaluate import pictures
-
-    labelled = [(path, digit) for digit in range(10) for path in _inside(source / str(digit))]
-    if not labelled:
-        for line in predict.predict(folder, predict.listed(source), as_json):
-            console.out(line, highlight=False)
-        return
-    pixels = np.stack([pictures.read(path) for path, _ in labelled])
-    labels = np.array([digit for _, digit in labelled])
-    name = source.resolve().name
-    _present(folder, about, f"pictures in {source}", name, pixels, labels, frozenset({"json"} if as_json else ()))
-
-
-def _inside(folder: Path) -> list[Path]:
-    """The pictures in *folder*; none where there is no such folder.
+def _pictures(folder: Path) -> Labelled | None:
+    """The pictures in the subfolders 0 to 9 of *folder*; None if it has no such subfolder.
 
     Raises:
-        ConfigError: the folder is there, but empty.
+        ConfigError: a subfolder is empty.
     """
-    from mnist_exp import predict
+    import numpy as np
 
-    return predict.listed(folder) if folder.is_dir() else []
+    from mnist_exp.evaluate import pictures
+
+    subfolders = [(digit, folder / str(digit)) for digit in range(10)]
+    labelled = [(path, digit) for digit, inside in subfolders if inside.is_dir() for path in pictures.listed(inside)]
+    if not labelled:
+        return None
+    pixels = np.stack([pictures.read(path) for path, _ in labelled])
+    labels = np.array([digit for _, digit in labelled])
+    return Labelled(f"pictures in {folder}", folder.resolve().name, pixels, labels)
 
 
-def _present(
-    folder: Path,
-    about: "Config",
-    where: str,
-    place: str,
-    pixels: "np.ndarray",
-    labels: "np.ndarray",
-    flags: frozenset[str],
-) -> None:
+def _present(folder: Path, settings: "Config", images: Labelled, as_json: bool) -> None:
     """Measures, draws and prints."""
-    figures = folder / "figures" / place
-    with _mlflow(folder, about) as publisher:  # which loads mlflow on another core meanwhile
-        from mnist_exp.charts import style as drawing
-        from mnist_exp.evaluate import answers as best
-        from mnist_exp.run import session as run
+    figures = RunFolder(folder).figures / images.folder
+    with _mlflow(folder, settings) as publisher:  # which loads mlflow on another core meanwhile
+        from mnist_exp.charts import style
+        from mnist_exp.evaluate.answers import ask
+        from mnist_exp.run import session
 
-        answers = best.ask(run.restore(about, folder), pixels, labels, config.classes(about.data))
+        network = session.restore(settings, folder)
+        answers = ask(network, images.pixels, images.labels, config.classes(settings.data))
         try:
             figures.mkdir(parents=True, exist_ok=True)
-            for picture in pictures_of(answers, where):
-                drawing.png(picture, figures)
+            for picture in pictures_of(answers, images.title):
+                style.png(picture, figures)
         except OSError as error:
             raise DataError(f"The pictures cannot be written to {figures}: {error.strerror}.") from error
         if publisher:
             publisher.follow(folder)
         facts = measured(answers)
-        if "json" not in flags:
-            _show(folder, about.seed, where, answers, facts)
+        if not as_json:
+            say(f"Network: {shown(folder)} (seed {settings.seed})")
+            _show(images.title, answers, facts)
     sent = bool(publisher and publisher.delivered)
-    if "json" in flags:
-        found = {"format": 1, "run": str(folder), "images_of": where, **facts, "figures": str(figures), "mlflow": sent}
-        console.out(json.dumps(found, allow_nan=False), highlight=False)
+    if as_json:
+        head = {"format": 1, "run": str(folder), "images_of": images.title}
+        console.out(
+            json.dumps(head | facts | {"figures": str(figures), "mlflow": sent}, allow_nan=False), highlight=False
+        )
     else:
         say(f"Pictures: {shown(figures)}/{', and in MLflow' if sent else ''}")
 
 
-def _show(folder: Path, seed: int, where: str, answers: "Answers", facts: dict[str, Any]) -> None:
+def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
     """Prints what was measured."""
-    say(f"Network: {shown(folder)} (seed {seed})")
     say(
-        f"{facts['images']:,} {where}: accuracy {100 * facts['accuracy']:.2f} %, loss {facts['loss']:.4f}, "
-        f"ECE {100 * facts['ece']:.2f} %"
+        f"{facts['images']:,} {title}: accuracy {percent(facts['accuracy'])}, loss {facts['loss']:.4f}, "
+        f"ECE {percent(facts['ece'])}"
     )
     console.print(table(answers))
-    names, plural = answers.names, "s" if answers.names is config.DIGITS else ""
+    plural = "s" if answers.names is config.DIGITS else ""
     for pair in facts["confused"][:SHOWN]:
-        true, predicted = names[pair["true"]], names[pair["predicted"]]
-        share = f"{100 * pair['share']:.1f} % of all {true}{plural}"
-        say(f"  {true} taken for {predicted}: {pair['times']} times, {share}")
+        true, predicted = answers.names[pair["true"]], answers.names[pair["predicted"]]
+        say(f"  {true} taken for {predicted}: {pair['times']} times, {percent(pair['share'], 1)} of all {true}{plural}")
 
 
 @contextlib.contextmanager
-def _mlflow(folder: Path, about: "Config") -> Iterator["Publisher | None"]:
-    """Who sends pictures of the run in *folder* to the store that has it, and at the end waits for that."""
+def _mlflow(folder: Path, settings: "Config") -> Iterator["Publisher | None"]:
+    """Sends pictures of the run in *folder*, if the store of *settings* has that run; waits for that at the end."""
     from mnist_exp.config.secrets import without_login
     from mnist_exp.config.stores import uri_for
     from mnist_exp.tracking.publisher import Publisher
 
     try:
-        there = read_json(folder / "mlflow.json")["store"] == without_login(uri_for(about.tracking.uri))
+        store = read_json(RunFolder(folder).tracked)["store"]
     except (OSError, ValueError, KeyError):  # not tracked, or downloaded
-        there = False
-    with Publisher(about.tracking) if there else contextlib.nullcontext() as publisher:
+        store = None
+    tracked = store == without_login(uri_for(settings.tracking.uri))
+    with Publisher(settings.tracking) if tracked else contextlib.nullcontext() as publisher:
         yield publisher
 
 
 def measured(answers: "Answers") -> dict[str, Any]:
     """What `--json` prints: shares from 0 to 1, the loss in nats, `confusion[true][predicted]`."""
-    from mnist_exp.evaluate import answers as best
+    from mnist_exp.evaluate.answers import confused
 
     matrix = answers.confusion
     return {
@@ -206,45 +217,38 @@ def measured(answers: "Answers") -> dict[str, Any]:
         "ece": answers.ece,
         "confused": [
             {"true": true, "predicted": predicted, "times": times, "share": share}
-            for true, predicted, times, share in best.confused(matrix)
+            for true, predicted, times, share in confused(matrix)
         ],
         "confusion": matrix.tolist(),
     }
 
 
-def pictures_of(answers: "Answers", where: str) -> list["Picture"]:
-    """The figures about *answers*, each only where there is something to show."""
-    from mnist_exp.charts import network as closeup
+def pictures_of(answers: "Answers", title: str) -> list["Picture"]:
+    """The figures about *answers* to the images called *title*, each only where there is something to show."""
+    from mnist_exp.charts import network
+    from mnist_exp.evaluate.answers import figures
 
-    found = [closeup.confusion(answers.confusion, where, answers.names)]
-    found.append(closeup.reliability(answers.calibration(), answers.ece, where))
-    worst = answers.worst()
-    if len(worst):
-        p = answers.probabilities.max(1)[worst]
-        true, predicted = answers.true[worst], answers.predicted[worst]
-        found.append(closeup.mistakes(answers.images[worst], true, predicted, p, where, answers.names))
-    if answers.first_layer is not None:
-        found.append(closeup.first_layer(answers.first_layer))
-    return found
+    confusion, *others = figures(answers, title)
+    return [confusion, network.reliability(answers.calibration(), answers.ece, title), *others]
 
 
 def table(answers: "Answers") -> Table:
-    """One row for each class: how many there are, how many are recognised, and how often that answer is right."""
+    """One row for each class: its images, the share of them recognised, its answers, the share of them right."""
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     kind = "digit" if answers.names is config.DIGITS else "class"
     for column in (kind, "images", "recognised", "answers", "right"):
         drawn.add_column(column, justify="right")
     matrix = answers.confusion
     for label, name in enumerate(answers.names):
-        there, said, right = matrix[label].sum(), matrix[:, label].sum(), matrix[label, label]
-        shares = [f"{100 * right / count:.2f} %" if count else "–" for count in (there, said)]
-        drawn.add_row(name, f"{there:,}", shares[0], f"{said:,}", shares[1])
+        images, given, right = matrix[label].sum(), matrix[:, label].sum(), matrix[label, label]
+        shares = [percent(right / total) if total else "–" for total in (images, given)]
+        drawn.add_row(name, f"{images:,}", shares[0], f"{given:,}", shares[1])
     return drawn
 
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(lambda: main(sys.argv[1:])))
+    sys.exit(exits.run(lambda: main(sys.argv[1:])))
 
 
 if __name__ == "__main__":

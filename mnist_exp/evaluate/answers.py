@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
@@ -13,7 +13,10 @@ from mnist_exp.config import Data
 from mnist_exp.disk import trust
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.models import Classifier
-from mnist_exp.run import session as run
+from mnist_exp.run import session
+
+if TYPE_CHECKING:
+    from mnist_exp.charts.style import Picture
 
 MISTAKES = 20
 CHUNK = 1000  # images at a time
@@ -39,8 +42,8 @@ class Answers:
     @property
     def predicted(self) -> np.ndarray:
         """(n,)"""
-        found: np.ndarray = self.probabilities.argmax(1)
-        return found
+        labels: np.ndarray = self.probabilities.argmax(1)
+        return labels
 
     @property
     def confusion(self) -> np.ndarray:
@@ -96,8 +99,9 @@ def answers(folder: Path, digest: str) -> Answers:
     Raises:
         ExperimentError: config, weights or images are missing, damaged, or not those of the run.
     """
-    about = trust.load(folder)
-    return ask(run.restore(about, folder), *images(about.data, "test", digest), config.classes(about.data))
+    settings = trust.load(folder)
+    network = session.restore(settings, folder)
+    return ask(network, *images(settings.data, "test", digest), config.classes(settings.data))
 
 
 def images(source: Data, split: str, digest: str = "") -> tuple[np.ndarray, np.ndarray]:
@@ -123,12 +127,12 @@ def probabilities(network: Classifier, pixels: np.ndarray) -> np.ndarray:
     """What *network* gives for *pixels* (n, 28, 28), 0 to 255: (n, 10)."""
     parts = torch.from_numpy(pixels).view(-1, 1, 28, 28).split(CHUNK)
     with torch.no_grad():
-        found: np.ndarray = torch.cat([network(part.float()) for part in parts]).numpy()
-    return found
+        rows: np.ndarray = torch.cat([network(part.float()) for part in parts]).numpy()
+    return rows
 
 
 def ask(network: Classifier, pixels: np.ndarray, true: np.ndarray, names: Sequence[str] = config.DIGITS) -> Answers:
-    """The answers of *network* to *pixels* (n, 28, 28), 0 to 255, of classes *true* (n,), which *names* names."""
+    """The answers of *network* to *pixels* (n, 28, 28), 0 to 255, of classes *true* (n,); *names* are the classes'."""
     first = next(p for p in network.network.parameters() if p.ndim > 1).detach()
     tiles = None
     if first.ndim == 2 and first.shape[1] == 28 * 28:
@@ -136,6 +140,24 @@ def ask(network: Classifier, pixels: np.ndarray, true: np.ndarray, names: Sequen
     elif first.ndim == 4 and first.shape[1] == 1:
         tiles = first[:, 0].numpy()
     return Answers(pixels, true, probabilities(network, pixels), tiles, names)
+
+
+def figures(answers: Answers, where: str = "test set") -> list["Picture"]:
+    """Confusion matrix, most confident mistakes if there are any, and the first layer if it looks at pixels.
+
+    Args:
+        where: The images, as text.
+    """
+    from mnist_exp.charts import network
+
+    pictures = [network.confusion(answers.confusion, where, answers.names)]
+    worst = answers.worst()
+    if len(worst):
+        p, true, predicted = answers.probabilities.max(1)[worst], answers.true[worst], answers.predicted[worst]
+        pictures.append(network.mistakes(answers.images[worst], true, predicted, p, where, answers.names))
+    if answers.first_layer is not None:
+        pictures.append(network.first_layer(answers.first_layer))
+    return pictures
 
 
 def confused(matrix: np.ndarray, count: int = 8) -> list[tuple[int, int, int, float]]:

@@ -11,11 +11,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from mnist_exp.errors import DataError
+from mnist_exp.errors import ConfigError, DataError
 
 SIDE, BOX, CENTRE = 28, 20, 14
 FAINT = 0.2  # of the strongest ink: less is paper, shadow or what JPEG leaves around a stroke
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def listed(path: Path) -> list[Path]:
+    """*path*, or the pictures in it where it is a folder.
+
+    Raises:
+        ConfigError: a folder without pictures.
+    """
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ConfigError(f"There are no pictures in {path}.", f"Known are {', '.join(SUFFIXES)}.")
+    return files
 
 
 def read(path: Path) -> np.ndarray:
@@ -71,7 +85,7 @@ def border(grey: np.ndarray) -> np.ndarray:
 def prepare(grey: np.ndarray) -> np.ndarray:
     """One digit of any size and polarity, (height, width), as (28, 28) uint8 in MNIST's form.
 
-    The border tells the paper: what is brighter or darker than it, whichever is more, is ink. The box around the
+    The border is paper; what differs from it more, the brighter or the darker side, is ink. The box around the
     ink is scaled to 20 pixels on its longer side and placed with its centre of mass on the centre.
 
     Raises:
@@ -102,6 +116,6 @@ def _bytes(grey: np.ndarray) -> np.ndarray:
 
 
 def _start(mass: np.ndarray) -> int:
-    """Where a digit begins on one axis, given its ink at each place there, so that its centre of mass is central."""
+    """Where a digit begins on one axis, given its ink at each position, so that its centre of mass is central."""
     centre = float(np.average(np.arange(len(mass)), weights=mass))
     return min(max(round(CENTRE - centre), 0), SIDE - len(mass))

@@ -2,20 +2,19 @@
 
 from pathlib import Path
 
-from mnist_exp.results import names as naming
+from mnist_exp.results import names
 
 
 def write(what: str | Path = "last", root: Path = Path("outputs")) -> Path:
     """Writes the page about the runs called *what*, with its data and pictures, and returns its path.
 
     Args:
-        what: See `naming`; a sweep's folder, for instance.
+        what: See `results.names`; a sweep's folder, for instance.
 
     Raises:
         ExperimentError: there are no such runs, or their files cannot be read.
         OSError: the page cannot be written.
     """
-    from mnist_exp.report import board as leaderboard
-    from mnist_exp.report import page as html  # matplotlib, pandas
+    from mnist_exp.report import board, page  # matplotlib, pandas
 
-    return html.write(leaderboard.compare(naming.resolve(what, root)))
+    return page.write(board.compare(names.resolve(what, root)))

@@ -1,15 +1,16 @@
 """`python -m mnist_exp.report`, or the console script `mnist-exp-report`: compares runs that are done."""
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_exp.console import completion, terminal
-from mnist_exp.console import exits as cli
+from mnist_exp.console import exits, terminal
+from mnist_exp.console.arguments import Parser
 from mnist_exp.console.terminal import shown
 from mnist_exp.errors import ConfigError
-from mnist_exp.results import names as naming
+from mnist_exp.results import names
 
+ABOUT = "Shows which setting of a sweep is best, and writes a page with pictures beside its runs."
 EXAMPLES = """\
 what can be
   last                    the newest sweep, else the newest run (the default)
@@ -29,47 +30,41 @@ examples
 """
 
 
-def report(arguments: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Prints the leaderboard and writes the page.
 
     Raises:
         ExperimentError: there is no such sweep, or its files cannot be read or written.
     """
-    if arguments[:1] == ["-sc"]:
-        completion.serve(arguments, {"": lambda: [*naming.offered(), "--json", "--out", "--no-html"]})
-    parser = argparse.ArgumentParser(
-        prog="python -m mnist_exp.report",
-        description="Shows which setting of a sweep is best, and writes a page with pictures beside its runs.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("what", nargs="?", default="last", help="which runs [last]")
+    parser = Parser("report", ABOUT, EXAMPLES)
+    what = parser.add_argument("what", nargs="?", default="last", help="which runs [last]")
+    what.completer = lambda **_: names.offered()  # type: ignore[attr-defined]  # see `Parser.add_words`
     parser.add_argument("--json", action="store_true", help="print the leaderboard as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the page goes [report.html beside the runs]")
     parser.add_argument("--no-html", action="store_true", help="only print: write no page, pictures or CSV")
-    options = parser.parse_args(arguments)
+    options = parser.read(arguments)
     if options.out and options.no_html:
         parser.error("--out names a page, but --no-html asks for none")
-    selection = naming.resolve(options.what.removeprefix("run="))
-    from mnist_exp.report import board as leaderboard  # pandas: not for --help
+    selection = names.resolve(options.what.removeprefix("run="))
+    from mnist_exp.report import board  # pandas: not for --help
 
-    found = leaderboard.compare(selection)
-    leaderboard.show(found, options.json)
+    comparisons = board.compare(selection)
+    board.show(comparisons, options.json)
     if options.no_html:
         return
-    from mnist_exp.report import page as html
+    from mnist_exp.report import page
 
     try:
-        page = html.write(found, options.out)
+        path = page.write(comparisons, options.out)
     except OSError as error:
         raise ConfigError(f"The report cannot be written: {error}", "Choose another place with --out FILE.") from error
-    (terminal.errors if options.json else terminal.console).print(f"Report: {shown(page)}", markup=False)
+    (terminal.errors if options.json else terminal.console).print(f"Report: {shown(path)}", markup=False)
 
 
-def main() -> None:
-    """Runs `report`; every error becomes a sentence and an exit code."""
-    sys.exit(cli.run(lambda: report(sys.argv[1:])))
+def cli() -> None:
+    """Runs `main`; every error becomes a sentence and an exit code."""
+    sys.exit(exits.run(lambda: main(sys.argv[1:])))
 
 
 if __name__ == "__main__":
-    main()
+    cli()

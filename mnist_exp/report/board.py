@@ -18,7 +18,9 @@ from rich.table import Table
 
 from mnist_exp import config
 from mnist_exp.console import terminal
+from mnist_exp.console.formats import SPLIT_NAMES, count, plural, score, seconds, value
 from mnist_exp.disk.files import atomic_write
+from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ConfigError
 from mnist_exp.results import ranking
 from mnist_exp.results import table as table_of
@@ -26,7 +28,6 @@ from mnist_exp.results.names import Selection
 from mnist_exp.results.ranking import LOST, Ranking, Run
 
 SPLITS = ("val", "test", "train")
-WORDS = {"val": "validation", "test": "test", "train": "training"}
 TOP = 20  # rows that a terminal shows
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
 INNER = ["best"]  # columns of a leaderboard that lead to its runs
@@ -59,7 +60,7 @@ class Comparison:
 
     @property
     def by(self) -> list[str]:
-        """The keys that tell settings apart."""
+        """The keys in which settings differ."""
         return self.ranked.by
 
     @property
@@ -79,10 +80,10 @@ def compare(selection: Selection) -> list[Comparison]:
     if table.empty:
         raise ConfigError(f"{selection.title} has no runs; deleted ones are left out.")
     sweep = selection.sweep
-    found = ranking.rank(runs(table), ranking.swept(sweep.keys, sweep.points) if sweep else None)
-    if len(found) == 1:
-        return [Comparison(selection, "", table, found[0], leaderboard(table, found[0]))]
-    return [_part(selection, table, ranked) for ranked in found]
+    rankings = ranking.rank(runs(table), ranking.swept(sweep.keys, sweep.points) if sweep else None)
+    if len(rankings) == 1:
+        return [Comparison(selection, "", table, rankings[0], leaderboard(table, rankings[0]))]
+    return [_part(selection, table, ranked) for ranked in rankings]
 
 
 def _part(selection: Selection, table: pd.DataFrame, ranked: Ranking) -> Comparison:
@@ -94,7 +95,7 @@ def _part(selection: Selection, table: pd.DataFrame, ranked: Ranking) -> Compari
 def runs(table: pd.DataFrame) -> list[Run]:
     """The rows of *table* as what is ranked."""
     settings = table_of.settings(table)
-    said = table[["state", "dataset", *settings, *table_of.FINAL]].to_dict("index")
+    rows = table[["state", "dataset", *settings, *table_of.FINAL]].to_dict("index")
     return [
         Run(
             index,
@@ -103,36 +104,37 @@ def runs(table: pd.DataFrame) -> list[Run]:
             {key: row[key] for key in table_of.FINAL if row[key] == row[key]},
             row["dataset"],
         )
-        for index, row in said.items()
+        for index, row in rows.items()
     ]
 
 
-def tracked(found: Comparison) -> Comparison:
-    """*found*, whose runs are on this machine, with what MLflow calls them by now."""
-    ids = pd.DataFrame([table_of.ids(folder) for folder in found.table["folder"]], index=found.table.index)
-    return dataclasses.replace(found, table=found.table.assign(**ids))
+def tracked(comparison: Comparison) -> Comparison:
+    """*comparison* of runs on this machine, with the ids that they have in MLflow by now."""
+    table = comparison.table
+    ids = pd.DataFrame([table_of.ids(folder) for folder in table["folder"]], index=table.index)
+    return dataclasses.replace(comparison, table=table.assign(**ids))
 
 
-def judge(table: pd.DataFrame) -> str:
+def deciding_split(table: pd.DataFrame) -> str:
     """The split that orders the runs: `val`, or `train` where no run has validation. Never `test`."""
     return "val" if table["final/val_accuracy"].notna().any() else "train"
 
 
 def measured(table: pd.DataFrame) -> list[str]:
-    """The splits that any run was measured on, the most telling first."""
+    """The splits that any run was measured on, the most informative first."""
     return [split for split in SPLITS if table[f"final/{split}_accuracy"].notna().any()]
 
 
 def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":
     """See `Comparison.rows`."""
-    found = {run.at: row for row, setting in enumerate(ranked.settings) for run in setting.runs}
-    return pd.Series([found[index] for index in table.index], table.index)
+    row_of = {run.at: row for row, setting in enumerate(ranked.settings) for run in setting.runs}
+    return pd.Series([row_of[index] for index in table.index], table.index)
 
 
 def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
     """One row for each setting of *ranked*, best first.
 
-    Columns: the keys that tell settings apart; `n` seeds of which a run finished; `not_finished`, such as `1 failed`;
+    Columns: the keys in which settings differ; `n` seeds of which a run finished; `not_finished`, such as `1 failed`;
     for each split that was measured the mean final accuracy `<split>_mean` and its sample standard deviation over seeds
     `<split>_sd` (n - 1; NaN with one seed), from 0 to 1; mean `seconds` of training and `parameters` of the finished
     runs; `best`, the index in *table* of its median run, or -1.
@@ -146,9 +148,9 @@ def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
     board["not_finished"] = _endings(table, row).reindex(board.index, fill_value="")
     for split in measured(table):
         accuracies = [setting.over_seeds(f"final/{split}_accuracy") for setting in settings]
-        board[f"{split}_mean"] = [fmean(found) if found else math.nan for found in accuracies]
-        board[f"{split}_sd"] = [stdev(found) if len(found) > 1 else math.nan for found in accuracies]
-    done = table[table["state"] == "finished"]
+        board[f"{split}_mean"] = [fmean(seeds) if seeds else math.nan for seeds in accuracies]
+        board[f"{split}_sd"] = [stdev(seeds) if len(seeds) > 1 else math.nan for seeds in accuracies]
+    done = table[table["state"] == State.FINISHED]
     board["seconds"] = done["seconds"].groupby(row).mean()
     board["parameters"] = pd.to_numeric(done["parameters"]).groupby(row).max()
     medians = [setting.median for setting in settings]
@@ -156,14 +158,15 @@ def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
     return board
 
 
-def summary(found: Comparison) -> dict[str, Any]:
+def summary(comparison: Comparison) -> dict[str, Any]:
     """Counts of runs in each state, accuracies (0 to 1; None if no run finished), seconds.
 
     Accuracies: `best` is the mean of the best setting, `median` that of all finished runs.
     """
-    table, column = found.table, f"final/{judge(found.table)}_accuracy"
-    accuracy = table.loc[table["state"] == "finished", column].dropna()
-    best = found.ranked.settings[0].over_seeds(column)
+    table = comparison.table
+    column = f"final/{deciding_split(table)}_accuracy"
+    accuracy = table.loc[table["state"] == State.FINISHED, column].dropna()
+    best = comparison.ranked.settings[0].over_seeds(column)
     return {
         "runs": len(table),
         "states": {str(state): int(n) for state, n in table["state"].value_counts().items()},
@@ -176,64 +179,69 @@ def summary(found: Comparison) -> dict[str, Any]:
 
 def failures(table: pd.DataFrame, states: Collection[str] = LOST) -> list[dict[str, Any]]:
     """Runs in one of *states*: which, why, the log, and the line that runs just this one again."""
-    found = []
-    said = ["folder", "number", "name", "state", "reason", "overrides"]
-    for run in table.loc[table["state"].isin(states), said].to_dict("records"):
-        log = run["folder"] / "train.log" if run["folder"] is not None else None
-        found.append(
-            {
-                "number": run["number"],
-                "name": run["name"],
-                "state": run["state"],
-                "reason": run["reason"]
-                or {"planned": "it was never started"}.get(run["state"], f"it is {run['state']}"),
-                "log": terminal.shown(log) if log and log.exists() else "",
-                "rerun": config.command(run["overrides"]),
-            }
-        )
-    return found
+    columns = ["folder", "number", "name", "state", "reason", "overrides"]
+    return [_failure(run) for run in table.loc[table["state"].isin(states), columns].to_dict("records")]
 
 
-def show(found: Sequence[Comparison], as_json: bool = False, lost: bool = True) -> None:
-    """Prints the leaderboards of *found*: tables in a terminal, aligned text in a pipe, JSON if asked for.
+def _failure(run: Mapping[Any, Any]) -> dict[str, Any]:
+    log = RunFolder(run["folder"]).log if run["folder"] is not None else None
+    never_started = run["state"] == State.PLANNED
+    return {
+        "number": run["number"],
+        "name": run["name"],
+        "state": run["state"],
+        "reason": run["reason"] or ("it was never started" if never_started else f"it is {run['state']}"),
+        "log": terminal.shown(log) if log and log.exists() else "",
+        "rerun": config.command(run["overrides"]),
+    }
+
+
+def show(comparisons: Sequence[Comparison], as_json: bool = False, lost: bool = True) -> None:
+    """Prints the leaderboards of *comparisons*: tables in a terminal, aligned text in a pipe, JSON if asked for.
 
     Args:
         lost: Whether to list the runs that failed below each.
     """
     if as_json:
-        terminal.console.print_json(json.dumps(to_json(found), allow_nan=False))
+        terminal.console.print_json(json.dumps(to_json(comparisons), allow_nan=False))
         return
-    for each in found:
-        _show(each)
-        for failure in failures(each.table) if lost else []:
-            _tell(failure)
+    for comparison in comparisons:
+        _show_board(comparison)
+        for failure in failures(comparison.table) if lost else []:
+            _show_failure(failure)
 
 
-def _show(found: Comparison) -> None:
+def _show_board(comparison: Comparison) -> None:
     """Headline and table."""
-    board, out = found.board, terminal.console
-    out.print(escape(f"{found.title}: {sentence(found)}"))
-    head, lines = cells(board, found.by)
-    if out.is_terminal:
-        drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for column in head:
-            number = column in NUMBERS
-            drawn.add_column(escape(column), justify="right" if number else "left", no_wrap=number)
-        for line in lines[:TOP]:
-            drawn.add_row(*map(escape, line))
-        out.print(drawn)
-        if len(lines) > TOP:
-            out.print(f"and {len(lines) - TOP} more")
-    else:
-        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-        for line in (head, *lines):
-            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            out.print(escape(text.rstrip()))
+    board, out = comparison.board, terminal.console
+    out.print(escape(f"{comparison.title}: {sentence(comparison)}"))
+    (_show_table if out.is_terminal else _show_text)(*cells(board, comparison.by))
     if len(board) > 1 and board["n"].max() < 3:
         out.print("One or two seeds each: differences may be chance. Add seeds with seed=0,1,2.")
 
 
-def _tell(failure: dict[str, Any]) -> None:
+def _show_table(head: list[str], lines: list[list[str]]) -> None:
+    """A table with the first rows."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in head:
+        number = column in NUMBERS
+        table.add_column(escape(column), justify="right" if number else "left", no_wrap=number)
+    for line in lines[:TOP]:
+        table.add_row(*map(escape, line))
+    terminal.console.print(table)
+    if len(lines) > TOP:
+        terminal.console.print(f"and {len(lines) - TOP} more")
+
+
+def _show_text(head: list[str], lines: list[list[str]]) -> None:
+    """Aligned columns, for programs that read a pipe."""
+    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+    for line in (head, *lines):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        terminal.console.print(escape(text.rstrip()))
+
+
+def _show_failure(failure: dict[str, Any]) -> None:
     """One of `failures`."""
     out = terminal.console
     out.print(escape(f"{failure['state']}: {failure['name']}: {failure['reason']}"), style="red")
@@ -242,15 +250,17 @@ def _tell(failure: dict[str, Any]) -> None:
     out.print(escape(f"  again: {failure['rerun']}"))
 
 
-def save(found: Sequence[Comparison]) -> None:
+def save(comparisons: Sequence[Comparison]) -> None:
     """Writes `runs.csv` and `leaderboard.csv` beside the runs; of several datasets, each into its own folder."""
-    if len(found) > 1:
-        for name in ("runs.csv", "leaderboard.csv"):
-            (found[0].selection.home / name).unlink(missing_ok=True)  # of when there was only one
-    for each in found:
-        each.home.mkdir(parents=True, exist_ok=True)
-        write_csv(each.table, each.home / "runs.csv")
-        write_csv(each.board.drop(columns=INNER), each.home / "leaderboard.csv")
+    if len(comparisons) > 1:
+        home = SweepFolder(comparisons[0].selection.home)
+        for old in (home.table, home.board):
+            old.unlink(missing_ok=True)  # written while there was one dataset
+    for comparison in comparisons:
+        home = SweepFolder(comparison.home)
+        home.path.mkdir(parents=True, exist_ok=True)
+        write_csv(comparison.table, home.table)
+        write_csv(comparison.board.drop(columns=INNER), home.board)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -273,35 +283,36 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
     return head, rows
 
 
-def to_json(found: Sequence[Comparison]) -> dict[str, Any]:
+def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """What `--json` prints. Accuracies from 0 to 1; what is unknown is null.
 
     Of several datasets it is a list, `datasets`, each with its name as `data`.
     """
-    selection = found[0].selection
+    selection = comparisons[0].selection
     head = {"format": 1, "title": selection.title, "sweep": selection.sweep.id if selection.sweep else None}
-    if len(found) == 1:
-        return head | _facts(found[0])
-    return head | {"datasets": [{"data": each.data} | _facts(each) for each in found]}
+    if len(comparisons) == 1:
+        return head | _facts(comparisons[0])
+    return head | {"datasets": [{"data": each.data} | _facts(each) for each in comparisons]}
 
 
-def _facts(found: Comparison) -> dict[str, Any]:
+def _facts(comparison: Comparison) -> dict[str, Any]:
     """See `to_json`."""
-    lines = json.loads(found.board.drop(columns=INNER).to_json(orient="records", double_precision=15))
-    return {"summary": summary(found), "leaderboard": lines, "failures": failures(found.table)}
+    board = comparison.board.drop(columns=INNER)
+    lines = json.loads(board.to_json(orient="records", double_precision=15))
+    return {"summary": summary(comparison), "leaderboard": lines, "failures": failures(comparison.table)}
 
 
-def sentence(found: Comparison) -> str:
-    """In words: how many runs there are, how they ended, and which setting is best."""
-    facts = summary(found)
-    told = f"{facts['runs']} run{'s' if facts['runs'] > 1 else ''} ({counted(facts['states'])})."
+def sentence(comparison: Comparison) -> str:
+    """How many runs there are, how they ended, and which setting is best."""
+    facts = summary(comparison)
+    states = f"{plural(facts['runs'], 'run')} ({counted(facts['states'])})."
     if facts["best"] is None:
-        return told
-    row = found.board.head(1).to_dict("records")[0]
-    split = judge(found.table)
+        return states
+    row = comparison.board.head(1).to_dict("records")[0]
+    split = deciding_split(comparison.table)
     spread = f"{score(row[f'{split}_mean'], row[f'{split}_sd'])} %" + (f" (n={row['n']})" if row["n"] > 1 else "")
-    which = f" with {label(row, found.by)}" if found.by else ""
-    return f"{told} Best {WORDS[split]} accuracy {spread}{which}."
+    which = f" with {label(row, comparison.by)}" if comparison.by else ""
+    return f"{states} Best {SPLIT_NAMES[split]} accuracy {spread}{which}."
 
 
 def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:
@@ -310,45 +321,14 @@ def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:
 
 
 def _endings(table: pd.DataFrame, setting: "pd.Series[int]") -> "pd.Series[str]":
-    """How the runs of each *setting* stand that have not finished: `2 failed, 1 pruned after epoch 3`."""
+    """For each *setting*, the states of its runs that have not finished: `2 failed, 1 pruned after epoch 3`."""
     endings: dict[int, Counter[str]] = defaultdict(Counter)
     for number, state, epoch in zip(setting, table["state"], table["epoch"], strict=True):
-        if state != "finished":
-            endings[number][f"pruned after epoch {epoch}" if state == "pruned" else state] += 1
-    return pd.Series({number: counted(dict(found.most_common())) for number, found in endings.items()}, dtype=object)
+        if state != State.FINISHED:
+            endings[number][f"pruned after epoch {epoch}" if state == State.PRUNED else state] += 1
+    return pd.Series({number: counted(dict(states.most_common())) for number, states in endings.items()}, dtype=object)
 
 
 def counted(states: Mapping[str, int]) -> str:
     """`2 failed, 1 running`."""
     return ", ".join(f"{n} {state}" for state, n in states.items())
-
-
-def score(mean: float, sd: float) -> str:
-    """Mean and standard deviation from 0 to 1, as `97.83 ± 0.12`; no spread for a single run."""
-    if pd.isna(mean):
-        return "–"
-    return f"{100 * mean:.2f}" + ("" if pd.isna(sd) else f" ± {100 * sd:.2f}")
-
-
-def value(setting: Any) -> str:
-    """A setting as one types it."""
-    if isinstance(setting, bool):
-        return str(setting).lower()
-    if isinstance(setting, float):
-        return "–" if pd.isna(setting) else f"{setting:g}"
-    return "–" if setting is None else str(setting)
-
-
-def seconds(time: float) -> str:
-    """A duration as people say it: `0.82 s`, `42 s`, `3:05 min`, `2:10 h`."""
-    if pd.isna(time):
-        return "–"
-    if time < 100:
-        return f"{time:.2f} s" if time < 10 else f"{time:.0f} s"
-    minutes = round(time / 60)
-    return f"{time // 60:.0f}:{time % 60:02.0f} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02d} h"
-
-
-def count(number: float) -> str:
-    """`101,770`."""
-    return "–" if pd.isna(number) else f"{int(number):,}"

@@ -22,29 +22,30 @@ import yaml
 from markupsafe import Markup
 
 from mnist_exp import config, results
-from mnist_exp.charts import network as closeup
-from mnist_exp.charts import search as searching
-from mnist_exp.charts import style as drawing
-from mnist_exp.charts import sweep as figures
+from mnist_exp.charts import search as search_charts
+from mnist_exp.charts import style
+from mnist_exp.charts import sweep as charts
 from mnist_exp.charts.style import Picture
 from mnist_exp.config import schema
 from mnist_exp.config.schema import Kind
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import uri_for
+from mnist_exp.console import formats
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import trust
 from mnist_exp.disk.files import atomic_write, read_json
+from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ExperimentError
-from mnist_exp.report import board as boards
-from mnist_exp.report.board import WORDS, Comparison
+from mnist_exp.report import board
+from mnist_exp.report.board import Comparison
 from mnist_exp.results.names import Selection
 from mnist_exp.results.ranking import LOST
 from mnist_exp.search.analysis import Analysis, analyse
 
 ROWS = 1000  # of a table at most, the best ones: half a megabyte
-FAILURES = 100  # that are told at length
+FAILURES = 100  # that are listed
 FILES = 300  # runs at most whose curves are drawn, or whose configs are compared: a millisecond each
-SEEDS = 50  # of one setting, so that six settings are told apart whatever their number of seeds
+SEEDS = 50  # of one setting, so that six settings are distinguishable whatever their number of seeds
 KEYS = 8  # that heat maps pair, those that explain most: 28 maps, 20 KB each
 # Where a run is stored, not what it is.
 ASIDE = schema.of(Kind.UNLISTED)
@@ -56,27 +57,28 @@ Group = tuple[str, list[pd.DataFrame]]
 @final
 @dataclass(frozen=True)
 class Drawn:
-    """What a page takes seconds to draw, and what the pictures were drawn of."""
+    """What takes seconds to draw for a page, and what the pictures were drawn of."""
 
     followed: int
     """Runs whose curves are drawn, if those are not all; else 0."""
     pictures: dict[str, list[Picture]]
+    """Of each section of the page."""
     searched: Analysis | None
     best: dict[str, Any] | None
-    best_pictures: list[Picture]
+    """About the best run; see `_best`."""
     texts: dict[str, str]
     """Each picture's SVG by its name: drawn once, for files and page."""
 
 
-def write(found: Sequence[Comparison], out: Path | None = None, heard: Callable[[], object] | None = None) -> Path:
-    """Writes the page about the runs of *found*, and beside them their data (CSV) and pictures (SVG).
+def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Callable[[], object] | None = None) -> Path:
+    """Writes the page about the runs of *comparisons*, and beside them their data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
     `confusion.csv`. Of several datasets each has all of this in a folder of its own, and the page leads to theirs.
 
     Args:
         out: Where the page goes; None: `report.html` in the selection's own folder.
-        heard: Called when all pictures are drawn; returns when MLflow has heard of the runs, which the page links to.
+        wait: Called when all pictures are drawn; returns when MLflow has the runs, to which the page links.
 
     Returns:
         The path of the page.
@@ -85,53 +87,53 @@ def write(found: Sequence[Comparison], out: Path | None = None, heard: Callable[
         ConfigError: `study.json` is damaged.
         OSError: the folder cannot be written.
     """
-    out = out or found[0].selection.home / "report.html"
-    drawn = [_draw(each) for each in found]
-    if heard:
-        heard()
-        found = [boards.tracked(each) for each in found]
-    boards.save(found)
-    if len(found) == 1:
-        _page(found[0], drawn[0], out)
+    selection = comparisons[0].selection
+    out = out or SweepFolder(selection.home).page
+    drawn = [_draw(comparison) for comparison in comparisons]
+    if wait:
+        wait()
+        comparisons = [board.tracked(comparison) for comparison in comparisons]
+    board.save(comparisons)
+    if len(comparisons) == 1:
+        _page(comparisons[0], drawn[0], out)
         return out
     linked = []
-    for each, pictures in zip(found, drawn, strict=True):
-        page = each.home / "report.html"
-        _page(each, pictures, page)
+    for comparison, pictures in zip(comparisons, drawn, strict=True):
+        page = SweepFolder(comparison.home).page
+        _page(comparison, pictures, page)
         link = Path(os.path.relpath(page.resolve(), out.resolve().parent)).as_posix()
-        linked.append({"data": each.data, "link": quote(link), "sentence": boards.sentence(each)})
-    text = render({"title": found[0].selection.title, "written": _now(), "datasets": linked}, "datasets.html.j2")
+        linked.append({"data": comparison.data, "link": quote(link), "sentence": board.sentence(comparison)})
+    text = render({"title": selection.title, "written": _now(), "datasets": linked}, "datasets.html.j2")
     atomic_write(out, text.encode())
     return out
 
 
-def _draw(found: Comparison) -> Drawn:
-    """See `write`: the pictures of one dataset, also as files in its own folder."""
-    home = found.home
-    (home / "figures").mkdir(parents=True, exist_ok=True)
-    histories = {index: results.history(found.table.loc[index]) for index in _followed(found)}
-    labels = [boards.label(row, found.by) for row in found.board.to_dict("records")]
-    searched, groups = analyse(home), _groups(found, labels, histories)
-    pictures = _pictures(found, labels, groups, searched)
-    best, best_pictures = _best(found, labels)
-    for old in (home / "figures").glob("*.svg"):
+def _draw(comparison: Comparison) -> Drawn:
+    """The pictures of one dataset, also as files in its own folder."""
+    folder = SweepFolder(comparison.home).figures
+    folder.mkdir(parents=True, exist_ok=True)
+    histories = {index: results.history(comparison.table.loc[index]) for index in _followed(comparison)}
+    labels = [board.label(row, comparison.by) for row in comparison.board.to_dict("records")]
+    searched, groups = analyse(comparison.home), _groups(comparison, labels, histories)
+    best, best_pictures = _best(comparison, labels)
+    pictures = _pictures(comparison, labels, groups, searched) | {"best_pictures": best_pictures}
+    for old in folder.glob("*.svg"):
         old.unlink()  # of keys that no longer vary
-    everything = [*itertools.chain(*pictures.values()), *best_pictures]
-    texts = {picture.name: drawing.svg(picture) for picture in everything}
+    texts = {picture.name: style.svg(picture) for picture in itertools.chain(*pictures.values())}
     for name, text in texts.items():
-        atomic_write(home / "figures" / f"{name}.svg", text.encode())
-    boards.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), home / "figures" / "curves.csv")
+        atomic_write(folder / f"{name}.svg", text.encode())
+    board.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), folder / "curves.csv")
     if best and "confusion" in best:
-        boards.write_csv(pd.DataFrame(best["confusion"]), home / "figures" / "confusion.csv")
-    followed = sum(len(group) for _, group in groups) if len(histories) < len(found.table) else 0
-    return Drawn(followed, pictures, searched, best, best_pictures, texts)
+        board.write_csv(pd.DataFrame(best["confusion"]), folder / "confusion.csv")
+    followed = sum(len(group) for _, group in groups) if len(histories) < len(comparison.table) else 0
+    return Drawn(followed, pictures, searched, best, texts)
 
 
-def _page(found: Comparison, drawn: Drawn, out: Path) -> None:
-    """See `write`: the page of one dataset."""
-    context = _context(found, drawn.pictures, drawn.best, drawn.best_pictures, drawn.texts)
-    page = render(context | {"searched": drawn.searched, "followed": drawn.followed, "seeds": SEEDS})
-    atomic_write(out, page.encode())
+def _page(comparison: Comparison, drawn: Drawn, out: Path) -> None:
+    """The page of one dataset."""
+    shared, uri = _shared(comparison.table)
+    facts = _head(comparison) | _tables(comparison, uri) | _failures(comparison.table) | _sections(drawn)
+    atomic_write(out, render(facts | {"shared": shared}).encode())
 
 
 def _now() -> str:
@@ -139,7 +141,7 @@ def _now() -> str:
 
 
 def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
-    """The text of a page. Whatever *context* holds is escaped, and passwords in addresses are left out."""
+    """The text of a page. All of *context* is escaped; passwords in addresses are left out."""
     template = resources.files("mnist_exp.report").joinpath(name).read_text(encoding="utf-8")
     script = resources.files("mnist_exp.report").joinpath("sort.js").read_text(encoding="utf-8")
     style = resources.files("mnist_exp.report").joinpath("report.css").read_text(encoding="utf-8")
@@ -147,8 +149,8 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
     pages = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_discreet
     )
-    pages.filters |= {"value": boards.value, "seconds": boards.seconds, "count": boards.count}
-    pages.globals |= {"score": boards.score}
+    pages.filters |= {"value": formats.value, "seconds": formats.seconds, "count": formats.count}
+    pages.globals |= {"score": formats.score, "split_names": formats.SPLIT_NAMES}
     assets = {"script": Markup(script), "style": Markup(style), "script_digest": digest}
     return pages.from_string(template).render(**assets, **context)
 
@@ -161,176 +163,170 @@ def _discreet(text: Any) -> Any:
 
 
 def _pictures(
-    compared: Comparison, labels: list[str], groups: list[Group], searched: Analysis | None
+    comparison: Comparison, labels: list[str], groups: list[Group], searched: Analysis | None
 ) -> dict[str, list[Picture]]:
     """The pictures of each section of the page; a section without data has none."""
-    table, board, by = compared.table, compared.board, compared.by
-    judged = boards.judge(table)
-    found: dict[str, list[Picture]] = {"search": [], "maps": [], "curves": [], "effects": [], "tradeoffs": []}
+    table, by, split = comparison.table, comparison.by, board.deciding_split(comparison.table)
+    pictures: dict[str, list[Picture]] = {"search": [], "maps": [], "curves": [], "effects": [], "tradeoffs": []}
     several = [key for key in by if table[key].nunique() > 1]
-    done = figures.finished(table, judged)
+    done = charts.finished(table, split)
     if len(done):
-        shares = {key: figures.explained(done[f"final/{judged}_accuracy"], done[key]) or 0.0 for key in several}
+        shares = {key: charts.explained(done[f"final/{split}_accuracy"], done[key]) or 0.0 for key in several}
         leading = sorted(several, key=lambda key: -shares[key])[:KEYS]
         pairs = [sorted((leading[i], leading[j]), key=several.index) for j in range(len(leading)) for i in range(j)]
-        found["maps"] = [figures.heat_map(table, x, y, judged) for y, x in pairs if len(done.dropna(subset=[x, y]))]
+        pictures["maps"] = [charts.heat_map(table, x, y, split) for y, x in pairs if len(done.dropna(subset=[x, y]))]
         if searched:
-            found["search"] = searching.pictures(table, by, searched, judged)
+            pictures["search"] = search_charts.pictures(table, by, searched, split)
         elif len(done) > 2:
-            found["effects"] = figures.main_effects(table, [*several, *_seeds(table)], judged)
-    if len(board) > 1 and len(done):
-        found["tradeoffs"] = figures.tradeoffs(board, labels, judged)
+            pictures["effects"] = charts.main_effects(table, [*several, *_seeds(table)], split)
+    if len(comparison.board) > 1 and len(done):
+        pictures["tradeoffs"] = charts.tradeoffs(comparison.board, labels, split)
     if groups:
-        splits = _followed_splits(judged)
-        found["curves"] = [p for what in ("loss", "accuracy") for p in figures.curves(groups, what, splits)]
-    return found
+        splits = _followed_splits(split)
+        pictures["curves"] = [p for what in ("loss", "accuracy") for p in charts.curves(groups, what, splits)]
+    return pictures
 
 
-def _followed_splits(judged: str) -> list[str]:
-    """Those whose learning curves are drawn."""
-    return ["val", "train"] if judged == "val" else ["train"]
+def _followed_splits(deciding: str) -> list[str]:
+    """The splits whose learning curves are drawn."""
+    return ["val", "train"] if deciding == "val" else ["train"]
 
 
-def _followed(found: Comparison) -> list[Any]:
-    """Index of the runs whose histories are read: of the best settings, of each some seeds.
+def _followed(comparison: Comparison) -> list[Any]:
+    """Index of the runs whose histories are read: some seeds of each of the best settings.
 
-    Those that failed, which no picture shows, and those whose files are elsewhere come last.
+    Failed runs, which no picture shows, and runs without a folder here come last.
     """
-    last = (found.table["state"] == "failed") | found.table["folder"].isna()
-    runs = pd.DataFrame({"last": last, "row": found.rows}).sort_values(["last", "row"], kind="stable")
+    table = comparison.table
+    last = (table["state"] == State.FAILED) | table["folder"].isna()
+    runs = pd.DataFrame({"last": last, "row": comparison.rows}).sort_values(["last", "row"], kind="stable")
     return sorted(runs[runs.groupby("row").cumcount() < SEEDS].index[:FILES])
 
 
-def _groups(found: Comparison, labels: list[str], histories: dict[Any, pd.DataFrame]) -> list[Group]:
+def _groups(comparison: Comparison, labels: list[str], histories: dict[Any, pd.DataFrame]) -> list[Group]:
     """Each setting of the leaderboard that has histories to draw."""
+    table, rows = comparison.table, comparison.rows
     groups: list[Group] = [(label, []) for label in labels]
-    splits = _followed_splits(boards.judge(found.table))
-    rows, failed = found.rows, found.table["state"] == "failed"
+    splits, failed = _followed_splits(board.deciding_split(table)), table["state"] == State.FAILED
     for index, history in histories.items():
         if not failed[index] and all(f"{split}/loss" in history for split in splits):
             groups[rows[index]][1].append(history)
     return [(label, group) for label, group in groups if group]
 
 
-def _best(found: Comparison, labels: list[str]) -> tuple[dict[str, Any] | None, list[Picture]]:
-    """What the page says of the best setting's median run, with its pictures if its weights are here."""
-    best_run = found.ranked.best
-    if best_run is None:
+def _best(comparison: Comparison, labels: list[str]) -> tuple[dict[str, Any] | None, list[Picture]]:
+    """What the page says about the best setting's median run, and its pictures if its weights are here."""
+    best = comparison.ranked.best
+    if best is None:
         return None, []
-    index = best_run.at
-    run: Any = found.table.loc[index]
-    about: dict[str, Any] = {
-        "index": index,
+    run: Any = comparison.table.loc[best.at]
+    facts: dict[str, Any] = {
+        "index": best.at,
         "label": labels[0],
-        "seed": best_run.settings.get("seed"),
+        "seed": best.settings.get("seed"),
         "problem": "",
         "rerun": config.command(run["overrides"]),
+        "folder": shown(run["folder"]) if run["folder"] is not None else "",
     }
-    about["folder"] = shown(run["folder"]) if run["folder"] is not None else ""
-    if run["folder"] is None or not (run["folder"] / "weights.safetensors").exists():
-        return about | {"problem": "Its weights are not on this machine."}, []
-    from mnist_exp.evaluate import answers as best  # torch
+    if run["folder"] is None or not RunFolder(run["folder"]).weights.exists():
+        return facts | {"problem": "Its weights are not on this machine."}, []
+    from mnist_exp.evaluate import answers  # torch
 
     try:
-        answers = best.answers(run["folder"], run["dataset"])
+        measured = answers.answers(run["folder"], run["dataset"])
     except ExperimentError as error:
-        return about | {"problem": f"{error.message} {error.help}"}, []
-    worst = answers.worst()
-    matrix = answers.confusion
-    pictures = [closeup.confusion(matrix, names=answers.names)]
-    if len(worst):
-        p, seen = answers.probabilities.max(1)[worst], answers.images[worst]
-        pictures.append(closeup.mistakes(seen, answers.true[worst], answers.predicted[worst], p, names=answers.names))
-    if answers.first_layer is not None:
-        pictures.append(closeup.first_layer(answers.first_layer))
-    return about | {
+        return facts | {"problem": f"{error.message} {error.help}"}, []
+    matrix, names = measured.confusion, measured.names
+    return facts | {
         "confusion": matrix,
-        "confused": [(answers.names[t], answers.names[g], n, share) for t, g, n, share in best.confused(matrix)],
+        "confused": [(names[t], names[g], n, share) for t, g, n, share in answers.confused(matrix)],
         "wrong": int(matrix.sum() - np.trace(matrix)),
-    }, pictures
+    }, answers.figures(measured)
 
 
-def _context(
-    found: Comparison,
-    pictures: dict[str, list[Picture]],
-    best: dict[str, Any] | None,
-    best_pictures: list[Picture],
-    texts: dict[str, str],
-) -> dict[str, Any]:
-    """All that the template shows; *texts* has each picture's SVG by its name."""
-    selection, table, board, by = found.selection, found.table, found.board, found.by
-    sweep = selection.sweep
-    shared, uri = _shared(table)
-    facts = boards.summary(found)
-    line = config.command(sweep.typed, sweep=True) if sweep else ""
-    waiting = {state: facts["states"].get(state, 0) for state in ("planned", "running", "killed", "damaged")}
-    drawn = {section: [_shown(p, texts) for p in drawings] for section, drawings in pictures.items()}
-    lost = table[table["state"].isin(LOST)]
-    top, listed = board.head(ROWS), _listed(found)
-    runs = _runs(table, {*top["best"], *listed} - {-1}, uri)
+def _head(comparison: Comparison) -> dict[str, Any]:
+    """What was run, how far it is, and what came out."""
+    table, sweep, facts = comparison.table, comparison.selection.sweep, board.summary(comparison)
+    unfinished = (State.PLANNED, State.RUNNING, State.KILLED, State.DAMAGED)
     return {
-        "title": found.title,
-        "command": line,
+        "title": comparison.title,
+        "command": config.command(sweep.typed, sweep=True) if sweep else "",
         "resume": sweep.again if sweep else "",
-        "unfinished": {state: n for state, n in waiting.items() if n},
+        "unfinished": {state: n for state in unfinished if (n := facts["states"].get(state, 0))},
         "written": _now(),
         "started": table["started"].min(),
         "facts": facts,
-        "sentence": boards.sentence(found),
-        "judged": boards.judge(table),
-        "words": WORDS,
-        "splits": [s for s in boards.SPLITS if f"{s}_mean" in board],
+        "sentence": board.sentence(comparison),
+        "home": shown(comparison.home),
+    }
+
+
+def _tables(comparison: Comparison, uri: str) -> dict[str, Any]:
+    """The leaderboard, what varies, and the list of runs, with links to the store at *uri*."""
+    table, by, top, listed = comparison.table, comparison.by, comparison.board.head(ROWS), _listed(comparison)
+    runs = _runs(table, {*top["best"], *listed} - {-1}, uri)
+    varied = {key: style.scale(table[key]).values for key in [*by, *_seeds(table)]}
+    return {
+        "deciding": board.deciding_split(table),
+        "splits": [split for split in board.SPLITS if f"{split}_mean" in top],
         "by": by,
-        "varied": [(key, [boards.value(v) for v in drawing.scale(table[key]).values]) for key in [*by, *_seeds(table)]],
-        "shared": shared,
+        "varied": [(key, [formats.value(value) for value in values]) for key, values in varied.items()],
         "sampled": FILES if table["folder"].notna().sum() > FILES else 0,
-        "settings": len(board),
+        "settings": len(comparison.board),
         "board": top.to_dict("records"),
         "runs": runs,
         "listed": [runs[index] for index in listed],
-        "view": _view(selection, uri),
-        "lost": len(lost),
-        "failures": boards.failures(lost.head(FAILURES)),
-        "home": shown(found.home),
-        "best": best,
-        "best_pictures": [_shown(p, texts) for p in best_pictures],
-        **drawn,
+        "view": _view(comparison.selection, uri),
     }
+
+
+def _failures(table: pd.DataFrame) -> dict[str, Any]:
+    """The first runs that will not finish by themselves, and the number of all of them."""
+    lost = table[table["state"].isin(LOST)]
+    return {"lost": len(lost), "failures": board.failures(lost.head(FAILURES))}
+
+
+def _sections(drawn: Drawn) -> dict[str, Any]:
+    """The pictures of each section, and the text about them."""
+    sections = {
+        section: [
+            {"title": picture.title, "alt": picture.alt, "svg": Markup(style.inline(drawn.texts[picture.name]))}
+            for picture in pictures
+        ]
+        for section, pictures in drawn.pictures.items()
+    }
+    return sections | {"searched": drawn.searched, "followed": drawn.followed, "seeds": SEEDS, "best": drawn.best}
 
 
 def _seeds(table: pd.DataFrame) -> list[str]:
     return ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
 
 
-def _shown(picture: Picture, texts: dict[str, str]) -> dict[str, Any]:
-    return {"title": picture.title, "alt": picture.alt, "svg": Markup(drawing.inline(texts[picture.name]))}
-
-
-def _listed(found: Comparison) -> list[Any]:
+def _listed(comparison: Comparison) -> list[Any]:
     """Index of the runs that the page lists: all in their order, or if that is too much those of the best settings."""
-    if len(found.table) <= ROWS:
-        return list(found.table.index)
-    return [run.at for setting in found.ranked.settings for run in setting.runs][:ROWS]
+    if len(comparison.table) <= ROWS:
+        return list(comparison.table.index)
+    return [run.at for setting in comparison.ranked.settings for run in setting.runs][:ROWS]
 
 
 def _runs(table: pd.DataFrame, wanted: set[Any], uri: str) -> dict[Any, dict[str, Any]]:
-    """What the page says of the *wanted* runs, and the page of each in MLflow."""
-    told = ["number", "name", "state", "epoch", "seconds", "run_id", "experiment_id"]
-    told += [f"final/{split}_accuracy" for split in boards.SPLITS]
-    rows: dict[Any, Any] = table.loc[sorted(wanted), told].to_dict("index")
+    """What the page says about the *wanted* runs, and the page of each in MLflow."""
+    columns = ["number", "name", "state", "epoch", "seconds", "run_id", "experiment_id"]
+    columns += [f"final/{split}_accuracy" for split in board.SPLITS]
+    rows: dict[Any, Any] = table.loc[sorted(wanted), columns].to_dict("index")
     return {index: row | {"link": _link(row, uri)} for index, row in rows.items()}
 
 
 def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
     """The config that all runs share, as keys and values, and the MLflow store that they name.
 
-    Of more runs than `FILES` so many are asked, at even distances.
+    Reads `FILES` runs at most, at even distances.
     """
     folders = list(table["folder"].dropna())
-    asked: Any = np.unique(np.linspace(0, len(folders) - 1, FILES).round().astype(int)) if folders else []
+    sample: Any = np.unique(np.linspace(0, len(folders) - 1, FILES).round().astype(int)) if folders else []
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     shared: dict[str, Any] | None = None
-    for path in (folders[i] / "config.yaml" for i in asked):
+    for path in (RunFolder(folders[i]).config for i in sample):
         if not path.exists():
             continue
         flat = config.flatten(yaml.load(path.read_bytes(), loader))
@@ -352,7 +348,7 @@ def _link(run: dict[str, Any], uri: str) -> str:
 def _view(selection: Selection, uri: str) -> str:
     """The saved view of a sweep in MLflow; empty if there is none."""
     try:
-        page = read_json(selection.home / "mlflow.json")["page"] if selection.sweep else ""
+        page = read_json(SweepFolder(selection.home).tracked)["page"] if selection.sweep else ""
     except (OSError, ValueError, KeyError):  # not tracked, or not yet
         return ""
     return f"{_server(uri)}/{page}" if page else ""

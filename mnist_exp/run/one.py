@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from mnist_exp.config import Config, command, override
 from mnist_exp.config.overrides import steers
 from mnist_exp.console import terminal
+from mnist_exp.console.formats import percent
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, Interrupted
@@ -134,8 +135,3 @@ def epoch_line(event: EpochEnd, epochs: int) -> str:
     losses = [f"{s.title()} Loss: {m[f'{s}/loss']:.4f}" for s in ("train", "val", "test") if f"{s}/loss" in m]
     hits = [f"{s} {percent(m[f'{s}/accuracy'])}" for s in ("train", "val", "test") if f"{s}/accuracy" in m]
     return f"Epoch {event.epoch}/{epochs}, {', '.join(losses)}, Accuracy: {', '.join(hits)}, {m['time/epoch']:.2f} s"
-
-
-def percent(share: float) -> str:
-    """0.9783 as `97.83 %`."""
-    return f"{100 * share:.2f} %"

@@ -8,7 +8,7 @@ from typing import final
 from rich.live import Live
 from rich.text import Text
 
-from mnist_exp.console import terminal
+from mnist_exp.console import formats, terminal
 from mnist_exp.console.terminal import console, say
 
 LONG = re.compile(r"\d\.\d{5,}(e-?\d+)?")  # as a sampler draws them
@@ -64,7 +64,7 @@ class Display:
         self._reached(number, epoch / epochs, before=(epoch - 1) / epochs)
         self.judged[number] = "val" if "val/accuracy" in metrics else "train"
         shown = metrics[f"{self.judged[number]}/accuracy"]
-        self.running[number] = (self.running[number][0], f" {epoch}/{epochs} {100 * shown:.2f} %")
+        self.running[number] = (self.running[number][0], f" {epoch}/{epochs} {formats.percent(shown)}")
         self.refresh()
 
     def pruned(self, number: int, reason: str) -> None:
@@ -83,7 +83,7 @@ class Display:
             result = f"  {self.given_up[number]}"
         elif isinstance(objective, float):
             judged = self.judged.get(number, "val")
-            result = f"  {judged} {100 * objective:.2f} %"
+            result = f"  {judged} {formats.percent(objective)}"
             if self.best is None or objective > self.best[0]:
                 self.best = (objective, text, judged)
         self._line(f"#{number} {text}{result}")
@@ -120,9 +120,9 @@ class Display:
         if self.running:
             parts.append(f"{len(self.running)} running")
         if self.best:
-            parts.append(f"best {self.best[2]} {100 * self.best[0]:.2f} % ({self.best[1]})")
+            parts.append(f"best {self.best[2]} {formats.percent(self.best[0])} ({self.best[1]})")
         if left := self.left():
-            parts.append(f"{terminal.duration(left)} left")
+            parts.append(f"{formats.duration(left)} left")
         parts += [f"#{n}{state}" for n, (_, state) in sorted(self.running.items())]
         return " · ".join(parts)
 

@@ -399,7 +399,7 @@ def present(folder: Path, report: bool, heard: Callable[[], object]) -> pd.DataF
     if report:
         from mnist_exp.report import page as html  # matplotlib: not for --help
 
-        say(f"Report: {shown(html.write(found, heard=heard))}")
+        say(f"Report: {shown(html.write(found, wait=heard))}")
     else:
         heard()
         leaderboard.save([leaderboard.tracked(each) for each in found])

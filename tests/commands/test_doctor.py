@@ -23,7 +23,7 @@ from mnist_exp.doctor import Check
 from mnist_exp.tracking.store import Store
 
 
-def found(name: str, checks: Iterator[Check]) -> Check:
+def check_of(name: str, checks: Iterator[Check]) -> Check:
     return next(check for check in checks if check.name == name)
 
 
@@ -61,19 +61,19 @@ def test_the_command_fails_on_a_fault_and_says_how_to_mend_it(scratch: Path) -> 
 
 def test_a_store_that_is_sound_locked_or_of_another_schema(mlflow_store: Callable[[str], Store]) -> None:
     mlflow_store("here")
-    check = found("store", doctor.store())
+    check = check_of("store", doctor.store())
     assert check.state == "ok"
     assert "0 runs, schema " in check.found
     with sqlite3.connect("mlflow.db") as other:
         other.execute("BEGIN EXCLUSIVE")
-        check = found("store", doctor.store())
+        check = check_of("store", doctor.store())
         assert (check.state, "locked" in check.found) == ("fault", True)
         assert "fuser" in check.help
         other.rollback()
         for schema, mend in (("abc", "A newer mlflow has made it"), ("451aebb31d03", "mlflow db upgrade sqlite:///")):
             other.execute("UPDATE alembic_version SET version_num = ?", (schema,))
             other.commit()
-            check = found("store", doctor.store())
+            check = check_of("store", doctor.store())
             assert (check.state, f"has schema {schema}" in check.found) == ("fault", True)
             assert mend in check.help
     other.close()
@@ -93,14 +93,14 @@ def test_a_server_that_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hush@127.0.0.1:{server.server_port}")
-        check = found("store", doctor.store())
+        check = check_of("store", doctor.store())
         server.shutdown()
         thread.join()
         assert check == Check("store", "ok", f"http://127.0.0.1:{server.server_port}, MLflow 3.17.2")
     with socket.socket() as closed:  # bound, but nobody listens
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hush@127.0.0.1:{closed.getsockname()[1]}")
-        check = found("store", doctor.store())
+        check = check_of("store", doctor.store())
     assert (check.state, "hush" in str(check)) == ("fault", False)
     assert "cannot be reached: [Errno" in check.found
     assert "mnist_exp.sync" in check.help
@@ -125,7 +125,7 @@ def test_data_files_that_are_missing_damaged_or_right(scratch: Path) -> None:
 
 def test_damaged_data_is_a_fault() -> None:
     place(Path("data") / "mnist")  # small files, which are not MNIST's
-    check = found("data mnist", doctor.data())
+    check = check_of("data mnist", doctor.data())
     assert check.state == "fault"
     assert check.help == "Again: python -m mnist_exp.data fetch mnist"
 
@@ -135,13 +135,13 @@ def test_part_of_the_data_is_a_warning() -> None:
     folder.mkdir(parents=True)
     name, content = next(iter(contents().items()))
     (folder / name).write_bytes(content)
-    assert found("data fashion_mnist", doctor.data()).found == "3 of 4 files are not in data/fashion_mnist"
+    assert check_of("data fashion_mnist", doctor.data()).found == "3 of 4 files are not in data/fashion_mnist"
 
 
 def test_little_space_warns_and_less_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     for free, state in ((2**33, "ok"), (2**29, "warning"), (2**20, "fault")):
         monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
-        assert found("outputs", doctor.disk()).state == state
+        assert check_of("outputs", doctor.disk()).state == state
 
 
 def test_a_folder_that_cannot_be_written_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_written_is_a_fault(monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
-    check = found("outputs", doctor.disk())
+    check = check_of("outputs", doctor.disk())
     assert (check.state, check.found) == ("fault", f"{Path.cwd()} cannot be written: Permission denied")
 
 

@@ -13,7 +13,7 @@ from samples import MNIST
 from mnist_exp import predict
 from mnist_exp.config import DIGITS, Config
 from mnist_exp.errors import CheckpointError, ConfigError, DataError
-from mnist_exp.evaluate import pictures
+from mnist_exp.evaluate import pictures, predictions
 from mnist_exp.run import session as run
 
 INK, PAPER = (20, 30, 60), (240, 230, 200)
@@ -133,9 +133,9 @@ def test_json_gives_one_object_for_each_picture_also_of_a_folder(
         drawn(digit, 50, True).save(f"scans/{digit}.png")
     Path("scans/notes.txt").write_text("no picture")
     predict.main(["--json", "scans", f"run={trained}"])
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [about["file"] for about in found] == ["scans/3.png", "scans/8.png"]
-    for about in found:
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [about["file"] for about in rows] == ["scans/3.png", "scans/8.png"]
+    for about in rows:
         assert sum(about["probabilities"]) == pytest.approx(1)
         assert about["digit"] == np.argmax(about["probabilities"])
 
@@ -156,8 +156,8 @@ def test_faults_are_told_before_any_network_is_loaded(trained: Path, scratch: Pa
 
 def test_the_answer_in_words() -> None:
     shares = [0.02, 0.9, *[0.0] * 7, 0.08]
-    assert predict.in_words(shares, DIGITS) == "1   90.0 %   (then 9: 8.0 %, 0: 2.0 %)"
-    assert predict.in_words(shares, [f"kind {i}" for i in range(10)]).startswith(
+    assert predictions.sentence(shares, DIGITS) == "1   90.0 %   (then 9: 8.0 %, 0: 2.0 %)"
+    assert predictions.sentence(shares, [f"kind {i}" for i in range(10)]).startswith(
         "kind 1   90.0 %   (then kind 9: 8.0 %"
     )
 
@@ -180,7 +180,7 @@ def test_the_strong_network_reads_printed_digits(scratch: Path, composed: Callab
             for dark in (True, False):
                 paths.append(scratch / f"{digit}-{dark}.png")
                 drawn(digit, sizes[(2 * digit + (not dark)) % 5], dark, font=font).save(paths[-1])
-        found = [json.loads(line) for line in predict.predict(scratch / "run", paths, as_json=True)]
-        right = sum(about["digit"] == int(Path(about["file"]).name[0]) for about in found)
+        rows = [json.loads(line) for line in predictions.lines(scratch / "run", paths, as_json=True)]
+        right = sum(about["digit"] == int(Path(about["file"]).name[0]) for about in rows)
         sevens = 2 if font == "Pillow's own" else 0
-        assert right >= 18 - sevens, (font, [(about["file"], about["digit"]) for about in found])
+        assert right >= 18 - sevens, (font, [(about["file"], about["digit"]) for about in rows])

@@ -8,7 +8,7 @@ from samples import TINY
 
 from mnist_exp import config as configs
 from mnist_exp.config import Config
-from mnist_exp.console import exits as cli
+from mnist_exp.console import exits
 from mnist_exp.errors import ConfigError
 from mnist_exp.run import build
 
@@ -148,16 +148,16 @@ def test_a_bad_setting_is_explained(
     overrides = ["device=cpu", *typed.split()]
     monkeypatch.setattr("sys.argv", ["mnist-exp", *overrides])
     monkeypatch.setattr(build, "memory", lambda: 25 * 10**9)
-    with pytest.raises(Exception) as caught:  # noqa: PT011  # Hydra's errors are told apart by `explain`
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # `explain` reads Hydra's errors
         build.rehearse(composed(*overrides))
-    code = cli.explain(caught.value)
-    said = capsys.readouterr().err
+    code = exits.explain(caught.value)
+    message = capsys.readouterr().err
     sentence, way_out = REFUSED[typed]
     assert code == 2
-    assert sentence in said
-    assert way_out in said
-    assert "Traceback" not in said
-    assert len(said.splitlines()) <= 3
+    assert sentence in message
+    assert way_out in message
+    assert "Traceback" not in message
+    assert len(message.splitlines()) <= 3
 
 
 # One for each place where a setting can be refused: Hydra's parser and groups, the schema, `parse`, `check`, `build`.

@@ -1,86 +1,120 @@
 """Tab completes what the commands take, in a real bash too."""
 
+import functools
+import io
 import os
 import pty
 import select
 import shutil
+import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import argcomplete
 import pytest
 from samples import REPO
 
-from mnist_exp.console import completion
+from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.data import __main__ as data
 from mnist_exp.evaluate import __main__ as evaluate
-from mnist_exp.results import names as naming
+from mnist_exp.report import __main__ as report
+from mnist_exp.results import names
 
 SCRIPTS = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]
-OFFERS = {"run": lambda: ["last", "best:10-00-00"], "split": lambda: ["test", "train"], "": lambda: ["--json"]}
+BREAKS = " \t\n\"'><=;|&(:"  # where bash breaks words; Hydra's line takes = from them
+KEYS = {"run": Key("last", "", lambda: ["last", "best:10-00-00"]), "split": Key("test", "", lambda: ["test", "train"])}
+Ask = Callable[..., list[str]]
 
 
-@pytest.mark.parametrize(
-    ("line", "part", "expected"),
-    [
-        ("x ", "", ["run=", "split=", "--json "]),
-        ("x run=", "", ["last ", "best:10-00-00 "]),  # bash breaks words at =, so it replaces what follows
-        ("x run=", "run=", ["run=last ", "run=best:10-00-00 "]),  # after Hydra's line, which takes = from the breaks
-        ("x run=best:1", "1", ["10-00-00 "]),
-        ("x run=last split=t", "t", ["test ", "train "]),
-        ("x --j", "--j", ["--json "]),
-        ("x seven", "seven", []),
-        ("x nothing=", "", []),
-    ],
-)
-def test_what_the_shell_is_told(line: str, part: str, expected: list[str]) -> None:
-    assert completion.replies(line, part, OFFERS) == expected
+class Finder(argcomplete.CompletionFinder):
+    """Leaves file descriptor 9 alone, which is pytest's here."""
+
+    def _init_debug_stream(self) -> None: ...
+
+
+def offers(arguments: list[str]) -> None:
+    """A command that takes all kinds of words."""
+    parser = Parser("x", "", "")
+    parser.add_words(KEYS, "image …")
+    parser.add_argument("--json", action="store_true")
+    parser.read(arguments)
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """`asked(main, "x split=")`: what a command offers at the end of that line."""
+def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """`ask(main, "x split=")`: what a command offers at the end of that line, in bash."""
 
-    def ask(main: Callable[[list[str]], None], line: str) -> list[str]:
-        monkeypatch.setattr(sys, "argv", ["bin/mnist-exp-x"])
-        monkeypatch.setenv("COMP_LINE", line)
-        monkeypatch.setenv("COMP_POINT", str(len(line)))
+    def ask(main: Callable[[list[str]], None], line: str, breaks: str = BREAKS) -> list[str]:
+        answer = io.StringIO()
+        into = {"exit_method": sys.exit, "output_stream": answer}
+        monkeypatch.setattr(argcomplete, "autocomplete", functools.partial(Finder(), **into))
+        for name, value in {
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_COMP_WORDBREAKS": breaks,
+            "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+        }.items():
+            monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as left:
-            main(["-sc", "query=bash", "x", line.rpartition(" ")[2].rpartition("=")[2], ""])
+            main([])
         assert left.value.code == 0
-        return capsys.readouterr().out.split()
+        return list(filter(None, answer.getvalue().split("\v")))
 
     return ask
 
 
-def test_runs_and_sweeps_are_offered_by_their_short_names(scratch: Path, asked: Callable[..., list[str]]) -> None:
+@pytest.mark.parametrize(
+    ("line", "breaks", "expected"),
+    [
+        ("x ", BREAKS, ["-h", "--help", "--json", "run=", "split="]),
+        ("x run=", BREAKS, ["last", "best:10-00-00"]),  # bash replaces what follows the break
+        ("x run=", BREAKS.replace("=", ""), ["run=last", "run=best:10-00-00"]),
+        ("x run=best:1", BREAKS, ["10-00-00"]),
+        ("x run=last split=t", BREAKS, ["test", "train"]),
+        ("x run=last --json split=te", BREAKS, ["test"]),
+        ("x seven.png --json spl", BREAKS, ["split="]),
+        ("x --j", BREAKS, ["--json"]),
+        ("x seven", BREAKS, []),
+        ("x nothing=", BREAKS, []),
+    ],
+)
+def test_what_the_shell_gets(line: str, breaks: str, expected: list[str], ask: Ask) -> None:
+    assert ask(offers, line, breaks) == expected
+
+
+def test_runs_and_sweeps_are_offered_by_their_short_names(scratch: Path, ask: Ask) -> None:
     for folder in ("sweeps/day/10-00-00-abcdef/0", "runs/day/11-00-00-abcdef"):
         (scratch / "outputs" / folder).mkdir(parents=True)
-    names = ["last", "best", "10-00-00-abcdef", "best:10-00-00-abcdef", "11-00-00-abcdef"]
-    assert naming.offered() == names
-    assert asked(evaluate.main, "x run=") == names
+    short = ["last", "best", "10-00-00-abcdef", "best:10-00-00-abcdef", "11-00-00-abcdef"]
+    assert names.offered() == short
+    assert ask(evaluate.main, "x run=") == short
+    assert ask(report.main, "x --json 1") == ["10-00-00-abcdef", "11-00-00-abcdef"]
 
 
-def test_options_come_from_conf(asked: Callable[..., list[str]]) -> None:
-    assert asked(evaluate.main, "x split=t") == ["train", "test"]
-    assert asked(evaluate.main, "x data=") == ["fashion_mnist", "mnist", "synthetic"]
-    assert asked(data.main, "x fetch m") == ["mnist"]
+def test_options_come_from_conf(ask: Ask) -> None:
+    assert ask(evaluate.main, "x split=t") == ["train", "test"]
+    assert ask(evaluate.main, "x data=") == ["fashion_mnist", "mnist", "synthetic"]
+    assert ask(data.main, "x fetch m") == ["mnist"]
 
 
-def test_what_cannot_be_completed_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for script, typed, said in (
-        ("mnist-exp-x", ["-sc", "install=fish"], "there are install=bash and uninstall=bash"),
-        ("x/evaluate.py", ["-sc", "install=bash"], "the console scripts"),
-    ):
-        monkeypatch.setattr(sys, "argv", [script])
-        with pytest.raises(SystemExit) as left:
-            completion.serve(typed, {})
-        assert left.value.code == 2
-        assert said in capsys.readouterr().err
+def test_completing_loads_nothing_heavy(scratch: Path) -> None:
+    """It happens at each press of the key."""
+    heavy = "('torch', 'mlflow', 'matplotlib', 'optuna', 'pandas', 'numpy')"
+    code = (
+        "import functools, sys, argcomplete; from mnist_exp.evaluate.__main__ import main; "
+        "argcomplete.autocomplete = functools.partial(argcomplete.autocomplete, exit_method=sys.exit)\n"
+        f"try: main([])\nfinally: sys.stderr.write(' '.join(name for name in {heavy} if name in sys.modules))"
+    )
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": "answer", "COMP_LINE": "x data=", "COMP_POINT": "7"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert "synthetic" in Path("answer").read_text()
 
 
 class Bash:
@@ -109,7 +143,8 @@ class Bash:
 
     def install(self, script: str) -> None:
         """As the documents say."""
-        self.type(f'eval "$({script} -sc install=bash)"; echo done: $((6 * 7))\n', "done: 42")
+        line = f"{script} -sc install=bash" if script == "mnist-exp" else f"register-python-argcomplete {script}"
+        self.type(f'eval "$({line})"; echo done: $((6 * 7))\n', "done: 42")
 
 
 @pytest.fixture
@@ -141,6 +176,7 @@ def test_the_tab_key_in_bash(bash: Bash, scratch: Path, hydra_first: bool) -> No
     bash.type("mnist-exp-evaluate spl\t", "split=")
     bash.type("mnist-exp-evaluate split=v\t", "split=val ")
     bash.type("mnist-exp-evaluate run=best:1\t", "run=best:10-00-00-abcdef ")
+    bash.type("mnist-exp-evaluate run=last --json split=v\t", "split=val ")
     bash.type("mnist-exp-rerun run=las\t", "run=last ")
     bash.type("mnist-exp-predict sev\t", "seven.png")
     bash.type("mnist-exp-data fet\t", "fetch ")

@@ -22,7 +22,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "method"),
     [
         ("optimizer.fused=false", "closed-form gradients, torch's Adam"),
         ("+optimizer.amsgrad=true", "closed-form gradients, torch's Adam"),
@@ -30,8 +30,8 @@ Command = Callable[..., tuple[int, str, str]]
         ("model.norm=layer", "autograd"),
     ],
 )
-def test_the_header_says_whose_optimiser_it_is(typed: str, told: str, command: Command) -> None:
-    assert command(*TINY, "epochs=1", typed)[1].splitlines()[1].endswith(f"batch 16, {told}")
+def test_the_header_says_whose_optimiser_it_is(typed: str, method: str, command: Command) -> None:
+    assert command(*TINY, "epochs=1", typed)[1].splitlines()[1].endswith(f"batch 16, {method}")
 
 
 def test_a_run_prints_a_header_a_line_an_epoch_and_a_result(command: Command) -> None:

@@ -17,9 +17,9 @@ def small(monkeypatch: pytest.MonkeyPatch, composed: Callable[..., Config]) -> N
     """Datasets whose digests nobody knows, so that small files will do."""
 
     def compose(overrides: list[str]) -> Config:
-        found = composed(*overrides)
-        found.data.sha256 = {}
-        return found
+        config = composed(*overrides)
+        config.data.sha256 = {}
+        return config
 
     monkeypatch.setattr(command, "compose", compose)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mnist_exp import config
-from mnist_exp.charts import network as closeup
+from mnist_exp.charts import network
 from mnist_exp.config import Config, Tracking
 from mnist_exp.data import synthetic
 from mnist_exp.disk import ledger
@@ -46,12 +46,12 @@ def answers(confidence: list[float], right: list[bool]) -> Answers:
 
 
 def test_the_measures_of_known_answers() -> None:
-    found = answers([0.9, 0.9, 0.9, 0.9, 0.6], [True, True, True, False, True])
-    assert found.accuracy == pytest.approx(0.8)
-    assert found.loss == pytest.approx(-np.log([0.9, 0.9, 0.9, 0.1, 0.6]).mean())
+    measured = answers([0.9, 0.9, 0.9, 0.9, 0.6], [True, True, True, False, True])
+    assert measured.accuracy == pytest.approx(0.8)
+    assert measured.loss == pytest.approx(-np.log([0.9, 0.9, 0.9, 0.1, 0.6]).mean())
     # Four images that are 90 % sure and 75 % right, one that is 60 % sure and right.
-    assert found.ece == pytest.approx((4 * 0.15 + 1 * 0.4) / 5)
-    assert found.calibration()[:, 0].sum() == 5
+    assert measured.ece == pytest.approx((4 * 0.15 + 1 * 0.4) / 5)
+    assert measured.calibration()[:, 0].sum() == 5
 
 
 def test_a_network_that_is_as_right_as_sure_has_no_calibration_error() -> None:
@@ -64,8 +64,8 @@ def test_a_hopeless_answer_costs_much_but_not_infinitely() -> None:
 
 
 def test_the_reliability_diagram_says_what_it_shows() -> None:
-    found = answers([0.9] * 10, [True] * 5 + [False] * 5)
-    picture = closeup.reliability(found.calibration(), found.ece, "validation images of mnist")
+    measured = answers([0.9] * 10, [True] * 5 + [False] * 5)
+    picture = network.reliability(measured.calibration(), measured.ece, "validation images of mnist")
     assert "ECE 40.00 %" in picture.title
     assert "90.0 % sure on average, 50.0 % right" in picture.alt
     upper, lower = picture.figure.axes
@@ -78,12 +78,12 @@ def test_each_split_gives_what_the_run_measured(
     trained: Path, split: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate.main([f"split={split}", "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert found["images"] == count == np.sum(found["confusion"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["images"] == count == np.sum(facts["confusion"])
     if split != "train":  # whose accuracy is that of the batches while weights still moved
         summary = ledger.read(trained).summary
-        assert found["accuracy"] == pytest.approx(summary[f"final/{split}_accuracy"])
-        assert found["loss"] == pytest.approx(summary[f"final/{split}_loss"], rel=1e-4)
+        assert facts["accuracy"] == pytest.approx(summary[f"final/{split}_accuracy"])
+        assert facts["loss"] == pytest.approx(summary[f"final/{split}_loss"], rel=1e-4)
     assert {path.name for path in (trained / "figures" / f"synthetic-{split}").iterdir()} <= PICTURES
 
 
@@ -109,9 +109,9 @@ def test_classes_that_are_no_digits_have_their_names(
     table = capsys.readouterr().out
     assert re.search(r"^ *class +images", table, re.MULTILINE)
     assert "digit" not in table
-    found = answers([0.9] * 2, [True, False])
-    said = dataclasses.replace(found, names=names, images=np.ones((2, 28, 28), np.uint8))
-    confusion, _, mistakes = evaluate.pictures_of(said, "test images")
+    digits = answers([0.9] * 2, [True, False])
+    fashion = dataclasses.replace(digits, names=names, images=np.ones((2, 28, 28), np.uint8))
+    confusion, _, mistakes = evaluate.pictures_of(fashion, "test images")
     assert [tick.get_text() for tick in confusion.figure.axes[0].get_yticklabels()] == names
     assert "a sandal taken for a dress" in mistakes.alt
     page = write_report("last").read_text()
@@ -139,13 +139,13 @@ def test_a_folder_of_labelled_pictures(
         (scratch / "scans" / str(label)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(own).save(scratch / "scans" / str(label) / f"{i:02}.png")
     evaluate.main(["data=scans", "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert found["images"] == 40
-    assert np.sum(found["confusion"], 1).tolist() == np.bincount(labels.numpy(), minlength=10).tolist()
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["images"] == 40
+    assert np.sum(facts["confusion"], 1).tolist() == np.bincount(labels.numpy(), minlength=10).tolist()
     assert (trained / "figures" / "scans" / "confusion.png").exists()
 
 
-def test_pictures_without_labels_are_only_told_apart(
+def test_pictures_without_labels_are_only_classified(
     trained: Path, scratch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (scratch / "scans").mkdir()
@@ -168,9 +168,9 @@ def test_a_run_that_was_trained_elsewhere_is_fetched_from_mlflow(
     summary = ledger.read(elsewhere).summary
     shutil.rmtree(elsewhere)
     evaluate.main([f"run={run_id}", "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert found["accuracy"] == pytest.approx(summary["final/test_accuracy"])
-    assert found["figures"] == f"outputs/reports/{run_id}/figures/synthetic-test"
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["accuracy"] == pytest.approx(summary["final/test_accuracy"])
+    assert facts["figures"] == f"outputs/reports/{run_id}/figures/synthetic-test"
     shutil.rmtree("mlruns")
     shutil.rmtree("outputs")
     with pytest.raises(ExperimentError, match=r"MLflow does not give config\.yaml of run"):

@@ -12,9 +12,8 @@ from rich.console import Console
 from mnist_exp.console import terminal
 from mnist_exp.report import board as boards
 from mnist_exp.report import page as html
-from mnist_exp.report.__main__ import report
-from mnist_exp.results import names as naming
-from mnist_exp.results import ranking
+from mnist_exp.report.__main__ import main
+from mnist_exp.results import names, ranking
 
 GOLDEN = """\
 hidden   lr     val %         test %        n  not finished  seconds  parameters
@@ -52,7 +51,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str, terminal_width: in
     console = Console(file=io.StringIO(), force_terminal=bool(terminal_width), width=terminal_width or None,
                       highlight=False, soft_wrap=True, no_color=True)  # fmt: skip
     monkeypatch.setattr(terminal, "console", console)
-    report([*arguments, "--no-html"])
+    main([*arguments, "--no-html"])
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -76,16 +75,16 @@ def test_a_terminal_gets_a_table(sweep: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_json_has_the_same(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = json.loads(printed(monkeypatch, str(sweep), "--json"))
-    assert found["sweep"] == "10-00-00-abcdef"
-    assert [row["hidden"] for row in found["leaderboard"]] == ["[64,32]", 64, 64]
-    assert found["leaderboard"][0]["val_mean"] == pytest.approx(0.96)
-    assert found["leaderboard"][1]["val_sd"] is None  # one seed has no spread
-    assert found["leaderboard"][2]["val_mean"] is None
-    assert found["summary"]["states"] == {"finished": 3, "failed": 1, "planned": 1}
-    assert found["summary"]["best"] == pytest.approx(0.96)  # the best setting's mean, and not the luckiest run's 0.98
-    assert found["summary"]["median"] == 0.95
-    assert len(found["failures"]) == 1
+    facts = json.loads(printed(monkeypatch, str(sweep), "--json"))
+    assert facts["sweep"] == "10-00-00-abcdef"
+    assert [row["hidden"] for row in facts["leaderboard"]] == ["[64,32]", 64, 64]
+    assert facts["leaderboard"][0]["val_mean"] == pytest.approx(0.96)
+    assert facts["leaderboard"][1]["val_sd"] is None  # one seed has no spread
+    assert facts["leaderboard"][2]["val_mean"] is None
+    assert facts["summary"]["states"] == {"finished": 3, "failed": 1, "planned": 1}
+    assert facts["summary"]["best"] == pytest.approx(0.96)  # the best setting's mean, and not the luckiest run's 0.98
+    assert facts["summary"]["median"] == 0.95
+    assert len(facts["failures"]) == 1
 
 
 def test_points_that_were_added_later_are_settings_of_their_own(tmp_path: Path) -> None:
@@ -93,9 +92,9 @@ def test_points_that_were_added_later_are_settings_of_their_own(tmp_path: Path) 
     folder = make_sweep(tmp_path, points)  # whose keys are those of the first point
     for number, point in enumerate(points):
         make_run(folder / str(number), [*point, f"lr={0.1 if len(point) > 1 else 0.001}"], 0.5 + 0.1 * number)
-    (found,) = boards.compare(naming.resolve(folder))
-    assert found.by == ["hidden", "optimizer"]  # and not lr, which follows from the optimiser
-    assert list(found.board["n"]) == [1, 1, 1, 1]
+    (comparison,) = boards.compare(names.resolve(folder))
+    assert comparison.by == ["hidden", "optimizer"]  # and not lr, which follows from the optimiser
+    assert list(comparison.board["n"]) == [1, 1, 1, 1]
 
 
 def test_runs_that_went_on_with_other_settings_are_not_averaged_with_their_like(tmp_path: Path) -> None:
@@ -103,8 +102,8 @@ def test_runs_that_went_on_with_other_settings_are_not_averaged_with_their_like(
     folder = make_sweep(tmp_path, points)
     for number, lr in enumerate((0.001, 0.1)):
         make_run(folder / str(number), [*points[number], f"lr={lr}"], 0.9)
-    (found,) = boards.compare(naming.resolve(folder))
-    assert found.by == ["hidden", "lr"]
+    (comparison,) = boards.compare(names.resolve(folder))
+    assert comparison.by == ["hidden", "lr"]
 
 
 def test_validation_orders_and_test_does_not() -> None:
@@ -122,28 +121,32 @@ def test_settings_of_which_nothing_finished_come_last() -> None:
     table = rows([("a", 0.9, 0.9), ("b", 0.9, 0.9), (None, 0.8, 0.9), ("a", 0.7, 0.9)])
     table["state"], table["epoch"] = ["failed", "pruned", "finished", "finished"], [0, 3, 9, 9]
     table["seed"] = [0, 0, 0, 0]
-    found = board(table)
-    assert list(found["key"].fillna("none")) == ["none", "a", "b"]
-    assert list(found["n"]) == [1, 1, 0]
-    assert list(found["not_finished"]) == ["", "1 failed", "1 pruned after epoch 3"]
-    assert list(found["best"]) == [2, 3, -1]
+    leaderboard = board(table)
+    assert list(leaderboard["key"].fillna("none")) == ["none", "a", "b"]
+    assert list(leaderboard["n"]) == [1, 1, 0]
+    assert list(leaderboard["not_finished"]) == ["", "1 failed", "1 pruned after epoch 3"]
+    assert list(leaderboard["best"]) == [2, 3, -1]
 
 
 def test_without_validation_training_orders() -> None:
     table = rows([("a", float("nan"), 0.99), ("b", float("nan"), 0.5)])
     table["final/train_accuracy"] = [0.6, 0.7]
-    assert boards.judge(table) == "train"
-    found = board(table)
-    assert list(found["key"]) == ["b", "a"]
-    assert "val_mean" not in found
+    assert boards.deciding_split(table) == "train"
+    leaderboard = board(table)
+    assert list(leaderboard["key"]) == ["b", "a"]
+    assert "val_mean" not in leaderboard
 
 
 def test_the_median_run_stands_for_a_setting(sweep: Path) -> None:
     """Of two seeds the lower one; previously the luckiest run of all."""
-    (found,) = boards.compare(naming.resolve(sweep))
-    assert found.by == ["hidden", "lr"]
-    assert [found.table.loc[index, "seed"] if index >= 0 else None for index in found.board["best"]] == [0, 0, None]
-    assert naming.best(naming.resolve(sweep)) == found.table.loc[found.board.loc[0, "best"], "folder"]
+    (comparison,) = boards.compare(names.resolve(sweep))
+    assert comparison.by == ["hidden", "lr"]
+    assert [comparison.table.loc[index, "seed"] if index >= 0 else None for index in comparison.board["best"]] == [
+        0,
+        0,
+        None,
+    ]
+    assert names.best(names.resolve(sweep)) == comparison.table.loc[comparison.board.loc[0, "best"], "folder"]
 
 
 @pytest.mark.parametrize("name", ["best", "run=best", "run=best:10-00-00"])
@@ -161,7 +164,7 @@ def test_a_damaged_run_is_a_row_and_the_others_are_compared(sweep: Path, monkeyp
     text = printed(monkeypatch, str(sweep))
     assert "5 runs (2 finished, 1 failed, 1 damaged, 1 planned)" in text
     assert f"damaged: hidden=[64,32] lr=1e-3 seed=1: {sweep / '3' / 'ledger.json'} is damaged: " in text
-    page = html.write(boards.compare(naming.resolve(sweep))).read_text()
+    page = html.write(boards.compare(names.resolve(sweep))).read_text()
     assert "1 damaged" in page
 
 
@@ -192,14 +195,14 @@ def test_each_dataset_has_its_own_leaderboard(tmp_path: Path, monkeypatch: pytes
 
 
 def test_json_lists_the_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = json.loads(printed(monkeypatch, str(two_datasets(tmp_path)), "--json"))
-    assert (found["format"], found["title"], found["sweep"]) == (1, "Sweep 10-00-00-abcdef", "10-00-00-abcdef")
-    assert [each["data"] for each in found["datasets"]] == ["mnist", "kanji"]
-    assert [each["leaderboard"][0]["val_mean"] for each in found["datasets"]] == [
+    facts = json.loads(printed(monkeypatch, str(two_datasets(tmp_path)), "--json"))
+    assert (facts["format"], facts["title"], facts["sweep"]) == (1, "Sweep 10-00-00-abcdef", "10-00-00-abcdef")
+    assert [each["data"] for each in facts["datasets"]] == ["mnist", "kanji"]
+    assert [each["leaderboard"][0]["val_mean"] for each in facts["datasets"]] == [
         pytest.approx(0.91),
         pytest.approx(0.81),
     ]
-    assert [each["summary"]["runs"] for each in found["datasets"]] == [2, 2]
+    assert [each["summary"]["runs"] for each in facts["datasets"]] == [2, 2]
 
 
 def test_the_same_seed_twice_is_one_replicate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,13 +214,13 @@ def test_the_same_seed_twice_is_one_replicate(tmp_path: Path, monkeypatch: pytes
     assert "±" not in text
 
 
-def rows(found: list[tuple[str, float, float]]) -> pd.DataFrame:
+def rows(results: list[tuple[str, float, float]]) -> pd.DataFrame:
     """Finished runs: key, validation accuracy, test accuracy."""
     return pd.DataFrame(
         [
             {"key": key, "state": "finished", "epoch": 1, "seconds": 1.0, "parameters": 10, "dataset": ""}
             | {f"final/{split}_loss": 0.1 for split in boards.SPLITS}
             | {"final/val_accuracy": val, "final/test_accuracy": test, "final/train_accuracy": 0.5}
-            for key, val, test in found
+            for key, val, test in results
         ]
     )

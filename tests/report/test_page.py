@@ -14,16 +14,15 @@ from matplotlib.figure import Figure
 from report_fixtures import make_run, make_sweep, track
 
 from mnist_exp import config, report, results
-from mnist_exp.charts import network as closeup
-from mnist_exp.charts import style as drawing
+from mnist_exp.charts import network, style
 from mnist_exp.charts import sweep as figures
 from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.errors import ConfigError, DataError, DivergedError
 from mnist_exp.evaluate import answers as best
 from mnist_exp.report import board as leaderboard
 from mnist_exp.report import page as html
-from mnist_exp.report.__main__ import report as command
-from mnist_exp.results import names as naming
+from mnist_exp.report.__main__ import main as command
+from mnist_exp.results import names
 from mnist_exp.run import session as run
 from mnist_exp.tracking.store import Store
 
@@ -62,7 +61,7 @@ class Loads(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.requests: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
@@ -70,7 +69,7 @@ class Loads(HTMLParser):
                 name == "href" and tag != "a"
             )
             if fetches and value and not value.startswith(("data:", "#")):
-                self.found.append(f"{tag} {name}={value}")
+                self.requests.append(f"{tag} {name}={value}")
 
 
 def test_a_whole_sweep(tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_the_page_fetches_nothing(tmp_path: Path) -> None:
     text = page_of(grid(tmp_path, 2, 2, 1))
     loads = Loads()
     loads.feed(text)
-    assert loads.found == []
+    assert loads.requests == []
     assert "default-src 'none'" in text
     assert not re.search(r"url\((?!#)|@import", text)
 
@@ -101,7 +100,7 @@ def test_the_page_fetches_nothing(tmp_path: Path) -> None:
 def test_meta_a_fetch_would_be_found() -> None:
     loads = Loads()
     loads.feed('<a href="http://x"></a><link href="http://x"><img src="http://x">')
-    assert len(loads.found) == 2
+    assert len(loads.requests) == 2
 
 
 def test_every_picture_has_a_text(tmp_path: Path) -> None:
@@ -130,8 +129,8 @@ def contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize("paper", ["page", "card"])
 def test_text_can_be_read_in_light_and_dark(scheme: int, ink: str, paper: str) -> None:
     """At least 4.5 to 1, as WCAG 2 asks for at level AA."""
-    style = (Path(html.__file__).parent / "report.css").read_text()
-    colours = dict(re.findall(r"--(\w+): (#\w+);", re.findall(r":root \{(.*?)\}", style, re.DOTALL)[scheme]))
+    css = (Path(html.__file__).parent / "report.css").read_text()
+    colours = dict(re.findall(r"--(\w+): (#\w+);", re.findall(r":root \{(.*?)\}", css, re.DOTALL)[scheme]))
     assert contrast(colours[ink], colours[paper]) >= 4.5
 
 
@@ -181,8 +180,10 @@ def test_a_hundred_runs_stay_below_two_megabytes(keys: int, tmp_path: Path, monk
         (run_folder / "weights.safetensors").touch()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (200, 28, 28))
-    found = best.Answers(images, rng.integers(0, 10, 200), rng.dirichlet([1] * 10, 200), rng.normal(size=(99, 28, 28)))
-    monkeypatch.setattr(best, "answers", lambda folder, digest: found)
+    answers = best.Answers(
+        images, rng.integers(0, 10, 200), rng.dirichlet([1] * 10, 200), rng.normal(size=(99, 28, 28))
+    )
+    monkeypatch.setattr(best, "answers", lambda folder, digest: answers)
     page = report.write(folder)
     text = page.read_text(encoding="utf-8")
     assert "Most confident mistakes" in text
@@ -214,13 +215,13 @@ def test_the_page_leads_to_the_saved_view_of_the_sweep(tmp_path: Path) -> None:
 def test_the_page_waits_for_mlflow_when_all_is_drawn(tmp_path: Path) -> None:
     folder = grid(tmp_path, 1, 2, 1)
 
-    def heard() -> None:
+    def publish() -> None:
         assert list((folder / "figures").glob("*.svg"))
         assert not (folder / "report.html").exists()
         track(folder / "0", "a" * 32)
         (folder / "mlflow.json").write_text('{"page": "#/view"}')
 
-    page = html.write(leaderboard.compare(naming.resolve(folder)), heard=heard).read_text()
+    page = html.write(leaderboard.compare(names.resolve(folder)), wait=publish).read_text()
     best = f"http://127.0.0.1:5000/#/experiments/7/runs/{'a' * 32}?workflowType=machine_learning"
     assert f'<td><a href="{best}">0</a></td>' in page
     assert '<a href="http://127.0.0.1:5000/#/view">all runs of the sweep</a>' in page
@@ -233,14 +234,14 @@ def test_failed_cells_are_hatched(tmp_path: Path) -> None:
     hatched = [patch for patch in picture.figure.axes[0].patches if patch.get_hatch()]
     assert len(hatched) == 2
     assert "4 of 12 runs failed" in picture.alt
-    assert "<pattern" in drawing.svg(picture)
+    assert "<pattern" in style.svg(picture)
 
 
 def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
     table = results.load(grid(tmp_path, 2, 3, 1))
-    one, two = (drawing.svg(figures.heat_map(table, "lr", "hidden", "val")) for _ in range(2))
+    one, two = (style.svg(figures.heat_map(table, "lr", "hidden", "val")) for _ in range(2))
     assert one == two
-    assert drawing.INK not in drawing.inline(one)
+    assert style.INK not in style.inline(one)
 
 
 def test_a_random_search_is_drawn_as_points(tmp_path: Path) -> None:
@@ -327,14 +328,14 @@ def test_the_page_looks_closely_at_the_median_run_of_the_best_setting(tmp_path: 
     for i, accuracy in enumerate((0.99, 0.5, 0.6, 0.80, 0.82, 0.81)):
         make_run(folder / str(i), points[i], accuracy)
     text = page_of(folder)
-    told = "Of the best setting (<code>hidden=16</code>) the median run by validation accuracy: number 5, seed 2."
-    assert told in text
+    sentence = "Of the best setting (<code>hidden=16</code>) the median run by validation accuracy: number 5, seed 2."
+    assert sentence in text
     assert "Folder: <code>sweeps/2026-01-31/10-00-00-abcdef/5</code>" in text
     assert text.index("<td>16</td>") < text.index("<td>8</td>")
 
 
 def test_each_dataset_has_its_own_page(tmp_path: Path) -> None:
-    """Where there was one dataset before, what was said of it alone is gone."""
+    """Where there was one dataset before, its own files are gone."""
     points = [["data=mnist", "hidden=8"], ["data=mnist", "hidden=16"], ["data=kanji", "hidden=8"]]
     folder = make_sweep(tmp_path, points[:2])
     for i, point in enumerate(points):
@@ -378,13 +379,13 @@ def test_most_confused_pairs() -> None:
 def test_the_most_confident_mistake_comes_first() -> None:
     probabilities = np.full((3, 10), 0.01)
     probabilities[0, 1], probabilities[1, 2], probabilities[2, 3] = 0.6, 0.9, 0.95
-    found = best.Answers(np.zeros((3, 28, 28)), np.array([0, 0, 3]), probabilities, None)
-    assert list(found.worst()) == [1, 0]
+    answers = best.Answers(np.zeros((3, 28, 28)), np.array([0, 0, 3]), probabilities, None)
+    assert list(answers.worst()) == [1, 0]
 
 
 def test_first_layer_shows_the_largest_units() -> None:
     weights = np.ones((100, 28, 28)) * np.arange(100)[:, None, None]
-    assert closeup.first_layer(weights).title == "First layer, 64 of 100 units"
+    assert network.first_layer(weights).title == "First layer, 64 of 100 units"
 
 
 def test_pareto_front() -> None:
@@ -415,10 +416,10 @@ def test_explained_variance() -> None:
     ],
 )
 def test_axes_are_logarithmic_where_the_values_are(values: list[object], kind: str) -> None:
-    found = drawing.scale(pd.Series(values, dtype=object))
-    assert found.kind == kind
-    assert len(found.edges) == len(values) + 1
-    assert (np.diff(found.edges) > 0).all()
+    scale = style.scale(pd.Series(values, dtype=object))
+    assert scale.kind == kind
+    assert len(scale.edges) == len(values) + 1
+    assert (np.diff(scale.edges) > 0).all()
 
 
 def test_the_command_writes_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -447,16 +448,16 @@ def test_an_address_without_password_is_left_alone() -> None:
 
 
 def test_what_people_type_is_drawn_as_text_and_not_as_a_formula() -> None:
-    @drawing.drawn
-    def draw() -> drawing.Picture:
+    @style.drawn
+    def draw() -> style.Picture:
         figure = Figure()
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], label=r"tags.note=$\foo$")
-        drawing.Scale([r"$\bar$", r"\frac{"], "order").label(axes, "x", r"$\key$")
+        style.Scale([r"$\bar$", r"\frac{"], "order").label(axes, "x", r"$\key$")
         figure.legend()
-        return drawing.Picture("p", "title", "alt", figure)
+        return style.Picture("p", "title", "alt", figure)
 
-    page = drawing.svg(draw())
+    page = style.svg(draw())
     assert all(text in page for text in (r"tags.note=$\foo$", r"$\bar$", r"\frac{", r"$\key$"))
 
 
@@ -516,9 +517,9 @@ def test_a_few_runs_are_all_shown(tmp_path: Path) -> None:
 
 def test_many_dots_are_pixels_and_few_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = results.load(grid(tmp_path, 2, 3, 2))
-    few = [drawing.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
-    monkeypatch.setattr(drawing, "MANY", 5)
-    many = [drawing.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
+    few = [style.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
+    monkeypatch.setattr(style, "MANY", 5)
+    many = [style.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
     assert not any("<image" in text for text in few)
     assert all("<image" in text for text in many)
 
@@ -526,8 +527,8 @@ def test_many_dots_are_pixels_and_few_are_not(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("rates", [2, 12], ids=["cells", "points"])
 def test_runs_without_a_key_have_no_place_in_its_pictures(rates: int, tmp_path: Path) -> None:
     """As a CNN has no `model.activation`."""
-    words = [["model.activation=relu"], ["model.activation=tanh"], []]
-    points = [[*word, f"lr={0.01 * n}"] for word in words for n in range(1, rates + 1)]
+    activations = [["model.activation=relu"], ["model.activation=tanh"], []]
+    points = [[*activation, f"lr={0.01 * n}"] for activation in activations for n in range(1, rates + 1)]
     folder = make_sweep(tmp_path, points)
     for i, point in enumerate(points):
         make_run(folder / str(i), point, accuracy=0.9 + i / 1000)

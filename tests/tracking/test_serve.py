@@ -18,9 +18,9 @@ import pytest
 from PIL import Image, ImageDraw
 from samples import REPO
 
-from mnist_exp import predict
 from mnist_exp.config import Config
 from mnist_exp.disk.files import read_json
+from mnist_exp.evaluate import predictions
 from mnist_exp.run import session as run
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
@@ -37,7 +37,7 @@ def test_a_served_model_answers_as_predict_does(
     picture = Image.new("L", (60, 60), 255)
     ImageDraw.Draw(picture).line((20, 10, 40, 50), fill=0, width=6)
     picture.save("seven.png")
-    (line,) = predict.predict(folder, [Path("seven.png")], as_json=True)
+    (line,) = predictions.lines(folder, [Path("seven.png")], as_json=True)
     page = (REPO / "docs" / "compare.md").read_text()
     exec(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0])  # writes seven.json
     (served_as,) = re.findall(r"^mlflow models serve (.*)$", page, re.MULTILINE)

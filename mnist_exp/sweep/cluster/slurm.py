@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -25,6 +25,7 @@ from hydra.core.utils import JobReturn, setup_globals
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf  # type: ignore[import-untyped]
 from omegaconf import OmegaConf, open_dict
 
+from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say
 from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.engine.events import Control, Observer
@@ -78,7 +79,7 @@ class Slurm(Scheduler):
             else:
                 new.append(job)
         if self.jobs:
-            say(f"Slurm has {count(self.jobs)} already.")
+            say(f"Slurm has {plural(len(self.jobs), 'job')} already.")
         shared = cloudpickle.dumps(common)
         for some in in_arrays(new):
             calls = [OnNode(shared, job.config, self.options["cpus_per_task"] or 1) for job in some]
@@ -93,7 +94,7 @@ class Slurm(Scheduler):
                 self.jobs[handle.job_id] = job
                 known[str(job.number)] = handle.job_id
             write_json(self.note, known)
-            say(f"Slurm takes {count(some)} as {arrays(handle.job_id for handle in submitted)}.")
+            say(f"Slurm takes {plural(len(some), 'job')} as {arrays(handle.job_id for handle in submitted)}.")
 
     def executor(self) -> Any:
         """Submitit's, with our options, as Hydra's submitit launcher makes it."""
@@ -237,11 +238,6 @@ def look(names: Iterable[str]) -> dict[str, str]:
 def arrays(names: Iterable[str], between: str = " ") -> str:
     """The arrays that those jobs are of: `17_0`, `17_1` and `18` are 17 and 18."""
     return between.join(dict.fromkeys(name.partition("_")[0] for name in names))
-
-
-def count(jobs: Collection[object]) -> str:
-    """`1 job`, `2 jobs`."""
-    return f"{len(jobs)} job" + "s" * (len(jobs) != 1)
 
 
 def cause(name: str, state: str) -> str:
