@@ -32,7 +32,7 @@ HEAD = """\
 # Configuration
 
 Every setting, with its type, default, meaning and rule. `python docs/configuration.py` writes this page from
-`mnist_exp/config.py` and `conf/`; `python -m mnist_exp.train --help` shows the same in the terminal.
+`mnist_exp/config/schema.py` and `conf/`; `python -m mnist_exp.train --help` shows the same in the terminal.
 
 A setting is given as `key=value`, an option of a group as `group=option`; with `-m` several values, separated by
 commas, are swept over. What a rule forbids, and every key that is not listed, is refused before anything starts.
@@ -82,14 +82,14 @@ def settings() -> Iterator[str]:
         for key, value in entry.items()
     }
     parts: dict[str, list[list[str]]] = {}
-    for key, default, meta in config.settings():
+    for key, setting in config.settings().items():
         part, _, name = key.rpartition(".")
         kind = typing.get_type_hints(Config if not part else typing.get_type_hints(Config)[part])[name]
-        if default == {}:  # a node of its own, chosen as a whole, or nothing
+        if setting.default == {}:  # a node of its own, chosen as a whole, or nothing
             given = f"`{key}={chosen[key]}`" if key in chosen else "those of MNIST" if key == "data.sha256" else "none"
         else:
             given = f"`{spelled(plain[key])}`"
-        parts.setdefault(part, []).append([f"`{key}`", type_of(kind), given, meta["help"], meta["range"]])
+        parts.setdefault(part, []).append([f"`{key}`", type_of(kind), given, setting.help, setting.rule.text])
     for part, rows in parts.items():
         yield f"## {f'`{part}.…`' if part else 'Settings'}\n"
         yield table(["setting", "type", "default", "meaning", "rule"], rows)

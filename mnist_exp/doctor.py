@@ -23,6 +23,7 @@ from rich.markup import escape
 
 from mnist_exp.config import options
 from mnist_exp.config.compose import compose
+from mnist_exp.config.secrets import masked, without_login
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.formats import plural
@@ -49,7 +50,6 @@ VARIABLES = re.compile(
     r"|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY|(NO|FORCE)_COLOR|TERM|COLUMNS|PYTHONPATH|PYTHONHASHSEED"
 )
 TYPED = dict(os.environ)  # before tracking/store.py and others add what this package wants
-SECRET = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 
 
 @final
@@ -231,9 +231,8 @@ def _database(path: Path) -> Check:
 
 
 def _server(uri: str) -> Check:
-    from mnist_exp.config import stores
 
-    name = stores.without_password(uri)
+    name = without_login(uri)
     try:
         with urllib.request.urlopen(f"{name.rstrip('/')}/version", timeout=PATIENCE) as answer:
             version = answer.read(100).decode(errors="replace")
@@ -254,8 +253,6 @@ def _server(uri: str) -> Check:
 
 def _elsewhere(uri: str) -> Check:
     """Another database, through mlflow in another process, because its drivers have no timeout."""
-    from mnist_exp.config import stores
-
     code = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
     try:
         done = subprocess.run(
@@ -268,10 +265,10 @@ def _elsewhere(uri: str) -> Check:
         return Check(
             "store",
             "fault",
-            stores.without_password(f"{uri}: {fault}"),
+            without_login(f"{uri}: {fault}"),
             "Mend MLFLOW_TRACKING_URI.",
         )
-    return Check("store", "ok", stores.without_password(uri))
+    return Check("store", "ok", without_login(uri))
 
 
 def disk() -> Iterator[Check]:
@@ -305,16 +302,6 @@ def environment(variables: Mapping[str, str] = TYPED) -> Iterator[Check]:
     """Variables that change what runs do, secrets masked."""
     for name in sorted(filter(VARIABLES.fullmatch, variables)):
         yield Check(f"${name}", "note", masked(name, variables[name]))
-
-
-def masked(name: str, value: str) -> str:
-    """*value* as it may be shown: nothing of a secret, no user or password in an address."""
-    from mnist_exp.config import stores
-
-    if SECRET.search(name):
-        return "set, not shown"
-    value = re.sub(r"([?&;][^=&;]*(?:token|password|secret|key)[^=&;]*=)[^&;\s]*", r"\1…", value, flags=re.IGNORECASE)
-    return stores.without_password(value)
 
 
 def at_home(text: str) -> str:

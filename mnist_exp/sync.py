@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mnist_exp.config.stores import reason, uri_for, without_password
+from mnist_exp.config.secrets import without_login
+from mnist_exp.config.stores import reason, uri_for
 from mnist_exp.console import exits as command
 from mnist_exp.console import terminal
 from mnist_exp.console.arguments import Parser
@@ -52,10 +53,10 @@ def main(arguments: Sequence[str]) -> None:
         raise
     except Exception as error:
         raise ExperimentError(
-            f"MLflow ({without_password(uri)}) did not take it: {reason(error)}.",
+            f"MLflow ({without_login(uri)}) did not take it: {reason(error)}.",
             "Nothing is lost: repeat this once it can be reached, or name another store with --uri.",
         ) from error
-    say(f"Sent to {without_password(uri)}: {sent}. There already: {there}.")
+    say(f"Sent to {without_login(uri)}: {sent}. There already: {there}.")
     if refused:
         listed = "\n  ".join(f"{folder}: {reason(error)}" for folder, error in refused.items())
         raise ExperimentError(

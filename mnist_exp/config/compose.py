@@ -6,9 +6,9 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import config
-from mnist_exp.config import Config
-from mnist_exp.console import exits as cli
+from mnist_exp.config import loading
+from mnist_exp.config.explain import translate
+from mnist_exp.config.schema import Config
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
@@ -20,9 +20,9 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: an override does not fit, in the words of the command line.
     """
-    config.register()
+    loading.register()
     try:
-        with hydra.initialize_config_dir(config.conf_dir(), version_base="1.3"):
-            return config.parse(hydra.compose("train", list(overrides)))
+        with hydra.initialize_config_dir(loading.conf_dir(), version_base="1.3"):
+            return loading.parse(hydra.compose("train", list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise cli.translate(error, list(overrides)) from error
+        raise translate(error, list(overrides)) from error

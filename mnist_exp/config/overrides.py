@@ -1,4 +1,4 @@
-"""Overrides: how one is read, written and quoted, and what it concerns."""
+"""Overrides: how one is read, written and quoted, and which setting it concerns."""
 
 import re
 import shlex
@@ -7,18 +7,25 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from mnist_exp.config import schema
+from mnist_exp.config.schema import Kind
 from mnist_exp.errors import ConfigError
 
-CONTROL = ("resume", "force", "retry_failed")
-"""Settings that steer resuming and are no part of what is run."""
+CONTROL = schema.of(Kind.CONTROL)
+"""Settings that control resuming and are no part of what is run."""
 
-STEERING = ("search", "pruner", "n_trials", "points", "hydra/sweeper")
-"""What steers a sweep, besides `hydra.sweeper.*`: part of how it was typed, but of none of its runs."""
+STEERING = (*schema.STEERING_GROUPS, *schema.of(Kind.STEERING))
+"""Settings and groups that steer a sweep, besides `hydra.sweeper.*`; none of its runs has them."""
+
+
+def split(override: str) -> tuple[str, str, str]:
+    """The key that *override* sets, the `=` if it has one, and the value; the key of a deletion keeps its `~`."""
+    return override.lstrip("+").partition("=")
 
 
 def key_of(override: str) -> str:
-    """The key that *override* sets: what is typed on resuming replaces what was typed before for the same key."""
-    return override.lstrip("+~").split("=")[0]
+    """The key that *override* concerns; of two overrides with the same key, the one typed on resuming counts."""
+    return split(override)[0].lstrip("~")
 
 
 def is_control(override: str) -> bool:
@@ -33,7 +40,7 @@ def steers(override: str) -> bool:
 
 
 def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
-    """Refuses a single run that was asked for as if it were a sweep: with `search=tpe`, say, and without -m.
+    """Refuses a single run with an override that only a sweep has, such as `search=tpe` without -m.
 
     Args:
         typed: The whole command line, with options such as --config-dir.
@@ -44,8 +51,7 @@ def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
     for override in overrides:
         if steers(override) or key_of(override).startswith("hydra.sweep."):
             raise ConfigError(
-                f"{override} is for a sweep, and this would be a single run.",
-                f"Add -m: {command(typed, sweep=True)}",
+                f"{override} is for a sweep, and this would be a single run.", f"Add -m: {command(typed, sweep=True)}"
             )
 
 
@@ -58,14 +64,14 @@ def compact(value: Any) -> str:
 
 def as_typed(value: Any) -> str:
     """A value as the right-hand side of an override; text is taken as it is."""
-    words = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else str(compact(value))
+    constants = {None: "null", True: "true", False: "false"}
+    return constants[value] if value is None or isinstance(value, bool) else str(compact(value))
 
 
 def override(key: str, text: str) -> str:
     """`key=text` as Hydra reads it, whatever *text* holds; in a shell it still needs quotes."""
-    other = re.fullmatch(r"(?i)[-+]?[\d._]+(e[-+]?\d+)?|nan|[-+]?inf|null|true|false", text)  # no text without quotes
-    plain = re.fullmatch(r"[\w./:-]+", text) and not other
+    typed = re.fullmatch(r"(?i)[-+]?[\d._]+(e[-+]?\d+)?|nan|[-+]?inf|null|true|false", text)  # no text without quotes
+    plain = re.fullmatch(r"[\w./:-]+", text) and not typed
     return f"{key}={text if plain else QuotedString(text, Quote.single).with_quotes()}"
 
 

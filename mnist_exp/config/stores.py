@@ -1,10 +1,10 @@
-"""The address of the MLflow store, and what mlflow is told of itself before it is imported."""
+"""The address of the MLflow store, and what mlflow reads from the environment when it is imported."""
 
 import logging
 import os
-import re
 from pathlib import Path
 
+from mnist_exp.config.secrets import without_login
 from mnist_exp.errors import ExperimentError, first_line
 
 SQLITE = "sqlite:///"
@@ -16,7 +16,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # A dead server may hold one call this long, not the default four minutes: what is unsent stays on disk.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-logging.getLogger("urllib3").setLevel(logging.ERROR)  # or it tells of each retry
+logging.getLogger("urllib3").setLevel(logging.ERROR)  # or it logs each retry
 
 
 def uri_for(configured: str | None) -> str:
@@ -31,14 +31,9 @@ def database(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
-def without_password(text: str) -> str:
-    """A URI, or a text with some, without user and password."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
-
-
 def reason(error: Exception) -> str:
     """Why MLflow did not take something, in one line."""
     if isinstance(error, ExperimentError):
         return f"{error.message} {error.help}".strip()
-    text = without_password(first_line(error).partition(" Response body")[0])  # a page of whoever answered instead
+    text = without_login(first_line(error).partition(" Response body")[0])  # a page of another server
     return "it cannot be reached" if "Max retries exceeded" in text else f"{type(error).__name__}: {text}"

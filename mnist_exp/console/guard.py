@@ -8,9 +8,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import config
 from mnist_exp.config import secrets
-from mnist_exp.config.overrides import check_single
+from mnist_exp.config.overrides import check_single, key_of
 from mnist_exp.console import exits
 from mnist_exp.disk import trust
 from mnist_exp.disk.layout import RunFolder
@@ -43,6 +42,6 @@ def check(composed: DictConfig) -> None:
     """
     plain: Any = OmegaConf.to_container(composed)
     typed = plain["hydra"]["overrides"]
-    keys = (each.lstrip("+~").partition("=")[0] for each in (*typed["task"], *typed["hydra"]) if secrets.typed(each))
+    keys = (key_of(each) for each in (*typed["task"], *typed["hydra"]) if secrets.typed(each))
     if key := next(keys, "") or secrets.first(plain):
-        sys.exit(exits.explain(config.secret(key)))
+        sys.exit(exits.explain(secrets.refusal(key)))

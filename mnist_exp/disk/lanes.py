@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from mnist_exp.config import Config
+from mnist_exp.config import Config, schema
+from mnist_exp.config.schema import Kind
 from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import write_json
 from mnist_exp.errors import CheckpointError
 
 FILE = "pack.json"
 FORMAT = 1
-OWN = ("hidden", "lr", "model", "optimizer")
+OWN = schema.of(Kind.LANE)
 """What decides the shape of a lane and how its update is calculated."""
 
 

@@ -22,17 +22,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
-from mnist_exp.config import Config, Data
+from mnist_exp.config import Config, Data, schema
+from mnist_exp.config.overrides import key_of, split
+from mnist_exp.config.schema import Kind
 from mnist_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 KNOWN = re.compile(r"(torch\.optim|optuna\.samplers|optuna\.pruners)\.[A-Z]\w*")
 """Targets that only make what they are called."""
-SOURCES = ("root", "torchvision", "package", "sha256")
+PRIVATE = schema.of(Kind.PRIVATE)
+"""Settings that are never taken from elsewhere: what is fetched and read, and where runs are reported."""
+SOURCES = tuple(key.removeprefix("data.") for key in PRIVATE if key.startswith("data."))
 """Settings of `Data` that say where images come from, and which bytes are theirs."""
-PRIVATE = (*(f"data.{key}" for key in SOURCES), "tracking.uri", "tracking.register")
-"""Settings that are never taken from elsewhere: what is fetched and read, and who is told."""
 RECORDS = {"ledger.json", "sweep.json"}
 """A folder with one of these is a run's or a sweep's: its files are not the user's config."""
 
@@ -89,9 +91,9 @@ def check(plain: dict[str, Any], folder: Path, conf: Iterable[str] = ()) -> None
 
 def reaches(override: str) -> bool:
     """Whether *override* does more than set a value and choose an option of `conf/`."""
-    key, _, value = override.lstrip("+~").partition("=")
+    key, value = key_of(override), split(override)[2]
     whole = any(private.startswith(f"{key}.") for private in PRIVATE)  # of a group: its option, and not a mapping
-    named = any(f"{key}.".startswith(f"{private}.") for private in PRIVATE)
+    named = schema.within(key, PRIVATE)
     return named or "${" in override or ".." in override or (whole and not re.fullmatch(r"[\w,-]*", value))
 
 

@@ -192,14 +192,15 @@ def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _mlflow(folder: Path, settings: "Config") -> Iterator["Publisher | None"]:
     """Sends pictures of the run in *folder*, if the store of *settings* has that run; waits for that at the end."""
-    from mnist_exp.config.stores import uri_for, without_password
+    from mnist_exp.config.secrets import without_login
+    from mnist_exp.config.stores import uri_for
     from mnist_exp.tracking.publisher import Publisher
 
     try:
         store = read_json(RunFolder(folder).tracked)["store"]
     except (OSError, ValueError, KeyError):  # not tracked, or downloaded
         store = None
-    tracked = store == without_password(uri_for(settings.tracking.uri))
+    tracked = store == without_login(uri_for(settings.tracking.uri))
     with Publisher(settings.tracking) if tracked else contextlib.nullcontext() as publisher:
         yield publisher
 

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import itertools
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +26,9 @@ from mnist_exp.charts import search as search_charts
 from mnist_exp.charts import style
 from mnist_exp.charts import sweep as charts
 from mnist_exp.charts.style import Picture
+from mnist_exp.config import schema
+from mnist_exp.config.schema import Kind
+from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import formats
 from mnist_exp.console.terminal import shown
@@ -46,7 +48,7 @@ FILES = 300  # runs at most whose curves are drawn, or whose configs are compare
 SEEDS = 50  # of one setting, so that six settings are distinguishable whatever their number of seeds
 KEYS = 8  # that heat maps pair, those that explain most: 28 maps, 20 KB each
 # Where a run is stored, not what it is.
-ASIDE = ("name", "tags", "tracking", "checkpoint", "threads", "seed", "data.root", "data.sha256", "data.package")
+ASIDE = schema.of(Kind.UNLISTED)
 
 Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""
@@ -154,10 +156,10 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
 
 
 def _discreet(text: Any) -> Any:
-    """*text* without the password of an address such as postgresql://user:password@host."""
+    """*text* without the user and password of an address such as postgresql://user:password@host."""
     if isinstance(text, Markup) or not isinstance(text, str):
         return text
-    return re.sub(r"(://[^/\s:@]*):[^/\s@]*@", r"\1:…@", text)
+    return without_login(text)
 
 
 def _pictures(
@@ -331,7 +333,7 @@ def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
         shared = flat if shared is None else {k: v for k, v in shared.items() if k in flat and flat[k] == v}
     shared = shared or {}
     uri = uri_for(shared.get("tracking.uri") if all(map(trust.own, folders[:1])) else None)
-    plain = {k: v for k, v in shared.items() if not any(k == a or k.startswith(f"{a}.") for a in ASIDE)}
+    plain = {k: v for k, v in shared.items() if not schema.within(k, ASIDE)}
     return [(key, "null" if v is None else config.compact(v)) for key, v in plain.items()], uri
 
 

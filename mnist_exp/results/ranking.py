@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any, TypeVar, final
 
 from mnist_exp.config import compact
+from mnist_exp.config.overrides import split
 from mnist_exp.disk import ledger
 from mnist_exp.disk.ledger import Ledger
 
@@ -223,8 +224,7 @@ def settings(entry: Ledger | None, point: Sequence[str] = ()) -> dict[str, Any]:
 
 def chosen(overrides: Iterable[str]) -> dict[str, Any]:
     """What *overrides* set: key → typed value."""
-    pairs = (override.lstrip("+").partition("=") for override in overrides)
-    return {key: typed(value) for key, equals, value in pairs if equals}
+    return {key: typed(value) for key, equals, value in map(split, overrides) if equals}
 
 
 def typed(value: Any) -> Any:

@@ -7,7 +7,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
 from mnist_exp.config import Config
+from mnist_exp.config.identity import has_effect
 from mnist_exp.config.overrides import is_control
+from mnist_exp.config.schema import FOLLOWING
 from mnist_exp.disk import provenance, trust
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.disk.ledger import Ledger
@@ -56,7 +58,7 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(typed))
         assert isinstance(merged, DictConfig)
-        for group, key in (("optimizer", "lr"), ("model", "hidden")):  # what is stored has no references left
+        for group, key in FOLLOWING:  # what is stored has no references left
             if key in merged[group] and merged[key] != getattr(before, key):
                 merged[group][key] = merged[key]
         now = config.typed(merged)
@@ -88,7 +90,7 @@ def changed(folder: Path, entry: Ledger, now: Config) -> str:
         differences = [
             f"{key} was {before.get(key)}, now {after.get(key)}"
             for key in sorted(before.keys() | after.keys())
-            if before.get(key) != after.get(key) and key.split(".")[0] not in config.WITHOUT_EFFECT
+            if before.get(key) != after.get(key) and has_effect(key)
         ] or ["the config has changed"]
     if entry.fingerprint.get("code") != provenance.code_fingerprint():
         differences.append("the code has changed")

@@ -20,9 +20,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
-from mnist_exp.config import Config, Tracking
+from mnist_exp.config import Config, Tracking, schema
+from mnist_exp.config.explain import translate
 from mnist_exp.config.overrides import key_of
-from mnist_exp.console import exits as cli
+from mnist_exp.config.schema import Kind
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import lanes, ledger
 from mnist_exp.disk.files import tidy
@@ -110,7 +111,7 @@ def expand(sweeper: Any, home: Home) -> tuple[list[list[str]], list[str]]:
         combinations = [[*row, *combination] for row in rows for combination in combinations]
         keys = [*dict.fromkeys(key_of(override) for row in rows for override in row), *keys]
     if (wanted := home.steering.get("n_trials")) is not None:
-        config.at_least("n_trials", wanted, 1)
+        schema.settings()["n_trials"].check(wanted)
         order = list(range(len(combinations)))
         random.Random(home.options["seed"]).shuffle(order)  # a larger n_trials later adds to those of a smaller one
         combinations = [combinations[i] for i in sorted(order[:wanted])]
@@ -162,7 +163,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Point]:
                 build.rehearse(parsed)
                 rehearsed.add(shape)
         except (ExperimentError, HydraException, OmegaConfBaseException) as error:
-            told = error if isinstance(error, ExperimentError) else cli.translate(error, overrides)
+            told = error if isinstance(error, ExperimentError) else translate(error, overrides)
             faults.append(f"{' '.join(overrides)}: {told.message}")
             continue
         point = Point(0, overrides, parsed)
@@ -178,11 +179,13 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Point]:
     return list(points.values())
 
 
+BUILT = schema.of(Kind.BUILT)
+
+
 def _shape(parsed: Config) -> str:
     """What decides whether model, optimiser and schedule can be built: not lr or seed, whose rules are checked."""
-    plain = config.to_dict(parsed)
-    kept = {key: plain[key] for key in ("model", "optimizer", "schedule", "data", "batch_size", "device", "precision")}
-    kept["optimizer"] = {**kept["optimizer"], "lr": None}
+    kept = {k: v for k, v in config.flatten(config.to_dict(parsed)).items() if schema.within(k, BUILT)}
+    kept.pop("optimizer.lr", None)
     return json.dumps(kept, sort_keys=True, default=str)
 
 

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
+from mnist_exp.config.schema import PRIVATE_OPTIONS
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import plan as plans
 from mnist_exp.disk import trust
@@ -25,7 +26,7 @@ from mnist_exp.sweep.composing import Composer
 
 FILES = ("sweep.json", "study.json", "report.html", "*.csv")
 """What is written into a sweep's folder; the publisher has its own."""
-OF_ITS_OWN = ("hydra.sweeper._target_", "hydra.sweeper.space", "hydra.sweeper.storage")
+OF_ITS_OWN = PRIVATE_OPTIONS
 """Options of a search that name code, or an address."""
 
 SUBDIR = "${hydra.job.num}"

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from mnist_exp import config as configs
-from mnist_exp.config import Config
+from mnist_exp.config import Config, schema
+from mnist_exp.config.schema import Kind
 from mnist_exp.run import build
 
-FREE = {"hidden", "lr", "seed", "name", "tags"}
-FREE_MODEL = {"hidden", "dropout", "init", "init_scale"}
-FREE_OPTIMIZER = {"lr", "weight_decay", "betas", "eps", "momentum", "dampening", "nesterov"}
-"""Settings in which lanes may differ; all others must be equal."""
+FREE = schema.of(Kind.FREE)
+"""Settings in which lanes may differ, as they may in `schema.FREE_KEYWORDS`; all others must be equal."""
 
 # Microseconds of CPU a step and lane, batch 64, Adam with a rate for each lane, one thread of a 2-core x86-64 cloud
 # machine, torch 2.13, best of five interleaved repeats:
@@ -49,8 +48,8 @@ def key(config: Config) -> str | None:
         if not build.in_closed_form(config, build.model(config)):
             return None
     plain = {k: v for k, v in configs.to_dict(config).items() if k not in FREE}
-    plain["model"] = {k: v for k, v in config.model.items() if k not in FREE_MODEL}
-    plain["optimizer"] = {k: v for k, v in config.optimizer.items() if k not in FREE_OPTIMIZER}
+    for group, free in schema.FREE_KEYWORDS.items():
+        plain[group] = {k: v for k, v in plain[group].items() if k not in free}
     plain["order"], plain["depth"] = configs.order_seed(config), len(widths(config))
     plain["data"] = {k: v for k, v in plain["data"].items() if k != "order_seed"}
     return json.dumps(plain, sort_keys=True, default=str)

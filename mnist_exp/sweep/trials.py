@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
-from mnist_exp.console import exits as cli
+from mnist_exp.config.explain import translate
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.plan import Plan
@@ -78,7 +78,7 @@ def settle_on(home: Home) -> Search:
         raise ConfigError(f"{shown(home.folder)} is a grid, and no search.", "Go on with it without search=…")
     options = {key: value for key, value in home.options.items() if key in {f.name for f in fields(Search)}}
     n_trials = home.steering.get("n_trials")
-    config.at_least("n_trials", n_trials := DEFAULT_TRIALS if n_trials is None else n_trials, 1)
+    config.settings()["n_trials"].check(n_trials := DEFAULT_TRIALS if n_trials is None else n_trials)
     # Two sweeps may share a storage, and a folder's name, but not a study.
     search = Search(study=f"{home.folder.name}-{config.unique()}", n_trials=n_trials, **options)
     # As typed: a password that comes from ${oc.env:…} is written nowhere.
@@ -236,7 +236,7 @@ class Trials:
         try:
             parsed = self.composer.config_of(overrides)
         except (ExperimentError, HydraException, OmegaConfBaseException) as error:
-            told = error if isinstance(error, ExperimentError) else cli.translate(error, overrides)
+            told = error if isinstance(error, ExperimentError) else translate(error, overrides)
             self.plan.configs.append("")
             self.reasons[trial.number], self.ended[trial.number] = told.message, "FAIL"
             self.failures += 1

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 
-from mnist_exp.config.stores import without_password
+from mnist_exp.config.secrets import without_login
 from mnist_exp.disk import ledger
 from mnist_exp.disk.files import read_json
 from mnist_exp.errors import ExperimentError
@@ -51,4 +51,4 @@ def _told_running(folder: Path, uri: str) -> str:
         note = read_json(folder / "mlflow.json")
     except (OSError, ValueError):
         return ""
-    return str(note["run_id"]) if note["state"] == "running" and note["store"] == without_password(uri) else ""
+    return str(note["run_id"]) if note["state"] == "running" and note["store"] == without_login(uri) else ""

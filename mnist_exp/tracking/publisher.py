@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from mnist_exp.config.stores import database, reason, uri_for, without_password
+from mnist_exp.config.secrets import without_login
+from mnist_exp.config.stores import database, reason, uri_for
 from mnist_exp.console import exits as cli
 from mnist_exp.console import terminal
 from mnist_exp.disk.files import read_json
@@ -44,7 +45,7 @@ class Publisher:
 
     def __init__(self, tracking: "Tracking") -> None:
         self.uri, self.experiment, self.patience = uri_for(tracking.uri), tracking.experiment, tracking.patience
-        self.option = f" --uri {without_password(self.uri)}" if tracking.uri else ""  # sync knows no config
+        self.option = f" --uri {without_login(self.uri)}" if tracking.uri else ""  # sync knows no config
         self.folders: list[Path] = []
         self.delivered = False
         self.words = tempfile.TemporaryFile("w+")  # noqa: SIM115  # what the child has to say; lives as long as it
@@ -141,7 +142,7 @@ class Publisher:
             log.warning(
                 "MLflow (%s) does not have everything yet; it is kept in the run folder. Send it with: "
                 "python -m mnist_exp.sync%s",
-                without_password(self.uri),
+                without_login(self.uri),
                 self.option,
             )
 
@@ -153,9 +154,9 @@ class Publisher:
             return "Tracked in MLflow: not yet."
         registered = f" (registered as {note['registered']})" if "registered" in note else ""
         if self.uri.startswith("http"):
-            return f"Tracked in MLflow{registered}: {without_password(self.uri).rstrip('/')}/{note['page']}"
+            return f"Tracked in MLflow{registered}: {without_login(self.uri).rstrip('/')}/{note['page']}"
         here = uri_for("sqlite:///mlflow.db")
-        start = "mlflow ui" if self.uri == here else f"mlflow ui --backend-store-uri {without_password(self.uri)}"
+        start = "mlflow ui" if self.uri == here else f"mlflow ui --backend-store-uri {without_login(self.uri)}"
         return f"Tracked in MLflow{registered}: {start}, then http://127.0.0.1:5000/{note['page']}"
 
 
@@ -218,7 +219,7 @@ def deliver(experiment: str) -> int:
             hopeless = store is None and isinstance(error, ExperimentError)  # waiting does not mend it
             refused = min(refused, time.monotonic()) if last else math.inf  # since when, at the end
             if last and (hopeless or time.monotonic() > refused + GIVE_UP):
-                log.warning("MLflow (%s) did not take it: %s", without_password(uri_for(None)), reason(error))
+                log.warning("MLflow (%s) did not take it: %s", without_login(uri_for(None)), reason(error))
                 return 1
             delay = min(2 * delay + PAUSE, 10.0)
             if last:

@@ -13,7 +13,8 @@ from typing import Any, final
 
 import filelock
 
-from mnist_exp.config.stores import SQLITE, without_password
+from mnist_exp.config.secrets import without_login
+from mnist_exp.config.stores import SQLITE
 from mnist_exp.config.stores import database as file_of
 from mnist_exp.disk.files import file_name
 from mnist_exp.errors import ExperimentError
@@ -31,7 +32,7 @@ class Store:
     @property
     def name(self) -> str:
         """Its URI without a password: what may be shown and stored."""
-        return without_password(self.uri)
+        return without_login(self.uri)
 
 
 def open_store(uri: str, experiment: str) -> Store:

@@ -17,6 +17,7 @@ from data_fixtures import contents, described, place
 from packaging.requirements import Requirement
 
 from mnist_exp import doctor
+from mnist_exp.config import secrets
 from mnist_exp.data import fetch
 from mnist_exp.doctor import Check
 from mnist_exp.tracking.store import Store
@@ -184,5 +185,5 @@ def test_the_home_folder_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_masking(name: str, value: str, shown: str) -> None:
-    assert doctor.masked(name, value) == shown
+    assert secrets.masked(name, value) == shown
     assert [check.found for check in doctor.environment({name: value, "HOME": "x"})] == [shown]

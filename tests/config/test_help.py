@@ -12,7 +12,7 @@ from mnist_exp import config as configs
 from mnist_exp import train
 from mnist_exp.config import Config
 
-SETTINGS = [name for name, _, _ in configs.settings()]
+SETTINGS = list(configs.settings())
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,12 @@ def page() -> str:
 
 
 def test_every_setting_stands_on_the_page_with_its_meaning(page: str) -> None:
-    for name, default, meta in configs.settings():
+    for name, setting in configs.settings().items():
         line = next(line for line in page.splitlines() if line.split()[:1] == [name])
-        assert meta["help"] in line
-        assert meta["range"] in line
-        if isinstance(default, int) and not isinstance(default, bool):
-            assert line.endswith(f"[{default}]")
+        assert setting.help in line
+        assert setting.rule.text in line
+        if isinstance(setting.default, int) and not isinstance(setting.default, bool):
+            assert line.endswith(f"[{setting.default}]")
 
 
 def test_no_field_of_the_schema_is_left_out() -> None:

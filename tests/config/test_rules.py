@@ -8,7 +8,7 @@ from samples import TINY
 
 from mnist_exp import config as configs
 from mnist_exp.config import Config
-from mnist_exp.console import exits as cli
+from mnist_exp.console import exits
 from mnist_exp.errors import ConfigError
 from mnist_exp.run import build
 
@@ -129,6 +129,11 @@ REFUSED = {
     "tracking.uri=nonsense://x": ("tracking.uri must be the address of an MLflow store, but got 'nonsense", "http"),
     "optimizer=muon optimizer.momentum=1e39": ("refused its settings: Invalid momentum value: 1e+39", ""),
     "optimizer=sgd optimizer.momentum=-1": ("refused its settings: Invalid momentum value: -1", ""),
+    "+tags.db_passwd=x": ("tags.db_passwd looks like a secret", "Leave it in the environment"),
+    "+tags.http_auth=x": ("tags.http_auth looks like a secret", "Leave it in the environment"),
+    "+tags.aws_credentials=x": ("tags.aws_credentials looks like a secret", "Leave it in the environment"),
+    "tracking.uri=https://token@host": ("tracking.uri holds a password", "Set MLFLOW_TRACKING_URI"),
+    "n_trials=0": ("n_trials must be at least 1, but got 0.", "Try n_trials=1."),
     "optimizer=sgd optimizer.nesterov=true optimizer.momentum=0": ("Nesterov momentum requires a momentum", ""),
 }  # fmt: skip
 
@@ -143,16 +148,16 @@ def test_a_bad_setting_is_explained(
     overrides = ["device=cpu", *typed.split()]
     monkeypatch.setattr("sys.argv", ["mnist-exp", *overrides])
     monkeypatch.setattr(build, "memory", lambda: 25 * 10**9)
-    with pytest.raises(Exception) as caught:  # noqa: PT011  # Hydra's errors are told apart by `explain`
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # `explain` reads Hydra's errors
         build.rehearse(composed(*overrides))
-    code = cli.explain(caught.value)
-    said = capsys.readouterr().err
+    code = exits.explain(caught.value)
+    message = capsys.readouterr().err
     sentence, way_out = REFUSED[typed]
     assert code == 2
-    assert sentence in said
-    assert way_out in said
-    assert "Traceback" not in said
-    assert len(said.splitlines()) <= 3
+    assert sentence in message
+    assert way_out in message
+    assert "Traceback" not in message
+    assert len(message.splitlines()) <= 3
 
 
 # One for each place where a setting can be refused: Hydra's parser and groups, the schema, `parse`, `check`, `build`.

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydra_plugins.mnist_exp.local_launcher import LocalConf
 from mnist_exp import config
 from mnist_exp.config import Config
-from mnist_exp.console import exits as cli
+from mnist_exp.config.explain import is_bad_choice, translate
 from mnist_exp.disk import ledger, trust
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentError
@@ -44,9 +44,7 @@ TEXTS = st.text(max_size=12) | st.sampled_from(
 )
 VALUES = NUMBERS | st.sampled_from(["null", "true", "false", "[]", "[1]", "[0,1]", "{}", "{a:1}", "???"]) | TEXTS
 KEYS = [
-    key
-    for key, _, _ in config.settings()
-    if not key.startswith(("resume", "data.torchvision", "data.package", "data.root"))
+    key for key in config.settings() if not key.startswith(("resume", "data.torchvision", "data.package", "data.root"))
 ]
 
 
@@ -98,9 +96,9 @@ def attempt(*overrides: str) -> str:
 def explained(error: Exception, *overrides: str) -> str:
     """`refused`, if *error* says so in a sentence; anything else is raised again."""
     ours = isinstance(error, (ConfigError, HydraException, OmegaConfBaseException))
-    if not ours and not cli.is_bad_choice(error):
+    if not ours and not is_bad_choice(error):
         raise error
-    said = error if isinstance(error, ExperimentError) else cli.translate(error, list(overrides))
+    said = error if isinstance(error, ExperimentError) else translate(error, list(overrides))
     assert said.message
     assert said.exit_code == 2
     return "refused"

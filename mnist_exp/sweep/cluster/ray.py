@@ -21,8 +21,8 @@ from hydra.core.utils import JobReturn, setup_globals
 from omegaconf import DictConfig
 
 import mnist_exp
-from mnist_exp.config import at_least
-from mnist_exp.console import exits as cli
+from mnist_exp.config.explain import extra_missing
+from mnist_exp.config.rules import at_least
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.sweep.cluster.driver import Common, Job, Scheduler
 from mnist_exp.sweep.local import worker
@@ -30,7 +30,7 @@ from mnist_exp.sweep.local import worker
 try:
     import ray
 except ImportError as error:
-    raise cli.extra_missing("ray") from error
+    raise extra_missing("ray") from error
 
 
 @final
@@ -92,10 +92,10 @@ class Ray(Scheduler):
 
 def check(options: dict[str, Any]) -> None:
     """Raises ConfigError if one of the launcher's options is out of its range."""
-    at_least("hydra.launcher.cpus_per_job", options["cpus_per_job"], 1)
-    at_least("hydra.launcher.retries", options["retries"], 0)
+    at_least(1).check("hydra.launcher.cpus_per_job", options["cpus_per_job"])
+    at_least(0).check("hydra.launcher.retries", options["retries"])
     gpus = options["gpus_per_job"] or 0
-    at_least("hydra.launcher.gpus_per_job", gpus, 0)
+    at_least(0).check("hydra.launcher.gpus_per_job", gpus)
     if gpus > 1 and gpus % 1:
         raise ConfigError(
             f"hydra.launcher.gpus_per_job must be a share of one GPU, or a whole number, but got {gpus}.",

@@ -24,6 +24,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from omegaconf import OmegaConf
 
 from mnist_exp.config import Config, parse
+from mnist_exp.config.overrides import key_of
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import Interrupted
 from mnist_exp.run import one as single
@@ -84,7 +85,7 @@ class Host:
 
 def typed(hydra: Any) -> list[str]:
     """The overrides of a job that say what it runs, not where."""
-    return [o for o in hydra.overrides.task if not o.startswith("cluster=")]
+    return [o for o in hydra.overrides.task if key_of(o) != "cluster"]
 
 
 def folder_of(config: Any) -> Path:

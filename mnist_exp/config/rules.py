@@ -1,0 +1,96 @@
+"""Rules for one value: what must hold, how `--help` states it, and the error where it does not hold."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+from mnist_exp.errors import ConfigError
+
+
+@final
+@dataclass(frozen=True)
+class Rule:
+    """What one value must satisfy.
+
+    Each test states what must hold, not what must not: `lr <= 0` is false for NaN.
+    """
+
+    text: str = ""
+    """As `--help` and docs/configuration.md show it; alone, for a rule that the type or a second setting decides."""
+    tests: tuple[tuple[Callable[[Any], bool], str], ...] = ()
+    """Each with its message, which may name `{key}`, `{value}` and, of a list, `{count}`."""
+    way_out: str = ""
+
+    def check(self, key: str, value: Any) -> None:
+        """Raises ConfigError unless *value*, that of *key*, passes every test."""
+        for holds, message in self.tests:
+            if not holds(value):
+                count = len(value) if isinstance(value, list) else 1
+                raise ConfigError(message.format(key=key, value=value, count=count), self.way_out.format(key=key))
+
+
+def must(what: str, holds: Callable[[Any], bool], text: str = "", way_out: str = "", value: str = "{value}") -> Rule:
+    """A rule of one test; *value* is how the message shows the value."""
+    return Rule(text, ((holds, f"{{key}} must {what}, but got {value}."),), way_out)
+
+
+ANY = Rule()
+SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1")
+FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
+
+
+def at_least(lowest: int, highest: float = math.inf, text: str = "") -> Rule:
+    """*lowest* or more, and at most *highest*, which only a slip exceeds."""
+    tests = (
+        *must(f"be at least {lowest}", lambda value: value >= lowest).tests,
+        *must(f"be at most {highest}", lambda value: value <= highest).tests,
+    )
+    return Rule(text or f">= {lowest}", tests, f"Try {{key}}={max(lowest, 1)}.")
+
+
+def between(lowest: float, highest: float, typical: float, last: str = "") -> Rule:
+    """From *lowest* to *highest*, both included; *last* is how the latter is written."""
+    last = last or str(highest)
+    what, way_out = f"be between {lowest} and {last}", f"Try {{key}}={typical}."
+    return must(what, lambda value: lowest <= value <= highest, f"{lowest} to {last}", way_out)
+
+
+def positive(way_out: str) -> Rule:
+    """Neither zero nor infinite where it is used, as a float32."""
+    return must("be a finite number > 0 in float32", lambda value: 1e-37 <= value <= 1e38, "> 0", way_out)
+
+
+def widths(largest: int) -> Rule:
+    """A positive whole number, or a list of them."""
+
+    def holds(value: Any) -> bool:
+        each = value if isinstance(value, list) else [value]
+        return bool(each) and all(type(width) is int and 1 <= width <= largest for width in each)
+
+    what, way_out = "be a positive integer or a list of them", "Try {key}=128 or '{key}=[512,256]'."
+    return must(what, holds, "each >= 1", way_out, "{value!r}")
+
+
+def pattern(expression: str, what: str, way_out: str = "", text: str = "") -> Rule:
+    """A text that *expression* matches as a whole; *what* states it in the message."""
+    matches = re.compile(expression, re.DOTALL).fullmatch
+    return must(f"be {what}", lambda value: bool(matches(value)), text, way_out, "{value!r}")
+
+
+def filled(way_out: str) -> Rule:
+    """A text with more than spaces."""
+    return Rule("", ((lambda value: bool(value.strip()), "{key} must not be empty."),), way_out)
+
+
+def names(count: int, word: str) -> Rule:
+    """A list of *count* names; *word* is the number as the message writes it."""
+    message = f"{{key}} must name {word} classes, but has {{count}}."
+    return Rule("", ((lambda value: len(value) == count, message),), "Try {key}=null.")
+
+
+def target(optional: bool = False) -> Rule:
+    """A node with a `_target_`; an *optional* one may be empty."""
+    holds = (lambda node: bool(node.get("_target_")) or (optional and not node), "{key} has no _target_.")
+    return Rule("", (holds,), "Choose a file of conf/{key}: {key}=…")
