@@ -28,6 +28,7 @@ from mnist_exp.disk import checkpoint, lanes, ledger, provenance
 from mnist_exp.disk.checkpoint import Checkpoint
 from mnist_exp.disk.files import atomic_write, tidy
 from mnist_exp.disk.journal import Journal, Row
+from mnist_exp.disk.layout import State
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
@@ -600,7 +601,7 @@ def _open_ledger(config: Config, folder: Path, overrides: Sequence[str]) -> tupl
     entry = ledger.read(folder)
     if not (difference := changed(folder, entry, config)):
         if entry.state != "finished":
-            entry.state, entry.reason, entry.ended_ms = "running", "", None
+            entry.state, entry.reason, entry.ended_ms = State.RUNNING, "", None
             entry.pid, entry.host = os.getpid(), socket.gethostname()
             entry.register = config.tracking.register or ""
         return entry, ""
@@ -653,6 +654,6 @@ def _close(entry: Ledger, folder: Path, state: str, reason: str) -> None:
     if entry.state != "running":
         return
     closed = dataclasses.replace(entry)
-    closed.end(state, reason)
+    closed.end(State(state), reason)
     closed.write(folder)
     vars(entry).update(vars(closed))
