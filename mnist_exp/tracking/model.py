@@ -1,7 +1,7 @@
 """A run's exported network as an MLflow model, logged without importing torch.
 
 `mlflow.pytorch.log_model` would trace the network anew in this process: five seconds, most of them imports.
-The run has exported it already (`model.pt2`); what is missing is MLflow's description around that file.
+The run has exported it already (`model.pt2`); this adds MLflow's description of that file.
 """
 
 import shutil
@@ -31,7 +31,7 @@ def log(exported: Path, store: Store, run_id: str) -> str:
 
 
 def logged(store: Store, run_id: str) -> str | None:
-    """URI of the model that *run_id* has, if any."""
+    """URI of the logged model of *run_id*, if it has one."""
     outputs = store.client.get_run(run_id).outputs
     if outputs and outputs.model_outputs:
         return f"models:/{outputs.model_outputs[-1].model_id}"

@@ -12,8 +12,8 @@ import pytest
 from mnist_exp.disk import ledger
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
-from mnist_exp.tracking import orphans as stale
-from mnist_exp.tracking import publisher as publisher
+from mnist_exp.tracking import orphans
+from mnist_exp.tracking import publisher
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
 
@@ -93,7 +93,7 @@ def test_what_mlflow_does_not_take_is_no_fault_of_the_new_sweep(
     def refused(*_: object) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(stale.publish, "publish", refused)
+    monkeypatch.setattr(orphans.publish, "publish", refused)
     assert start_a_sweep(monkeypatch) == 0
     assert ledger.read(dead).state == "killed"
     assert "Not all runs that were killed earlier are in MLflow: RuntimeError: no. mnist_exp.sync sends" in caplog.text

@@ -21,7 +21,7 @@ from mnist_exp.console import terminal
 from mnist_exp.disk import ledger
 from mnist_exp.errors import Interrupted
 from mnist_exp.run import session as run
-from mnist_exp.tracking import publisher as publisher
+from mnist_exp.tracking import publisher
 from mnist_exp.tracking.publisher import Publisher
 from mnist_exp.tracking.store import Store, open_store
 

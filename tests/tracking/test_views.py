@@ -316,7 +316,7 @@ def test_the_median_run_of_the_best_setting_is_registered(store: Store, tmp_path
     name, folder = f"median-{uuid.uuid4().hex}", tmp_path / "seeds"
     folder.mkdir()
     points = [[f"hidden={hidden}", f"seed={seed}"] for hidden in (8, 16) for seed in range(2)]
-    plan = {"id": "seeds", "created_ms": 1, "typed": [], "keys": ["hidden", "seed"], "points": points}
+    plan = {"format": 1, "id": "seeds", "created_ms": 1, "typed": [], "keys": ["hidden", "seed"], "points": points}
     write_json(folder / "sweep.json", plan)
     for i, accuracy in enumerate((0.99, 0.5, 0.8, 0.81)):
         params = {"hidden": (8, 16)[i // 2], "seed": i % 2}
