@@ -17,8 +17,7 @@ from mnist_exp.console import arguments as words
 from mnist_exp.console import exits as command
 from mnist_exp.console import terminal
 from mnist_exp.console.terminal import console, say, shown
-from mnist_exp.disk import trust
-from mnist_exp.disk.files import read_json
+from mnist_exp.disk import tracked, trust
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.results import names as naming
 
@@ -185,11 +184,9 @@ def _mlflow(folder: Path, about: "Config") -> Iterator["Publisher | None"]:
     from mnist_exp.config.stores import uri_for, without_password
     from mnist_exp.tracking.publisher import Publisher
 
-    try:
-        there = read_json(folder / "mlflow.json")["store"] == without_password(uri_for(about.tracking.uri))
-    except (OSError, ValueError, KeyError):  # not tracked, or downloaded
-        there = False
-    with Publisher(about.tracking) if there else contextlib.nullcontext() as publisher:
+    record = tracked.run(folder)  # None: not tracked, or downloaded
+    known = record and record.store == without_password(uri_for(about.tracking.uri))
+    with Publisher(about.tracking) if known else contextlib.nullcontext() as publisher:
         yield publisher
 
 

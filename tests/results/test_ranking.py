@@ -18,7 +18,7 @@ from mnist_exp.report import board as leaderboard
 from mnist_exp.results import names as naming
 from mnist_exp.results import ranking
 from mnist_exp.results.names import Selection
-from mnist_exp.results.ranking import Run, Setting
+from mnist_exp.results.ranking import Replicates, Run
 
 
 def run_of(key: str, seed: int | None, accuracy: float | None = None, state: str = "finished", **more: Any) -> Run:
@@ -32,7 +32,7 @@ def run_of(key: str, seed: int | None, accuracy: float | None = None, state: str
     return Run((key, seed, accuracy), state, settings, metrics, more.get("digest", ""))
 
 
-def ordered(*runs: Run) -> list[Setting]:
+def ordered(*runs: Run) -> list[Replicates]:
     (found,) = ranking.rank(runs)
     return found.settings
 

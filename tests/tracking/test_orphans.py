@@ -12,8 +12,7 @@ import pytest
 from mnist_exp.disk import ledger
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
-from mnist_exp.tracking import orphans
-from mnist_exp.tracking import publisher
+from mnist_exp.tracking import orphans, publisher
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
 
