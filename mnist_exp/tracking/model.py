@@ -69,7 +69,7 @@ def describe(exported: Path, folder: Path) -> None:
 
     (folder / "data").mkdir(parents=True)
     shutil.copyfile(exported, folder / "data" / "model.pt2")
-    # Of which build it was, no package index says: `2.14.1+cu130` is there as `2.14.1`.
+    # A package index has the build `2.14.1+cu130` as `2.14.1`.
     requirements = [f"torch=={torch_version().partition('+')[0]}", f"mlflow=={metadata.version('mlflow')}"]
     example = np.zeros((1, 1, 28, 28), np.float32)
     model = Model(signature=infer_signature(example, np.zeros((1, 10), np.float32)))

@@ -42,6 +42,14 @@ def test_the_last_run_is_what_was_started_last(outputs: Path) -> None:
     assert names.resolve("last").sweep  # what a report is about
 
 
+def test_last_is_the_newest_of_the_kinds_that_are_asked_for(outputs: Path) -> None:
+    (run,), (sweep,) = outputs.glob("runs/*/*"), outputs.glob("sweeps/*/*")
+    (outputs / "runs" / "2026-03-01" / "empty").mkdir(parents=True)
+    assert names.last(outputs, "runs") == run
+    assert names.last(outputs, "sweeps") == names.last(outputs, "runs", "sweeps") == sweep
+    assert names.last(outputs / "elsewhere", "runs", "sweeps") is None
+
+
 def test_a_run_by_its_folder_need_not_have_finished(outputs: Path) -> None:
     folder = next(outputs.glob("sweeps/*/*")) / "3"
     assert names.one(folder) == folder
