@@ -477,7 +477,7 @@ def main() -> int:
         "served": sum(sweep.served for sweep in soak.sweeps),
         "starts": sum(sweep.starts for sweep in soak.sweeps),
         "runs": len(runs),
-        **Counter(ledger.read(path.parent).state for path in runs),
+        **Counter(str(ledger.read(path.parent).state) for path in runs),
         "trainings": sum(len(re.findall(r"Training \d+ on", log.read_text())) for log in logs if log.exists()),
         "kills": dict(sorted(soak.kills.items())),
         "faults": faults,

@@ -1,6 +1,6 @@
-"""Sends what MLflow does not have yet: after an outage, a kill, or training without a network.
+"""Sends runs that MLflow lacks: after an outage, a kill, or training without a network.
 
-Run folders hold everything, so this may be repeated, interrupted, or pointed at an empty store.
+Run folders hold everything, so this may be repeated, interrupted, or used with an empty store.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import reason, uri_for
-from mnist_exp.console import exits as command
-from mnist_exp.console import terminal
+from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.terminal import say
 from mnist_exp.disk import ledger, trust
+from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError
 from mnist_exp.tracking import publish, sweeps
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
     uri = uri_for(options.uri)
     try:
-        sent, there, refused = send(options.folder, uri)
+        sent, kept, refused = send(options.folder, uri)
     except ExperimentError:
         raise
     except Exception as error:
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
             f"MLflow ({without_login(uri)}) did not take it: {reason(error)}.",
             "Nothing is lost: repeat this once it can be reached, or name another store with --uri.",
         ) from error
-    say(f"Sent to {without_login(uri)}: {sent}. There already: {there}.")
+    say(f"Sent to {without_login(uri)}: {sent}. There already: {kept}.")
     if refused:
         listed = "\n  ".join(f"{folder}: {reason(error)}" for folder, error in refused.items())
         raise ExperimentError(
@@ -69,17 +69,17 @@ def send(folders: Sequence[Path], uri: str) -> tuple[int, int, dict[Path, Except
     """Sends what the store at *uri* lacks.
 
     Returns:
-        How many runs were sent, how many were there, and what stood in the way of the others, by folder.
+        The number of runs sent, the number of those that it had already, and the errors of the others, by folder.
 
     Raises:
-        Exception: whatever mlflow raises when the store cannot be used at all.
+        Exception: whatever mlflow raises if the store itself is unusable.
     """
     stores: dict[str, Store] = {}
-    behind: dict[Path, Store] = {}  # sweeps of which something was missing
-    sent = there = 0
+    outdated: dict[Path, Store] = {}  # sweeps of which the store lacks something
+    sent = kept = 0
     refused: dict[Path, Exception] = {}
     for folder, entry in runs(folders):
-        if entry.state == "running" and ledger.alive(folder):
+        if entry.state == State.RUNNING and ledger.alive(folder):
             say(f"{folder}  {entry.name}  is being trained: whoever trains it sends it")
             continue
         store = stores[entry.experiment] = stores.get(entry.experiment) or open_store(uri, entry.experiment)
@@ -89,19 +89,19 @@ def send(folders: Sequence[Path], uri: str) -> tuple[int, int, dict[Path, Except
             if not whole:
                 publish.publish(folder, store, abandoned=True, register=trust.own(folder))
                 say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
-            sent, there = sent + (not whole), there + whole
-        sweep = folder.parent
-        if (sweep / "sweep.json").exists() and not (whole and (sweep / "mlflow.json").exists()):
-            behind[sweep] = store
-    for sweep, store in behind.items():
-        with _noted(refused, sweep, store):
-            sweeps.publish(sweep, store, over=True, register=trust.own(sweep))
-    return sent, there, refused
+            sent, kept = sent + (not whole), kept + whole
+        sweep = SweepFolder(folder.parent)
+        if sweep.plan.exists() and not (whole and sweep.tracked.exists()):
+            outdated[sweep.path] = store
+    for home, store in outdated.items():
+        with _noted(refused, home, store):
+            sweeps.publish(home, store, over=True, register=trust.own(home))
+    return sent, kept, refused
 
 
 @contextlib.contextmanager
 def _noted(refused: dict[Path, Exception], folder: Path, store: Store) -> Iterator[None]:
-    """Notes what goes wrong inside, so that the next can be sent, unless it is the store that cannot be used."""
+    """Adds an error of the block to *refused*, so that the next can be sent; raises if the store itself is unusable."""
     try:
         yield
     except Exception as error:
@@ -110,14 +110,14 @@ def _noted(refused: dict[Path, Exception], folder: Path, store: Store) -> Iterat
 
 
 def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
-    """The tracked runs in or under *folders*, oldest folder name first.
+    """The tracked runs in or under *folders*, in the order of their paths.
 
-    One with a damaged ledger, or from elsewhere with links, is skipped with a warning.
+    Skips, with a warning, a damaged ledger and a foreign folder with links.
     """
-    checked = set()  # a sweep's folder is searched for links once, not once for each of its runs
-    for path in sorted({path for folder in folders for path in folder.rglob("ledger.json")}):
+    checked = set()  # a sweep's folder is searched for links once, not once per run
+    for path in sorted({path for folder in folders for path in folder.rglob(RunFolder.ledger)}):
         sweep = path.parent.parent
-        home = sweep if (sweep / "sweep.json").exists() else path.parent
+        home = sweep if SweepFolder(sweep).plan.exists() else path.parent
         try:
             if home not in checked:
                 trust.check_links(home)
@@ -132,7 +132,7 @@ def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(lambda: main(sys.argv[1:])))
+    sys.exit(exits.run(lambda: main(sys.argv[1:])))
 
 
 if __name__ == "__main__":

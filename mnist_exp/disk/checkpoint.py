@@ -1,4 +1,4 @@
-"""States that can be resumed exactly: atomic, checked, tensors and plain data only.
+"""Checkpoints, from which a run resumes exactly: atomic, checked, tensors and plain data only.
 
 A checkpoint's name carries its epoch and the digest of its bytes (`last-0007-1f2e3d4c5b6a.pt`), so one
 rename publishes file and checksum together. The last two are kept: a damaged newest one costs one epoch.
@@ -24,7 +24,7 @@ KEPT = 2
 @final
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a lane needs to go on. Random numbers are functions of seed and epoch: none are saved."""
+    """The state of a lane between two epochs. Random numbers are functions of seed and epoch: none are saved."""
 
     epoch: int
     """Epochs finished."""
@@ -33,19 +33,19 @@ class Checkpoint:
     weights: dict[str, torch.Tensor]
     moments: dict[str, dict[str, torch.Tensor]]
     history: list[dict[str, Any]]
-    """One row for each epoch, as in `metrics.jsonl`."""
+    """One row per epoch, as in `metrics.jsonl`."""
     config: str
-    """Fingerprint of the config that it was trained with."""
+    """Fingerprint of the config."""
     best_epoch: int = 0
     """The epoch, counting from 1, that first had the best validation accuracy."""
     averaged: dict[str, torch.Tensor] = field(default_factory=dict)
     """The averaged weights; empty without `training.ema`."""
     chosen: dict[str, torch.Tensor] = field(default_factory=dict)
-    """The weights of `best_epoch`, as they were evaluated; empty without `training.patience`."""
+    """The evaluated weights of `best_epoch`; empty without `training.patience`."""
 
 
 def save(folder: Path, state: Checkpoint) -> Path:
-    """Writes *state* into *folder* and drops what is no longer needed.
+    """Writes *state* into *folder* and deletes checkpoints that are no longer needed.
 
     Raises:
         OSError: the disk is full or read-only; the earlier checkpoints are untouched.
@@ -56,16 +56,16 @@ def save(folder: Path, state: Checkpoint) -> Path:
     data = buffer.getvalue()
     path = folder / f"last-{state.epoch:04d}-{sha256(data)[:12]}.pt"
     atomic_write(path, data)
-    lasting = _newest_first(folder)
-    # Of this epoch or later, but not it: damaged, or training would have gone on from there.
-    stale = [old for old in lasting if _epoch(old) >= state.epoch and old != path]
-    for old in [*stale, *[p for p in lasting if p not in stale][KEPT:]]:
+    paths = _newest_first(folder)
+    # Others of this epoch or a later one are damaged: training would have resumed from them.
+    damaged = [old for old in paths if _epoch(old) >= state.epoch and old != path]
+    for old in [*damaged, *[p for p in paths if p not in damaged][KEPT:]]:
         old.unlink()
     return path
 
 
 def load_last(folder: Path) -> Checkpoint | None:
-    """The newest undamaged state in *folder*; None where none was saved.
+    """The newest undamaged checkpoint in *folder*; None if there is none.
 
     Raises:
         CheckpointError: there are checkpoints, but each is damaged or of another format.
@@ -86,7 +86,7 @@ def load_last(folder: Path) -> Checkpoint | None:
 
 
 def load(path: Path) -> Checkpoint:
-    """The state in *path*.
+    """The checkpoint in *path*.
 
     Raises:
         CheckpointError: the bytes are not those that were saved, or hold anything but tensors and plain data.
@@ -98,7 +98,7 @@ def load(path: Path) -> Checkpoint:
     if sha256(data)[:12] != path.stem.rsplit("-", 1)[-1]:
         raise CheckpointError(f"{path} is damaged: its bytes do not match the digest in its name.")
     try:
-        # weights_only, with no way around it: a checkpoint may come from elsewhere.
+        # weights_only without exception: the folder may be foreign.
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if state.pop("format") != FORMAT:
             raise CheckpointError(f"{path} has another format than {FORMAT}.")
@@ -115,6 +115,6 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _epoch(path: Path) -> int:
-    """The epoch in the name of a state; 0 for a name that is not ours."""
+    """The epoch in the name of a checkpoint; 0 for a foreign name."""
     number = path.name.split("-")[1]
     return int(number) if number.isdecimal() else 0

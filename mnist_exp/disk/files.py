@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whoever dies when."""
+"""Atomic writes: a file is whole or absent, whichever process dies when."""
 
 import hashlib
 import json
@@ -37,14 +37,14 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def tidy(folder: Path, *names: str) -> None:
-    """Removes what writers of *names* (patterns) in *folder* have left that were killed. There must be none alive."""
+    """Removes temporary files of killed writers of *names* (patterns) in *folder*. No writer may be alive."""
     for name in names:
         for stray in folder.glob(f".{name}.tmp-*"):
             stray.unlink(missing_ok=True)
 
 
 def file_name(text: str) -> str:
-    """*text*, what something is called, as the name of one file: never a path, and never hidden."""
+    """*text* as the name of one file: never a path, and never hidden."""
     return re.sub(r"^\.+|[^\w.-]+", "_", text)
 
 

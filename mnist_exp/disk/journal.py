@@ -1,7 +1,7 @@
-"""`metrics.jsonl`: one JSON object for each finished epoch, in order, each epoch once.
+"""`metrics.jsonl`: one JSON object per finished epoch, in order, each epoch once.
 
-The file is what MLflow is told from (`tracking/publish.py`) and what reports read. It keeps the time of each
-row, so that sending a row twice stores it once.
+MLflow (`tracking/publish.py`) and reports take the metrics from it. Each row has its time, so MLflow stores a row once
+even if it is sent twice.
 """
 
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from mnist_exp.disk.files import atomic_write
+from mnist_exp.disk.layout import RunFolder
 
 Row = dict[str, Any]
 """{"epoch": int, "step": int, "time_ms": int, "metrics": {name: float}}"""
@@ -17,7 +18,7 @@ Row = dict[str, Any]
 def read(folder: Path) -> list[Row]:
     """The rows of the run in *folder*, up to the first that is damaged, such as a last line torn by a crash."""
     try:
-        text = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
+        text = RunFolder(folder).journal.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     rows: list[Row] = []
@@ -42,15 +43,14 @@ class Journal:
 
     Args:
         folder: The run's folder.
-        history: Rows that belong to the state that training goes on from; those that the file lacks are added.
-        repeats: Whether the epochs that follow are the same ones again that an earlier attempt had: then its rows of
-            them are kept.
+        history: The rows of the checkpoint that training resumes from; missing ones are added to the file.
+        repeats: Whether training repeats the epochs of an earlier attempt exactly: then the rows of that are kept.
     """
 
     def __init__(self, folder: Path, history: list[Row], repeats: bool = True) -> None:
-        self.path = folder / "metrics.jsonl"
-        found = read(folder)
-        self.rows = found if repeats and len(found) >= len(history) else history
+        self.path = RunFolder(folder).journal
+        stored = read(folder)
+        self.rows = stored if repeats and len(stored) >= len(history) else history
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows)
         if not self.path.exists() or self.path.read_bytes() != text.encode():
             atomic_write(self.path, text.encode())
@@ -60,13 +60,13 @@ class Journal:
         return self.rows[:epoch]
 
     def row(self, epoch: int, step: int, time_ms: int, metrics: dict[str, float]) -> Row:
-        """The row for *epoch*: the one that an earlier attempt wrote, else a new one (not yet written)."""
+        """The row of *epoch*: that of an earlier attempt, else a new one (not yet written)."""
         if epoch <= len(self.rows):
             return self.rows[epoch - 1]
         return {"epoch": epoch, "step": step, "time_ms": time_ms, "metrics": metrics}
 
     def append(self, row: Row) -> None:
-        """Adds *row* unless its epoch is there."""
+        """Adds *row* unless the file has its epoch."""
         if row["epoch"] <= len(self.rows):
             return
         self.rows.append(row)

@@ -1,8 +1,7 @@
-"""`pack.json`: with what a run trains together, so that it can go on bit for bit, in whatever company.
+"""`pack.json`, the pack record of a run: the shapes of all lanes, so that it can resume exactly without the others.
 
-Where matrices lie side by side, their shapes decide in which order a product is summed up, and that decides the
-last bits. So a run that began as one lane of a pack keeps its record: where the neighbours that it began with have
-ended, or train elsewhere, lanes of the same shape stand in for them.
+The shapes of stacked matrices decide the order in which a product is summed up, and so the last bits. A run that began
+as a lane of a pack keeps the record: placeholders of the same shape replace lanes that have ended, or train elsewhere.
 """
 
 import dataclasses
@@ -17,12 +16,13 @@ from mnist_exp.config import Config, schema
 from mnist_exp.config.schema import Kind
 from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import write_json
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import CheckpointError
 
-FILE = "pack.json"
+FILE = RunFolder.lanes  # until its callers have that name
 FORMAT = 1
 OWN = schema.of(Kind.LANE)
-"""What decides the shape of a lane and how its update is calculated."""
+"""The settings that decide the shape of a lane and the calculation of its update."""
 
 
 @final
@@ -31,12 +31,12 @@ class PackRecord:
     """What `pack.json` holds."""
 
     pack: str
-    """The same for all lanes of a pack, and for no others."""
+    """Id of the pack."""
     lane: int
     lanes: list[dict[str, Any]]
-    """Of each lane what `OWN` names."""
+    """The `OWN` settings of each lane."""
     first: str
-    """From this lane's folder to that of the first, whose file is written last: without it there is no pack."""
+    """Relative path to the folder of the first lane. Its record is written last: without it there is no pack."""
     format: int = FORMAT
 
     def fits(self, config: Config) -> bool:
@@ -44,28 +44,28 @@ class PackRecord:
         return self.lanes[self.lane] == _own(config)
 
     def placeholder(self, lane: int, config: Config) -> Config:
-        """*config* in the shape of *lane*, for one that is not there."""
+        """*config* in the shape of *lane*."""
         return dataclasses.replace(config, **self.lanes[lane])
 
 
 def begin(configs: Sequence[Config], folders: Sequence[Path]) -> list[PackRecord]:
-    """Makes a pack of runs that begin together, in this order, and writes each its record."""
+    """Makes a pack of new runs, with lanes in this order, and writes the record of each."""
     pack, lanes = secrets.token_hex(8), [_own(config) for config in configs]
     records_ = [
         PackRecord(pack=pack, lane=lane, lanes=lanes, first=os.path.relpath(folders[0], folder))
         for lane, folder in enumerate(folders)
     ]
     for record, folder in reversed(list(zip(records_, folders, strict=True))):
-        write_json(folder / FILE, dataclasses.asdict(record))
+        write_json(RunFolder(folder).lanes, dataclasses.asdict(record))
     return records_
 
 
 def read(folder: Path) -> PackRecord | None:
-    """The record of the run in *folder*; None where it trains alone.
+    """The record of the run in *folder*; None if it trains alone.
 
     Raises:
         CheckpointError: the file is damaged or of a newer format.
-        ConfigError: it is from elsewhere and would call what is not named; see `trust`.
+        ConfigError: the folder is foreign and names code that `trust` refuses.
     """
     record = _read(folder)
     first = _read(folder / record.first) if record else None
@@ -73,17 +73,17 @@ def read(folder: Path) -> PackRecord | None:
 
 
 def copy(source: Path, folder: Path) -> None:
-    """Gives the run in *folder* the record that the one in *source* has trained in, with placeholders for all neighbours.
+    """Copies the pack record of the run in *source* to *folder*, with placeholders for all other lanes.
 
     Raises:
         CheckpointError, ConfigError: as `read`.
     """
     if record := _read(source):
-        write_json(folder / FILE, dataclasses.asdict(dataclasses.replace(record, first=".")))
+        write_json(RunFolder(folder).lanes, dataclasses.asdict(dataclasses.replace(record, first=".")))
 
 
 def _read(folder: Path) -> PackRecord | None:
-    path = folder / FILE
+    path = RunFolder(folder).lanes
     if not path.exists():
         return None
     record = records.read(PackRecord, path, FORMAT, CheckpointError, "")

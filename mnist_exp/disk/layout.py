@@ -1,4 +1,4 @@
-"""What lies where: the files of a run's folder and of a sweep's folder, and the states that a run can be in."""
+"""The files of a run's folder and of a sweep's folder, and the states of a run."""
 
 import enum
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, final, overload
 
 @final
 class State(enum.StrEnum):
-    """How a run stands. The ledger stores those from `running` on; the first two are seen from outside."""
+    """The state of a run. A ledger holds one from `running` on; the first two are observed without one."""
 
     PLANNED = "planned"
     """It has no ledger: it was never started."""
@@ -17,10 +17,10 @@ class State(enum.StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     PRUNED = "pruned"
-    """A search has given it up early."""
+    """A search stopped it early."""
     FAILED = "failed"
     KILLED = "killed"
-    """Its process died or was told to stop; it can be resumed."""
+    """Its process died or was asked to stop; it can be resumed."""
 
     @property
     def done(self) -> bool:
@@ -55,25 +55,34 @@ class RunFolder:
 
     path: Path
 
+    lock = Entry(".lock")
+    """Held by the process that trains it."""
     ledger = Entry("ledger.json")
-    """How the run stands; see `ledger`."""
+    """State and results; see `ledger`."""
     config = Entry("config.yaml")
     journal = Entry("metrics.jsonl")
-    """A row for each epoch; see `journal`."""
+    """One row per epoch; see `journal`."""
     lanes = Entry("pack.json")
-    """With which runs it trains together; see `lanes`."""
+    """Its pack record; see `lanes`."""
     checkpoints = Entry("checkpoints")
     weights = Entry("weights.safetensors")
     """The trained network."""
     model = Entry("model.pt2")
     """The trained network, ready to serve."""
     difference = Entry("code.diff")
-    """What the code had beside its commit."""
+    """Uncommitted changes of the code."""
     figures = Entry("figures")
     log = Entry("train.log")
     tracked = Entry("mlflow.json")
-    """What MLflow has of it."""
+    """What MLflow has of it; see `tracked`."""
+    publishing = Entry(".mlflow.lock")
+    """Held by the process that publishes it."""
     environment = Entry("environment.txt")
+    """Installed packages."""
+
+    written_by_trainer = tuple(e.name for e in (config, difference, lanes, ledger, journal, weights, model))
+    """Files that the holder of `lock` writes; the publisher writes others."""
+    written_by_publisher = (tracked.name, environment.name)
 
 
 @final
@@ -83,18 +92,26 @@ class SweepFolder:
 
     path: Path
 
+    lock = Entry(".lock")
+    """Held by the process that runs it."""
     plan = Entry("sweep.json")
-    """What it consists of; see `plan`."""
+    """Its points; see `plan`."""
     study = Entry("study.json")
-    """How a search searches."""
+    """The settings of a search."""
     config = Entry("multirun.yaml")
     board = Entry("leaderboard.csv")
     table = Entry("runs.csv")
     page = Entry("report.html")
     figures = Entry("figures")
     jobs = Entry("slurm.json")
-    """Which job has which id in Slurm."""
+    """The ids of its jobs in Slurm."""
     tracked = Entry("mlflow.json")
+    """What MLflow has of it; see `tracked`."""
+    publishing = Entry(".mlflow.lock")
+    """Held by the process that publishes it."""
+
+    written = (plan.name, study.name, page.name, "*.csv")
+    """Files, as patterns, that the holder of `lock` writes; the publisher writes others."""
 
     def run(self, number: int) -> RunFolder:
         """The folder of the run of that number."""

@@ -1,7 +1,7 @@
-"""One small file per run that tells the truth: what it is, how far it came, how it ended.
+"""`ledger.json`, the authoritative record of a run: its identity, its progress, its end.
 
-Resume and reports trust `ledger.json`; MLflow is a view of it. A run that says `running` is alive only while
-some process holds the lock beside it, which the kernel releases when that process dies, however it dies.
+Resume and reports trust it; MLflow is a view of it. A run in state `running` is alive only while a process holds
+the lock beside it, which the kernel releases when that process dies, however it dies.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import filelock
 
 from mnist_exp.disk import records
 from mnist_exp.disk.files import write_json
+from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.errors import BusyError, ExperimentError
 
 FORMAT = 1
@@ -32,7 +33,7 @@ class Ledger:
     name: str = ""
     sweep: str = ""
     """Id of the sweep that the run belongs to, if any."""
-    state: str = "running"
+    state: State = State.RUNNING
     reason: str = ""
     """Why it did not finish, in one sentence."""
     epoch: int = 0
@@ -44,7 +45,7 @@ class Ledger:
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=socket.gethostname)
     threads: int = 0
-    """CPU threads that it began with and goes on with: their number decides the last bits. 0: not recorded."""
+    """CPU threads, the same over all attempts: their number decides the last bits. 0: not recorded."""
     parameters: int = 0
     params: dict[str, Any] = field(default_factory=dict)
     """What can vary between runs, flat: MLflow's params."""
@@ -66,6 +67,9 @@ class Ledger:
     """Registered model in MLflow that it, or the best run of its sweep, becomes a version of."""
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        self.state = State(self.state)  # a file has it as text
+
     @property
     def objective(self) -> float:
         """What a sweep maximises: the last validation accuracy, or training accuracy without validation.
@@ -74,14 +78,14 @@ class Ledger:
         """
         return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
 
-    def end(self, state: str, reason: str) -> None:
-        """Notes how the run ended: not before it started, whatever was done to the clock meanwhile."""
+    def end(self, state: State, reason: str) -> None:
+        """Records the end of the run; never before its start, even if the clock was set back."""
         self.state, self.reason = state, reason
         self.ended_ms = max(self.started_ms, time.time_ns() // 1_000_000)
 
     def write(self, folder: Path) -> None:
         """Publishes the ledger, atomically."""
-        write_json(folder / "ledger.json", dataclasses.asdict(self))
+        write_json(RunFolder(folder).ledger, dataclasses.asdict(self))
 
 
 def read(folder: Path) -> Ledger:
@@ -92,7 +96,7 @@ def read(folder: Path) -> Ledger:
     """
     return records.read(
         Ledger,
-        folder / "ledger.json",
+        RunFolder(folder).ledger,
         FORMAT,
         ExperimentError,
         f"{folder} is not a run: it has no ledger.json.",
@@ -100,28 +104,31 @@ def read(folder: Path) -> Ledger:
     )
 
 
-def found(folder: Path) -> Ledger | None:
-    """The ledger of the run in *folder*, if there is one that can be read."""
+def find(folder: Path) -> Ledger | None:
+    """The ledger of the run in *folder*; None where it is missing or damaged."""
     try:
         return read(folder)
     except ExperimentError:
         return None
 
 
-def status(folder: Path) -> tuple[Ledger | None, str, str]:
-    """The ledger of the run in *folder*, how the run stands, and why.
+found = find  # until its callers have the new name
 
-    State and reason are the ledger's, but a run that nobody holds any more is `killed`, one without a ledger `planned`,
-    and one whose ledger cannot be read `damaged`.
+
+def status(folder: Path) -> tuple[Ledger | None, State, str]:
+    """The ledger of the run in *folder*, the run's state, and its reason.
+
+    State and reason are the ledger's, with three exceptions: a run in state `running` without a process is `killed`, a
+    missing ledger means `planned`, and an unreadable one `damaged`.
     """
-    if not (folder / "ledger.json").exists():
-        return None, "planned", ""
+    if not RunFolder(folder).ledger.exists():
+        return None, State.PLANNED, ""
     try:
         entry = read(folder)
     except ExperimentError as error:
-        return None, "damaged", f"{error.message.rstrip('.')}. {error.help}".strip()
-    if entry.state == "running" and not alive(folder):
-        return entry, "killed", DIED
+        return None, State.DAMAGED, f"{error.message.rstrip('.')}. {error.help}".strip()
+    if entry.state == State.RUNNING and not alive(folder):
+        return entry, State.KILLED, DIED
     return entry, entry.state, entry.reason
 
 
@@ -135,7 +142,7 @@ def hold(folder: Path) -> filelock.FileLock:
 
 
 def alive(folder: Path) -> bool:
-    """Whether some process holds the run right now."""
+    """Whether a process holds the run right now."""
     try:
         hold(folder).release()
     except BusyError:
@@ -144,8 +151,8 @@ def alive(folder: Path) -> bool:
 
 
 def reap(folder: Path, reason: str = DIED) -> None:
-    """Marks the run in *folder* as killed if its ledger says `running` and nobody holds it."""
-    if not (folder / "ledger.json").exists():
+    """Marks the run in *folder* as killed if its ledger says `running` and no process holds it."""
+    if not RunFolder(folder).ledger.exists():
         return
     try:
         lock = hold(folder)
@@ -153,10 +160,10 @@ def reap(folder: Path, reason: str = DIED) -> None:
         return
     try:
         entry = read(folder)
-        if entry.state == "running":
-            entry.end("killed", reason)
+        if entry.state == State.RUNNING:
+            entry.end(State.KILLED, reason)
             entry.write(folder)
-    except ExperimentError:  # damaged: there is nothing to mark, and other runs wait
+    except ExperimentError:  # damaged: nothing to mark
         return
     finally:
         lock.release()

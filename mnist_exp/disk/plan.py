@@ -1,4 +1,4 @@
-"""`sweep.json`: what a sweep consists of. Written before the first job starts, and grown by resuming."""
+"""`sweep.json`, the record of a sweep: written before its first job starts, extended when it is resumed."""
 
 import dataclasses
 import os
@@ -13,6 +13,7 @@ import filelock
 from mnist_exp.config import command, override
 from mnist_exp.disk import records
 from mnist_exp.disk.files import write_json
+from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.errors import ConfigError
 
 FORMAT = 1
@@ -21,13 +22,13 @@ FORMAT = 1
 @final
 @dataclass(kw_only=True)
 class Plan:
-    """What `sweep.json` holds; point *i* runs in the folder named *i* beside it."""
+    """What `sweep.json` holds; point *i* runs in `SweepFolder.run(i)`."""
 
     id: str
     typed: list[str]
     """The overrides as they were typed, without `resume`."""
     keys: list[str]
-    """What varies between points, in the order typed."""
+    """The keys that vary between points, in the order typed."""
     experiment: str = ""
     """MLflow experiment; empty: not tracked."""
     points: list[list[str]] = field(default_factory=list)
@@ -35,7 +36,7 @@ class Plan:
     configs: list[str] = field(default_factory=list)
     """The fingerprint of each point's config."""
     cluster: str = "local"
-    """Where it was started last; see `conf/cluster`."""
+    """Where it ran last; see `conf/cluster`."""
     created_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=socket.gethostname)
@@ -43,17 +44,17 @@ class Plan:
 
     @property
     def again(self) -> str:
-        """The command that goes on with it."""
+        """The command that resumes it."""
         return resuming(self.id, *([] if self.cluster == "local" else [f"cluster={self.cluster}"]))
 
     def write(self, folder: Path) -> None:
         """Publishes the plan, atomically."""
         self.pid, self.host = os.getpid(), socket.gethostname()
-        write_json(folder / "sweep.json", dataclasses.asdict(self))
+        write_json(SweepFolder(folder).plan, dataclasses.asdict(self))
 
 
 def resuming(name: str, *further: str) -> str:
-    """The command that goes on with the sweep called *name*, quoted for a shell."""
+    """The command that resumes the sweep called *name*, quoted for a shell."""
     return command([override("resume", name), *further], sweep=True)
 
 
@@ -64,7 +65,7 @@ def read(folder: Path) -> Plan:
         ConfigError: there is none, or it is damaged or of a newer format.
     """
     return records.read(
-        Plan, folder / "sweep.json", FORMAT, ConfigError, f"{folder} is not a sweep: it has no sweep.json."
+        Plan, SweepFolder(folder).plan, FORMAT, ConfigError, f"{folder} is not a sweep: it has no sweep.json."
     )
 
 

@@ -36,7 +36,7 @@ def git() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints, or nothing where there is no git or no repository."""
+    """What git prints; nothing without git or a repository."""
     try:
         done = subprocess.run(["git", "-C", str(PACKAGE), *arguments], capture_output=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -46,14 +46,14 @@ def _git(*arguments: str) -> str:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Python and the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that results depend on."""
+    installed = {"python": platform.python_version()}
     for package in ("torch", "hydra-core", "mlflow", "numpy", "mnist_exp"):
         try:
-            found[package] = torch_version() if package == "torch" else metadata.version(package)
+            installed[package] = torch_version() if package == "torch" else metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @functools.cache
@@ -77,7 +77,7 @@ def environment() -> str:
 
     From the names of their folders: reading every package's metadata takes thirty times as long.
     """
-    found = {path.stem for entry in sys.path for path in Path(entry).glob("*.dist-info")}
-    lines = sorted((stem.replace("-", "==", 1) for stem in found), key=str.lower)
+    stems = {path.stem for entry in sys.path for path in Path(entry).glob("*.dist-info")}
+    lines = sorted((stem.replace("-", "==", 1) for stem in stems), key=str.lower)
     head = f"# Python {sys.version.split()[0]}, {platform.platform()}, {os.cpu_count()} cores\n"
     return head + "\n".join(lines) + "\n"

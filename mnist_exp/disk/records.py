@@ -1,4 +1,4 @@
-"""What `ledger.json` and `sweep.json` have in common: a dataclass in a file with a format, and a lock beside it."""
+"""Records on disk: a dataclass in a JSON file with a format, and a lock beside it."""
 
 import contextlib
 import dataclasses
@@ -10,59 +10,66 @@ from typing import Any, TypeVar, get_origin
 import filelock
 
 from mnist_exp.disk.files import read_json
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import BusyError, ExperimentError
 
 T = TypeVar("T")
+TYPES = (list, dict, str, int, bool)
+"""Types of fields that are checked."""
 
 
 def read(
     kind: Callable[..., T], path: Path, newest: int, fault: type[ExperimentError], missing: str, way_out: str = ""
 ) -> T:
-    """The *kind* (a dataclass) that *path* holds; keys that it does not know are passed over.
+    """The *kind* (a dataclass) in *path*; unknown keys are ignored.
 
     Args:
-        newest: The highest format that is understood.
-        missing: What to say if there is no such file.
-        way_out: What helps if it is damaged.
+        newest: The highest known format.
+        missing: The message if there is no such file.
+        way_out: The help if it is damaged.
 
     Raises:
         fault: there is none, or it is damaged or of a newer format.
     """
     try:
         plain: dict[str, Any] = read_json(path)
-        newer = plain["format"] > newest
-        known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass, which no type says
-        found = None if newer else kind(**{key: value for key, value in plain.items() if key in known})
-        _check_types(found)
+        if plain["format"] <= newest:
+            return parse(kind, plain)
     except FileNotFoundError as error:
         raise fault(missing) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise fault(f"{path} is damaged: {error}", way_out) from error
-    if found is None:
-        raise fault(f"{path} has format {plain['format']}; this version knows up to {newest}.")
-    return found
+    raise fault(f"{path} has format {plain['format']}; this version knows up to {newest}.")
 
 
-def _check_types(record: Any) -> None:
-    """Raises TypeError if a field of *record* that is to hold a list, a mapping or a text holds something else."""
-    for field in dataclasses.fields(record) if record else ():
-        kind = get_origin(field.type) or field.type
-        value = getattr(record, field.name)
-        if kind in (list, dict, str) and not isinstance(value, kind):
+def parse(kind: Callable[..., T], plain: Any) -> T:
+    """The *kind* (a dataclass) with the fields of *plain*, a value from a JSON file; unknown keys are ignored.
+
+    Raises:
+        TypeError: *plain* is no object, or a field has another type.
+        ValueError: a field has a value that its type does not have.
+    """
+    if not isinstance(plain, dict):
+        raise TypeError("it is no object")
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # a dataclass, which no type says
+    for field in fields:
+        expected, value = get_origin(field.type) or field.type, plain.get(field.name)
+        if field.name in plain and expected in TYPES and not isinstance(value, expected):
             raise TypeError(f"{field.name} is {json.dumps(value)[:40]}")
+    return kind(**{field.name: plain[field.name] for field in fields if field.name in plain})
 
 
 def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.FileLock:
-    """Takes *folder* for this process; released by `release()` or by death.
+    """Takes the lock of *folder*, of a run or a sweep; released by `release()` or by death.
 
     Args:
-        owner: Reads the record that names the holder's `pid` and `host`.
-        what: The sentence's beginning, such as "The sweep in x is being run by".
+        owner: Reads the record with the holder's `pid` and `host`.
+        what: The beginning of the message, such as "The sweep in x is being run by".
 
     Raises:
         BusyError: another process has it.
     """
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    lock = filelock.FileLock(RunFolder(folder).lock, timeout=0)  # a sweep's has the same name
     try:
         lock.acquire()
     except filelock.Timeout as error:

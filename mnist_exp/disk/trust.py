@@ -1,10 +1,10 @@
-"""Whose a run or a sweep is, and what one from elsewhere may do.
+"""Own and foreign folders, and the limits of a foreign one.
 
 A stored config names code (`_target_`, packages, classes of torchvision), folders and addresses, and a folder may hold
-links. What lies in `outputs/runs` or `outputs/sweeps` of the working folder is the user's own work, and does what it
-says. Any other folder may be anybody's: it is read as data. It calls only what a file of the user's `conf/` names (or
-of `--config-dir`), or an optimiser of torch; its images come from where the user's `conf/data` says; MLflow is the one
-of the present command; and nothing is written into it if it has a link.
+links. A run or sweep in `outputs/runs` or `outputs/sweeps` of the working folder is the user's own, and is trusted. Any
+other folder is foreign, and is read as data: it may call only targets that a file of the user's `conf/` (or of
+`--config-dir`) names, and optimisers of torch; its images come from the sources in the user's `conf/data`; MLflow is
+that of the present command; and with a link in it, nothing is written into it.
 """
 
 import dataclasses
@@ -25,55 +25,56 @@ from mnist_exp import config
 from mnist_exp.config import Config, Data, schema
 from mnist_exp.config.overrides import key_of, split
 from mnist_exp.config.schema import Kind
+from mnist_exp.disk.layout import RunFolder, SweepFolder
 from mnist_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 KNOWN = re.compile(r"(torch\.optim|optuna\.samplers|optuna\.pruners)\.[A-Z]\w*")
-"""Targets that only make what they are called."""
+"""Constructors without side effects: always allowed."""
 PRIVATE = schema.of(Kind.PRIVATE)
-"""Settings that are never taken from elsewhere: what is fetched and read, and where runs are reported."""
+"""Settings that are never taken from a foreign folder: what is fetched and read, and where results are sent."""
 SOURCES = tuple(key.removeprefix("data.") for key in PRIVATE if key.startswith("data."))
-"""Settings of `Data` that say where images come from, and which bytes are theirs."""
-RECORDS = {"ledger.json", "sweep.json"}
+"""Settings of `Data` with the source of the images and their digests."""
+RECORDS = {RunFolder.ledger, SweepFolder.plan}
 """A folder with one of these is a run's or a sweep's: its files are not the user's config."""
 
 
 def own(folder: Path) -> bool:
-    """Whether *folder* lies where this program puts what the user starts."""
-    place = folder.resolve()
-    return any(place.is_relative_to(Path("outputs", kind).resolve()) for kind in ("runs", "sweeps"))
+    """Whether *folder* lies where this program puts the user's runs and sweeps."""
+    path = folder.resolve()
+    return any(path.is_relative_to(Path("outputs", kind).resolve()) for kind in ("runs", "sweeps"))
 
 
 def load(folder: Path) -> Config:
-    """The config of the run in *folder*, fit to be built; of one from elsewhere without its `PRIVATE` settings.
+    """The config of the run in *folder*, safe to be built; of a foreign one without its `PRIVATE` settings.
 
     Raises:
         ConfigError: as `config.load` and `check`.
     """
-    found = config.load(folder / "config.yaml")
+    stored = config.load(RunFolder(folder).config)
     if own(folder):
-        return found
-    check(config.to_dict(found), folder)
-    stored = dataclasses.replace(found)
-    found.data = dataclasses.replace(found.data, **_sources(found.data.name))
-    found.tracking = dataclasses.replace(found.tracking, uri=None, register=None)
+        return stored
+    check(config.to_dict(stored), folder)
+    data = dataclasses.replace(stored.data, **_sources(stored.data.name))
+    tracking = dataclasses.replace(stored.tracking, uri=None, register=None)
+    safe = dataclasses.replace(stored, data=data, tracking=tracking)
     for group, key in (setting.split(".") for setting in PRIVATE):
         value = getattr(getattr(stored, group), key)
-        if value and value != getattr(getattr(found, group), key):
+        if value and value != getattr(getattr(safe, group), key):
             log.warning(
                 "%s is not below outputs/runs: its %s.%s is not used. If it is yours, keep it there, or type that "
                 "setting again with resume=.",
                 *(folder, group, key),
             )
-    return found
+    return safe
 
 
 def check(plain: dict[str, Any], folder: Path, conf: Iterable[str] = ()) -> None:
-    """Refuses *plain*, part of a config out of *folder*, if that is from elsewhere and would call what is not named.
+    """Refuses *plain*, part of a config from *folder*, if that is foreign and would call a target that is not allowed.
 
     Args:
-        conf: Folders of config files, besides `conf/` and those of the Hydra job that this is.
+        conf: Folders of config files, besides `conf/` and those of the present Hydra job.
 
     Raises:
         ConfigError: it would.
@@ -90,7 +91,7 @@ def check(plain: dict[str, Any], folder: Path, conf: Iterable[str] = ()) -> None
 
 
 def reaches(override: str) -> bool:
-    """Whether *override* does more than set a value and choose an option of `conf/`."""
+    """Whether *override* does more than set a value or choose an option of `conf/`."""
     key, value = key_of(override), split(override)[2]
     whole = any(private.startswith(f"{key}.") for private in PRIVATE)  # of a group: its option, and not a mapping
     named = schema.within(key, PRIVATE)
@@ -98,59 +99,59 @@ def reaches(override: str) -> bool:
 
 
 def check_links(folder: Path) -> None:
-    """Refuses a *folder* from elsewhere that has a link: what is written there would be written where it leads.
+    """Refuses a foreign *folder* with a link: files written to it would land at the link's target.
 
     Raises:
         ConfigError: it has one.
     """
     if own(folder):
         return
-    for place, folders, files in os.walk(folder):
-        for path in (Path(place, name) for name in (*folders, *files)):
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink():
-                found = f"{path.relative_to(folder)} in it is a link to {path.readlink()}"
+                link = f"{path.relative_to(folder)} in it is a link to {path.readlink()}"
                 raise ConfigError(
-                    f"{folder} comes from elsewhere, and {found}.",
+                    f"{folder} comes from elsewhere, and {link}.",
                     "If you trust it, copy it without links: cp -rL",
                 )
 
 
 def files_of(sources: Iterable[Any]) -> list[str]:
-    """The folders among *sources*, Hydra's search path."""
+    """The folders in *sources*, Hydra's search path."""
     return [source.path for source in sources if source.schema == "file" and source.path]
 
 
 def _files(conf: Iterable[str] = ()) -> list[Path]:
-    """The user's config files: of `conf/`, of *conf*, and of the Hydra job that this is; none of a run or a sweep."""
+    """The user's config files: of `conf/`, of *conf*, and of the present Hydra job; none of a run or a sweep."""
     if HydraConfig.initialized():
         conf = [*conf, *files_of(HydraConfig.get().runtime.config_sources)]
-    found = []
-    for place, folders, names in (each for top in {config.conf_dir(), *conf} for each in os.walk(top)):
+    files: list[Path] = []
+    for parent, folders, names in (each for top in {config.conf_dir(), *conf} for each in os.walk(top)):
         if RECORDS.intersection(names):
             folders.clear()
         else:
-            found += [Path(place, name) for name in names if name.endswith(".yaml")]
-    return sorted(found)
+            files += [Path(parent, name) for name in names if name.endswith(".yaml")]
+    return sorted(files)
 
 
 def _sources(name: str) -> dict[str, Any]:
-    """`SOURCES` of the dataset *name*, as the user's `conf/data` has them; without such a file there are none."""
-    nothing = {key: getattr(Data(), key) for key in SOURCES}
+    """`SOURCES` of the dataset *name* in the user's `conf/data`; the defaults if no file has that name."""
+    defaults = {key: getattr(Data(), key) for key in SOURCES}
     for path in _files():
-        if path.parent.name == "data" and (found := _dataset(path)).get("name") == name:
-            return nothing | {key: found[key] for key in SOURCES if key in found}
-    return nothing
+        if path.parent.name == "data" and (dataset := _dataset(path)).get("name") == name:
+            return defaults | {key: dataset[key] for key in SOURCES if key in dataset}
+    return defaults
 
 
 def _dataset(path: Path) -> dict[str, Any]:
-    """What the file *path* of `conf/data` sets, with the options of the same folder that it begins with."""
+    """The settings in the file *path* of `conf/data`, with the options of the same folder in its defaults list."""
     try:
         node: Any = OmegaConf.load(path)
-        found: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         for option in node.get("defaults", []):
-            found |= _dataset(path.with_name(f"{option}.yaml")) if option != "_self_" else {}
-        return found | {key: _plain(node[key]) for key in node if key != "defaults"}
-    except (OSError, yaml.YAMLError, OmegaConfBaseException):  # such as a reference to what only a whole config has
+            settings |= _dataset(path.with_name(f"{option}.yaml")) if option != "_self_" else {}
+        return settings | {key: _plain(node[key]) for key in node if key != "defaults"}
+    except (OSError, yaml.YAMLError, OmegaConfBaseException):  # such as a reference to another part of the config
         return {}
 
 
@@ -160,12 +161,12 @@ def _plain(value: Any) -> Any:
 
 @functools.cache
 def _named(files: tuple[Path, ...]) -> set[str]:
-    """Every target in *files*."""
+    """All targets in *files*."""
     return set().union(*(targets(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files))
 
 
 def targets(node: Any) -> set[str]:
-    """Every `_target_` in a tree of plain data."""
+    """All `_target_` values in a tree of plain data."""
     if isinstance(node, list):
         return set().union(*map(targets, node))
     if not isinstance(node, dict):

@@ -18,8 +18,7 @@ from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.console.formats import SPLIT_NAMES, percent
 from mnist_exp.console.terminal import console, say, shown
-from mnist_exp.disk import trust
-from mnist_exp.disk.files import read_json
+from mnist_exp.disk import tracked, trust
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.evaluate import RUN, predictions
@@ -196,12 +195,9 @@ def _mlflow(folder: Path, settings: "Config") -> Iterator["Publisher | None"]:
     from mnist_exp.config.stores import uri_for
     from mnist_exp.tracking.publisher import Publisher
 
-    try:
-        store = read_json(RunFolder(folder).tracked)["store"]
-    except (OSError, ValueError, KeyError):  # not tracked, or downloaded
-        store = None
-    tracked = store == without_login(uri_for(settings.tracking.uri))
-    with Publisher(settings.tracking) if tracked else contextlib.nullcontext() as publisher:
+    record = tracked.run(folder)  # None: not tracked, or downloaded
+    known = record and record.store == without_login(uri_for(settings.tracking.uri))
+    with Publisher(settings.tracking) if known else contextlib.nullcontext() as publisher:
         yield publisher
 
 

@@ -32,8 +32,8 @@ from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import formats
 from mnist_exp.console.terminal import shown
-from mnist_exp.disk import trust
-from mnist_exp.disk.files import atomic_write, read_json
+from mnist_exp.disk import tracked, trust
+from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ExperimentError
 from mnist_exp.report import board
@@ -347,11 +347,8 @@ def _link(run: dict[str, Any], uri: str) -> str:
 
 def _view(selection: Selection, uri: str) -> str:
     """The saved view of a sweep in MLflow; empty if there is none."""
-    try:
-        page = read_json(SweepFolder(selection.home).tracked)["page"] if selection.sweep else ""
-    except (OSError, ValueError, KeyError):  # not tracked, or not yet
-        return ""
-    return f"{_server(uri)}/{page}" if page else ""
+    record = tracked.sweep(selection.home) if selection.sweep else None  # None: not tracked, or not yet
+    return f"{_server(uri)}/{record.page}" if record and record.page else ""
 
 
 def _server(uri: str) -> str:

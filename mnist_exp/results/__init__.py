@@ -20,13 +20,13 @@ def load(what: str | Path = "last", root: Path = Path("outputs")) -> "pd.DataFra
 
     Columns: the settings (`hidden`, `lr`, `optimizer.weight_decay` …) as numbers, truth values or text; `final/*`
     and `best/*` metrics (accuracies from 0 to 1); `state` (`planned`, `running`, `finished`, `failed`, `pruned`,
-    `killed`, or `damaged` where its ledger cannot be read) with its `reason`; `seconds` of training, and
+    `killed`, or `damaged` if its ledger cannot be read) with its `reason`; `seconds` of training, and
     `cpu_seconds`, the processor time of all its threads; `parameters` of the network; `started` and `ended` in UTC;
     `folder` (None for a run whose files are not on this machine), `overrides`, git's `commit`, with -dirty where files
     differed from it, `sweep`, and MLflow's `run_id`.
 
     Args:
-        what: See `naming`.
+        what: See `names`.
         root: The folder that holds `runs/` and `sweeps/`.
 
     Raises:

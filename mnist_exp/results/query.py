@@ -64,24 +64,24 @@ def experiments(uri: str) -> dict[str, str]:
                 uri, "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage='active'"
             )
         }
-    return {found.name: found.experiment_id for found in _pages(uri, "search_experiments")}
+    return {each.name: each.experiment_id for each in _pages(uri, "search_experiments")}
 
 
 def runs(query: Query) -> list[Stored]:
     """The runs that *query* asks for, oldest first.
 
-    Deleted ones are left out, and parent runs: such a one stands for its sweep, and trained nothing itself.
+    Without deleted runs and without parent runs, which represent a sweep and trained nothing.
 
     Raises:
         ExperimentError: the store cannot be read.
     """
-    found = _from_file(query) if database(query.uri) else _from_client(query)
-    parents = {run.tags.get("mlflow.parentRunId") for run in found}
-    return [run for run in found if run.run_id not in parents]
+    stored = _from_file(query) if database(query.uri) else _from_client(query)
+    parents = {run.tags.get("mlflow.parentRunId") for run in stored}
+    return [run for run in stored if run.run_id not in parents]
 
 
 def download(query: Query, names: Sequence[str], folder: Path) -> None:
-    """Gets the files *names* of the run that *query* asks for into *folder*, unless they are there.
+    """Downloads the files *names* of the run that *query* asks for into *folder*, unless it has them.
 
     Raises:
         ExperimentError: the run has no such file, or the store cannot be read.
@@ -94,7 +94,7 @@ def download(query: Query, names: Sequence[str], folder: Path) -> None:
 
         try:
             download_artifacts(run_id=query.run_id, artifact_path=name, dst_path=str(folder), tracking_uri=query.uri)
-        except Exception as error:  # each kind of store has its own
+        except Exception as error:  # each kind of store raises its own
             raise ExperimentError(
                 f"MLflow does not give {name} of run {query.run_id}: {reason(error)}.",
                 "Only runs that have ended have all of their files there, and only those that finished have weights.",
@@ -108,25 +108,25 @@ def _from_file(query: Query) -> list[Stored]:
     column, value = ("run_uuid", query.run_id) if query.run_id else ("experiment_id", query.experiment_id)
     chosen = f"FROM runs WHERE {column} = ? AND lifecycle_stage = 'active'"
     head = "run_uuid, experiment_id, name, status, start_time, end_time, artifact_uri"
-    found = {
+    stored = {
         row[0]: Stored(row[0], str(row[1]), *row[2:])
         for row in _select(query.uri, f"SELECT {head} {chosen} ORDER BY start_time", value)
     }
     inside = f"WHERE run_uuid IN (SELECT run_uuid {chosen})"
-    for table in ("params", "tags"):  # as JSON, which is read in half the time of rows
+    for table in ("params", "tags"):  # as JSON: half the time of rows
         texts = f"SELECT run_uuid, json_group_object(key, value) FROM {table} {inside} GROUP BY run_uuid"
         for run_id, plain in _select(query.uri, texts, value):
-            if run_id in found:  # not one that has begun since
-                setattr(found[run_id], table, json.loads(plain))
+            if run_id in stored:  # not one that has begun since
+                setattr(stored[run_id], table, json.loads(plain))
     latest = f"SELECT run_uuid, key, value, step FROM latest_metrics {inside} AND NOT is_nan"
     for run_id, key, number, step in _select(query.uri, latest, value):
-        if run := found.get(run_id):
+        if run := stored.get(run_id):
             run.metrics[key], run.steps[key] = number, step
-    return list(found.values())
+    return list(stored.values())
 
 
 def _select(uri: str, sql: str, *values: str) -> Iterator[Any]:
-    """One row after the other: a list of them all would hold hundreds of thousands."""
+    """Yields row after row: there may be hundreds of thousands."""
     path = database(uri)
     assert path
     try:
@@ -144,13 +144,13 @@ def _from_client(query: Query) -> list[Stored]:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = [_client(query.uri).get_run(query.run_id)]
+            stored = [_client(query.uri).get_run(query.run_id)]
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return []
             raise ExperimentError(f"The MLflow store {query.uri} cannot be read: {error}") from error
     else:
-        found = _pages(query.uri, "search_runs", experiment_ids=[query.experiment_id], order_by=["start_time"])
+        stored = _pages(query.uri, "search_runs", experiment_ids=[query.experiment_id], order_by=["start_time"])
     return [
         Stored(
             run.info.run_id,
@@ -165,7 +165,7 @@ def _from_client(query: Query) -> list[Stored]:
             {m.key: m.value for m in run.data._metric_objs},
             {m.key: m.step for m in run.data._metric_objs},
         )
-        for run in found
+        for run in stored
     ]
 
 
@@ -176,18 +176,18 @@ def _client(uri: str) -> Any:
 
 
 def _pages(uri: str, call: str, **arguments: Any) -> list[Any]:
-    """All that the client's method *call* lists, page after page."""
+    """All items that the client's method *call* lists, page after page."""
     from mlflow.exceptions import MlflowException
 
     ask = getattr(_client(uri), call)
-    found: list[Any] = []
+    items: list[Any] = []
     token = None
     try:
         while True:
             page = ask(max_results=PAGE, page_token=token, **arguments)
-            found += page
+            items += page
             token = page.token
             if not token:
-                return found
+                return items
     except MlflowException as error:
         raise ExperimentError(f"The MLflow store {uri} cannot be read: {first_line(error)}") from error

@@ -6,24 +6,24 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from mnist_exp.disk import ledger
-from mnist_exp.disk.files import read_json
-from mnist_exp.results import query as search
-from mnist_exp.results import ranking
+from mnist_exp.disk import ledger, tracked
+from mnist_exp.disk.layout import State
+from mnist_exp.disk.tracked import TrackedRun
+from mnist_exp.results import query, ranking
 from mnist_exp.results.names import Selection
 from mnist_exp.results.query import Stored
 from mnist_exp.results.ranking import FIELDS
 
 FINAL = tuple(f"final/{split}_{what}" for split in ("val", "test", "train") for what in ("accuracy", "loss"))
-"""Metrics that a table always has, NaN where they were not measured."""
+"""Metrics that a table always has; NaN if not measured."""
 
 
 def frame(selection: Selection) -> pd.DataFrame:
-    """`load` for a name that is resolved already."""
+    """`results.load` of a resolved name."""
     points = selection.sweep.points if selection.sweep else [[]] * len(selection.folders)
     rows = [_from_folder(i, *pair) for i, pair in enumerate(zip(selection.folders, points, strict=True))]
     if selection.query:
-        rows = [_from_store(i, run) for i, run in enumerate(search.runs(selection.query))]
+        rows = [_from_store(i, run) for i, run in enumerate(query.runs(selection.query))]
     if selection.sweep:
         for row in rows:
             row["sweep"] = selection.sweep.id
@@ -38,35 +38,32 @@ def frame(selection: Selection) -> pd.DataFrame:
 
 
 def settings(table: pd.DataFrame) -> list[str]:
-    """The columns of `load`'s table that are settings; the others describe a run, or with a slash are metrics."""
+    """The columns of the table that are settings; others describe a run, or are metrics (with a slash)."""
     return [c for c in map(str, table) if c not in FIELDS and "/" not in c]
 
 
 def ids(folder: Path) -> dict[str, str]:
-    """What MLflow calls the run in *folder*, `run_id` and `experiment_id`; empty if it is not tracked, or not yet."""
-    try:
-        note = read_json(folder / "mlflow.json")
-        return {"run_id": note["run_id"], "experiment_id": note["experiment_id"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"run_id": "", "experiment_id": ""}
+    """The `run_id` and `experiment_id` in MLflow of the run in *folder*; empty if it is not tracked, or not yet."""
+    record = tracked.run(folder) or TrackedRun()
+    return {"run_id": record.run_id, "experiment_id": record.experiment_id}
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
-    """Description first, then settings, then metrics, each in the order in which they turn up."""
+    """Description, then settings, then metrics, each in the order of their first row."""
     seen = list(dict.fromkeys(key for row in rows for key in row))
     metrics = list(dict.fromkeys([*FINAL, *(c for c in seen if "/" in c)]))
     return [*FIELDS, *(c for c in seen if c not in FIELDS and c not in metrics), *metrics]
 
 
 def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
-    """The row of a run on this machine; *point* is what its sweep planned."""
+    """The row of a run on this machine; *point* are its overrides in the plan of its sweep."""
     entry, state, reason = ledger.status(folder)
-    row: dict[str, Any] = {"number": number, "folder": folder, "overrides": point, "state": state, "reason": reason}
-    row |= {"name": " ".join(point), "epoch": 0, "seconds": 0.0, "cpu_seconds": 0.0}
+    row: dict[str, Any] = {"number": number, "folder": folder, "overrides": point, "reason": reason}
+    row |= {"state": state.value, "name": " ".join(point), "epoch": 0, "seconds": 0.0, "cpu_seconds": 0.0}
     row |= {"commit": "", "sweep": "", "run_id": "", "experiment_id": "", "dataset": ""}
     row |= ranking.settings(entry, point)
     if entry is None:
-        return row | {"name": row["name"] or (folder.name if state == "damaged" else "")}
+        return row | {"name": row["name"] or (folder.name if state == State.DAMAGED else "")}
     return (
         row
         | ids(folder)
@@ -89,9 +86,10 @@ def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
 
 def _from_store(number: int, run: Stored) -> dict[str, Any]:
     """The row of a run that an MLflow store knows."""
-    where = urlsplit(run.artifacts)
-    folder = Path(unquote(where.path)) if where.scheme in ("", "file") else None
-    state = run.tags.get("state") or {"RUNNING": "running", "FINISHED": "finished"}.get(run.status, "failed")
+    uri = urlsplit(run.artifacts)
+    folder = Path(unquote(uri.path)) if uri.scheme in ("", "file") else None
+    ended = State.FINISHED if run.status == "FINISHED" else State.FAILED
+    state = run.tags.get("state") or (State.RUNNING if run.status == "RUNNING" else ended).value
     row = {key: ranking.typed(value) for key, value in run.params.items()}
     row |= {key: value for key, value in run.metrics.items() if key.startswith(("final/", "best/"))}
     return row | {

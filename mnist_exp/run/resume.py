@@ -22,26 +22,26 @@ def register() -> None:
 
 
 def run_folder(root: str, name: str | None) -> str:
-    """The folder of the run called *name* (see `naming`; `last` is the newest one below *root*), else a new one there.
+    """The folder of the run called *name* (see `results.names`; `last`: the newest in *root*); else a new one there.
 
     Raises:
         ConfigError: there is no such run on this machine.
     """
     if not name:
         return config.new_folder(root)
-    if name == "last":
-        runs = sorted(Path(root).glob("*/*/ledger.json"), key=lambda path: path.parent.parts[-2:])
-        if not runs:
-            raise ConfigError(f"There is no run in {root}.", "Train one first: python -m mnist_exp.train")
-        return str(runs[-1].parent)
-    from mnist_exp.results import names as naming  # it reads MLflow's store: not for --help
+    from mnist_exp.results import names  # not for --help
 
-    found = naming.resolve(name, Path(root).parent)
-    if found.sweep:
-        raise ConfigError(f"{found.title} has many runs.", f"Go on with all of them: {found.sweep.again}")
-    if len(found.folders) != 1:
-        raise ConfigError(f"{found.title}: that is not one run on this machine.", "Give the folder of a run.")
-    return str(found.folders[0])
+    runs = Path(root)
+    if name == "last":
+        if newest := names.last(runs.parent, runs.name):
+            return str(newest)
+        raise ConfigError(f"There is no run in {root}.", "Train one first: python -m mnist_exp.train")
+    selection = names.resolve(name, runs.parent)
+    if selection.sweep:
+        raise ConfigError(f"{selection.title} has many runs.", f"Go on with all of them: {selection.sweep.again}")
+    if len(selection.folders) != 1:
+        raise ConfigError(f"{selection.title}: that is not one run on this machine.", "Give the folder of a run.")
+    return str(selection.folders[0])
 
 
 def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:

@@ -1,7 +1,7 @@
 """A run's exported network as an MLflow model, logged without importing torch.
 
 `mlflow.pytorch.log_model` would trace the network anew in this process: five seconds, most of them imports.
-The run has exported it already (`model.pt2`); what is missing is MLflow's description around that file.
+The run has exported it already (`model.pt2`); this adds MLflow's description of that file.
 """
 
 import shutil
@@ -31,7 +31,7 @@ def log(exported: Path, store: Store, run_id: str) -> str:
 
 
 def logged(store: Store, run_id: str) -> str | None:
-    """URI of the model that *run_id* has, if any."""
+    """URI of the logged model of *run_id*, if it has one."""
     outputs = store.client.get_run(run_id).outputs
     if outputs and outputs.model_outputs:
         return f"models:/{outputs.model_outputs[-1].model_id}"
@@ -69,7 +69,7 @@ def describe(exported: Path, folder: Path) -> None:
 
     (folder / "data").mkdir(parents=True)
     shutil.copyfile(exported, folder / "data" / "model.pt2")
-    # Of which build it was, no package index says: `2.14.1+cu130` is there as `2.14.1`.
+    # A package index has the build `2.14.1+cu130` as `2.14.1`.
     requirements = [f"torch=={torch_version().partition('+')[0]}", f"mlflow=={metadata.version('mlflow')}"]
     example = np.zeros((1, 1, 28, 28), np.float32)
     model = Model(signature=infer_signature(example, np.zeros((1, 10), np.float32)))

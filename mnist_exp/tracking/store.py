@@ -1,4 +1,4 @@
-"""The MLflow store: found where a bare `mlflow ui` looks, created once, opened by many.
+"""The MLflow store: where a bare `mlflow ui` looks for it, created once, opened by many processes.
 
 The facts behind each step (races, kills, artifact locations) were measured with mlflow 3.17.
 """
@@ -31,12 +31,22 @@ class Store:
 
     @property
     def name(self) -> str:
-        """Its URI without a password: what may be shown and stored."""
+        """Its URI without a password, which may be shown and stored."""
         return without_login(self.uri)
+
+    def run_id(self, id: str) -> str:
+        """The id in MLflow of the run, or the parent run of the sweep, with this *id* on disk; empty if it has none."""
+        runs = self.client.search_runs([self.experiment_id], f"tags.`run.id` = '{id}'", max_results=1)
+        return str(runs[0].info.run_id) if runs else ""
+
+
+def source(id: str) -> dict[str, str]:
+    """The tags of a run, or of the parent run of a sweep, with this *id* on disk: `Store.run_id` searches for it."""
+    return {"run.id": id, "mlflow.source.name": "mnist_exp.train", "mlflow.source.type": "LOCAL"}
 
 
 def open_store(uri: str, experiment: str) -> Store:
-    """Opens the store at *uri* (absolute), creating database and experiment if they are not there.
+    """Opens the store at *uri* (absolute); creates database and experiment if needed.
 
     Raises:
         ExperimentError: the database is damaged or of another mlflow, or the experiment stores artifacts through a
@@ -53,37 +63,36 @@ def open_store(uri: str, experiment: str) -> Store:
         check_schema(database)
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        # A folder of our own: mlflow's default depends on where, and by whom, the database was made.
+    opened = client.get_experiment_by_name(experiment)
+    if opened is None:
+        # Our own artifact folder: mlflow's default depends on where, and by what, the database was made.
         where = (database.parent / "mlruns" / file_name(experiment)).as_uri() if database else None
         try:
             client.create_experiment(experiment, artifact_location=where)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
                 raise
-        found = client.get_experiment_by_name(experiment)
-    if database and found.artifact_location.startswith("mlflow-artifacts:"):
+        opened = client.get_experiment_by_name(experiment)
+    if database and opened.artifact_location.startswith("mlflow-artifacts:"):
         raise ExperimentError(
             f"The experiment {experiment!r} in {database} was made by `mlflow ui` or a server, "
             "which alone can store its files.",
             "Choose another with tracking.experiment=<name>, or set MLFLOW_TRACKING_URI to the server.",
         )
-    return Store(uri, client, found.experiment_id)
+    return Store(uri, client, opened.experiment_id)
 
 
 def check_schema(database: Path) -> None:
-    """Lets no mlflow change tables that another has made; where they cannot be read, it says so itself.
+    """Refuses a database with the schema of another mlflow; if it cannot be read, mlflow reports that itself.
 
-    It does that in place when some are missing: without a lock, however many processes use the file, and without a
-    copy of what there was. That is for the owner to start.
+    mlflow would migrate it in place, without a lock and without a backup, so the user must start that.
 
     Raises:
-        ExperimentError: this mlflow has another one, or the file is damaged.
+        ExperimentError: this mlflow has another schema, or the file is damaged.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=1)) as there:
-            (found,) = there.execute("SELECT version_num FROM alembic_version").fetchone()
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
+            (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except (sqlite3.OperationalError, TypeError):  # locked, say, or without tables
         return
     except sqlite3.DatabaseError as error:
@@ -92,25 +101,25 @@ def check_schema(database: Path) -> None:
     from mlflow.store.db import utils  # private, but what `mlflow db upgrade` asks
 
     revisions = [each.revision for each in ScriptDirectory.from_config(utils._get_alembic_config("")).walk_revisions()]
-    if found == revisions[0]:
+    if version == revisions[0]:
         return
     mend = f"Back it up, then: mlflow db upgrade {SQLITE}{database}"
-    if found not in revisions:
+    if version not in revisions:
         mend = "A newer mlflow has made it: install that one, or name another store."
-    version = metadata.version("mlflow")
-    raise ExperimentError(f"{database} has schema {found}, but mlflow {version} wants {revisions[0]}.", mend)
+    mlflow = metadata.version("mlflow")
+    raise ExperimentError(f"{database} has schema {version}, but mlflow {mlflow} wants {revisions[0]}.", mend)
 
 
 def _strays(database: Path) -> list[Path]:
-    """What makers of *database* have left that were killed, if nobody is making it now."""
+    """Drafts that killed makers of *database* have left, and that of a living one."""
     return list(database.parent.glob(f".{database.name}.*.tmp*"))
 
 
 def _create(database: Path) -> None:
-    """Makes an empty store, whole or not at all, whoever else tries or is killed meanwhile.
+    """Makes an empty store, whole or not at all, despite other makers and kills.
 
-    mlflow creates its tables without a lock: two first users at once break each other, and a kill in the
-    middle breaks the file for good. So: a lock, a file under another name, and a link at the end.
+    mlflow creates its tables without a lock: two first users at once break each other, and a kill in the middle breaks
+    the file for good. So: a lock, a file under another name, and a link at the end.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(database.with_name(f".{database.name}.lock")):

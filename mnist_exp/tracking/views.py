@@ -1,9 +1,9 @@
-"""What MLflow's pages show first: for each sweep, and for all runs, the table and the charts that compare them.
+"""Saved views in MLflow: for each sweep, and for all runs, the table and the charts that compare them.
 
-Left alone, MLflow opens an experiment without a metric in its table and with ten runs in its charts. A view
-that somebody shares is kept in a tag of the experiment; the same tags are written here, and the links to them
-form the first line of the experiment's description, which stands above every page. The format of the tags
-is MLflow's own and not documented: it is used only where it was seen to work.
+By default, MLflow opens an experiment without a metric in its table and with ten runs in its charts. It stores a shared
+view in a tag of the experiment. This module writes the same tags, and links to them in the first line of the
+experiment's description, which is above every page. The format of the tags is MLflow's own and not documented: it is
+written only for the versions in `CHECKED`.
 """
 
 import base64
@@ -20,8 +20,8 @@ from mnist_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
-CHECKED = ("3.17",)  # minor versions of mlflow in which the pages were looked at
-KEPT = 20  # sweeps whose view is kept: MLflow reads all tags of an experiment each time
+CHECKED = ("3.17",)  # minor versions of mlflow with which the pages were checked
+KEPT = 20  # views of sweeps that are kept: MLflow reads all tags of an experiment each time
 TAG = "mlflow.sharedViewState."
 DESCRIPTION = "mlflow.note.content"
 ALL = "all"  # key of the view of all runs
@@ -32,21 +32,21 @@ COSTS = ("model/parameters", "time/total")
 @final
 @dataclass(frozen=True)
 class Subject:
-    """A sweep, as far as its view is concerned."""
+    """What the view of a sweep depends on."""
 
     id: str
     created_ms: int
     varied: Sequence[str]
-    """MLflow params that differ between its runs: the columns."""
+    """MLflow params that differ between its runs; they become columns."""
     primary: str = "val/accuracy"
-    """Metric that orders its runs. The last value counts, which is the final one when a run has ended."""
+    """Metric that orders its runs, by its last value."""
 
 
 def publish_view(store: Store, subject: Subject) -> str:
     """Writes the view of a sweep, and the description with the links; returns the link to the view.
 
-    Views of the `KEPT` newest sweeps are kept. An unknown version of mlflow gets no view, and the link that
-    is returned only filters.
+    Keeps the views of the `KEPT` newest sweeps. For an unknown version of mlflow it writes no view, and the returned
+    link only filters.
     """
     if not _known():
         return filtered(store, subject.id)
@@ -63,7 +63,7 @@ def publish_view(store: Store, subject: Subject) -> str:
 
 
 def welcome(store: Store) -> None:
-    """Writes the view of all runs, and its link, into an experiment that has none yet."""
+    """Writes the view of all runs, and its link, unless the experiment has them."""
     tags = store.client.get_experiment(store.experiment_id).tags
     if TAG + ALL in tags or not _known():
         return
@@ -72,14 +72,14 @@ def welcome(store: Store) -> None:
 
 
 def link(store: Store, key: str, charts: bool = False) -> str:
-    """The view *key* as the part of an address that follows the server's name."""
+    """The address of the view *key*, without the server's name."""
     mode = "&compareRunsMode=CHART" if charts else ""
     page = f"#/experiments/{store.experiment_id}/runs"
     return f"{page}?viewStateShareKey={quote(key)}&workflowType=machine_learning{mode}"
 
 
 def filtered(store: Store, sweep_id: str) -> str:
-    """Address of the plain table with the runs of one sweep."""
+    """The address of the default table with the runs of one sweep."""
     only = quote(f"tags.sweep = '{sweep_id}'")
     return f"#/experiments/{store.experiment_id}/runs?searchFilter={only}&workflowType=machine_learning"
 
@@ -112,15 +112,15 @@ def _describe(store: Store, text: str, newest: str) -> None:
 
 
 def pack(state: dict[str, Any]) -> str:
-    """A view's state as MLflow's UI stores it."""
+    """*state* as MLflow's pages store it."""
     return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
 
 
 def state(subject: Subject, only: str) -> dict[str, Any]:
-    """What MLflow's UI remembers of a page: filter, order, columns and charts.
+    """The state of MLflow's page: filter, order, columns and charts.
 
     Args:
-        only: Search filter that picks the runs; empty: all of them.
+        only: Search filter of the runs; empty: all runs.
     """
     metrics = dict.fromkeys((subject.primary, *METRICS))  # in order, each once
     shared = {"deleted": False, "isGenerated": False, "runsCountToCompare": 20}

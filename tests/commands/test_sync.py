@@ -54,7 +54,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def trained(scratch: Path, tiny: Callable[..., Config]) -> Path:
-    """A finished run that no store has heard of."""
+    """A finished run that was not published."""
     folder = scratch / "outputs" / "runs" / "day" / "run"
     run.run(tiny(tracking={"enabled": True}), folder, ["hidden=16"])
     return folder
@@ -77,9 +77,9 @@ def test_a_run_of_an_outage_is_sent_once_the_store_is_back(
     assert not err
     assert code == 0
     assert "outputs/runs/day/run  hidden=16 lr=0.001 seed=0  finished" in out
-    (found,) = store.client.search_runs([store.experiment_id])
-    assert found.info.status == "FINISHED"
-    assert len(store.client.get_metric_history(found.info.run_id, "val/accuracy")) == 2
+    (stored,) = store.client.search_runs([store.experiment_id])
+    assert stored.info.status == "FINISHED"
+    assert len(store.client.get_metric_history(stored.info.run_id, "val/accuracy")) == 2
 
     code, out, _ = command()
     assert (code, out.splitlines()) == (0, [f"Sent to {store.name}: 0. There already: 1."])
@@ -94,9 +94,9 @@ def test_what_the_store_has_lost_is_sent_again(trained: Path, command: Sync, sto
             database.execute(f"DELETE FROM {table}")
     code, out, _ = command()
     assert (code, out.splitlines()[-1]) == (0, f"Sent to {store.name}: 1. There already: 0.")
-    (found,) = store.client.search_runs([store.experiment_id])
-    assert found.info.run_id != first
-    assert read_json(trained / "mlflow.json")["run_id"] == found.info.run_id
+    (stored,) = store.client.search_runs([store.experiment_id])
+    assert stored.info.run_id != first
+    assert read_json(trained / "mlflow.json")["run_id"] == stored.info.run_id
 
 
 def test_what_another_store_has_stays_there(trained: Path, command: Sync, store: Store, scratch: Path) -> None:
@@ -119,9 +119,9 @@ def test_a_dead_run_is_sent_as_killed_and_a_living_one_is_left(trained: Path, co
     lock.release()
     code, out, _ = command()
     assert (code, "killed" in out) == (0, True)
-    (found,) = store.client.search_runs([store.experiment_id])
-    assert found.info.status == "KILLED"
-    assert found.data.tags["reason"] == "Its process died without a word."
+    (stored,) = store.client.search_runs([store.experiment_id])
+    assert stored.info.status == "KILLED"
+    assert stored.data.tags["reason"] == "Its process died without a word."
 
 
 def test_untracked_and_damaged_runs_are_passed_over(
@@ -167,5 +167,5 @@ def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
     )
     monkeypatch.undo()
     monkeypatch.chdir(trained.parents[3])
-    found = store.client.search_runs([store.experiment_id])
-    assert sorted(each.info.status for each in found) == ["FINISHED", "RUNNING"]
+    runs = store.client.search_runs([store.experiment_id])
+    assert sorted(each.info.status for each in runs) == ["FINISHED", "RUNNING"]

@@ -85,12 +85,12 @@ def test_the_best_so_far_is_remembered(ema: float, tiny: Tiny) -> None:
     interrupted(config, Path("parts"), after=best + 1)
     assert run.run(config, Path("parts")).reason == whole.reason
     assert outcome(Path("parts")) == outcome(Path("whole"))
-    found = checkpoint.load_last(Path("parts/checkpoints"))
-    assert found is not None
-    assert (found.best_epoch, found.epoch) == (best, best + 3)
+    last = checkpoint.load_last(Path("parts/checkpoints"))
+    assert last is not None
+    assert (last.best_epoch, last.epoch) == (best, best + 3)
     exported = safetensors.torch.load_file("parts/weights.safetensors")
-    assert all(exported[name].equal(tensor) for name, tensor in found.chosen.items())
-    assert not exported["layers.0.weight"].equal((found.averaged or found.weights)["layers.0.weight"])
+    assert all(exported[name].equal(tensor) for name, tensor in last.chosen.items())
+    assert not exported["layers.0.weight"].equal((last.averaged or last.weights)["layers.0.weight"])
 
 
 def test_a_damaged_newest_state_costs_one_epoch(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
@@ -161,9 +161,9 @@ def test_a_failed_write_leaves_the_earlier_state(failing: str, monkeypatch: pyte
     with pytest.raises(OSError, match="No space left"):
         checkpoint.save(Path("states"), state(2))
     assert sorted(Path("states").iterdir()) == before
-    found = checkpoint.load_last(Path("states"))
-    assert found is not None
-    assert found.epoch == 1
+    last = checkpoint.load_last(Path("states"))
+    assert last is not None
+    assert last.epoch == 1
 
 
 class Hostile:
@@ -222,11 +222,10 @@ def test_a_missing_file_is_named() -> None:
 def test_a_state_of_another_network_names_the_leaf(activation: str, tiny: Tiny) -> None:
     config = tiny(epochs=4, model={"activation": activation})
     interrupted(config, Path("run"), after=2)
-    found = checkpoint.load_last(Path("run/checkpoints"))
-    assert found is not None
-    found.weights["layers.0.weight"] = torch.zeros(9, 784)
-    found = dataclasses.replace(found, epoch=3)
-    checkpoint.save(Path("run/checkpoints"), found)
+    last = checkpoint.load_last(Path("run/checkpoints"))
+    assert last is not None
+    last.weights["layers.0.weight"] = torch.zeros(9, 784)
+    checkpoint.save(Path("run/checkpoints"), dataclasses.replace(last, epoch=3))
     with pytest.raises(
         CheckpointError, match=r"layers\.0\.weight was saved with shape \(9, 784\), but this model has \(16, 784\)"
     ):

@@ -49,7 +49,7 @@ def test_its_run_goes_on(sweep: Path) -> None:
     settings = config.load(sweep / "0" / "config.yaml")
     run.restore(settings, sweep / "0")
     before = (sweep / "0" / "metrics.jsonl").read_text()
-    settings.epochs, settings.force = 3, True  # the code has changed since, and that is told
+    settings.epochs, settings.force = 3, True  # the code has changed since, so force is needed
     assert run.run(settings, sweep / "0", extras=False).state == "finished"
     assert (sweep / "0" / "metrics.jsonl").read_text().startswith(before)
     assert len(journal.read(sweep / "0")) == 3
@@ -60,23 +60,23 @@ def test_its_study_is_read_and_goes_on(sweep: Path) -> None:
     (trial,) = studies.read_only(sweep, search).trials
     assert (trial.number, trial.state.name, list(trial.params)) == (0, "COMPLETE", ["lr"])
     assert list(trial.intermediate_values) == [1, 2]
-    found = analyse(sweep)
-    assert found is not None
-    assert (found.front, found.problem) == ([0], "")
+    analysis = analyse(sweep)
+    assert analysis is not None
+    assert (analysis.front, analysis.problem) == ([0], "")
     assert studies.lead(sweep, search, {}, again=True).ask().number == 1
 
 
-def test_its_place_in_a_pack_is_known(sweep: Path) -> None:
-    place = lanes.read(sweep / "0")
-    assert place is not None
-    assert (place.lane, len(place.lanes)) == (0, 2)
-    assert place.fits(config.load(sweep / "0" / "config.yaml"))
+def test_its_pack_record_is_read(sweep: Path) -> None:
+    record = lanes.read(sweep / "0")
+    assert record is not None
+    assert (record.lane, len(record.lanes)) == (0, 2)
+    assert record.fits(config.load(sweep / "0" / "config.yaml"))
 
 
 def test_its_store_is_read_and_goes_on(sweep: Path) -> None:
     uri = f"sqlite:///{Path('mlflow.db').absolute()}"
-    (found,) = search.runs(search.Query(uri, experiment_id=search.experiments(uri)["old"]))
-    assert found.status == "FINISHED"
+    (stored,) = search.runs(search.Query(uri, experiment_id=search.experiments(uri)["old"]))
+    assert stored.status == "FINISHED"
     store = open_store(uri, "old")
     entry = ledger.read(sweep / "0")
     entry.id += "0"  # the same run again, as a new one

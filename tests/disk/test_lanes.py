@@ -67,8 +67,8 @@ def test_each_lane_trains_as_it_would_alone(tiny: Tiny, settings: dict[str, obje
 
 def test_lanes_of_one_pack_differ(tiny: Tiny) -> None:
     run_many(tasks(varied(tiny), "together"))
-    found = [losses(Path(f"together/{i}"))[-1] for i in range(4)]
-    assert all(a != b for i, a in enumerate(found) for b in found[:i])
+    lasts = [losses(Path(f"together/{i}"))[-1] for i in range(4)]
+    assert all(a != b for i, a in enumerate(lasts) for b in lasts[:i])
 
 
 def test_a_lane_that_diverges_fails_alone(tiny: Tiny) -> None:
@@ -97,12 +97,12 @@ def test_a_lane_that_is_pruned_leaves_the_others(tiny: Tiny) -> None:
             pass
 
     chosen = varied(tiny, epochs=4)
-    found = run_many(tasks(chosen, "together"), lambda about, control: [GiveUp(control)])
+    results = run_many(tasks(chosen, "together"), lambda about, control: [GiveUp(control)])
     entries = [ledger.read(Path(f"together/{i}")) for i in range(4)]
     assert [entry.state for entry in entries] == ["finished", "pruned", "finished", "finished"]
     assert (entries[1].epoch, entries[1].reason) == (2, "Pruned after epoch 2 of 4.")
-    assert isinstance(found[1], Result)
-    assert found[1].state == "pruned"
+    assert isinstance(results[1], Result)
+    assert results[1].state == "pruned"
     run(chosen[2], Path("alone"))
     assert_alike(Path("together/2"), Path("alone"))
 
@@ -163,7 +163,7 @@ def test_lanes_that_lost_each_other_at_different_epochs_end_as_they_would_have(t
         assert_equal(Path(f"parts/{i}"), Path(f"whole/{i}"))
 
 
-def test_a_lane_that_was_stopped_before_its_first_epoch_keeps_its_place(tiny: Tiny) -> None:
+def test_a_lane_that_was_stopped_before_its_first_epoch_keeps_its_lane(tiny: Tiny) -> None:
     chosen = varied(tiny)
     run_many(tasks(chosen, "whole"))
     run_many(tasks(chosen, "parts"), lambda about, control: setattr(control, "signal", signal.SIGINT) or ())
@@ -203,7 +203,7 @@ def test_a_pack_that_was_not_wholly_written_down_has_not_begun(tiny: Tiny) -> No
         assert_equal(Path(f"parts/{i}"), Path(f"whole/{i}"))
 
 
-def test_with_force_and_other_settings_a_lane_gives_up_its_place(tiny: Tiny) -> None:
+def test_with_force_and_other_settings_a_lane_leaves_its_pack(tiny: Tiny) -> None:
     chosen = varied(tiny, epochs=4)
     run_many(tasks(chosen, "parts"), stop_after(2))
     result = run(tiny(data=ORDER, epochs=4, lr=0.01, force=True), Path("parts/0"))
@@ -253,9 +253,9 @@ def test_lanes_train_as_alone_for_an_epoch_of_mnist(composed: Callable[..., Conf
         assert all(own[name].equal(tensor) for name, tensor in stack.weights(lane).items())
     run_many(tasks(chosen, "together"), extras=False)
     for i, config in enumerate(chosen):
-        place = lanes.read(Path(f"together/{i}"))
-        assert place
-        assert len(place.lanes) == 4
+        record = lanes.read(Path(f"together/{i}"))
+        assert record
+        assert len(record.lanes) == 4
         assert run(config, Path(f"alone/{i}"), extras=False).state == "finished"
         (row,) = journal.read(Path(f"together/{i}"))
         assert row["step"] == 860

@@ -12,6 +12,7 @@ import pytest
 
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger
+from mnist_exp.disk.layout import State
 from mnist_exp.disk.ledger import Ledger, reap
 from mnist_exp.errors import BusyError, ExperimentError
 from mnist_exp.run import session as run
@@ -51,7 +52,8 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
         ("\x00" * 40, "is damaged"),
         ('{"format": 1, "params": []}', "is damaged: params is "),
         ('{"format": 1, "overrides": "hidden=8"}', 'is damaged: overrides is "hidden=8"'),
-        ('{"format": 1, "state": null}', "is damaged: state is null"),
+        ('{"format": 1, "state": null}', "is damaged: None is not a valid State"),
+        ('{"format": 1, "state": "lost"}', "is damaged: 'lost' is not a valid State"),
         ('{"format": 2}', "has format 2; this version knows up to 1"),
     ],
 )
@@ -111,13 +113,13 @@ def test_a_killed_process_holds_nothing() -> None:
         finally:
             holder.kill()
     reap(HERE)
-    found = ledger.read(HERE)
-    assert (found.state, found.reason) == ("killed", "Its process died without a word.")
-    assert found.ended_ms == pytest.approx(time.time() * 1000, abs=60_000)
+    entry = ledger.read(HERE)
+    assert (entry.state, entry.reason) == ("killed", "Its process died without a word.")
+    assert entry.ended_ms == pytest.approx(time.time() * 1000, abs=60_000)
 
 
-@pytest.mark.parametrize("state", ["finished", "failed", "pruned", "killed"])
-def test_what_has_ended_is_not_ended_again(state: str) -> None:
+@pytest.mark.parametrize("state", [State.FINISHED, State.FAILED, State.PRUNED, State.KILLED])
+def test_what_has_ended_is_not_ended_again(state: State) -> None:
     entry = Ledger(state=state, ended_ms=5)
     entry.write(HERE)
     reap(HERE)

@@ -443,7 +443,7 @@ def test_usage_errors_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--no-html" in capsys.readouterr().err
 
 
-def test_an_address_without_password_is_left_alone() -> None:
+def test_an_address_without_login_is_left_alone() -> None:
     assert html._discreet("sqlite:///a.db and http://u:p@h:5000/x") == "sqlite:///a.db and http://h:5000/x"
 
 

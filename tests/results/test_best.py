@@ -7,7 +7,7 @@ from report_fixtures import make_run, make_sweep
 
 from mnist_exp.disk import ledger
 from mnist_exp.errors import ConfigError
-from mnist_exp.results import names as naming
+from mnist_exp.results import names
 
 ACCURACIES = (0.9, 0.95, 0.95, 0.99)  # with equal losses, too
 
@@ -26,25 +26,33 @@ def outputs(scratch: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["best", "best:10-00-00-abcdef", "best:10-00", "10-00", "last"])
 def test_the_best_is_the_finished_run_that_validates_best_and_of_equals_the_first(outputs: Path, name: str) -> None:
-    assert naming.one(name).name == "1"
+    assert names.one(name).name == "1"
 
 
 @pytest.mark.usefixtures("outputs")
 def test_best_is_a_name_for_reports_too() -> None:
-    found = naming.resolve("best")
-    assert [folder.name for folder in found.folders] == ["1"]
-    assert found.title == "Best run of Sweep 10-00-00-abcdef"
+    selection = names.resolve("best")
+    assert [folder.name for folder in selection.folders] == ["1"]
+    assert selection.title == "Best run of Sweep 10-00-00-abcdef"
 
 
 def test_the_last_run_is_what_was_started_last(outputs: Path) -> None:
     newer = make_run(outputs / "runs" / "2026-02-01" / "09-00-00-222222", ["lr=0.1"], 0.5)
-    assert naming.one("last").resolve() == newer
-    assert naming.resolve("last").sweep  # what a report is about
+    assert names.one("last").resolve() == newer
+    assert names.resolve("last").sweep  # what a report is about
+
+
+def test_last_is_the_newest_of_the_kinds_that_are_asked_for(outputs: Path) -> None:
+    (run,), (sweep,) = outputs.glob("runs/*/*"), outputs.glob("sweeps/*/*")
+    (outputs / "runs" / "2026-03-01" / "empty").mkdir(parents=True)
+    assert names.last(outputs, "runs") == run
+    assert names.last(outputs, "sweeps") == names.last(outputs, "runs", "sweeps") == sweep
+    assert names.last(outputs / "elsewhere", "runs", "sweeps") is None
 
 
 def test_a_run_by_its_folder_need_not_have_finished(outputs: Path) -> None:
     folder = next(outputs.glob("sweeps/*/*")) / "3"
-    assert naming.one(folder) == folder
+    assert names.one(folder) == folder
 
 
 def test_of_equally_accurate_runs_the_one_with_the_lower_loss_is_best(outputs: Path) -> None:
@@ -52,12 +60,12 @@ def test_of_equally_accurate_runs_the_one_with_the_lower_loss_is_best(outputs: P
     entry = ledger.read(folder)
     entry.summary["final/val_loss"] -= 0.01
     entry.write(folder)
-    assert naming.one("best").name == "2"
+    assert names.one("best").name == "2"
 
 
 def test_where_nothing_has_finished_there_is_no_best(scratch: Path) -> None:
     with pytest.raises(ConfigError, match="no runs"):
-        naming.one("best")
+        names.one("best")
     sweep = make_sweep(scratch / "outputs", [["lr=1"]])
     with pytest.raises(ConfigError, match=f"Sweep {sweep.name} has no finished run"):
-        naming.one("best")
+        names.one("best")

@@ -18,7 +18,7 @@ from mnist_exp.report import board as leaderboard
 from mnist_exp.results import names as naming
 from mnist_exp.results import ranking
 from mnist_exp.results.names import Selection
-from mnist_exp.results.ranking import Run, Setting
+from mnist_exp.results.ranking import Replicates, Run
 
 
 def run_of(key: str, seed: int | None, accuracy: float | None = None, state: str = "finished", **more: Any) -> Run:
@@ -32,9 +32,9 @@ def run_of(key: str, seed: int | None, accuracy: float | None = None, state: str
     return Run((key, seed, accuracy), state, settings, metrics, more.get("digest", ""))
 
 
-def ordered(*runs: Run) -> list[Setting]:
-    (found,) = ranking.rank(runs)
-    return found.settings
+def ordered(*runs: Run) -> list[Replicates]:
+    (ranked,) = ranking.rank(runs)
+    return ranked.settings
 
 
 def names(*runs: Run) -> list[str]:
@@ -70,8 +70,8 @@ def test_of_equal_means_the_lower_loss_comes_first() -> None:
     assert statistics.fmean(high) != statistics.fmean(low)
     runs = [
         run_of(key, seed, a, loss=loss)
-        for key, found, loss in (("a", high, 0.5), ("b", low, 0.4))
-        for seed, a in enumerate(found)
+        for key, accuracies, loss in (("a", high, 0.5), ("b", low, 0.4))
+        for seed, a in enumerate(accuracies)
     ]
     assert names(*runs) == names(*reversed(runs)) == ["b", "a"]
 
@@ -95,32 +95,32 @@ def test_the_test_set_chooses_nothing() -> None:
     [([0.9], 0.9), ([0.9, 0.8], 0.8), ([0.9, 0.7, 0.8], 0.8), ([0.6, 0.9, 0.7, 0.8], 0.7)],
 )
 def test_the_median_run_stands_for_a_setting_and_of_two_the_lower_one(accuracies: list[float], median: float) -> None:
-    (found,) = ordered(*(run_of("a", seed, accuracy) for seed, accuracy in enumerate(accuracies)))
-    assert found.median is not None
-    assert found.median.at[2] == median
+    (group,) = ordered(*(run_of("a", seed, accuracy) for seed, accuracy in enumerate(accuracies)))
+    assert group.median is not None
+    assert group.median.at[2] == median
 
 
 def test_of_equally_accurate_runs_the_median_is_by_loss() -> None:
-    (found,) = ordered(*(run_of("a", seed, 0.9, loss=loss) for seed, loss in enumerate((0.3, 0.1, 0.2))))
-    assert found.median is not None
-    assert found.median.at[1] == 2
+    (group,) = ordered(*(run_of("a", seed, 0.9, loss=loss) for seed, loss in enumerate((0.3, 0.1, 0.2))))
+    assert group.median is not None
+    assert group.median.at[1] == 2
 
 
 def test_the_same_seed_twice_is_one_replicate() -> None:
-    (found,) = ordered(run_of("a", 0, 0.90), run_of("a", 0, 0.92), run_of("a", 1, 0.95))
-    assert found.over_seeds("final/val_accuracy") == [pytest.approx(0.91), 0.95]
-    assert found.median is not None
-    assert found.median.at == ("a", 0, 0.90)
+    (group,) = ordered(run_of("a", 0, 0.90), run_of("a", 0, 0.92), run_of("a", 1, 0.95))
+    assert group.over_seeds("final/val_accuracy") == [pytest.approx(0.91), 0.95]
+    assert group.median is not None
+    assert group.median.at == ("a", 0, 0.90)
 
 
 def test_runs_without_a_known_seed_are_replicates() -> None:
-    (found,) = ordered(run_of("a", None, 0.90), run_of("a", None, 0.92))
-    assert len(found.seeds) == 2
+    (group,) = ordered(run_of("a", None, 0.90), run_of("a", None, 0.92))
+    assert len(group.seeds) == 2
 
 
 def test_where_nothing_finished_there_is_no_best() -> None:
-    (found,) = ranking.rank([run_of("a", 0, state="failed"), run_of("a", 1, 0.5, state="pruned")])
-    assert found.best is None
+    (ranked,) = ranking.rank([run_of("a", 0, state="failed"), run_of("a", 1, 0.5, state="pruned")])
+    assert ranked.best is None
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_datasets_are_told_apart_as_far_as_they_are_known(
     pairs: list[tuple[str, str]], expected: dict[str, list[int]]
 ) -> None:
     runs = [Run(i, "finished", {"data": name} if name else {}, {}, digest) for i, (name, digest) in enumerate(pairs)]
-    assert {name: [run.at for run in found] for name, found in ranking.datasets(runs).items()} == expected
+    assert {name: [run.at for run in same] for name, same in ranking.datasets(runs).items()} == expected
 
 
 STATES = ("finished", "finished", "finished", "failed", "killed", "pruned", "damaged", "planned")
@@ -199,7 +199,7 @@ def test_names_and_leaderboards_rank_alike(runs: list[dict[str, Any]], in_a_swee
             home = Path(scratch) / "made"
             selection = Selection("Runs", home, [home / str(i) for i in range(len(runs))])
         by_name, by_table = naming.rankings(selection), leaderboard.compare(selection)
-        assert [found.data for found in by_name] == [found.ranked.data for found in by_table]
+        assert [each.data for each in by_name] == [each.ranked.data for each in by_table]
         for named, drawn in zip(by_name, by_table, strict=True):
             assert named.by == drawn.by
             assert [[int(run.at.name) for run in setting.runs] for setting in named.settings] == [

@@ -48,9 +48,9 @@ def test_last_is_the_newest_run_where_there_is_no_sweep(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["10-00-00-aaaaaa", "10-00-00-a", "outputs/sweeps/2026-01-31/10-00-00-aaaaaa"])
 def test_a_sweep_is_found_by_id_prefix_and_folder(root: Path, what: str) -> None:
-    found = naming.resolve(what, root)
-    assert found.home.name == "10-00-00-aaaaaa"
-    assert [folder.name for folder in found.folders] == ["0", "1"]
+    selection = naming.resolve(what, root)
+    assert selection.home.name == "10-00-00-aaaaaa"
+    assert [folder.name for folder in selection.folders] == ["0", "1"]
 
 
 def test_a_run_is_found_by_folder_and_by_mlflow_id(root: Path) -> None:
@@ -149,8 +149,8 @@ def test_an_experiment_is_read_from_the_store(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(search, "runs", search._from_client)
     table = results.load("trial", tmp_path / "outputs")
     assert sorted(table["hidden"]) == [32, 64]
-    for told in (table, results.load(tmp_path / "r0")):  # the store and the folder say the same
-        assert (told.loc[0, "cpu_seconds"], told.loc[0, "commit"]) == (9.0, "abc-dirty")
+    for known in (table, results.load(tmp_path / "r0")):  # the store and the folder say the same
+        assert (known.loc[0, "cpu_seconds"], known.loc[0, "commit"]) == (9.0, "abc-dirty")
     assert list(table["state"]) == ["finished", "finished"]
     assert list(table["final/val_accuracy"]) == [0.9, 0.9]
     assert list(table["epoch"]) == [3, 3]
@@ -183,9 +183,9 @@ def test_a_setting_that_is_null_in_one_run_tells_it_from_others(tmp_path: Path) 
         entry = ledger.read(folder)
         entry.params |= {"training.patience": patience} | ({} if i else {"hidden": 8})
         entry.write(folder)
-    (found,) = leaderboard.compare(naming.resolve(tmp_path))
-    assert found.by == ["training.patience"]
-    assert list(found.board["n"]) == [1, 1]
+    (board,) = leaderboard.compare(naming.resolve(tmp_path))
+    assert board.by == ["training.patience"]
+    assert list(board.board["n"]) == [1, 1]
 
 
 def test_a_broken_store_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,13 +22,13 @@ from mnist_exp.tracking.publisher import Publisher
 from mnist_exp.tracking.store import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-COURIERS, EPOCHS = 16, 2
+PUBLISHERS, EPOCHS = 16, 2
 
 
 def test_sixteen_publishers_share_a_database(tiny: Callable[..., Config], store_template: Path) -> None:
     shutil.copyfile(store_template, "mlflow.db")
     publishers = []
-    for seed in range(COURIERS):
+    for seed in range(PUBLISHERS):
         config = tiny(seed=seed, epochs=EPOCHS, tracking={"enabled": True, "figures": False})
         publisher = Publisher(config.tracking)
         publisher.follow(Path(f"run{seed}"))
@@ -39,11 +39,11 @@ def test_sixteen_publishers_share_a_database(tiny: Callable[..., Config], store_
     assert all(publisher.delivered for publisher in publishers)
     store = open_store(uri_for(None), "mnist_exp")
     runs = store.client.search_runs([store.experiment_id])
-    assert [found.info.status for found in runs] == ["FINISHED"] * COURIERS
-    assert {found.data.params["seed"] for found in runs} == {str(seed) for seed in range(COURIERS)}
+    assert [stored.info.status for stored in runs] == ["FINISHED"] * PUBLISHERS
+    assert {stored.data.params["seed"] for stored in runs} == {str(seed) for seed in range(PUBLISHERS)}
     with closing(sqlite3.connect("mlflow.db")) as database:
         steps = Counter(database.execute("SELECT run_uuid, step FROM metrics WHERE key = 'train/loss'"))
-    assert steps == {(found.info.run_id, epoch): 1 for found in runs for epoch in range(1, EPOCHS + 1)}
+    assert steps == {(stored.info.run_id, epoch): 1 for stored in runs for epoch in range(1, EPOCHS + 1)}
 
 
 def test_ten_thousand_runs_are_reported(scratch: Path) -> None:

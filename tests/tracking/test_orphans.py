@@ -1,4 +1,4 @@
-"""Runs whose process, driver and publisher were all killed: the next sweep tells MLflow."""
+"""Runs that lost process, driver and publisher: the next sweep closes them in MLflow."""
 
 import io
 import json
@@ -12,8 +12,7 @@ import pytest
 from mnist_exp.disk import ledger
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
-from mnist_exp.tracking import orphans as stale
-from mnist_exp.tracking import publisher as publisher
+from mnist_exp.tracking import orphans, publisher
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
 
@@ -40,9 +39,9 @@ def plan(folder: Path) -> Path:
 
 
 def start_a_sweep(monkeypatch: pytest.MonkeyPatch) -> int:
-    """What the publisher of a new sweep does, which has nothing to tell yet."""
-    told = json.dumps(["sweep", str(plan(Path("outputs/sweeps/day/new")).resolve())])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{told}\n"))
+    """Runs the publisher of a new sweep, which has no runs yet."""
+    line = json.dumps(["sweep", str(plan(Path("outputs/sweeps/day/new")).resolve())])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{line}\n"))
     return publisher.deliver("mnist_exp")
 
 
@@ -52,7 +51,7 @@ def status(folder: Path, store: Store) -> tuple[str, str]:
     return ledger.read(folder).state, store.client.get_run(run_id).info.status
 
 
-def test_the_next_sweep_buries_a_run_that_nobody_trains(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_sweep_closes_a_run_that_nobody_trains(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     dead, alone = running(OLD / "0", shop), running(Path("outputs/runs/day/run"), shop)
     assert status(dead, shop) == ("running", "RUNNING")
     assert start_a_sweep(monkeypatch) == 0
@@ -63,8 +62,8 @@ def test_the_next_sweep_buries_a_run_that_nobody_trains(shop: Store, monkeypatch
 def test_the_parent_run_of_a_dead_sweep_ends_too(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     running(plan(OLD) / "0", shop, nested=True)
     assert start_a_sweep(monkeypatch) == 0
-    found = shop.client.search_runs([shop.experiment_id])
-    assert [run.info.status for run in found] == ["KILLED", "KILLED"]
+    runs = shop.client.search_runs([shop.experiment_id])
+    assert [run.info.status for run in runs] == ["KILLED", "KILLED"]
 
 
 def test_what_trains_or_may_train_elsewhere_is_left_alone(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +92,7 @@ def test_what_mlflow_does_not_take_is_no_fault_of_the_new_sweep(
     def refused(*_: object) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(stale.publish, "publish", refused)
+    monkeypatch.setattr(orphans.publish, "publish", refused)
     assert start_a_sweep(monkeypatch) == 0
     assert ledger.read(dead).state == "killed"
     assert "Not all runs that were killed earlier are in MLflow: RuntimeError: no. mnist_exp.sync sends" in caplog.text

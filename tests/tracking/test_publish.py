@@ -8,13 +8,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 import torch
 
 from mnist_exp.charts import run as figures
 from mnist_exp.config import Config
-from mnist_exp.disk import journal, ledger
+from mnist_exp.disk import journal, ledger, tracked
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import DivergedError
 from mnist_exp.run import session as run
@@ -32,7 +33,7 @@ def shop(mlflow_store: Callable[[str], Store]) -> Store:
 
 @pytest.fixture
 def finished(tiny: Tiny) -> Path:
-    """A run's folder, untold."""
+    """A finished run that was not published."""
     config = tiny(name="mine", tags={"why": "baseline"}, tracking={"enabled": True})
     run.run(config, HERE, ["hidden=16", "epochs=2"])
     (HERE / "train.log").write_text("what was said\n")
@@ -51,26 +52,26 @@ def artifacts(store: Store, run_id: str) -> set[str]:
     return {file.path for file in store.client.list_artifacts(run_id)}
 
 
-def test_a_finished_run_is_told_completely(finished: Path, shop: Store) -> None:
+def test_a_finished_run_is_published_completely(finished: Path, shop: Store) -> None:
     assert publish(finished, shop)
-    (found,) = runs(shop)
+    (stored,) = runs(shop)
     entry, rows = ledger.read(finished), journal.read(finished)
-    assert found.info.status == "FINISHED"
-    assert found.info.run_name == "mine"
-    assert (found.info.start_time, found.info.end_time) == (entry.started_ms, entry.ended_ms)
-    assert found.data.params == {key: str(value) for key, value in entry.params.items()}
-    assert found.data.params["lr"] == "0.001"
+    assert stored.info.status == "FINISHED"
+    assert stored.info.run_name == "mine"
+    assert (stored.info.start_time, stored.info.end_time) == (entry.started_ms, entry.ended_ms)
+    assert stored.data.params == {key: str(value) for key, value in entry.params.items()}
+    assert stored.data.params["lr"] == "0.001"
     for key in rows[0]["metrics"]:
         expected = [(row["epoch"], row["metrics"][key], row["time_ms"]) for row in rows]
-        assert histories(shop, found.info.run_id, key) == expected
+        assert histories(shop, stored.info.run_id, key) == expected
     for key, value in entry.summary.items():
-        assert found.data.metrics[key] == value
-    assert found.data.metrics["final/test_accuracy"] == rows[-1]["metrics"]["test/accuracy"]
-    tags = found.data.tags
+        assert stored.data.metrics[key] == value
+    assert stored.data.metrics["final/test_accuracy"] == rows[-1]["metrics"]["test/accuracy"]
+    tags = stored.data.tags
     assert (tags["why"], tags["run.id"], tags["host"], tags["state"]) == ("baseline", entry.id, entry.host, "finished")
     assert tags["version.torch"] == torch.__version__
     assert tags["mlflow.note.content"] == "hidden=16 epochs=2"
-    (dataset,) = found.inputs.dataset_inputs
+    (dataset,) = stored.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("synthetic", entry.dataset["digest"])
     wanted = {
         "config.yaml",
@@ -81,20 +82,22 @@ def test_a_finished_run_is_told_completely(finished: Path, shop: Store) -> None:
         "figures",
         "ledger.json",
     }
-    assert wanted <= artifacts(shop, found.info.run_id) <= wanted | {"code.diff"}
-    figures = shop.client.list_artifacts(found.info.run_id, "figures")
+    assert wanted <= artifacts(shop, stored.info.run_id) <= wanted | {"code.diff"}
+    figures = shop.client.list_artifacts(stored.info.run_id, "figures")
     assert [file.path for file in figures] == ["figures/learning_curves.png"]
-    assert Path("mlruns/mnist_exp", found.info.run_id, "artifacts/config.yaml").exists()
+    assert Path("mlruns/mnist_exp", stored.info.run_id, "artifacts/config.yaml").exists()
 
 
-@pytest.mark.parametrize("lost", [None, "mlflow.json", "torn mlflow.json"])
-def test_what_is_told_twice_is_stored_once(lost: str | None, finished: Path, shop: Store) -> None:
+@pytest.mark.parametrize("record", [..., None, '{"id": ', "[]", '{"rows": "2"}'])
+def test_what_is_published_twice_is_stored_once(record: Any, finished: Path, shop: Store) -> None:
+    """Whatever becomes of the record of what was sent."""
     publish(finished, shop)
     (before,) = runs(shop)
-    if lost == "mlflow.json":
+    if record is None:
         (finished / "mlflow.json").unlink()
-    elif lost:
-        (finished / "mlflow.json").write_text('{"id": ')
+    elif record is not ...:
+        (finished / "mlflow.json").write_text(record)
+        assert not complete(finished, ledger.read(finished), shop)
     assert publish(finished, shop)
     (after,) = runs(shop)
     assert after.info.run_id == before.info.run_id
@@ -102,23 +105,23 @@ def test_what_is_told_twice_is_stored_once(lost: str | None, finished: Path, sho
     assert len(histories(shop, after.info.run_id, "test/accuracy")) == 2
 
 
-def test_a_run_is_told_while_it_goes_on(finished: Path, shop: Store) -> None:
-    """The ledger says running, one epoch is there; later the rest follows into the same run."""
+def test_a_run_is_published_while_it_trains(finished: Path, shop: Store) -> None:
+    """The ledger says running, after one epoch; later the rest follows into the same run."""
     entry, lines = ledger.read(finished), (finished / "metrics.jsonl").read_text().splitlines(keepends=True)
     entry.state = "running"
     entry.write(finished)
     (finished / "metrics.jsonl").write_text(lines[0] + lines[1][:20])  # the second line is being written
     assert not publish(finished, shop)
-    (found,) = runs(shop)
-    assert found.info.status == "RUNNING"
-    assert [step for step, _, _ in histories(shop, found.info.run_id, "val/loss")] == [1]
+    (stored,) = runs(shop)
+    assert stored.info.status == "RUNNING"
+    assert [step for step, _, _ in histories(shop, stored.info.run_id, "val/loss")] == [1]
     entry.state = "finished"
     entry.write(finished)
     (finished / "metrics.jsonl").write_text("".join(lines))
     assert publish(finished, shop)
-    (found,) = runs(shop)
-    assert found.info.status == "FINISHED"
-    assert [step for step, _, _ in histories(shop, found.info.run_id, "val/loss")] == [1, 2]
+    (stored,) = runs(shop)
+    assert stored.info.status == "FINISHED"
+    assert [step for step, _, _ in histories(shop, stored.info.run_id, "val/loss")] == [1, 2]
 
 
 def test_an_interrupted_call_is_made_good(finished: Path, shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,37 +137,37 @@ def test_an_interrupted_call_is_made_good(finished: Path, shop: Store, monkeypat
     assert runs(shop)[0].info.status == "RUNNING"
     monkeypatch.setattr(type(shop.client), "set_terminated", terminate)
     assert publish(finished, shop)
-    (found,) = runs(shop)
-    assert found.info.status == "FINISHED"
-    assert len(histories(shop, found.info.run_id, "test/accuracy")) == 2
+    (stored,) = runs(shop)
+    assert stored.info.status == "FINISHED"
+    assert len(histories(shop, stored.info.run_id, "test/accuracy")) == 2
 
 
 def test_a_failed_run_says_why(tiny: Tiny, shop: Store) -> None:
     with pytest.raises(DivergedError):
         run.run(tiny(lr=1e30), HERE)
     assert publish(HERE, shop)
-    (found,) = runs(shop)
-    assert found.info.status == "FAILED"
-    assert found.data.tags["reason"].startswith("The loss is not finite somewhere in steps 1 to 7.")
+    (stored,) = runs(shop)
+    assert stored.info.status == "FAILED"
+    assert stored.data.tags["reason"].startswith("The loss is not finite somewhere in steps 1 to 7.")
 
 
 @pytest.mark.parametrize(("state", "status"), [("killed", "KILLED"), ("pruned", "KILLED"), ("failed", "FAILED")])
-def test_the_status_tells_how_it_ended(state: str, status: str, shop: Store) -> None:
+def test_the_status_shows_how_it_ended(state: str, status: str, shop: Store) -> None:
     HERE.mkdir()
     Ledger(state=state, ended_ms=time.time_ns() // 1_000_000, name=state).write(HERE)
     assert publish(HERE, shop)
-    assert [found.info.status for found in runs(shop)] == [status]
+    assert [stored.info.status for stored in runs(shop)] == [status]
 
 
 def test_a_run_whose_process_died_is_killed(shop: Store) -> None:
     HERE.mkdir()
     Ledger(name="dead").write(HERE)
     assert not publish(HERE, shop)  # someone may still come back to it
-    assert [found.info.status for found in runs(shop)] == ["RUNNING"]
+    assert [stored.info.status for stored in runs(shop)] == ["RUNNING"]
     assert publish(HERE, shop, abandoned=True)
-    (found,) = runs(shop)
-    assert found.info.status == "KILLED"
-    assert found.data.tags["reason"] == "Its process died without a word."
+    (stored,) = runs(shop)
+    assert stored.info.status == "KILLED"
+    assert stored.data.tags["reason"] == "Its process died without a word."
 
 
 def test_a_resumed_run_is_running_again(shop: Store) -> None:
@@ -175,8 +178,8 @@ def test_a_resumed_run_is_running_again(shop: Store) -> None:
     entry.state, entry.ended_ms = "running", None
     entry.write(HERE)
     assert not publish(HERE, shop)
-    (found,) = runs(shop)
-    assert found.info.status == "RUNNING"
+    (stored,) = runs(shop)
+    assert stored.info.status == "RUNNING"
 
 
 def test_a_run_that_was_forced_to_other_settings_is_another_run(tiny: Tiny, shop: Store) -> None:
@@ -184,7 +187,7 @@ def test_a_run_that_was_forced_to_other_settings_is_another_run(tiny: Tiny, shop
     publish(HERE, shop)
     run.run(tiny(epochs=2, lr=0.1, force=True), HERE)
     assert publish(HERE, shop)
-    older, newer = sorted(runs(shop), key=lambda found: "forced" in found.data.tags)  # they began at the same time
+    older, newer = sorted(runs(shop), key=lambda stored: "forced" in stored.data.tags)  # they began at the same time
     assert (older.data.params["lr"], newer.data.params["lr"]) == ("0.001", "0.1")
     assert "lr was 0.001, now 0.1" in newer.data.tags["forced"]
     assert [step for step, *_ in histories(shop, newer.info.run_id, "train/loss")] == [1, 2]
@@ -203,16 +206,14 @@ def test_a_folder_that_never_became_a_run_is_passed_over(shop: Store) -> None:
 def test_the_model_can_be_loaded_and_served(
     tiny: Tiny, shop: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import mlflow
-
     # mlflow.pytorch takes in Lightning where it is installed, which may be for another torch; a model needs none.
     monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
     monkeypatch.setitem(sys.modules, "lightning", None)
     config = tiny(tracking={"enabled": True}, checkpoint={"model": True})
     run.run(config, HERE)
     publish(HERE, shop)
-    (found,) = runs(shop)
-    (output,) = found.outputs.model_outputs
+    (stored,) = runs(shop)
+    (output,) = stored.outputs.model_outputs
     uri = f"models:/{output.model_id}"
     pixels = np.random.default_rng(0).integers(0, 256, (5, 1, 28, 28)).astype(np.float32)
     expected = run.restore(config, HERE)(torch.from_numpy(pixels)).detach().numpy()
@@ -236,26 +237,50 @@ def test_the_environment_lists_what_is_installed(finished: Path, shop: Store) ->
 def test_pictures_that_come_later_reach_the_run_once(finished: Path, shop: Store) -> None:
     """As `evaluate` makes them; a picture that was drawn anew replaces the old one."""
     publish(finished, shop)
-    (found,) = runs(shop)
-    place = finished / "figures" / "mnist-test"
-    place.mkdir()
+    (stored,) = runs(shop)
+    pictures = finished / "figures" / "mnist-test"
+    pictures.mkdir()
     for content in (b"one", b"two"):
-        (place / "confusion.png").write_bytes(content)
-        os.utime(place / "confusion.png", ns=(len(content), content[0]))
+        (pictures / "confusion.png").write_bytes(content)
+        os.utime(pictures / "confusion.png", ns=(len(content), content[0]))
         assert not complete(finished, ledger.read(finished), shop)
         assert publish(finished, shop)
         assert complete(finished, ledger.read(finished), shop)
-        stored = Path("mlruns/mnist_exp", found.info.run_id, "artifacts/figures/mnist-test/confusion.png")
-        assert stored.read_bytes() == content
+        sent = Path("mlruns/mnist_exp", stored.info.run_id, "artifacts/figures/mnist-test/confusion.png")
+        assert sent.read_bytes() == content
     assert len(runs(shop)) == 1
+
+
+@pytest.mark.parametrize("page", ["https://example.org/digits", ""])
+def test_the_dataset_links_to_its_page(page: str, shop: Store) -> None:
+    HERE.mkdir()
+    dataset = {"name": "digits", "digest": "d"} | ({"source": page} if page else {})
+    Ledger(name="r", dataset=dataset).write(HERE)
+    publish(HERE, shop)
+    (used,) = runs(shop)[0].inputs.dataset_inputs
+    assert getattr(mlflow.data.get_source(used.dataset), "url", "") == page
+
+
+@pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")  # from mlflow.genai, which mlflow.pyfunc imports
+def test_a_single_run_registers_a_model_that_predicts(shop: Store, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)  # mlflow would import it, slowly, if it is installed
+    run.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "register": "single"}), HERE)
+    assert publish(HERE, shop)
+    record = tracked.run(HERE)
+    assert record
+    assert record.registered == "models:/single/1"
+    (version,) = shop.client.search_model_versions("name = 'single'")
+    assert (version.version, version.run_id) == (1, record.run_id)
+    loaded = mlflow.pyfunc.load_model(record.registered)
+    assert loaded.predict(np.zeros((3, 1, 28, 28), np.float32)).shape == (3, 10)
 
 
 def test_a_name_with_dollars_is_drawn_as_it_is(tiny: Tiny, shop: Store) -> None:
     run.run(tiny(name=r"$\foo$", tracking={"enabled": True}), HERE)
     assert publish(HERE, shop)
-    (found,) = runs(shop)
-    assert found.info.run_name == r"$\foo$"
-    assert "figures" in artifacts(shop, found.info.run_id)
+    (stored,) = runs(shop)
+    assert stored.info.run_name == r"$\foo$"
+    assert "figures" in artifacts(shop, stored.info.run_id)
 
 
 def test_a_picture_that_cannot_be_drawn_keeps_nothing_back(
@@ -266,5 +291,5 @@ def test_a_picture_that_cannot_be_drawn_keeps_nothing_back(
 
     monkeypatch.setattr(figures, "learning_curves", broken)
     assert publish(finished, shop)
-    assert [found.info.status for found in runs(shop)] == ["FINISHED"]
+    assert [stored.info.status for stored in runs(shop)] == ["FINISHED"]
     assert "could not be drawn: no ink" in caplog.text

@@ -1,4 +1,4 @@
-"""MLflow is told by a process of its own: training neither waits for it nor fails with it."""
+"""The publisher is a process of its own: training neither waits for it nor fails with it."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from mnist_exp.console import terminal
 from mnist_exp.disk import ledger
 from mnist_exp.errors import Interrupted
 from mnist_exp.run import session as run
-from mnist_exp.tracking import publisher as publisher
+from mnist_exp.tracking import publisher
 from mnist_exp.tracking.publisher import Publisher
 from mnist_exp.tracking.store import Store, open_store
 
@@ -29,8 +29,8 @@ Tiny = Callable[..., Config]
 HERE = Path("run")
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """The child process does *code* instead: what the trainer's side makes of it is what is tested."""
+def replace_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """The child process runs *code* instead: these tests are about the trainer's side."""
     popen = subprocess.Popen
 
     def start(command: list[str], **settings: object) -> "subprocess.Popen[str]":
@@ -50,15 +50,15 @@ def test_a_run_reaches_mlflow_through_the_publisher(tiny: Tiny, store_template: 
     publisher.close()
     assert publisher.delivered
     store = open_store(uri_for(None), "mnist_exp")
-    (found,) = store.client.search_runs([store.experiment_id])
-    assert found.info.status == "FINISHED"
-    assert found.data.metrics["final/val_accuracy"] == ledger.read(HERE).summary["final/val_accuracy"]
-    page = f"/#/experiments/{store.experiment_id}/runs/{found.info.run_id}?workflowType=machine_learning"
+    (stored,) = store.client.search_runs([store.experiment_id])
+    assert stored.info.status == "FINISHED"
+    assert stored.data.metrics["final/val_accuracy"] == ledger.read(HERE).summary["final/val_accuracy"]
+    page = f"/#/experiments/{store.experiment_id}/runs/{stored.info.run_id}?workflowType=machine_learning"
     assert publisher.where_to_look(HERE) == f"Tracked in MLflow: mlflow ui, then http://127.0.0.1:5000{page}"
 
 
 def test_what_was_never_started_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, "import time; time.sleep(600)")
+    replace_child(monkeypatch, "import time; time.sleep(600)")
     publisher = Publisher(Tracking())
     publisher.follow(HERE)
     publisher.close()
@@ -103,7 +103,7 @@ KEPT = f"MLflow ({REMOTE}) does not have everything yet; it is kept in the run f
 def test_a_remote_store_is_waited_for_no_longer_than_patience(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stand_in(monkeypatch, HANGS)
+    replace_child(monkeypatch, HANGS)
     publisher = Publisher(Tracking(uri=REMOTE, patience=0.1))
     publisher.follow(HERE)
     publisher.close()
@@ -116,7 +116,7 @@ def test_a_remote_store_is_waited_for_no_longer_than_patience(
 def test_a_store_on_this_machine_is_waited_for_however_slow_it_is(
     monkeypatch: pytest.MonkeyPatch, shown: Shown, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stand_in(monkeypatch, OBEDIENT)
+    replace_child(monkeypatch, OBEDIENT)
     lines = shown(Path("go").touch)
     publisher = Publisher(Tracking(patience=0))
     publisher.follow(HERE)
@@ -127,17 +127,17 @@ def test_a_store_on_this_machine_is_waited_for_however_slow_it_is(
 
 
 def test_of_several_runs_it_says_how_many_are_sent(monkeypatch: pytest.MonkeyPatch, shown: Shown) -> None:
-    """A run that was not begun does not count, nor one whose last news came before its end."""
-    stand_in(monkeypatch, OBEDIENT)
+    """A run that was not begun does not count, nor one that was not delivered since its end."""
+    replace_child(monkeypatch, OBEDIENT)
     lines = shown(Path("go").touch)
     publisher = Publisher(Tracking())
-    for place, noted, delivered in (("0", 1, 2), ("1", 2, 1), ("2", 1, 0), ("3", 0, 0)):
-        folder = Path(place)
+    for name, noted, delivered in (("0", 1, 2), ("1", 2, 1), ("2", 1, 0), ("3", 0, 0)):
+        folder = Path(name)
         folder.mkdir()
-        for name, when in (("ledger.json", noted), ("mlflow.json", delivered)):
+        for file, when in (("ledger.json", noted), ("mlflow.json", delivered)):
             if when:
-                (folder / name).touch()
-                os.utime(folder / name, (when, when))
+                (folder / file).touch()
+                os.utime(folder / file, (when, when))
         publisher.follow(folder)
     publisher.close()
     assert lines[0].startswith("Sending to MLflow: 1 of 3 runs … ")
@@ -148,7 +148,7 @@ def test_of_several_runs_it_says_how_many_are_sent(monkeypatch: pytest.MonkeyPat
 def test_ctrl_c_ends_the_wait_and_nothing_else(
     uri: str | None, monkeypatch: pytest.MonkeyPatch, shown: Shown, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stand_in(monkeypatch, HANGS)
+    replace_child(monkeypatch, HANGS)
     shown(lambda: os.kill(os.getpid(), signal.SIGINT))
     with Publisher(Tracking(uri=uri, patience=600)) as publisher:
         publisher.follow(HERE)
@@ -160,7 +160,7 @@ def test_ctrl_c_ends_the_wait_and_nothing_else(
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("stop", [Interrupted("Stopped in epoch 1."), KeyboardInterrupt()], ids=["once", "twice"])
 def test_who_stops_a_run_does_not_wait_long(stop: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, HANGS)
+    replace_child(monkeypatch, HANGS)
     publisher = Publisher(Tracking(patience=0.1))
     publisher.follow(HERE)
     with pytest.raises(type(stop)), publisher:
@@ -170,7 +170,7 @@ def test_who_stops_a_run_does_not_wait_long(stop: BaseException, monkeypatch: py
 
 @pytest.mark.usefixtures("trained")
 def test_a_process_that_gives_up_says_why(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    stand_in(monkeypatch, "print('It is locked.'); raise SystemExit(1)")
+    replace_child(monkeypatch, "print('It is locked.'); raise SystemExit(1)")
     publisher = Publisher(Tracking())
     publisher.follow(HERE)
     publisher.close()
@@ -210,7 +210,7 @@ def test_a_store_that_refuses_is_tried_for_a_minute(
 def test_a_dead_publisher_does_not_hurt_training(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stand_in(monkeypatch, "raise SystemExit(1)")
+    replace_child(monkeypatch, "raise SystemExit(1)")
     publisher = Publisher(Tracking())
     publisher.process.wait()
     publisher.follow(HERE)
@@ -221,7 +221,7 @@ def test_a_dead_publisher_does_not_hurt_training(
 
 
 def test_ctrl_c_in_the_terminal_is_not_for_the_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, "import sys; sys.stdin.read()")
+    replace_child(monkeypatch, "import sys; sys.stdin.read()")
     publisher = Publisher(Tracking())
     assert os.getpgid(publisher.process.pid) != os.getpgid(0)
     publisher.close()
@@ -241,7 +241,7 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_publisher(monkeypatch: pytest.Mon
     ids=["server", "here", "elsewhere"],
 )
 def test_the_line_that_opens_the_run(uri: str | None, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, "")
+    replace_child(monkeypatch, "")
     publisher = Publisher(Tracking(uri=uri))
     HERE.mkdir()
     assert publisher.where_to_look(HERE) == "Tracked in MLflow: not yet."

@@ -84,8 +84,8 @@ def post(address: str, body: str, server: "subprocess.Popen[bytes]") -> dict[str
     while True:
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                found: dict[str, list[list[float]]] = json.load(answer)
-                return found
+                logits: dict[str, list[list[float]]] = json.load(answer)
+                return logits
         except urllib.error.HTTPError as error:
             pytest.fail(error.read().decode())
         except OSError:

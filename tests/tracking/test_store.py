@@ -39,8 +39,8 @@ def test_where_the_store_is(
 
 def test_an_experiment_keeps_its_files_beside_its_database(mlflow_store: Callable[[str], Store]) -> None:
     opened = mlflow_store("mine")
-    found = opened.client.get_experiment_by_name("mine")
-    assert found.artifact_location == (Path.cwd() / "mlruns" / "mine").as_uri()
+    experiment = opened.client.get_experiment_by_name("mine")
+    assert experiment.artifact_location == (Path.cwd() / "mlruns" / "mine").as_uri()
     assert mlflow_store("mine").experiment_id == opened.experiment_id
     assert mlflow_store("yours").experiment_id != opened.experiment_id
 
@@ -55,14 +55,14 @@ def test_an_experiment_that_mlflow_ui_has_made_is_refused(mlflow_store: Callable
 
 
 def test_a_damaged_database_is_named_and_a_locked_one_is_left_to_whoever_tries(store_template: Path) -> None:
-    there = Path("mlflow.db").absolute()
-    there.write_bytes(store_template.read_bytes()[:5000])
-    with pytest.raises(ExperimentError, match=f"{there} is damaged: database disk image is malformed"):
-        store.open_store(f"sqlite:///{there}", "mine")
-    shutil.copyfile(store_template, there)
-    with contextlib.closing(sqlite3.connect(there)) as other:
+    path = Path("mlflow.db").absolute()
+    path.write_bytes(store_template.read_bytes()[:5000])
+    with pytest.raises(ExperimentError, match=f"{path} is damaged: database disk image is malformed"):
+        store.open_store(f"sqlite:///{path}", "mine")
+    shutil.copyfile(store_template, path)
+    with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        store.check_schema(there)  # says nothing
+        store.check_schema(path)  # says nothing
 
 
 def test_a_failed_creation_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
