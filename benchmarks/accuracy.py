@@ -31,15 +31,19 @@ def compare_paths(root: Path, seeds: int = 5, epochs: int = 10, quick: bool = Fa
     cases = []
     for label, val_size in (("validation cut off", settings.VAL), ("val_size=0", 0)):
         sized = [] if quick else [f"data.val_size={val_size}"]
-        found: dict[str, list[float]] = {"ours": [], "in-memory PyTorch": [], "ours, schedule=cosine (the default)": []}
+        scores: dict[str, list[float]] = {
+            "ours": [],
+            "in-memory PyTorch": [],
+            "ours, schedule=cosine (the default)": [],
+        }
         for seed in range(seeds):
             typed = [*few, *sized, f"seed={seed}", f"epochs={epochs}"]
             for name, schedule in (("ours", "constant"), ("ours, schedule=cosine (the default)", "cosine")):
                 with tempfile.TemporaryDirectory() as folder:
-                    found[name].append(ours_once(Path(folder) / "run", *typed, f"schedule={schedule}"))
+                    scores[name].append(ours_once(Path(folder) / "run", *typed, f"schedule={schedule}"))
             peer = settings.Settings(epochs=epochs, seed=seed, root=str(root), steps=5 * quick)
-            found["in-memory PyTorch"].append(100 * eager.train(peer, settings.TRAIN + settings.VAL - val_size)[1])
-        cases.append(Case(label, {name: Spread(values) for name, values in found.items()}))
+            scores["in-memory PyTorch"].append(100 * eager.train(peer, settings.TRAIN + settings.VAL - val_size)[1])
+        cases.append(Case(label, {name: Spread(values) for name, values in scores.items()}))
     notes = [f"{case.label}, {name}: {summary(spread.values)}" for case in cases for name, spread in case.costs.items()]
     return Benchmark("accuracy", f"Test accuracy, 784-128-10, Adam, {epochs} epochs", "%", cases, notes)
 

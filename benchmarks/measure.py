@@ -111,12 +111,12 @@ def compare(
             cost = contender()
             if turn >= warmup:
                 costs[name].append(factor * cost)
-    found = {
+    spreads = {
         f"{a} / {b}": Spread([x / y for x, y in zip(costs[a], costs[b], strict=True)])
         for a, b in ratios
         if a in costs and b in costs
     }
-    return Case(label, {name: Spread(values) for name, values in costs.items()}, found)
+    return Case(label, {name: Spread(values) for name, values in costs.items()}, spreads)
 
 
 def per_call(work: Callable[[], object], calls: int, done: Callable[[], object] | None = None) -> Contender:
@@ -189,18 +189,18 @@ def command(arguments: Sequence[str], folder: Path, watch_memory: bool = False) 
 @contextlib.contextmanager
 def _peak(pid: int) -> Iterator[list[float]]:
     """Meanwhile, its only item grows to the highest memory of the process *pid* and its descendants, in MiB."""
-    found, done = [0.0], threading.Event()
+    peak, done = [0.0], threading.Event()
 
     def look() -> None:
         while not done.wait(0.02):
             with contextlib.suppress(psutil.Error):
                 top = psutil.Process(pid)
-                found[0] = max(found[0], sum(_memory(p) for p in [top, *top.children(recursive=True)]))
+                peak[0] = max(peak[0], sum(_memory(p) for p in [top, *top.children(recursive=True)]))
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        yield found
+        yield peak
     finally:
         done.set()
         thread.join()

@@ -45,9 +45,9 @@ def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(render(text, rows), encoding="utf-8")
     drawing.png(picture(rows), ROOT / "docs" / "images")
-    for experiment, found in rows.groupby("experiment"):
+    for experiment, runs in rows.groupby("experiment"):
         path = EXPERIMENTS / f"{experiment}.yaml"
-        path.write_text(with_head(path.read_text(encoding="utf-8"), found), encoding="utf-8")
+        path.write_text(with_head(path.read_text(encoding="utf-8"), runs), encoding="utf-8")
 
 
 def kept() -> pd.DataFrame:
@@ -65,10 +65,10 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
         if not (EXPERIMENTS / f"{name}.yaml").is_file():
             continue
         expected = settings(chosen(name))
-        found = {str(key): value for key, value in run[table_of.settings(table)].drop("seed").dropna().items()}
-        found.setdefault("hidden", Config.hidden)
-        if found != expected:
-            other = sorted(key for key in found | expected if found.get(key) != expected.get(key))
+        logged = {str(key): value for key, value in run[table_of.settings(table)].drop("seed").dropna().items()}
+        logged.setdefault("hidden", Config.hidden)
+        if logged != expected:
+            other = sorted(key for key in logged | expected if logged.get(key) != expected.get(key))
             print(f"{run['name']}: left out, {', '.join(other)} not as in {name}.yaml", file=sys.stderr)  # noqa: T201
             continue
         error = round(100 * (1 - run["final/test_accuracy"]), 2)  # of 10,000 images: no more digits than these
@@ -111,8 +111,8 @@ def head(experiment: str) -> dict[str, str]:
 
 def paper_error(experiment: str) -> float | None:
     """The published test error in percent; None where there is none."""
-    found = re.match(r"([\d.]+)( ± [\d.]+)? %", head(experiment)["Paper"])
-    return float(found[1]) if found else None
+    match = re.match(r"([\d.]+)( ± [\d.]+)? %", head(experiment)["Paper"])
+    return float(match[1]) if match else None
 
 
 def spread(values: "pd.Series[float]") -> str:
@@ -120,22 +120,22 @@ def spread(values: "pd.Series[float]") -> str:
     return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
 
 
-def seeds(found: pd.DataFrame) -> str:
-    """`seeds 0 to 2`, for those of *found*."""
-    listed = sorted(int(seed) for seed in found["seed"])
+def seeds(runs: pd.DataFrame) -> str:
+    """`seeds 0 to 2`, for those of *runs*."""
+    listed = sorted(int(seed) for seed in runs["seed"])
     return f"seeds {listed[0]} to {listed[-1]}" if len(listed) > 1 else f"seed {listed[0]}"
 
 
-def minutes(found: pd.DataFrame) -> str:
+def minutes(runs: pd.DataFrame) -> str:
     """Mean processor time of a run in minutes; runs before that was logged have zero."""
-    mean = found["cpu_minutes"].mean()
+    mean = runs["cpu_minutes"].mean()
     return f"{mean:.1f}" if mean else "?"
 
 
-def with_head(text: str, found: pd.DataFrame) -> str:
+def with_head(text: str, runs: pd.DataFrame) -> str:
     """*text* of an experiment's file, with what was measured in its lines Expect and Cost."""
-    expect = f"test accuracy {spread(100 - found['error'])} % (n={len(found)}, {seeds(found)})"
-    cost = f"{minutes(found)} minutes of one core, {found['epochs'].max()} epochs"
+    expect = f"test accuracy {spread(100 - runs['error'])} % (n={len(runs)}, {seeds(runs)})"
+    cost = f"{minutes(runs)} minutes of one core, {runs['epochs'].max()} epochs"
     text = re.sub(r"^# Expect:.*(\n#  +.*)*", f"# Expect:  {expect}", text, flags=re.MULTILINE)
     return re.sub(r"^# Cost:.*(\n#  +.*)*", f"# Cost:    {cost}", text, flags=re.MULTILINE)
 
@@ -153,14 +153,14 @@ def render(text: str, rows: pd.DataFrame) -> str:
     return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
 
 
-def _line(experiment: str, found: pd.DataFrame) -> str:
+def _line(experiment: str, runs: pd.DataFrame) -> str:
     paper = paper_error(experiment)
     cells = [f"[{experiment}](../conf/experiment/{experiment}.yaml)", "" if paper is None else f"{paper:.2f}"]
-    if found.empty:
+    if runs.empty:
         return f"| {' | '.join([*cells, 'not run here', *[''] * 6])} |"
-    command = f"python -m mnist_exp.train -m experiment={experiment} seed={','.join(map(str, found['seed']))}"
-    cells += [spread(found["error"]), str(len(found)), f"{found['parameters'].max():,}", str(found["epochs"].max())]
-    cells += [minutes(found), ", ".join(found["commit"].unique()), f"`{command}`"]
+    command = f"python -m mnist_exp.train -m experiment={experiment} seed={','.join(map(str, runs['seed']))}"
+    cells += [spread(runs["error"]), str(len(runs)), f"{runs['parameters'].max():,}", str(runs["epochs"].max())]
+    cells += [minutes(runs), ", ".join(runs["commit"].unique()), f"`{command}`"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -178,12 +178,12 @@ def picture(rows: pd.DataFrame) -> Picture:
     labels: list[tuple[float, float, str]] = [(x, error, label) for label, (error, x) in OTHERS.items()]
     for x, error, _ in labels:
         axes.plot(x, error, **hollow)
-    for name, found in rows.groupby("experiment"):
-        x, error, paper = found["parameters"].max(), found["error"].mean(), paper_error(str(name))
+    for name, runs in rows.groupby("experiment"):
+        x, error, paper = runs["parameters"].max(), runs["error"].mean(), paper_error(str(name))
         if paper is not None:
             axes.plot([x, x], [paper, error], color=drawing.MUTED, linewidth=0.8, zorder=1)
             axes.plot(x, paper, **hollow)
-        axes.errorbar(x, error, found["error"].std() if len(found) > 1 else np.nan, fmt="o", color=ours)
+        axes.errorbar(x, error, runs["error"].std() if len(runs) > 1 else np.nan, fmt="o", color=ours)
         labels.append((x, error, str(name)))
     for x, error, label in apart(labels):
         text = axes.annotate(label, (x, error), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5)

@@ -107,12 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with suite.scratch() as folder:
         shutil.rmtree(folder / "outputs", ignore_errors=True)
-        found, curves = run(folder, 1 if options.quick else options.repeats, options.quick)
+        benchmark, curves = run(folder, 1 if options.quick else options.repeats, options.quick)
     picture = draw(curves)
     if options.quick:
-        table.show(found, measure.environment())
+        table.show(benchmark, measure.environment())
         return
-    table.keep(found)
+    table.keep(benchmark)
     # A page gives a picture the ink of its text; alone it needs a background.
     picture.figure.savefig(PICTURE, dpi=110, facecolor="white")
 

@@ -1,9 +1,9 @@
 """`python -m benchmarks.soak --minutes 60`: sweeps while anything is killed at random, then an audit of what is left.
 
-Sweep after sweep is started as a user would start it: grids whose runs train alone, grids whose runs train in packs,
-and searches that prune; half of them tracked in a database of their own and half by an MLflow server. Meanwhile driver,
-workers, fork server, publisher and tracking server are killed, interrupted or frozen, and whatever stopped is resumed. At
-the end nothing may show that this happened: the exit code is 1 if anything does.
+It starts one sweep after another as a user would: grids of single runs, grids of packs, and searches with pruning.
+Half of them log to a database of their own, half to an MLflow server. Meanwhile it kills, interrupts or freezes the
+driver, workers, fork server, publisher and tracking server, and resumes whatever stopped. The exit code is 1 if the
+results show any trace of this.
 """
 
 import argparse
@@ -299,12 +299,12 @@ class Soak:
 
     def strays(self) -> list[psutil.Process]:
         """Processes of the soak that should have ended, the server not among them."""
-        found = []
+        strays = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+                    strays.append(process)
+        return strays
 
     def check(self, sweep: Sweep, client: Any) -> list[str]:
         """What is wrong with one sweep."""
@@ -345,9 +345,9 @@ class Soak:
         """Whether the study of a search tells of each trial what its run does."""
         assert sweep.home
         points, trials, faults = plan.read(sweep.home).points, sweep.trials(), []
-        told = Counter(trial.state.name for trial in trials)
-        if len(trials) != len(points) or told["COMPLETE"] + told["PRUNED"] != TRIALS:
-            faults.append(f"{len(points)} points and {TRIALS} trials wanted, but the study has {dict(told)}")
+        counts = Counter(trial.state.name for trial in trials)
+        if len(trials) != len(points) or counts["COMPLETE"] + counts["PRUNED"] != TRIALS:
+            faults.append(f"{len(points)} points and {TRIALS} trials wanted, but the study has {dict(counts)}")
         lost = 0
         for trial in trials:
             entry = ledger.found(sweep.home / str(trial.number))
@@ -361,7 +361,7 @@ class Soak:
                 faults.append(f"#{trial.number}: the study says {trial.state.name}, its ledger {entry.state}")
             rows = {r["epoch"]: r["metrics"]["val/accuracy"] for r in journal.read(sweep.home / str(trial.number))}
             if state != "killed" and trial.intermediate_values != rows:
-                faults.append(f"#{trial.number}: the study heard {trial.intermediate_values}, its journal has {rows}")
+                faults.append(f"#{trial.number}: the study has {trial.intermediate_values}, its journal has {rows}")
             if state == "finished" and trial.value != entry.objective:
                 faults.append(f"#{trial.number}: the study says {trial.value}, its ledger {entry.objective}")
         if sweep.code != int(bool(lost)):
@@ -390,9 +390,9 @@ class Soak:
             faults.append("its weights differ from those of the undisturbed run")
         if (known := tracked.get(entry.id)) is None:
             return [*faults, "MLflow does not know it"]
-        told = known.info.status, known.data.tags.get("state"), known.data.tags.get("reason")
-        if told != (STATUS[entry.state], entry.state, entry.reason):
-            faults.append(f"MLflow says {told}, its ledger {entry.state}: {entry.reason}")
+        reported = known.info.status, known.data.tags.get("state"), known.data.tags.get("reason")
+        if reported != (STATUS[entry.state], entry.state, entry.reason):
+            faults.append(f"MLflow says {reported}, its ledger {entry.state}: {entry.reason}")
         for key in ("train/loss", "val/accuracy", "test/accuracy"):
             steps = Counter(metric.step for metric in client.get_metric_history(known.info.run_id, key))
             if steps != dict.fromkeys(range(1, epochs + 1), 1):
@@ -405,19 +405,19 @@ class Soak:
         Raises:
             ExperimentError: the pack cannot be trained.
         """
-        place = lanes.read(folder)
-        if place is None:
+        record = lanes.read(folder)
+        if record is None:
             return self.calm[_point(entry)]
         settings = config.load(folder / "config.yaml")
-        key = json.dumps([place.lanes, settings.seed], default=str)
+        key = json.dumps([record.lanes, settings.seed], default=str)
         if key not in self.packs:
             home = self.folder / "calm" / "packs" / str(len(self.packs))
-            self.packs[key] = [home / str(lane) for lane in range(len(place.lanes))]
-            pack = [place.placeholder(lane, settings) for lane in range(len(place.lanes))]
+            self.packs[key] = [home / str(lane) for lane in range(len(record.lanes))]
+            pack = [record.placeholder(lane, settings) for lane in range(len(record.lanes))]
             for outcome in run.run_many([run.Task(c, f) for c, f in zip(pack, self.packs[key], strict=True)]):
                 if isinstance(outcome, Exception):
                     raise outcome
-        return self.packs[key][place.lane]
+        return self.packs[key][record.lane]
 
 
 def _role(process: psutil.Process, driver: int) -> str:

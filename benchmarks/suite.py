@@ -71,10 +71,10 @@ def step(bench: Bench) -> Benchmark:
     from benchmarks.peers import eager
 
     widths = (64,) if bench.quick else (64, 128, 256, 512, 1024)
-    places = [("cpu", threads) for threads in dict.fromkeys((measure.cores(), 1))]
-    places += [("cuda", 1)] if torch.cuda.is_available() else []
+    devices = [("cpu", threads) for threads in dict.fromkeys((measure.cores(), 1))]
+    devices += [("cuda", 1)] if torch.cuda.is_available() else []
     cases, before = [], torch.get_num_threads()
-    for device, threads in places:
+    for device, threads in devices:
         torch.set_num_threads(threads)
         images = ours.load(ours.configure("data=synthetic" if bench.quick else "data=mnist", f"device={device}"))
         few = ours.some(images, (16 if bench.quick else 1024) * floor.BATCH)
@@ -272,8 +272,8 @@ def startup(bench: Bench) -> Benchmark:
     }
     app = bench.folder / "app.py"
     app.write_text(EMPTY_APP, encoding="utf-8")
-    for name, words in {"an empty Hydra app": [], "the same without our plugins": ["+plugins=no"]}.items():
-        contenders[name] = lambda words=words: measure.command([str(app), *words], bench.folder).seconds  # type: ignore[misc]
+    for name, options in {"an empty Hydra app": [], "the same without our plugins": ["+plugins=no"]}.items():
+        contenders[name] = lambda options=options: measure.command([str(app), *options], bench.folder).seconds  # type: ignore[misc]
     if not bench.quick:
         contenders["in-memory PyTorch, epochs=1"] = lambda: bench.peer("eager", "epochs=1").seconds
     pairs = [("ours, to the first step", "import torch"), ("an empty Hydra app", "the same without our plugins")]

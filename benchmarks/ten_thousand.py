@@ -79,11 +79,11 @@ def main() -> None:
         "the database has {:.0f} MiB, the page {:.1f} MiB".format(*sizes),
     ]
     case = Case(f"{runs:,} runs", costs)
-    found = Benchmark("ten_thousand", "Reading an experiment of ten thousand runs", "s", [case], notes)
+    benchmark = Benchmark("ten_thousand", "Reading an experiment of ten thousand runs", "s", [case], notes)
     if runs == FULL:
-        table.keep(found)
+        table.keep(benchmark)
     else:
-        table.show(found, measure.environment())
+        table.show(benchmark, measure.environment())
 
 
 if __name__ == "__main__":

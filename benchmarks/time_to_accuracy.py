@@ -26,12 +26,12 @@ FASTEST = (  # for 97, 98 and 99 %; found with data.val_size=10000
 def reached(folder: Path, started_ms: int) -> dict[float, float]:
     """Seconds after *started_ms* at which the newest run below *folder* first had each target that it reached."""
     newest = max(folder.glob("outputs/runs/*/*/metrics.jsonl"), key=lambda path: path.stat().st_mtime_ns)
-    found: dict[float, float] = {}
+    seconds: dict[float, float] = {}
     for row in journal.read(newest.parent):
         for target in TARGETS:
             if row["metrics"]["test/accuracy"] >= target:
-                found.setdefault(target, (row["time_ms"] - started_ms) / 1000)
-    return found
+                seconds.setdefault(target, (row["time_ms"] - started_ms) / 1000)
+    return seconds
 
 
 def run(folder: Path, configs: list[str], repeats: int = 3) -> Benchmark:
@@ -43,8 +43,8 @@ def run(folder: Path, configs: list[str], repeats: int = 3) -> Benchmark:
             for target, value in reached(folder, done.started_ms).items():
                 seconds[typed].setdefault(target, []).append(value)
     cases = [
-        Case(typed or "the default", {f"{target:.0%}": Spread(values) for target, values in sorted(found.items())})
-        for typed, found in seconds.items()
+        Case(typed or "the default", {f"{target:.0%}": Spread(values) for target, values in sorted(reached_at.items())})
+        for typed, reached_at in seconds.items()
     ]
     notes = [
         f"{typed or 'the default'}: {target:.0%} by {len(seconds[typed].get(target, []))} of {repeats} seeds"
