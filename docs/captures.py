@@ -73,9 +73,9 @@ class Screen:
         self.home = folder
         self.socket = str(folder / "tmux")
 
-    def tmux(self, *words: str) -> str:
+    def tmux(self, *arguments: str) -> str:
         """What tmux answers."""
-        command = ["tmux", "-S", self.socket, "-f", os.devnull, *words]
+        command = ["tmux", "-S", self.socket, "-f", os.devnull, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def press(self, *keys: str) -> None:
@@ -107,8 +107,8 @@ class Screen:
     def keep(self, name: str, until: str, done: bool = True) -> None:
         """Writes docs/images/*name*.svg once the screen shows *until*, and with *done* the prompt after it."""
         self.wait(rf"{until}(.|\n)*\n\{PROMPT}$" if done else until)
-        found = [word for word in UNFIT if word in self.text()]
-        assert not found, f"{name} says {found}: run it again on a machine that does nothing else, or mend it"
+        faults = [word for word in UNFIT if word in self.text()]
+        assert not faults, f"{name} says {faults}: run it again on a machine that does nothing else, or mend it"
         shown = self.text(colours=True)
         if done:
             shown = shown[: shown.rindex("\n")]

@@ -154,12 +154,12 @@ def experiments() -> str:
 def sweeps(when: str, prefix: str, kind: type) -> str:
     """A table of the options of the launcher or a sweeper, from the comments beside them."""
     hints = typing.get_type_hints(kind)
-    found = re.findall(r"^    (\w+): .*? = (.*?)  # (.*)$", inspect.getsource(kind), re.MULTILINE)
+    fields = re.findall(r"^    (\w+): .*? = (.*?)  # (.*)$", inspect.getsource(kind), re.MULTILINE)
     rows = []
-    for name, default, meaning in found:
+    for name, default, meaning in fields:
         shown = "{}" if "dict)" in default else "[]" if "list)" in default else spelled(ast.literal_eval(default))
-        words = "text or whole number" if hints[name] is Any else type_of(hints[name])
-        rows.append([f"`{prefix}.{name}`", words, f"`{shown}`", meaning])
+        shown_type = "text or whole number" if hints[name] is Any else type_of(hints[name])
+        rows.append([f"`{prefix}.{name}`", shown_type, f"`{shown}`", meaning])
     return (f"{when}\n\n" if when else "") + table(["setting", "type", "default", "meaning"], rows)
 
 

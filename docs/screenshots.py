@@ -63,9 +63,9 @@ def main() -> None:
         for name in ("confusion", "mistakes", "reliability", "first_layer"):
             keep(project, f"sweeps/*/*/*/figures/mnist-test/{name}.png", f"evaluate-{name.replace('_', '-')}")
         with mlflow_ui(project) as address:
-            for name, (place, awaited, size) in pages(project).items():
+            for name, (page, awaited, size) in pages(project).items():
                 with chromium(*size) as browser:
-                    photograph(browser, f"{address}/{place}", awaited, name)
+                    photograph(browser, f"{address}/{page}", awaited, name)
         (report,) = project.glob("outputs/sweeps/*/*/report.html")
         for dark in (False, True):
             with chromium(*DESK, dark=dark) as browser:
@@ -76,15 +76,15 @@ def main() -> None:
         execute(project)
 
 
-def command(project: Path, name: str, *words: str) -> None:
+def command(project: Path, name: str, *arguments: str) -> None:
     """Runs one of this package's commands in *project*."""
-    subprocess.run([sys.executable, "-m", f"mnist_exp.{name}", *words], cwd=project, check=True)
+    subprocess.run([sys.executable, "-m", f"mnist_exp.{name}", *arguments], cwd=project, check=True)
 
 
 def keep(project: Path, where: str, name: str) -> None:
     """Writes docs/images/*name*.png from the one picture of outputs/ that *where* names."""
-    (found,) = project.glob(f"outputs/{where}")
-    save(Image.open(found), name)
+    (path,) = project.glob(f"outputs/{where}")
+    save(Image.open(path), name)
 
 
 def save(picture: Image.Image, name: str) -> None:
@@ -167,8 +167,8 @@ def wait(browser: webdriver.Chrome, text: str) -> None:
 def execute(project: Path) -> None:
     """Runs the notebook in *project*, where its lines name no folder of this machine, and keeps its outputs."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    place = {"metadata": {"path": str(project)}}
-    NotebookClient(notebook, resources=place, coalesce_streams=True, record_timing=False).execute()
+    resources = {"metadata": {"path": str(project)}}
+    NotebookClient(notebook, resources=resources, coalesce_streams=True, record_timing=False).execute()
     nbformat.write(notebook, NOTEBOOK)
 
 
