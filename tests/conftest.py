@@ -13,7 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-from data_fixtures import place
+from data_fixtures import write_dataset
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -98,8 +98,8 @@ def untouched_repository() -> Iterator[None]:
 def _files() -> set[str]:
     ours = ("mnist_exp", "conf", "tests", "docs", "outputs", "hydra_plugins", "benchmarks")
     folders = [REPO / name for name in ours if (REPO / name).is_dir()]
-    found = {str(p) for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts}
-    return found | {
+    files = {str(p) for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts}
+    return files | {
         str(p) for p in REPO.iterdir() if not p.name.startswith((".pytest", ".mypy", ".ruff", ".hypothesis"))
     }
 
@@ -158,7 +158,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def download(scratch: Path, dataset: str) -> None:
         asked.append(dataset)
-        place(scratch)
+        write_dataset(scratch)
 
     monkeypatch.setattr(fetch, "_from_torchvision", download)
     return asked

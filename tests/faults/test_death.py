@@ -27,9 +27,9 @@ from kit import (
     processes,
     runs,
     same_weights,
+    sent_once,
     start,
     states,
-    told_once,
     wait_for,
     whole,
 )
@@ -192,12 +192,12 @@ def test_mlflow_says_killed_and_later_finished(injected: Injected) -> None:
     code, out, err = end(process)
     assert code == 143, out + err
     store = open_store(uri_for(None), "mnist_exp")
-    (found,) = store.client.search_runs([store.experiment_id])
-    assert found.info.status == "KILLED"
+    (tracked,) = store.client.search_runs([store.experiment_id])
+    assert tracked.info.status == "KILLED"
     assert command(f"resume={folder}")[0] == 0
-    (found,) = store.client.search_runs([store.experiment_id])
-    assert found.info.status == "FINISHED"
-    told_once(store.client, found.info.run_id, epochs=400)
+    (tracked,) = store.client.search_runs([store.experiment_id])
+    assert tracked.info.status == "FINISHED"
+    sent_once(store.client, tracked.info.run_id, epochs=400)
     injected()
 
 
@@ -246,10 +246,10 @@ def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
     code, out, err = command(module="sync")
     assert code == 0, err
     store = open_store(uri_for(None), "mnist_exp")
-    found = store.client.search_runs([store.experiment_id])
-    assert [r.info.status for r in found] == ["FINISHED"] * 2
-    for each in found:
-        told_once(store.client, each.info.run_id, 30)
+    tracked = store.client.search_runs([store.experiment_id])
+    assert [r.info.status for r in tracked] == ["FINISHED"] * 2
+    for each in tracked:
+        sent_once(store.client, each.info.run_id, 30)
     clean()
     injected()
 
@@ -293,7 +293,7 @@ def test_two_sweeps_in_one_second(injected: Injected) -> None:
 
 
 @pytest.mark.faults(28)
-def test_the_second_resumer_is_told_who_has_it(injected: Injected) -> None:
+def test_a_second_resume_is_refused_and_names_the_holder(injected: Injected) -> None:
     with held() as hold:
         first = start(*LONG, OFF, **hold)
         folder = wait_for(begun)
@@ -345,20 +345,20 @@ def test_the_same_point_twice(injected: Injected) -> None:
 
 @pytest.mark.faults(29)
 @pytest.mark.parametrize(
-    ("again", "left", "told"),
+    ("again", "left", "message"),
     [
         ("hydra.sweep.dir=outputs/sweeps/day/s", 2, "s has runs already"),
         ("resume=s", 0, "2 runs, 2 of them done already"),
     ],
     ids=["typed", "resumed"],
 )
-def test_the_same_sweep_again(again: str, left: int, told: str, injected: Injected) -> None:
+def test_the_same_sweep_again(again: str, left: int, message: str, injected: Injected) -> None:
     grid = ["-m", "hidden=8,12", *LONG[:5], "epochs=1", *LONG[7:], QUIET, OFF]
     assert command(*grid, "hydra.sweep.dir=outputs/sweeps/day/s")[0] == 0
     before = {path: path.read_bytes() for path in Path().rglob("ledger.json")}
     code, out, err = command(*grid, again)
     assert code == left, err
-    assert told in out + err
+    assert message in out + err
     assert {path: path.read_bytes() for path in Path().rglob("ledger.json")} == before
     injected()
 
@@ -380,8 +380,8 @@ def test_the_clock_is_set_while_a_sweep_runs(days: int, injected: Injected) -> N
     assert code == 0, out + err
     assert command(module="sync")[0] == 0  # what a busy machine was too slow for
     store = open_store(uri_for(None), "mnist_exp")
-    told = {r.data.tags["run.id"]: r for r in store.client.search_runs([store.experiment_id])}
-    assert len(told) == 2
+    tracked = {r.data.tags["run.id"]: r for r in store.client.search_runs([store.experiment_id])}
+    assert len(tracked) == 2
     for folder in runs():
         whole(folder)
         rows, entry = journal.read(folder), ledger.read(folder)
@@ -393,9 +393,9 @@ def test_the_clock_is_set_while_a_sweep_runs(days: int, injected: Injected) -> N
         assert 0 <= entry.seconds < 1000
         assert entry.ended_ms is not None
         assert began <= entry.started_ms <= entry.ended_ms
-        run_ = told[entry.id].info
+        run_ = tracked[entry.id].info
         assert (run_.status, run_.start_time, run_.end_time) == ("FINISHED", entry.started_ms, entry.ended_ms)
-        told_once(store.client, run_.run_id, 6)
+        sent_once(store.client, run_.run_id, 6)
     code, out, err = command(module="report")
     assert code == 0, err
     clean()

@@ -118,7 +118,7 @@ def _text(plan: Plan, folder: Path) -> str:
 
 @pytest.mark.faults(3)
 @pytest.mark.parametrize("n", [1, 5, 40])
-def test_a_failing_disk_is_told_in_a_sentence(n: int, injected: Injected) -> None:
+def test_a_failing_disk_is_reported_in_a_sentence(n: int, injected: Injected) -> None:
     fault = f'{{"root": "{Path.cwd()}/outputs", "n": {n}, "error": {errno.EIO}}}'
     code, out, err = command(*SMALL, OFF, **hook(MNIST_EXP_FAULT=fault))
     assert code in (1, 2), out + err
@@ -146,9 +146,9 @@ def small_disk() -> Iterator[Path]:
 
 @pytest.mark.faults(8)
 def test_a_full_disk_costs_no_finished_epoch(small_disk: Path, injected: Injected) -> None:
-    place = f"hydra.run.dir={small_disk}/run"
+    run_dir = f"hydra.run.dir={small_disk}/run"
     wide = [*SMALL, "hidden=64", "epochs=6"]  # 600 kB a state
-    code, _, err = command(*wide, OFF, place)
+    code, _, err = command(*wide, OFF, run_dir)
     assert code == 1
     assert f"{small_disk}/run cannot be written: No space left on device." in err
     assert "make room, then resume it" in err
@@ -206,8 +206,8 @@ def test_a_file_where_the_folder_should_be(many: list[str], injected: Injected) 
 @pytest.mark.parametrize("many", [[], ["-m"]], ids=["run", "sweep"])
 def test_outputs_that_are_read_only(many: list[str], small_disk: Path, injected: Injected) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    place = f"hydra.{'sweep' if many else 'run'}.dir={small_disk}/new"
-    code, out, err = command(*many, *SMALL, OFF, place)
+    new_dir = f"hydra.{'sweep' if many else 'run'}.dir={small_disk}/new"
+    code, out, err = command(*many, *SMALL, OFF, new_dir)
     assert code == 2, out + err
     assert f"{small_disk}/new cannot be used: Read-only file system." in err
     injected()

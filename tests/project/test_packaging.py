@@ -101,9 +101,9 @@ def test_ci_tests_the_lowest_versions_that_are_declared() -> None:
 def test_the_audit_fails_only_for_a_known_vulnerability(
     packages: list[dict[str, object]], code: int, said: str
 ) -> None:
-    found = program("audit").verdict(json.dumps({"dependencies": packages}))
-    assert found[0] == code
-    assert said in found[1]
+    verdict = program("audit").verdict(json.dumps({"dependencies": packages}))
+    assert verdict[0] == code
+    assert said in verdict[1]
     assert program("audit").verdict("")[0] == 0
 
 

@@ -73,8 +73,8 @@ def lines(text: str) -> Iterator[str]:
 def commands(text: str) -> Iterator[str]:
     """The same in words, without comments."""
     for line in lines(text):
-        if words := shlex.split(line, comments=True):
-            yield shlex.join(words)
+        if argv := shlex.split(line, comments=True):
+            yield shlex.join(argv)
 
 
 def ours(text: str) -> list[str]:
@@ -98,10 +98,10 @@ LINES = [(page, line) for page in PAGES for line in ours(page.read_text())]
 
 def overrides(line: str) -> list[str]:
     """What follows the command."""
-    words = shlex.split(line)
-    while re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables of the environment
-        words.pop(0)
-    return words[1:] if words[0] == "mnist-exp" else words[3:]
+    argv = shlex.split(line)
+    while re.fullmatch(r"[A-Z_]+=.*", argv[0]):  # variables of the environment
+        argv.pop(0)
+    return argv[1:] if argv[0] == "mnist-exp" else argv[3:]
 
 
 @pytest.mark.parametrize(
@@ -128,16 +128,16 @@ def single_values(typed: list[str]) -> list[str]:
     """One point of a sweep: `lr=1e-3,3e-3` as `lr=1e-3`; of a space to search nothing; no run is resumed."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    found = []
+    point = []
     for word in typed:
         override = OverridesParser.create().parse_override(word)
         if override.is_sweep_override():
             if override.is_discrete_sweep():
                 first = next(iter(override.sweep_string_iterator()))
-                found.append(f"{override.get_key_element()}={first}")
+                point.append(f"{override.get_key_element()}={first}")
         elif override.get_key_element() != "resume":
-            found.append(word)
-    return found
+            point.append(word)
+    return point
 
 
 def test_every_other_command_is_known_to_be_run_elsewhere() -> None:
@@ -152,7 +152,7 @@ def test_the_documents_name_benchmarks_that_exist() -> None:
     from benchmarks import suite
 
     named = [shlex.split(line) for page in DEVELOPERS for line in commands(page.read_text()) if "m benchmarks" in line]
-    for module, *names in [words[2:] for words in named]:
+    for module, *names in [argv[2:] for argv in named]:
         assert importlib.util.find_spec(module)
         assert set(names) <= {*suite.ALL, "table", "--quick"}
     listed = re.findall(r"# some: (.*)$", DEVELOPERS[1].read_text(), re.MULTILINE)[0].split()
@@ -231,9 +231,9 @@ def shortened(line: str) -> str:
     line = re.sub(r"n_trials=\d+", "n_trials=2", line)
     if "mnist_exp.train" not in line or re.search(r"resume=|--help|--cfg", line):
         return line
-    words, _, comment = line.partition("  #")
-    few = " n_trials=2" if re.search(r"search=(?!zip|points)", words) and "n_trials=" not in words else ""
-    return re.sub(r" epochs=\d+", "", words) + f" epochs=1{few}" + (f"  #{comment}" if comment else "")
+    command, _, comment = line.partition("  #")
+    few = " n_trials=2" if re.search(r"search=(?!zip|points)", command) and "n_trials=" not in command else ""
+    return re.sub(r" epochs=\d+", "", command) + f" epochs=1{few}" + (f"  #{comment}" if comment else "")
 
 
 def test_meta_a_line_of_a_document_is_shortened() -> None:

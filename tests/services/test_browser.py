@@ -41,7 +41,7 @@ PATIENCE = 40  # seconds for a page, on a busy machine
 TINY = ("data=synthetic", "data.train_images=400", "data.val_size=100", "data.test_images=100", "threads=1")
 HIDDEN, LR = (8, 16), (0.001, 0.01)
 SWEEP = "12-00-00-abcdef"
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 def train(folder: Path, store: Store, *overrides: str, sweep: str = "") -> str:
@@ -83,7 +83,7 @@ def browser() -> Iterator[webdriver.Chrome]:
         yield driver
 
 
-def wait(browser: webdriver.Chrome, what: Callable[[webdriver.Chrome], Found]) -> Found:
+def wait(browser: webdriver.Chrome, what: Callable[[webdriver.Chrome], Value]) -> Value:
     """What *what* finds, as soon as that is something."""
     return WebDriverWait(browser, PATIENCE).until(what)
 

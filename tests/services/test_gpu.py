@@ -18,7 +18,7 @@ from trainings import KINDS, RATE, assert_alike, interrupted, lanes, losses, out
 from mnist_exp.config import Config
 from mnist_exp.data import Order, Split
 from mnist_exp.disk import journal, ledger
-from mnist_exp.disk import lanes as places_of
+from mnist_exp.disk import lanes as pack_records
 from mnist_exp.engine import graph
 from mnist_exp.engine.loop import Tally
 from mnist_exp.errors import DivergedError
@@ -201,5 +201,5 @@ def test_a_sweep_trains_as_one_pack_on_a_gpu(tmp_path: Path) -> None:
     command(tmp_path, "-m", "hidden=32,64", "lr=1e-3,3e-3", "tracking=off", "hydra.launcher.workers=1")
     folders = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/*/ledger.json"))
     assert [ledger.read(folder).state for folder in folders] == ["finished"] * 4
-    places = [places_of.read(folder) for folder in folders]
-    assert all(place and len(place.lanes) == 4 for place in places)
+    records = [pack_records.read(folder) for folder in folders]
+    assert all(record and len(record.lanes) == 4 for record in records)

@@ -65,14 +65,14 @@ def stored(uri: str, experiment: str) -> tuple[Store, list[object]]:
     return store, list(store.client.search_runs([store.experiment_id], max_results=1000))
 
 
-def all_is_there_once(folder: Path, uri: str, experiment: str) -> None:
+def assert_all_tracked_once(folder: Path, uri: str, experiment: str) -> None:
     """Asserts that MLflow has what the run folders under *folder* hold, each epoch once."""
-    store, found = stored(uri, experiment)
-    by_id = {run.data.tags["run.id"]: run for run in found}  # type: ignore[attr-defined]
+    store, runs = stored(uri, experiment)
+    by_id = {run.data.tags["run.id"]: run for run in runs}  # type: ignore[attr-defined]
     folders = [path.parent for path in folder.rglob("ledger.json")]
-    assert len(found) == len(by_id) == len(folders)
-    for place in folders:
-        entry, rows = ledger.read(place), journal.read(place)
+    assert len(runs) == len(by_id) == len(folders)
+    for run_folder in folders:
+        entry, rows = ledger.read(run_folder), journal.read(run_folder)
         run = by_id[entry.id]
         assert run.info.status == "FINISHED"  # type: ignore[attr-defined]
         for key in ("train/loss", "val/accuracy"):
@@ -88,7 +88,7 @@ def test_several_at_once(start: Start, server: Server, tmp_path: Path) -> None:
         said, _ = process.communicate()
         assert process.returncode == 0, said
         assert f"Tracked in MLflow: {server.uri}/#/experiments/" in said
-    all_is_there_once(tmp_path, server.uri, "mnist_exp")
+    assert_all_tracked_once(tmp_path, server.uri, "mnist_exp")
     store, runs = stored(server.uri, "mnist_exp")
     kept = {f.path for f in store.client.list_artifacts(runs[0].info.run_id)}  # type: ignore[attr-defined]
     assert {"config.yaml", "metrics.jsonl", "weights.safetensors"} <= kept  # through the server
@@ -114,7 +114,7 @@ def test_killed_for_a_minute(start: Start, server: Server, tmp_path: Path) -> No
     took = time.monotonic() - began
     assert sweep.returncode == 0, said
     assert "does not have everything yet" not in said
-    all_is_there_once(tmp_path, server.uri, "outage")
+    assert_all_tracked_once(tmp_path, server.uri, "outage")
 
     def during(row: journal.Row) -> bool:
         return bool(down < row["time_ms"] / 1000 < up)
@@ -149,7 +149,7 @@ def test_a_server_that_hangs_holds_nobody_up_for_long(start: Start, server: Serv
     for _ in range(2):  # the second finds all of it there
         sync = [sys.executable, "-m", "mnist_exp.sync", "--uri", server.uri]
         subprocess.run(sync, cwd=tmp_path, check=True, capture_output=True)
-    all_is_there_once(tmp_path, server.uri, "hung")
+    assert_all_tracked_once(tmp_path, server.uri, "hung")
 
 
 def answer(uri: str, host: str) -> int:
@@ -185,7 +185,7 @@ def test_a_server_with_passwords(start: Start, database: str, tmp_path: Path, mo
         said, _ = (run := start(tmp_path / "taken", guarded.uri, *arguments)).communicate()
         assert run.returncode == 0, said
         assert "Tracked in MLflow: http" in said
-        all_is_there_once(tmp_path / "taken", guarded.uri, "guarded")
+        assert_all_tracked_once(tmp_path / "taken", guarded.uri, "guarded")
     written = [p for p in (tmp_path / "taken").rglob("*") if p.is_file()]
     assert not [p for p in written if password.encode() in p.read_bytes()]
     assert password not in said

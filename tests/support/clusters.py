@@ -24,7 +24,7 @@ SEARCH = ("search=asha", "n_trials=8", "hydra.sweeper.batch=4", "hidden=8", "lr=
 SEARCH += ("data=synthetic", "data.train_images=2000", "epochs=9", "threads=1", "tracking.patience=200")
 LONG_SEARCH = (*SEARCH, "data.train_images=20000", "epochs=27")  # long enough to be killed
 
-TOLD = {"COMPLETE": ("finished", "FINISHED"), "PRUNED": ("pruned", "KILLED"), "FAIL": ("killed", "KILLED")}
+STATES = {"COMPLETE": ("finished", "FINISHED"), "PRUNED": ("pruned", "KILLED"), "FAIL": ("killed", "KILLED")}
 """A trial's state → what ledger and MLflow say of its run; the only failure that there is here is a kill."""
 
 
@@ -73,18 +73,18 @@ def abandon(folder: Path, driver: "subprocess.Popen[str]") -> int:
 
 def home(folder: Path) -> Path:
     """The only sweep in *folder*."""
-    (found,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
-    return found
+    (sweep,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
+    return sweep
 
 
 def states(folder: Path) -> list[str]:
     """What became of each point."""
-    found = []
+    outcomes = []
     for number in range(POINTS):
-        found.append("never started")
+        outcomes.append("never started")
         with contextlib.suppress(Exception):
-            found[-1] = ledger.read(home(folder) / str(number)).state
-    return found
+            outcomes[-1] = ledger.read(home(folder) / str(number)).state
+    return outcomes
 
 
 def results(folder: Path) -> dict[int, float]:
@@ -109,10 +109,10 @@ def tracked(folder: Path) -> Counter[str]:
     """How many runs have which status in the folder's own MLflow store; asserts that each epoch is there once."""
     store = open_store(f"sqlite:///{folder / 'mlflow.db'}", "mnist_exp")
     runs = store.client.search_runs([store.experiment_id])
-    for found in runs:
-        steps = [m.step for m in store.client.get_metric_history(found.info.run_id, "train/loss")]
+    for run in runs:
+        steps = [m.step for m in store.client.get_metric_history(run.info.run_id, "train/loss")]
         assert sorted(steps) == list(range(1, len(steps) + 1))
-    return Counter(found.info.status for found in runs)
+    return Counter(run.info.status for run in runs)
 
 
 def ends(folder: Path) -> Counter[str]:
@@ -122,12 +122,12 @@ def ends(folder: Path) -> Counter[str]:
     """
     studies.storage.cache_clear()
     store = open_store(f"sqlite:///{folder / 'mlflow.db'}", "mnist_exp")
-    runs = {found.data.tags["run.id"]: found for found in store.client.search_runs([store.experiment_id])}
+    runs = {run.data.tags["run.id"]: run for run in store.client.search_runs([store.experiment_id])}
     trials = studies.join(home(folder)).trials
     for trial in trials:
         entry = ledger.read(home(folder) / str(trial.number))
         run = runs.pop(entry.id)
-        assert (entry.state, run.info.status) == TOLD[trial.state.name]
+        assert (entry.state, run.info.status) == STATES[trial.state.name]
         assert (run.data.tags["state"], run.data.tags.get("reason", "")) == (entry.state, entry.reason)
         if entry.state == "pruned":
             assert entry.reason == f"Pruned after epoch {entry.epoch} of {entry.epochs}."
@@ -144,11 +144,11 @@ def prunes_in_batches(folder: Path, *arguments: str) -> None:
     """A search whose launcher takes batches: its trials end truthfully, and the display tells which were pruned."""
     done = run(folder, *SEARCH, *arguments)
     assert done.returncode == 0, done.stderr
-    found = ends(folder)
-    assert set(found) == {"COMPLETE", "PRUNED"}
-    assert found.total() == 8
-    told = re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)
-    assert len(told) == found["PRUNED"]
+    counts = ends(folder)
+    assert set(counts) == {"COMPLETE", "PRUNED"}
+    assert counts.total() == 8
+    shown = re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)
+    assert len(shown) == counts["PRUNED"]
 
 
 def killed_and_resumed(folder: Path, *arguments: str, resume: Sequence[str] = ()) -> None:
@@ -158,8 +158,8 @@ def killed_and_resumed(folder: Path, *arguments: str, resume: Sequence[str] = ()
     killed = abandon(folder, driver)
     done = run(folder, "resume=last", *resume)
     assert done.returncode == 0, done.stderr
-    found = ends(folder)
-    assert found["COMPLETE"] + found["PRUNED"] == found.total() == 8
+    counts = ends(folder)
+    assert counts["COMPLETE"] + counts["PRUNED"] == counts.total() == 8
     assert ledger.read(home(folder) / str(killed)).state == "finished"
     drawn = [tuple(sorted(trial.params.items())) for trial in studies.join(home(folder)).trials]
     assert len(set(drawn)) == 8

@@ -15,16 +15,16 @@ TRAIN, TEST = 12, 5
 def contents() -> dict[str, bytes]:
     """Four small files, as a server would have them."""
     rng = torch.Generator().manual_seed(0)
-    found = {}
+    files = {}
     for name in fetch.FILES:
         count = TRAIN if name.startswith("train") else TEST
         shape = (count, 28, 28) if "images" in name else (count,)
         top = 256 if "images" in name else 10
-        found[name] = idx.encode(torch.randint(0, top, shape, generator=rng, dtype=torch.uint8))
-    return found
+        files[name] = idx.encode(torch.randint(0, top, shape, generator=rng, dtype=torch.uint8))
+    return files
 
 
-def place(folder: Path, packed: bool = False) -> Path:
+def write_dataset(folder: Path, packed: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents().items():
         if packed:

@@ -71,10 +71,10 @@ def command(*typed: str, module: str = "train", **environment: str) -> tuple[int
 def wait_for(condition: Callable[[], Any], seconds: float = 240) -> Any:
     """What *condition* gives as soon as that is true."""
     limit = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < limit, "it did not come true"
         time.sleep(0.02)
-    return found
+    return value
 
 
 def runs(root: Path = Path()) -> list[Path]:
@@ -83,13 +83,13 @@ def runs(root: Path = Path()) -> list[Path]:
 
 
 def only_run() -> Path:
-    (found,) = runs()
-    return found
+    (folder,) = runs()
+    return folder
 
 
 def only_sweep() -> Path:
-    (found,) = (path.parent for path in Path().glob("outputs/sweeps/*/*/sweep.json"))
-    return found
+    (folder,) = (path.parent for path in Path().glob("outputs/sweeps/*/*/sweep.json"))
+    return folder
 
 
 def states() -> list[str]:
@@ -101,13 +101,13 @@ def states() -> list[str]:
 
 def processes() -> list[psutil.Process]:
     """Everything that runs in the working directory, but this process."""
-    found = []
+    alive = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             alive = process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid()
             if alive and Path(process.cwd()) == Path.cwd():
-                found.append(process)
-    return found
+                alive.append(process)
+    return alive
 
 
 def whole(folder: Path) -> None:
@@ -143,7 +143,7 @@ def same_weights(one: Path, other: Path) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def told_once(client: Any, run_id: str, epochs: int, key: str = "train/loss") -> None:
+def sent_once(client: Any, run_id: str, epochs: int, key: str = "train/loss") -> None:
     """MLflow has *key* of each epoch, once."""
     steps = Counter(metric.step for metric in client.get_metric_history(run_id, key))
     assert steps == dict.fromkeys(range(1, epochs + 1), 1)

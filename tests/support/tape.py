@@ -32,9 +32,9 @@ class Tape(TorchDispatchMode):
     @torch.no_grad()
     def replay(self) -> None:
         for func, args, kwargs, result in self.calls:
-            for place, value in zip(tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True):
-                if isinstance(place, Tensor) and place is not value:
-                    place.copy_(value)
+            for old, value in zip(tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(old, Tensor) and old is not value:
+                    old.copy_(value)
 
 
 class TapeRecorder:
