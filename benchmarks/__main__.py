@@ -7,7 +7,7 @@ from benchmarks import measure, measured, suite, table
 
 
 def main() -> int:
-    """Runs the benchmarks that were named, or all; returns 1 if one could not be run."""
+    """Runs the named benchmarks, by default all; returns 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = [*suite.ALL, "table"]
     parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(names)}; none: all. table: README.md")

@@ -1,4 +1,4 @@
-"""The tables under "Measured" in README.md: its figures come from `results/` and docs/results.csv, never by hand."""
+"""The tables under "Measured" in README.md, made from `results/` and docs/results.csv, never by hand."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,29 +20,29 @@ COMMANDS = ("thousand", "ten_thousand")
 
 
 Results = dict[str, dict[str, Any]]
-"""What one machine has measured, as `results/<machine>/` holds it, by name."""
+"""The results of one machine, as in `results/<machine>/`, by name."""
 
 
 @final
 @dataclass(frozen=True)
 class Row:
-    """One line: what was measured, and how it is said."""
+    """One line: a measured quantity and its wording."""
 
     what: str
     benchmark: str
     case: str
     said: str
-    """With a field for the median of each of *names*."""
+    """A format string, with a field for the median of each of *names*."""
     names: tuple[str, ...]
 
     def line(self, machines: list[Results]) -> str:
-        """As Markdown, with a column for each machine; nothing where no one has measured it."""
+        """As Markdown, with a column for each machine; empty if no machine measured it."""
         cells = [self.cell(results) for results in machines]
         command = f"python -m benchmarks{'.' if self.benchmark in COMMANDS else ' '}{self.benchmark}"
         return f"| {self.what} | {' | '.join(cells)} | `{command}` |" if any(cells) else ""
 
     def cell(self, results: Results) -> str:
-        """What one machine's *results* say; nothing where it was not measured there."""
+        """The figure in one machine's *results*; empty if it was not measured there."""
         if self.benchmark not in results:
             return ""
         result = from_json(results[self.benchmark])

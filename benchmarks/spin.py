@@ -1,4 +1,4 @@
-"""`python -m benchmarks.spin`: a step on all cores, idle and beside other programs, by how long threads wait busily."""
+"""`python -m benchmarks.spin`: a step on all cores, idle and under load, by spin time of waiting threads."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ SPINS = ("", "20000", "10000", "5000", "2000", "1000", "0")
 
 
 def main() -> None:
-    """Prints the mean step in ms for each setting, beside 0, 1 and 2 programs that never rest; three rounds."""
+    """Prints the mean step in ms for each setting, beside 0, 1 and 2 busy processes; three rounds."""
     times: dict[tuple[str, int], list[float]] = {}
     for _ in range(3):
         for busy in (0, 1, 2):

@@ -37,7 +37,7 @@ def show(benchmark: Benchmark, environment: dict[str, Any]) -> None:
 
 
 def rows(benchmark: Benchmark) -> list[list[str]]:
-    """Case, what, median, lowest, highest and n of every cost and ratio; the case is named once."""
+    """Case, what, median, lowest, highest and n of every cost and ratio; only the first row of a case has its name."""
     lines = []
     for case in benchmark.cases:
         entries = [(name, cost, "") for name, cost in case.costs.items()]
@@ -49,12 +49,12 @@ def rows(benchmark: Benchmark) -> list[list[str]]:
 
 
 def numbers(spread: Spread, tail: str, digits: int = 3) -> list[str]:
-    """Median, lowest and highest with so many significant digits, four from 100 on."""
+    """Median, lowest and highest with *digits* significant digits, four from 100 on."""
     return [f"{value:.{4 if value >= 100 else digits}g}{tail}" for value in (spread.median, spread.low, spread.high)]
 
 
 def unit(short: str) -> str:
-    """A unit as one reads it."""
+    """A unit in full."""
     return {"s": "seconds", "us": "microseconds", "%": "percent"}.get(short, short)
 
 
@@ -68,7 +68,7 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def folder(environment: dict[str, Any]) -> Path:
-    """Where the results of one kind of machine are: `results/amd-epyc` for an AMD EPYC."""
+    """The folder of results of one kind of machine: `results/amd-epyc` for an AMD EPYC."""
     name = re.sub(r"\([^)]*\)|\bprocessor\b", " ", environment["cpu"].lower())
     return RESULTS / "-".join(re.findall(r"[a-z0-9.]+", name))
 
@@ -83,7 +83,7 @@ def keep(benchmark: Benchmark) -> None:
 
 
 def markdown(plain: dict[str, Any]) -> str:
-    """One benchmark, as `results/` holds it, as a section of the README."""
+    """One benchmark from `results/` as a section of the README."""
     benchmark = measure.from_json(plain)
     lines = [f"### {benchmark.title}: {plain['environment']['cpu']}", "", f"In {unit(benchmark.unit)}.", ""]
     lines += ["| case | what | median | lowest | highest | n |", "| --- | --- | ---: | ---: | ---: | ---: |"]
@@ -93,7 +93,7 @@ def markdown(plain: dict[str, Any]) -> str:
 
 
 def render(text: str, results: list[dict[str, Any]]) -> str:
-    """*text* with *results* between its markers, in the order of `ORDER`, then of the machines' names."""
+    """*text* with *results* between its markers, sorted by `ORDER`, then by processor."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     body = "\n".join(markdown(plain) for plain in sorted(results, key=sort_key))
@@ -101,7 +101,7 @@ def render(text: str, results: list[dict[str, Any]]) -> str:
 
 
 def sort_key(plain: dict[str, Any]) -> tuple[int, str]:
-    """Sorts results."""
+    """By position in `ORDER`, then by processor."""
     return ORDER.index(plain["name"]), plain["environment"]["cpu"]
 
 

@@ -18,7 +18,7 @@ FULL = 1000  # points; fewer are shown, not kept
 
 
 def main() -> None:
-    """Runs the sweep once and keeps what it cost."""
+    """Runs the sweep once and writes its costs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.thousand", description=__doc__)
     parser.add_argument("--points", type=int, default=FULL)
     points = parser.parse_args().points
