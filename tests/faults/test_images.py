@@ -1,4 +1,4 @@
-"""Images that are damaged, cannot be had, or come from somebody hostile."""
+"""Images that are damaged, unavailable, or from a hostile source."""
 
 import base64
 import gzip
@@ -119,7 +119,7 @@ def test_torchvision_that_fails_is_named_and_the_next_is_asked(
         assert download
         with server("500" if how == "fails" else "hang") as address:
             if how != "wrong bytes":
-                urllib.request.urlopen(address)  # without a timeout of its own, as there
+                urllib.request.urlopen(address)  # without a timeout, as in torchvision
         (write_dataset(Path(root) / "Small" / "raw") / fetch.FILES[1]).write_bytes(b"<html>log in</html>")
 
     datasets = types.SimpleNamespace(Small=small)
@@ -141,12 +141,12 @@ def test_torchvision_that_fails_is_named_and_the_next_is_asked(
 
 
 def _index(address: str) -> dict[str, str]:
-    """pip looks for packages there, and nowhere else."""
+    """Variables that make *address* pip's only package index."""
     return {"PIP_INDEX_URL": f"{address}/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": ""}
 
 
 class Canary:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, where: Path) -> None:
         self.where = str(where)
@@ -156,7 +156,7 @@ class Canary:
 
 
 def member(kind: str) -> zipfile.ZipInfo:
-    """The head of what should be the pickle, in an archive made on Unix: a file, or what `stat` calls *kind*."""
+    """The archive entry of the pickle, as on Unix: a regular file, or a file of type *kind*."""
     info = zipfile.ZipInfo(fetch.PICKLE)
     info.create_system, info.compress_type = 3, zipfile.ZIP_DEFLATED
     info.external_attr = ({"symlink": stat.S_IFLNK, "device": stat.S_IFCHR}.get(kind, stat.S_IFREG) | 0o777) << 16
@@ -165,7 +165,7 @@ def member(kind: str) -> zipfile.ZipInfo:
 
 @pytest.fixture(params=["pickle", "symlink", "device", "bomb"])
 def hostile(request: pytest.FixtureRequest, scratch: Path) -> Iterator[str]:
-    """A package index whose only package wants to write outside, and holds a pickle that bites, or worse."""
+    """A package index; its only package has paths outside, and a hostile pickle, symlink, device or bomb."""
     payload = gzip.compress(pickle.dumps(Canary(scratch / "canary")))
     payload = {"symlink": b"/etc/passwd", "device": b"", "bomb": bytes(2 * fetch.PICKLE_LIMIT)}.get(
         request.param, payload

@@ -1,4 +1,4 @@
-"""What people may type, by accident or on purpose: refused with a sentence, or trained; nothing in between."""
+"""Any input, wrong by accident or on purpose, is refused with a message or trained; nothing in between."""
 
 import dataclasses
 import os
@@ -64,14 +64,14 @@ class OneEpoch(Observer):
 
 
 def typed(key: str, value: Any) -> str:
-    """An override with any text in it."""
+    """An override with *value* quoted if necessary."""
     text = str(value)
     plain = re.fullmatch(r"[\w.\-\[\],{}:?]*", text, re.ASCII)
     return f"{key}={text}" if plain else f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
 def attempt(*overrides: str) -> str:
-    """`refused`, or `trained`; anything else that happens is a fault of ours."""
+    """`refused` or `trained`; raises on any other outcome."""
     folder = Path("run")
     for file in sorted(folder.rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
@@ -84,7 +84,7 @@ def attempt(*overrides: str) -> str:
     parsed.epochs = min(parsed.epochs, 1)
     try:
         run.run(parsed, folder, overrides, lambda about, control: [OneEpoch(control)], extras=False)
-    except DataError:  # a dataset that nobody has: its folder is looked into when it is read, before training
+    except DataError:  # an unknown dataset: its folder is checked on reading, before training
         assert not (folder / "metrics.jsonl").exists()
         return "refused"
     except DivergedError:
@@ -96,7 +96,7 @@ def attempt(*overrides: str) -> str:
 
 
 def explained(error: Exception, *overrides: str) -> str:
-    """`refused`, if *error* says so in a sentence; anything else is raised again."""
+    """`refused` if *error* has a message for users; raises any other error again."""
     ours = isinstance(error, (ConfigError, HydraException, OmegaConfBaseException))
     if not ours and not cli.is_bad_choice(error):
         raise error
@@ -107,7 +107,7 @@ def explained(error: Exception, *overrides: str) -> str:
 
 
 def for_values(work: Callable[[Any], object], *chosen: Any, **options: Any) -> int:
-    """Does *work* with each *chosen* value and with some of `VALUES`; returns with how many.
+    """Calls *work* with each *chosen* value and with some of `VALUES`; returns the number of calls.
 
     Args:
         options: Hypothesis's settings.
@@ -133,7 +133,7 @@ def test_any_value_of_any_key(key: str, injected: Injected) -> None:
 
 
 def keywords() -> list[tuple[str, str]]:
-    """(group=option, key) for all that the options of a group set, but what they call."""
+    """(group=option, key) for each setting of the options of a group, without `_target_`."""
     pairs = []
     for group in ("model", "optimizer", "schedule", "augment"):
         for option in config.options(group):
@@ -158,7 +158,7 @@ def launching() -> list[str]:
 
 
 def launched(override: str) -> str:
-    """As `attempt`, of what the launcher is given, as far as it looks at that before a job starts: or `taken`."""
+    """`refused` or `taken` by the launcher's check of its options before a job starts."""
     try:
         with initialize_config_dir(config.conf_dir(), version_base="1.3"):
             hydra = compose("train", [override], return_hydra_config=True).hydra
@@ -169,7 +169,7 @@ def launched(override: str) -> str:
 
 
 def searching() -> list[tuple[str, str]]:
-    """(search=preset, key): what sweepers take, and the keywords of all samplers and pruners."""
+    """(search=preset, key) for the options of sweepers and the keywords of all samplers and pruners."""
     own = [f"hydra.sweeper.{key}" for key in ("objectives", "seed", "batch", "max_failures", "report")]
     pairs = [("search=random", key) for key in own]
     pairs += [("search=grid", f"hydra.sweeper.{key}") for key in ("zip", "seed", "report")]
@@ -185,10 +185,10 @@ def searching() -> list[tuple[str, str]]:
 
 
 def swept(command: Any, *typed: str) -> str:
-    """As `attempt`, of a sweep."""
+    """`refused` or `trained`, as `attempt`, for a sweep."""
     shutil.rmtree("outputs", ignore_errors=True)
     quick = [*SMALL[:5], "epochs=1", *SMALL[7:], OFF, QUIET]
-    code, out, err = command("-m", *quick, *typed)  # the last word on a key counts
+    code, out, err = command("-m", *quick, *typed)  # the last override of a key counts
     assert "Traceback" not in out + err
     if code == 2:
         assert "error: " in err
@@ -219,9 +219,7 @@ def test_an_impossible_option_of_the_launcher_starts_nothing(injected: Injected)
 
 
 @pytest.mark.faults(31)
-@pytest.mark.filterwarnings(
-    "ignore:Callback Guard"
-)  # Hydra's word on a value that cannot be resolved, which we explain
+@pytest.mark.filterwarnings("ignore:Callback Guard")  # Hydra's warning about an unresolvable value, which we explain
 @pytest.mark.parametrize(("choice", "key"), searching())
 def test_any_value_of_any_option_of_a_search(choice: str, key: str, command: Any, injected: Injected) -> None:
     here = [*choice.split(), "hidden=8,12", "lr=1e-3,3e-3", "hydra/launcher=basic", "n_trials=2"]
@@ -272,7 +270,7 @@ HOSTILE = [
 def test_hostile_text_is_a_value_and_nothing_else(injected: Injected, scratch: Path) -> None:
     quoted = [QuotedString(text, Quote.single).with_quotes() for text in HOSTILE]
     code, out, err = command("-m", f"+tags.why={','.join(quoted)}", "name=x", *SMALL[:6], "epochs=1", *SMALL[7:], OFF)
-    assert code == 0, out + err  # one point: tags decide nothing
+    assert code == 0, out + err  # one point: tags do not change a run
     both = [f"name={quoted[3]}", f"+tags.why={quoted[0]}"]
     for number, text in enumerate(quoted):
         code, out, err = (0, "", "") if number % 3 else command(*SMALL, OFF, f"name={text}", f"+tags.why={text}")
@@ -313,7 +311,7 @@ CANARY = "c4n4ry-d0-n0t-wr1te"
 
 
 def files_with_canary() -> list[Path]:
-    """Every file that holds the canary, be it packed or not."""
+    """All files with the canary."""
     files = [path for path in Path().rglob("*") if path.is_file()]
     return [path for path in files if CANARY.encode() in path.read_bytes()]
 
@@ -343,7 +341,7 @@ def test_a_secret_is_refused_before_anything_is_written(
     assert code == 2, out + err
     assert CANARY not in out + err
     assert "and a run writes its config to files and to MLflow" in err
-    assert "environment" in err or (many and "oc.env" in override)  # as one point of many
+    assert "environment" in err or (many and "oc.env" in override)  # reported as one of many points
     assert not files_with_canary()
     injected()
 
@@ -364,7 +362,7 @@ IN_A_FILE = {
 def test_a_secret_in_a_file_of_the_user_is_not_copied(
     key: str, many: list[str], command: Any, injected: Injected
 ) -> None:
-    """What the launcher and the sweeper take, in one of Hydra's own that take anything."""
+    """Also among the options of a sweeper and of a launcher that accepts any key."""
     Path("mine/extra").mkdir(parents=True)
     choice = {"hydra.sweeper": ["search=tpe"], "hydra.launcher": ["cluster=ray"]}.get(key.rpartition(".")[0][:14], [])
     Path("mine/extra/x.yaml").write_text(f"# @package _global_\n{IN_A_FILE[key]}")

@@ -1,4 +1,4 @@
-"""A tracking store that is locked, dead, slow or forgetful: training goes on, and nothing is lost or doubled."""
+"""A tracking store that is locked, dead, slow or loses replies: training goes on, nothing is lost or doubled."""
 
 import contextlib
 import re
@@ -32,7 +32,7 @@ KEPT = "does not have everything yet; it is kept in the run folder"
 
 
 def only_tracked(client: Any, experiment: str, epochs: int = 3) -> Any:
-    """The one run that the store has; it is finished, with each epoch once, and with all that a run begins with."""
+    """The only run in the store; asserts that it is finished and complete, with each epoch once."""
     (tracked,) = client.search_runs([experiment])
     assert tracked.info.status == "FINISHED"
     sent_once(client, tracked.info.run_id, epochs)
@@ -51,7 +51,7 @@ def database(store_template: Path, scratch: Path) -> Path:
 
 @pytest.mark.faults(18)
 def test_a_locked_database_costs_no_training(database: Path, injected: Injected) -> None:
-    with locked(database):  # for good: it is tried for a minute
+    with locked(database):  # permanently; the publisher retries for a minute
         code, _, err = command(*TRACKED)
     assert code == 0, err
     assert "database is locked" in err
@@ -66,21 +66,21 @@ def test_a_locked_database_costs_no_training(database: Path, injected: Injected)
 
 
 def waits(process: "subprocess.Popen[str]") -> None:
-    """Returns when the command says that it waits for MLflow."""
+    """Returns when *process* prints that it waits for MLflow."""
     assert process.stderr
     said = iter(process.stderr.readline, "")
     assert any(line.startswith("Sending to MLflow: 0 of 2 runs …") for line in said)
 
 
 def links() -> tuple[bool, bool]:
-    """Whether the sweep's page leads to the best run, and to all runs."""
+    """Whether the sweep's page links MLflow's pages of the best run, and of all runs."""
     page = (only_sweep() / "report.html").read_text()
     winner = page.partition('<tr class="first">')[2].partition("</tr>")[0]
     return re.search(r'<a href="http[^"]*/runs/[0-9a-f]{32}\?', winner) is not None, "all runs of the sweep" in page
 
 
 @pytest.mark.faults(18)
-def test_a_database_that_is_locked_for_a_while_is_waited_for(database: Path, injected: Injected) -> None:
+def test_a_command_waits_for_a_database_that_is_locked_for_a_while(database: Path, injected: Injected) -> None:
     with locked(database):
         process = start("-m", "hidden=8,16", *TRACKED[:5], *TRACKED[6:-1], "tracking.patience=0")
         waits(process)
@@ -150,7 +150,7 @@ def test_a_database_that_cannot_be_used_costs_no_training(how: str, database: Pa
 
 
 def older(database: Path) -> None:
-    """A store as an mlflow of two revisions ago has left it."""
+    """Creates a store with a schema two revisions old."""
     import alembic.command
     import sqlalchemy
     from alembic.script import ScriptDirectory
@@ -171,7 +171,7 @@ def test_a_database_of_an_older_mlflow_is_upgraded_by_its_owner_only(injected: I
     database = Path("mlflow.db").absolute()
     older(database)
     before = database.read_bytes()
-    code, out, err = command(*TRACKED)  # not tried for a minute: that mends nothing
+    code, out, err = command(*TRACKED)  # no retries for a minute: they would not help
     assert code == 0, err
     assert KEPT in out + err
     assert ledger.read(only_run()).state == "finished"
@@ -195,7 +195,7 @@ def test_a_database_of_an_older_mlflow_is_upgraded_by_its_owner_only(injected: I
 
 @pytest.fixture
 def served(store_template: Path) -> Iterator[Server]:
-    """MLflow's server, not running yet, with a database and an address of its own."""
+    """MLflow's server with its own database and address, not started yet."""
     with folder() as here:
         shutil.copyfile(store_template, here / "server.db")
         mlflow_server = Server(f"sqlite:///{here}/server.db", here, port=free_port())
@@ -250,7 +250,7 @@ def test_a_dead_server_costs_no_training(injected: Injected) -> None:
         code, out, err = command(*TRACKED, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{closed.getsockname()[1]}")
     assert code == 0, err
     assert KEPT in out + err
-    assert (out + err).count("warning") <= 2  # said, not repeated
+    assert (out + err).count("warning") <= 2  # not repeated
     assert command(module="sync")[0] == 0  # to another store
     store = open_store(uri_for(None), "mnist_exp")
     only_tracked(store.client, store.experiment_id)
@@ -273,7 +273,7 @@ def test_a_server_that_talks_nonsense_costs_no_training(mode: str, injected: Inj
 
 
 class Forgetful:
-    """A client whose *n*-th call does what was asked, or not, but whose answer gets lost."""
+    """A client that loses the reply to its *n*-th call; *done*: the call has taken effect."""
 
     def __init__(self, client: Any, n: int, done: bool) -> None:
         self.client, self.n, self.done, self.count = client, n, done, 0

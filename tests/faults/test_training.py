@@ -1,4 +1,4 @@
-"""Jobs that fail, each in its own way, in one sweep: every one costs only itself."""
+"""Jobs that fail in different ways: a failure ends its own run only."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ def reason_of(number: int) -> str:
 
 @pytest.mark.faults(24)
 def test_bad_jobs_cost_only_themselves(injected: Injected) -> None:
-    """One sweep for the faults 23, 24 and 25: starting one takes longer than all its jobs."""
+    """One sweep for the faults 23, 24 and 25, because its start takes longer than its jobs."""
     code, out, err = command("-m", *OWN, f"+model.mode={','.join(MODES)}", OFF, QUIET)
     assert code == 1
     assert states() == ["finished", "failed", "failed", "killed", "failed", "failed", "finished"]
