@@ -1,4 +1,4 @@
-"""The benchmarks still run, and say what they measured; how fast is not a test's business."""
+"""The benchmarks run and report; tests do not assert speed."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_contenders_take_turns() -> None:
         return run
 
     case = measure.compare("x", {"a": contender("a", 2), "b": contender("b", 1)}, repeats=2, ratios=[("a", "b")])
-    assert turns == ["a", "b"] * 3  # one round warms up
+    assert turns == ["a", "b"] * 3  # with one warm-up round
     assert case.costs["a"].values == [6, 10]
     assert case.ratios["a / b"].values == [6 / 4, 10 / 6]
 
@@ -90,8 +90,8 @@ def test_the_table_of_the_front_page_has_what_was_measured() -> None:
     assert table.folder(elsewhere["environment"]).name == "another"
     nothing = measure.Benchmark("epoch", "An epoch", "s", []).to_json() | {"environment": elsewhere["environment"]}
     one = measured.render(f"{measured.BEGIN}\n{measured.END}", [result.to_json(), nothing], errors)
-    assert "Another" not in one, "no column for a machine that measured nothing of this"
-    assert "DataLoader" not in text, "what was not measured is not claimed"
+    assert "Another" not in one, "a column for a machine without results"
+    assert "DataLoader" not in text, "a row without a measurement"
 
 
 def test_processors_that_hide_their_number_are_distinguished() -> None:
@@ -101,7 +101,7 @@ def test_processors_that_hide_their_number_are_distinguished() -> None:
 
 
 def test_the_front_page_shows_the_newest_figures() -> None:
-    """Of those that are committed: who has just measured is not told that the page is old."""
+    """Skipped if there are new results, which are not committed yet."""
     if provenance._git("status", "--porcelain", "--", str(table.RESULTS), str(papers.ROWS)):
         pytest.skip("there are new results: python -m benchmarks table, and commit them")
     text = measured.README.read_text(encoding="utf-8")

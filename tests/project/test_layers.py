@@ -18,7 +18,7 @@ HEAVY = ("torch", "mlflow", "matplotlib", "optuna", "pandas", "submitit", "ray")
 
 
 def layers(page: str) -> list[list[str]]:
-    """The tree of docs/design.md, from top to bottom: what stands on a line of it."""
+    """The names on each line of the tree in docs/design.md, from top to bottom."""
     lines = page.split("```")[1].splitlines()[2:]
     return [[name.rstrip("/") for name in re.split(r" {2,}", line.strip())[0].split()] for line in lines]
 
@@ -33,7 +33,7 @@ def part_of(module: str) -> str:
 
 
 def imported(source: str, modules: Iterable[str]) -> set[str]:
-    """Which of *modules* the text *source* imports, at its top or inside a function."""
+    """Those of *modules* that the text *source* imports, at its top or inside a function."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -45,7 +45,7 @@ def imported(source: str, modules: Iterable[str]) -> set[str]:
 
 
 def upward(module: str, source: str) -> set[str]:
-    """What *source*, the text of *module*, imports from above."""
+    """The modules of higher layers that *source*, the text of *module*, imports."""
     return {other for other in imported(source, MODULES) if RANK[part_of(other)] < RANK[part_of(module)]}
 
 
@@ -159,7 +159,7 @@ def test_the_package_itself_loads_nothing() -> None:
 
 
 def test_the_run_knows_no_tracker() -> None:
-    """The publisher tells MLflow; training never imports it, nor what draws figures."""
+    """The publisher reports to MLflow; training imports neither MLflow nor matplotlib."""
     assert pulled_in("import mnist_exp.run.session") == {"torch"}
 
 

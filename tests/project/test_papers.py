@@ -1,4 +1,4 @@
-"""docs/results.md, the heads of the experiments and docs/results.csv say the same."""
+"""docs/results.md, the headers of the experiments and docs/results.csv agree."""
 
 from pathlib import Path
 
