@@ -7,7 +7,7 @@ from benchmarks import measure, measured, suite, table
 
 
 def main() -> int:
-    """Runs the benchmarks that were named, or all; returns 1 if one could not be run."""
+    """Runs the named benchmarks, by default all; returns 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = [*suite.ALL, "table"]
     parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(names)}; none: all. table: README.md")
@@ -26,15 +26,15 @@ def main() -> int:
         bench = suite.Bench(folder, options.quick, options.repeats, options.ours)
         for name in options.names or suite.ALL:
             try:
-                found = suite.ALL[name](bench)
+                result = suite.ALL[name](bench)
             except RuntimeError as error:  # a command failed: the other benchmarks still run
                 print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
                 failed = True
                 continue
             if options.quick:
-                table.show(found, measure.environment())
+                table.show(result, measure.environment())
             else:
-                table.keep(found)
+                table.keep(result)
     return int(failed)
 
 

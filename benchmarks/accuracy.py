@@ -1,6 +1,6 @@
 """Test accuracy of the default network over seeds, beside plain PyTorch's: `python -m benchmarks.accuracy`.
 
-Speed counts only while this stays: the last epoch's network, never the best by test.
+Speed counts only at unchanged accuracy. The score is that of the last epoch, never the best on the test set.
 """
 
 import statistics
@@ -25,21 +25,21 @@ def compare_paths(root: Path, seeds: int = 5, epochs: int = 10, quick: bool = Fa
 
     Args:
         root: torchvision's root folder with MNIST in it.
-        quick: Few steps and made-up images for ours: to see that it runs.
+        quick: Few steps, and synthetic images for ours: only checks that it runs.
     """
     few = ["data=synthetic"] if quick else []
     cases = []
     for label, val_size in (("validation cut off", settings.VAL), ("val_size=0", 0)):
         sized = [] if quick else [f"data.val_size={val_size}"]
-        found: dict[str, list[float]] = {"ours": [], "in-memory PyTorch": [], "ours, schedule=cosine (the default)": []}
+        costs: dict[str, list[float]] = {"ours": [], "in-memory PyTorch": [], "ours, schedule=cosine (the default)": []}
         for seed in range(seeds):
             typed = [*few, *sized, f"seed={seed}", f"epochs={epochs}"]
             for name, schedule in (("ours", "constant"), ("ours, schedule=cosine (the default)", "cosine")):
                 with tempfile.TemporaryDirectory() as folder:
-                    found[name].append(ours_once(Path(folder) / "run", *typed, f"schedule={schedule}"))
+                    costs[name].append(ours_once(Path(folder) / "run", *typed, f"schedule={schedule}"))
             peer = settings.Settings(epochs=epochs, seed=seed, root=str(root), steps=5 * quick)
-            found["in-memory PyTorch"].append(100 * eager.train(peer, settings.TRAIN + settings.VAL - val_size)[1])
-        cases.append(Case(label, {name: Spread(values) for name, values in found.items()}))
+            costs["in-memory PyTorch"].append(100 * eager.train(peer, settings.TRAIN + settings.VAL - val_size)[1])
+        cases.append(Case(label, {name: Spread(values) for name, values in costs.items()}))
     notes = [f"{case.label}, {name}: {summary(spread.values)}" for case in cases for name, spread in case.costs.items()]
     return Benchmark("accuracy", f"Test accuracy, 784-128-10, Adam, {epochs} epochs", "%", cases, notes)
 

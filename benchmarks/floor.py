@@ -1,8 +1,8 @@
-"""The floor: the five matrix products of a training step and nothing else, into memory that is there already (but for
-oneDNN, which brings its own).
+"""The floor: the five matrix products of a training step and nothing else, into preallocated memory (oneDNN allocates
+its own).
 
-For 784-H-10 and a batch X of 64: X W1ᵀ, A W2ᵀ, Dᵀ A, D W2, Gᵀ X. No loss, no optimiser, no data. The two large ones
-are left to the faster of torch's libraries, or, in the plain floor, to `torch.mm` as everywhere.
+For 784-H-10 and a batch X of 64: X W1ᵀ, A W2ᵀ, Dᵀ A, D W2, Gᵀ X. No loss, no optimiser, no data. The faster of torch's
+libraries computes the two large ones; in the plain floor `torch.mm` computes all.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ BATCH, PIXELS, DIGITS = 64, 784, 10
 
 
 def products(hidden: int, device: str = "cpu", plain: bool = False) -> Callable[[], None]:
-    """A function that does the five products of a step once."""
+    """A function that computes the five products of a step once."""
     images, delta = torch.randn(BATCH, PIXELS, device=device), torch.randn(BATCH, DIGITS, device=device)
     first, second = torch.randn(hidden, PIXELS, device=device), torch.randn(DIGITS, hidden, device=device)
     output, back = torch.empty(BATCH, hidden, device=device), torch.empty(BATCH, hidden, device=device)
@@ -28,7 +28,7 @@ def products(hidden: int, device: str = "cpu", plain: bool = False) -> Callable[
         torch.mm(a, b, out=out)
 
     def into_new(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
-        onednn(a, b)  # it knows no out
+        onednn(a, b)  # it takes no out
 
     large = into_new if fastest(first) is ONEDNN and not plain else mm
 
@@ -43,7 +43,7 @@ def products(hidden: int, device: str = "cpu", plain: bool = False) -> Callable[
 
 
 def seconds(hidden: int, steps: int, threads: int) -> float:
-    """Seconds for *steps* floors in this process, after some that do not count."""
+    """Seconds for *steps* floors in this process, after some as warm-up."""
     torch.set_num_threads(threads)
     step = products(hidden)
     for _ in range(steps // 10 + 1):
@@ -68,10 +68,10 @@ class Machine:
         self.pool.shutdown()
 
     def threads(self, hidden: int, steps: int) -> float:
-        """Seconds a step with one process that has all cores."""
+        """Seconds a step of one process on all cores."""
         return self.pool.submit(seconds, hidden, steps, self.cores).result() / steps
 
     def processes(self, hidden: int, steps: int) -> float:
-        """Seconds a step, of all processes together, with one process on each core at once."""
+        """Seconds a step of all processes together, one process on each core."""
         jobs = [self.pool.submit(seconds, hidden, steps, 1) for _ in range(self.cores)]
         return max(job.result() for job in jobs) / steps / self.cores

@@ -1,7 +1,6 @@
-"""Fair timing: contenders take turns (A B A B ...), so that a slow minute of the machine hits all of them.
+"""Fair timing: contenders take turns (A B A B ...), so that a slow minute of the machine slows all of them.
 
-What is reported is the median with the extremes, and ratios of neighbours: two times of one round are
-compared with each other, never with those of another round.
+Results are the median with the extremes, and ratios. A ratio compares two times of the same round only.
 """
 
 import contextlib
@@ -26,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "joblib", "mlflow", "numpy")
 
 Contender = Callable[[], float]
-"""Does its work once and returns what it cost, usually in seconds."""
+"""Does its work once and returns its cost, usually in seconds."""
 
 
 @final
@@ -52,18 +51,18 @@ class Spread:
 @final
 @dataclass(frozen=True)
 class Case:
-    """One row of a benchmark: what each contender took, and ratios of them."""
+    """One row of a benchmark: the cost of each contender, and ratios of costs."""
 
     label: str
     costs: dict[str, Spread]
     ratios: dict[str, Spread] = field(default_factory=dict)
-    """By `a / b`: round by round."""
+    """By `a / b`, one value for each round."""
 
 
 @final
 @dataclass(frozen=True)
 class Benchmark:
-    """What one benchmark found."""
+    """The results of one benchmark."""
 
     name: str
     title: str
@@ -71,10 +70,10 @@ class Benchmark:
     """Of the costs: `s`, `us`, `MiB` or `%`."""
     cases: list[Case]
     notes: list[str] = field(default_factory=list)
-    """What a reader must know to take the numbers for what they are."""
+    """What a reader must know to interpret the numbers."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, with the machine that it was measured on."""
+        """Plain data, with the machine of the measurement."""
         return {"environment": environment(), **dataclasses.asdict(self)}
 
 
@@ -99,11 +98,11 @@ def compare(
     warmup: int = 1,
     factor: float = 1.0,
 ) -> Case:
-    """Lets *contenders* take turns, *warmup* rounds that do not count and *repeats* that do.
+    """Lets *contenders* take turns for *warmup* uncounted rounds and *repeats* counted ones.
 
     Args:
-        ratios: Pairs of names (a, b) for `a / b`; pairs with a contender that is absent are left out.
-        factor: All costs are multiplied by it: 1e6 makes microseconds of seconds.
+        ratios: Pairs of names (a, b) for `a / b`; pairs with an absent contender are skipped.
+        factor: Multiplies all costs: 1e6 converts seconds to microseconds.
     """
     costs: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(warmup + repeats):
@@ -111,19 +110,19 @@ def compare(
             cost = contender()
             if turn >= warmup:
                 costs[name].append(factor * cost)
-    found = {
+    spreads = {
         f"{a} / {b}": Spread([x / y for x, y in zip(costs[a], costs[b], strict=True)])
         for a, b in ratios
         if a in costs and b in costs
     }
-    return Case(label, {name: Spread(values) for name, values in costs.items()}, found)
+    return Case(label, {name: Spread(values) for name, values in costs.items()}, spreads)
 
 
 def per_call(work: Callable[[], object], calls: int, done: Callable[[], object] | None = None) -> Contender:
-    """A contender that calls *work* so many times and returns the seconds of one call.
+    """A contender that makes *calls* calls of *work* and returns the seconds of one call.
 
     Args:
-        done: Waits until a device has done what it was asked for; None: it has done so on return.
+        done: Waits for a device to finish; None: *work* is synchronous.
     """
 
     def timed() -> float:
@@ -140,25 +139,25 @@ def per_call(work: Callable[[], object], calls: int, done: Callable[[], object] 
 @final
 @dataclass(frozen=True)
 class Finished:
-    """A command that has ended well."""
+    """A command that succeeded."""
 
     seconds: float
     first_line: float
-    """Seconds until it wrote its first line."""
+    """Seconds until its first line of output."""
     peak: float
-    """Highest memory of it and its children together, in MiB; 0 unless it was watched."""
+    """Peak memory of it and its children together, in MiB; 0 unless it was watched."""
     started_ms: int
     """Wall clock in milliseconds since 1970."""
 
 
 def command(arguments: Sequence[str], folder: Path, watch_memory: bool = False) -> Finished:
-    """Runs `python *arguments*` in *folder*, as a user would type it there.
+    """Runs `python *arguments*` in *folder*, as a user would.
 
     Args:
-        watch_memory: Also looks at the memory of its processes every 20 ms, which costs a little time.
+        watch_memory: Samples the memory of its processes every 20 ms, which costs a little time.
 
     Raises:
-        RuntimeError: it failed; with the end of what it wrote.
+        RuntimeError: it failed; the message has the end of its output.
     """
     drop = ("MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE")  # compiled modules are what users run
     variables = {key: value for key, value in os.environ.items() if key not in drop}
@@ -188,26 +187,26 @@ def command(arguments: Sequence[str], folder: Path, watch_memory: bool = False) 
 
 @contextlib.contextmanager
 def _peak(pid: int) -> Iterator[list[float]]:
-    """Meanwhile, its only item grows to the highest memory of the process *pid* and its descendants, in MiB."""
-    found, done = [0.0], threading.Event()
+    """Yields a list: its only item is the peak memory so far of process *pid* and its descendants, in MiB."""
+    peak, done = [0.0], threading.Event()
 
     def look() -> None:
         while not done.wait(0.02):
             with contextlib.suppress(psutil.Error):
                 top = psutil.Process(pid)
-                found[0] = max(found[0], sum(_memory(p) for p in [top, *top.children(recursive=True)]))
+                peak[0] = max(peak[0], sum(_memory(p) for p in [top, *top.children(recursive=True)]))
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        yield found
+        yield peak
     finally:
         done.set()
         thread.join()
 
 
 def _memory(process: psutil.Process) -> float:
-    """MiB of *process*; where the system can tell, pages that several processes share are divided among them."""
+    """MiB of *process*; where the system reports PSS, shared pages are divided among their processes."""
     try:
         full = process.memory_full_info()
     except psutil.Error:
@@ -216,13 +215,13 @@ def _memory(process: psutil.Process) -> float:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the versions that a result belongs to."""
-    code = ["mnist_exp", "hydra_plugins", "conf", "benchmarks/*.py", "benchmarks/peers"]  # not what was measured before
+    """The machine and the versions of a result."""
+    code = ["mnist_exp", "hydra_plugins", "conf", "benchmarks/*.py", "benchmarks/peers"]  # without results/
     commit = _git("describe", "--always", "--abbrev=10") + (
         "-dirty" if _git("status", "--porcelain", "--", *code) else ""
     )
@@ -244,15 +243,15 @@ def environment() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says about this repository; nothing where there is none."""
+    """Git's output for this repository; empty without one."""
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
 def processor(core: Mapping[str, str]) -> str:
-    """The name of a processor, from what `/proc/cpuinfo` says of a core.
+    """The name of a processor, from the entry of one core in `/proc/cpuinfo`.
 
-    It has no frequency, but family and model where it hides its number, as clouds have it: `AMD EPYC`.
+    Without the frequency. With family and model if the name has no number, as on clouds: `AMD EPYC`.
     """
     name = core["model name"].partition("@")[0].strip()
     known = any(letter.isdigit() for letter in name)
@@ -260,7 +259,7 @@ def processor(core: Mapping[str, str]) -> str:
 
 
 def _cpu() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, as precise as the system reports it."""
     with contextlib.suppress(OSError):
         cores = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
         core = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in cores)}

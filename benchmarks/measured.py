@@ -1,4 +1,4 @@
-"""The tables under "Measured" in README.md: its figures come from `results/` and docs/results.csv, never by hand."""
+"""The tables under "Measured" in README.md, made from `results/` and docs/results.csv, never by hand."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks import papers
 from benchmarks.measure import Spread, from_json
-from benchmarks.table import machine, place
+from benchmarks.table import machine, sort_key
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -20,37 +20,37 @@ COMMANDS = ("thousand", "ten_thousand")
 
 
 Results = dict[str, dict[str, Any]]
-"""What one machine has measured, as `results/<machine>/` holds it, by name."""
+"""The results of one machine, as in `results/<machine>/`, by name."""
 
 
 @final
 @dataclass(frozen=True)
 class Row:
-    """One line: what was measured, and how it is said."""
+    """One line: a measured quantity and its wording."""
 
     what: str
     benchmark: str
     case: str
     said: str
-    """With a field for the median of each of *names*."""
+    """A format string, with a field for the median of each of *names*."""
     names: tuple[str, ...]
 
     def line(self, machines: list[Results]) -> str:
-        """As Markdown, with a column for each machine; nothing where no one has measured it."""
+        """As Markdown, with a column for each machine; empty if no machine measured it."""
         cells = [self.cell(results) for results in machines]
         command = f"python -m benchmarks{'.' if self.benchmark in COMMANDS else ' '}{self.benchmark}"
         return f"| {self.what} | {' | '.join(cells)} | `{command}` |" if any(cells) else ""
 
     def cell(self, results: Results) -> str:
-        """What one machine's *results* say; nothing where it was not measured there."""
+        """The figure in one machine's *results*; empty if it was not measured there."""
         if self.benchmark not in results:
             return ""
-        found = from_json(results[self.benchmark])
-        case = next(case for case in found.cases if case.label.startswith(self.case))
+        result = from_json(results[self.benchmark])
+        case = next(case for case in result.cases if case.label.startswith(self.case))
         spreads: dict[str, Spread] = {**case.costs, **case.ratios}
         if not set(self.names) <= spreads.keys():
             return ""
-        return self.said.format(*(f"{spreads[name].median:.{4 if found.unit == '%' else 3}g}" for name in self.names))
+        return self.said.format(*(f"{spreads[name].median:.{4 if result.unit == '%' else 3}g}" for name in self.names))
 
 
 EXPERIMENTS = {
@@ -109,7 +109,7 @@ def update(results: list[dict[str, Any]]) -> None:
 def render(text: str, results: list[dict[str, Any]], rows: "pd.DataFrame") -> str:
     """*text* with the tables between its markers: accuracies, then times, with a column for each kind of machine."""
     machines: dict[str, Results] = {}
-    for plain in sorted(results, key=lambda plain: place(plain)[::-1]):  # by machine
+    for plain in sorted(results, key=lambda plain: sort_key(plain)[::-1]):  # by machine
         machines.setdefault(plain["environment"]["cpu"], {})[plain["name"]] = plain
     lines = ["| what | figure | command |", "| --- | --- | --- |", *accuracies(rows)]
     machines = {cpu: results for cpu, results in machines.items() if any(row.cell(results) for row in ROWS)}
@@ -126,10 +126,10 @@ def accuracies(rows: "pd.DataFrame") -> list[str]:
     """Test accuracies of some recipes, from the rows of docs/results.csv."""
     lines = []
     for name, what in EXPERIMENTS.items():
-        found = rows[rows["experiment"] == name]
-        if len(found):
-            seeds = ",".join(map(str, sorted(found["seed"])))
-            said = f"{papers.spread(100 - found['error'])} % (n={len(found)})"
+        runs = rows[rows["experiment"] == name]
+        if len(runs):
+            seeds = ",".join(map(str, sorted(runs["seed"])))
+            said = f"{papers.spread(100 - runs['error'])} % (n={len(runs)})"
             command = f"python -m mnist_exp.train -m experiment={name} seed={seeds}"
             lines.append(f"| {what}, test accuracy | {said} | `{command}` |")
     return lines

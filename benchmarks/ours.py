@@ -1,4 +1,4 @@
-"""This project's own training, in pieces and whole, without a command around it."""
+"""This project's own training, in parts and as a whole, in this process."""
 
 import dataclasses
 import itertools
@@ -20,7 +20,7 @@ from mnist_exp.run.process import set_up_torch
 
 
 def configure(*overrides: str) -> Config:
-    """The config that these overrides make on the command line."""
+    """The config of a command line with *overrides*."""
     config.register()
     with initialize_config_dir(config.conf_dir(), version_base="1.3"):
         return config.parse(compose("train", overrides=["device=cpu", *overrides]))
@@ -28,7 +28,7 @@ def configure(*overrides: str) -> Config:
 
 @final
 class Clock(Observer):
-    """Remembers what an epoch took, by the loop's own measure."""
+    """Keeps the seconds of an epoch, as the loop measures them."""
 
     seconds = 0.0
 
@@ -41,7 +41,7 @@ class Clock(Observer):
 
 @final
 class Training:
-    """One network on images that are loaded already."""
+    """One network on loaded images."""
 
     def __init__(self, chosen: Config, splits: Splits) -> None:
         self.config, self.splits = chosen, splits
@@ -53,9 +53,9 @@ class Training:
         self.epoch = 0
 
     def seconds(self) -> float:
-        """An epoch by the loop itself; evaluation included where there is something to evaluate on.
+        """Seconds of an epoch of the loop, with evaluation on any validation and test images.
 
-        On CUDA it is the second of two: in the first the graph is recorded.
+        On CUDA it is the second of two: the first records the graph.
         """
         clock = Clock()
         descent = Descent(self.optimizer, build.schedule(self.config), Average(self.optimizer, 0.0))
@@ -66,7 +66,7 @@ class Training:
         return clock.seconds
 
     def pieces(self) -> dict[str, Callable[[], object]]:
-        """The parts of a step, each ready to be called again and again."""
+        """The parts of a step, each as a function that can be called repeatedly."""
         rows = itertools.cycle(self.order.batches(0)[:-1])
         images, labels = self.splits.train.take(next(rows))
         logits = self.stack.gradient(images, labels)
@@ -79,7 +79,7 @@ class Training:
 
 
 def _tallying(logits: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
-    """Each item is one batch added, and every so often a window closed."""
+    """Each item adds one batch to a tally; every `WINDOW` batches it also closes a window."""
     tally = Tally(len(logits))
     while True:
         tally.add(logits, labels)
@@ -94,8 +94,8 @@ def load(chosen: Config) -> Splits:
     return data.load(chosen.data, build.device(chosen))
 
 
-def some(splits: Splits, images: int) -> Splits:
-    """So many training images, from all over the file, and nothing to evaluate on: an epoch is then its steps."""
+def sample(splits: Splits, images: int) -> Splits:
+    """A random sample of *images* training images, without validation and test images: an epoch is only its steps."""
     rng = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(splits.train), generator=rng)[:images]
     nothing = splits.val.select(torch.arange(0))
@@ -103,7 +103,7 @@ def some(splits: Splits, images: int) -> Splits:
 
 
 def epoch_seconds(folder: Path) -> list[float]:
-    """What each epoch of the newest run below *folder* took."""
+    """Seconds of each epoch of the newest run below *folder*."""
     from mnist_exp.disk import journal
 
     newest = max(folder.glob("outputs/runs/*/*/metrics.jsonl"), key=lambda path: path.stat().st_mtime_ns)

@@ -3,9 +3,9 @@
     python -m mnist_exp.train -m experiment=lecun1998_300,lecun1998_1000 seed=0,1,2 tracking.experiment=papers
     python -m benchmarks.papers                                                     # or another MLflow experiment
 
-A run counts for a file of conf/experiment if it was asked for by that name and had every setting that the file has
-now. One row for each is kept in docs/results.csv; from it come the tables in docs/results.md, the picture beside
-it, and the lines Expect and Cost at the head of the file. What the papers say stands in those heads, too.
+A run counts for a file of conf/experiment if its command named that experiment and its settings equal the file's
+present ones. docs/results.csv keeps one row for each run. This module makes the tables and the picture of
+docs/results.md from it, and the lines Expect and Cost in the file's header, which also has the paper's result.
 """
 
 import re
@@ -31,74 +31,74 @@ EXPERIMENTS = ROOT / "conf" / "experiment"
 PAGE, ROWS = ROOT / "docs" / "results.md", ROOT / "docs" / "results.csv"
 BEGIN, END = "<!-- python -m benchmarks.papers -->", "<!-- end -->"
 COLUMNS = ("experiment", "seed", "error", "parameters", "epochs", "cpu_minutes", "commit", "settings")
-OTHERS: dict[str, tuple[float, float]] = {  # drawn for comparison: test error in percent, weights; both from the papers
+OTHERS: dict[str, tuple[float, float]] = {  # for comparison: test error in percent, weights; both from the papers
     "LeNet-5, LeCun 1998": (0.95, 60_000),
     "five layers, Ciresan 2010": (0.35, 12_110_000),
 }
 
 
 def main() -> None:
-    """Adds what the store has, and writes everything that is made from it."""
+    """Adds the runs of the store, then writes table, page, picture and headers."""
     name = sys.argv[1] if len(sys.argv) > 1 else "papers"
     rows = merged(kept(), measured(results.load(name)))
     rows.to_csv(ROWS, index=False)
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(render(text, rows), encoding="utf-8")
     drawing.png(picture(rows), ROOT / "docs" / "images")
-    for experiment, found in rows.groupby("experiment"):
+    for experiment, runs in rows.groupby("experiment"):
         path = EXPERIMENTS / f"{experiment}.yaml"
-        path.write_text(with_head(path.read_text(encoding="utf-8"), found), encoding="utf-8")
+        path.write_text(with_head(path.read_text(encoding="utf-8"), runs), encoding="utf-8")
 
 
 def kept() -> pd.DataFrame:
-    """The rows of docs/results.csv whose settings are still those of their experiment."""
+    """The rows of docs/results.csv with the present settings of their experiment."""
     rows = pd.read_csv(ROWS, dtype={"commit": str, "settings": str}) if ROWS.exists() else pd.DataFrame(columns=COLUMNS)
     now = {name: digest(chosen(name)) for name in rows["experiment"].unique()}
     return rows[rows["settings"] == rows["experiment"].map(now)]
 
 
 def measured(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each finished run in *table* that is an experiment as its file has it now."""
+    """A row for each finished run in *table* with the present settings of its experiment."""
     rows = []
     for _, run in table[table["state"] == "finished"].iterrows():
         name = str(ranking.chosen(run["overrides"]).get("experiment", ""))
         if not (EXPERIMENTS / f"{name}.yaml").is_file():
             continue
         expected = settings(chosen(name))
-        found = {str(key): value for key, value in run[table_of.settings(table)].drop("seed").dropna().items()}
-        found.setdefault("hidden", Config.hidden)
-        if found != expected:
-            other = sorted(key for key in found | expected if found.get(key) != expected.get(key))
+        logged = {str(key): value for key, value in run[table_of.settings(table)].drop("seed").dropna().items()}
+        logged.setdefault("hidden", Config.hidden)
+        if logged != expected:
+            other = sorted(key for key in logged | expected if logged.get(key) != expected.get(key))
             print(f"{run['name']}: left out, {', '.join(other)} not as in {name}.yaml", file=sys.stderr)  # noqa: T201
             continue
-        error = round(100 * (1 - run["final/test_accuracy"]), 2)  # of 10,000 images: no more digits than these
+        error = round(100 * (1 - run["final/test_accuracy"]), 2)  # of 10,000 images: more digits would be noise
         cost = (run["parameters"], run["epoch"], round(run["cpu_seconds"] / 60, 2))
         rows.append((name, run["seed"], error, *cost, run["commit"][:7], digest(chosen(name))))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """Both, ordered; of the same experiment and seed the last one."""
+    """Both, sorted; the newer row wins for the same experiment and seed."""
     both = pd.concat([part for part in (old, new) if len(part)])
     return both.drop_duplicates(["experiment", "seed"], keep="last").sort_values(["experiment", "seed"])
 
 
 def chosen(experiment: str) -> Config:
-    """What the file of *experiment* sets now."""
+    """The present settings of *experiment*."""
     return compose([f"experiment={experiment}"])
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """What MLflow's params say of a run with *config*, but for its seed.
+    """MLflow's params of a run with *config*, without its seed.
 
-    Older runs of networks without `hidden` tell its default.
+    Older runs of networks without `hidden` have its default.
     """
     said = {"hidden": Config.hidden, **params(config)}
     return {key: ranking.typed(str(value)) for key, value in said.items() if key != "seed"}
 
 
 def digest(config: Config) -> str:
-    """Eight hexadecimal digits that stand for its settings."""
+    """Eight hexadecimal digits that identify its settings."""
     return sha256(repr(sorted(settings(config).items())).encode())[:8]
 
 
@@ -110,9 +110,9 @@ def head(experiment: str) -> dict[str, str]:
 
 
 def paper_error(experiment: str) -> float | None:
-    """The published test error in percent; None where there is none."""
-    found = re.match(r"([\d.]+)( ± [\d.]+)? %", head(experiment)["Paper"])
-    return float(found[1]) if found else None
+    """The published test error in percent, if any."""
+    match = re.match(r"([\d.]+)( ± [\d.]+)? %", head(experiment)["Paper"])
+    return float(match[1]) if match else None
 
 
 def spread(values: "pd.Series[float]") -> str:
@@ -120,22 +120,22 @@ def spread(values: "pd.Series[float]") -> str:
     return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
 
 
-def seeds(found: pd.DataFrame) -> str:
-    """`seeds 0 to 2`, for those of *found*."""
-    listed = sorted(int(seed) for seed in found["seed"])
+def seeds(runs: pd.DataFrame) -> str:
+    """`seeds 0 to 2`, of *runs*."""
+    listed = sorted(int(seed) for seed in runs["seed"])
     return f"seeds {listed[0]} to {listed[-1]}" if len(listed) > 1 else f"seed {listed[0]}"
 
 
-def minutes(found: pd.DataFrame) -> str:
-    """Mean processor time of a run in minutes; runs before that was logged have zero."""
-    mean = found["cpu_minutes"].mean()
+def minutes(runs: pd.DataFrame) -> str:
+    """Mean processor time of a run in minutes; `?` for old runs, which logged none."""
+    mean = runs["cpu_minutes"].mean()
     return f"{mean:.1f}" if mean else "?"
 
 
-def with_head(text: str, found: pd.DataFrame) -> str:
-    """*text* of an experiment's file, with what was measured in its lines Expect and Cost."""
-    expect = f"test accuracy {spread(100 - found['error'])} % (n={len(found)}, {seeds(found)})"
-    cost = f"{minutes(found)} minutes of one core, {found['epochs'].max()} epochs"
+def with_head(text: str, runs: pd.DataFrame) -> str:
+    """*text* of an experiment's file, with the measurements in its lines Expect and Cost."""
+    expect = f"test accuracy {spread(100 - runs['error'])} % (n={len(runs)}, {seeds(runs)})"
+    cost = f"{minutes(runs)} minutes of one core, {runs['epochs'].max()} epochs"
     text = re.sub(r"^# Expect:.*(\n#  +.*)*", f"# Expect:  {expect}", text, flags=re.MULTILINE)
     return re.sub(r"^# Cost:.*(\n#  +.*)*", f"# Cost:    {cost}", text, flags=re.MULTILINE)
 
@@ -153,14 +153,14 @@ def render(text: str, rows: pd.DataFrame) -> str:
     return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
 
 
-def _line(experiment: str, found: pd.DataFrame) -> str:
+def _line(experiment: str, runs: pd.DataFrame) -> str:
     paper = paper_error(experiment)
     cells = [f"[{experiment}](../conf/experiment/{experiment}.yaml)", "" if paper is None else f"{paper:.2f}"]
-    if found.empty:
+    if runs.empty:
         return f"| {' | '.join([*cells, 'not run here', *[''] * 6])} |"
-    command = f"python -m mnist_exp.train -m experiment={experiment} seed={','.join(map(str, found['seed']))}"
-    cells += [spread(found["error"]), str(len(found)), f"{found['parameters'].max():,}", str(found["epochs"].max())]
-    cells += [minutes(found), ", ".join(found["commit"].unique()), f"`{command}`"]
+    command = f"python -m mnist_exp.train -m experiment={experiment} seed={','.join(map(str, runs['seed']))}"
+    cells += [spread(runs["error"]), str(len(runs)), f"{runs['parameters'].max():,}", str(runs["epochs"].max())]
+    cells += [minutes(runs), ", ".join(runs["commit"].unique()), f"`{command}`"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -178,12 +178,12 @@ def picture(rows: pd.DataFrame) -> Picture:
     labels: list[tuple[float, float, str]] = [(x, error, label) for label, (error, x) in OTHERS.items()]
     for x, error, _ in labels:
         axes.plot(x, error, **hollow)
-    for name, found in rows.groupby("experiment"):
-        x, error, paper = found["parameters"].max(), found["error"].mean(), paper_error(str(name))
+    for name, runs in rows.groupby("experiment"):
+        x, error, paper = runs["parameters"].max(), runs["error"].mean(), paper_error(str(name))
         if paper is not None:
             axes.plot([x, x], [paper, error], color=drawing.MUTED, linewidth=0.8, zorder=1)
             axes.plot(x, paper, **hollow)
-        axes.errorbar(x, error, found["error"].std() if len(found) > 1 else np.nan, fmt="o", color=ours)
+        axes.errorbar(x, error, runs["error"].std() if len(runs) > 1 else np.nan, fmt="o", color=ours)
         labels.append((x, error, str(name)))
     for x, error, label in apart(labels):
         text = axes.annotate(label, (x, error), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5)
@@ -200,7 +200,7 @@ def picture(rows: pd.DataFrame) -> Picture:
 
 
 def apart(labels: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """*labels* (x, y, text), each moved down as far as it takes to stand clear of those above it.
+    """*labels* (x, y, text), each moved down until it overlaps none above it.
 
     Down, because the lines to the papers' points mostly go up.
     """

@@ -3,9 +3,9 @@
     python -m benchmarks.search              # five repeats: results/<machine>/search.json and docs/images/search.png
     python -m benchmarks.search --quick      # synthetic images, one repeat, to see that it runs; keeps nothing
 
-Each contender spends 108 epochs: 12 runs of 9, or as many more as pruning allows. They train on 55,000 images and are
-judged on 5,000 others. What counts is the best validation accuracy of any epoch so far, by epochs spent; that does not
-depend on what else the machine does.
+Each contender spends 108 epochs: 12 runs of 9, or as many more as pruning allows. They train on 55,000 images and
+validate on 5,000 others. The result is the best validation accuracy so far by epochs spent; other load on the machine
+does not change it.
 """
 
 import argparse
@@ -40,7 +40,7 @@ PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "search.p
 
 
 def spent(home: Path) -> tuple[list[float], int, int]:
-    """Best validation accuracy after each epoch that the sweep in *home* spent, in percent; epochs, runs."""
+    """Best validation accuracy so far in percent, for each epoch of the sweep in *home*; number of epochs, of runs."""
     runs = [home / str(number) for number in range(len(plan.read(home).points))]
     rows = [(row["time_ms"], row["metrics"]["val/accuracy"]) for run in runs for row in journal.read(run)]
     best = np.maximum.accumulate([100 * accuracy for _, accuracy in sorted(rows)])
@@ -49,7 +49,7 @@ def spent(home: Path) -> tuple[list[float], int, int]:
 
 
 def run(folder: Path, repeats: int, quick: bool) -> tuple[Benchmark, dict[str, list[list[float]]]]:
-    """All contenders in turns; the benchmark, and each one's curves over epochs spent."""
+    """Runs the contenders in turns; returns the benchmark, and the curves of each over epochs spent."""
     curves: dict[str, list[list[float]]] = {name: [] for name in CONTENDERS}
     saved: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     images = ["data=synthetic", "data.train_images=500", "data.val_size=100"] if quick else []
@@ -59,7 +59,7 @@ def run(folder: Path, repeats: int, quick: bool) -> tuple[Benchmark, dict[str, l
             try:
                 measure.command([*suite.OURS, "-m", *COMMON, *typed, *own], folder)
             except RuntimeError as error:
-                if "ended with 1:" not in str(error):  # that is: some runs diverged, as they may at such rates
+                if "ended with 1:" not in str(error):  # 1: some runs diverged, which is normal at such rates
                     raise
             (home,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
             best, epochs, began = spent(home)
@@ -107,13 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with suite.scratch() as folder:
         shutil.rmtree(folder / "outputs", ignore_errors=True)
-        found, curves = run(folder, 1 if options.quick else options.repeats, options.quick)
+        benchmark, curves = run(folder, 1 if options.quick else options.repeats, options.quick)
     picture = draw(curves)
     if options.quick:
-        table.show(found, measure.environment())
+        table.show(benchmark, measure.environment())
         return
-    table.keep(found)
-    # A page gives a picture the ink of its text; alone it needs a background.
+    table.keep(benchmark)
+    # A page colours a picture as its text; alone it needs a background.
     picture.figure.savefig(PICTURE, dpi=110, facecolor="white")
 
 

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.soak --minutes 60`: sweeps while anything is killed at random, then an audit of what is left.
+"""`python -m benchmarks.soak --minutes 60`: sweeps under random kills, then an audit of their results.
 
-Sweep after sweep is started as a user would start it: grids whose runs train alone, grids whose runs train in packs,
-and searches that prune; half of them tracked in a database of their own and half by an MLflow server. Meanwhile driver,
-workers, fork server, publisher and tracking server are killed, interrupted or frozen, and whatever stopped is resumed. At
-the end nothing may show that this happened: the exit code is 1 if anything does.
+It starts one sweep after another as a user would: grids of single runs, grids of packs, and searches with pruning.
+Half of them log to a database of their own, half to an MLflow server. Meanwhile it kills, interrupts or freezes the
+driver, workers, fork server, publisher and tracking server, and resumes whatever stopped. The exit code is 1 if the
+results show any trace of this.
 """
 
 import argparse
@@ -46,27 +46,27 @@ EPOCHS = 24
 TRIALS = 6
 SMALL = ["data=synthetic", "data.train_images=60000", "data.val_size=2000", f"epochs={EPOCHS}", "threads=1"]
 ALONE = "hydra.launcher.pack=off"
-HELD_UP = 240  # seconds without an end after the last kill, at which a sweep counts as hung
+HELD_UP = 240  # seconds after the last kill until a running sweep counts as hung
 MARK = "MNIST_EXP_SOAK"  # an environment variable that every process of the soak inherits
 
 
 @final
 @dataclass
 class Sweep:
-    """One sweep, and what was seen of it while it was disturbed."""
+    """One sweep, and the observations during its disturbance."""
 
     folder: Path
     """Its working directory, with `outputs/`."""
     served: bool
-    """Whether the server tracks it, or a database beside `outputs/`."""
+    """Whether it logs to the server, or to a database beside `outputs/`."""
     kind: str
-    """`alone` or `packed`, as the runs of a grid train, or `search`."""
+    """`alone` or `packed` for a grid, or `search`."""
     typed: list[str]
     starts: int = 0
     code: int | None = None
-    """With which its last start has ended."""
+    """Exit code of its last start."""
     ended: dict[int, tuple[int | None, int]] = field(default_factory=dict)
-    """Of each point, when and by which process it was first seen to have finished, or to be pruned."""
+    """By point: end time and process of the first finished or pruned state that was seen."""
 
     @property
     def experiment(self) -> str:
@@ -74,19 +74,19 @@ class Sweep:
 
     @property
     def home(self) -> Path | None:
-        """The folder of the sweep that was planned; of one that was killed earlier nothing can be resumed."""
+        """The sweep's folder; None if it was killed before it had a plan to resume."""
         return max((path.parent for path in self.folder.glob("outputs/sweeps/*/*/sweep.json")), default=None)
 
     def trials(self) -> list[Any]:
-        """What its study says of each point; nothing of a grid."""
+        """The trials of its study; none for a grid."""
         if self.home is None or not (self.home / "study.json").is_file():
             return []
-        studies.storage.cache_clear()  # it reads the journal once
+        studies.storage.cache_clear()  # it would return the trials of an earlier read
         return studies.read_only(self.home, studies.read(self.home)).get_trials()
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing to go on with. A trial whose worker was killed twice is replaced, but told of."""
+        """Whether nothing is left to resume. A search replaces a trial killed twice, but its exit code is then 1."""
         if self.kind == "search" and self.code == 1:
             return sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.trials()) >= TRIALS
         return self.code == 0
@@ -94,7 +94,7 @@ class Sweep:
 
 @final
 class Server:
-    """`mlflow server` on loopback; it comes back whenever it is called."""
+    """`mlflow server` on loopback, which can be restarted on the same port."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,13 +106,13 @@ class Server:
         folder.mkdir()
 
     def start(self) -> None:
-        """Starts it unless it runs; does not wait."""
+        """Starts it unless it runs; does not wait for it."""
         if self.process and self.process.poll() is None:
             return
         command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={self.port}", "--workers=1"]
         command += [f"--backend-store-uri=sqlite:///{self.folder / 'server.db'}"]
         command += [f"--artifacts-destination={self.folder / 'artifacts'}"]
-        env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # a dozen processes that nothing here uses
+        env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # saves a dozen unused processes
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=env, process_group=0)
 
@@ -143,7 +143,7 @@ class Server:
             self.process.wait()
 
     def freeze(self, seconds: float) -> None:
-        """It takes connections and answers nothing."""
+        """Suspends it: it accepts connections and does not answer."""
         stopped = self.family()
         for process in stopped:
             with suppress(psutil.Error):
@@ -156,7 +156,7 @@ class Server:
 
 @final
 class Soak:
-    """The whole of it, in *folder*."""
+    """All sweeps and their audit, in *folder*."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random = folder, random.Random(seed)
@@ -164,11 +164,11 @@ class Soak:
         self.sweeps: list[Sweep] = []
         self.hung: list[str] = []
         self.packs: dict[str, list[Path]] = {}
-        """The packs that were trained for comparison, by lane."""
+        """Undisturbed packs for comparison: folders by lane."""
         self.server = Server(folder / "server")
 
     def command(self, where: Path, *arguments: str, uri: str | None = None) -> "subprocess.Popen[bytes]":
-        """A command of ours in *where*, beside which a log of all it says is kept."""
+        """Starts a command in *where*; its output is appended to output.txt there."""
         env = {**os.environ, MARK: str(self.folder), "PYTHONPATH": str(Path(__file__).parents[1])}
         env.pop("MLFLOW_TRACKING_URI", None)
         if uri:
@@ -181,7 +181,7 @@ class Soak:
             return subprocess.Popen(typed, cwd=where, env=env, stdout=output, stderr=output)
 
     def undisturbed(self) -> None:
-        """Every point that sweeps are made of, once alone and in peace: what the others are compared with."""
+        """Trains every point once, alone and without kills, as the reference."""
         grid = [f"hidden={_list(WIDTHS)}", f"lr={_list(RATES)}", f"seed={_list(SEEDS)}"]
         calm = self.command(self.folder / "calm", "mnist_exp.train", "-m", *grid, *SMALL, ALONE, "tracking=off")
         if calm.wait():
@@ -190,12 +190,12 @@ class Soak:
         self.calm = {_point(ledger.read(f.parent)): f.parent for f in home.glob("*/ledger.json")}
 
     def one(self) -> None:
-        """A sweep, disturbed a few times and resumed until it is done."""
+        """Runs one sweep, disturbs it a few times and resumes it until it is done."""
         number, served = len(self.sweeps), self.random.random() < 0.5
         kind = self.random.choice(["alone", "packed", "search"])
         sweep = Sweep(self.folder / "sweeps" / f"s{number:04d}", served, kind, self.wish(kind))
         self.sweeps.append(sweep)
-        left = self.random.randint(2, 6)  # so that it comes to an end
+        left = self.random.randint(2, 6)  # bounded, so that the sweep ends
         while True:
             driver = self.start(sweep)
             while left and driver.poll() is None:
@@ -219,7 +219,7 @@ class Soak:
                 return
 
     def wish(self, kind: str) -> list[str]:
-        """What is typed for a sweep of that *kind*."""
+        """Random overrides for a sweep of *kind*."""
         draw = self.random
         widths: tuple[int, ...] = WIDTHS
         if kind == "alone":
@@ -235,14 +235,14 @@ class Soak:
         return [f"hidden={_list(widths)}", f"lr={_list(RATES)}", f"seed={draw.choice(SEEDS)}", *more]
 
     def start(self, sweep: Sweep) -> "subprocess.Popen[bytes]":
-        """The command of *sweep*, or what goes on with it."""
+        """Starts *sweep*, or resumes it."""
         sweep.starts += 1
         what = ["resume=last"] if sweep.home else [*sweep.typed, *SMALL, f"tracking.experiment={sweep.experiment}"]
         uri = self.server.uri if sweep.served else None
         return self.command(sweep.folder, "mnist_exp.train", "-m", *what, "tracking.patience=10", uri=uri)
 
     def disturb(self, driver: "subprocess.Popen[bytes]") -> None:
-        """Kills, interrupts or freezes something."""
+        """Kills, interrupts or freezes a random process."""
         what = self.random.choice(["driver", "worker", "worker", "fork server", "publisher", "server", "server frozen"])
         if what == "server":
             self.server.kill()
@@ -264,14 +264,14 @@ class Soak:
             self.kills[f"{what} {number.name}"] += 1
 
     def note(self, sweep: Sweep) -> None:
-        """Remembers when each run of *sweep* that finished or was pruned had ended."""
+        """Records the end of each run of *sweep* that finished or was pruned."""
         for path in sweep.home.glob("*/ledger.json") if sweep.home else ():
             entry = ledger.read(path.parent)
             if entry.state in ("finished", "pruned"):
                 sweep.ended.setdefault(int(path.parent.name), (entry.ended_ms, entry.pid))
 
     def deliver(self) -> list[str]:
-        """What an outage has kept on disk is sent, as its user is told to; returns what went wrong."""
+        """Sends what an outage left unsent, with the command of its warning; returns faults."""
         self.server.wait()
         faults = []
         for sweep in self.sweeps:
@@ -284,7 +284,7 @@ class Soak:
         return faults
 
     def audit(self) -> list[str]:
-        """Everything that shows that something was killed."""
+        """All faults: every trace of a kill."""
         import mlflow
 
         faults = [*self.hung]
@@ -298,16 +298,16 @@ class Soak:
         return faults
 
     def strays(self) -> list[psutil.Process]:
-        """Processes of the soak that should have ended, the server not among them."""
-        found = []
+        """Processes of the soak that should have ended, without the server."""
+        strays = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+                    strays.append(process)
+        return strays
 
     def check(self, sweep: Sweep, client: Any) -> list[str]:
-        """What is wrong with one sweep."""
+        """The faults of one sweep."""
         if sweep.home is None:
             return ["it was never planned"]
         faults = self.check_search(sweep) if sweep.kind == "search" else []
@@ -315,7 +315,7 @@ class Soak:
         runs = client.search_runs([experiment.experiment_id], max_results=1000) if experiment else []
         tracked = {run.data.tags["run.id"]: run for run in runs}
         folders = [sweep.home / str(number) for number in range(len(plan.read(sweep.home).points))]
-        if sweep.kind == "search":  # the driver may die when it has asked for a trial, before there is a run
+        if sweep.kind == "search":  # a driver killed between ask and start leaves a trial without a run
             folders = [folder for folder in folders if (folder / "ledger.json").exists()]
         if len(runs) != len(folders) or len(tracked) != len(folders):
             faults.append(f"{len(folders)} runs, but {len(runs)} in MLflow, {len(tracked)} different ones")
@@ -327,12 +327,12 @@ class Soak:
         return faults + self.check_files(sweep)
 
     def check_files(self, sweep: Sweep) -> list[str]:
-        """What was left behind that should not."""
+        """Temporary files and locks that were left behind."""
         faults = []
         for path in sweep.folder.rglob("*"):
             if ".tmp" in path.name or path.name.endswith("-journal"):
                 faults.append(f"a temporary file is left: {path}")
-            if ".lock" in path.name and path.is_symlink():  # Optuna's: there only while somebody holds it
+            if ".lock" in path.name and path.is_symlink():  # Optuna's: it exists only while it is held
                 faults.append(f"a lock is left: {path}")
             elif path.name.endswith("lock"):
                 try:
@@ -342,12 +342,12 @@ class Soak:
         return faults
 
     def check_search(self, sweep: Sweep) -> list[str]:
-        """Whether the study of a search tells of each trial what its run does."""
+        """Differences between the trials of a study and their runs."""
         assert sweep.home
         points, trials, faults = plan.read(sweep.home).points, sweep.trials(), []
-        told = Counter(trial.state.name for trial in trials)
-        if len(trials) != len(points) or told["COMPLETE"] + told["PRUNED"] != TRIALS:
-            faults.append(f"{len(points)} points and {TRIALS} trials wanted, but the study has {dict(told)}")
+        counts = Counter(trial.state.name for trial in trials)
+        if len(trials) != len(points) or counts["COMPLETE"] + counts["PRUNED"] != TRIALS:
+            faults.append(f"{len(points)} points and {TRIALS} trials wanted, but the study has {dict(counts)}")
         lost = 0
         for trial in trials:
             entry = ledger.found(sweep.home / str(trial.number))
@@ -361,7 +361,7 @@ class Soak:
                 faults.append(f"#{trial.number}: the study says {trial.state.name}, its ledger {entry.state}")
             rows = {r["epoch"]: r["metrics"]["val/accuracy"] for r in journal.read(sweep.home / str(trial.number))}
             if state != "killed" and trial.intermediate_values != rows:
-                faults.append(f"#{trial.number}: the study heard {trial.intermediate_values}, its journal has {rows}")
+                faults.append(f"#{trial.number}: the study has {trial.intermediate_values}, its journal has {rows}")
             if state == "finished" and trial.value != entry.objective:
                 faults.append(f"#{trial.number}: the study says {trial.value}, its ledger {entry.objective}")
         if sweep.code != int(bool(lost)):
@@ -369,7 +369,7 @@ class Soak:
         return faults
 
     def check_run(self, sweep: Sweep, folder: Path, tracked: dict[str, Any], client: Any) -> list[str]:
-        """What is wrong with one run."""
+        """The faults of one run."""
         entry, faults, rows = ledger.read(folder), [], journal.read(folder)
         states = ("finished", "pruned", "killed") if sweep.kind == "search" else ("finished",)
         if entry.state not in states:
@@ -390,9 +390,9 @@ class Soak:
             faults.append("its weights differ from those of the undisturbed run")
         if (known := tracked.get(entry.id)) is None:
             return [*faults, "MLflow does not know it"]
-        told = known.info.status, known.data.tags.get("state"), known.data.tags.get("reason")
-        if told != (STATUS[entry.state], entry.state, entry.reason):
-            faults.append(f"MLflow says {told}, its ledger {entry.state}: {entry.reason}")
+        reported = known.info.status, known.data.tags.get("state"), known.data.tags.get("reason")
+        if reported != (STATUS[entry.state], entry.state, entry.reason):
+            faults.append(f"MLflow says {reported}, its ledger {entry.state}: {entry.reason}")
         for key in ("train/loss", "val/accuracy", "test/accuracy"):
             steps = Counter(metric.step for metric in client.get_metric_history(known.info.run_id, key))
             if steps != dict.fromkeys(range(1, epochs + 1), 1):
@@ -400,28 +400,28 @@ class Soak:
         return faults
 
     def reference(self, folder: Path, entry: Ledger) -> Path:
-        """The undisturbed run that the one in *folder* must equal: alone, or in the same lane of an equal pack.
+        """The undisturbed run that the one in *folder* must equal: a single run, or the same lane of an equal pack.
 
         Raises:
             ExperimentError: the pack cannot be trained.
         """
-        place = lanes.read(folder)
-        if place is None:
+        record = lanes.read(folder)
+        if record is None:
             return self.calm[_point(entry)]
         settings = config.load(folder / "config.yaml")
-        key = json.dumps([place.lanes, settings.seed], default=str)
+        key = json.dumps([record.lanes, settings.seed], default=str)
         if key not in self.packs:
             home = self.folder / "calm" / "packs" / str(len(self.packs))
-            self.packs[key] = [home / str(lane) for lane in range(len(place.lanes))]
-            pack = [place.placeholder(lane, settings) for lane in range(len(place.lanes))]
+            self.packs[key] = [home / str(lane) for lane in range(len(record.lanes))]
+            pack = [record.placeholder(lane, settings) for lane in range(len(record.lanes))]
             for outcome in run.run_many([run.Task(c, f) for c, f in zip(pack, self.packs[key], strict=True)]):
                 if isinstance(outcome, Exception):
                     raise outcome
-        return self.packs[key][place.lane]
+        return self.packs[key][record.lane]
 
 
 def _role(process: psutil.Process, driver: int) -> str:
-    """What *process* is to a sweep."""
+    """The role of *process* in a sweep."""
     if process.pid == driver:
         return "driver"
     line = " ".join(process.cmdline())
@@ -433,7 +433,7 @@ def _role(process: psutil.Process, driver: int) -> str:
 
 
 def _same_weights(*folders: Path) -> bool:
-    """Whether the runs in these two folders have come out equal to the last bit."""
+    """Whether the weights in these two folders are equal to the last bit."""
     one, other = (safetensors.torch.load_file(folder / "weights.safetensors") for folder in folders)
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -447,13 +447,15 @@ def _point(entry: Ledger) -> tuple[str, ...]:
 
 
 def main() -> int:
-    """Runs the soak, prints its figures; returns 1 if the audit found anything."""
+    """Runs the soak and prints its figures; returns 1 if the audit has faults."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60.0, help="how long sweeps are started (60)")
     parser.add_argument("--seed", type=int, default=0, help="of what is killed, and when (0)")
     parser.add_argument("--folder", type=Path, help="where, and kept; none: a temporary one, kept only after faults")
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it, and children would inherit that
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # with a shell's & it is ignored, and children inherit that
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="mnist_exp-soak-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     soak, began = Soak(folder, options.seed), time.monotonic()

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.spin`: a step on all cores, idle and beside other programs, by how long threads wait busily."""
+"""`python -m benchmarks.spin`: a step on all cores, idle and under load, by spin time of waiting threads."""
 
 import os
 import subprocess
@@ -29,8 +29,8 @@ SPINS = ("", "20000", "10000", "5000", "2000", "1000", "0")
 
 
 def main() -> None:
-    """Prints the mean step in ms for each setting, beside 0, 1 and 2 programs that never rest; three rounds."""
-    found: dict[tuple[str, int], list[float]] = {}
+    """Prints the mean step in ms for each setting, beside 0, 1 and 2 busy processes; three rounds."""
+    times: dict[tuple[str, int], list[float]] = {}
     for _ in range(3):
         for busy in (0, 1, 2):
             others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
@@ -40,13 +40,13 @@ def main() -> None:
                 # mnist_exp sets its own value unless there is one; 30e9 is libgomp's default where cores are free
                 env = {**kept, "GOMP_SPINCOUNT": spin or "30000000000"}
                 done = subprocess.run([sys.executable, "-c", STEP], env=env, capture_output=True, text=True, check=True)
-                found.setdefault((spin, busy), []).append(1e3 * float(done.stdout))
+                times.setdefault((spin, busy), []).append(1e3 * float(done.stdout))
             for other in others:
                 other.kill()
                 other.wait()
     table = Table("GOMP_SPINCOUNT", "alone, ms", "beside 1", "beside 2", title="mean step at hidden=128, all cores")
     for spin in SPINS:
-        shown = [f"{sorted(found[spin, busy])[1]:.2f}" for busy in (0, 1, 2)]
+        shown = [f"{sorted(times[spin, busy])[1]:.2f}" for busy in (0, 1, 2)]
         table.add_row(spin or "(libgomp's own)", *shown)
     Console().print(table)
 

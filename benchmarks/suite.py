@@ -20,29 +20,29 @@ SCALED = "DataLoader and Lightning: one and two epochs are measured and continue
 @final
 @dataclass
 class Bench:
-    """Where and how much to measure."""
+    """The settings of a measurement."""
 
     folder: Path
-    """Scratch: it has an MLflow store already, and the images in `root/` for torchvision."""
+    """A scratch folder with an MLflow store, and the images in `root/` for torchvision."""
     quick: bool = False
     repeats: int | None = None
-    """Rounds that count; None: what each benchmark thinks enough."""
+    """Counted rounds; None: the default of each benchmark."""
     overrides: list[str] = field(default_factory=list)
-    """Added to our own sweeps, such as hydra/launcher=basic."""
+    """For our own sweeps, such as hydra/launcher=basic."""
 
     def rounds(self, usual: int) -> int:
-        """How many rounds count."""
+        """The number of counted rounds."""
         return self.repeats or (1 if self.quick else usual)
 
     def ours(self, *arguments: str, watch_memory: bool = False) -> Finished:
-        """Our command as it is typed; when quick, on a few images."""
+        """Runs our command; when quick, on a few images."""
         few = ["data=synthetic", "checkpoint.model=false"] if self.quick and "data=synthetic" not in arguments else []
         launcher_given = any(argument.startswith("hydra/launcher=") for argument in arguments)
         extra = self.overrides if "-m" in arguments and not launcher_given else []
         return measure.command([*OURS, *arguments, *few, *extra], self.folder, watch_memory)
 
     def peer(self, name: str, *arguments: str, watch_memory: bool = False) -> Finished:
-        """A peer's command; when quick, a few steps an epoch."""
+        """Runs a peer's command; when quick, a few steps an epoch."""
         few = ["steps=5"] if self.quick else []
         typed = ["-m", f"benchmarks.peers.{name}", *arguments, *few, f"root={self.folder / 'root'}"]
         return measure.command(typed, self.folder, watch_memory)
@@ -50,7 +50,7 @@ class Bench:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder as after the first use: with a store, with images; gone afterwards."""
+    """A temporary folder with a store and images, as after the first use."""
     from benchmarks import ours
     from mnist_exp.data import fetch
 
@@ -64,21 +64,21 @@ def scratch() -> Iterator[Path]:
 
 
 def step(bench: Bench) -> Benchmark:
-    """One training step beside its floor, and where its time goes."""
+    """One training step beside its floor, and the times of its parts."""
     import torch
 
     from benchmarks import ours
     from benchmarks.peers import eager
 
     widths = (64,) if bench.quick else (64, 128, 256, 512, 1024)
-    places = [("cpu", threads) for threads in dict.fromkeys((measure.cores(), 1))]
-    places += [("cuda", 1)] if torch.cuda.is_available() else []
+    devices = [("cpu", threads) for threads in dict.fromkeys((measure.cores(), 1))]
+    devices += [("cuda", 1)] if torch.cuda.is_available() else []
     cases, before = [], torch.get_num_threads()
-    for device, threads in places:
+    for device, threads in devices:
         torch.set_num_threads(threads)
         images = ours.load(ours.configure("data=synthetic" if bench.quick else "data=mnist", f"device={device}"))
-        few = ours.some(images, (16 if bench.quick else 1024) * floor.BATCH)
-        pixels, labels = few.train.take(few.train.rows)  # float32, as such scripts have them
+        few = ours.sample(images, (16 if bench.quick else 1024) * floor.BATCH)
+        pixels, labels = few.train.take(few.train.rows)  # float32, as in such scripts
         done = torch.cuda.synchronize if device == "cuda" else None
         for hidden in widths:
             chosen = ours.configure(f"hidden={hidden}", f"threads={threads}", f"device={device}")
@@ -109,7 +109,7 @@ def step(bench: Bench) -> Benchmark:
 
 
 def per_step(epoch: Contender, steps: int) -> Contender:
-    """A contender that runs an *epoch* and returns the seconds of one of its *steps*."""
+    """A contender that runs an *epoch* of *steps* steps and returns the seconds of one."""
     return lambda: epoch() / steps
 
 
@@ -119,7 +119,7 @@ def epoch(bench: Bench) -> Benchmark:
     steps = -(-settings.TRAIN // floor.BATCH)
 
     def last(peer: str) -> float:
-        """Seconds of the second epoch of *peer*, as it says itself."""
+        """Seconds of the second epoch of *peer*, by its own clock."""
         bench.peer(peer, "epochs=2")
         return float((bench.folder / "seconds.txt").read_text(encoding="utf-8"))
 
@@ -173,7 +173,7 @@ def train(bench: Bench) -> Benchmark:
 
 
 def straight(seconds: Callable[[int], float], epochs: int) -> float:
-    """Seconds of a command with so many *epochs*, continued from those with one and with two."""
+    """Seconds of a command with *epochs* epochs, extrapolated from one and two."""
     one, two = seconds(1), seconds(2)
     return one + (epochs - 1) * (two - one)
 
@@ -194,7 +194,7 @@ def grid(bench: Bench) -> Benchmark:
         return one + (points / 2 * epochs - 1) * (two - one)
 
     with floor.Machine(workers) as machine:
-        short = 20 if bench.quick else 1500  # steps at each width stand for all of them
+        short = 20 if bench.quick else 1500  # measured steps at each width; scaled to all
         contenders: dict[str, Contender] = {
             "floor, one process": lambda: sum(machine.threads(w, short) for w in widths) * steps,
             "floor, one process a core": lambda: sum(machine.processes(w, short) for w in widths) * steps,
@@ -248,11 +248,11 @@ if "+plugins=no" in sys.argv:
 
 hydra.main(version_base="1.3", config_path=None)(lambda cfg: None)()
 """
-"""Somebody else's program: it finds whatever plugins are installed, unless told otherwise."""
+"""Another application: Hydra loads all installed plugins; `+plugins=no` hides ours."""
 
 
 def startup(bench: Bench) -> Benchmark:
-    """How long until training begins, and what a whole short command costs beside its imports and its training."""
+    """Time until training begins, and overhead of a short command beyond its imports and its training."""
     from benchmarks.ours import epoch_seconds
 
     training: list[float] = []
@@ -272,8 +272,8 @@ def startup(bench: Bench) -> Benchmark:
     }
     app = bench.folder / "app.py"
     app.write_text(EMPTY_APP, encoding="utf-8")
-    for name, words in {"an empty Hydra app": [], "the same without our plugins": ["+plugins=no"]}.items():
-        contenders[name] = lambda words=words: measure.command([str(app), *words], bench.folder).seconds  # type: ignore[misc]
+    for name, options in {"an empty Hydra app": [], "the same without our plugins": ["+plugins=no"]}.items():
+        contenders[name] = lambda options=options: measure.command([str(app), *options], bench.folder).seconds  # type: ignore[misc]
     if not bench.quick:
         contenders["in-memory PyTorch, epochs=1"] = lambda: bench.peer("eager", "epochs=1").seconds
     pairs = [("ours, to the first step", "import torch"), ("an empty Hydra app", "the same without our plugins")]

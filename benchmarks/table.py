@@ -23,38 +23,38 @@ ORDER = (
 )
 
 
-def show(found: Benchmark, environment: dict[str, Any]) -> None:
+def show(benchmark: Benchmark, environment: dict[str, Any]) -> None:
     """Prints one benchmark."""
     console = Console()
-    console.print(f"\n[bold]{found.title}[/bold] ({unit(found.unit)})", highlight=False)
+    console.print(f"\n[bold]{benchmark.title}[/bold] ({unit(benchmark.unit)})", highlight=False)
     printed = Table("", "what", "median", "lowest", "highest", "n", box=box.SIMPLE_HEAD)
-    for row in rows(found):
+    for row in rows(benchmark):
         printed.add_row(*row)
     console.print(printed)
-    for note in found.notes:
+    for note in benchmark.notes:
         console.print(f"  {note}", highlight=False, markup=False)
     console.print(f"  {machine(environment)}", highlight=False, markup=False)
 
 
-def rows(found: Benchmark) -> list[list[str]]:
-    """Case, what, median, lowest, highest and n of every cost and ratio; the case is named once."""
+def rows(benchmark: Benchmark) -> list[list[str]]:
+    """Case, what, median, lowest, highest and n of every cost and ratio; only the first row of a case has its name."""
     lines = []
-    for case in found.cases:
+    for case in benchmark.cases:
         entries = [(name, cost, "") for name, cost in case.costs.items()]
         entries += [(name, ratio, " x") for name, ratio in case.ratios.items()]
         for i, (name, spread, tail) in enumerate(entries):
-            digits = 4 if found.unit == "%" and not tail else 3
+            digits = 4 if benchmark.unit == "%" and not tail else 3
             lines.append([case.label if i == 0 else "", name, *numbers(spread, tail, digits), str(len(spread.values))])
     return lines
 
 
 def numbers(spread: Spread, tail: str, digits: int = 3) -> list[str]:
-    """Median, lowest and highest with so many significant digits, four from 100 on."""
+    """Median, lowest and highest with *digits* significant digits, four from 100 on."""
     return [f"{value:.{4 if value >= 100 else digits}g}{tail}" for value in (spread.median, spread.low, spread.high)]
 
 
 def unit(short: str) -> str:
-    """A unit as one reads it."""
+    """A unit in full."""
     return {"s": "seconds", "us": "microseconds", "%": "percent"}.get(short, short)
 
 
@@ -68,47 +68,47 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def folder(environment: dict[str, Any]) -> Path:
-    """Where the results of one kind of machine are: `results/amd-epyc` for an AMD EPYC."""
+    """The folder of results of one kind of machine: `results/amd-epyc` for an AMD EPYC."""
     name = re.sub(r"\([^)]*\)|\bprocessor\b", " ", environment["cpu"].lower())
     return RESULTS / "-".join(re.findall(r"[a-z0-9.]+", name))
 
 
-def keep(found: Benchmark) -> None:
-    """Prints *found* and writes it to `results/<machine>/<name>.json`."""
-    plain = found.to_json()
-    path = folder(plain["environment"]) / f"{found.name}.json"
+def keep(benchmark: Benchmark) -> None:
+    """Prints *benchmark* and writes it to `results/<machine>/<name>.json`."""
+    plain = benchmark.to_json()
+    path = folder(plain["environment"]) / f"{benchmark.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    show(found, plain["environment"])
+    show(benchmark, plain["environment"])
 
 
 def markdown(plain: dict[str, Any]) -> str:
-    """One benchmark, as `results/` holds it, as a section of the README."""
-    found = measure.from_json(plain)
-    lines = [f"### {found.title}: {plain['environment']['cpu']}", "", f"In {unit(found.unit)}.", ""]
+    """One benchmark from `results/` as a section of the README."""
+    benchmark = measure.from_json(plain)
+    lines = [f"### {benchmark.title}: {plain['environment']['cpu']}", "", f"In {unit(benchmark.unit)}.", ""]
     lines += ["| case | what | median | lowest | highest | n |", "| --- | --- | ---: | ---: | ---: | ---: |"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(found)]
-    lines += ["", *(f"- {note}" for note in found.notes), f"- {machine(plain['environment'])}", ""]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(benchmark)]
+    lines += ["", *(f"- {note}" for note in benchmark.notes), f"- {machine(plain['environment'])}", ""]
     return "\n".join(lines)
 
 
 def render(text: str, results: list[dict[str, Any]]) -> str:
-    """*text* with *results* between its markers, in the order of `ORDER`, then of the machines' names."""
+    """*text* with *results* between its markers, sorted by `ORDER`, then by processor."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    body = "\n".join(markdown(plain) for plain in sorted(results, key=place))
+    body = "\n".join(markdown(plain) for plain in sorted(results, key=sort_key))
     return f"{before}{BEGIN}\n\n{body}\n{END}{after}"
 
 
-def place(plain: dict[str, Any]) -> tuple[int, str]:
-    """Sorts results."""
+def sort_key(plain: dict[str, Any]) -> tuple[int, str]:
+    """By position in `ORDER`, then by processor."""
     return ORDER.index(plain["name"]), plain["environment"]["cpu"]
 
 
 def kept() -> list[dict[str, Any]]:
     """Everything in `results/`."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*/*.json"))]
-    return [plain for plain in found if plain.get("name") in ORDER]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*/*.json"))]
+    return [plain for plain in results if plain.get("name") in ORDER]
 
 
 def update_readme(results: list[dict[str, Any]]) -> None:

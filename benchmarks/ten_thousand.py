@@ -27,7 +27,7 @@ RUN = (
 
 
 def multiply(database: Path, runs: int) -> None:
-    """Copies the only run in *database* until there are *runs*: 10 widths x 10 rates, the rest is seeds."""
+    """Copies the only run in *database* until it has *runs* runs: 10 widths x 10 rates x seeds."""
     with closing(sqlite3.connect(database)) as store, store:
         ((first,),) = store.execute("SELECT run_uuid FROM runs").fetchall()
         store.execute("CREATE TEMP TABLE copies (id TEXT, hidden TEXT, lr TEXT, seed TEXT)")
@@ -50,7 +50,7 @@ def multiply(database: Path, runs: int) -> None:
 
 
 def main() -> None:
-    """Trains one run, copies it in the database, and times the commands of a user."""
+    """Trains one run, copies it in the database, and times the report commands."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ten_thousand", description=__doc__)
     parser.add_argument("--runs", type=int, default=FULL)
     runs = parser.parse_args().runs
@@ -59,7 +59,7 @@ def main() -> None:
         env.pop("MLFLOW_TRACKING_URI", None)
 
         def timed(*typed: str) -> tuple[float, float]:
-            """Seconds by the clock and of the processor; other programs lengthen only the first much."""
+            """Wall and processor seconds; other load lengthens mostly the first."""
             before, began = os.times(), time.monotonic()
             subprocess.run([sys.executable, "-m", *typed], cwd=scratch, env=env, check=True, stdout=subprocess.DEVNULL)
             after = os.times()
@@ -79,11 +79,11 @@ def main() -> None:
         "the database has {:.0f} MiB, the page {:.1f} MiB".format(*sizes),
     ]
     case = Case(f"{runs:,} runs", costs)
-    found = Benchmark("ten_thousand", "Reading an experiment of ten thousand runs", "s", [case], notes)
+    benchmark = Benchmark("ten_thousand", "Reading an experiment of ten thousand runs", "s", [case], notes)
     if runs == FULL:
-        table.keep(found)
+        table.keep(benchmark)
     else:
-        table.show(found, measure.environment())
+        table.show(benchmark, measure.environment())
 
 
 if __name__ == "__main__":

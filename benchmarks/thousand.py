@@ -18,7 +18,7 @@ FULL = 1000  # points; fewer are shown, not kept
 
 
 def main() -> None:
-    """Runs the sweep once and keeps what it cost."""
+    """Runs the sweep once and writes its costs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.thousand", description=__doc__)
     parser.add_argument("--points", type=int, default=FULL)
     points = parser.parse_args().points
@@ -56,11 +56,11 @@ def main() -> None:
         "hidden=8 on synthetic images, one epoch each; the whole command, MLflow included",
     ]
     case = Case(f"{points:,} points", {name: Spread([cost]) for name, cost in costs.items()})
-    found = Benchmark("thousand", "A sweep of a thousand tiny runs", "s", [case], notes)
+    benchmark = Benchmark("thousand", "A sweep of a thousand tiny runs", "s", [case], notes)
     if points == FULL:
-        table.keep(found)
+        table.keep(benchmark)
     else:
-        table.show(found, measure.environment())
+        table.show(benchmark, measure.environment())
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python -m benchmarks.time_to_accuracy
     python -m benchmarks.time_to_accuracy "hidden=128" "hidden=512 schedule=onecycle lr=4e-3 epochs=5"
 
-Each argument is what one would type after `python -m mnist_exp.train`; without any, the fastest for each target
-that we found. Interpreter, imports, data and every evaluation on the way count. The test set stops nothing here: the
-command runs to its end.
+Each argument has the overrides of one `python -m mnist_exp.train`; the default is the fastest known command for each
+target. Interpreter, imports, data and every evaluation on the way count. The test set stops nothing: the command runs
+to its end.
 """
 
 import sys
@@ -16,7 +16,7 @@ from benchmarks.measure import Benchmark, Case, Spread
 from mnist_exp.disk import journal
 
 TARGETS = (0.97, 0.98, 0.99)
-FASTEST = (  # for 97, 98 and 99 %; found with data.val_size=10000
+FASTEST = (  # for 97, 98 and 99 %; chosen with data.val_size=10000
     "hidden=128 batch_size=128 lr=6e-3 schedule=onecycle epochs=2 data.val_size=0",
     "hidden=256 batch_size=128 lr=6e-3 schedule=onecycle epochs=5 data.val_size=0",
     "experiment=small_cnn epochs=2",
@@ -24,18 +24,18 @@ FASTEST = (  # for 97, 98 and 99 %; found with data.val_size=10000
 
 
 def reached(folder: Path, started_ms: int) -> dict[float, float]:
-    """Seconds after *started_ms* at which the newest run below *folder* first had each target that it reached."""
+    """Seconds from *started_ms* until the newest run below *folder* first reached each target."""
     newest = max(folder.glob("outputs/runs/*/*/metrics.jsonl"), key=lambda path: path.stat().st_mtime_ns)
-    found: dict[float, float] = {}
+    seconds: dict[float, float] = {}
     for row in journal.read(newest.parent):
         for target in TARGETS:
             if row["metrics"]["test/accuracy"] >= target:
-                found.setdefault(target, (row["time_ms"] - started_ms) / 1000)
-    return found
+                seconds.setdefault(target, (row["time_ms"] - started_ms) / 1000)
+    return seconds
 
 
 def run(folder: Path, configs: list[str], repeats: int = 3) -> Benchmark:
-    """Each of *configs* (overrides with spaces between) so often, in turns, seeds 0, 1, 2 ..."""
+    """Runs each of *configs* (overrides with spaces between) *repeats* times, in turns, with seeds 0, 1, 2 ..."""
     seconds: dict[str, dict[float, list[float]]] = {typed: {} for typed in configs}
     for seed in range(repeats):
         for typed in configs:
@@ -43,8 +43,8 @@ def run(folder: Path, configs: list[str], repeats: int = 3) -> Benchmark:
             for target, value in reached(folder, done.started_ms).items():
                 seconds[typed].setdefault(target, []).append(value)
     cases = [
-        Case(typed or "the default", {f"{target:.0%}": Spread(values) for target, values in sorted(found.items())})
-        for typed, found in seconds.items()
+        Case(typed or "the default", {f"{target:.0%}": Spread(values) for target, values in sorted(reached_at.items())})
+        for typed, reached_at in seconds.items()
     ]
     notes = [
         f"{typed or 'the default'}: {target:.0%} by {len(seconds[typed].get(target, []))} of {repeats} seeds"
@@ -56,7 +56,7 @@ def run(folder: Path, configs: list[str], repeats: int = 3) -> Benchmark:
 
 
 def main() -> None:
-    """Measures, prints and writes the configs given as arguments, or else the fastest."""
+    """Measures, prints and writes the given configs, by default the fastest."""
     with suite.scratch() as folder:
         table.keep(run(folder, sys.argv[1:] or list(FASTEST)))
 

@@ -1,4 +1,4 @@
-"""MLflow's pages and a browser to look at them with: shared by docs/screenshots.py and tests/services/test_browser.py.
+"""An MLflow server and a browser for its pages, shared by docs/screenshots.py and tests/services/test_browser.py.
 
 Needs the extra `browser` and Debian's packages chromium and chromium-driver.
 """
@@ -34,12 +34,15 @@ PATIENCE = 60  # seconds for a server to start, on a busy machine
 
 @contextlib.contextmanager
 def mlflow_ui(project: Path) -> Iterator[str]:
-    """A bare `mlflow ui`, but for its port, in the folder *project*; its address."""
+    """Runs `mlflow ui` in the folder *project*, with only the port set; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI")}
-    environment |= {"MLFLOW_WORKERS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # or it takes twice as long
+    environment |= {
+        "MLFLOW_WORKERS": "1",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }  # the default takes twice as long
     process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "ui", "--port", port],
         cwd=project,
@@ -66,9 +69,9 @@ def mlflow_ui(project: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def chromium(width: int = 1600, height: int = 1000, dark: bool = False) -> Iterator[webdriver.Chrome]:
-    """Chromium as on the very first visit, with a window of *width* by *height* pixels.
+    """Chromium with a new profile and a window of *width* by *height* pixels.
 
-    Below 500 pixels it is a phone, in its first tab only, and so is *dark*.
+    Below 500 pixels it emulates a phone. This and *dark* hold for its first tab only.
     """
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
@@ -77,7 +80,7 @@ def chromium(width: int = 1600, height: int = 1000, dark: bool = False) -> Itera
             options.add_argument(flag)
         browser = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         try:
-            if width < 500:  # no window is that narrow
+            if width < 500:  # the minimum width of a window
                 size = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": True}
                 browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]

@@ -2,10 +2,10 @@
 
     python docs/captures.py
 
-It types the commands below into a bash inside tmux, in an empty folder, on the real MNIST, and writes what the screen
-then shows as SVG: three minutes on two cores that do nothing else. Needs tmux. The folder is shown as `~/digits`, and
-lines longer than the screen are broken between words; nothing else is changed. What shows a machine too busy, or a
-fault of ours, is not kept: it ends with an error, and with the pictures before it.
+It types the commands below into a bash inside tmux, in an empty folder, on the real MNIST, and writes the screen as
+SVG: three minutes on two idle cores. Needs tmux. The folder is shown as `~/digits`, and lines longer than the screen
+are broken between words; nothing else is changed. If the screen shows a fault or a machine that was too busy, the
+program ends with an error and keeps the earlier pictures.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ UNFIT = ("not yet", "everything yet", "KeyboardInterrupt", "Traceback")  # in no
 def main() -> None:
     """Types, waits, and writes the pictures."""
     with terminal() as screen:
-        screen.type(f"{TRAIN} data=synthetic && rm -r outputs")  # makes MLflow's store, and warms the disk's cache
+        screen.type(f"{TRAIN} data=synthetic && rm -r outputs")  # creates MLflow's store, and warms the disk cache
         screen.wait(rf"Tracked in MLflow(.|\n)*\n\{PROMPT}$")
         screen.type(f"{TRAIN} hidden=256 epochs=5")
         screen.keep("terminal-train", until="Tracked in MLflow")
@@ -73,9 +73,9 @@ class Screen:
         self.home = folder
         self.socket = str(folder / "tmux")
 
-    def tmux(self, *words: str) -> str:
-        """What tmux answers."""
-        command = ["tmux", "-S", self.socket, "-f", os.devnull, *words]
+    def tmux(self, *arguments: str) -> str:
+        """Runs a tmux command; returns its output."""
+        command = ["tmux", "-S", self.socket, "-f", os.devnull, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def press(self, *keys: str) -> None:
@@ -91,7 +91,7 @@ class Screen:
         self.press("Enter")
 
     def text(self, colours: bool = False) -> str:
-        """What the screen shows, each line whole, without the blank lines at its end."""
+        """The text of the screen, with wrapped lines joined, without trailing blank lines."""
         shown = self.tmux("capture-pane", "-p", "-J", *(["-e"] if colours else [])).rstrip()
         for here, name in ((self.home, "~"), (HERE.parent, "~/mnist_exp"), (Path(sys.prefix), "~/venv")):
             shown = shown.replace(str(here), name)
@@ -107,8 +107,8 @@ class Screen:
     def keep(self, name: str, until: str, done: bool = True) -> None:
         """Writes docs/images/*name*.svg once the screen shows *until*, and with *done* the prompt after it."""
         self.wait(rf"{until}(.|\n)*\n\{PROMPT}$" if done else until)
-        found = [word for word in UNFIT if word in self.text()]
-        assert not found, f"{name} says {found}: run it again on a machine that does nothing else, or mend it"
+        faults = [word for word in UNFIT if word in self.text()]
+        assert not faults, f"{name} says {faults}: run it again on a machine that does nothing else, or mend it"
         shown = self.text(colours=True)
         if done:
             shown = shown[: shown.rindex("\n")]
@@ -116,20 +116,20 @@ class Screen:
 
 
 def svg(ansi: str, path: Path) -> None:
-    """Writes coloured text as a picture that asks nobody for a font."""
+    """Writes coloured text as a picture that loads no fonts."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     for line in map(Text.from_ansi, ansi.splitlines()):
         line.rstrip()
         indent = len(line.plain) - len(line.plain.lstrip())
         console.print(Padding(line[indent:] or " ", (0, 0, 0, indent), expand=False))
-    console.print()  # or the last line's underscores are cut off
+    console.print()  # else the last line's underscores are cut off
     plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     path.write_text(console.export_svg(title="mnist_exp", code_format=plain, unique_id=path.stem), encoding="utf-8")
 
 
 @contextlib.contextmanager
 def terminal() -> Iterator[Screen]:
-    """An empty folder with a bash in it that knows this package, the images, and little else."""
+    """A bash in an empty folder and a minimal environment, with this package and the images."""
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         (home / "digits").mkdir()

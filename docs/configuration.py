@@ -2,7 +2,7 @@
 
     python docs/configuration.py
 
-tests/project/test_documents.py holds the page against them.
+tests/project/test_documents.py compares the page with them.
 """
 
 import ast
@@ -50,7 +50,7 @@ GROUPS = {
     "pruner": "Which runs of a search end early.",
     "cluster": "Where the jobs of a sweep run.",
 }
-"""Those with something to say first; others follow."""
+"""Groups with an introduction, in order; others follow."""
 SWEEPS = (
     ("", "hydra.launcher", LocalConf),
     ("With `search=grid`, `zip` and `points`:", "hydra.sweeper", GridConf),
@@ -73,7 +73,7 @@ def page() -> str:
 
 
 def settings() -> Iterator[str]:
-    """A table of the settings at the top, and one for each part below."""
+    """A table of the top settings, then one for each part."""
     plain = config.flatten(config.to_dict(compose()))
     chosen = {
         key: value
@@ -85,7 +85,7 @@ def settings() -> Iterator[str]:
     for key, setting in config.settings().items():
         part, _, name = key.rpartition(".")
         kind = typing.get_type_hints(Config if not part else typing.get_type_hints(Config)[part])[name]
-        if setting.default == {}:  # a node of its own, chosen as a whole, or nothing
+        if setting.default == {}:  # a node that is chosen as a whole, or empty
             given = f"`{key}={chosen[key]}`" if key in chosen else "those of MNIST" if key == "data.sha256" else "none"
         else:
             given = f"`{spelled(plain[key])}`"
@@ -96,7 +96,7 @@ def settings() -> Iterator[str]:
 
 
 def spelled(value: Any) -> str:
-    """A value as one types it: `null`, `true`, `[0.5,0.75]`."""
+    """A value in the syntax of an override: `null`, `true`, `[0.5,0.75]`."""
     return json.dumps(value) if value is None or isinstance(value, bool) else config.compact(value)
 
 
@@ -114,18 +114,18 @@ def type_of(kind: Any) -> str:
 
 
 def group(name: str) -> str:
-    """A table of the files of one folder of conf/: what each is, and what it sets."""
+    """A table of the files of one folder of conf/, with description and settings."""
     rows = [[f"`{name}={option}`", *described(name, option)] for option in config.options(name)]
     return f"### `{name}`\n\n{GROUPS.get(name, '')}\n\n{table(['option', 'what it is', 'its settings'], rows)}"
 
 
 def described(name: str, option: str) -> tuple[str, str]:
-    """What a file of conf/ says at its top, and what it sets with the comment beside it."""
+    """The header of a file of conf/, and its settings with their comments."""
     text = (CONF / name / f"{option}.yaml").read_text()
     head = re.match(r"(?:# @package.*\n)?((?:# .*\n)*)", text)
     assert head
     about = " ".join(line.removeprefix("# ") for line in head[1].splitlines())
-    # The comment beside a setting, by its last key.
+    # Comments by the last key of their setting.
     notes = {key: note for key, note in re.findall(r"^ *([\w.-]+):.*?\S\s+# (.+)$", text, re.MULTILINE)}
     plain = config.flatten(OmegaConf.to_container(OmegaConf.create(text)))  # type: ignore[arg-type]  # a mapping
     package = re.match(r"# @package (\S+)", text)
@@ -140,7 +140,7 @@ def described(name: str, option: str) -> tuple[str, str]:
 
 
 def experiments() -> str:
-    """A table of published recipes: what to expect, what it costs, where it comes from."""
+    """A table of published recipes: expected result, cost and source."""
     rows = []
     for option in config.options("experiment"):
         text = (CONF / "experiment" / f"{option}.yaml").read_text().replace("\n#          ", " ")
@@ -152,14 +152,14 @@ def experiments() -> str:
 
 
 def sweeps(when: str, prefix: str, kind: type) -> str:
-    """A table of the options of the launcher or a sweeper, from the comments beside them."""
+    """A table of the options of the launcher or a sweeper, from the comments of their dataclass."""
     hints = typing.get_type_hints(kind)
-    found = re.findall(r"^    (\w+): .*? = (.*?)  # (.*)$", inspect.getsource(kind), re.MULTILINE)
+    fields = re.findall(r"^    (\w+): .*? = (.*?)  # (.*)$", inspect.getsource(kind), re.MULTILINE)
     rows = []
-    for name, default, meaning in found:
+    for name, default, meaning in fields:
         shown = "{}" if "dict)" in default else "[]" if "list)" in default else spelled(ast.literal_eval(default))
-        words = "text or whole number" if hints[name] is Any else type_of(hints[name])
-        rows.append([f"`{prefix}.{name}`", words, f"`{shown}`", meaning])
+        shown_type = "text or whole number" if hints[name] is Any else type_of(hints[name])
+        rows.append([f"`{prefix}.{name}`", shown_type, f"`{shown}`", meaning])
     return (f"{when}\n\n" if when else "") + table(["setting", "type", "default", "meaning"], rows)
 
 

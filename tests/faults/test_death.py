@@ -1,4 +1,4 @@
-"""Processes that are killed or told to stop: what they leave is resumed, and ends as if nothing had been."""
+"""Processes that are killed or stopped: their runs are resumed and end as undisturbed ones."""
 
 import multiprocessing
 import os
@@ -27,9 +27,9 @@ from kit import (
     processes,
     runs,
     same_weights,
+    sent_once,
     start,
     states,
-    told_once,
     wait_for,
     whole,
 )
@@ -47,19 +47,19 @@ Injected = Callable[..., None]
 
 
 def begun(epochs: int = 2) -> Path | None:
-    """The first run that has come that far."""
+    """The first run with *epochs* epochs, if any."""
     return next((folder for folder in runs() if len(journal.read(folder)) >= epochs), None)
 
 
 def waits(pid: int, number: int) -> bool:
-    """Whether that signal was sent to the process, which has not taken notice yet."""
+    """Whether signal *number* is pending for the process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return any(int(mask, 16) & 1 << number - 1 for mask in re.findall(r"(?:Sig|Shd)Pnd:\s*(\w+)", status))
 
 
 @final
 class Bomb(Observer):
-    """Kills its process some *seconds* after so many epochs of it."""
+    """Kills its process *seconds* after so many of its *epochs*."""
 
     def __init__(self, epochs: int, seconds: float) -> None:
         self.left, self.seconds = epochs, seconds
@@ -76,7 +76,9 @@ class Bomb(Observer):
 
     def count_down(self) -> None:
         if self.left == 0:
-            signal.setitimer(signal.ITIMER_REAL, self.seconds)  # SIGALRM ends a process as SIGKILL does: without a word
+            signal.setitimer(
+                signal.ITIMER_REAL, self.seconds
+            )  # SIGALRM ends a process as SIGKILL does: without cleanup
         self.left -= 1
 
 
@@ -87,7 +89,9 @@ def test_killed_at_random_until_it_is_done(tiny: Tiny, injected: Injected) -> No
     run.run(config, Path("calm"), extras=False)
     pace = (time.monotonic() - began) / 60
     while True:
-        bomb = Bomb(rng.randint(0, 12), rng.uniform(0.01, 1.5) * pace)  # by epochs: it cannot be done too soon
+        bomb = Bomb(
+            rng.randint(0, 12), rng.uniform(0.01, 1.5) * pace
+        )  # by epochs, or a fast machine might finish first
 
         def doomed(bomb: Bomb = bomb) -> None:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -148,9 +152,9 @@ def test_the_second_ctrl_c_stops_at_once(injected: Injected) -> None:
         "epochs=9",
         OFF,
     )
-    wait_for(Path("hangs").exists)  # in a batch: the first Ctrl-C alone would wait for ever
+    wait_for(Path("hangs").exists)  # it hangs in a batch: the first Ctrl-C alone would wait for ever
     process.send_signal(signal.SIGINT)
-    wait_for(lambda: not waits(process.pid, signal.SIGINT))  # two that wait would be one
+    wait_for(lambda: not waits(process.pid, signal.SIGINT))  # two pending signals would merge into one
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     asked = time.monotonic()
@@ -167,7 +171,7 @@ def test_sigterm_from_inside_a_step_lets_it_finish(injected: Injected) -> None:
     assert code == 0, err
     folder = Path("outputs/runs/day/run")
     typed = [*own, "+model.mode=sigterm", f"hydra.run.dir={folder}"]
-    for epoch in (2, 3):  # of 7 batches; each attempt is told in its eleventh
+    for epoch in (2, 3):  # of 7 batches; each attempt gets SIGTERM in its eleventh
         code, _, err = command(*typed)
         assert code == 143, err
         assert f"Stopped in epoch {epoch}." in err
@@ -192,12 +196,12 @@ def test_mlflow_says_killed_and_later_finished(injected: Injected) -> None:
     code, out, err = end(process)
     assert code == 143, out + err
     store = open_store(uri_for(None), "mnist_exp")
-    (found,) = store.client.search_runs([store.experiment_id])
-    assert found.info.status == "KILLED"
+    (tracked,) = store.client.search_runs([store.experiment_id])
+    assert tracked.info.status == "KILLED"
     assert command(f"resume={folder}")[0] == 0
-    (found,) = store.client.search_runs([store.experiment_id])
-    assert found.info.status == "FINISHED"
-    told_once(store.client, found.info.run_id, epochs=400)
+    (tracked,) = store.client.search_runs([store.experiment_id])
+    assert tracked.info.status == "FINISHED"
+    sent_once(store.client, tracked.info.run_id, epochs=400)
     injected()
 
 
@@ -246,10 +250,10 @@ def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
     code, out, err = command(module="sync")
     assert code == 0, err
     store = open_store(uri_for(None), "mnist_exp")
-    found = store.client.search_runs([store.experiment_id])
-    assert [r.info.status for r in found] == ["FINISHED"] * 2
-    for each in found:
-        told_once(store.client, each.info.run_id, 30)
+    tracked = store.client.search_runs([store.experiment_id])
+    assert [r.info.status for r in tracked] == ["FINISHED"] * 2
+    for each in tracked:
+        sent_once(store.client, each.info.run_id, 30)
     clean()
     injected()
 
@@ -293,7 +297,7 @@ def test_two_sweeps_in_one_second(injected: Injected) -> None:
 
 
 @pytest.mark.faults(28)
-def test_the_second_resumer_is_told_who_has_it(injected: Injected) -> None:
+def test_a_second_resume_is_refused_and_names_the_holder(injected: Injected) -> None:
     with held() as hold:
         first = start(*LONG, OFF, **hold)
         folder = wait_for(begun)
@@ -345,20 +349,20 @@ def test_the_same_point_twice(injected: Injected) -> None:
 
 @pytest.mark.faults(29)
 @pytest.mark.parametrize(
-    ("again", "left", "told"),
+    ("again", "left", "message"),
     [
         ("hydra.sweep.dir=outputs/sweeps/day/s", 2, "s has runs already"),
         ("resume=s", 0, "2 runs, 2 of them done already"),
     ],
     ids=["typed", "resumed"],
 )
-def test_the_same_sweep_again(again: str, left: int, told: str, injected: Injected) -> None:
+def test_the_same_sweep_again(again: str, left: int, message: str, injected: Injected) -> None:
     grid = ["-m", "hidden=8,12", *LONG[:5], "epochs=1", *LONG[7:], QUIET, OFF]
     assert command(*grid, "hydra.sweep.dir=outputs/sweeps/day/s")[0] == 0
     before = {path: path.read_bytes() for path in Path().rglob("ledger.json")}
     code, out, err = command(*grid, again)
     assert code == left, err
-    assert told in out + err
+    assert message in out + err
     assert {path: path.read_bytes() for path in Path().rglob("ledger.json")} == before
     injected()
 
@@ -378,10 +382,10 @@ def test_the_clock_is_set_while_a_sweep_runs(days: int, injected: Injected) -> N
         clock.write_text(f"{days * 24 * 3600}")
     code, out, err = end(sweep)
     assert code == 0, out + err
-    assert command(module="sync")[0] == 0  # what a busy machine was too slow for
+    assert command(module="sync")[0] == 0  # sends what a busy machine left unsent
     store = open_store(uri_for(None), "mnist_exp")
-    told = {r.data.tags["run.id"]: r for r in store.client.search_runs([store.experiment_id])}
-    assert len(told) == 2
+    tracked = {r.data.tags["run.id"]: r for r in store.client.search_runs([store.experiment_id])}
+    assert len(tracked) == 2
     for folder in runs():
         whole(folder)
         rows, entry = journal.read(folder), ledger.read(folder)
@@ -393,9 +397,9 @@ def test_the_clock_is_set_while_a_sweep_runs(days: int, injected: Injected) -> N
         assert 0 <= entry.seconds < 1000
         assert entry.ended_ms is not None
         assert began <= entry.started_ms <= entry.ended_ms
-        run_ = told[entry.id].info
+        run_ = tracked[entry.id].info
         assert (run_.status, run_.start_time, run_.end_time) == ("FINISHED", entry.started_ms, entry.ended_ms)
-        told_once(store.client, run_.run_id, 6)
+        sent_once(store.client, run_.run_id, 6)
     code, out, err = command(module="report")
     assert code == 0, err
     clean()

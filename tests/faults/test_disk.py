@@ -1,4 +1,4 @@
-"""Writes that fail, or are cut short: the old state or the new one, never a mixture."""
+"""Writes that fail or are interrupted leave the old state or the new one, never a mixture."""
 
 import errno
 import shutil
@@ -25,13 +25,13 @@ Injected = Callable[..., None]
 
 @pytest.fixture
 def calm(tiny: Tiny) -> Path:
-    """A run that nothing happened to."""
+    """An undisturbed run."""
     run.run(tiny(), Path("calm"), extras=False)
     return Path("calm")
 
 
 def goes_on(config: Config, folder: Path, calm: Path) -> None:
-    """The run in *folder* ends as *calm* did, and leaves nothing behind."""
+    """Asserts that the run in *folder* resumes, ends as *calm* did, and leaves no temporary file."""
     whole(folder)
     assert run.run(config, folder, extras=False).state == "finished"
     whole(folder)
@@ -57,7 +57,7 @@ def test_any_write_may_fail(error: int, forever: bool, calm: Path, tiny: Tiny, i
                 state = "failed"
         if not nth.hit:
             break
-        if state == "finished":  # a file that is not needed could not be removed
+        if state == "finished":  # an obsolete file could not be removed
             assert ledger.read(folder).state == "finished"
         goes_on(config, folder, calm)
         shutil.rmtree(folder)
@@ -110,7 +110,7 @@ def test_a_plan_is_the_old_one_or_the_new_one(error: int | None, injected: Injec
 def _text(plan: Plan, folder: Path) -> str:
     write_json(folder / "expected.json", vars(plan))
     text = (folder / "expected.json").read_text()
-    # Who writes is noted, too: a child process here.
+    # The plan has the pid of its writer: a child process here.
     written = (folder / "sweep.json").read_text().splitlines()
     pid = next(line for line in written if '"pid"' in line)
     return "\n".join(pid if '"pid"' in line else line for line in text.splitlines()) + "\n"
@@ -118,7 +118,7 @@ def _text(plan: Plan, folder: Path) -> str:
 
 @pytest.mark.faults(3)
 @pytest.mark.parametrize("n", [1, 5, 40])
-def test_a_failing_disk_is_told_in_a_sentence(n: int, injected: Injected) -> None:
+def test_a_failing_disk_is_reported_in_a_sentence(n: int, injected: Injected) -> None:
     fault = f'{{"root": "{Path.cwd()}/outputs", "n": {n}, "error": {errno.EIO}}}'
     code, out, err = command(*SMALL, OFF, **hook(MNIST_EXP_FAULT=fault))
     assert code in (1, 2), out + err
@@ -146,9 +146,9 @@ def small_disk() -> Iterator[Path]:
 
 @pytest.mark.faults(8)
 def test_a_full_disk_costs_no_finished_epoch(small_disk: Path, injected: Injected) -> None:
-    place = f"hydra.run.dir={small_disk}/run"
+    run_dir = f"hydra.run.dir={small_disk}/run"
     wide = [*SMALL, "hidden=64", "epochs=6"]  # 600 kB a state
-    code, _, err = command(*wide, OFF, place)
+    code, _, err = command(*wide, OFF, run_dir)
     assert code == 1
     assert f"{small_disk}/run cannot be written: No space left on device." in err
     assert "make room, then resume it" in err
@@ -164,7 +164,7 @@ def test_a_full_disk_costs_no_finished_epoch(small_disk: Path, injected: Injecte
 
 @pytest.mark.faults(8)
 def test_a_job_without_room_does_not_stop_the_others(small_disk: Path, injected: Injected) -> None:
-    # One after another: two at once share the room, and whichever writes while the other fills it fails.
+    # One worker: of two at once, the small job may also write to the full disk and fail.
     one = "hydra.launcher.workers=1"
     code, _, err = command("-m", *SMALL, "hidden=8,200", "epochs=4", OFF, QUIET, one, f"hydra.sweep.dir={small_disk}/s")
     assert code == 1
@@ -206,8 +206,8 @@ def test_a_file_where_the_folder_should_be(many: list[str], injected: Injected) 
 @pytest.mark.parametrize("many", [[], ["-m"]], ids=["run", "sweep"])
 def test_outputs_that_are_read_only(many: list[str], small_disk: Path, injected: Injected) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    place = f"hydra.{'sweep' if many else 'run'}.dir={small_disk}/new"
-    code, out, err = command(*many, *SMALL, OFF, place)
+    new_dir = f"hydra.{'sweep' if many else 'run'}.dir={small_disk}/new"
+    code, out, err = command(*many, *SMALL, OFF, new_dir)
     assert code == 2, out + err
     assert f"{small_disk}/new cannot be used: Read-only file system." in err
     injected()

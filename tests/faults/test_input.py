@@ -1,4 +1,4 @@
-"""What people may type, by accident or on purpose: refused with a sentence, or trained; nothing in between."""
+"""Any input, wrong by accident or on purpose, is refused with a message or trained; nothing in between."""
 
 import dataclasses
 import os
@@ -62,14 +62,14 @@ class OneEpoch(Observer):
 
 
 def typed(key: str, value: Any) -> str:
-    """An override with any text in it."""
+    """An override with *value* quoted if necessary."""
     text = str(value)
     plain = re.fullmatch(r"[\w.\-\[\],{}:?]*", text, re.ASCII)
     return f"{key}={text}" if plain else f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
 def attempt(*overrides: str) -> str:
-    """`refused`, or `trained`; anything else that happens is a fault of ours."""
+    """`refused` or `trained`; raises on any other outcome."""
     folder = Path("run")
     for file in sorted(folder.rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
@@ -82,7 +82,7 @@ def attempt(*overrides: str) -> str:
     parsed.epochs = min(parsed.epochs, 1)
     try:
         run.run(parsed, folder, overrides, lambda about, control: [OneEpoch(control)], extras=False)
-    except DataError:  # a dataset that nobody has: its folder is looked into when it is read, before training
+    except DataError:  # an unknown dataset: its folder is checked on reading, before training
         assert not (folder / "metrics.jsonl").exists()
         return "refused"
     except DivergedError:
@@ -94,7 +94,7 @@ def attempt(*overrides: str) -> str:
 
 
 def explained(error: Exception, *overrides: str) -> str:
-    """`refused`, if *error* says so in a sentence; anything else is raised again."""
+    """`refused` if *error* has a message for users; raises any other error again."""
     ours = isinstance(error, (ConfigError, HydraException, OmegaConfBaseException))
     if not ours and not is_bad_choice(error):
         raise error
@@ -105,7 +105,7 @@ def explained(error: Exception, *overrides: str) -> str:
 
 
 def for_values(work: Callable[[Any], object], *chosen: Any, **options: Any) -> int:
-    """Does *work* with each *chosen* value and with some of `VALUES`; returns with how many.
+    """Calls *work* with each *chosen* value and with some of `VALUES`; returns the number of calls.
 
     Args:
         options: Hypothesis's settings.
@@ -131,15 +131,15 @@ def test_any_value_of_any_key(key: str, injected: Injected) -> None:
 
 
 def keywords() -> list[tuple[str, str]]:
-    """(group=option, key) for all that the options of a group set, but what they call."""
-    found = []
+    """(group=option, key) for each setting of the options of a group, without `_target_`."""
+    pairs = []
     for group in ("model", "optimizer", "schedule", "augment"):
         for option in config.options(group):
             node = OmegaConf.to_container(OmegaConf.load(Path(config.conf_dir(), group, f"{option}.yaml")))
             plain: Any = node or {}
             flat = config.flatten(plain.get(group, plain))
-            found += [(f"{group}={option}", f"{group}.{key}") for key in flat if not key.endswith("_target_")]
-    return found
+            pairs += [(f"{group}={option}", f"{group}.{key}") for key in flat if not key.endswith("_target_")]
+    return pairs
 
 
 @pytest.mark.faults(31)
@@ -156,7 +156,7 @@ def launching() -> list[str]:
 
 
 def launched(override: str) -> str:
-    """As `attempt`, of what the launcher is given, as far as it looks at that before a job starts: or `taken`."""
+    """`refused` or `taken` by the launcher's check of its options before a job starts."""
     try:
         with initialize_config_dir(config.conf_dir(), version_base="1.3"):
             hydra = compose("train", [override], return_hydra_config=True).hydra
@@ -167,10 +167,10 @@ def launched(override: str) -> str:
 
 
 def searching() -> list[tuple[str, str]]:
-    """(search=preset, key): what sweepers take, and the keywords of all samplers and pruners."""
+    """(search=preset, key) for the options of sweepers and the keywords of all samplers and pruners."""
     own = [f"hydra.sweeper.{key}" for key in ("objectives", "seed", "batch", "max_failures", "report")]
-    found = [("search=random", key) for key in own]
-    found += [("search=grid", f"hydra.sweeper.{key}") for key in ("zip", "seed", "report")]
+    pairs = [("search=random", key) for key in own]
+    pairs += [("search=grid", f"hydra.sweeper.{key}") for key in ("zip", "seed", "report")]
     for group in ("search", "pruner"):
         for option in config.options(group):
             node = OmegaConf.load(Path(config.conf_dir(), group, f"{option}.yaml"))
@@ -178,15 +178,15 @@ def searching() -> list[tuple[str, str]]:
             values = OmegaConf.to_container(OmegaConf.select(node, what) or OmegaConf.create())
             keys = [key for key in values if key != "_target_"]  # type: ignore[union-attr]
             choice = f"search={option}" if group == "search" else f"search=tpe pruner={option}"
-            found += [(choice, f"hydra.sweeper.{what.rpartition('.')[2]}.{key}") for key in keys]
-    return found
+            pairs += [(choice, f"hydra.sweeper.{what.rpartition('.')[2]}.{key}") for key in keys]
+    return pairs
 
 
 def swept(command: Any, *typed: str) -> str:
-    """As `attempt`, of a sweep."""
+    """`refused` or `trained`, as `attempt`, for a sweep."""
     shutil.rmtree("outputs", ignore_errors=True)
     quick = [*SMALL[:5], "epochs=1", *SMALL[7:], OFF, QUIET]
-    code, out, err = command("-m", *quick, *typed)  # the last word on a key counts
+    code, out, err = command("-m", *quick, *typed)  # the last override of a key counts
     assert "Traceback" not in out + err
     if code == 2:
         assert "error: " in err
@@ -217,9 +217,7 @@ def test_an_impossible_option_of_the_launcher_starts_nothing(injected: Injected)
 
 
 @pytest.mark.faults(31)
-@pytest.mark.filterwarnings(
-    "ignore:Callback Guard"
-)  # Hydra's word on a value that cannot be resolved, which we explain
+@pytest.mark.filterwarnings("ignore:Callback Guard")  # Hydra's warning about an unresolvable value, which we explain
 @pytest.mark.parametrize(("choice", "key"), searching())
 def test_any_value_of_any_option_of_a_search(choice: str, key: str, command: Any, injected: Injected) -> None:
     here = [*choice.split(), "hidden=8,12", "lr=1e-3,3e-3", "hydra/launcher=basic", "n_trials=2"]
@@ -270,13 +268,13 @@ HOSTILE = [
 def test_hostile_text_is_a_value_and_nothing_else(injected: Injected, scratch: Path) -> None:
     quoted = [QuotedString(text, Quote.single).with_quotes() for text in HOSTILE]
     code, out, err = command("-m", f"+tags.why={','.join(quoted)}", "name=x", *SMALL[:6], "epochs=1", *SMALL[7:], OFF)
-    assert code == 0, out + err  # one point: tags decide nothing
+    assert code == 0, out + err  # one point: tags do not change a run
     both = [f"name={quoted[3]}", f"+tags.why={quoted[0]}"]
     for number, text in enumerate(quoted):
         code, out, err = (0, "", "") if number % 3 else command(*SMALL, OFF, f"name={text}", f"+tags.why={text}")
         assert code == 0, out + err
     assert both
-    assert not [p for place in (scratch.parent, Path("/")) for p in place.glob("escaped*")]
+    assert not [p for parent in (scratch.parent, Path("/")) for p in parent.glob("escaped*")]
     assert not [p for p in scratch.rglob("*") if "escaped" in p.name or "script" in p.name or len(p.name) > 100]
     for folder in runs():
         whole(folder)
@@ -288,7 +286,7 @@ def test_hostile_text_is_a_value_and_nothing_else(injected: Injected, scratch: P
 
 @pytest.mark.faults(32)
 @pytest.mark.parametrize("text", ["naïve", "a b", "two\nlines", "(", "x" * 10_000, "😀"])
-def test_unquoted_text_is_taken_or_told_how_to_quote(text: str, injected: Injected) -> None:
+def test_unquoted_text_is_accepted_or_the_error_shows_how_to_quote(text: str, injected: Injected) -> None:
     code, out, err = command(*SMALL, OFF, f"name={text}")
     if code == 0:
         assert ledger.read(only_run()).name == text[:250]
@@ -310,8 +308,8 @@ def test_what_runs_commands_is_not_called(target: str, injected: Injected) -> No
 CANARY = "c4n4ry-d0-n0t-wr1te"
 
 
-def found_in_files() -> list[Path]:
-    """Every file that holds the canary, be it packed or not."""
+def files_with_canary() -> list[Path]:
+    """All files with the canary."""
     files = [path for path in Path().rglob("*") if path.is_file()]
     return [path for path in files if CANARY.encode() in path.read_bytes()]
 
@@ -341,8 +339,8 @@ def test_a_secret_is_refused_before_anything_is_written(
     assert code == 2, out + err
     assert CANARY not in out + err
     assert "and a run writes its config to files and to MLflow" in err
-    assert "environment" in err or (many and "oc.env" in override)  # as one point of many
-    assert not found_in_files()
+    assert "environment" in err or (many and "oc.env" in override)  # reported as one of many points
+    assert not files_with_canary()
     injected()
 
 
@@ -362,7 +360,7 @@ IN_A_FILE = {
 def test_a_secret_in_a_file_of_the_user_is_not_copied(
     key: str, many: list[str], command: Any, injected: Injected
 ) -> None:
-    """What the launcher and the sweeper take, in one of Hydra's own that take anything."""
+    """Also among the options of a sweeper and of a launcher that accepts any key."""
     Path("mine/extra").mkdir(parents=True)
     choice = {"hydra.sweeper": ["search=tpe"], "hydra.launcher": ["cluster=ray"]}.get(key.rpartition(".")[0][:14], [])
     Path("mine/extra/x.yaml").write_text(f"# @package _global_\n{IN_A_FILE[key]}")
@@ -371,7 +369,7 @@ def test_a_secret_in_a_file_of_the_user_is_not_copied(
     assert CANARY not in out + err
     assert f"error: {key} " in err
     assert "and a run writes its config to files and to MLflow" in err
-    assert found_in_files() == [Path("mine/extra/x.yaml")]
+    assert files_with_canary() == [Path("mine/extra/x.yaml")]
     assert not Path("outputs").exists()
     injected()
 
@@ -389,7 +387,7 @@ def test_no_file_holds_what_the_environment_has(injected: Injected) -> None:
     code, out, err = command(*SMALL, "tracking.figures=false", "tracking.patience=30", **secrets)  # to a database
     assert code == 0, err
     assert Path("mlflow.db").exists()
-    assert not found_in_files()
+    assert not files_with_canary()
     injected(len(secrets) + 1)
 
 

@@ -1,4 +1,4 @@
-"""Kill anything at any time: after enough resumes a sweep is as if nobody had touched it (after Ray Tune's
+"""Random kills: after enough resumes a sweep equals an undisturbed one (after Ray Tune's
 `test_experiment_restore.py`)."""
 
 import contextlib
@@ -34,12 +34,12 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
 
 
 def again(folder: Path, how: str) -> "subprocess.Popen[bytes]":
-    """Goes on; *how* jobs are launched is no part of the sweep."""
+    """Resumes; *how* sets the launcher, which is not part of the sweep."""
     return start(folder, "resume=last", "retry_failed=true", how)
 
 
 def trained(folder: Path) -> int:
-    """Epochs of all runs together."""
+    """Total epochs of all runs."""
     return sum(len(path.read_bytes().splitlines()) for path in folder.glob("outputs/sweeps/*/*/*/metrics.jsonl"))
 
 
@@ -62,9 +62,9 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, pack: str) -> Non
     subprocess.run(command(*GRID, *fixed, "tracking=off"), cwd=calm, check=True, capture_output=True)
     rng, kills = random.Random(7), Counter[str]()
     driver = start(wild, *GRID, *fixed)
-    # Whom, is drawn; when, depends on how far it has come: so a fast machine and a slow one kill as often.
+    # Kills come at shares of the progress, not at times: so fast and slow machines kill as often.
     shares = sorted(rng.uniform(0.02, 0.8) for _ in range(6))
-    if pack == "auto":  # what has begun together goes on so; what has not may come to another pack, and other bits
+    if pack == "auto":  # packs that began are resumed as they were; others may be packed anew, with other bits
         wait_for(lambda: len(list(wild.glob("outputs/sweeps/*/*/*/pack.json"))) == POINTS)
     while (count := sum(kills.values())) < len(shares):
         wanted = shares[count] * EPOCHS * POINTS
@@ -78,19 +78,19 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, pack: str) -> Non
                 victim.kill()
                 kills["driver" if victim.pid == driver.pid else "child"] += 1
             if rng.random() < 0.5 or victim.pid == driver.pid:
-                driver.kill()  # the driver may go on after a worker's death, or not
+                driver.kill()  # else the driver goes on after a worker's death
                 driver.wait()
         if driver.poll() is not None:
             driver = again(wild, how)
-            if rng.random() < 0.5:  # one that has hardly begun
+            if rng.random() < 0.5:  # kill it soon after its start, too
                 time.sleep(rng.uniform(0.2, 3.0))
                 driver.kill()
                 driver.wait()
                 driver = again(wild, how)
-    if driver.wait(300):  # what was killed last is missing
+    if driver.wait(300):  # the last kill left runs unfinished
         driver = again(wild, how)
     assert driver.wait(300) == 0, (wild / "output.txt").read_text()
-    # On a busy machine MLflow may be behind when the sweep ends; that is what sync is for.
+    # On a busy machine the publisher may not have sent everything when the sweep ends: sync does.
     subprocess.run([sys.executable, "-m", "mnist_exp.sync"], cwd=wild, check=True, capture_output=True)
     assert sum(kills.values()) >= 3, f"only {kills}: the test has not tested much"
 

@@ -1,4 +1,4 @@
-"""Checkpoints, ledgers and plans that are damaged, hostile or another's."""
+"""Checkpoints, ledgers and plans that are damaged, hostile or of another config."""
 
 import io
 import os
@@ -21,7 +21,7 @@ Injected = Callable[..., None]
 
 
 def halfway(config: Config, folder: Path) -> None:
-    """A run that was killed before it wrote its weights, with two checkpoints."""
+    """Makes a run as killed before it wrote its weights, with two checkpoints."""
     run.run(config, folder, extras=False)
     (folder / "weights.safetensors").unlink()
     entry = ledger.read(folder)
@@ -34,7 +34,7 @@ def states(folder: Path) -> list[Path]:
 
 
 def damage(path: Path, how: int) -> None:
-    """Cuts *path* off at the share *how*, in percent, or flips a bit at that share if it is negative."""
+    """Truncates *path* at *how* percent, or flips a bit at that position if *how* is negative."""
     data = bytearray(path.read_bytes())
     path.unlink()  # `best` is a link to the same bytes
     at = len(data) * abs(how) // 100
@@ -87,7 +87,7 @@ def test_a_damaged_record_is_named(name: str, text: str, tiny: Tiny, injected: I
         Path("run/ledger.json").write_text(text, encoding="latin-1")
         with pytest.raises(ExperimentError, match=r"ledger\.json (is damaged|has format)"):
             run.run(tiny(), Path("run"), extras=False)
-        ledger.reap(Path("run"))  # what others do with it
+        ledger.reap(Path("run"))  # other processes do this; it does not raise
     else:
         from mnist_exp.disk import plan
 
@@ -113,7 +113,7 @@ def test_a_damaged_journal_is_mended_from_the_checkpoint(bad: bytes, tiny: Tiny,
 
 
 class Hostile:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str, ...]]:
         return (os.mkdir, ("canary",))
@@ -131,7 +131,7 @@ def test_a_hostile_checkpoint_is_refused_unopened(tiny: Tiny, injected: Injected
     buffer = io.BytesIO()
     torch.save({"format": 1, "epoch": Hostile()}, buffer)
     torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
-    Path("canary").rmdir()  # it does bite
+    Path("canary").rmdir()  # it works when it is unpickled
     Path(f"run/checkpoints/last-0002-{sha256(buffer.getvalue())[:12]}.pt").write_bytes(buffer.getvalue())
     code, _, err = command("resume=run")
     assert code == 2

@@ -1,4 +1,4 @@
-"""A tracking store that is locked, dead, slow or forgetful: training goes on, and nothing is lost or doubled."""
+"""A tracking store that is locked, dead, slow or loses replies: training goes on, nothing is lost or doubled."""
 
 import contextlib
 import re
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from hooks import held
-from kit import SMALL, command, end, locked, only_run, only_sweep, processes, server, start, told_once, wait_for, whole
+from kit import SMALL, command, end, locked, only_run, only_sweep, processes, sent_once, server, start, wait_for, whole
 from nth import Nth
 from services import Server, folder, free_port
 
@@ -31,27 +31,27 @@ TRACKED = [*SMALL, "tracking.figures=false", "tracking.patience=1"]
 KEPT = "does not have everything yet; it is kept in the run folder"
 
 
-def only_told(client: Any, experiment: str, epochs: int = 3) -> Any:
-    """The one run that the store has; it is finished, with each epoch once, and with all that a run begins with."""
-    (found,) = client.search_runs([experiment])
-    assert found.info.status == "FINISHED"
-    told_once(client, found.info.run_id, epochs)
-    assert found.data.params["hidden"] == "16"
-    assert [each.dataset.name for each in found.inputs.dataset_inputs] == ["synthetic"]
-    files = {file.path for file in client.list_artifacts(found.info.run_id)}
+def only_tracked(client: Any, experiment: str, epochs: int = 3) -> Any:
+    """The only run in the store; asserts that it is finished and complete, with each epoch once."""
+    (tracked,) = client.search_runs([experiment])
+    assert tracked.info.status == "FINISHED"
+    sent_once(client, tracked.info.run_id, epochs)
+    assert tracked.data.params["hidden"] == "16"
+    assert [each.dataset.name for each in tracked.inputs.dataset_inputs] == ["synthetic"]
+    files = {file.path for file in client.list_artifacts(tracked.info.run_id)}
     assert {"config.yaml", "environment.txt", "metrics.jsonl", "weights.safetensors"} <= files
-    return found
+    return tracked
 
 
 @pytest.fixture
-def there(store_template: Path, scratch: Path) -> Path:
+def database(store_template: Path, scratch: Path) -> Path:
     shutil.copyfile(store_template, scratch / "mlflow.db")
     return scratch / "mlflow.db"
 
 
 @pytest.mark.faults(18)
-def test_a_locked_database_costs_no_training(there: Path, injected: Injected) -> None:
-    with locked(there):  # for good: it is tried for a minute
+def test_a_locked_database_costs_no_training(database: Path, injected: Injected) -> None:
+    with locked(database):  # permanently; the publisher retries for a minute
         code, _, err = command(*TRACKED)
     assert code == 0, err
     assert "database is locked" in err
@@ -60,28 +60,28 @@ def test_a_locked_database_costs_no_training(there: Path, injected: Injected) ->
     code, _, err = command(module="sync")
     assert code == 0, err
     store = open_store(uri_for(None), "mnist_exp")
-    only_told(store.client, store.experiment_id)
+    only_tracked(store.client, store.experiment_id)
     assert command(module="sync")[1].endswith(": 0. There already: 1.\n")
     injected()
 
 
 def waits(process: "subprocess.Popen[str]") -> None:
-    """Returns when the command says that it waits for MLflow."""
+    """Returns when *process* prints that it waits for MLflow."""
     assert process.stderr
     said = iter(process.stderr.readline, "")
     assert any(line.startswith("Sending to MLflow: 0 of 2 runs …") for line in said)
 
 
 def links() -> tuple[bool, bool]:
-    """Whether the sweep's page leads to the best run, and to all runs."""
+    """Whether the sweep's page links MLflow's pages of the best run, and of all runs."""
     page = (only_sweep() / "report.html").read_text()
     winner = page.partition('<tr class="first">')[2].partition("</tr>")[0]
     return re.search(r'<a href="http[^"]*/runs/[0-9a-f]{32}\?', winner) is not None, "all runs of the sweep" in page
 
 
 @pytest.mark.faults(18)
-def test_a_database_that_is_locked_for_a_while_is_waited_for(there: Path, injected: Injected) -> None:
-    with locked(there):
+def test_a_command_waits_for_a_database_that_is_locked_for_a_while(database: Path, injected: Injected) -> None:
+    with locked(database):
         process = start("-m", "hidden=8,16", *TRACKED[:5], *TRACKED[6:-1], "tracking.patience=0")
         waits(process)
     code, out, err = end(process)
@@ -93,8 +93,8 @@ def test_a_database_that_is_locked_for_a_while_is_waited_for(there: Path, inject
 
 
 @pytest.mark.faults(18)
-def test_ctrl_c_ends_the_wait_for_a_locked_database_and_nothing_else(there: Path, injected: Injected) -> None:
-    with locked(there):
+def test_ctrl_c_ends_the_wait_for_a_locked_database_and_nothing_else(database: Path, injected: Injected) -> None:
+    with locked(database):
         process = start("-m", "hidden=8,16", *TRACKED[:5], *TRACKED[6:])
         waits(process)
         process.send_signal(signal.SIGINT)
@@ -115,42 +115,42 @@ def test_four_first_users_of_a_fresh_database(injected: Injected) -> None:
     four = [start(*TRACKED) for _ in range(4)]
     assert [end(process)[0] for process in four] == [0] * 4
     store = open_store(uri_for(None), "mnist_exp")
-    found = store.client.search_runs([store.experiment_id])
-    assert [r.info.status for r in found] == ["FINISHED"] * 4
-    for each in found:
-        told_once(store.client, each.info.run_id, 3)
+    tracked = store.client.search_runs([store.experiment_id])
+    assert [r.info.status for r in tracked] == ["FINISHED"] * 4
+    for each in tracked:
+        sent_once(store.client, each.info.run_id, 3)
     injected(4)
 
 
 @pytest.mark.faults(20)
 @pytest.mark.parametrize("how", ["newer", "truncated", "not a database"])
-def test_a_database_that_cannot_be_used_costs_no_training(how: str, there: Path, injected: Injected) -> None:
+def test_a_database_that_cannot_be_used_costs_no_training(how: str, database: Path, injected: Injected) -> None:
     if how == "newer":
-        with sqlite3.connect(there) as database:
-            database.execute("UPDATE alembic_version SET version_num = 'f00f00f00f00'")
-        database.close()
+        with sqlite3.connect(database) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'f00f00f00f00'")
+        connection.close()
     else:
-        there.write_bytes(there.read_bytes()[:5000] if how == "truncated" else b"hello")
-    before = there.read_bytes()
+        database.write_bytes(database.read_bytes()[:5000] if how == "truncated" else b"hello")
+    before = database.read_bytes()
     code, out, err = command(*TRACKED)
     assert code == 0, err
-    assert ("A newer mlflow has made it" if how == "newer" else f"{there} is damaged: ") in err
+    assert ("A newer mlflow has made it" if how == "newer" else f"{database} is damaged: ") in err
     assert KEPT in err
     assert ledger.read(only_run()).state == "finished"
-    assert there.read_bytes() == before
+    assert database.read_bytes() == before
     code, _, err = command(module="sync")
     assert code == 1
-    assert ("A newer mlflow has made it" if how == "newer" else f"{there} is damaged: ") in err
+    assert ("A newer mlflow has made it" if how == "newer" else f"{database} is damaged: ") in err
     code, out, err = command(module="doctor")
     assert code == 1
     assert ("A newer mlflow has made it" if how == "newer" else "Move it away") in out + err
-    there.unlink()
+    database.unlink()
     assert command(module="sync")[0] == 0
     injected()
 
 
 def older(database: Path) -> None:
-    """A store as an mlflow of two revisions ago has left it."""
+    """Creates a store with a schema two revisions old."""
     import alembic.command
     import sqlalchemy
     from alembic.script import ScriptDirectory
@@ -168,40 +168,40 @@ def older(database: Path) -> None:
 
 @pytest.mark.faults(20)
 def test_a_database_of_an_older_mlflow_is_upgraded_by_its_owner_only(injected: Injected) -> None:
-    there = Path("mlflow.db").absolute()
-    older(there)
-    before = there.read_bytes()
-    code, out, err = command(*TRACKED)  # not tried for a minute: that mends nothing
+    database = Path("mlflow.db").absolute()
+    older(database)
+    before = database.read_bytes()
+    code, out, err = command(*TRACKED)  # no retries for a minute: they would not help
     assert code == 0, err
     assert KEPT in out + err
     assert ledger.read(only_run()).state == "finished"
-    mend = f"Back it up, then: mlflow db upgrade sqlite:///{there}"
+    mend = f"Back it up, then: mlflow db upgrade sqlite:///{database}"
     assert mend in out + err
     for module in ("sync", "doctor"):
         code, out, err = command(module=module)
         assert code == 1
-        assert f"{there} has schema " in out + err
+        assert f"{database} has schema " in out + err
         assert mend in out + err
-    assert there.read_bytes() == before
-    shutil.copyfile(there, "backup.db")
+    assert database.read_bytes() == before
+    shutil.copyfile(database, "backup.db")
     upgrade = [sys.executable, "-m", *mend.partition(": ")[2].split()]
     done = subprocess.run(upgrade, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert command(module="sync")[0] == 0
     store = open_store(uri_for(None), "mnist_exp")
-    only_told(store.client, store.experiment_id)
+    only_tracked(store.client, store.experiment_id)
     injected()
 
 
 @pytest.fixture
 def served(store_template: Path) -> Iterator[Server]:
-    """MLflow's server, not running yet, with a database and an address of its own."""
+    """MLflow's server with its own database and address, not started yet."""
     with folder() as here:
         shutil.copyfile(store_template, here / "server.db")
-        found = Server(f"sqlite:///{here}/server.db", here, port=free_port())
-        yield found
+        mlflow_server = Server(f"sqlite:///{here}/server.db", here, port=free_port())
+        yield mlflow_server
         with contextlib.suppress(AttributeError, ProcessLookupError):
-            found.kill()
+            mlflow_server.kill()
 
 
 @pytest.mark.faults(21)
@@ -224,13 +224,13 @@ def test_a_server_that_leaves_during_a_run_and_comes_back(how: int, served: Serv
     code, out, err = command(module="sync", MLFLOW_TRACKING_URI=served.uri)
     assert code == 0, err
     store = open_store(served.uri, "mnist_exp")
-    only_told(store.client, store.experiment_id)
+    only_tracked(store.client, store.experiment_id)
     assert command(module="sync", MLFLOW_TRACKING_URI=served.uri)[1].endswith(": 0. There already: 1.\n")
     injected()
 
 
 @pytest.mark.faults(21)
-def test_a_server_that_comes_during_a_run_hears_all_of_it(served: Server, injected: Injected) -> None:
+def test_a_server_that_starts_during_a_run_receives_all_of_it(served: Server, injected: Injected) -> None:
     with held() as hold:
         process = start(*TRACKED[:-1], "tracking.patience=60", MLFLOW_TRACKING_URI=served.uri, **hold)
         wait_for(lambda: list(Path().rglob("metrics.jsonl")))
@@ -239,7 +239,7 @@ def test_a_server_that_comes_during_a_run_hears_all_of_it(served: Server, inject
     assert code == 0, err
     assert KEPT not in out + err
     store = open_store(served.uri, "mnist_exp")
-    only_told(store.client, store.experiment_id)
+    only_tracked(store.client, store.experiment_id)
     injected()
 
 
@@ -250,10 +250,10 @@ def test_a_dead_server_costs_no_training(injected: Injected) -> None:
         code, out, err = command(*TRACKED, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{closed.getsockname()[1]}")
     assert code == 0, err
     assert KEPT in out + err
-    assert (out + err).count("warning") <= 2  # said, not repeated
+    assert (out + err).count("warning") <= 2  # not repeated
     assert command(module="sync")[0] == 0  # to another store
     store = open_store(uri_for(None), "mnist_exp")
-    only_told(store.client, store.experiment_id)
+    only_tracked(store.client, store.experiment_id)
     injected()
 
 
@@ -273,7 +273,7 @@ def test_a_server_that_talks_nonsense_costs_no_training(mode: str, injected: Inj
 
 
 class Forgetful:
-    """A client whose *n*-th call does what was asked, or not, but whose answer gets lost."""
+    """A client that loses the reply to its *n*-th call; *done*: the call has taken effect."""
 
     def __init__(self, client: Any, n: int, done: bool) -> None:
         self.client, self.n, self.done, self.count = client, n, done, 0
@@ -308,7 +308,7 @@ def test_any_reply_may_be_lost(
             publish(Path("run"), Store(store.uri, client, store.experiment_id))
         except ConnectionError:
             publish(Path("run"), store)
-        only_told(store.client, store.experiment_id, epochs=2)
+        only_tracked(store.client, store.experiment_id, epochs=2)
         if client.count < n:
             break
     assert n > 5
@@ -329,7 +329,7 @@ def test_the_publisher_may_die_at_any_write(
         with Nth(Path("run").absolute(), n, 5) as nth, contextlib.suppress(OSError):
             publish(Path("run"), store)
         publish(Path("run"), store)
-        only_told(store.client, store.experiment_id, epochs=2)
+        only_tracked(store.client, store.experiment_id, epochs=2)
         assert not list(Path("run").glob(".*.tmp*"))
         if not nth.hit:
             break
@@ -365,7 +365,7 @@ def test_what_mlflow_would_refuse_is_cut_to_fit(
     entry.write(Path("run"))
     store = mlflow_store("mnist_exp")
     assert publish(Path("run"), store)
-    found = only_told(store.client, store.experiment_id, epochs=2)
-    assert found.data.params["hidden"] == "16"
-    assert len(found.data.params) == len(entry.params)
+    tracked = only_tracked(store.client, store.experiment_id, epochs=2)
+    assert tracked.data.params["hidden"] == "16"
+    assert len(tracked.data.params) == len(entry.params)
     injected()

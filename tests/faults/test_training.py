@@ -1,4 +1,4 @@
-"""Jobs that fail, each in its own way, in one sweep: every one costs only itself."""
+"""Jobs that fail in different ways: a failure ends its own run only."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +13,13 @@ MODES = ["fine", "raise", "exit", "sigkill", "diverge", "memory", "fine_2"]
 OWN = ["model=custom", "model._target_=faulty.Faulty", "data=synthetic", "epochs=2", "threads=1"]
 
 
-def told(number: int) -> str:
+def reason_of(number: int) -> str:
     return ledger.read(only_sweep() / str(number)).reason
 
 
 @pytest.mark.faults(24)
 def test_bad_jobs_cost_only_themselves(injected: Injected) -> None:
-    """One sweep for the faults 23, 24 and 25: starting one takes longer than all its jobs."""
+    """One sweep for the faults 23, 24 and 25, because its start takes longer than its jobs."""
     code, out, err = command("-m", *OWN, f"+model.mode={','.join(MODES)}", OFF, QUIET)
     assert code == 1
     assert states() == ["finished", "failed", "failed", "killed", "failed", "failed", "finished"]
@@ -28,8 +28,8 @@ def test_bad_jobs_cost_only_themselves(injected: Injected) -> None:
     assert err.count("train.log") == 5
     reasons = ["RuntimeError: boom", "SystemExit: 3", "killed by SIGKILL (out of memory?)", "The loss is not finite"]
     for number, reason in enumerate([*reasons, "memory"], start=1):
-        assert reason in told(number), told(number)
-        assert told(number).splitlines()[0] in err
+        assert reason in reason_of(number), reason_of(number)
+        assert reason_of(number).splitlines()[0] in err
     for folder in runs():
         whole(folder)
     best = next(line for line in out.splitlines() if line.startswith("Sweep ") and "Best" in line)

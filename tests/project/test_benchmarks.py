@@ -1,4 +1,4 @@
-"""The benchmarks still run, and say what they measured; how fast is not a test's business."""
+"""The benchmarks run and report; tests do not assert speed."""
 
 from pathlib import Path
 
@@ -15,39 +15,39 @@ from mnist_exp.disk.journal import Journal
 
 
 def test_step_runs_and_reports(tmp_path: Path) -> None:
-    found = suite.step(suite.Bench(tmp_path, quick=True))
-    for case in found.cases:
+    result = suite.step(suite.Bench(tmp_path, quick=True))
+    for case in result.cases:
         assert {"floor", "ours", "in-memory PyTorch", "ours: gradient"} <= case.costs.keys()
         assert all(cost.low > 0 for cost in case.costs.values())
         assert case.ratios.keys() == {"ours / floor", "ours / floor by torch.mm", "in-memory PyTorch / ours"}
-    assert len(found.cases) == (2 if measure.cores() > 1 else 1) + torch.cuda.is_available()
+    assert len(result.cases) == (2 if measure.cores() > 1 else 1) + torch.cuda.is_available()
 
 
 def test_contenders_take_turns() -> None:
-    heard: list[str] = []
+    turns: list[str] = []
 
     def contender(name: str, cost: float) -> measure.Contender:
         def run() -> float:
-            heard.append(name)
-            return cost * len(heard)
+            turns.append(name)
+            return cost * len(turns)
 
         return run
 
     case = measure.compare("x", {"a": contender("a", 2), "b": contender("b", 1)}, repeats=2, ratios=[("a", "b")])
-    assert heard == ["a", "b"] * 3  # one round warms up
+    assert turns == ["a", "b"] * 3  # with one warm-up round
     assert case.costs["a"].values == [6, 10]
     assert case.ratios["a / b"].values == [6 / 4, 10 / 6]
 
 
-def test_failed_command_shows_its_words(tmp_path: Path) -> None:
+def test_failed_command_shows_its_output(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no luck"):
         measure.command(["-c", "raise SystemExit('no luck')"], tmp_path)
 
 
 def test_readme_is_made_from_the_results() -> None:
     case = measure.Case("hidden=8", {"ours": measure.Spread([1.0, 3.0])}, {"a / b": measure.Spread([2.0, 2.0])})
-    found = measure.Benchmark("step", "One step", "us", [case], ["a note"])
-    text = table.render(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", [found.to_json()])
+    result = measure.Benchmark("step", "One step", "us", [case], ["a note"])
+    text = table.render(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", [result.to_json()])
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
@@ -77,31 +77,31 @@ def test_a_target_is_reached_at_the_first_epoch_that_has_it(tmp_path: Path) -> N
 
 def test_the_table_of_the_front_page_has_what_was_measured() -> None:
     case = measure.Case("epochs=10", {}, {"Lightning / ours": measure.Spread([15.0, 17.0, 16.0])})
-    found = measure.Benchmark("train", "The whole command", "s", [case, measure.Case("other", {}, {})])
+    result = measure.Benchmark("train", "The whole command", "s", [case, measure.Case("other", {}, {})])
     errors = pd.DataFrame({"experiment": ["small_cnn"] * 2, "seed": [1, 0], "error": [0.7, 0.5]})
-    text = measured.render(f"before\n{measured.BEGIN}\nold\n{measured.END}\nafter\n", [found.to_json()], errors)
+    text = measured.render(f"before\n{measured.BEGIN}\nold\n{measured.END}\nafter\n", [result.to_json()], errors)
     assert "old" not in text
     assert text.endswith("\nafter\n")
     assert "| small CNN, 3 epochs, test accuracy | 99.40 ± 0.14 % (n=2) | " in text
     assert "against Lightning | 16 times faster | `python -m benchmarks train` |" in text
-    elsewhere = {**found.to_json(), "environment": {**measure.environment(), "cpu": "Another(R) Processor"}}
-    both = measured.render(f"{measured.BEGIN}\n{measured.END}", [found.to_json(), elsewhere], errors)
+    elsewhere = {**result.to_json(), "environment": {**measure.environment(), "cpu": "Another(R) Processor"}}
+    both = measured.render(f"{measured.BEGIN}\n{measured.END}", [result.to_json(), elsewhere], errors)
     assert "against Lightning | 16 times faster | 16 times faster | `python -m benchmarks train` |" in both
     assert table.folder(elsewhere["environment"]).name == "another"
     nothing = measure.Benchmark("epoch", "An epoch", "s", []).to_json() | {"environment": elsewhere["environment"]}
-    one = measured.render(f"{measured.BEGIN}\n{measured.END}", [found.to_json(), nothing], errors)
-    assert "Another" not in one, "no column for a machine that measured nothing of this"
-    assert "DataLoader" not in text, "what was not measured is not claimed"
+    one = measured.render(f"{measured.BEGIN}\n{measured.END}", [result.to_json(), nothing], errors)
+    assert "Another" not in one, "a column for a machine without results"
+    assert "DataLoader" not in text, "a row without a measurement"
 
 
-def test_processors_that_hide_their_number_are_told_apart() -> None:
+def test_processors_that_hide_their_number_are_distinguished() -> None:
     hidden = {"model name": "Intel(R) Xeon(R) Processor @ 2.50GHz", "cpu family": "6", "model": "85"}
     assert measure.processor(hidden) == "Intel(R) Xeon(R) Processor, family 6 model 85"
     assert measure.processor({"model name": "ARMv7 Processor rev 4 (v7l)"}) == "ARMv7 Processor rev 4 (v7l)"
 
 
 def test_the_front_page_shows_the_newest_figures() -> None:
-    """Of those that are committed: who has just measured is not told that the page is old."""
+    """Skipped if there are new results, which are not committed yet."""
     if provenance._git("status", "--porcelain", "--", str(table.RESULTS), str(papers.ROWS)):
         pytest.skip("there are new results: python -m benchmarks table, and commit them")
     text = measured.README.read_text(encoding="utf-8")

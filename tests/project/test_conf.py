@@ -1,4 +1,4 @@
-"""Every file of `conf/` describes an experiment, and says what a reader needs to know."""
+"""Every file of `conf/` composes, can be trained and is documented."""
 
 import re
 from collections.abc import Callable
@@ -11,8 +11,7 @@ from mnist_exp.config import Config
 from mnist_exp.run import build
 
 CONF = Path(configs.conf_dir())
-# Hydra's own groups configure Hydra; `search`, `pruner` and `cluster` choose its sweeper and launcher, not the
-# experiment.
+# Without groups that configure Hydra: its own, and `search`, `pruner` and `cluster`, which choose sweeper and launcher.
 CHOICES = [
     path.relative_to(CONF).with_suffix("").as_posix()
     for path in sorted(CONF.glob("*/*.yaml"))
@@ -25,7 +24,7 @@ def test_there_is_something_to_check() -> None:
     assert {"model/mlp", "optimizer/adam", "data/mnist", "experiment/beginner"} <= set(CHOICES)
 
 
-# What the reader of such a file is told to add.
+# Overrides that a file's header asks for.
 COMPLETED = {"model/custom": ["model._target_=mnist_exp.models.MLP", "+model.hidden=${hidden}"]}
 
 
@@ -66,7 +65,7 @@ def test_every_file_says_what_it_is(path: Path) -> None:
 
 
 def test_a_choice_is_described_by_its_schema(composed: Callable[..., Config]) -> None:
-    """What a run writes down is read again as the same config."""
+    """A written config is read as the same config."""
     config = composed("data=fashion_mnist", "hidden=[32,16]", "precision=bf16", "+tags.why=baseline")
     path = Path("config.yaml")
     path.write_text(configs.to_yaml(config))

@@ -1,4 +1,4 @@
-"""The documents agree with the code, and their links lead somewhere."""
+"""The documents agree with the code, and their links resolve."""
 
 import html
 import re
@@ -45,22 +45,22 @@ def test_pictures_of_terminals_show_neither_a_busy_machine_nor_a_fault() -> None
 
 
 def anchors(page: Path) -> set[str]:
-    """What `#…` may name on *page*: its headings, spelled as GitHub does."""
+    """The anchors of *page*: its headings in GitHub's spelling."""
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def broken(page: Path) -> list[str]:
-    """The links and pictures of *page* that lead nowhere; addresses on the network are not tried."""
+    """Links and pictures of *page* without a target; network addresses are not checked."""
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    found = re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r'(?:src|srcset|href)="([^"]+)"', prose)
+    links = re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r'(?:src|srcset|href)="([^"]+)"', prose)
     lost = []
-    for link in found:
+    for link in links:
         if re.match(r"https?://", link):
             continue
-        place, _, anchor = link.partition("#")
-        target = (page.parent / place).resolve() if place else page
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
         if not target.exists() or (anchor and anchor not in anchors(target)):
             lost.append(link)
     return lost

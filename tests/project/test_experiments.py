@@ -1,4 +1,4 @@
-"""What conf/ offers composes and can be built, experiments say what they are, and docs/add-a-model.md works."""
+"""All options of conf/ compose and can be built, experiments are documented, and docs/add-a-model.md works."""
 
 import re
 import runpy
@@ -53,7 +53,7 @@ def test_an_experiment_can_be_built_and_trains_on_every_image(name: str) -> None
     config = compose(f"experiment={name}")
     assert build.rehearse(config) > 0
     assert config.data.val_size == 0
-    assert config.data.order_seed is None  # another seed is another run in every respect
+    assert config.data.order_seed is None  # another seed changes the order of batches, too
     rows = MEASURED[MEASURED["experiment"] == name]
     assert set(rows["settings"]) <= {papers.digest(config)}, "run it again: its figures are of other settings"
 
@@ -107,18 +107,18 @@ def test_the_guide_has_files_and_commands() -> None:
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m")])
 def test_the_guides_commands_work(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its own files in place; MNIST is replaced by made-up images, a sweep by its first point."""
+    """With the guide's files; synthetic images replace MNIST, and the first point replaces a sweep."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for name, body in re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)```", GUIDE, flags=re.DOTALL | re.MULTILINE):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(body)
-    words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "mnist_exp.train"]
-    overrides = [w.split(",")[0] for w in words[3:] if "=" in w]
-    if "--config-dir" in words:
-        overrides.append(f"hydra.searchpath=[file://{tmp_path / words[words.index('--config-dir') + 1]}]")
-    if "data=lines" in words:
+    argv = shlex.split(command)
+    assert argv[:3] == ["python", "-m", "mnist_exp.train"]
+    overrides = [w.split(",")[0] for w in argv[3:] if "=" in w]
+    if "--config-dir" in argv:
+        overrides.append(f"hydra.searchpath=[file://{tmp_path / argv[argv.index('--config-dir') + 1]}]")
+    if "data=lines" in argv:
         runpy.run_path("make_lines.py")
     else:
         overrides += ["data=synthetic", "data.train_images=600"]

@@ -18,7 +18,7 @@ HEAVY = ("torch", "mlflow", "matplotlib", "optuna", "pandas", "submitit", "ray")
 
 
 def layers(page: str) -> list[list[str]]:
-    """The tree of docs/design.md, from top to bottom: what stands on a line of it."""
+    """The names on each line of the tree in docs/design.md, from top to bottom."""
     lines = page.split("```")[1].splitlines()[2:]
     return [[name.rstrip("/") for name in re.split(r" {2,}", line.strip())[0].split()] for line in lines]
 
@@ -33,19 +33,19 @@ def part_of(module: str) -> str:
 
 
 def imported(source: str, modules: Iterable[str]) -> set[str]:
-    """Which of *modules* the text *source* imports, at its top or inside a function."""
-    found = set()
+    """Those of *modules* that the text *source* imports, at its top or inside a function."""
+    names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inside = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= inside.intersection(modules) or {node.module}
-    return found.intersection(modules)
+            names |= inside.intersection(modules) or {node.module}
+    return names.intersection(modules)
 
 
 def upward(module: str, source: str) -> set[str]:
-    """What *source*, the text of *module*, imports from above."""
+    """The modules of higher layers that *source*, the text of *module*, imports."""
     return {other for other in imported(source, MODULES) if RANK[part_of(other)] < RANK[part_of(module)]}
 
 
@@ -53,17 +53,19 @@ def circles(imports: Mapping[str, set[str]]) -> list[set[str]]:
     """The modules that import each other in a circle, given what each imports."""
 
     def reached(start: str) -> set[str]:
-        found: set[str] = set()
+        modules: set[str] = set()
         waiting = [start]
         while waiting:
-            new = imports[waiting.pop()] - found
-            found |= new
+            new = imports[waiting.pop()] - modules
+            modules |= new
             waiting += new
-        return found
+        return modules
 
     ways = {module: reached(module) for module in imports}
-    found = [{other for other in ways[module] if module in ways[other]} for module in imports if module in ways[module]]
-    return [circle for i, circle in enumerate(found) if circle not in found[:i]]
+    groups = [
+        {other for other in ways[module] if module in ways[other]} for module in imports if module in ways[module]
+    ]
+    return [circle for i, circle in enumerate(groups) if circle not in groups[:i]]
 
 
 def name_of(path: Path) -> str:
@@ -116,14 +118,14 @@ def test_meta_the_order_is_read_from_the_tree() -> None:
     ],
 )
 def test_a_library_appears_in_few_named_places(library: str, parts: set[str]) -> None:
-    found = set()
+    users = set()
     for module, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] == library for name in names):
-                found.add(part_of(module))
-    assert found == parts
+                users.add(part_of(module))
+    assert users == parts
 
 
 def pulled_in(statement: str) -> set[str]:
@@ -157,7 +159,7 @@ def test_the_package_itself_loads_nothing() -> None:
 
 
 def test_the_run_knows_no_tracker() -> None:
-    """The publisher tells MLflow; training never imports it, nor what draws figures."""
+    """The publisher reports to MLflow; training imports neither MLflow nor matplotlib."""
     assert pulled_in("import mnist_exp.run.session") == {"torch"}
 
 

@@ -1,4 +1,4 @@
-"""What `pyproject.toml` promises is there."""
+"""`pyproject.toml` agrees with the project's files."""
 
 import importlib.util
 import json
@@ -39,7 +39,7 @@ def test_the_files_that_are_packed_exist() -> None:
 
 
 def test_hydra_scans_our_plugins_but_nobody_elses_folder() -> None:
-    """A file of ours directly in the namespace package would hide every other plugin."""
+    """An `__init__.py` in the namespace package would hide all other plugins."""
     assert not (REPO / "hydra_plugins" / "__init__.py").exists()
 
 
@@ -52,13 +52,13 @@ def test_each_exception_to_warnings_has_its_reason() -> None:
 
 
 def test_no_machine_of_ours_is_named() -> None:
-    """Home folders and hosts belong in nobody's package."""
+    """No path of a home folder is in the package."""
     for path in [*Path(REPO / "mnist_exp").rglob("*.py"), *Path(REPO / "conf").rglob("*.yaml")]:
         assert not re.search(r"/home/|/root/|/Users/", path.read_text()), path
 
 
 def test_what_the_extras_name_is_locked() -> None:
-    """Whether it is installed here or not."""
+    """Also those that are not installed here."""
     locked = (REPO / ".ci" / "constraints.txt").read_text()
     for line in (line for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines):
         name = canonicalize_name(Requirement(line).name)
@@ -76,7 +76,7 @@ def program(name: str) -> ModuleType:
 
 
 def test_ci_tests_the_lowest_versions_that_are_declared() -> None:
-    """All but torch's: other versions than the locked one come with gigabytes of CUDA."""
+    """Without torch: other versions than the locked one require gigabytes of CUDA."""
     lines = (REPO / ".ci" / "lowest.txt").read_text().splitlines()
     tested = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in lines if "==" in line}
     project = PROJECT["project"]
@@ -101,9 +101,9 @@ def test_ci_tests_the_lowest_versions_that_are_declared() -> None:
 def test_the_audit_fails_only_for_a_known_vulnerability(
     packages: list[dict[str, object]], code: int, said: str
 ) -> None:
-    found = program("audit").verdict(json.dumps({"dependencies": packages}))
-    assert found[0] == code
-    assert said in found[1]
+    verdict = program("audit").verdict(json.dumps({"dependencies": packages}))
+    assert verdict[0] == code
+    assert said in verdict[1]
     assert program("audit").verdict("")[0] == 0
 
 

@@ -1,4 +1,4 @@
-"""docs/results.md, the heads of the experiments and docs/results.csv say the same."""
+"""docs/results.md, the headers of the experiments and docs/results.csv agree."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ def test_the_page_is_the_one_that_its_rows_make() -> None:
 
 
 def test_the_heads_are_those_that_the_rows_make() -> None:
-    for name, found in pd.read_csv(papers.ROWS).groupby("experiment"):
+    for name, runs in pd.read_csv(papers.ROWS).groupby("experiment"):
         text = (papers.EXPERIMENTS / f"{name}.yaml").read_text(encoding="utf-8")
-        assert text == papers.with_head(text, found)
+        assert text == papers.with_head(text, runs)
 
 
-def test_meta_a_changed_row_is_another_page() -> None:
+def test_meta_a_changed_runis_another_page() -> None:
     before = papers.render(f"a {papers.BEGIN} old {papers.END} b", ROWS)
     assert "| 0.96 | 0.70 ± 0.10 | 3 | 215,194 | 3 | 0.5 | abcdef0 |" in before
     assert "-m experiment=small_cnn seed=0,1,2`" in before
@@ -50,15 +50,15 @@ def test_a_head_gets_what_was_measured() -> None:
 def test_only_finished_runs_with_the_files_settings_count(capsys: pytest.CaptureFixture[str]) -> None:
     config = papers.chosen("small_cnn")
     same = papers.settings(config)
-    told = {"name": "n", "state": "finished", "overrides": ["experiment=small_cnn"], "seed": 1, "parameters": 5}
-    told |= {"epoch": 3, "cpu_seconds": 30.0, "commit": "abcdef0123", "final/test_accuracy": 0.99}
-    table = pd.DataFrame([{**told, **same}, {**told, **same, "state": "failed"}, {**told, **same, "lr": 0.5}])
+    run = {"name": "n", "state": "finished", "overrides": ["experiment=small_cnn"], "seed": 1, "parameters": 5}
+    run |= {"epoch": 3, "cpu_seconds": 30.0, "commit": "abcdef0123", "final/test_accuracy": 0.99}
+    table = pd.DataFrame([{**run, **same}, {**run, **same, "state": "failed"}, {**run, **same, "lr": 0.5}])
     (row,) = papers.measured(table).itertuples(index=False)
     assert tuple(row) == ("small_cnn", 1, 1.0, 5, 3, 0.5, "abcdef0", papers.digest(config))
     assert capsys.readouterr().err == "n: left out, lr not as in small_cnn.yaml\n"
 
 
-def test_of_the_same_seed_the_last_row_stays() -> None:
+def test_of_the_same_seed_the_last_runstays() -> None:
     both = papers.merged(ROWS, ROWS.iloc[1:2].assign(error=0.9))
     assert list(both["error"]) == [0.6, 0.9, 0.8]
 

@@ -1,4 +1,4 @@
-"""The commands in the documents are commands: each composes, and is run somewhere, so that no page rots."""
+"""Every command in the documents composes, and a test runs it."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ GUIDE = "add-a-model.md"  # its commands need its files: tests/project/test_expe
 PAGES = [REPO / "README.md", *(page for page in sorted(REPO.glob("docs/**/*.md")) if page.name != GUIDE)]
 TRAIN = ("python -m mnist_exp.train", "mnist-exp")
 
-# What cannot be composed here, by a part of the line, with the reason.
+# Commands that cannot be composed here, by a part of the line, with the reason.
 EXCEPTIONS = {
     "python -m mnist_exp.train --cfg job": "what this test does with all the others",
     "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/project/test_experiments.py runs them",
@@ -31,7 +31,7 @@ EXCEPTIONS = {
 }
 
 
-# What is not run by the slow test, by a part of the line, with the reason.
+# Commands that the slow test does not run, by a part of the line, with the reason.
 NOT_RUN = {
     "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/project/test_experiments.py runs them",
     "cluster=": "needs Slurm or Ray",
@@ -39,7 +39,7 @@ NOT_RUN = {
     "tracking.experiment=papers": "hours: python -m benchmarks.papers",
 }
 
-# Other programs than ours, and programs for developers, by how the line begins: what runs them, or why nothing does.
+# Other programs and programs for developers, by the start of the line: what runs them, or why nothing does.
 OTHERS = {
     "python3 -m venv": ".ci/run",
     "source ": ".ci/run",
@@ -64,17 +64,17 @@ DEVELOPERS = [REPO / "CONTRIBUTING.md", REPO / "benchmarks" / "README.md"]
 
 
 def lines(text: str) -> Iterator[str]:
-    """Each line of each fenced block of shell as it stands, continued lines joined, prompts dropped."""
+    """The commands of each fenced block of shell, with continued lines joined, without prompts."""
     for block in re.findall(r"^ *```(?:bash|sh|shell|console)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             yield from re.split(r"\s&&\s|;\s", line.strip().removeprefix("$ "))
 
 
 def commands(text: str) -> Iterator[str]:
-    """The same in words, without comments."""
+    """The same, normalised by shlex, without comments."""
     for line in lines(text):
-        if words := shlex.split(line, comments=True):
-            yield shlex.join(words)
+        if argv := shlex.split(line, comments=True):
+            yield shlex.join(argv)
 
 
 def ours(text: str) -> list[str]:
@@ -83,12 +83,12 @@ def ours(text: str) -> list[str]:
 
 
 def files(text: str) -> dict[str, str]:
-    """The files that a page shows: a line that names one and ends in a colon, and a block."""
+    """The files of a page by name: a line with the name and a final colon, then a block."""
     return dict(re.findall(r"^[^`\n]*`([\w/]+\.\w+)`[^`\n]*:\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
 
 
 def programs(text: str) -> list[str]:
-    """The blocks of Python that are not such files."""
+    """The other blocks of Python."""
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if block not in files(text).values()]
 
@@ -97,11 +97,11 @@ LINES = [(page, line) for page in PAGES for line in ours(page.read_text())]
 
 
 def overrides(line: str) -> list[str]:
-    """What follows the command."""
-    words = shlex.split(line)
-    while re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables of the environment
-        words.pop(0)
-    return words[1:] if words[0] == "mnist-exp" else words[3:]
+    """The arguments of the command."""
+    argv = shlex.split(line)
+    while re.fullmatch(r"[A-Z_]+=.*", argv[0]):  # variables of the environment
+        argv.pop(0)
+    return argv[1:] if argv[0] == "mnist-exp" else argv[3:]
 
 
 @pytest.mark.parametrize(
@@ -125,19 +125,19 @@ def test_a_command_of_the_documents_composes(
 
 
 def single_values(typed: list[str]) -> list[str]:
-    """One point of a sweep: `lr=1e-3,3e-3` as `lr=1e-3`; of a space to search nothing; no run is resumed."""
+    """One point of a sweep: `lr=1e-3` for `lr=1e-3,3e-3`; without search spaces and `resume`."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    found = []
+    point = []
     for word in typed:
         override = OverridesParser.create().parse_override(word)
         if override.is_sweep_override():
             if override.is_discrete_sweep():
                 first = next(iter(override.sweep_string_iterator()))
-                found.append(f"{override.get_key_element()}={first}")
+                point.append(f"{override.get_key_element()}={first}")
         elif override.get_key_element() != "resume":
-            found.append(word)
-    return found
+            point.append(word)
+    return point
 
 
 def test_every_other_command_is_known_to_be_run_elsewhere() -> None:
@@ -152,7 +152,7 @@ def test_the_documents_name_benchmarks_that_exist() -> None:
     from benchmarks import suite
 
     named = [shlex.split(line) for page in DEVELOPERS for line in commands(page.read_text()) if "m benchmarks" in line]
-    for module, *names in [words[2:] for words in named]:
+    for module, *names in [argv[2:] for argv in named]:
         assert importlib.util.find_spec(module)
         assert set(names) <= {*suite.ALL, "table", "--quick"}
     listed = re.findall(r"# some: (.*)$", DEVELOPERS[1].read_text(), re.MULTILINE)[0].split()
@@ -200,7 +200,7 @@ def test_meta_a_rotten_command_is_noticed(composed: Callable[..., object], capsy
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: a run, a sweep, and pictures of digits of his own."""
+    """A user's folder: a run, a sweep, and own pictures of digits."""
     folder = tmp_path_factory.mktemp("project")
     for digit in range(10):
         picture = Image.new("L", (80, 80), 255)
@@ -209,14 +209,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture.save(folder / "scans" / str(digit) / "a.png")
         picture.save(folder / "scans" / f"{digit}.jpg")
     picture.save(folder / "seven.png")
-    shutil.copytree(MNIST, folder / "mnist")  # what `data fetch root=$HOME/mnist` would bring
+    shutil.copytree(MNIST, folder / "mnist")  # as `data fetch root=$HOME/mnist` would
     for typed in ("", "-m hidden=16,32"):
         run(f"python -m mnist_exp.train {typed}", folder)
     return folder
 
 
 def run(line: str, folder: Path) -> None:
-    """Runs one line of a document in *folder*, as `shortened` makes it."""
+    """Runs one line of a document in *folder*, shortened."""
     line = shortened(line)
     environ = {**os.environ, "XDG_CACHE_HOME": str(CACHE), "HOME": str(folder)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -227,20 +227,20 @@ def run(line: str, folder: Path) -> None:
 
 
 def shortened(line: str) -> str:
-    """*line*, but one that trains does so for one epoch only, and one that searches with two runs."""
+    """*line* with one epoch if it trains, and two trials if it searches."""
     line = re.sub(r"n_trials=\d+", "n_trials=2", line)
     if "mnist_exp.train" not in line or re.search(r"resume=|--help|--cfg", line):
         return line
-    words, _, comment = line.partition("  #")
-    few = " n_trials=2" if re.search(r"search=(?!zip|points)", words) and "n_trials=" not in words else ""
-    return re.sub(r" epochs=\d+", "", words) + f" epochs=1{few}" + (f"  #{comment}" if comment else "")
+    command, _, comment = line.partition("  #")
+    few = " n_trials=2" if re.search(r"search=(?!zip|points)", command) and "n_trials=" not in command else ""
+    return re.sub(r" epochs=\d+", "", command) + f" epochs=1{few}" + (f"  #{comment}" if comment else "")
 
 
 def test_meta_a_line_of_a_document_is_shortened() -> None:
     train = "python -m mnist_exp.train"
     assert shortened(f"{train} lr=1 epochs=20  # long") == f"{train} lr=1 epochs=1  # long"
     assert shortened(f"{train} -m search=tpe n_trials=50") == f"{train} -m search=tpe n_trials=2 epochs=1"
-    assert shortened(f"{train} -m search=tpe") == f"{train} -m search=tpe epochs=1 n_trials=2"  # by itself fifty
+    assert shortened(f"{train} -m search=tpe") == f"{train} -m search=tpe epochs=1 n_trials=2"  # the default is fifty
     assert shortened(f"{train} -m search=zip lr=1,2") == f"{train} -m search=zip lr=1,2 epochs=1"
     assert shortened(f"{train} -m resume=last n_trials=100") == f"{train} -m resume=last n_trials=2"
 
@@ -250,7 +250,7 @@ def test_meta_a_line_of_a_document_is_shortened() -> None:
 @pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_line_of_a_document_runs(page: Path, project: Path) -> None:
-    """As it stands, but for the numbers of epochs and trials, with the files that the page shows; then its programs."""
+    """With the files of the page, and fewer epochs and trials; then the programs of the page."""
     text = page.read_text()
     for name, body in files(text).items():
         (project / name).write_text(body)

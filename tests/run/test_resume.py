@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data_fixtures import TEST, TRAIN, place
+from data_fixtures import TEST, TRAIN, write_dataset
 from report_fixtures import make_run, make_sweep, track
 from samples import TINY
 
@@ -70,7 +70,7 @@ def test_more_epochs_go_on_from_the_last(tiny: Tiny) -> None:
 @pytest.fixture
 def on_files(tiny: Tiny) -> Config:
     """A config whose images are files of no known digest."""
-    place(Path("images"))
+    write_dataset(Path("images"))
     images = {"name": "small", "root": "images", "train_images": TRAIN, "test_images": TEST, "val_size": 2}
     return tiny(data=images)
 

@@ -1,4 +1,4 @@
-"""What people see in MLflow's pages and in a report, in headless Chromium: `pytest -m browser`.
+"""MLflow's pages and a report in headless Chromium: `pytest -m browser`.
 
 Needs the extra `browser` and Debian's packages chromium and chromium-driver.
 """
@@ -41,11 +41,11 @@ PATIENCE = 40  # seconds for a page, on a busy machine
 TINY = ("data=synthetic", "data.train_images=400", "data.val_size=100", "data.test_images=100", "threads=1")
 HIDDEN, LR = (8, 16), (0.001, 0.01)
 SWEEP = "12-00-00-abcdef"
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 def train(folder: Path, store: Store, *overrides: str, sweep: str = "") -> str:
-    """Trains two epochs in *folder*, tells *store*, and returns MLflow's id of the run."""
+    """Trains two epochs in *folder*, publishes to *store*, and returns MLflow's id of the run."""
     with initialize_config_dir(config.conf_dir(), version_base="1.3"):
         chosen = config.parse(compose("train", [*TINY, "epochs=2", "checkpoint.model=false", *overrides]))
     run.run(chosen, folder, overrides, sweep=sweep)
@@ -55,7 +55,7 @@ def train(folder: Path, store: Store, *overrides: str, sweep: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A project folder with a single run and a sweep of four, and what MLflow calls them."""
+    """A project folder with a single run and a sweep of four, and their ids in MLflow."""
     config.register()
     root = tmp_path_factory.mktemp("project")
     store = open_store(f"sqlite:///{root / 'mlflow.db'}", "mnist_exp")
@@ -71,20 +71,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server(project: dict[str, Any]) -> Iterator[str]:
-    """A bare `mlflow ui` in the project folder; its address."""
+    """Runs a bare `mlflow ui` in the project folder; yields its address."""
     with pages.mlflow_ui(project["root"]) as address:
         yield address
 
 
 @pytest.fixture
 def browser() -> Iterator[webdriver.Chrome]:
-    """Chromium as on the very first visit."""
+    """Chromium with a new profile."""
     with pages.chromium() as driver:
         yield driver
 
 
-def wait(browser: webdriver.Chrome, what: Callable[[webdriver.Chrome], Found]) -> Found:
-    """What *what* finds, as soon as that is something."""
+def wait(browser: webdriver.Chrome, what: Callable[[webdriver.Chrome], Value]) -> Value:
+    """Waits until *what* returns something true; returns that."""
     return WebDriverWait(browser, PATIENCE).until(what)
 
 
@@ -112,7 +112,7 @@ def test_a_bare_mlflow_ui_lists_a_single_run(server: str, project: dict[str, Any
 def test_one_click_leads_from_the_experiment_to_all_runs_of_the_sweep(server: str, browser: webdriver.Chrome) -> None:
     browser.get(server)
     wait(browser, lambda page: page.find_elements(By.LINK_TEXT, "mnist_exp"))[0].click()
-    # On the very first visit MLflow covers this page with a hint of its own, until one closes it.
+    # On the first visit a hint of MLflow covers this page until it is closed.
     wait(browser, lambda page: page.find_elements(By.XPATH, "//button[.='Got it']"))[0].click()
     wait(browser, lambda page: "Detect Issues in Your Traces" not in text(page))
 
@@ -135,7 +135,7 @@ def test_the_charts_cover_all_runs_of_the_sweep(
     wait(browser, lambda page: "Parallel Coordinates\nShowing all runs\n" in text(page))
     assert "4 matching runs" in text(browser)
     sections = re.findall(r"^(\w+)\n\(\d+\)$", text(browser), re.MULTILINE)
-    assert sections[:2] == ["Overview", "Curves"]  # before those that MLflow adds
+    assert sections[:2] == ["Overview", "Curves"]  # before MLflow's own
 
 
 def test_comparing_two_runs_shows_what_differs(server: str, project: dict[str, Any], browser: webdriver.Chrome) -> None:
@@ -185,7 +185,7 @@ def test_a_report_follows_light_and_dark(page: str, dark: bool) -> None:
             "return [look('body').backgroundColor, look('td').color, look('figure svg text').fill]"
         )
     paper, *inks = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in colours]
-    for ink in inks:  # those of tables and those of pictures
+    for ink in inks:  # of tables and of pictures
         assert (paper < 50 and ink > 200) if dark else (paper > 200 and ink < 50)
 
 
@@ -197,7 +197,7 @@ def test_a_click_on_a_column_sorts_the_leaderboard(page: str, browser: webdriver
     def hidden() -> list[int]:
         return [int(cell.text) for cell in table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(2)")]
 
-    assert hidden() == [128, 1024, 1024, 64, 64, 128]  # by accuracy, and behind them one with a failed seed
+    assert hidden() == [128, 1024, 1024, 64, 64, 128]  # by accuracy, then the one with a failed seed
     for order, direction in ((sorted(hidden()), "ascending"), (sorted(hidden(), reverse=True), "descending")):
         header.find_element(By.TAG_NAME, "button").click()
         assert hidden() == order

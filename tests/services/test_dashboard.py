@@ -47,6 +47,6 @@ def test_optunas_dashboard_shows_each_trial_and_how_it_ended(command: Callable[.
                 )
         finally:
             server.terminate()
-    told = [(str(trial.number), trial.state.name.title()) for trial in studies.join(journal.parent).trials]
-    assert shown == told
-    assert {state for _, state in told} == {"Complete", "Pruned"}
+    expected = [(str(trial.number), trial.state.name.title()) for trial in studies.join(journal.parent).trials]
+    assert shown == expected
+    assert {state for _, state in expected} == {"Complete", "Pruned"}

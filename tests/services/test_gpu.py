@@ -1,6 +1,6 @@
 """On a GPU: graphs against plain steps, lanes against single runs, precision, and whole commands.
 
-Written without one. tests/engine/test_graph.py has the same rules on the CPU.
+Written without a GPU. tests/engine/test_graph.py has the same rules on the CPU.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ from trainings import KINDS, RATE, assert_alike, interrupted, lanes, losses, out
 from mnist_exp.config import Config
 from mnist_exp.data import Order, Split
 from mnist_exp.disk import journal, ledger
-from mnist_exp.disk import lanes as places_of
+from mnist_exp.disk import lanes as pack_records
 from mnist_exp.engine import graph
 from mnist_exp.engine.loop import Tally
 from mnist_exp.errors import DivergedError
@@ -38,7 +38,7 @@ ON_GPU = [*(o for o in TINY if o != "device=cpu"), "device=cuda"]
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Has one item for each graph that was recorded."""
+    """A list with one item for each recorded graph."""
     recordings: list[int] = []
     record = graph.Recorder.record
 
@@ -51,7 +51,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on, steps run as they are."""
+    """Disables graphs from here on."""
     monkeypatch.setattr(graph, "fits", lambda stack, optimizer: False)
 
 
@@ -59,7 +59,7 @@ def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_graph_trains_as_plain_steps(
     kind: str, composed: Compose, recorded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernels are the same; convolutions and autograd may sum up in another order each time."""
+    """The kernels are the same; convolutions and autograd may sum in a different order each time."""
     config = composed(*ON_GPU, *KINDS[kind], *RATE, "epochs=3")
     run.run(config, Path("graph"))
     assert len(recorded) == 1
@@ -141,9 +141,9 @@ def test_a_run_goes_on_bit_for_bit_on_the_same_gpu(kind: str, composed: Compose)
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch calls it a prototype
 def test_nothing_waits_for_the_gpu_within_an_epoch(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch raises at each wait that it knows of, from the first batch of an epoch until its scores are read.
+    """torch raises at each synchronisation that it detects, from the first batch of an epoch until its scores are read.
 
-    Recording the graph, once, waits.
+    Recording the graph, once, synchronises.
     """
     feed, settle, record, refused = Order.feed, Tally.settle, graph.Recorder.record, []
 
@@ -201,5 +201,5 @@ def test_a_sweep_trains_as_one_pack_on_a_gpu(tmp_path: Path) -> None:
     command(tmp_path, "-m", "hidden=32,64", "lr=1e-3,3e-3", "tracking=off", "hydra.launcher.workers=1")
     folders = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/*/ledger.json"))
     assert [ledger.read(folder).state for folder in folders] == ["finished"] * 4
-    places = [places_of.read(folder) for folder in folders]
-    assert all(place and len(place.lanes) == 4 for place in places)
+    records = [pack_records.read(folder) for folder in folders]
+    assert all(record and len(record.lanes) == 4 for record in records)

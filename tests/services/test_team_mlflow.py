@@ -1,4 +1,4 @@
-"""A team's MLflow: a server with PostgreSQL behind it, several jobs at once, and what its troubles cost (nothing)."""
+"""A team's MLflow: a server with PostgreSQL, concurrent jobs, and outages that cost no training."""
 
 import contextlib
 import logging
@@ -44,7 +44,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """`start(folder, uri, *arguments)`: the command line in *folder*, tracked at *uri*; ended with the test."""
+    """`start(folder, uri, *arguments)` runs the command line in *folder*, tracked at *uri*, until the test ends."""
     with contextlib.ExitStack() as processes:
 
         def call(folder: Path, uri: str, *arguments: str) -> "subprocess.Popen[str]":
@@ -65,14 +65,14 @@ def stored(uri: str, experiment: str) -> tuple[Store, list[object]]:
     return store, list(store.client.search_runs([store.experiment_id], max_results=1000))
 
 
-def all_is_there_once(folder: Path, uri: str, experiment: str) -> None:
-    """Asserts that MLflow has what the run folders under *folder* hold, each epoch once."""
-    store, found = stored(uri, experiment)
-    by_id = {run.data.tags["run.id"]: run for run in found}  # type: ignore[attr-defined]
+def assert_all_tracked_once(folder: Path, uri: str, experiment: str) -> None:
+    """Asserts that MLflow has the metrics of all run folders under *folder*, each epoch once."""
+    store, runs = stored(uri, experiment)
+    by_id = {run.data.tags["run.id"]: run for run in runs}  # type: ignore[attr-defined]
     folders = [path.parent for path in folder.rglob("ledger.json")]
-    assert len(found) == len(by_id) == len(folders)
-    for place in folders:
-        entry, rows = ledger.read(place), journal.read(place)
+    assert len(runs) == len(by_id) == len(folders)
+    for run_folder in folders:
+        entry, rows = ledger.read(run_folder), journal.read(run_folder)
         run = by_id[entry.id]
         assert run.info.status == "FINISHED"  # type: ignore[attr-defined]
         for key in ("train/loss", "val/accuracy"):
@@ -81,14 +81,14 @@ def all_is_there_once(folder: Path, uri: str, experiment: str) -> None:
 
 
 def test_several_at_once(start: Start, server: Server, tmp_path: Path) -> None:
-    """Single runs and sweeps of different people, who all open the experiment first."""
+    """Concurrent single runs and a sweep, all of which create the experiment."""
     singles = [start(tmp_path / str(seed), server.uri, f"seed={seed}", *SMALL) for seed in range(3)]
     sweep = start(tmp_path / "sweep", server.uri, "-m", "seed=10,11,12", *SMALL, "hydra.sweeper.report=false")
     for process in (*singles, sweep):
         said, _ = process.communicate()
         assert process.returncode == 0, said
         assert f"Tracked in MLflow: {server.uri}/#/experiments/" in said
-    all_is_there_once(tmp_path, server.uri, "mnist_exp")
+    assert_all_tracked_once(tmp_path, server.uri, "mnist_exp")
     store, runs = stored(server.uri, "mnist_exp")
     kept = {f.path for f in store.client.list_artifacts(runs[0].info.run_id)}  # type: ignore[attr-defined]
     assert {"config.yaml", "metrics.jsonl", "weights.safetensors"} <= kept  # through the server
@@ -96,7 +96,7 @@ def test_several_at_once(start: Start, server: Server, tmp_path: Path) -> None:
 
 
 def test_killed_for_a_minute(start: Start, server: Server, tmp_path: Path) -> None:
-    """During a sweep of eight: no job waits for it, nothing is lost, nothing is there twice."""
+    """During a sweep of eight: no job waits for the server, nothing is lost or doubled."""
     size = ["data=synthetic", "data.train_images=20000", "epochs=130", "threads=1", "hydra.launcher.pack=off"]
     rates = "lr=1e-3,2e-3,3e-3,4e-3,5e-3,6e-3,7e-3,8e-3"
     began = time.monotonic()
@@ -108,13 +108,13 @@ def test_killed_for_a_minute(start: Start, server: Server, tmp_path: Path) -> No
     try:
         time.sleep(OUTAGE)
     finally:
-        up = time.time()  # its start keeps both cores busy, and is no part of the outage
+        up = time.time()  # the start of the server uses both cores, and is not part of the outage
         server.start()
     said, _ = sweep.communicate()
     took = time.monotonic() - began
     assert sweep.returncode == 0, said
     assert "does not have everything yet" not in said
-    all_is_there_once(tmp_path, server.uri, "outage")
+    assert_all_tracked_once(tmp_path, server.uri, "outage")
 
     def during(row: journal.Row) -> bool:
         return bool(down < row["time_ms"] / 1000 < up)
@@ -122,9 +122,9 @@ def test_killed_for_a_minute(start: Start, server: Server, tmp_path: Path) -> No
     runs = [journal.read(path.parent) for path in tmp_path.rglob("ledger.json")]
     trained = [rows for rows in runs if sum(map(during, rows)) >= 10]
     assert len(trained) >= 2, "the outage was over before anybody trained"
-    # A job that asked the server would wait until the end. How long an epoch takes depends more on the machine's other
-    # guests (in the same outage one job took 1.32 times the usual and another 0.93): that is measured for
-    # docs/cluster.md, and not judged.
+    # A job that called the server would wait until the end. The time of an epoch depends more on the machine's other
+    # guests (in the same outage one job took 1.32 times the usual and another 0.93): it is logged for docs/cluster.md,
+    # not asserted.
     pauses = [b["time_ms"] - a["time_ms"] for rows in trained for a, b in pairwise(rows) if during(a) or during(b)]
     assert max(pauses) / 1000 < OUTAGE / 4
     usual = statistics.median(r["metrics"]["time/epoch"] for rows in runs for r in rows if not during(r))
@@ -134,7 +134,7 @@ def test_killed_for_a_minute(start: Start, server: Server, tmp_path: Path) -> No
 
 
 def test_a_server_that_hangs_holds_nobody_up_for_long(start: Start, server: Server, tmp_path: Path) -> None:
-    """It takes connections and does not answer: the run ends, and what is unsent can be sent later."""
+    """It accepts connections and does not answer: the run ends, and the rest can be sent later."""
     server.signal(signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -146,14 +146,14 @@ def test_a_server_that_hangs_holds_nobody_up_for_long(start: Start, server: Serv
     assert run.returncode == 0, said
     assert took < 60
     assert f"Send it with: python -m mnist_exp.sync --uri {server.uri}" in said
-    for _ in range(2):  # the second finds all of it there
+    for _ in range(2):  # the second has nothing to send
         sync = [sys.executable, "-m", "mnist_exp.sync", "--uri", server.uri]
         subprocess.run(sync, cwd=tmp_path, check=True, capture_output=True)
-    all_is_there_once(tmp_path, server.uri, "hung")
+    assert_all_tracked_once(tmp_path, server.uri, "hung")
 
 
 def answer(uri: str, host: str) -> int:
-    """The status that the server at *uri* answers to somebody who calls it *host*."""
+    """The HTTP status of the server at *uri* for a request with the header *host*."""
     call = urllib.request.Request(f"{uri}/api/2.0/mlflow/experiments/search?max_results=1", headers={"Host": host})
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(call, timeout=30)
@@ -162,7 +162,7 @@ def answer(uri: str, host: str) -> int:
 
 
 def test_a_server_with_passwords(start: Start, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name and password come from the environment, and are nowhere written down."""
+    """Name and password come from the environment, and no file has them."""
     pytest.importorskip("flask_wtf", reason='Flask-WTF is not installed: pip install -e ".[server]"')
     name, password = "someone", "correct-horse-battery"
     monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "for this test")
@@ -185,7 +185,7 @@ def test_a_server_with_passwords(start: Start, database: str, tmp_path: Path, mo
         said, _ = (run := start(tmp_path / "taken", guarded.uri, *arguments)).communicate()
         assert run.returncode == 0, said
         assert "Tracked in MLflow: http" in said
-        all_is_there_once(tmp_path / "taken", guarded.uri, "guarded")
+        assert_all_tracked_once(tmp_path / "taken", guarded.uri, "guarded")
     written = [p for p in (tmp_path / "taken").rglob("*") if p.is_file()]
     assert not [p for p in written if password.encode() in p.read_bytes()]
     assert password not in said

@@ -1,4 +1,4 @@
-"""The sweep that every launcher has to get through: eight points, one of which is killed."""
+"""Sweeps and searches for the tests of every launcher: eight points, one of which is killed."""
 
 import contextlib
 import os
@@ -19,22 +19,22 @@ from mnist_exp.tracking.store import open_store
 GRID = ("hidden=8,16,24,32", "lr=1e-3,3e-3")
 SIZE = ("data=synthetic", "data.train_images=6000", "epochs=40", "threads=1", "tracking.patience=200")
 EPOCHS, POINTS, VICTIM = 40, 8, 3
-# Rates from hopeless to good, so that some trials are pruned after 1 or 3 epochs and the best one is not.
+# Rates from useless to good: some trials are pruned after 1 or 3 epochs, the best one is not.
 SEARCH = ("search=asha", "n_trials=8", "hydra.sweeper.batch=4", "hidden=8", "lr=tag(log,interval(1e-6,1e-1))")
 SEARCH += ("data=synthetic", "data.train_images=2000", "epochs=9", "threads=1", "tracking.patience=200")
 LONG_SEARCH = (*SEARCH, "data.train_images=20000", "epochs=27")  # long enough to be killed
 
-TOLD = {"COMPLETE": ("finished", "FINISHED"), "PRUNED": ("pruned", "KILLED"), "FAIL": ("killed", "KILLED")}
-"""A trial's state → what ledger and MLflow say of its run; the only failure that there is here is a kill."""
+STATES = {"COMPLETE": ("finished", "FINISHED"), "PRUNED": ("pruned", "KILLED"), "FAIL": ("killed", "KILLED")}
+"""A trial's state → its run's state in the ledger and in MLflow; a kill is the only failure here."""
 
 
 def command(*arguments: str) -> list[str]:
-    """A sweep."""
+    """The command line of a sweep."""
     return [sys.executable, "-m", "mnist_exp.train", "-m", *arguments]
 
 
 def run(folder: Path, *arguments: str, kill: bool = False) -> "subprocess.CompletedProcess[str]":
-    """Runs a sweep in *folder*, which it may have to make; *kill*: one of its jobs is killed as soon as it trains."""
+    """Runs a sweep in *folder*, which it creates if necessary; *kill*: kills one of its jobs during training."""
     folder.mkdir(exist_ok=True)
     killer = threading.Thread(target=kill_one, args=(folder,))
     if kill:
@@ -46,7 +46,7 @@ def run(folder: Path, *arguments: str, kill: bool = False) -> "subprocess.Comple
 
 
 def kill_one(folder: Path, seconds: float = 200) -> None:
-    """Sends SIGKILL to the process of job `VICTIM` once it has finished some epochs."""
+    """Sends SIGKILL to the process of job `VICTIM` after some epochs."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for path in folder.glob(f"outputs/sweeps/*/*/{VICTIM}/ledger.json"):
@@ -58,9 +58,9 @@ def kill_one(folder: Path, seconds: float = 200) -> None:
 
 
 def abandon(folder: Path, driver: "subprocess.Popen[str]") -> int:
-    """Kills a job of a search that has trained some epochs, then its driver; returns the number of the job."""
+    """Kills a job of a search after some epochs, then the driver; returns the number of the job."""
     while True:
-        assert driver.poll() is None, "the search ended before a job was found"
+        assert driver.poll() is None, "the search ended before a job could be killed"
         for path in folder.glob("outputs/sweeps/*/*/*/ledger.json"):
             entry = ledger.read(path.parent)
             if entry.state == "running" and entry.epoch > 3:
@@ -73,28 +73,28 @@ def abandon(folder: Path, driver: "subprocess.Popen[str]") -> int:
 
 def home(folder: Path) -> Path:
     """The only sweep in *folder*."""
-    (found,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
-    return found
+    (sweep,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
+    return sweep
 
 
 def states(folder: Path) -> list[str]:
-    """What became of each point."""
-    found = []
+    """The state of each point, or `never started`."""
+    outcomes = []
     for number in range(POINTS):
-        found.append("never started")
+        outcomes.append("never started")
         with contextlib.suppress(Exception):
-            found[-1] = ledger.read(home(folder) / str(number)).state
-    return found
+            outcomes[-1] = ledger.read(home(folder) / str(number)).state
+    return outcomes
 
 
 def results(folder: Path) -> dict[int, float]:
-    """The last test loss of each finished point: equal only where all arithmetic was."""
+    """The last test loss of each finished point; it depends on every bit of the training."""
     entries = {number: ledger.read(home(folder) / str(number)) for number in range(POINTS)}
     return {n: entry.summary["final/test_loss"] for n, entry in entries.items() if entry.state == "finished"}
 
 
 def reached(folder: Path) -> int:
-    """Epochs that the first point has trained."""
+    """Trained epochs of the first point."""
     with contextlib.suppress(Exception):
         return ledger.read(home(folder) / "0").epoch
     return 0
@@ -106,28 +106,28 @@ def epochs(folder: Path, number: int) -> list[int]:
 
 
 def tracked(folder: Path) -> Counter[str]:
-    """How many runs have which status in the folder's own MLflow store; asserts that each epoch is there once."""
+    """The number of runs by status in the folder's MLflow store; asserts that it has each epoch once."""
     store = open_store(f"sqlite:///{folder / 'mlflow.db'}", "mnist_exp")
     runs = store.client.search_runs([store.experiment_id])
-    for found in runs:
-        steps = [m.step for m in store.client.get_metric_history(found.info.run_id, "train/loss")]
+    for run in runs:
+        steps = [m.step for m in store.client.get_metric_history(run.info.run_id, "train/loss")]
         assert sorted(steps) == list(range(1, len(steps) + 1))
-    return Counter(found.info.status for found in runs)
+    return Counter(run.info.status for run in runs)
 
 
 def ends(folder: Path) -> Counter[str]:
-    """How many trials of the only search in *folder* ended how.
+    """The number of trials by state of the only search in *folder*.
 
-    Asserts that study, ledger, journal and MLflow say the same of each, and that it was pruned after the same epoch.
+    Asserts that study, ledger, journal and MLflow agree on each trial, and on the epoch after which it was pruned.
     """
     studies.storage.cache_clear()
     store = open_store(f"sqlite:///{folder / 'mlflow.db'}", "mnist_exp")
-    runs = {found.data.tags["run.id"]: found for found in store.client.search_runs([store.experiment_id])}
+    runs = {run.data.tags["run.id"]: run for run in store.client.search_runs([store.experiment_id])}
     trials = studies.join(home(folder)).trials
     for trial in trials:
         entry = ledger.read(home(folder) / str(trial.number))
         run = runs.pop(entry.id)
-        assert (entry.state, run.info.status) == TOLD[trial.state.name]
+        assert (entry.state, run.info.status) == STATES[trial.state.name]
         assert (run.data.tags["state"], run.data.tags.get("reason", "")) == (entry.state, entry.reason)
         if entry.state == "pruned":
             assert entry.reason == f"Pruned after epoch {entry.epoch} of {entry.epochs}."
@@ -141,25 +141,25 @@ def ends(folder: Path) -> Counter[str]:
 
 
 def prunes_in_batches(folder: Path, *arguments: str) -> None:
-    """A search whose launcher takes batches: its trials end truthfully, and the display tells which were pruned."""
+    """Runs a search in batches; asserts the states of its trials, and that the display shows each pruned one."""
     done = run(folder, *SEARCH, *arguments)
     assert done.returncode == 0, done.stderr
-    found = ends(folder)
-    assert set(found) == {"COMPLETE", "PRUNED"}
-    assert found.total() == 8
-    told = re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)
-    assert len(told) == found["PRUNED"]
+    counts = ends(folder)
+    assert set(counts) == {"COMPLETE", "PRUNED"}
+    assert counts.total() == 8
+    shown = re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)
+    assert len(shown) == counts["PRUNED"]
 
 
 def killed_and_resumed(folder: Path, *arguments: str, resume: Sequence[str] = ()) -> None:
-    """A search whose worker and driver are killed and which `resume=last` ends: nothing is lost, nothing repeated."""
+    """Kills worker and driver of a search, resumes it, and asserts that nothing is lost or repeated."""
     folder.mkdir(exist_ok=True)
     driver = subprocess.Popen(command(*LONG_SEARCH, *arguments), cwd=folder, stdout=subprocess.PIPE, text=True)
     killed = abandon(folder, driver)
     done = run(folder, "resume=last", *resume)
     assert done.returncode == 0, done.stderr
-    found = ends(folder)
-    assert found["COMPLETE"] + found["PRUNED"] == found.total() == 8
+    counts = ends(folder)
+    assert counts["COMPLETE"] + counts["PRUNED"] == counts.total() == 8
     assert ledger.read(home(folder) / str(killed)).state == "finished"
     drawn = [tuple(sorted(trial.params.items())) for trial in studies.join(home(folder)).trials]
     assert len(set(drawn)) == 8

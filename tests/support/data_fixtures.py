@@ -1,4 +1,4 @@
-"""Small image files, and a dataset that they make up."""
+"""A small dataset: its image files and its config."""
 
 import gzip
 import hashlib
@@ -13,18 +13,19 @@ TRAIN, TEST = 12, 5
 
 
 def contents() -> dict[str, bytes]:
-    """Four small files, as a server would have them."""
+    """The four files of a small dataset, by name."""
     rng = torch.Generator().manual_seed(0)
-    found = {}
+    files = {}
     for name in fetch.FILES:
         count = TRAIN if name.startswith("train") else TEST
         shape = (count, 28, 28) if "images" in name else (count,)
         top = 256 if "images" in name else 10
-        found[name] = idx.encode(torch.randint(0, top, shape, generator=rng, dtype=torch.uint8))
-    return found
+        files[name] = idx.encode(torch.randint(0, top, shape, generator=rng, dtype=torch.uint8))
+    return files
 
 
-def place(folder: Path, packed: bool = False) -> Path:
+def write_dataset(folder: Path, packed: bool = False) -> Path:
+    """Writes the four files into *folder*, gzipped if *packed*; returns *folder*."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents().items():
         if packed:
@@ -35,7 +36,7 @@ def place(folder: Path, packed: bool = False) -> Path:
 
 
 def described(root: Path | None = None) -> Data:
-    """A dataset whose digests are known, so that a changed pixel is noticed too."""
+    """The config of the dataset, with digests, so that a changed pixel is detected."""
     return Data(
         name="small",
         root=str(root) if root else None,

@@ -1,6 +1,6 @@
-"""The faults by number and what is promised about each; counts how often the tests of `tests/faults/` inject them.
+"""The faults by number, with the promise for each, and a count of their injections by `tests/faults/`.
 
-`pytest -m faults -n 0 --fault-table` writes the table of docs/reliability.md from that.
+`pytest -m faults -n 0 --fault-table` writes the table of docs/reliability.md from it.
 """
 
 import contextlib
@@ -40,11 +40,11 @@ FAULTS = {
     21: ("tracking server dead", "training does not notice, exit 0; sync sends it all later"),
     22: ("tracking server slow, answering 500 or HTML, losing replies", "bounded wait; each row is there once"),
     23: ("loss becomes NaN", "that run fails with the steps named; the others go on"),
-    24: ("a job raises or exits", "that run fails; cause, log and command are told; exit 1"),
+    24: ("a job raises or exits", "that run fails; cause, log and command are printed; exit 1"),
     25: ("a job is out of memory, or killed for it", "that run fails and says so; the others go on"),
     26: ("publisher, fork server or worker killed", "the sweep goes on, or can be resumed"),
     27: ("two sweeps in one second", "two folders"),
-    28: ("two processes resume the same run", "the second is told who has it; free as soon as the holder dies"),
+    28: ("two processes resume the same run", "the second is refused, the first named; free as soon as that dies"),
     29: ("the same point twice, the same sweep again", "runs once, and that is said"),
     30: ("clock set back during a run", "no negative duration; order kept"),
     31: ("impossible values of every key", "refused before anything starts, exit 2; what passes trains"),
@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def injected(request: pytest.FixtureRequest) -> Callable[[int], None]:
-    """`injected(3)`: three faults of this test's number were injected, and the promise was kept each time."""
+    """`injected(3)` counts three injections of the test's fault with the promise kept."""
     (number,) = request.node.get_closest_marker("faults").args
 
     def note(times: int = 1) -> None:
@@ -80,9 +80,9 @@ def injected(request: pytest.FixtureRequest) -> Callable[[int], None]:
 
 @pytest.fixture
 def no_survivors(scratch: Path) -> Iterator[None]:
-    """Nothing that a test has started outlives it, however it ends.
+    """Kills the processes that a test has left behind.
 
-    But for what multiprocessing keeps for this process: its fork server, and the server's resource tracker.
+    It spares multiprocessing's own helpers of this process: the fork server and its resource tracker.
     """
     yield
     for process in psutil.process_iter():
@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> object:
     report = yield
     marker = item.get_closest_marker("faults")
-    if marker and marker.args and report.failed and report.when != "teardown":  # that tells of the whole session
+    if marker and marker.args and report.failed and report.when != "teardown":  # teardown covers the whole session
         FAILED.add(marker.args[0])
     return report
 

@@ -1,4 +1,4 @@
-"""A model that misbehaves on command; for the fault tests only."""
+"""A model that fails on command, for the fault tests."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ from mnist_exp.sweep.local import worker
 
 
 class Faulty(nn.Module):
-    """A linear model that does *mode* after so many training batches, `start` as soon as a worker builds it.
+    """A linear model that fails as *mode* says after *after* training batches; `start`: when a worker builds it.
 
-    `wait` goes on when there is a file called `go`.
+    `wait` waits for a file called `go`.
     """
 
     def __init__(self, mode: str = "fine", after: int = 40) -> None:

@@ -1,4 +1,4 @@
-"""Commands that something happens to from within: what `hook/sitecustomize.py` looks at."""
+"""Fault injection into commands, through variables that `hook/sitecustomize.py` reads."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ HERE = Path(__file__).resolve().parent
 
 
 def hook(**environment: str) -> dict[str, str]:
-    """The environment of a command with a fault in it."""
+    """The environment of a command with an injected fault."""
     path = os.pathsep.join([str(HERE / "hook"), str(HERE), os.environ["PYTHONPATH"]])
     return {"PYTHONPATH": path, **environment}
 
 
 @contextlib.contextmanager
 def held(file: Path = Path("held")) -> Iterator[dict[str, str]]:
-    """While it lasts and *file* is there, no run of a command with this environment gets beyond its second epoch."""
+    """Yields an environment: until *file* is removed, no run of such a command completes its third epoch."""
     file = file.absolute()
     file.touch()
     try:

@@ -1,4 +1,4 @@
-"""What the fault tests share: the real command line, what must hold after every fault, servers that misbehave."""
+"""Helpers of the fault tests: the real command line, invariants after every fault, faulty servers."""
 
 import contextlib
 import http.server
@@ -34,13 +34,13 @@ SMALL = [
     "checkpoint.model=false",
 ]
 LONG = [*SMALL[:1], "data.train_images=4000", *SMALL[2:6], "epochs=400", *SMALL[7:]]
-"""Some ten seconds: long enough to be hit."""
+"""Some ten seconds: long enough for a fault."""
 OFF = "tracking=off"
 QUIET = "hydra.sweeper.report=false"
 
 
 def start(*typed: str, module: str = "train", **environment: str) -> "subprocess.Popen[str]":
-    """The real command in the working directory; it can import the modules of `tests/`."""
+    """Starts the real command in the working directory; it can import the modules beside this one."""
     path = os.pathsep.join([str(HERE), os.environ["PYTHONPATH"]])
     return subprocess.Popen(
         [sys.executable, "-m", f"mnist_exp.{module}", *typed],
@@ -52,7 +52,7 @@ def start(*typed: str, module: str = "train", **environment: str) -> "subprocess
 
 
 def end(process: "subprocess.Popen[str]", timeout: float = 240) -> tuple[int, str, str]:
-    """Exit code, output and error output; a traceback in either is a fault of its own."""
+    """Waits for *process*; returns exit code, output and error output. Asserts that neither has a traceback."""
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -64,17 +64,17 @@ def end(process: "subprocess.Popen[str]", timeout: float = 240) -> tuple[int, st
 
 
 def command(*typed: str, module: str = "train", **environment: str) -> tuple[int, str, str]:
-    """As `start`, to its end."""
+    """`start`, then `end`."""
     return end(start(*typed, module=module, **environment))
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 240) -> Any:
-    """What *condition* gives as soon as that is true."""
+    """Waits until *condition* returns something true; returns that."""
     limit = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < limit, "it did not come true"
         time.sleep(0.02)
-    return found
+    return value
 
 
 def runs(root: Path = Path()) -> list[Path]:
@@ -83,35 +83,35 @@ def runs(root: Path = Path()) -> list[Path]:
 
 
 def only_run() -> Path:
-    (found,) = runs()
-    return found
+    (folder,) = runs()
+    return folder
 
 
 def only_sweep() -> Path:
-    (found,) = (path.parent for path in Path().glob("outputs/sweeps/*/*/sweep.json"))
-    return found
+    (folder,) = (path.parent for path in Path().glob("outputs/sweeps/*/*/sweep.json"))
+    return folder
 
 
 def states() -> list[str]:
-    """How each point of the only sweep stands."""
+    """The state of each point of the only sweep; `planned` without a run."""
     home = only_sweep()
     folders = [home / str(i) for i in range(len(plan.read(home).points))]
     return [ledger.read(f).state if (f / "ledger.json").exists() else "planned" for f in folders]
 
 
 def processes() -> list[psutil.Process]:
-    """Everything that runs in the working directory, but this process."""
-    found = []
+    """All processes in the working directory, without this one."""
+    alive = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             alive = process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid()
             if alive and Path(process.cwd()) == Path.cwd():
-                found.append(process)
-    return found
+                alive.append(process)
+    return alive
 
 
 def whole(folder: Path) -> None:
-    """What must hold of a run after any fault: every file is the old one or the new one, never a mixture."""
+    """Asserts the invariants of a run after any fault: every file is the old one or the new one, never a mixture."""
     if not (folder / "ledger.json").exists():
         return
     entry = ledger.read(folder)
@@ -131,27 +131,27 @@ def whole(folder: Path) -> None:
 
 
 def clean(root: Path = Path()) -> None:
-    """No temporary file is left, and nobody runs."""
+    """Asserts that no temporary file is left."""
     left = [path for path in root.rglob("*") if ".tmp" in path.name and ".cache" not in path.parts]
     assert not left, left
 
 
 def same_weights(one: Path, other: Path) -> None:
-    """Two runs came out equal to the last bit."""
+    """Asserts that two runs have equal weights to the last bit."""
     a, b = (safetensors.torch.load_file(folder / "weights.safetensors") for folder in (one, other))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def told_once(client: Any, run_id: str, epochs: int, key: str = "train/loss") -> None:
-    """MLflow has *key* of each epoch, once."""
+def sent_once(client: Any, run_id: str, epochs: int, key: str = "train/loss") -> None:
+    """Asserts that MLflow has *key* of each epoch exactly once."""
     steps = Counter(metric.step for metric in client.get_metric_history(run_id, key))
     assert steps == dict.fromkeys(range(1, epochs + 1), 1)
 
 
 @contextlib.contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """While it lasts, another user of the sqlite file has it for itself."""
+    """Holds an exclusive lock on the sqlite file."""
     connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
     connection.execute("BEGIN EXCLUSIVE")
     try:
@@ -163,10 +163,10 @@ def locked(database: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def server(mode: str) -> Iterator[str]:
-    """The address of a server on loopback that misbehaves.
+    """Runs a faulty server on loopback; yields its address.
 
     Args:
-        mode: It answers `500`, an HTML page (`html`), that page in drops (`slow`), or nothing at all (`hang`).
+        mode: Its answer: status `500`, an HTML page (`html`), that page byte by byte (`slow`), or none (`hang`).
     """
     stop = threading.Event()
 
@@ -191,7 +191,7 @@ def server(mode: str) -> Iterator[str]:
             """Says nothing."""
 
         def handle(self) -> None:
-            with contextlib.suppress(ConnectionError):  # whoever asked had no patience
+            with contextlib.suppress(ConnectionError):  # the client has given up
                 super().handle()
 
     listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -206,7 +206,7 @@ def server(mode: str) -> Iterator[str]:
 
 
 def forked(work: Callable[[], object]) -> int:
-    """Does *work* in a copy of this process; returns its exit status: 0, or minus the signal that killed it."""
+    """Runs *work* in a fork of this process; returns its exit status: 0, 1 or minus the signal that killed it."""
     pid = os.fork()
     if pid == 0:
         try:

@@ -1,4 +1,4 @@
-"""The N-th call that changes a disk fails, once or for ever, or kills its process (after SQLite's own tests)."""
+"""Makes the N-th call that changes a disk fail, once or for ever, or kill its process (after SQLite's own tests)."""
 
 import io
 import os
@@ -10,12 +10,12 @@ CALLS = ("open", "mkdir", "fsync", "replace", "rename", "link", "unlink")
 
 
 class Nth:
-    """While it lasts, calls of this process that write below *root* are counted, and the *n*-th is hit.
+    """A context that counts this process's calls that write below *root*, and makes the *n*-th fail.
 
     Args:
-        n: Which one, counting from 1; 0: none, to see how many there are.
-        error: The `errno` that it fails with; None: it kills the process instead.
-        forever: Whether all later ones fail, too.
+        n: The number of the call, from 1; 0: none fails, they are only counted.
+        error: The `errno` of the failure; None: the process is killed instead.
+        forever: Whether all later calls fail, too.
     """
 
     def __init__(self, root: Path, n: int, error: int | None = None, forever: bool = False) -> None:
@@ -41,7 +41,7 @@ class Nth:
         return 0 < self.n <= self.count
 
     def strike(self, path: Any) -> None:
-        """Counts a call about *path*, and fails if it is the one."""
+        """Counts a call for *path*; fails if it is the *n*-th."""
         if isinstance(path, int):
             path = Path(f"/proc/self/fd/{path}").readlink()
         if not str(path).startswith(self.root):
@@ -73,13 +73,13 @@ class Nth:
 
 
 class _Counted:
-    """A file whose writes are counted; one that fails has written half."""
+    """A file that counts its writes; a failing one has written half."""
 
     def __init__(self, file: Any, nth: Nth, path: Path) -> None:
         self.file, self.nth, self.path = file, nth, path
 
     def write(self, data: Any) -> Any:
-        if self.nth.n == self.nth.count + 1:  # it is this one that is hit
+        if self.nth.n == self.nth.count + 1:  # this one fails
             self.file.write(data[: len(data) // 2])
             self.file.flush()
         self.nth.strike(self.path)

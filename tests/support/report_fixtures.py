@@ -1,4 +1,4 @@
-"""Folders as runs and sweeps leave them, made without training."""
+"""Run and sweep folders, made without training."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def make_run(
     epochs: int = 3,
     **more: Any,
 ) -> Path:
-    """A run's folder; *accuracy* is that of its last epoch, None for a run that finished no epoch."""
+    """Makes a run's folder; *accuracy* is that of its last epoch, None for a run without an epoch."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "train.log").write_text("epoch 1\n")
@@ -55,7 +55,7 @@ def make_run(
 
 
 def make_sweep(root: Path, points: Sequence[Sequence[str]], name: str = "10-00-00-abcdef") -> Path:
-    """A sweep's folder without runs; its keys are those of the first point."""
+    """Makes a sweep's folder without runs; its keys are those of the first point."""
     folder = root / "sweeps" / "2026-01-31" / name
     folder.mkdir(parents=True)
     keys = [override.split("=", 1)[0] for override in points[0]]
@@ -75,5 +75,5 @@ def make_sweep(root: Path, points: Sequence[Sequence[str]], name: str = "10-00-0
 
 
 def track(folder: Path, run_id: str) -> None:
-    """Notes that MLflow has the run in *folder*."""
+    """Records in *folder* that MLflow has the run."""
     (folder / "mlflow.json").write_text(json.dumps({"run_id": run_id, "experiment_id": "7"}))

@@ -1,4 +1,4 @@
-"""Where things are, the smallest experiment, and the programs of docs/ as modules."""
+"""Paths, the smallest experiment, and the programs of docs/ as modules."""
 
 import importlib.util
 from pathlib import Path
@@ -7,10 +7,10 @@ from types import ModuleType
 import platformdirs
 
 REPO = Path(__file__).resolve().parents[2]
-CACHE = Path(platformdirs.user_cache_dir())  # read before the tests hide it
+CACHE = Path(platformdirs.user_cache_dir())  # read before a fixture changes it
 MNIST = CACHE / "mnist_exp" / "mnist"
 
-# The smallest experiment that still learns: a tenth of a second with all that surrounds it.
+# The smallest experiment that still learns: a tenth of a second with its overhead.
 TINY = (
     "data=synthetic",
     "data.train_images=120",

@@ -1,7 +1,7 @@
-"""Services that the tests of clusters start for themselves, on this machine only: Slurm, PostgreSQL, MLflow's server.
+"""Services that the cluster tests start on this machine: Slurm, PostgreSQL, MLflow's server.
 
-Each comes from Debian's packages or from pip, listens on 127.0.0.1, keeps its files in a folder of its own, and is gone
-afterwards. Where one cannot run, the test is skipped and says why.
+Each comes from Debian's packages or from pip, listens on 127.0.0.1, keeps its files in a temporary folder, and ends
+with the test. If one cannot run, the test is skipped with the reason.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ import pytest
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 90) ->
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A short path that every user may enter: for sockets and databases."""
+    """A temporary folder with a short path that every user may enter, for sockets and databases."""
     with tempfile.TemporaryDirectory(prefix="mnist_exp-", ignore_cleanup_errors=True) as name:
         path = Path(name)
         path.chmod(0o755)
@@ -48,7 +48,7 @@ def folder() -> Iterator[Path]:
 
 
 def needs_root(*programs: str) -> None:
-    """Skips the test where it cannot start *programs* as the user that they need."""
+    """Skips the test if *programs* are missing or cannot be started as the user that they need."""
     if missing := [p for p in programs if not shutil.which(p, path=f"{os.environ['PATH']}:/usr/sbin")]:
         pytest.skip(f"{missing[0]} is not installed (Debian: apt-get install slurm-wlm munge postgresql)")
     if os.getuid() != 0:
@@ -63,7 +63,7 @@ SlurmdPort={ports[1]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# A requeued job waits this long, else two minutes.
+# The delay of a requeued job; the default is two minutes.
 AuthInfo=socket={here}/munge.socket,cred_expire=5
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation={here}/state
@@ -79,7 +79,7 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0
 ReturnToService=2
 MpiDefault=none
 KillWait=5
-# Jobs of the second partition take the place of the first one's, which get SIGTERM and later SIGKILL.
+# Jobs of the second partition preempt those of the first, which get SIGTERM and later SIGKILL.
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 MaxArraySize={largest}
@@ -92,7 +92,7 @@ PartitionName=urgent Nodes=ALL State=UP PriorityTier=2
 
 @contextlib.contextmanager
 def slurm(largest: int = 1001) -> Iterator[None]:
-    """A Slurm cluster of this machine alone, without accounting, found through SLURM_CONF; its one GPU is a pretence.
+    """Runs a Slurm cluster of this machine alone, without accounting, and sets SLURM_CONF; its one GPU is fake.
 
     Args:
         largest: One more than the highest index of a job array.
@@ -123,7 +123,7 @@ def slurm(largest: int = 1001) -> Iterator[None]:
 
 
 def end(pid_file: Path) -> None:
-    """Ends the daemon that has noted itself there, and what it has started."""
+    """Ends the daemon with that pid file."""
     with contextlib.suppress(OSError, psutil.Error):
         daemon = psutil.Process(int(pid_file.read_text()))
         daemon.terminate()
@@ -131,13 +131,13 @@ def end(pid_file: Path) -> None:
 
 
 def output(*command: str) -> str:
-    """What *command* prints."""
+    """The output of *command*."""
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server of its own with an empty database; its URI for SQLAlchemy."""
+    """Runs a PostgreSQL server with an empty database; yields its URI for SQLAlchemy."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     needs_root("runuser")
     if not programs:
@@ -160,12 +160,12 @@ def postgres() -> Iterator[str]:
 
 @dataclass
 class Server:
-    """MLflow's tracking server as docs/cluster.md starts it, on loopback."""
+    """MLflow's tracking server on loopback, started as in docs/cluster.md."""
 
     store: str
     """The database's URI."""
     here: Path
-    """Where it keeps artifacts and its log."""
+    """The folder of its artifacts and its log."""
     options: tuple[str, ...] = ()
     port: int = 0
 
@@ -193,7 +193,7 @@ class Server:
         return False
 
     def signal(self, number: int) -> None:
-        """Sends a signal to it and all its workers."""
+        """Sends a signal to the server and all its workers."""
         os.killpg(self.process.pid, number)
 
     def kill(self) -> None:

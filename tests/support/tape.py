@@ -1,4 +1,4 @@
-"""A CUDA graph's rules on a CPU: the same operations again, on the same tensors, with the same plain numbers."""
+"""The rules of a CUDA graph on a CPU: a replay repeats the operations on the same tensors with the same scalars."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,19 +10,19 @@ from torch.utils._pytree import tree_leaves
 
 
 class Tape(TorchDispatchMode):
-    """While it is on, notes each operation of torch; refuses what a capture would refuse.
+    """Records each torch operation while it is active; refuses what a capture would refuse.
 
     Args:
-        generators: Those that may be drawn from, besides torch's default one.
+        generators: Allowed random generators, besides torch's default one.
     """
 
     def __init__(self, generators: list[torch.Generator]) -> None:
         super().__init__()
-        self.generators = {generator._cdata for generator in generators}  # each call has a wrapper of its own
+        self.generators = {generator._cdata for generator in generators}  # Python wrappers differ between calls
         self.calls: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert func is not torch.ops.aten._local_scalar_dense.default, "it looks at a number"
+        assert func is not torch.ops.aten._local_scalar_dense.default, "it reads a number from a tensor"
         drawn_from = (kwargs or {}).get("generator")
         assert drawn_from is None or drawn_from._cdata in self.generators, "its generator is not registered"
         result = func(*args, **(kwargs or {}))
@@ -32,13 +32,13 @@ class Tape(TorchDispatchMode):
     @torch.no_grad()
     def replay(self) -> None:
         for func, args, kwargs, result in self.calls:
-            for place, value in zip(tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True):
-                if isinstance(place, Tensor) and place is not value:
-                    place.copy_(value)
+            for old, value in zip(tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(old, Tensor) and old is not value:
+                    old.copy_(value)
 
 
 class TapeRecorder:
-    """Stands in for `mnist_exp.engine.graph.Recorder`."""
+    """Replaces `mnist_exp.engine.graph.Recorder`."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -47,7 +47,7 @@ class TapeRecorder:
         return work()
 
     def record(self, work: Callable[[], Tensor], generators: list[torch.Generator]) -> Callable[[], Tensor]:
-        """A CUDA graph records without doing; here it is done on the way, so the first replay has nothing to do."""
+        """A CUDA graph records without executing; here recording executes, so the first replay does nothing."""
         with Tape(generators) as tape:
             result = work()
         done = [True]

@@ -1,4 +1,4 @@
-"""Trainings that several tests start, and what they compare."""
+"""Trainings that several tests share, and their comparisons."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from mnist_exp.run.session import Task
 
 
 class StopAfter(Observer):
-    """Asks for a stop as soon as an epoch is over."""
+    """Requests a stop at the end of an epoch."""
 
     def __init__(self, epoch: int, control: Control) -> None:
         self.epoch, self.control = epoch, control
@@ -35,7 +35,7 @@ class StopAfter(Observer):
             self.control.signal = signal.SIGTERM
 
     def on_end(self, event: LaneEnd) -> None:
-        raise AssertionError("it was to stop")
+        raise AssertionError("it should have stopped")
 
 
 def interrupted(config: Config, folder: Path, after: int) -> None:
@@ -47,7 +47,7 @@ def interrupted(config: Config, folder: Path, after: int) -> None:
 
 
 def outcome(folder: Path) -> tuple[bytes, list[dict[str, float]]]:
-    """Weights to the bit, and every metric but time."""
+    """The bytes of the weights, and every metric but time."""
     rows = journal.read(folder)
     metrics = [{key: value for key, value in row["metrics"].items() if not key.startswith("time/")} for row in rows]
     return (folder / "weights.safetensors").read_bytes(), metrics
@@ -58,7 +58,7 @@ def tasks(configs: Sequence[Config], folder: str) -> list[Task]:
 
 
 def losses(folder: Path) -> list[list[float]]:
-    """Of each epoch: training, validation and test loss."""
+    """Training, validation and test loss of each epoch."""
     return [[row["metrics"][f"{s}/loss"] for s in ("train", "val", "test")] for row in journal.read(folder)]
 
 
@@ -71,7 +71,7 @@ def assert_alike(together: Path, alone: Path) -> None:
 
 
 class Listener(Observer):
-    """Remembers what it hears."""
+    """Keeps all events."""
 
     def __init__(self) -> None:
         self.epochs: list[EpochEnd] = []
@@ -93,7 +93,7 @@ def trained(
     control: Control | None = None,
     momentum: float = 0.0,
 ) -> Listener:
-    """Trains *stack* with plain descent; returns what was heard."""
+    """Trains *stack* with SGD; returns the observer with its events."""
     rates = lr if isinstance(lr, list) else [lr]
     groups = [{**g, "lr": r, "initial_lr": r} for g, r in zip(stack.groups(), rates, strict=True)]
     listener, order = Listener(), Order(splits.train.rows, 16, 0)

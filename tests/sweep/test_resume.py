@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_fixtures import TEST, TRAIN, place
+from data_fixtures import TEST, TRAIN, write_dataset
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from samples import TINY
@@ -61,7 +61,7 @@ def test_points_that_resuming_added_are_part_of_the_sweep(
 
 
 def test_other_images_are_told_before_anything_starts(command: Command) -> None:
-    place(Path("images"))
+    write_dataset(Path("images"))
     images = ("data.name=small", "data.root=images", f"data.train_images={TRAIN}", f"data.test_images={TEST}")
     code, _, err = command(*HERE, *TINY, "epochs=1", "data.val_size=2", *images, "hidden=8,16")
     assert code == 0, err

@@ -1,8 +1,8 @@
-"""Python imports this at its start where `PYTHONPATH` names this folder: a command line with a fault in it.
+"""Injects faults into a command: Python imports this module at its start if `PYTHONPATH` has this folder.
 
-`MNIST_EXP_FAULT` is JSON: which call of `nth.Nth` is hit, and how. `MNIST_EXP_HELD` names a file: while that is there,
-no run gets beyond its second epoch. `MNIST_EXP_CLOCK` names a file that holds seconds: by so many the clock is wrong.
-`MNIST_EXP_INSTANT` names a folder: who names a folder of its own waits there for another, and it is the same second.
+`MNIST_EXP_FAULT` is JSON: the arguments of `nth.Nth`. `MNIST_EXP_HELD` names a file: while it exists, no run completes
+its third epoch. `MNIST_EXP_CLOCK` names a file with the error of the clock in seconds. `MNIST_EXP_INSTANT` names a
+folder in which two processes wait for each other before they name their output folders, both after the same second.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 if "MNIST_EXP_FAULT" in os.environ:
-    from nth import Nth  # lies beside this file's folder, which PYTHONPATH names, too
+    from nth import Nth  # in the parent folder, which is on PYTHONPATH, too
 
     settings = json.loads(os.environ["MNIST_EXP_FAULT"])
     Nth(Path(settings.pop("root")), **settings).__enter__()
@@ -43,7 +43,7 @@ if "MNIST_EXP_INSTANT" in os.environ:
     from hydra.core import utils
 
     class Instant(datetime):
-        """When a folder is named after the time."""
+        """The time that names an output folder."""
 
         @classmethod
         def now(cls, tz: Any = None) -> "Instant":
