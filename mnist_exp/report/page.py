@@ -48,7 +48,7 @@ FILES = 300  # runs at most whose curves are drawn, or whose configs are compare
 SEEDS = 50  # of one setting, so that six settings are distinguishable whatever their number of seeds
 KEYS = 8  # that heat maps pair, those that explain most: 28 maps, 20 KB each
 # Where a run is stored, not what it is.
-ASIDE = schema.of(Kind.UNLISTED)
+UNLISTED = schema.of(Kind.UNLISTED)
 
 Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""
@@ -333,7 +333,7 @@ def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
         shared = flat if shared is None else {k: v for k, v in shared.items() if k in flat and flat[k] == v}
     shared = shared or {}
     uri = uri_for(shared.get("tracking.uri") if all(map(trust.own, folders[:1])) else None)
-    plain = {k: v for k, v in shared.items() if not schema.within(k, ASIDE)}
+    plain = {k: v for k, v in shared.items() if not schema.within(k, UNLISTED)}
     return [(key, "null" if v is None else config.compact(v)) for key, v in plain.items()], uri
 
 

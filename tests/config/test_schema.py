@@ -66,7 +66,7 @@ def test_a_setting_is_for_something(key: str) -> None:
             unnamed(),
             "checkpoint cluster data.root device force hydra name resume retry_failed threads tracking",
         ),
-        "unlisted": (page.ASIDE, "checkpoint data.package data.root data.sha256 name seed tags threads tracking"),
+        "unlisted": (page.UNLISTED, "checkpoint data.package data.root data.sha256 name seed tags threads tracking"),
     }.values(),
 )
 def test_what_is_derived_is_as_expected(derived: tuple[str, ...], expected: str) -> None:

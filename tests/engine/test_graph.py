@@ -189,7 +189,7 @@ def test_fp32_on_a_gpu_means_convolutions_too(precision: str, exact: bool, tiny:
 @pytest.mark.parametrize(
     ("work", "refused"),
     [
-        (lambda x, rng: x.mul_(x.sum().item()), "looks at a number"),
+        (lambda x, rng: x.mul_(x.sum().item()), "reads a number"),
         (lambda x, rng: x.bernoulli_(0.5, generator=rng), "generator is not registered"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import papers
 from mnist_exp import config as configs
 from mnist_exp.config import Config
+from mnist_exp.errors import ConfigError
 from mnist_exp.run import build
 from mnist_exp.run.session import run
 
@@ -91,7 +92,7 @@ def test_the_elastic_distortion_is_simards() -> None:
 
 
 def test_custom_asks_for_a_target() -> None:
-    with pytest.raises(configs.ConfigError, match=r"model\._target_ has no value"):
+    with pytest.raises(ConfigError, match=r"model\._target_ has no value"):
         compose("model=custom")
 
 
