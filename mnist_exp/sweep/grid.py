@@ -310,7 +310,7 @@ def run(sweeper: Any, plan: Plan, missing: list[Point], folder: Path, total: int
     try:
         returns = launch(sweeper, missing, force, total)
     except (Interrupted, KeyboardInterrupt) as stop:
-        entries = [ledger.read_if_any(folder / str(number)) for number in range(len(plan.points))]
+        entries = [ledger.find(folder / str(number)) for number in range(len(plan.points))]
         done = sum(entry is not None and entry.state == "finished" for entry in entries)
         raise interrupted(stop, f"{done} of {len(plan.points)} runs are finished.", plan) from None
     return returns

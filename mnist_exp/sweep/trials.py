@@ -183,7 +183,7 @@ class Trials:
         changes = []
         for number, overrides in enumerate(self.plan.points):
             ledger.reap(self.folder / str(number))
-            entry = ledger.read_if_any(self.folder / str(number))
+            entry = ledger.find(self.folder / str(number))
             state = studies.settle(self.study, number, self.search, entry)
             self.follow(self.folder / str(number))
             if state == "FAIL":
@@ -251,7 +251,7 @@ class Trials:
     def end(self, number: int) -> None:
         """The job of trial *number* is over; its ledger says how. Without a word there it has failed."""
         self.running.discard(number)
-        state = studies.settle(self.study, number, self.search, ledger.read_if_any(self.folder / str(number)))
+        state = studies.settle(self.study, number, self.search, ledger.find(self.folder / str(number)))
         if state == "RUNNING":
             studies.fail(self.study, number)
             state = "FAIL"

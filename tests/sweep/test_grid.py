@@ -34,7 +34,7 @@ class Publisher:
         self.folders: list[Path] = []
 
     def follow(self, folder: Path) -> None:
-        entry = ledger.read_if_any(folder)
+        entry = ledger.find(folder)
         self.folders.append(folder)
         self.told.append(f"{folder.name} {entry.state if entry else 'planned'}")
 

@@ -187,7 +187,7 @@ class Driver:
             job.outcome = outcome
         assert job.outcome
         if job.outcome.status == JobStatus.COMPLETED:
-            if (entry := ledger.read_if_any(job.folder)) and entry.state == "pruned":
+            if (entry := ledger.find(job.folder)) and entry.state == "pruned":
                 self.display.pruned(job.number, entry.reason)
             self.display.finished(job.number, job.overrides, job.outcome.return_value)
         elif self.stop.signal and isinstance(job.outcome._return_value, Interrupted):
