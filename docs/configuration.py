@@ -85,7 +85,7 @@ def settings() -> Iterator[str]:
     for key, setting in config.settings().items():
         part, _, name = key.rpartition(".")
         kind = typing.get_type_hints(Config if not part else typing.get_type_hints(Config)[part])[name]
-        if setting.default == {}:  # a node that is chosen as a whole, or empty
+        if setting.default == {}:  # a node of its own, chosen as a whole, or nothing
             given = f"`{key}={chosen[key]}`" if key in chosen else "those of MNIST" if key == "data.sha256" else "none"
         else:
             given = f"`{spelled(plain[key])}`"
