@@ -12,19 +12,16 @@ from mnist_exp.console import exits as command
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import one as single
 from mnist_exp.run import resume
-from mnist_exp.sweep.local import worker
 
 config.register()
 resume.register()
 
 
 @hydra.main(version_base="1.3", config_path=config.conf_dir(), config_name="train")  # type: ignore[untyped-decorator]  # hydra ships no types
-@worker.packable
 def main(cfg: DictConfig) -> float:
     """Trains one run; returns the validation accuracy that a sweep maximises."""
-    host = worker.host()
     try:
-        return (host or single).train(config.parse(cfg))
+        return single.train(config.parse(cfg))
     except ExperimentError as error:
         if HydraConfig.get().mode is RunMode.RUN:  # Hydra would say something of its own first
             sys.exit(command.explain(error))

@@ -17,6 +17,7 @@ from mnist_exp import config, predict, report, rerun, sync
 from mnist_exp.config import Config, Tracking
 from mnist_exp.disk import lanes, trust
 from mnist_exp.disk.files import read_json, write_json
+from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import CheckpointError, ConfigError, ExperimentError
 from mnist_exp.evaluate import __main__ as evaluate
 from mnist_exp.results import names as naming
@@ -335,7 +336,12 @@ def test_a_run_that_came_with_its_study_reports_to_nobody(
     found = []
     shutil.rmtree(studied / "0")
     settings = tiny(epochs=1, resume=str(studied / "0"))
-    run.run(settings, studied / "0", watch=lambda about, control: found.append(reporter.watch(about, control)) or [])
+
+    def watch(about: run.Run, control: Control) -> list[Observer]:
+        found.append(reporter.watch(about.folder, about.config, about.ledger.epoch, control))
+        return []
+
+    run.run(settings, studied / "0", watch=watch)
     assert found == [[]]
     assert not canary.exists()
 

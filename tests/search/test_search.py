@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mnist_exp.config import Config
 from mnist_exp.disk import ledger, plan
 from mnist_exp.disk.files import read_json
 from mnist_exp.disk.ledger import Ledger
-from mnist_exp.engine.events import Control
+from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError
 from mnist_exp.run import session as run
 from mnist_exp.search import reporter
@@ -52,6 +52,10 @@ def begun(folder: Path, **options: Any) -> tuple[Search, optuna.Study]:
     search = Search(**{"study": "s", "n_trials": 9, "sampler": RANDOM, "pruner": HALVING, **options})
     search.write(folder)
     return search, studies.lead(folder, search, {})
+
+
+def watch(about: run.Run, control: Control) -> Sequence[Observer]:
+    return reporter.watch(about.folder, about.config, about.ledger.epoch, control)
 
 
 def home() -> Path:
@@ -93,7 +97,7 @@ def test_a_run_reports_each_epoch_and_ends_where_the_pruner_says(scratch: Path, 
         rival.should_prune()
     study.ask()
     folder = scratch / "2"
-    result = run.run(tiny(epochs=6), folder, watch=reporter.watch)
+    result = run.run(tiny(epochs=6), folder, watch=watch)
     assert (result.state, result.reason) == ("pruned", "Pruned after epoch 1 of 6.")
     entry = ledger.read(folder)
     assert (entry.state, entry.epoch) == ("pruned", 1)
@@ -107,7 +111,7 @@ def test_a_run_without_a_study_or_with_a_finished_trial_is_left_alone(
     found = []
 
     def look(about: run.Run, control: Control) -> list[Any]:
-        found.append(reporter.watch(about, control))
+        found.append(watch(about, control))
         return []
 
     run.run(tiny(epochs=1), scratch / "0", watch=look)
@@ -125,7 +129,7 @@ def test_a_lost_storage_does_not_stop_a_run(
     study.ask()
     (scratch / "optuna.journal").write_text("")
     studies.storage.cache_clear()
-    assert run.run(tiny(epochs=2), scratch / "0", watch=reporter.watch).state == "finished"
+    assert run.run(tiny(epochs=2), scratch / "0", watch=watch).state == "finished"
     assert "does not reach its study" in caplog.text
 
 
@@ -140,9 +144,9 @@ def test_a_lost_storage_does_not_stop_a_run(
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         studies.check(Search(**{"study": "s", "n_trials": 9, "sampler": RANDOM, "pruner": HALVING, **options}))
-    assert sentence in told.value.message
+    assert sentence in caught.value.message
 
 
 def test_a_sampler_that_takes_no_such_keyword(scratch: Path) -> None:
@@ -153,9 +157,9 @@ def test_a_sampler_that_takes_no_such_keyword(scratch: Path) -> None:
 def test_a_password_stays_in_the_environment(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = Search(study="s", n_trials=1, sampler=RANDOM, storage="${oc.env:STUDIES}")
     with pytest.raises(ConfigError, match="STUDIES"):
-        studies.place(search, scratch)
+        studies.address(search, scratch)
     monkeypatch.setenv("STUDIES", "postgresql://me:secret@host/db")
-    assert studies.place(search, scratch) == "postgresql://me:secret@host/db"
+    assert studies.address(search, scratch) == "postgresql://me:secret@host/db"
     search.write(scratch)
     assert "secret" not in (scratch / "study.json").read_text()
 

@@ -56,9 +56,9 @@ def test_what_is_typed_is_what_is_searched(typed: str, expected: BaseDistributio
     ],
 )
 def test_what_cannot_be_searched(typed: str, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=r".*") as told:
+    with pytest.raises(ConfigError, match=r".*") as caught:
         made(typed)
-    assert sentence in told.value.message
+    assert sentence in caught.value.message
 
 
 def test_the_later_word_counts() -> None:

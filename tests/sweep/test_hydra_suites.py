@@ -4,6 +4,7 @@ The suites bring applications of their own. Only the local launcher takes those;
 every point as a config of ours before anything starts.
 """
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,7 @@ from samples import TINY
 from hydra_plugins.mnist_exp.grid_sweeper import GridSweeper
 from hydra_plugins.mnist_exp.local_launcher import LocalLauncher
 from hydra_plugins.mnist_exp.optuna_sweeper import OptunaSweeper
-from mnist_exp import config
-from mnist_exp.run import one as single
-from mnist_exp.sweep.local import worker
+from mnist_exp import config, train
 
 TINY_FIXED = [setting for setting in TINY if not setting.startswith("hidden=")]
 
@@ -74,7 +73,7 @@ def test_grid_sweeper_two_by_three(hydra_sweep_runner: TSweepRunner, launcher: s
     sweep = hydra_sweep_runner(
         calling_file=None,
         calling_module="mnist_exp.train",
-        task_function=worker.packable(lambda cfg: (worker.host() or single).train(config.parse(cfg))),
+        task_function=inspect.unwrap(train.main),
         config_path=config.conf_dir(),
         config_name="train",
         overrides=[*typed, *TINY_FIXED, f"hydra/launcher={launcher}"],

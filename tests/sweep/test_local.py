@@ -9,15 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import psutil
 import pytest
-from omegaconf import OmegaConf
+from hydra.core.singleton import Singleton
 
 from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.local import pool as local
+from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.local import pool as pools
 from mnist_exp.sweep.local import worker
+from mnist_exp.sweep.local.pool import Capacity, Pool, Worker
 from mnist_exp.sweep.stop import Stop
 
 HERE = Path(__file__).parents[1] / "support"
@@ -66,29 +69,24 @@ def test_ctrl_c_while_a_job_is_being_set_up_is_no_failure_of_it(monkeypatch: pyt
         raise KeyboardInterrupt
 
     monkeypatch.setattr(worker, "run_job", interrupted)
-    done = worker.run_one(None, None, OmegaConf.create({"hydra": {"overrides": {"task": ["lr=1"]}}}))
-    assert isinstance(done._return_value, Interrupted)
+    runner = worker.Runner(cloudpickle.dumps((None, None, Singleton.get_state())), threads=1)
+    assert isinstance(runner.run_one(Job(0, ["lr=1"]))._return_value, Interrupted)
 
 
 def test_what_is_missing_of_a_sweep_has_no_more_threads_than_the_rest_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "cores", lambda: 8)
-    anything: Any = None
-
-    def pool(total: int, workers: int | None = None) -> local.Pool:
-        return local.Pool({"workers": workers}, b"", anything, anything, anything, [], total=total)
-
-    assert [pool(total=4).share(most=missing) for missing in (4, 1)] == [2, 2]
-    assert [pool(total=4, workers=2).share(most=missing) for missing in (4, 1)] == [4, 4]
-    assert pool(total=100).share(most=1) == 1
+    monkeypatch.setattr(pools, "cores", lambda: 8)
+    assert [Capacity(None, 1, [], total=4).threads(most=missing) for missing in (4, 1)] == [2, 2]
+    assert [Capacity(2, 1, [], total=4).threads(most=missing) for missing in (4, 1)] == [4, 4]
+    assert Capacity(None, 1, [], total=100).threads(most=1) == 1
 
 
 AHEAD = """
 import sys
 from mnist_exp.models import Classifier, MLP, export
-from mnist_exp.sweep.ahead import loading
+from mnist_exp.sweep.finish import load_ahead
 assert "matplotlib" not in sys.modules and "torch.export._trace" not in sys.modules
-assert loading() is loading()
-loading().join()
+assert load_ahead() is load_ahead()
+load_ahead().join()
 loaded = set(sys.modules)
 assert "mnist_exp.report.page" in loaded
 assert export(Classifier(MLP(8), mean=0.1, std=0.3))
@@ -102,15 +100,16 @@ def test_what_the_end_of_a_sweep_needs_is_loaded_ahead() -> None:
 
 LEAVING = """
 import time
-from mnist_exp.sweep import ahead
+from mnist_exp import models
+from mnist_exp.sweep import finish
 
 def export(classifier):
     time.sleep(0.5)
     print("exported")
     raise RuntimeError("can't register atexit after shutdown")
 
-ahead.export = export
-ahead.loading()
+models.export = export
+finish.load_ahead()
 """
 
 
@@ -119,26 +118,27 @@ def test_who_leaves_while_it_loads_is_neither_aborted_nor_told() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "exported\n", "")
 
 
-def test_something_else_may_be_done_once_the_first_jobs_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_jobs_are_under_way_before_any_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the end of a sweep needs is loaded between the two."""
     anything: Any = None
-    jobs, seen = [local.Job(number, []) for number in range(3)], []
     options = {"workers": 2, "on_error": "continue", "max_failures": None}
-    display = Display(3, set())
-    pool = local.Pool(options, b"", display, Stop(), anything, [], aside=lambda: seen.append([*pool.workers]))
+    pool = Pool(options, anything, Capacity(2, 1, []), Display(3, set()), Stop())
 
-    def assign(to: local.Worker, pack: list[local.Job]) -> None:
+    def assign(to: Worker, pack: list[Job]) -> None:
         to.jobs = pack
 
-    def listen(to: local.Worker) -> list[list[local.Job]]:
+    def listen(to: Worker) -> list[list[Job]]:
         to.jobs = []
         return []
 
-    monkeypatch.setattr(pool, "hire", lambda slot: local.Worker(anything, anything, slot))
+    monkeypatch.setattr(pool, "start_worker", lambda slot: Worker(anything, anything, slot))
     monkeypatch.setattr(pool, "assign", assign)
     monkeypatch.setattr(pool, "ready", lambda: pool.workers)
     monkeypatch.setattr(pool, "listen", listen)
-    pool.run([[job] for job in jobs])
-    assert [len(workers) for workers in seen] == [2]
+    pool.begin([[Job(number, [])] for number in range(3)])
+    assert [w.jobs[0].number for w in pool.workers] == [0, 1]
+    pool.follow()
+    assert not pool.waiting
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from samples import TINY
 from mnist_exp.data import fetch
 from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import Interrupted
-from mnist_exp.sweep import grid
+from mnist_exp.sweep.home import Home
+from mnist_exp.sweep.job import Job
 
 Command = Callable[..., tuple[int, str, str]]
 # In this process, one after the other.
@@ -42,14 +43,14 @@ def states(folder: Path) -> list[str]:
 def test_points_that_resuming_added_are_part_of_the_sweep(
     begun: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch = grid.launch
+    launch = Home.launch
 
-    def only_the_first(sweeper: object, missing: list[grid.Point], *more: Any) -> None:
-        launch(sweeper, missing[:1], *more)
+    def only_the_first(home: Home, jobs: list[Job], *more: Any) -> None:
+        launch(home, jobs[:1], *more)
         raise Interrupted("Stopped.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(grid, "launch", only_the_first)
+        patched.setattr(Home, "launch", only_the_first)
         code, _, err = command(*HERE, "lr=3e-2", "resume=last")
     assert (code, states(begun)) == (130, ["finished", "finished", "finished", "planned"])
     assert f"resume={begun.name}" in err
