@@ -1,4 +1,4 @@
-"""What Optuna makes of a study that has been searched: which keys mattered, and which runs nothing beats."""
+"""Optuna's analysis of a study: which keys mattered, and which runs nothing beats."""
 
 import warnings
 from dataclasses import dataclass
@@ -47,6 +47,6 @@ def analyse(folder: Path) -> Analysis | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that very remark
             importance = kit.importance.get_param_importances(study, target=target)
-    except Exception as error:  # the storage's own, in any driver's words: a report does not depend on it
+    except Exception as error:  # any storage driver's: a report does not depend on it
         return Analysis(search, {}, [], first_line(error))
     return Analysis(search, {key: share for key, share in importance.items() if share == share}, front)

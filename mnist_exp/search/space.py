@@ -62,21 +62,21 @@ def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = N
     Raises:
         ConfigError: an interval does not fit its key, or there is no such function.
     """
-    space_ = Space({}, {}, load(hook) if hook else None)
+    parts = Space({}, {}, load(hook) if hook else None)
     for override in parsed:
         key = override.get_key_element()
-        space_.varied.pop(key, None)
-        space_.fixed.pop(key, None)
+        parts.varied.pop(key, None)
+        parts.fixed.pop(key, None)
         if override.is_sweep_override():
-            space_.varied[key] = distribution(override, defaults)
+            parts.varied[key] = distribution(override, defaults)
         else:
-            space_.fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
-    if not space_.varied and not space_.hook:
+            parts.fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
+    if not parts.varied and not parts.hook:
         raise ConfigError(
             "There is nothing to search: every key has one value.",
             "Give some an interval or a list: 'lr=tag(log,interval(1e-4,1e-1))' hidden=64,128",
         )
-    return space_
+    return parts
 
 
 def usual(defaults: DictConfig, typed: Collection[str]) -> list[str]:
@@ -86,7 +86,7 @@ def usual(defaults: DictConfig, typed: Collection[str]) -> list[str]:
 
 
 def distribution(override: Override, defaults: DictConfig) -> "BaseDistribution":
-    """Optuna's word for the values of one key.
+    """Optuna's distribution of the values of one key.
 
     Raises:
         ConfigError: an interval is empty, or has broken bounds for a key that takes whole numbers.

@@ -190,7 +190,7 @@ def check_foreign(search: Search, folder: Path) -> None:
 
 
 def read_only(folder: Path, search: Search) -> "optuna.Study":
-    """The study in *folder* for somebody who only looks: it suggests nothing, and prunes nothing.
+    """The study in *folder* for reading only: it suggests nothing, and prunes nothing.
 
     Raises:
         ConfigError: there is none, it is not to be opened, or Optuna is missing.
@@ -203,7 +203,7 @@ def join(folder: Path, search: Search | None = None) -> "optuna.Study":
     """The study in *folder* for one of its runs: it suggests nothing.
 
     Raises:
-        ConfigError: there is none, it would call what it must not, or Optuna is missing.
+        ConfigError: there is none, it would call what is not allowed, or Optuna is missing.
     """
     search = search or read(folder)
     trust.check(search.pruner, folder)
@@ -233,7 +233,7 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
     if search.sampler.get("_target_") == GRID:
         more = {"seed": search.seed, "search_space": listed(space)}
-        study.stop = lambda: None  # type: ignore[method-assign]  # the sampler ends a loop that there is not
+        study.stop = lambda: None  # type: ignore[method-assign]  # the sampler would end a loop of Optuna's
     study.sampler = construct("sampler", search.sampler, **more)
     return study
 
@@ -285,7 +285,7 @@ def construct(what: str, node: dict[str, Any], **more: Any) -> Any:
 
 
 def asked(study: "optuna.Study") -> int:
-    """How many trials were begun; those that somebody has enqueued come after them."""
+    """How many trials were begun; those that were enqueued come after them."""
     from optuna.trial import TrialState
 
     return sum(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False))

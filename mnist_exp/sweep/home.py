@@ -124,7 +124,7 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     control = {key: master.get(key) for key in CONTROL}
     typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
     typed += [o for o in as_typed(master) if steers(o)]
-    where = [a for a in arguments if key_of(a) == "cluster"]  # it says where jobs run, not what
+    where = [a for a in arguments if key_of(a) == "cluster"]  # where jobs run is no part of what they run
     typed += [a for a in arguments if not is_control(a) and a not in where]
     old, steering = None, master
     if control["resume"]:
@@ -173,7 +173,7 @@ def check_new(folder: Path) -> None:
 
 
 def as_typed(master: DictConfig) -> list[str]:
-    """The overrides of Hydra's own part; a `${oc.env:NAME}` in them stays one, and its value is written nowhere."""
+    """The overrides of Hydra's own part; a `${oc.env:NAME}` in them stays, and its value is written nowhere."""
     overrides: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
     return list(overrides)
 

@@ -69,8 +69,8 @@ def pairs(typed: Sequence[Override]) -> list[list[str]]:
     lists = [BasicSweeper.split_arguments([override], None)[0] for override in typed]
     sizes = {str(o.key_or_group): len(values) for o, values in zip(typed, lists, strict=True) if o.is_sweep_override()}
     if len(set(sizes.values())) > 1:
-        said = ", ".join(f"{key} has {n}" for key, n in sizes.items())
-        raise ConfigError(f"search=zip pairs values, but the lists differ in length: {said}.")
+        lengths = ", ".join(f"{key} has {n}" for key, n in sizes.items())
+        raise ConfigError(f"search=zip pairs values, but the lists differ in length: {lengths}.")
     length = max(sizes.values(), default=1)
     return [[override for values in lists for override in values[i % len(values)]] for i in range(length)]
 
@@ -158,7 +158,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
 
 
 def _shape(parsed: Config) -> str:
-    """What decides whether model, optimiser and schedule can be built: not lr or seed, whose rules are checked."""
+    """What decides whether model, optimiser and schedule can be built: not lr or seed, which have rules."""
     plain = config.to_dict(parsed)
     kept = {key: plain[key] for key in ("model", "optimizer", "schedule", "data", "batch_size", "device", "precision")}
     kept["optimizer"] = {**kept["optimizer"], "lr": None}

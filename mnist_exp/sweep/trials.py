@@ -236,7 +236,7 @@ class Trials:
         self.plan.write(self.folder)
 
     def end(self, number: int) -> None:
-        """The job of trial *number* is over; its ledger says how. If that says nothing, it has failed."""
+        """The job of trial *number* is over; its ledger has how it ended. Without an entry it has failed."""
         self.running.discard(number)
         state = studies.settle(self.study, number, self.search, ledger.found(self.folder / str(number)))
         if state == "RUNNING":
@@ -294,7 +294,7 @@ def _class(node: dict[str, Any]) -> str:
 
 
 def conclude(trials: Trials, report: bool, wait: Callable[[], object]) -> None:
-    """Shows the leaderboard, writes it, and says what pruning saved and what failed.
+    """Shows the leaderboard, writes it, and lists what pruning saved and which runs failed.
 
     Args:
         wait: See `finish.present`.

@@ -13,7 +13,7 @@ from mnist_exp.sweep.local.pool import Capacity
 
 
 @pytest.mark.parametrize(
-    ("visible", "usable", "found"),
+    ("visible", "usable", "shared"),
     [
         (None, 0, []),
         ("0", 0, []),
@@ -26,7 +26,7 @@ from mnist_exp.sweep.local.pool import Capacity
     ],
 )
 def test_workers_share_the_gpus_that_can_be_used(
-    visible: str | None, usable: int, found: list[str], tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+    visible: str | None, usable: int, shared: list[str], tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -35,7 +35,7 @@ def test_workers_share_the_gpus_that_can_be_used(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: usable > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: usable)
     composer: Any = None  # for jobs whose config is not known
-    assert gpus_for([Job(0, [], config=tiny(device="auto"))], composer) == found
+    assert gpus_for([Job(0, [], config=tiny(device="auto"))], composer) == shared
     assert gpus_for([Job(0, [], config=tiny(device="cpu"))], composer) == []
 
 

@@ -23,8 +23,8 @@ HERE = (*AGAIN, *TINY, "epochs=1")
 
 
 def home() -> Path:
-    (found,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
-    return found
+    (folder,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
+    return folder
 
 
 class Publisher:
@@ -87,10 +87,10 @@ def test_the_page_links_to_what_is_reported_last(
     left, out, err = command(*typed)
     assert left == code, err
     assert reported.count("sent") == 1
-    said = out.splitlines()
-    at = [next(i for i, line in enumerate(said) if line.startswith(text)) for text in ("Sweep ", "lr ", "Report: ")]
+    lines = out.splitlines()
+    at = [next(i for i, line in enumerate(lines) if line.startswith(text)) for text in ("Sweep ", "lr ", "Report: ")]
     assert at == sorted(at)
-    assert said[-1] == f"Look at {home().name}."
+    assert lines[-1] == f"Look at {home().name}."
     page = (home() / "report.html").read_text()
     assert '<a href="http://127.0.0.1:5000/#/experiments/1/runs/run-1?' in page
     assert '<a href="http://127.0.0.1:5000/#/view">all runs of the sweep</a>' in page

@@ -1,4 +1,4 @@
-"""Sweeps through the real command line: what its jobs do to each other, and what is said about it."""
+"""Sweeps through the real command line: how its jobs affect each other, and what is printed."""
 
 import os
 import re
@@ -43,8 +43,8 @@ def environment() -> dict[str, str]:
 
 
 def only_sweep(folder: Path) -> Path:
-    (found,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
-    return found
+    (sweep_folder,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
+    return sweep_folder
 
 
 def states(folder: Path) -> list[str]:
@@ -53,15 +53,15 @@ def states(folder: Path) -> list[str]:
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             alive = process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
             if alive and Path(process.cwd()) == folder:
-                found.append(process)
+                processes.append(process)
         except (psutil.Error, OSError):
             continue
-    return found
+    return processes
 
 
 def test_ctrl_c_while_a_job_is_being_set_up_is_no_failure_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,15 +147,15 @@ def test_a_bad_job_costs_only_itself(tmp_path: Path) -> None:
     done = sweep(tmp_path, *OWN, f"+model.mode={modes}", *SMALL, "tracking=off")
     assert done.returncode == 1
     assert states(tmp_path) == ["finished", "failed", "finished", "failed", "finished", "killed", "failed", "finished"]
-    said = done.stderr
-    assert "4 of 8 runs did not finish" in said
+    errors = done.stderr
+    assert "4 of 8 runs did not finish" in errors
     for reason in ("RuntimeError: boom", "SystemExit: 3", "killed by SIGKILL", "The loss is not finite somewhere in"):
-        assert reason in said
-    assert said.count("    again: python -m mnist_exp.train") == 4
+        assert reason in errors
+    assert errors.count("    again: python -m mnist_exp.train") == 4
     assert "FAILED: RuntimeError: boom" in done.stdout  # when it happened, too
     assert "boom" in (only_sweep(tmp_path) / "1" / "train.log").read_text()
     assert (only_sweep(tmp_path) / "report.html").exists()
-    assert "Traceback" not in done.stdout + said
+    assert "Traceback" not in done.stdout + errors
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_stop_at_the_first_error(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_other_launchers_come_to_the_same(tmp_path: Path) -> None:
-    found = {}
+    losses = {}
     for launcher in ("local", "basic", "joblib"):
         folder = tmp_path / launcher
         folder.mkdir()
@@ -188,8 +188,8 @@ def test_other_launchers_come_to_the_same(tmp_path: Path) -> None:
         home = only_sweep(folder)
         entries = [ledger.read(home / str(i)) for i in range(2)]
         assert all(entry.sweep == home.name for entry in entries)
-        found[launcher] = [entry.summary["final/test_loss"] for entry in entries]
-    assert found["basic"] == found["joblib"] == found["local"]
+        losses[launcher] = [entry.summary["final/test_loss"] for entry in entries]
+    assert losses["basic"] == losses["joblib"] == losses["local"]
 
 
 @pytest.mark.slow
@@ -208,9 +208,9 @@ def test_ctrl_c_stops_gently_and_says_how_to_go_on(tmp_path: Path) -> None:
     )
     wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.jsonl")))
     driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=240)
+    _, errors = driver.communicate(timeout=240)
     assert driver.returncode == 130
-    (command_line,) = re.findall(r"Go on with: python -m mnist_exp.train -m (resume=\S+)", said)
+    (command_line,) = re.findall(r"Go on with: python -m mnist_exp.train -m (resume=\S+)", errors)
     home = only_sweep(tmp_path)
     assert ledger.read(home / "2").state == "killed"  # the widest starts first
     assert not (home / "0").exists()

@@ -31,8 +31,8 @@ def begun(command: Command) -> Path:
 
 
 def home() -> Path:
-    (found,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
-    return found
+    (folder,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
+    return folder
 
 
 def states(folder: Path) -> list[str]:
@@ -61,7 +61,7 @@ def test_points_that_resuming_added_are_part_of_the_sweep(
     assert ledger.read(begun / "3").params["lr"] == 0.03
 
 
-def test_other_images_are_told_before_anything_starts(command: Command) -> None:
+def test_other_images_are_reported_before_anything_starts(command: Command) -> None:
     place(Path("images"))
     images = ("data.name=small", "data.root=images", f"data.train_images={TRAIN}", f"data.test_images={TEST}")
     code, _, err = command(*HERE, *TINY, "epochs=1", "data.val_size=2", *images, "hidden=8,16")

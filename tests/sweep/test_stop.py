@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a sweep runs: what its jobs do, what is said, and the exit code."""
+"""Ctrl-C and SIGTERM while a sweep runs: what its jobs do, what is printed, and the exit code."""
 
 import contextlib
 import os

@@ -47,7 +47,7 @@ class Scheduler(abc.ABC):
 
     @abc.abstractmethod
     def stop(self) -> str:
-        """The user leaves: what he can do about the jobs, which go on; nothing, if they were told to end."""
+        """The user leaves: how to end the jobs, which go on; empty, if they were asked to stop."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, final
 # Read when ray is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 if (Path.home() / ".ray" / "auth_token").exists():
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # what `ray start` expects, but does not tell the driver
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` expects it, but does not pass it to the driver
 
 import cloudpickle
 from hydra.core.utils import JobReturn
@@ -105,7 +105,7 @@ def check(options: dict[str, Any]) -> None:
 
 
 def listening(address: str | None) -> None:
-    """Raises ConfigError if nobody listens at *address* (`host:port`): ray.init would try for minutes."""
+    """Raises ConfigError if nothing listens at *address* (`host:port`): ray.init would try for minutes."""
     host, _, port = (address or "").rpartition(":")
     if port.isdecimal() and "/" not in host:
         try:

@@ -164,7 +164,7 @@ class OnNode:
         return returned
 
     def checkpoint(self) -> Any:
-        """What runs after a requeue: the same, since the run's folder tells how far it came."""
+        """What runs after a requeue: the same, since the run's folder has how far it came."""
         return submitit.helpers.DelayedSubmission(self)
 
 
@@ -172,7 +172,7 @@ class OnNode:
 class Notice:
     """Slurm's notice that a job has to leave its node soon (its time is up, or it makes room): SIGUSR2.
 
-    SIGTERM says less: it comes before preemption, too, and a job that ended then would not be requeued. So it is
+    SIGTERM is ambiguous: it comes before preemption, too, and a job that ended then would not be requeued. So it is
     passed over; SIGKILL follows, and costs no more than the epoch at hand. Submitit would do so with a line in the log,
     but Slurm sends it several times in a moment, and a handler that is interrupted by itself may break what it calls.
     """

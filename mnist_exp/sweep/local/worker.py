@@ -216,7 +216,7 @@ def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, en
     while True:
         try:
             jobs: list[Job] = cloudpickle.loads(pipe.recv_bytes())
-        except (EOFError, OSError, KeyboardInterrupt):  # the driver is gone, or told to stop before the job began
+        except (EOFError, OSError, KeyboardInterrupt):  # the driver is gone, or a Ctrl-C came before the job began
             return
         for job, returned in zip(jobs, runner.run(jobs), strict=True):
             with contextlib.suppress(OSError):  # the driver is gone
