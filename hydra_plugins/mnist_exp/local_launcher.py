@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+from mnist_exp.sweep.shell import StreamingLauncher
+
+if TYPE_CHECKING:
+    from mnist_exp.sweep.job import Job, Source
 
 
 @dataclass
@@ -28,23 +32,21 @@ class LocalConf:
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalConf, provider="mnist_exp")
 
 
-class LocalLauncher(Launcher):
-    """Runs jobs in worker processes; see mnist_exp/sweep/local/pool.py."""
-
-    hosts_jobs = True  # they report to this process, which tells MLflow of all of them
-    takes_jobs = True  # the sweeper may hand over more than overrides
-
-    def __init__(self, **options: Any) -> None:
-        self.options = options
+class LocalLauncher(StreamingLauncher):
+    """Runs jobs in worker processes; see mnist_exp/sweep/local/launch.py."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from mnist_exp.sweep.local import pool as local  # heavy
+        from mnist_exp.sweep.local import launch  # heavy
 
-        local.start_early()
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        launch.start_early()
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from mnist_exp.sweep.local import pool as local  # heavy
+    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0) -> Sequence[JobReturn]:
+        from mnist_exp.sweep.local import launch  # heavy
 
-        jobs = [local.Job(number, list(o)) for number, o in enumerate(job_overrides, start=initial_job_idx)]
-        return local.launch(self, jobs)
+        return launch.launch(self, jobs, total)
+
+    def run_source(self, source: "Source") -> None:
+        from mnist_exp.sweep.local import launch  # heavy
+
+        launch.search(self, source)

@@ -4,10 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+
+from mnist_exp.sweep.shell import OurSweeper
 
 
 @dataclass
@@ -32,19 +30,10 @@ class OptunaConf:
 ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConf, provider="mnist_exp")
 
 
-class OptunaSweeper(Sweeper):
-    """Asks, launches, tells and sums up; see mnist_exp/sweep/trials.py."""
-
-    def __init__(self, **options: Any) -> None:
-        self.options = options
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+class OptunaSweeper(OurSweeper):
+    """Asks, launches, reports and sums up; see mnist_exp/sweep/trials.py."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        from mnist_exp.sweep import home as start  # heavy
+        from mnist_exp.sweep import start  # heavy
 
         return start.sweep(self, arguments)

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+
+from mnist_exp.sweep.shell import OurLauncher
+
+if TYPE_CHECKING:
+    from mnist_exp.sweep.job import Job
 
 
 @dataclass
@@ -26,19 +28,10 @@ class RayConf:
 ConfigStore.instance().store(group="hydra/launcher", name="ray_cluster", node=RayConf, provider="mnist_exp")
 
 
-class RayLauncher(Launcher):
+class RayLauncher(OurLauncher):
     """Hands jobs to Ray and follows them; see mnist_exp/sweep/cluster/ray.py."""
 
-    hosts_jobs = True  # this process reads their folders, and tells MLflow of all of them
+    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0) -> Sequence[JobReturn]:
+        from mnist_exp.sweep.cluster import driver, ray  # heavy
 
-    def __init__(self, **options: Any) -> None:
-        self.options = options
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from mnist_exp.sweep.cluster import driver as remote
-        from mnist_exp.sweep.cluster import ray as ray_cluster  # heavy
-
-        return remote.launch(self, ray_cluster.Ray(self.options), job_overrides, initial_job_idx)
+        return driver.launch(self, ray.Ray(self.options), jobs)

@@ -41,7 +41,7 @@ class Composer:
         """The whole config of the job with *overrides*, as Hydra's `load_sweep_config` gives it.
 
         Raises:
-            HydraException, OmegaConfBaseException: an override does not fit, in Hydra's words.
+            HydraException, OmegaConfBaseException: an override does not fit.
         """
         parsed = self._parse(overrides)
         job = self._filled(parsed, whole=True)
@@ -72,14 +72,14 @@ class Composer:
             ConfigError: it breaks a rule.
             HydraException, OmegaConfBaseException: as `job`.
         """
-        found = config.parse(self.own(overrides))
+        parsed = config.parse(self.own(overrides))
         if self.origin:
             conf = trust.files_of(self.master.hydra.runtime.config_sources)
-            trust.check(config.to_dict(found), self.origin, conf)
-        return found
+            trust.check(config.to_dict(parsed), self.origin, conf)
+        return parsed
 
     def _filled(self, parsed: list[Override], whole: bool) -> DictConfig | None:
-        """A copy of the base with all values in it; None where Hydra has to do it, or to say what is wrong."""
+        """A copy of the base with all values in it; None where Hydra has to compose it, or to raise its error."""
         values = [o for o in parsed if self._sets_value(o)]
         if any(o not in values and not self._chooses(o) for o in parsed):
             return None

@@ -1,4 +1,4 @@
-"""How a sweep is told to stop, on this machine or on others."""
+"""Ctrl-C and SIGTERM of a sweep, on this machine or on others."""
 
 import signal
 from typing import Any, final
@@ -13,7 +13,7 @@ class Stop:
     """While it lasts, Ctrl-C and SIGTERM are noted; the second one ends everything at once.
 
     Raises:
-        Interrupted: at its end, if one came, whatever was done about it meanwhile.
+        Interrupted: at its end, if one came, also where it was handled meanwhile.
     """
 
     signal = 0

@@ -14,7 +14,7 @@ from mnist_exp.config.identity import has_effect, unnamed
 from mnist_exp.config.schema import Kind
 from mnist_exp.disk import lanes, trust
 from mnist_exp.report import page
-from mnist_exp.sweep import grid, home, packing
+from mnist_exp.sweep import home, packing, points
 
 SETTINGS = schema.settings()
 FROM_GROUPS = ("lr", "data.name", "model", "optimizer", "schedule")
@@ -61,7 +61,7 @@ def test_a_setting_is_for_something(key: str) -> None:
             schema.FREE_KEYWORDS["optimizer"],
             "betas dampening eps lr momentum nesterov weight_decay",
         ),
-        "built": (grid.BUILT, "batch_size data device model optimizer precision schedule"),
+        "built": (points.BUILT, "batch_size data device model optimizer precision schedule"),
         "unnamed": (  # force and retry_failed never get that far
             unnamed(),
             "checkpoint cluster data.root device force hydra name resume retry_failed threads tracking",
