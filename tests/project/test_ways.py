@@ -19,7 +19,8 @@ Command = Callable[..., tuple[int, str, str]]
 GRADIENT = "train.main → run.one.train → run.session.run_many → engine.loop.fit → engine.loop.update → "
 GRADIENT += "engine.closed_form.gradient"
 LOSS = "engine.loop.fit → run.writer.on_epoch → disk.journal.append"
-RESUME = "train.main → run.one.train → run.session.run_many → run.claim.claim → run.claim._load_checkpoint → disk.checkpoint.load_last"
+RESUME = "train.main → run.one.train → run.session.run_many → run.claim.claim → run.claim._load_checkpoint → "
+RESUME += "disk.checkpoint.load_last"
 
 
 @pytest.fixture
@@ -33,10 +34,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, str], set
         def recording(*arguments: Any) -> Any:
             frames = [(frame.frame.f_globals["__name__"], frame.function) for frame in reversed(inspect.stack(0)[1:])]
             called = [*frames, (function.__module__, name)]
-            # Context managers and private helpers are part of the function that calls them.
-            names = [
-                f"{module}.{each}" for module, each in called if module.startswith("mnist_exp.") and each[0] != "_"
-            ]
+            names = [f"{module}.{each}" for module, each in called if module.startswith("mnist_exp.")]
             ways.add(" → ".join(each.removeprefix("mnist_exp.") for each in names))
             return function(*arguments)
 
