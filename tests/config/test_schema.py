@@ -33,7 +33,7 @@ def test_the_defaults_together_are_legal(composed: Callable[..., Config]) -> Non
 
 @pytest.mark.parametrize("key", SETTINGS)
 def test_a_setting_is_for_one_thing(key: str) -> None:
-    purposes = SETTINGS[key].kind & (Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.STEERING)
+    purposes = SETTINGS[key].kind & (Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP)
     assert len(purposes) <= 1
     assert has_effect(key) == (len(purposes) == 0)
 
@@ -42,7 +42,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
     ("derived", "expected"),
     {
         "without effect": (
-            schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.STEERING),
+            schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP),
             "checkpoint data.classes data.root data.source force n_trials name points resume retry_failed tags threads"
             " tracking",
         ),
