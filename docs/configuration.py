@@ -23,8 +23,7 @@ from hydra_plugins.mnist_exp.grid_sweeper import GridConf
 from hydra_plugins.mnist_exp.local_launcher import LocalConf
 from hydra_plugins.mnist_exp.optuna_sweeper import OptunaConf
 from mnist_exp import config
-from mnist_exp.config import Config
-from mnist_exp.config.compose import compose
+from mnist_exp.config import Config, compose
 
 PAGE = Path(__file__).resolve().with_suffix(".md")
 CONF = Path(config.conf_dir())

@@ -4,8 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from mnist_exp.config import Data, options
-from mnist_exp.config.compose import compose
+from mnist_exp.config import Data, compose, options
 from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.console.terminal import say, shown

@@ -114,7 +114,7 @@ def _dataset(folder: Path, settings: "Config", name: str, split: str) -> Labelle
     from mnist_exp.evaluate import answers
 
     if name:
-        from mnist_exp.config.compose import compose
+        from mnist_exp.config import compose
 
         source, digest = compose([f"data={name}"]).data, ""
     else:
