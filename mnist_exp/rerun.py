@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser("rerun", ABOUT, EXAMPLES)
     parser.add_words({"run": RUN})
     typed = parser.read(arguments)
-    folder = naming.one(typed.run, needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(lanes.FILE,))
+    folder = naming.one(typed.run, needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(RunFolder.lanes,))
     before, rows = ledger.read(folder), journal.read(folder)
     if not rows:
         raise ConfigError(f"{shown(folder)} finished no epoch: there is nothing to compare with.")

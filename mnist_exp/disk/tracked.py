@@ -7,7 +7,7 @@ from typing import TypeVar, final
 
 from mnist_exp.disk import records
 from mnist_exp.disk.files import read_json, write_json
-from mnist_exp.disk.layout import RunFolder, State, SweepFolder
+from mnist_exp.disk.layout import Folder, State
 
 
 @final
@@ -61,22 +61,22 @@ T = TypeVar("T", TrackedRun, TrackedSweep)
 
 def run(folder: Path) -> TrackedRun | None:
     """What MLflow has of the run in *folder*; None if that is nothing, or the record is damaged."""
-    return _read(TrackedRun, RunFolder(folder).tracked)
+    return _read(TrackedRun, folder)
 
 
 def sweep(folder: Path) -> TrackedSweep | None:
     """What MLflow has of the sweep in *folder*; None if that is nothing, or the record is damaged."""
-    return _read(TrackedSweep, SweepFolder(folder).tracked)
+    return _read(TrackedSweep, folder)
 
 
 def write(folder: Path, record: TrackedRun | TrackedSweep) -> None:
     """Publishes *record* in *folder*, atomically, without the fields that have no value yet."""
     plain = {key: value for key, value in dataclasses.asdict(record).items() if value not in ("", {})}
-    write_json(RunFolder(folder).tracked if isinstance(record, TrackedRun) else SweepFolder(folder).tracked, plain)
+    write_json(Folder(folder).tracked, plain)
 
 
-def _read(kind: type[T], path: Path) -> T | None:
+def _read(kind: type[T], folder: Path) -> T | None:
     try:
-        return records.parse(kind, read_json(path))
+        return records.parse(kind, read_json(Folder(folder).tracked))
     except (OSError, ValueError, TypeError):
         return None

@@ -225,14 +225,13 @@ def deliver(experiment: str) -> int:
 
 def _reap(sweeps: Collection[Path]) -> None:
     """Publishes killed runs of other sweeps than *sweeps*; errors are only logged."""
-    from mnist_exp.tracking import orphans
+    from mnist_exp.tracking.publish import close_orphans
 
     try:
-        orphans.reap(Path("outputs").resolve(), uri_for(None), but=sweeps)
+        close_orphans(Path("outputs").resolve(), uri_for(None), but=sweeps)
     except Exception as error:
-        log.warning(
-            "Not all runs that were killed earlier are in MLflow: %s. mnist_exp.sync sends them.", reason(error)
-        )
+        missing = "Not all runs that were killed earlier are in MLflow: %s. mnist_exp.sync sends them."
+        log.warning(missing, reason(error))
 
 
 @dataclass

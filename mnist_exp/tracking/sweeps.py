@@ -53,8 +53,7 @@ def publish(folder: Path, store: Store, over: bool = False, register: bool = Tru
         record.run_id = parent(folder, store, first)
         store.client.set_tag(record.run_id, "mlflow.note.content", " ".join(sweep.typed))
         if over:
-            status = _status([run.state for run in runs.values()], len(sweep.points))
-            store.client.set_terminated(record.run_id, status)
+            store.client.set_terminated(record.run_id, _status([r.state for r in runs.values()], len(sweep.points)))
         else:
             store.client.update_run(record.run_id, status="RUNNING")
     if register and over and first.register:
@@ -104,8 +103,7 @@ def _register_best(folder: Path, sweep: Plan, store: Store, name: str) -> str:
             *(folder, ", ".join(each.data for each in ranked), name),
         )
         return ""
-    best = ranked[0].best
-    if best is None:
+    if (best := ranked[0].best) is None:
         return ""
     record = tracked.run(best.at) or TrackedRun()
     if not record.model:
