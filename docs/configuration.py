@@ -19,9 +19,8 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from hydra_plugins.mnist_exp.grid_sweeper import GridConf
-from hydra_plugins.mnist_exp.local_launcher import LocalConf
-from hydra_plugins.mnist_exp.optuna_sweeper import OptunaConf
+from hydra_plugins.mnist_exp.launchers import LocalConf
+from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
 from mnist_exp import config
 from mnist_exp.config import Config, compose
 

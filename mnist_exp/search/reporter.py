@@ -82,7 +82,7 @@ def _running(study: "optuna.Study", number: int) -> Any:
     """Trial *number* as its run's handle, or None if it has ended."""
     import optuna
 
-    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number == number]
-    if not trials or trials[0].state.is_finished():
+    trials = study.get_trials(deepcopy=False)
+    if number >= len(trials) or trials[number].state.is_finished():
         return None
-    return optuna.trial.Trial(study, trials[0]._trial_id)
+    return optuna.trial.Trial(study, trials[number]._trial_id)

@@ -18,6 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_exp.config.rules import at_least
 from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import State, SweepFolder
@@ -104,9 +105,8 @@ def check(search: Search) -> None:
     Raises:
         ConfigError: one does.
     """
-    for key, lowest in (("batch", 1), ("max_failures", 0)):
-        if getattr(search, key) < lowest:
-            raise ConfigError(f"hydra.sweeper.{key} must be at least {lowest}, but got {getattr(search, key)}.")
+    at_least(1).check("hydra.sweeper.batch", search.batch)
+    at_least(0).check("hydra.sweeper.max_failures", search.max_failures)
     for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
         for key, value in node.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -299,16 +299,12 @@ def settle(study: "optuna.Study", number: int, search: Search, entry: Ledger | N
     from optuna.trial import TrialState
 
     trial = study.get_trials(deepcopy=False)[number]
-    if trial.state.is_finished():
+    if trial.state.is_finished() or entry is None or entry.state in (State.RUNNING, State.KILLED, State.PLANNED):
         return trial.state.name
-    if entry is None or entry.state in (State.RUNNING, State.KILLED, State.PLANNED):
-        return trial.state.name
-    if entry.state == State.PRUNED:
-        return study.tell(number, state=TrialState.PRUNED).state.name
-    values = search.values(entry)
-    if entry.state == State.FINISHED and all(map(math.isfinite, values)):
+    if entry.state == State.FINISHED and all(map(math.isfinite, values := search.values(entry))):
         return study.tell(number, values).state.name
-    return study.tell(number, state=TrialState.FAIL).state.name
+    state = TrialState.PRUNED if entry.state == State.PRUNED else TrialState.FAIL
+    return study.tell(number, state=state).state.name
 
 
 def fail(study: "optuna.Study", number: int) -> None:

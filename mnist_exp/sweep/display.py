@@ -36,9 +36,9 @@ class Display:
         """What was trained since the display began, in the unit of `costs`."""
         self.running: dict[int, tuple[str, str]] = {}
         self.splits: dict[int, str] = {}
-        """Whose accuracy is shown of each job: `val`, or `train` where there is no validation."""
-        self.pruned_when: dict[int, str] = {}
-        """Of the jobs that were pruned, in which epoch, as a sentence."""
+        """The split whose accuracy is shown of each job: `val`, or `train` where there is no validation."""
+        self.reasons: dict[int, str] = {}
+        """In which epoch each pruned job ended, as a sentence."""
         self.best: tuple[float, str, str] | None = None
         self.began: float | None = None
         """When the first job started."""
@@ -71,7 +71,7 @@ class Display:
 
     def pruned(self, number: int, reason: str) -> None:
         """A job is about to end early, as no longer promising."""
-        self.pruned_when[number] = reason
+        self.reasons[number] = reason
 
     def finished(self, number: int, overrides: Sequence[str], objective: object) -> None:
         """A job has ended well."""
@@ -81,8 +81,8 @@ class Display:
             self._reached(number, 1.0, before=0.0)
         self.ended.add(number)
         text, result = self._short(overrides), ""
-        if number in self.pruned_when:
-            result = f"  {self.pruned_when[number]}"
+        if number in self.reasons:
+            result = f"  {self.reasons[number]}"
         elif isinstance(objective, float):
             split = self.splits.get(number, "val")
             result = f"  {split} {formats.percent(objective)}"
@@ -117,8 +117,8 @@ class Display:
         parts = [f"{self.done + self.bad}/{self.total} done"]
         if self.bad:
             parts.append(f"{self.bad} failed")
-        if self.pruned_when:
-            parts.append(f"{len(self.pruned_when)} pruned")
+        if self.reasons:
+            parts.append(f"{len(self.reasons)} pruned")
         if self.running:
             parts.append(f"{len(self.running)} running")
         if self.best:

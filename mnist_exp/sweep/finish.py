@@ -13,35 +13,36 @@ from mnist_exp.config import Config
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.files import tidy
-from mnist_exp.disk.layout import RunFolder, State
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.disk.plan import Plan
-from mnist_exp.errors import Interrupted, SweepError
+from mnist_exp.errors import Interrupted
 from mnist_exp.report import board
 from mnist_exp.results import names
+from mnist_exp.sweep.home import Home
+from mnist_exp.sweep.reporter import SweepReporter
 
 
 @functools.cache
 def load_ahead() -> threading.Thread:
-    """Loads torch's exporter and what draws the page beside the runs: two seconds, a tenth of a small sweep.
+    """Loads torch's exporter and what draws the page beside the runs: 1.7 s, a tenth of a small sweep.
 
     `export` joins the thread, for torch exports one network at a time. A process that ends earlier waits for it: torch
     aborts one that leaves amid an export.
     """
-    thread = threading.Thread(target=_load)
-    thread.start()
-    return thread
-
-
-def _load() -> None:
     from torch import nn
 
     from mnist_exp import models
 
-    # Python refuses some imports when it ends; any other failure is raised again where it matters.
-    with contextlib.suppress(Exception):
-        import mnist_exp.report.page  # noqa: F401  # matplotlib
+    def load() -> None:
+        # Python refuses some imports when it ends; any other failure is raised again where it matters.
+        with contextlib.suppress(Exception):
+            import mnist_exp.report.page  # noqa: F401  # matplotlib
 
-        models.export(models.Classifier(nn.Flatten(), mean=0.0, std=1.0))
+            models.export(models.Classifier(nn.Flatten(), mean=0.0, std=1.0))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    return thread
 
 
 def present_best(folder: Path, config_of: Callable[[int], Config]) -> None:
@@ -73,37 +74,21 @@ def export(folder: Path, config: Config) -> None:
         entry.write(folder)
 
 
-def conclude(plan: Plan, folder: Path, report: bool, wait: Callable[[], object]) -> None:
-    """Shows the leaderboard, writes it, and lists the runs that did not finish.
+def present(home: Home, reporter: SweepReporter) -> pd.DataFrame:
+    """Exports the best, shows the leaderboard and writes it, with a page if wanted; returns the table of runs.
 
-    Args:
-        wait: See `present`.
-
-    Raises:
-        SweepError: not all runs finished.
+    Pictures are drawn while the last runs are reported to MLflow, links to the runs are written after that.
     """
-    table = present(folder, report, wait)
-    if failures := board.failures(table, {*table["state"]} - {State.FINISHED, State.PRUNED}):
-        raise SweepError(
-            f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {listed(failures, plan)}",
-            f"All of them again: {plan.again} retry_failed=true",
-        )
-
-
-def present(folder: Path, report: bool, wait: Callable[[], object]) -> pd.DataFrame:
-    """Shows the leaderboard and writes it, with a *report* if wanted; returns the table of runs.
-
-    Args:
-        wait: Returns when the runs are reported to MLflow. Pictures are drawn before, links to the runs written after.
-    """
-    comparisons = board.compare(names.resolve(folder))
+    present_best(home.folder, lambda number: home.composer.config_of(home.plan.points[number]))
+    reporter.finish()
+    comparisons = board.compare(names.resolve(home.folder))
     board.show(comparisons, lost=False)  # an error names them
-    if report:
+    if home.options["report"]:
         from mnist_exp.report import page  # matplotlib: not for --help
 
-        say(f"Report: {shown(page.write(comparisons, None, wait))}")
+        say(f"Report: {shown(page.write(comparisons, None, reporter.wait))}")
     else:
-        wait()
+        reporter.wait()
         board.save([board.tracked(comparison) for comparison in comparisons])
     return pd.concat([comparison.table for comparison in comparisons]).sort_index()
 

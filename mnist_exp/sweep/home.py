@@ -30,11 +30,6 @@ from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.reporter import SweepReporter
 from mnist_exp.sweep.shell import OurLauncher, OurSweeper
 
-FILES = (SweepFolder.plan, SweepFolder.study, SweepFolder.page, "*.csv")
-"""What is written into a sweep's folder; the publisher has its own."""
-OF_ITS_OWN = PRIVATE_OPTIONS
-"""Options of a search that name code, or an address."""
-
 SUBDIR = "${hydra.job.num}"
 """Which folder of the sweep a run is in, as `conf/train.yaml` has it."""
 
@@ -53,8 +48,6 @@ class Home:
     resumed: bool
     control: dict[str, Any]
     """`resume`, `force` and `retry_failed`."""
-    cluster: str
-    """Where its jobs run: the option of `conf/cluster`."""
     steering: DictConfig
     """The config that `options`, `n_trials` and `points` are read from."""
 
@@ -79,18 +72,15 @@ class Home:
         """What was typed for the runs."""
         return [override for override in self.typed if not steers(override)]
 
-    def write(self, keys: Sequence[str], tracking: Tracking) -> None:
-        """Writes the plan, in which *keys* vary, and the config of the sweep."""
+    def reporter(self, keys: Sequence[str], tracking: Tracking) -> SweepReporter:
+        """Writes the plan, in which *keys* vary, and the sweep's config; returns what reports the sweep to MLflow."""
         plan = self.plan
         plan.typed, plan.keys = self.typed, list(dict.fromkeys([*plan.keys, *keys]))
-        plan.cluster = self.cluster
+        plan.cluster = self.sweeper.config.hydra.runtime.choices["cluster"]
         plan.experiment = tracking.experiment if tracking.enabled else ""
         plan.write(self.folder)
         OmegaConf.save(self.sweeper.config, SweepFolder(self.folder).config)
-
-    def reporter(self, tracking: Tracking) -> SweepReporter:
-        """Reports the sweep to MLflow."""
-        return SweepReporter(self.plan, self.folder, tracking, live=isinstance(self.sweeper.launcher, OurLauncher))
+        return SweepReporter(plan, self.folder, tracking, live=isinstance(self.sweeper.launcher, OurLauncher))
 
     def launch(self, jobs: list[Job], force: bool = False, total: int = 0) -> Sequence[JobReturn]:
         """Hands *jobs* of a sweep of *total* to the launcher, each with the folder that its number names."""
@@ -127,34 +117,28 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     typed += [o for o in as_typed(master) if steers(o)]
     where = [a for a in arguments if key_of(a) == "cluster"]  # where jobs run is no part of what they run
     typed += [a for a in arguments if not is_control(a) and a not in where]
-    old, steering = None, master
-    if control["resume"]:
-        selection = names.resolve(control["resume"])
-        if selection.sweep is None:
-            raise ConfigError(
-                f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run."
-            )
-        old = selection.sweep
+    selection = names.resolve(control["resume"]) if control["resume"] else None
+    old = selection.sweep if selection else None
+    if selection and old:
         check_foreign(old, selection.home, arguments)
         typed = [*old.typed, *typed]
-        move(master, selection.home)
+    elif selection:
+        raise ConfigError(f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run.")
     typed = list({key_of(override): override for override in typed}.values())
     with read_write(master.hydra):  # jobs are composed anew, and hydra.sweeper.* fits one sweeper only
         known = set(as_typed(master))
         master.hydra.overrides.hydra += [*where, *(o for o in typed if steers(o) and o not in known)]
-    if old:
-        steering = chosen(master, sweeper.hydra_context.config_loader)
+    steering = resumed(master, sweeper.hydra_context.config_loader, selection.home) if selection else master
     folder = Path(str(master.hydra.sweep.dir))
-    if old is None:
+    if not selection:
         check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
     try:
-        tidy(folder, *FILES)
+        tidy(folder, *SweepFolder.written)
         tidy(SweepFolder(folder).figures, "*")
         plan = old or Plan(id=folder.name, typed=typed, keys=[])
-        cluster = master.hydra.runtime.choices["cluster"]
-        yield Home(sweeper, folder, typed, plan, old is not None, control, cluster, steering)
+        yield Home(sweeper, folder, typed, plan, old is not None, control, steering)
     finally:
         lock.release()
 
@@ -194,7 +178,7 @@ def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
         return
     for override in (*old.typed, *itertools.chain(*old.points)):
         key = key_of(override)
-        hydras = "hydra" in key and (not steers(override) or key in OF_ITS_OWN)
+        hydras = "hydra" in key and (not steers(override) or key in PRIVATE_OPTIONS)
         if (hydras or trust.reaches(override)) and override not in typed:
             raise ConfigError(
                 f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",
@@ -202,20 +186,18 @@ def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
             )
 
 
-def chosen(master: DictConfig, loader: Any) -> DictConfig:
-    """The config with the sweeper that the old sweep had; *master* chooses the same, for jobs may choose no other."""
-    overrides = as_typed(master)
-    steering: DictConfig = loader.load_configuration(master.hydra.job.config_name, overrides, run_mode=RunMode.RUN)
-    OmegaConf.copy_cache(from_config=master, to_config=steering)
+def resumed(master: DictConfig, loader: ConfigLoader, folder: Path) -> DictConfig:
+    """The config with the sweeper that the sweep in *folder* had; *master* gets both, and so do the jobs.
+
+    Hydra composes jobs anew from the overrides of *master*, and they may choose no other sweeper than it has.
+    """
     with read_write(master.hydra):
+        master.hydra.sweep.dir = str(folder)
+        path = QuotedString(str(folder), Quote.single).with_quotes()
+        master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
+        overrides = as_typed(master)
+        steering: DictConfig = loader.load_configuration(master.hydra.job.config_name, overrides, run_mode=RunMode.RUN)
+        OmegaConf.copy_cache(from_config=master, to_config=steering)
         master.hydra.runtime.choices = steering.hydra.runtime.choices
         master.hydra.launcher, master.hydra.sweeper = steering.hydra.launcher, steering.hydra.sweeper
     return steering
-
-
-def move(master: DictConfig, folder: Path) -> None:
-    """Makes *folder* the sweep's, also for the jobs: Hydra composes them anew from the overrides."""
-    path = QuotedString(str(folder), Quote.single).with_quotes()
-    with read_write(master.hydra):
-        master.hydra.sweep.dir = str(folder)
-        master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")

@@ -65,9 +65,8 @@ class Job:
         self.outcome = cloudpickle.dumps(self.failed(JobDied(reason)))
         if self.config:
             from mnist_exp.run import claim  # torch
-            from mnist_exp.run import session as run  # torch
 
-            claim.mark_killed(run.Task(self.config, self.folder, self.settings), self.sweep.name, reason)
+            claim.mark_killed(claim.Task(self.config, self.folder, self.settings), self.sweep.name, reason)
 
 
 class Source(Protocol):
@@ -76,25 +75,20 @@ class Source(Protocol):
     @property
     def total(self) -> int:
         """How many there will be, by what is known now."""
-        ...
 
     @property
     def coming(self) -> int:
         """How many of these are still to be given."""
-        ...
 
     @property
     def fixed(self) -> set[str]:
         """The overrides that all of them share."""
-        ...
 
     def next(self) -> Job | None:
         """The next one; None while there is none."""
-        ...
 
     def end(self, number: int) -> None:
         """That job is over, for good."""
-        ...
 
 
 @final

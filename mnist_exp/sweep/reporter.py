@@ -15,8 +15,8 @@ class SweepReporter:
     """Reports the sweep in *folder* and all its runs.
 
     Args:
-        live: Reports from the beginning, for jobs of our launchers do not report themselves. Other jobs do; then only
-            the sweep is left to report, at its end.
+        live: Reports from the beginning, as the jobs of our launchers do not report themselves. Other jobs do; then
+            only the sweep is left to report, at its end.
     """
 
     def __init__(self, plan: Plan, folder: Path, tracking: Tracking, live: bool) -> None:

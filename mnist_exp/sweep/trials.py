@@ -4,11 +4,12 @@ Under the local launcher a worker that is free gets the next suggestion at once.
 each batch waits for its slowest run.
 """
 
+import itertools
 import math
 import shlex
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, final
 
@@ -53,14 +54,11 @@ def sweep(home: Home) -> None:
         search.n_trials = min(size, home.steering.get("n_trials") or size)
     study = studies.lead(home.folder, search, space.varied, again=home.resumed)
     search.write(home.folder)
-    home.write([*space.varied], first.tracking)
-    with home.reporter(first.tracking) as reporter:
+    with home.reporter([*space.varied], first.tracking) as reporter:
         trials = Trials(home, study, search, space, reporter.follow)
         trials.catch_up()
         launch(trials)
-        finish.present_best(home.folder, lambda number: home.composer.config_of(home.plan.points[number]))
-        reporter.finish()
-        conclude(trials, home.options["report"], reporter.wait)
+        conclude(trials, finish.present(home, reporter))
 
 
 def search_options(home: Home) -> Search:
@@ -107,25 +105,28 @@ def search_space(home: Home, search: Search) -> Space:
 
 
 @final
+@dataclass(eq=False)
 class Trials:
-    """The source of a search's jobs, which notes how they end.
+    """The source of a search's jobs, which notes how they end."""
 
-    Args:
-        follow: Called with the folder of each new run.
-    """
+    home: Home
+    study: Any
+    search: Search
+    space: Space
+    follow: Callable[[Path], None]
+    """Called with the folder of each new run."""
+    waiting: deque[Job] = field(default_factory=deque)
+    """What an earlier attempt has left unfinished."""
+    running: set[int] = field(default_factory=set)
+    ended: dict[int, str] = field(default_factory=dict)
+    """Trial → COMPLETE, PRUNED or FAIL."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    """Why a trial failed that came to no run."""
+    failures: int = 0
+    """Trials that have failed since this process began."""
 
-    def __init__(self, home: Home, study: Any, search: Search, space: Space, follow: Callable[[Path], None]) -> None:
-        self.home, self.study, self.search, self.space, self.follow = home, study, search, space, follow
-        self.plan, self.folder, self.composer = home.plan, home.folder, home.composer
-        self.waiting: deque[Job] = deque()
-        """What an earlier attempt has left unfinished."""
-        self.running: set[int] = set()
-        self.ended: dict[int, str] = {}
-        """Trial → COMPLETE, PRUNED or FAIL."""
-        self.reasons: dict[int, str] = {}
-        """Why a trial failed that came to no run."""
-        self.failures = 0
-        """Trials that have failed since this process began."""
+    def __post_init__(self) -> None:
+        self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
 
     @property
     def done(self) -> int:
@@ -143,7 +144,7 @@ class Trials:
     @property
     def total(self) -> int:
         """Runs that there will be, if no more of them fail."""
-        return len(self.ended) + len(self.running) + len(self.waiting) + self.wanted
+        return len(self.ended) + len(self.running) + self.coming
 
     @property
     def coming(self) -> int:
@@ -214,11 +215,10 @@ class Trials:
             ) from error
         except ValueError as error:
             studies.fail(self.study, trial.number)
-            raise (
-                error
-                if isinstance(error, ConfigError)
-                else ConfigError(f"What may vary does not fit the trials so far: {error}", "Begin a new search.")
-            ) from error
+            if isinstance(error, ConfigError):
+                raise
+            text = f"What may vary does not fit the trials so far: {error}"
+            raise ConfigError(text, "Begin a new search.") from error
         self.plan.points.append(overrides)
         try:
             parsed = self.composer.config_of(overrides)
@@ -254,7 +254,8 @@ def launch(trials: Trials) -> None:
     """
     search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
     already = f", {trials.done} of them done already" if trials.done else ""
-    how = " with ".join(_class(node) for node in (search.sampler, search.pruner) if node)
+    nodes = [node for node in (search.sampler, search.pruner) if node]
+    how = " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
     say(f"Search {plan.id}: {search.n_trials} trials{already}; {how}; folder {shown(trials.folder)}")
     try:
         if isinstance(launcher, StreamingLauncher):
@@ -272,7 +273,7 @@ def in_batches(trials: Trials) -> None:
     Raises:
         Interrupted: see `launch`.
     """
-    while batch := list(drawn(trials)):
+    while batch := list(itertools.islice(iter(trials.next, None), trials.search.batch)):
         batch.sort(key=lambda job: job.number)
         for returned in trials.home.launch(batch):
             if isinstance(returned._return_value, Interrupted):
@@ -281,28 +282,12 @@ def in_batches(trials: Trials) -> None:
             trials.end(job.number)
 
 
-def drawn(trials: Trials) -> Iterator[Job]:
-    """One batch, or what there is of it."""
-    for _ in range(trials.search.batch):
-        if not (job := trials.next()):
-            return
-        yield job
-
-
-def _class(node: dict[str, Any]) -> str:
-    return str(node.get("_target_", "")).rsplit(".", 1)[-1]
-
-
-def conclude(trials: Trials, report: bool, wait: Callable[[], object]) -> None:
-    """Shows the leaderboard, writes it, and lists what pruning saved and which runs failed.
-
-    Args:
-        wait: See `finish.present`.
+def conclude(trials: Trials, table: pd.DataFrame) -> None:
+    """Says what pruning saved and which runs of *table* failed.
 
     Raises:
-        SweepError: some runs failed.
+        SweepError: some did.
     """
-    table = finish.present(trials.folder, report, wait)
     if pruned := int((table["state"] == State.PRUNED).sum()):
         full, trained = (int(pd.to_numeric(table[column]).sum()) for column in ("epochs", "epoch"))
         say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")

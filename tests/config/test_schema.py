@@ -14,7 +14,7 @@ from mnist_exp.config.loading import check
 from mnist_exp.config.schema import Kind
 from mnist_exp.disk import lanes, trust
 from mnist_exp.report import page
-from mnist_exp.sweep import home, packing, points
+from mnist_exp.sweep import packing, points
 
 SETTINGS = schema.settings()
 FROM_GROUPS = ("lr", "data.name", "model", "optimizer", "schedule")
@@ -53,7 +53,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
             trust.PRIVATE,
             "data.package data.root data.sha256 data.torchvision tracking.register tracking.uri",
         ),
-        "private options": (home.OF_ITS_OWN, "hydra.sweeper._target_ hydra.sweeper.space hydra.sweeper.storage"),
+        "private options": (schema.PRIVATE_OPTIONS, "hydra.sweeper._target_ hydra.sweeper.space hydra.sweeper.storage"),
         "lane": (lanes.OWN, "hidden lr model optimizer"),
         "free": (packing.FREE, "hidden lr name seed tags"),
         "free of the model": (schema.FREE_KEYWORDS["model"], "dropout hidden init init_scale"),

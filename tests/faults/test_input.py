@@ -20,7 +20,7 @@ from kit import OFF, QUIET, SMALL, command, only_run, runs, whole
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.mnist_exp.local_launcher import LocalConf
+from hydra_plugins.mnist_exp.launchers import LocalConf
 from mnist_exp import config
 from mnist_exp.config import Config
 from mnist_exp.config.explain import is_bad_choice, translate

@@ -18,10 +18,10 @@ from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.launching import Stop
 from mnist_exp.sweep.local import pool as pools
 from mnist_exp.sweep.local import worker
 from mnist_exp.sweep.local.pool import Capacity, Pool, Worker
-from mnist_exp.sweep.stop import Stop
 
 HERE = Path(__file__).parents[1] / "support"
 SMALL = ["data=synthetic", "epochs=3", "threads=1"]

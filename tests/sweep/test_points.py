@@ -24,7 +24,7 @@ def expand(scratch: Path) -> Callable[..., list[str]]:
     def lines(*typed: str, zip: bool = False, seed: int = 0, **steering: Any) -> list[str]:
         steering |= {"hydra": {"sweeper": {"zip": zip, "seed": seed}}}
         plan = Plan(id="sweep", typed=[], keys=[])
-        home = Home(SWEEPER, scratch, list(typed), plan, False, {}, "local", OmegaConf.create(steering))
+        home = Home(SWEEPER, scratch, list(typed), plan, False, {}, OmegaConf.create(steering))
         return [" ".join(point) for point in points.expand(home)[0]]
 
     return lines

@@ -36,7 +36,7 @@ def home() -> Path:
 
 
 def states(folder: Path) -> list[str]:
-    entries = [ledger.found(folder / str(number)) for number in range(len(plan.read(folder).points))]
+    entries = [ledger.find(folder / str(number)) for number in range(len(plan.read(folder).points))]
     return [entry.state if entry else "planned" for entry in entries]
 
 

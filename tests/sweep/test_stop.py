@@ -24,10 +24,10 @@ from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.run import session as run
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied
+from mnist_exp.sweep.launching import Stop
 from mnist_exp.sweep.local import pool as pools
 from mnist_exp.sweep.local import worker
 from mnist_exp.sweep.local.pool import Pool, Worker
-from mnist_exp.sweep.stop import Stop
 
 Command = Callable[..., tuple[int, str, str]]
 OWN = [setting for setting in TINY if not setting.startswith("hidden=")]

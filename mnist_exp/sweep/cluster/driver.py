@@ -11,18 +11,16 @@ from collections.abc import Iterable, Sequence
 from typing import final
 
 import cloudpickle
-from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.core.utils import JobReturn, JobStatus
 
-from mnist_exp.config import Config
 from mnist_exp.data import fetch
 from mnist_exp.disk import journal, ledger
 from mnist_exp.disk.layout import State
 from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.handover import Handover
 from mnist_exp.sweep.job import Job, JobDied, Returns, costs, reason, shared
+from mnist_exp.sweep.launching import STOP_GRACE, Handover, Stop
 from mnist_exp.sweep.shell import OurLauncher
-from mnist_exp.sweep.stop import STOP_GRACE, Stop
 
 PAUSE = 1.0  # seconds between two looks at the jobs
 
@@ -62,30 +60,18 @@ def launch(launcher: OurLauncher, scheduler: Scheduler, jobs: Sequence[Job]) -> 
         ExperimentError: see `Scheduler.submit`.
         Interrupted: Ctrl-C or SIGTERM; its `help` says what becomes of the jobs.
     """
-    setup_globals()
-    configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
-    handover = Handover(launcher)
-    handover.complete(jobs)
+    handover = Handover(launcher, jobs)
     for job in jobs:
         job.sweep = job.sweep.absolute()  # wherever its process will start
-    have_data(job.config for job in jobs if job.config)
+    # The other machines may see the file system, but no network.
+    for data in {repr(job.config.data): job.config.data for job in jobs if job.config}.values():
+        if data.name != "synthetic":
+            fetch.ensure(data)
     with contextlib.closing(scheduler), Display(len(jobs), shared(jobs)) as display, Stop() as stop:
         display.costs |= costs(jobs)
         scheduler.submit(jobs, handover)
         Driver(scheduler, handover, display, stop).follow(jobs)
     return Returns([job.outcome for job in jobs if job.outcome])
-
-
-def have_data(configs: Iterable[Config]) -> None:
-    """Fetches what the jobs train on: the other machines may see the file system, but no network.
-
-    Raises:
-        DataError: it cannot be fetched.
-    """
-    wanted = {repr(data): data for data in (config.data for config in configs)}
-    for data in wanted.values():
-        if data.name != "synthetic":
-            fetch.ensure(data)
 
 
 @final
@@ -112,9 +98,8 @@ class Driver:
             self.display.refresh()
             if self.stop.signal and deadline == float("inf"):
                 if way := self.scheduler.stop():
-                    raise Interrupted(
-                        f"The sweep is no longer watched; {len(waiting)} jobs go on.", way, self.stop.signal
-                    )
+                    text = f"The sweep is no longer watched; {len(waiting)} jobs go on."
+                    raise Interrupted(text, way, self.stop.signal)
                 self.display.stopping()
                 deadline = time.monotonic() + STOP_GRACE
             time.sleep(PAUSE)
@@ -137,7 +122,7 @@ class Driver:
         if isinstance(outcome, str):
             ledger.reap(job.folder, outcome)  # unless it had ended before, its ledger now says that it was killed
             entry = ledger.find(job.folder)
-            if entry is None or entry.state not in (State.FINISHED, State.PRUNED):
+            if entry is None or not entry.state.done:
                 return self.on_death(job, outcome)
             outcome = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=entry.objective)
         job.outcome = cloudpickle.dumps(outcome)

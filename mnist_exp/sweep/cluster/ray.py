@@ -23,8 +23,8 @@ from mnist_exp.config.explain import extra_missing
 from mnist_exp.config.rules import at_least
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.sweep.cluster.driver import Scheduler
-from mnist_exp.sweep.handover import Handover
 from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.launching import Handover
 from mnist_exp.sweep.local.worker import Runner
 
 try:

@@ -31,8 +31,8 @@ from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted
 from mnist_exp.sweep.cluster.driver import Scheduler
-from mnist_exp.sweep.handover import Handover
 from mnist_exp.sweep.job import Job, JobDied, died_of
+from mnist_exp.sweep.launching import Handover
 from mnist_exp.sweep.local.worker import Runner
 
 LOOK = 10.0  # seconds between two questions to Slurm, which others want to use, too

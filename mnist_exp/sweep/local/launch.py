@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig
 
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.handover import Handover
 from mnist_exp.sweep.job import Job, Returns, Source, costs, shared
+from mnist_exp.sweep.launching import Handover, Stop
 from mnist_exp.sweep.local.pool import Capacity, Pool, context
 from mnist_exp.sweep.shell import OurLauncher
-from mnist_exp.sweep.stop import Stop
 
 
 def start_early() -> None:
@@ -26,16 +24,6 @@ def start_early() -> None:
 
         forkserver.set_forkserver_preload(["mnist_exp.sweep.local.preload"])
         forkserver.ensure_running()
-
-
-def search(launcher: OurLauncher, source: Source) -> None:
-    """Gives each worker that is free the next job of *source*, until there is none.
-
-    Raises:
-        as `launch`.
-    """
-    if first := source.next():
-        launch(launcher, [first], source=source)
 
 
 def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: Source | None = None) -> Returns:
@@ -51,11 +39,9 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
         HydraException, OmegaConfBaseException: an override of some job does not fit; none was started.
         Interrupted: Ctrl-C or SIGTERM; what was running has saved its epochs.
     """
-    setup_globals()
-    configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
-    options, handover = check(launcher.options), Handover(launcher)
+    options = check(launcher.options)
     exports = any(job.config for job in jobs)  # they come from a sweeper of ours, which exports the best at the end
-    handover.complete(jobs)
+    handover = Handover(launcher, jobs)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     capacity = Capacity(options["workers"], options["per_gpu"], gpus_for(jobs, handover.composer), total)
     with Display(len(jobs), shared(jobs) | (source.fixed if source else set())) as display, Stop() as stop:
@@ -81,24 +67,17 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: one is not.
     """
-    rules: dict[str, Callable[[Any], bool]] = {
-        "workers": lambda v: v is None or v >= 1,
-        "per_gpu": lambda v: v >= 1,
-        "pack": lambda v: v in ("auto", "off", False) or (isinstance(v, int) and v >= 1),
-        "job_timeout": lambda v: v is None or v > 0,
-        "retries": lambda v: v >= 0,
-        "on_error": lambda v: v in ("continue", "stop"),
-        "max_failures": lambda v: v is None or v >= 1,
+    rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "workers": ("1 or more, or null", lambda v: v is None or v >= 1),
+        "per_gpu": ("1 or more", lambda v: v >= 1),
+        "pack": ("auto, off, or 1 or more", lambda v: v in ("auto", "off", False) or (isinstance(v, int) and v >= 1)),
+        "job_timeout": ("a number > 0 or null", lambda v: v is None or v > 0),
+        "retries": ("0 or more", lambda v: v >= 0),
+        "on_error": ("continue or stop", lambda v: v in ("continue", "stop")),
+        "max_failures": ("1 or more, or null", lambda v: v is None or v >= 1),
     }
-    sentences = {
-        "on_error": "continue or stop",
-        "pack": "auto, off, or 1 or more",
-        "retries": "0 or more",
-        "job_timeout": "a number > 0 or null",
-    }
-    for key, holds in rules.items():
+    for key, (rule, holds) in rules.items():
         if not holds(options[key]):
-            rule = sentences.get(key, "1 or more" + ("" if key == "per_gpu" else ", or null"))
             raise ConfigError(f"hydra.launcher.{key} must be {rule}, but got {options[key]!r}.")
     return options
 
@@ -109,11 +88,7 @@ def packed(
     """The jobs in the packs that they are given out in, the longest first; another application's as they come.
 
     One by one where jobs would notice: with callbacks (but the guard, which looks at the sweep), or an environment or a
-    working directory of their own.
-
-    Args:
-        hydra: Hydra's part of the sweep's config.
-        option: `hydra.launcher.pack`.
+    working directory of their own, by *hydra*, that part of the sweep's config.
     """
     if not handover.trains:
         return [[job] for job in jobs]

@@ -25,10 +25,9 @@ from hydra.core.utils import JobStatus
 
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.handover import Handover
 from mnist_exp.sweep.job import Job, JobDied, Source, costs, died_of, reason
+from mnist_exp.sweep.launching import STOP_GRACE, Handover, Stop
 from mnist_exp.sweep.local import worker
-from mnist_exp.sweep.stop import STOP_GRACE, Stop
 
 LOOK = 0.5  # seconds until a Ctrl-C is passed on, at most
 
@@ -77,32 +76,27 @@ class Capacity:
 
 
 @final
+@dataclass(eq=False)
 class Pool:
-    """Workers, the jobs they have, and the jobs that wait.
+    """Workers, the jobs they have, and the jobs that wait."""
 
-    Args:
-        options: Those of the launcher.
-        source: Gives a job to each worker that is free when all others are under way.
-    """
+    options: dict[str, Any]
+    """Those of the launcher."""
+    handover: Handover
+    capacity: Capacity
+    display: Display
+    stop: Stop
+    source: Source | None = None
+    """Gives a job to each worker that is free when all others are under way."""
+    failures: int = 0
+    asked: bool = False
+    """Whether the workers were asked to stop."""
+    workers: list[Worker] = field(default_factory=list)
+    waiting: deque[list[Job]] = field(default_factory=deque)
+    slots: list[dict[str, str]] = field(default_factory=list)
+    """The environments of workers that may still be started."""
 
-    def __init__(
-        self,
-        options: dict[str, Any],
-        handover: Handover,
-        capacity: Capacity,
-        display: Display,
-        stop: Stop,
-        source: Source | None = None,
-    ) -> None:
-        self.options, self.handover, self.capacity = options, handover, capacity
-        self.display, self.stop, self.source = display, stop, source
-        self.failures = 0
-        self.asked = False
-        """Whether the workers were asked to stop."""
-        self.workers: list[Worker] = []
-        self.waiting: deque[list[Job]] = deque()
-        self.slots: list[dict[str, str]] = []
-        """The environments of workers that may still be started."""
+    def __post_init__(self) -> None:
         self.lifeline, self.our_end = multiprocessing.Pipe(duplex=False)
 
     def begin(self, packs: list[list[Job]]) -> None:
@@ -193,30 +187,22 @@ class Pool:
         """Receives one message of a worker, or removes a dead one; returns the packs that have to run again."""
         if time.monotonic() > to.deadline and not to.pipe.poll():
             to.process.kill()
-            return self.on_death(to, self.overdue())
+            if self.asked:
+                return self.on_death(to, f"It did not stop within {STOP_GRACE:g} s.")
+            return self.on_death(to, f"It was still running after {self.options['job_timeout']:g} s (job_timeout).")
         try:
             kind, number, *rest = to.pipe.recv()
         except (EOFError, OSError):
             return self.on_death(to)
-        if kind == "epoch":
-            self.display.epoch(number, *rest)
+        if kind != "done":
+            (self.display.epoch if kind == "epoch" else self.display.pruned)(number, *rest)
             return []
-        if kind == "pruned":
-            self.display.pruned(number, *rest)
-            return []
-        assert kind == "done"
         job = next(job for job in to.jobs if job.number == number)
         (job.outcome,) = rest
         to.jobs.remove(job)
         if not to.jobs:
             to.deadline = float("inf")
         return self.on_result(job)
-
-    def overdue(self) -> str:
-        """Why a worker was killed that was out of time."""
-        if self.asked:
-            return f"It did not stop within {STOP_GRACE:g} s."
-        return f"It was still running after {self.options['job_timeout']:g} s (job_timeout)."
 
     def on_death(self, dead: Worker, why: str = "") -> list[list[Job]]:
         """Removes a worker that has died; its job failed, or those of its pack go on, the second time alone."""

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRACE = 10.0  # seconds between the driver's death and the worker's
-
-
 Listen = Callable[[Job, "Run", Control], Sequence[Observer]]
 """Returns further observers of a job that is about to train."""
 
@@ -160,10 +158,7 @@ class Runner:
         ]
 
     def _run_pack(self, jobs: Sequence[Job]) -> list[JobReturn]:
-        """Sets up each job as Hydra does, then trains all of them together, unless Ctrl-C came meanwhile.
-
-        What the process prints then is in the log of the first.
-        """
+        """Sets up each job as Hydra does, then trains all of them together, unless Ctrl-C came meanwhile."""
         returns: list[JobReturn] = []
         numbers, stop = ", ".join(f"#{job.number}" for job in jobs), None
         for job in jobs:

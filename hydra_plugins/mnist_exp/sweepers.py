@@ -1,4 +1,4 @@
-"""`hydra/sweeper=optuna`: Optuna suggests the values, and stops runs that do not look promising."""
+"""`hydra/sweeper=grid` and `hydra/sweeper=optuna`: every combination of the values given, or what Optuna suggests."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +9,21 @@ from mnist_exp.sweep.shell import OurSweeper
 
 
 @dataclass
+class GridConf:
+    """Options of the sweeper: `hydra.sweeper.<name>=<value>`."""
+
+    _target_: str = "hydra_plugins.mnist_exp.sweepers.GridSweeper"
+    params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
+    zip: bool = False  # the first values of all keys together, then the second ones, instead of all combinations
+    seed: int = 0  # of the draw, where n_trials asks for some combinations only
+    report: bool = True  # write report.html at the end
+
+
+@dataclass
 class OptunaConf:
     """Options of the sweeper: `hydra.sweeper.<name>=<value>`."""
 
-    _target_: str = "hydra_plugins.mnist_exp.optuna_sweeper.OptunaSweeper"
+    _target_: str = "hydra_plugins.mnist_exp.sweepers.OptunaSweeper"
     # Sampler and pruner are made later: here it would import Optuna.
     _recursive_: bool = False
     params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
@@ -27,13 +38,18 @@ class OptunaConf:
     report: bool = True  # write report.html at the end
 
 
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="mnist_exp")
 ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConf, provider="mnist_exp")
 
 
-class OptunaSweeper(OurSweeper):
-    """Asks, launches, reports and sums up; see mnist_exp/sweep/trials.py."""
+class GridSweeper(OurSweeper):
+    """Expands, checks, launches and sums up; see `grid` in mnist_exp/sweep/start.py."""
 
     def sweep(self, arguments: list[str]) -> Any:
         from mnist_exp.sweep import start  # heavy
 
         return start.sweep(self, arguments)
+
+
+class OptunaSweeper(GridSweeper):
+    """Begins like the grid, then searches: asks, launches, reports and sums up; see mnist_exp/sweep/trials.py."""
