@@ -38,9 +38,8 @@ def canary(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that appears as soon as the module `CANARY` is imported."""
     modules = scratch / "modules"
     modules.mkdir()
-    (modules / f"{CANARY}.py").write_text(
-        f"open({str(scratch / 'sang')!r}, 'w')\ndef call(*_, **__):\n    return None\n"
-    )
+    call = f"open({str(scratch / 'sang')!r}, 'w')\ndef call(*_, **__):\n    return None\n"
+    (modules / f"{CANARY}.py").write_text(call)
     monkeypatch.syspath_prepend(modules)
     return scratch / "sang"
 
