@@ -1,13 +1,11 @@
 """`python -m mnist_exp.rerun`, or `mnist-exp-rerun`: does a result come out again?"""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_exp import config
 from mnist_exp.config import Config, compose
-from mnist_exp.console import exits as command
-from mnist_exp.console import terminal
+from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say, shown
@@ -126,10 +124,7 @@ def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:
     return f"{first}; the largest difference is {largest:.2g}." if first else ""
 
 
-def cli() -> None:
-    """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(lambda: main(sys.argv[1:]), prints_result=False))
-
+cli = exits.command(main, prints_result=False)
 
 if __name__ == "__main__":
     cli()
