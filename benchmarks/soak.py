@@ -350,7 +350,7 @@ class Soak:
             faults.append(f"{len(points)} points and {TRIALS} trials wanted, but the study has {dict(counts)}")
         lost = 0
         for trial in trials:
-            entry = ledger.read_if_any(sweep.home / str(trial.number))
+            entry = ledger.find(sweep.home / str(trial.number))
             lost += trial.state.name == "FAIL"
             state = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "killed"}.get(trial.state.name, "")
             if entry is None and not (state == "killed" and not points[trial.number]):

@@ -19,12 +19,10 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from hydra_plugins.mnist_exp.grid_sweeper import GridConf
-from hydra_plugins.mnist_exp.local_launcher import LocalConf
-from hydra_plugins.mnist_exp.optuna_sweeper import OptunaConf
+from hydra_plugins.mnist_exp.launchers import LocalConf
+from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
 from mnist_exp import config
-from mnist_exp.config import Config
-from mnist_exp.config.compose import compose
+from mnist_exp.config import Config, compose
 
 PAGE = Path(__file__).resolve().with_suffix(".md")
 CONF = Path(config.conf_dir())
@@ -85,7 +83,7 @@ def settings() -> Iterator[str]:
     for key, setting in config.settings().items():
         part, _, name = key.rpartition(".")
         kind = typing.get_type_hints(Config if not part else typing.get_type_hints(Config)[part])[name]
-        if setting.default == {}:  # a node that is chosen as a whole, or empty
+        if setting.default == {}:  # a node of its own, chosen as a whole, or nothing
             given = f"`{key}={chosen[key]}`" if key in chosen else "those of MNIST" if key == "data.sha256" else "none"
         else:
             given = f"`{spelled(plain[key])}`"

@@ -21,8 +21,7 @@ from typing import Literal, final
 from packaging.requirements import Requirement
 from rich.markup import escape
 
-from mnist_exp.config import options
-from mnist_exp.config.compose import compose
+from mnist_exp.config import compose, options
 from mnist_exp.config.secrets import masked, without_login
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_exp import config
-from mnist_exp.config import Config
-from mnist_exp.config.compose import compose
+from mnist_exp.config import Config, compose
 from mnist_exp.console import exits as command
 from mnist_exp.console import terminal
 from mnist_exp.console.arguments import Key, Parser

@@ -11,19 +11,15 @@ from mnist_exp import config
 from mnist_exp.console import exits
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import one, resume
-from mnist_exp.sweep.local import worker
 
 config.register()
 resume.register()
 
 
 @hydra.main(version_base="1.3", config_path=config.conf_dir(), config_name="train")  # type: ignore[untyped-decorator]  # hydra ships no types
-@worker.packable
 def main(cfg: DictConfig) -> float:
     """Trains one run; returns the validation accuracy that a sweep maximises."""
     try:
-        if host := worker.host():
-            return host.train(config.parse(cfg))
         return one.train(config.parse(cfg), *one.from_hydra()).objective
     except ExperimentError as error:
         if HydraConfig.get().mode is RunMode.RUN:  # Hydra would say something of its own first

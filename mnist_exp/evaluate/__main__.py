@@ -114,7 +114,7 @@ def _dataset(folder: Path, settings: "Config", name: str, split: str) -> Labelle
     from mnist_exp.evaluate import answers
 
     if name:
-        from mnist_exp.config.compose import compose
+        from mnist_exp.config import compose
 
         source, digest = compose([f"data={name}"]).data, ""
     else:
@@ -149,9 +149,9 @@ def _present(folder: Path, settings: "Config", images: Labelled, as_json: bool) 
     with _mlflow(folder, settings) as publisher:  # which loads mlflow on another core meanwhile
         from mnist_exp.charts import style
         from mnist_exp.evaluate.answers import ask
-        from mnist_exp.run import session
+        from mnist_exp.run import export
 
-        network = session.restore(settings, folder)
+        network = export.restore(settings, folder)
         answers = ask(network, images.pixels, images.labels, config.classes(settings.data))
         try:
             figures.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from mnist_exp.config import Data
 from mnist_exp.disk import trust
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.models import Classifier
-from mnist_exp.run import session
+from mnist_exp.run import export
 
 if TYPE_CHECKING:
     from mnist_exp.charts.style import Picture
@@ -100,7 +100,7 @@ def answers(folder: Path, digest: str) -> Answers:
         ExperimentError: config, weights or images are missing, damaged, or not those of the run.
     """
     settings = trust.load(folder)
-    network = session.restore(settings, folder)
+    network = export.restore(settings, folder)
     return ask(network, *images(settings.data, "test", digest), config.classes(settings.data))
 
 

@@ -22,10 +22,10 @@ def lines(folder: Path, paths: Sequence[Path], as_json: bool = False) -> list[st
 
     pixels = np.stack([pictures.read(path) for path in paths])  # before torch: a wrong file is reported at once
     from mnist_exp.evaluate.answers import probabilities
-    from mnist_exp.run import session
+    from mnist_exp.run import export
 
     settings = trust.load(folder)
-    rows = zip(paths, probabilities(session.restore(settings, folder), pixels), strict=True)
+    rows = zip(paths, probabilities(export.restore(settings, folder), pixels), strict=True)
     if as_json:
         return [
             json.dumps({"file": str(path), "digit": int(p.argmax()), "probabilities": p.tolist()}) for path, p in rows

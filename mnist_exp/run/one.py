@@ -104,7 +104,7 @@ class Screen(Observer):
         say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {about.threads} threads")
         if entry.epoch:
             say(f"Going on after epoch {entry.epoch}.")
-        return [self, *reporter.watch(about, control)]
+        return [self, *reporter.watch(about.folder, config, entry.epoch, control)]
 
     def on_epoch(self, event: EpochEnd) -> None:
         say(epoch_line(event, self.config.epochs))

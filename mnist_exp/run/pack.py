@@ -46,7 +46,7 @@ class Pack:
     def __init__(self, members: Sequence[Member]) -> None:
         config = members[0].config
         self.device, self.threads = build.device(config), members[0].entry.threads
-        _set_up_torch(config, self.device, self.threads)
+        set_up_torch(config, self.device, self.threads)
         schedule, self.splits = build.schedule(config), data.load(config.data, self.device)
         rows = self.splits.train.rows
         self.order = data.Order(rows, config.batch_size, configs.order_seed(config), build.augment(config))
@@ -105,7 +105,7 @@ class Pack:
             return _copies(self.stack.weights(lane))
 
 
-def _set_up_torch(config: Config, device: torch.device, threads: int) -> None:
+def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
     """Sets threads and arithmetic for training *config* on *device*."""
     torch.set_flush_denormal(True)  # Adam's moments of unlit pixels become denormal and slow it down
     torch.set_num_threads(threads)

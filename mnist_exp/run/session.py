@@ -19,13 +19,11 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.engine.loop import fit
 from mnist_exp.run.claim import Member, Result, Task, claim, failing
-from mnist_exp.run.claim import mark_killed as lost
-from mnist_exp.run.export import draw_augmented, export_model, restore, show_augmented
+from mnist_exp.run.export import draw_augmented
 from mnist_exp.run.pack import Pack, grouped
 from mnist_exp.run.writer import RunWriter
 
 __all__ = ["Result", "Run", "Task", "Watch", "run", "run_many"]
-__all__ += ["export_model", "lost", "restore", "show_augmented"]  # their old place, until all branches are merged
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Search with Optuna: what may vary, the study that suggests values, and the word from each run that may end it.
+"""Search with Optuna: what may vary, the study that suggests values, and the reports of each run, which may end it.
 
 Optuna is an extra, and only this package imports it.
 """

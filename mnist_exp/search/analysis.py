@@ -1,10 +1,11 @@
-"""What Optuna makes of a study that has been searched: which keys mattered, and which runs nothing beats."""
+"""Optuna's analysis of a study: which keys mattered, and which runs nothing beats."""
 
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.errors import first_line
 from mnist_exp.search import study as studies
 from mnist_exp.search.study import Search
@@ -32,7 +33,7 @@ def analyse(folder: Path) -> Analysis | None:
     Raises:
         ConfigError: `study.json` is damaged.
     """
-    if not (folder / "study.json").is_file():
+    if not SweepFolder(folder).study.is_file():
         return None
     search = studies.read(folder)
     try:
@@ -45,7 +46,7 @@ def analyse(folder: Path) -> Analysis | None:
         target = (lambda trial: sign * trial.values[0]) if len(search.objectives) > 1 else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that very remark
-            found = kit.importance.get_param_importances(study, target=target)
-    except Exception as error:  # the storage's own, in any driver's words: a report does not depend on it
+            importance = kit.importance.get_param_importances(study, target=target)
+    except Exception as error:  # any storage driver's: a report does not depend on it
         return Analysis(search, {}, [], first_line(error))
-    return Analysis(search, {key: share for key, share in found.items() if share == share}, front)
+    return Analysis(search, {key: share for key, share in importance.items() if share == share}, front)

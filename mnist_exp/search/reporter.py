@@ -1,42 +1,48 @@
-"""In the run: tells the study how each epoch went, and ends the run when the pruner gives it up.
+"""In the run: reports each epoch to the study, and ends the run when the pruner gives it up.
 
 Works under any launcher: the run finds the study by the folder that it lives in.
 """
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from mnist_exp.config import Config
 from mnist_exp.disk import journal, trust
+from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.search import study as studies
 
 if TYPE_CHECKING:
     import optuna
 
-    from mnist_exp.run.session import Run
-
 log = logging.getLogger(__name__)
 
 
-def watch(about: "Run", control: Control) -> Sequence[Observer]:
-    """An observer that reports the run to its study, if it has one that prunes and waits for it."""
-    home = about.folder.parent
-    if not (home / "study.json").is_file() or not about.folder.name.isdecimal():
+def watch(folder: Path, config: Config, epoch: int, control: Control) -> Sequence[Observer]:
+    """An observer that reports the run in *folder* to its study, if it has one that prunes and waits for it.
+
+    Args:
+        epoch: How far an earlier attempt came.
+        control: Ends the run.
+    """
+    sweep = folder.parent
+    if not SweepFolder(sweep).study.is_file() or not folder.name.isdecimal():
         return []
-    if about.config.resume and not trust.own(home):  # a run that came with its study from elsewhere
+    if config.resume and not trust.own(sweep):  # a run that came with its study from elsewhere
         return []
     try:
-        search = studies.read(home)
+        search = studies.read(sweep)
         if search.watched is None:
             return []
-        trial = _running(studies.join(home, search), int(about.folder.name))
+        trial = _running(studies.join(sweep, search), int(folder.name))
         if trial is None:
             return []
-        metric = search.watched or ("val/accuracy" if about.config.data.val_size else "train/accuracy")
-        reporter = Reporter(trial, metric, about.config.epochs, control)
-        for row in journal.read(about.folder)[: about.ledger.epoch]:
-            reporter.tell(row["epoch"], row["metrics"])  # what a killed attempt had no time to say
+        metric = search.watched or ("val/accuracy" if config.data.val_size else "train/accuracy")
+        reporter = Reporter(trial, metric, config.epochs, control)
+        for row in journal.read(folder)[:epoch]:
+            reporter.report(row["epoch"], row["metrics"])  # what a killed attempt had no time to report
     except Exception as error:  # the storage's, or no Optuna here: training does not depend on it
         log.warning("The run does not reach its study, so nothing ends it early: %s", error)
         return []
@@ -57,26 +63,26 @@ class Reporter(Observer):
 
     def on_epoch(self, event: EpochEnd) -> None:
         try:
-            self.tell(event.epoch, event.metrics)
+            self.report(event.epoch, event.metrics)
             if event.epoch < self.epochs and self.trial.should_prune():
                 self.control.pruned[event.lane] = f"Pruned after epoch {event.epoch} of {self.epochs}."
         except Exception as error:  # the storage's: training does not depend on it
             log.warning("Epoch %d was not reported to the study: %s", event.epoch, error)
 
-    def tell(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Reports one epoch; the study keeps the first word on each."""
+    def report(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Reports one epoch; the study keeps the first report of each."""
         if epoch not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
             self.trial.report(metrics[self.metric], epoch)
 
     def on_end(self, event: LaneEnd) -> None:
-        """Who runs the search reads it from the ledger."""
+        """The search reads it from the ledger."""
 
 
 def _running(study: "optuna.Study", number: int) -> Any:
     """Trial *number* as its run's handle, or None if it has ended."""
     import optuna
 
-    found = [trial for trial in study.get_trials(deepcopy=False) if trial.number == number]
-    if not found or found[0].state.is_finished():
+    trials = study.get_trials(deepcopy=False)
+    if number >= len(trials) or trials[number].state.is_finished():
         return None
-    return optuna.trial.Trial(study, found[0]._trial_id)
+    return optuna.trial.Trial(study, trials[number]._trial_id)

@@ -48,7 +48,7 @@ class Space:
         """Points that between them have each end of each interval and each listed value; without the hook's."""
         ends = {key: extremes(values) for key, values in self.varied.items()}
         most = max(map(len, ends.values()), default=1)
-        rows = [{key: found[i % len(found)] for key, found in ends.items()} for i in range(most)]
+        rows = [{key: values[i % len(values)] for key, values in ends.items()} for i in range(most)]
         return [[*self.fixed.values(), *(f"{key}={value}" for key, value in row.items())] for row in rows]
 
 
@@ -62,21 +62,21 @@ def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = N
     Raises:
         ConfigError: an interval does not fit its key, or there is no such function.
     """
-    found = Space({}, {}, load(hook) if hook else None)
+    parts = Space({}, {}, load(hook) if hook else None)
     for override in parsed:
         key = override.get_key_element()
-        found.varied.pop(key, None)
-        found.fixed.pop(key, None)
+        parts.varied.pop(key, None)
+        parts.fixed.pop(key, None)
         if override.is_sweep_override():
-            found.varied[key] = distribution(override, defaults)
+            parts.varied[key] = distribution(override, defaults)
         else:
-            found.fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
-    if not found.varied and not found.hook:
+            parts.fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
+    if not parts.varied and not parts.hook:
         raise ConfigError(
             "There is nothing to search: every key has one value.",
             "Give some an interval or a list: 'lr=tag(log,interval(1e-4,1e-1))' hidden=64,128",
         )
-    return found
+    return parts
 
 
 def usual(defaults: DictConfig, typed: Collection[str]) -> list[str]:
@@ -86,7 +86,7 @@ def usual(defaults: DictConfig, typed: Collection[str]) -> list[str]:
 
 
 def distribution(override: Override, defaults: DictConfig) -> "BaseDistribution":
-    """Optuna's word for the values of one key.
+    """Optuna's distribution of the values of one key.
 
     Raises:
         ConfigError: an interval is empty, or has broken bounds for a key that takes whole numbers.
@@ -166,13 +166,13 @@ def load(name: str) -> Hook:
     """
     module, _, function = name.rpartition(".")
     try:
-        found: Hook = getattr(importlib.import_module(module), function)
+        hook: Hook = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"hydra.sweeper.space={name} is no function: {error}.",
             "Name one as module.function; the module's folder must be in PYTHONPATH.",
         ) from error
-    return found
+    return hook
 
 
 def added(hook: Hook, trial: "optuna.Trial") -> dict[str, str]:

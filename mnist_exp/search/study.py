@@ -1,4 +1,4 @@
-"""The study of a sweep: how it searches, and what became of its trials.
+"""The study of a sweep: how it searches, and how its trials ended.
 
 `study.json` in the sweep's folder says how, so that any process which sees the folder can take part: run N of the
 sweep is trial N of the study. The trials are in `optuna.journal` beside it, or in any storage that Optuna knows.
@@ -18,8 +18,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_exp.config.rules import at_least
 from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import write_json
+from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, first_line
 
@@ -84,7 +86,7 @@ class Search:
 
     def write(self, folder: Path) -> None:
         """Publishes it, atomically."""
-        write_json(folder / "study.json", dataclasses.asdict(self))
+        write_json(SweepFolder(folder).study, dataclasses.asdict(self))
 
 
 def read(folder: Path) -> Search:
@@ -94,7 +96,7 @@ def read(folder: Path) -> Search:
         ConfigError: it does not, or the file is damaged or of a newer format.
     """
     missing = f"{folder} is not a search: it has no study.json."
-    return records.read(Search, folder / "study.json", FORMAT, ConfigError, missing)
+    return records.read(Search, SweepFolder(folder).study, FORMAT, ConfigError, missing)
 
 
 def check(search: Search) -> None:
@@ -103,9 +105,8 @@ def check(search: Search) -> None:
     Raises:
         ConfigError: one does.
     """
-    for key, lowest in (("batch", 1), ("max_failures", 0)):
-        if getattr(search, key) < lowest:
-            raise ConfigError(f"hydra.sweeper.{key} must be at least {lowest}, but got {getattr(search, key)}.")
+    at_least(1).check("hydra.sweeper.batch", search.batch)
+    at_least(0).check("hydra.sweeper.max_failures", search.max_failures)
     for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
         for key, value in node.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -143,8 +144,8 @@ def need() -> Any:
 
 
 @functools.cache
-def storage(place: str) -> Any:
-    """The storage at *place*, a URL or a journal's path; opened once in each process.
+def storage(address: str) -> Any:
+    """The storage at *address*, a URL or a journal's path; opened once in each process.
 
     Raises:
         ConfigError: it cannot be opened.
@@ -154,14 +155,14 @@ def storage(place: str) -> Any:
     from optuna.storages.journal import JournalFileBackend
 
     try:
-        if "://" in place:
-            return storages.get_storage(place)
-        return storages.JournalStorage(JournalFileBackend(place))
+        if "://" in address:
+            return storages.get_storage(address)
+        return storages.JournalStorage(JournalFileBackend(address))
     except Exception as error:  # any driver's
         raise ConfigError(f"The storage of the study cannot be opened: {first_line(error)}") from error
 
 
-def place(search: Search, folder: Path) -> str:
+def address(search: Search, folder: Path) -> str:
     """Where the trials of the study in *folder* are: a URL, or the path of its journal.
 
     Raises:
@@ -189,24 +190,24 @@ def check_foreign(search: Search, folder: Path) -> None:
 
 
 def read_only(folder: Path, search: Search) -> "optuna.Study":
-    """The study in *folder* for somebody who only looks: it suggests nothing, and prunes nothing.
+    """The study in *folder* for reading only: it suggests nothing, and prunes nothing.
 
     Raises:
         ConfigError: there is none, it is not to be opened, or Optuna is missing.
     """
     check_foreign(dataclasses.replace(search, sampler={}, pruner={}), folder)
-    return _there(folder, search, need().pruners.NopPruner())
+    return _opened(folder, search, need().pruners.NopPruner())
 
 
 def join(folder: Path, search: Search | None = None) -> "optuna.Study":
     """The study in *folder* for one of its runs: it suggests nothing.
 
     Raises:
-        ConfigError: there is none, it would call what it must not, or Optuna is missing.
+        ConfigError: there is none, it would call what is not allowed, or Optuna is missing.
     """
     search = search or read(folder)
     trust.check(search.pruner, folder)
-    return _there(folder, search, construct("pruner", search.pruner))
+    return _opened(folder, search, construct("pruner", search.pruner))
 
 
 def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", again: bool = False) -> "optuna.Study":
@@ -222,32 +223,32 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
     """
     kit, pruner = need(), construct("pruner", search.pruner)
     if again:
-        study = _there(folder, search, pruner)
+        study = _opened(folder, search, pruner)
     else:
         try:
-            kept = storage(place(search, folder))
+            kept = storage(address(search, folder))
             study = kit.create_study(study_name=search.study, storage=kept, directions=search.directions, pruner=pruner)
         except (kit.exceptions.OptunaError, OSError) as error:
             raise ConfigError(f"The study cannot be begun: {first_line(error)}") from error
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
     if search.sampler.get("_target_") == GRID:
         more = {"seed": search.seed, "search_space": listed(space)}
-        study.stop = lambda: None  # type: ignore[method-assign]  # the sampler ends a loop that there is not
+        study.stop = lambda: None  # type: ignore[method-assign]  # the sampler would end a loop of Optuna's
     study.sampler = construct("sampler", search.sampler, **more)
     return study
 
 
-def _there(folder: Path, search: Search, pruner: Any) -> "optuna.Study":
-    kit, kept = need(), storage(place(search, folder))
+def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":
+    kit, kept = need(), storage(address(search, folder))
     try:
-        found: optuna.Study = kit.load_study(
+        study: optuna.Study = kit.load_study(
             study_name=search.study, storage=kept, pruner=pruner, sampler=kit.samplers.RandomSampler()
         )
     except KeyError as error:  # Optuna's way of saying so
         raise ConfigError(f"The storage of {folder} has no study {search.study!r}: it was lost or emptied.") from error
     except (kit.exceptions.OptunaError, OSError, ValueError) as error:
         raise ConfigError(f"The study of {folder} cannot be read: {first_line(error)}") from error
-    return found
+    return study
 
 
 def listed(space: "Mapping[str, BaseDistribution]") -> dict[str, list[Any]]:
@@ -258,12 +259,12 @@ def listed(space: "Mapping[str, BaseDistribution]") -> dict[str, list[Any]]:
     """
     from optuna.distributions import CategoricalDistribution
 
-    found = {}
+    values_of = {}
     for key, values in space.items():
         if not isinstance(values, CategoricalDistribution):
             raise ConfigError(f"A grid cannot try all of {key}.", f"List the values: {key}=a,b,c")
-        found[key] = list(values.choices)
-    return found
+        values_of[key] = list(values.choices)
+    return values_of
 
 
 def construct(what: str, node: dict[str, Any], **more: Any) -> Any:
@@ -284,30 +285,26 @@ def construct(what: str, node: dict[str, Any], **more: Any) -> Any:
 
 
 def asked(study: "optuna.Study") -> int:
-    """How many trials were begun; those that somebody has enqueued come after them."""
+    """How many trials were begun; those that were enqueued come after them."""
     from optuna.trial import TrialState
 
     return sum(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False))
 
 
 def settle(study: "optuna.Study", number: int, search: Search, entry: Ledger | None) -> str:
-    """Tells *study* what became of trial *number*, by the ledger of its run; returns the state that it has now.
+    """Reports to *study* how trial *number* ended, by the ledger of its run; returns the state that it has now.
 
     A run that has not ended leaves the trial running: it can still go on. A trial that has ended stays as it is.
     """
     from optuna.trial import TrialState
 
     trial = study.get_trials(deepcopy=False)[number]
-    if trial.state.is_finished():
+    if trial.state.is_finished() or entry is None or entry.state in (State.RUNNING, State.KILLED, State.PLANNED):
         return trial.state.name
-    if entry is None or entry.state in ("running", "killed", "planned"):
-        return trial.state.name
-    if entry.state == "pruned":
-        return study.tell(number, state=TrialState.PRUNED).state.name
-    values = search.values(entry)
-    if entry.state == "finished" and all(map(math.isfinite, values)):
+    if entry.state == State.FINISHED and all(map(math.isfinite, values := search.values(entry))):
         return study.tell(number, values).state.name
-    return study.tell(number, state=TrialState.FAIL).state.name
+    state = TrialState.PRUNED if entry.state == State.PRUNED else TrialState.FAIL
+    return study.tell(number, state=state).state.name
 
 
 def fail(study: "optuna.Study", number: int) -> None:

@@ -1,1 +1,1 @@
-"""Many runs: what they are (grid), who runs them (local launcher, workers), and what is on the screen."""
+"""Many runs: as a grid or a search, on this machine or a cluster, from what was typed to the leaderboard."""

@@ -41,7 +41,7 @@ class Composer:
         """The whole config of the job with *overrides*, as Hydra's `load_sweep_config` gives it.
 
         Raises:
-            HydraException, OmegaConfBaseException: an override does not fit, in Hydra's words.
+            HydraException, OmegaConfBaseException: an override does not fit.
         """
         parsed = self._parse(overrides)
         job = self._filled(parsed, whole=True)
@@ -49,7 +49,7 @@ class Composer:
             return self._by_hydra(overrides)
         task = [o for o in parsed if not o.is_hydra_override()]
         job.hydra.overrides.task = [o.input_line for o in task]
-        job.hydra.overrides.hydra += [o.input_line for o in parsed if o.is_hydra_override() and self._sets_value(o)]
+        job.hydra.overrides.hydra += [o.input_line for o in parsed if o.is_hydra_override() and not self._chooses(o)]
         if not OmegaConf.is_interpolation(job.hydra.job, "override_dirname"):  # it is one from Hydra 1.4 on
             how = job.hydra.job.config.override_dirname
             lines = sorted(str(o.input_line) for o in task if o.key_or_group not in how.exclude_keys)
@@ -72,25 +72,25 @@ class Composer:
             ConfigError: it breaks a rule.
             HydraException, OmegaConfBaseException: as `job`.
         """
-        found = config.parse(self.own(overrides))
+        parsed = config.parse(self.own(overrides))
         if self.origin:
             conf = trust.files_of(self.master.hydra.runtime.config_sources)
-            trust.check(config.to_dict(found), self.origin, conf)
-        return found
+            trust.check(config.to_dict(parsed), self.origin, conf)
+        return parsed
 
     def _filled(self, parsed: list[Override], whole: bool) -> DictConfig | None:
-        """A copy of the base with all values in it; None where Hydra has to do it, or to say what is wrong."""
-        values = [o for o in parsed if self._sets_value(o)]
-        if any(o not in values and not self._chooses(o) for o in parsed):
+        """A copy of the base with all values in it; None where Hydra has to compose it, or to raise its error."""
+        if any(o.is_add() or o.is_delete() or o.is_force_add() or o.package or o.is_sweep_override() for o in parsed):
             return None
-        choices = tuple(str(o.input_line) for o in parsed if o not in values)
+        choices = tuple(str(o.input_line) for o in parsed if self._chooses(o))
         if choices not in self.bases:
             base = self._by_hydra(choices)
             self.bases[choices] = pickle.dumps(base), pickle.dumps(_without_hydra(base))
         job: DictConfig = pickle.loads(self.bases[choices][0 if whole else 1])
         try:
-            for override in values:
-                OmegaConf.update(job, override.key_or_group, override.value(), merge=True)
+            for override in parsed:
+                if not self._chooses(override):
+                    OmegaConf.update(job, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException:
             return None
         return job
@@ -106,16 +106,8 @@ class Composer:
         return job
 
     def _chooses(self, override: Override) -> bool:
-        """Whether *override* chooses an option of a group, in the plain way."""
-        return not self._unusual(override) and self.loader.repository.group_exists(override.key_or_group)
-
-    def _sets_value(self, override: Override) -> bool:
-        """Whether *override* changes the value of a key, in the plain way."""
-        return not self._unusual(override) and not self.loader.repository.group_exists(override.key_or_group)
-
-    def _unusual(self, override: Override) -> bool:
-        o = override
-        return bool(o.is_add() or o.is_delete() or o.is_force_add() or o.package or o.is_sweep_override())
+        """Whether *override* chooses an option of a group; else it sets the value of a key."""
+        return bool(self.loader.repository.group_exists(override.key_or_group))
 
 
 def _without_hydra(job: DictConfig) -> DictConfig:

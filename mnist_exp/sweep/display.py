@@ -33,10 +33,12 @@ class Display:
         """How much of its epochs each job has trained, from 0 to 1."""
         self.ended: set[int] = set()
         self.work = 0.0
-        """What was trained before our eyes, in the unit of `costs`."""
+        """What was trained since the display began, in the unit of `costs`."""
         self.running: dict[int, tuple[str, str]] = {}
-        self.judged: dict[int, str] = {}  # by which accuracy: `val`, or `train` for a job without validation
-        self.given_up: dict[int, str] = {}  # pruned, and when
+        self.splits: dict[int, str] = {}
+        """The split whose accuracy is shown of each job: `val`, or `train` where there is no validation."""
+        self.reasons: dict[int, str] = {}
+        """In which epoch each pruned job ended, as a sentence."""
         self.best: tuple[float, str, str] | None = None
         self.began: float | None = None
         """When the first job started."""
@@ -62,30 +64,30 @@ class Display:
     def epoch(self, number: int, epoch: int, epochs: int, metrics: dict[str, float]) -> None:
         """A job has finished an epoch."""
         self._reached(number, epoch / epochs, before=(epoch - 1) / epochs)
-        self.judged[number] = "val" if "val/accuracy" in metrics else "train"
-        shown = metrics[f"{self.judged[number]}/accuracy"]
+        self.splits[number] = "val" if "val/accuracy" in metrics else "train"
+        shown = metrics[f"{self.splits[number]}/accuracy"]
         self.running[number] = (self.running[number][0], f" {epoch}/{epochs} {formats.percent(shown)}")
         self.refresh()
 
     def pruned(self, number: int, reason: str) -> None:
         """A job is about to end early, as no longer promising."""
-        self.given_up[number] = reason
+        self.reasons[number] = reason
 
     def finished(self, number: int, overrides: Sequence[str], objective: object) -> None:
         """A job has ended well."""
         self.done += 1
         self.running.pop(number, None)
-        if number not in self.shares:  # it does not tell of epochs
+        if number not in self.shares:  # it reports no epochs
             self._reached(number, 1.0, before=0.0)
         self.ended.add(number)
         text, result = self._short(overrides), ""
-        if number in self.given_up:
-            result = f"  {self.given_up[number]}"
+        if number in self.reasons:
+            result = f"  {self.reasons[number]}"
         elif isinstance(objective, float):
-            judged = self.judged.get(number, "val")
-            result = f"  {judged} {formats.percent(objective)}"
+            split = self.splits.get(number, "val")
+            result = f"  {split} {formats.percent(objective)}"
             if self.best is None or objective > self.best[0]:
-                self.best = (objective, text, judged)
+                self.best = (objective, text, split)
         self._line(f"#{number} {text}{result}")
 
     def failed(self, number: int, overrides: Sequence[str], reason: str, again: bool) -> None:
@@ -115,8 +117,8 @@ class Display:
         parts = [f"{self.done + self.bad}/{self.total} done"]
         if self.bad:
             parts.append(f"{self.bad} failed")
-        if self.given_up:
-            parts.append(f"{len(self.given_up)} pruned")
+        if self.reasons:
+            parts.append(f"{len(self.reasons)} pruned")
         if self.running:
             parts.append(f"{len(self.running)} running")
         if self.best:
@@ -139,7 +141,7 @@ class Display:
         return (time.monotonic() - self.began) * rest / self.work
 
     def _reached(self, number: int, share: float, before: float) -> None:
-        """A job has trained so much of its epochs; of that *before* in an earlier attempt, unless we have seen it."""
+        """A job has trained so much of its epochs; of that *before* in an earlier attempt, unless it was shown."""
         self.work += max(0.0, share - self.shares.get(number, before)) * self.costs.get(number, 1.0)
         self.shares[number] = share
 

@@ -1,33 +1,34 @@
-"""How every sweep begins: what was typed, now and before; its folder, held; and which sweeper it is for."""
+"""A sweep's folder, held, with what was typed for it, now and before; and the way to its launcher."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from mnist_exp.config import Tracking
 from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
 from mnist_exp.config.schema import PRIVATE_OPTIONS
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import plan as plans
 from mnist_exp.disk import trust
 from mnist_exp.disk.files import tidy
+from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
-from mnist_exp.results import names as naming
-from mnist_exp.search import study
+from mnist_exp.results import names
 from mnist_exp.sweep.composing import Composer
-
-FILES = ("sweep.json", "study.json", "report.html", "*.csv")
-"""What is written into a sweep's folder; the publisher has its own."""
-OF_ITS_OWN = PRIVATE_OPTIONS
-"""Options of a search that name code, or an address."""
+from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.reporter import SweepReporter
+from mnist_exp.sweep.shell import OurLauncher, OurSweeper
 
 SUBDIR = "${hydra.job.num}"
 """Which folder of the sweep a run is in, as `conf/train.yaml` has it."""
@@ -38,58 +39,66 @@ SUBDIR = "${hydra.job.num}"
 class Home:
     """A sweep that this process has taken."""
 
+    sweeper: OurSweeper
     folder: Path
     typed: list[str]
     """The overrides as they were typed, the first time and now."""
-    old: Plan | None
-    """What an earlier attempt has planned."""
+    plan: Plan
+    """What an earlier attempt has planned, or a new one."""
+    resumed: bool
     control: dict[str, Any]
     """`resume`, `force` and `retry_failed`."""
-    cluster: str
-    """Where its jobs run: the option of `conf/cluster`."""
     steering: DictConfig
     """The config that `options`, `n_trials` and `points` are read from."""
 
     @property
     def options(self) -> dict[str, Any]:
         """The sweeper's options."""
-        found: Any = OmegaConf.to_container(self.steering.hydra.sweeper, resolve=True)
-        return dict(found)
+        options: Any = OmegaConf.to_container(self.steering.hydra.sweeper, resolve=True)
+        return dict(options)
 
-    def composer(self, sweeper: Any) -> Composer:
-        """What makes configs of the sweep's jobs."""
-        return Composer(sweeper.hydra_context.config_loader, sweeper.config, self.folder if self.old else None)
+    @property
+    def loader(self) -> ConfigLoader:
+        """Hydra's config loader."""
+        return self.sweeper.hydra_context.config_loader
+
+    @functools.cached_property
+    def composer(self) -> Composer:
+        """Composes the configs of the sweep's jobs."""
+        return Composer(self.loader, self.sweeper.config, self.folder if self.resumed else None)
 
     @property
     def varying(self) -> list[str]:
         """What was typed for the runs."""
         return [override for override in self.typed if not steers(override)]
 
+    def reporter(self, keys: Sequence[str], tracking: Tracking) -> SweepReporter:
+        """Writes the plan, in which *keys* vary, and the sweep's config; returns what reports the sweep to MLflow."""
+        plan = self.plan
+        plan.typed, plan.keys = self.typed, list(dict.fromkeys([*plan.keys, *keys]))
+        plan.cluster = self.sweeper.config.hydra.runtime.choices["cluster"]
+        plan.experiment = tracking.experiment if tracking.enabled else ""
+        plan.write(self.folder)
+        OmegaConf.save(self.sweeper.config, SweepFolder(self.folder).config)
+        return SweepReporter(plan, self.folder, tracking, live=isinstance(self.sweeper.launcher, OurLauncher))
 
-def sweep(sweeper: Any, arguments: list[str]) -> Sequence[JobReturn]:
-    """Runs the sweep that *arguments* describe, or with `resume=` what is missing of an earlier one.
-
-    Raises:
-        ConfigError: something cannot run, or has changed since; nothing was started.
-        BusyError: another process runs that sweep.
-        SweepError: some runs failed; the others are finished.
-        Interrupted: Ctrl-C or SIGTERM.
-    """
-    if "sampler" in sweeper.options:
-        study.need()
-    with opened(sweeper, arguments) as home:
-        if "sampler" in home.options:
-            from mnist_exp.sweep import trials
-
-            trials.sweep(sweeper, home)
-            return []  # what became of each run is in its ledger
-        from mnist_exp.sweep import grid
-
-        return grid.sweep(sweeper, home)
+    def launch(self, jobs: list[Job], force: bool = False, total: int = 0) -> Sequence[JobReturn]:
+        """Hands *jobs* of a sweep of *total* to the launcher, each with the folder that its number names."""
+        if not jobs:
+            return []
+        for job in jobs if force else ():
+            job.overrides = [*job.overrides, "force=true"]
+        if isinstance(self.sweeper.launcher, OurLauncher):
+            return self.sweeper.launcher.run_jobs(jobs, total)
+        first = jobs[0].number
+        gaps = [job.number for job in jobs] != list(range(first, first + len(jobs)))  # after a resume
+        typed = [[*job.overrides, *([f"hydra.sweep.subdir={job.number}"] if gaps else [])] for job in jobs]
+        returns: Sequence[JobReturn] = self.sweeper.launcher.launch(typed, initial_job_idx=first)
+        return returns
 
 
 @contextlib.contextmanager
-def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
+def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     """While it lasts, the sweep's folder belongs to this process.
 
     Raises:
@@ -106,34 +115,30 @@ def opened(sweeper: Any, arguments: list[str]) -> Iterator[Home]:
     control = {key: master.get(key) for key in CONTROL}
     typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
     typed += [o for o in as_typed(master) if steers(o)]
-    where = [a for a in arguments if key_of(a) == "cluster"]  # it says where jobs run, not what
+    where = [a for a in arguments if key_of(a) == "cluster"]  # where jobs run is no part of what they run
     typed += [a for a in arguments if not is_control(a) and a not in where]
-    old, steering = None, master
-    if control["resume"]:
-        selection = naming.resolve(control["resume"])
-        if selection.sweep is None:
-            raise ConfigError(
-                f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run."
-            )
-        old = selection.sweep
+    selection = names.resolve(control["resume"]) if control["resume"] else None
+    old = selection.sweep if selection else None
+    if selection and old:
         check_foreign(old, selection.home, arguments)
         typed = [*old.typed, *typed]
-        move(master, selection.home)
+    elif selection:
+        raise ConfigError(f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run.")
     typed = list({key_of(override): override for override in typed}.values())
     with read_write(master.hydra):  # jobs are composed anew, and hydra.sweeper.* fits one sweeper only
         known = set(as_typed(master))
         master.hydra.overrides.hydra += [*where, *(o for o in typed if steers(o) and o not in known)]
-    if old:
-        steering = chosen(master, sweeper.hydra_context.config_loader)
+    steering = resumed(master, sweeper.hydra_context.config_loader, selection.home) if selection else master
     folder = Path(str(master.hydra.sweep.dir))
-    if old is None:
+    if not selection:
         check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
     try:
-        tidy(folder, *FILES)
-        tidy(folder / "figures", "*")
-        yield Home(folder, typed, old, control, master.hydra.runtime.choices["cluster"], steering)
+        tidy(folder, *SweepFolder.written)
+        tidy(SweepFolder(folder).figures, "*")
+        plan = old or Plan(id=folder.name, typed=typed, keys=[])
+        yield Home(sweeper, folder, typed, plan, old is not None, control, steering)
     finally:
         lock.release()
 
@@ -144,8 +149,8 @@ def check_new(folder: Path) -> None:
     Raises:
         ConfigError: it has.
     """
-    if naming.holds_runs(folder):
-        again = f"Go on with it: {plans.resuming(shown(folder))}, or choose" if naming.is_sweep(folder) else "Choose"
+    if names.holds_runs(folder):
+        again = f"Go on with it: {plans.resuming(shown(folder))}, or choose" if names.is_sweep(folder) else "Choose"
         raise ConfigError(
             f"{shown(folder)} has runs already, and a new sweep would be mixed up with them.",
             f"{again} another folder: hydra.sweep.dir=…",
@@ -153,9 +158,9 @@ def check_new(folder: Path) -> None:
 
 
 def as_typed(master: DictConfig) -> list[str]:
-    """The overrides of Hydra's own part; a `${oc.env:NAME}` in them stays one, and its value is written nowhere."""
-    found: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
-    return list(found)
+    """The overrides of Hydra's own part; a `${oc.env:NAME}` in them stays, and its value is written nowhere."""
+    overrides: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
+    return list(overrides)
 
 
 def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
@@ -173,7 +178,7 @@ def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
         return
     for override in (*old.typed, *itertools.chain(*old.points)):
         key = key_of(override)
-        hydras = "hydra" in key and (not steers(override) or key in OF_ITS_OWN)
+        hydras = "hydra" in key and (not steers(override) or key in PRIVATE_OPTIONS)
         if (hydras or trust.reaches(override)) and override not in typed:
             raise ConfigError(
                 f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",
@@ -181,20 +186,18 @@ def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
             )
 
 
-def chosen(master: DictConfig, loader: Any) -> DictConfig:
-    """The config with the sweeper that the old sweep had; *master* chooses the same, for jobs may choose no other."""
-    overrides = as_typed(master)
-    steering: DictConfig = loader.load_configuration(master.hydra.job.config_name, overrides, run_mode=RunMode.RUN)
-    OmegaConf.copy_cache(from_config=master, to_config=steering)
+def resumed(master: DictConfig, loader: ConfigLoader, folder: Path) -> DictConfig:
+    """The config with the sweeper that the sweep in *folder* had; *master* gets both, and so do the jobs.
+
+    Hydra composes jobs anew from the overrides of *master*, and they may choose no other sweeper than it has.
+    """
     with read_write(master.hydra):
+        master.hydra.sweep.dir = str(folder)
+        path = QuotedString(str(folder), Quote.single).with_quotes()
+        master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
+        overrides = as_typed(master)
+        steering: DictConfig = loader.load_configuration(master.hydra.job.config_name, overrides, run_mode=RunMode.RUN)
+        OmegaConf.copy_cache(from_config=master, to_config=steering)
         master.hydra.runtime.choices = steering.hydra.runtime.choices
         master.hydra.launcher, master.hydra.sweeper = steering.hydra.launcher, steering.hydra.sweeper
     return steering
-
-
-def move(master: DictConfig, folder: Path) -> None:
-    """Makes *folder* the sweep's, also for the jobs: Hydra composes them anew from the overrides."""
-    path = QuotedString(str(folder), Quote.single).with_quotes()
-    with read_write(master.hydra):
-        master.hydra.sweep.dir = str(folder)
-        master.hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")

@@ -102,11 +102,11 @@ def _match(jobs: Mapping[int, Config], workers: int, option: str | int, gpu: boo
     matching: dict[str, list[int]] = {}
     for i, config in jobs.items():
         pays = option != "auto" or gpu or max(widths(config)) <= NARROW
-        found = key(config) if pays else None
-        if found is None:
+        shared = key(config) if pays else None
+        if shared is None:
             alone.append([i])
         else:
-            matching.setdefault(found, []).append(i)
+            matching.setdefault(shared, []).append(i)
     packs = []
     for same in matching.values():
         same.sort(key=lambda i: (widths(jobs[i]), i))

@@ -1,18 +1,95 @@
-"""Points from a file: the rows of a table, each with the overrides of one run."""
+"""Which points a grid has: all combinations, pairs, a draw, or the rows of a file; each checked and numbered."""
 
+import contextlib
 import csv
+import json
+import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config import as_typed
-from mnist_exp.errors import ConfigError, first_line
+from mnist_exp import config
+from mnist_exp.config import Config, as_typed, schema
+from mnist_exp.config.explain import translate
+from mnist_exp.config.overrides import key_of
+from mnist_exp.config.schema import Kind
+from mnist_exp.console.terminal import say
+from mnist_exp.disk import lanes, ledger
+from mnist_exp.disk.layout import State
+from mnist_exp.errors import ConfigError, ExperimentError, first_line
+from mnist_exp.run.resume import changed
+from mnist_exp.sweep.composing import Composer
+from mnist_exp.sweep.home import Home
+from mnist_exp.sweep.job import Job
 
+BUILT = schema.of(Kind.BUILT)
+LISTED = 10  # faults that are reported one by one
 SHAPES = "A CSV file has keys in its first line; a YAML file has a list of mappings, or lists of equal length by key."
 
 
-def rows(path: Path) -> list[list[str]]:
+def expand(home: Home) -> tuple[list[list[str]], list[str]]:
+    """The combinations of what was typed that are wanted, and the keys that vary.
+
+    Raises:
+        ConfigError: the grid cannot expand a kind of sweep (an interval, say), or lists do not pair up.
+    """
+    typed = OverridesParser.create(config_loader=home.loader).parse_overrides(home.varying)
+    for override in typed:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ConfigError(
+                f"A grid cannot try all of {override.input_line}.",
+                f"List the values: {override.key_or_group}=a,b,c, use range(start,stop,step), or add search=tpe.",
+            )
+    keys = [str(o.key_or_group) for o in typed if o.is_sweep_override()]
+    combinations = pairs(typed) if home.options["zip"] else BasicSweeper.split_arguments(typed, None)[0]
+    if path := points_file(home):
+        rows = read(path)
+        combinations = [[*row, *combination] for row in rows for combination in combinations]
+        keys = [*dict.fromkeys(key_of(override) for row in rows for override in row), *keys]
+    if (wanted := home.steering.get("n_trials")) is not None:
+        config.settings()["n_trials"].check(wanted)
+        order = list(range(len(combinations)))
+        random.Random(home.options["seed"]).shuffle(order)  # a larger n_trials later adds to those of a smaller one
+        combinations = [combinations[i] for i in sorted(order[:wanted])]
+    return combinations, list(dict.fromkeys(keys))
+
+
+def pairs(typed: Sequence[Override]) -> list[list[str]]:
+    """The first values of all keys, the second ones, and so on; a key with one value has it in each.
+
+    Raises:
+        ConfigError: keys have different numbers of values.
+    """
+    lists = [BasicSweeper.split_arguments([override], None)[0] for override in typed]
+    sizes = {str(o.key_or_group): len(values) for o, values in zip(typed, lists, strict=True) if o.is_sweep_override()}
+    if len(set(sizes.values())) > 1:
+        lengths = ", ".join(f"{key} has {n}" for key, n in sizes.items())
+        raise ConfigError(f"search=zip pairs values, but the lists differ in length: {lengths}.")
+    length = max(sizes.values(), default=1)
+    return [[override for values in lists for override in values[i % len(values)]] for i in range(length)]
+
+
+def points_file(home: Home) -> Path | None:
+    """The table of points that was asked for.
+
+    Raises:
+        ConfigError: search=points has none.
+    """
+    if OmegaConf.is_missing(home.steering, "points"):
+        raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
+    name = home.steering.get("points")
+    return Path(name) if name else None
+
+
+def read(path: Path) -> list[list[str]]:
     """The overrides of each row of the CSV or YAML file *path*; an empty cell sets nothing.
 
     Raises:
@@ -20,21 +97,21 @@ def rows(path: Path) -> list[list[str]]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        found = _csv(text) if path.suffix == ".csv" else _yaml(text)
+        rows = _csv(text) if path.suffix == ".csv" else _yaml(text)
     except (OSError, ValueError, csv.Error, yaml.YAMLError) as error:
         raise ConfigError(f"points={path} cannot be read: {first_line(error)}", SHAPES) from error
-    if not any(found):
+    if not any(rows):
         raise ConfigError(f"points={path} has no points.", SHAPES)
-    return [[f"{key}={value}" for key, value in row.items()] for row in found if row]
+    return [[f"{key}={value}" for key, value in row.items()] for row in rows if row]
 
 
 def _csv(text: str) -> list[dict[str, str]]:
-    found = []
+    rows = []
     for number, row in enumerate(csv.DictReader(text.splitlines(), strict=True, skipinitialspace=True), start=2):
         if None in row or None in row.values():
             raise ValueError(f"line {number} has more or fewer cells than the first one")
-        found.append({key.strip(): value.strip() for key, value in row.items() if value.strip()})
-    return found
+        rows.append({key.strip(): value.strip() for key, value in row.items() if value.strip()})
+    return rows
 
 
 def _yaml(text: str) -> list[dict[str, str]]:
@@ -47,3 +124,108 @@ def _yaml(text: str) -> list[dict[str, str]]:
     if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
         raise ValueError("it is no table")
     return [{str(key): as_typed(value) for key, value in row.items()} for row in table]
+
+
+def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
+    """The points as jobs without a number yet, without repeats, each able to run.
+
+    Raises:
+        ConfigError: some cannot; lists them all. Nothing was started.
+    """
+    from mnist_exp.run import build  # torch
+
+    jobs: dict[str, Job] = {}
+    faults: list[str] = []
+    rehearsed: set[str] = set()
+    for overrides in combinations:
+        try:
+            parsed = composer.config_of(overrides)
+            if (shape := _shape(parsed)) not in rehearsed:
+                build.rehearse(parsed)
+                rehearsed.add(shape)
+        except (ExperimentError, HydraException, OmegaConfBaseException) as error:
+            known = error if isinstance(error, ExperimentError) else translate(error, overrides)
+            faults.append(f"{' '.join(overrides)}: {known.message}")
+            continue
+        jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, config=parsed))
+    if faults:
+        more = f"\n  … and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+        listed = "\n  ".join(faults[:LISTED])
+        raise ConfigError(
+            f"{len(faults)} of {len(combinations)} points cannot run; nothing was started.\n  {listed}{more}"
+        )
+    if repeats := len(combinations) - len(jobs):
+        say(f"{repeats} of {len(combinations)} points are the same as others; each runs once.")
+    return list(jobs.values())
+
+
+def _shape(parsed: Config) -> str:
+    """What decides whether model, optimiser and schedule can be built: not lr or seed, which have rules."""
+    kept = {k: v for k, v in config.flatten(config.to_dict(parsed)).items() if schema.within(k, BUILT)}
+    kept.pop("optimizer.lr", None)
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def planned(home: Home, combinations: list[list[str]]) -> list[Job]:
+    """The jobs of *combinations*, which join the plan if they are new, then those of its other points.
+
+    Raises:
+        ConfigError: see `check`.
+    """
+    asked = check(home.composer, combinations)
+    number(home, asked)
+    taken = {job.number for job in asked}
+    others = check(home.composer, [overrides for i, overrides in enumerate(home.plan.points) if i not in taken])
+    number(home, others)
+    return [*asked, *others]
+
+
+def number(home: Home, jobs: list[Job]) -> None:
+    """Gives each job its number in the sweep's plan, adding new ones."""
+    plan = home.plan
+    known = {tuple(overrides): i for i, overrides in enumerate(plan.points)}
+    same = {fingerprint: i for i, fingerprint in enumerate(plan.configs)}
+    for job in jobs:
+        assert job.config
+        fingerprint = config.fingerprint(job.config)
+        position = known.get(tuple(job.overrides), same.get(fingerprint))
+        if position is None:
+            position = len(plan.points)
+            plan.points.append(job.overrides)
+            plan.configs.append(fingerprint)
+        job.number, job.sweep = position, home.folder
+
+
+def missing(jobs: list[Job], control: dict[str, Any]) -> list[Job]:
+    """Those of *jobs* that still have to run, in order, by what each has left in its folder.
+
+    Raises:
+        ConfigError: config, code or data of a point have changed since it ran, and `force` is not set.
+        DataError: its images are missing or damaged.
+    """
+    waiting, changes = [], []
+    for job in jobs:
+        assert job.config
+        entry = None
+        with contextlib.suppress(ExperimentError):
+            entry = ledger.read(job.folder)
+            record = lanes.read(job.folder)
+            job.pack = record.pack if record else ""
+        if entry and not control["force"] and (difference := changed(job.folder, entry, job.config)):
+            changes.append(f"#{job.number} {' '.join(job.overrides)}: {difference}")
+        state = entry.state if entry else State.PLANNED
+        if state in (State.FINISHED, State.PRUNED) or (state == State.FAILED and not control["retry_failed"]):
+            continue
+        waiting.append(job)
+    refuse(changes, jobs[0].sweep)
+    return sorted(waiting, key=lambda job: job.number)
+
+
+def refuse(changes: list[str], folder: Path) -> None:
+    """Raises ConfigError if there are *changes* in the runs of the sweep in *folder*."""
+    if changes:
+        listed = "\n  ".join(changes[:LISTED])
+        raise ConfigError(
+            f"{len(changes)} runs of {folder.name} were made with something else:\n  {listed}",
+            "force=true keeps the finished ones and goes on with the others all the same.",
+        )

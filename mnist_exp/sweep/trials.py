@@ -1,14 +1,15 @@
-"""The Optuna sweeper: asks the study, launches, tells it by the runs' ledgers, sums up.
+"""The Optuna sweeper: asks the study, launches, reports to it what the runs' ledgers say, sums up.
 
 Under the local launcher a worker that is free gets the next suggestion at once. Other launchers take batches, and
 each batch waits for its slowest run.
 """
 
+import itertools
 import math
 import shlex
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, final
 
@@ -22,59 +23,51 @@ from mnist_exp import config
 from mnist_exp.config.explain import translate
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger
-from mnist_exp.disk.plan import Plan
+from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
-from mnist_exp.report import board as leaderboard
+from mnist_exp.report import board
 from mnist_exp.run.resume import changed
 from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
 from mnist_exp.search.study import GRID, Search
-from mnist_exp.sweep import grid
-from mnist_exp.sweep.composing import Composer
-from mnist_exp.sweep.grid import Point
+from mnist_exp.sweep import finish, points
 from mnist_exp.sweep.home import Home
+from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.shell import StreamingLauncher
 
 DEFAULT_TRIALS = 50
 
 
-def sweep(sweeper: Any, home: Home) -> None:
+def sweep(home: Home) -> None:
     """Searches until `n_trials` runs have finished or were pruned.
 
     Raises:
         ExperimentError: see `start.sweep`.
     """
-    search, plan = settle_on(home), home.old or Plan(id=home.folder.name, typed=home.typed, keys=[])
-    composer = home.composer(sweeper)
-    space = look_around(sweeper, composer, home, search)
-    first = grid.check(composer, space.corners())[0].config
+    search = search_options(home)
+    space = search_space(home, search)
+    first = points.check(home.composer, space.corners())[0].config
+    assert first
     if search.sampler.get("_target_") == GRID:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
-    study = studies.lead(home.folder, search, space.varied, again=home.old is not None)
-    plan.typed, plan.keys = home.typed, list(dict.fromkeys([*plan.keys, *space.varied]))
-    plan.cluster = home.cluster
-    plan.experiment = first.tracking.experiment if first.tracking.enabled else ""
+    study = studies.lead(home.folder, search, space.varied, again=home.resumed)
     search.write(home.folder)
-    plan.write(home.folder)
-    OmegaConf.save(sweeper.config, home.folder / "multirun.yaml")
-    hosts = getattr(sweeper.launcher, "hosts_jobs", False)
-    with grid.News(plan, home.folder, first.tracking, hosts) as news:
-        trials = Trials(study, search, space, plan, home.folder, composer, news.follow)
-        trials.catch_up(home.control["force"])
-        launch(sweeper, trials)
-        grid.present_best(home.folder, lambda number: composer.config_of(plan.points[number]))
-        news.finish()
-        conclude(trials, home.options["report"], news.wait)
+    with home.reporter([*space.varied], first.tracking) as reporter:
+        trials = Trials(home, study, search, space, reporter.follow)
+        trials.catch_up()
+        launch(trials)
+        conclude(trials, finish.present(home, reporter))
 
 
-def settle_on(home: Home) -> Search:
+def search_options(home: Home) -> Search:
     """How to search.
 
     Raises:
         ConfigError: an option breaks its rule, or the sweep was begun as a grid.
     """
-    if home.old and not (home.folder / "study.json").is_file():
+    if home.resumed and not SweepFolder(home.folder).study.is_file():
         raise ConfigError(f"{shown(home.folder)} is a grid, and no search.", "Go on with it without search=…")
     options = {key: value for key, value in home.options.items() if key in {f.name for f in fields(Search)}}
     n_trials = home.steering.get("n_trials")
@@ -84,7 +77,7 @@ def settle_on(home: Home) -> Search:
     # As typed: a password that comes from ${oc.env:…} is written nowhere.
     typed: Any = OmegaConf.to_container(home.steering.hydra.sweeper, resolve=False)
     search.storage = typed["storage"]
-    if home.old:
+    if home.resumed:
         before = studies.read(home.folder)
         search.study, search.storage = before.study, before.storage
         studies.check_foreign(search, home.folder)
@@ -92,16 +85,16 @@ def settle_on(home: Home) -> Search:
     return search
 
 
-def look_around(sweeper: Any, composer: Composer, home: Home, search: Search) -> Space:
+def search_space(home: Home, search: Search) -> Space:
     """The space that was typed, or where nothing was, the usual one, which then counts as typed.
 
     Raises:
         ConfigError: see `space.space`.
     """
-    parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+    parser = OverridesParser.create(config_loader=home.loader)
     parsed = parser.parse_overrides(home.varying)
     fixed = [override for override in parsed if not override.is_sweep_override()]
-    defaults = composer.own([str(override.input_line) for override in fixed])
+    defaults = home.composer.own([str(override.input_line) for override in fixed])
     if len(fixed) == len(parsed) and not search.space and search.sampler.get("_target_") != GRID:
         usual = spaces.usual(defaults, {override.key_or_group for override in fixed})
         if usual:
@@ -112,34 +105,28 @@ def look_around(sweeper: Any, composer: Composer, home: Home, search: Search) ->
 
 
 @final
+@dataclass(eq=False)
 class Trials:
-    """What a launcher draws its jobs from, and what hears how they end.
+    """The source of a search's jobs, which notes how they end."""
 
-    Args:
-        follow: Called with the folder of each new run.
-    """
+    home: Home
+    study: Any
+    search: Search
+    space: Space
+    follow: Callable[[Path], None]
+    """Called with the folder of each new run."""
+    waiting: deque[Job] = field(default_factory=deque)
+    """What an earlier attempt has left unfinished."""
+    running: set[int] = field(default_factory=set)
+    ended: dict[int, str] = field(default_factory=dict)
+    """Trial → COMPLETE, PRUNED or FAIL."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    """Why a trial failed that came to no run."""
+    failures: int = 0
+    """Trials that have failed since this process began."""
 
-    def __init__(
-        self,
-        study: Any,
-        search: Search,
-        space: Space,
-        plan: Plan,
-        folder: Path,
-        composer: Composer,
-        follow: Callable[[Path], None],
-    ) -> None:
-        self.study, self.search, self.space, self.plan, self.folder = study, search, space, plan, folder
-        self.composer, self.follow = composer, follow
-        self.waiting: deque[Point] = deque()
-        """What an earlier attempt has left unfinished."""
-        self.running: set[int] = set()
-        self.ended: dict[int, str] = {}
-        """Trial → COMPLETE, PRUNED or FAIL."""
-        self.reasons: dict[int, str] = {}
-        """Why a trial failed that came to no run."""
-        self.failures = 0
-        """Trials that have failed since this process began."""
+    def __post_init__(self) -> None:
+        self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
 
     @property
     def done(self) -> int:
@@ -157,7 +144,7 @@ class Trials:
     @property
     def total(self) -> int:
         """Runs that there will be, if no more of them fail."""
-        return len(self.ended) + len(self.running) + len(self.waiting) + self.wanted
+        return len(self.ended) + len(self.running) + self.coming
 
     @property
     def coming(self) -> int:
@@ -169,21 +156,21 @@ class Trials:
         """The overrides that all runs share."""
         return set(self.space.fixed.values())
 
-    def catch_up(self, force: bool) -> None:
+    def catch_up(self) -> None:
         """Brings study and plan to what the runs' ledgers say; what was running goes on where it stopped.
 
         Raises:
-            ConfigError: a run was made with other config, code or data, and not *force*.
+            ConfigError: a run was made with other config, code or data, and `force` is not set.
             DataError: its images are missing or damaged.
         """
         for number in range(len(self.plan.points), studies.asked(self.study)):
             self.plan.points.append([])  # asked, and killed before it was written down
             self.plan.configs.append("")
             studies.fail(self.study, number)
-        changes = []
+        changes, force = [], self.home.control["force"]
         for number, overrides in enumerate(self.plan.points):
             ledger.reap(self.folder / str(number))
-            entry = ledger.read_if_any(self.folder / str(number))
+            entry = ledger.find(self.folder / str(number))
             state = studies.settle(self.study, number, self.search, entry)
             self.follow(self.folder / str(number))
             if state == "FAIL":
@@ -193,20 +180,21 @@ class Trials:
             if entry and not force and (difference := changed(self.folder / str(number), entry, parsed)):
                 changes.append(f"#{number} {' '.join(overrides)}: {difference}")
             if state == "RUNNING":
-                self.waiting.append(Point(number, [*overrides, *(["force=true"] if force else [])], parsed))
+                forced = ["force=true"] if force else []
+                self.waiting.append(Job(number, [*overrides, *forced], self.folder, parsed))
             else:
                 self.ended[number] = state
-        grid.refuse(changes, self.folder)
+        points.refuse(changes, self.folder)
 
-    def next(self) -> Point | None:
+    def next(self) -> Job | None:
         """The next run; None while there is none. When others end, there may be again."""
         while not self.waiting and self.wanted:
             self.ask()
         if not self.waiting:
             return None
-        point = self.waiting.popleft()
-        self.running.add(point.number)
-        return point
+        job = self.waiting.popleft()
+        self.running.add(job.number)
+        return job
 
     def ask(self) -> None:
         """Lets the study suggest one more run; one that cannot be made fails at once.
@@ -227,31 +215,30 @@ class Trials:
             ) from error
         except ValueError as error:
             studies.fail(self.study, trial.number)
-            raise (
-                error
-                if isinstance(error, ConfigError)
-                else ConfigError(f"What may vary does not fit the trials so far: {error}", "Begin a new search.")
-            ) from error
+            if isinstance(error, ConfigError):
+                raise
+            text = f"What may vary does not fit the trials so far: {error}"
+            raise ConfigError(text, "Begin a new search.") from error
         self.plan.points.append(overrides)
         try:
             parsed = self.composer.config_of(overrides)
         except (ExperimentError, HydraException, OmegaConfBaseException) as error:
-            told = error if isinstance(error, ExperimentError) else translate(error, overrides)
+            known = error if isinstance(error, ExperimentError) else translate(error, overrides)
             self.plan.configs.append("")
-            self.reasons[trial.number], self.ended[trial.number] = told.message, "FAIL"
+            self.reasons[trial.number], self.ended[trial.number] = known.message, "FAIL"
             self.failures += 1
             studies.fail(self.study, trial.number)
         else:
             self.plan.configs.append(config.fingerprint(parsed))
-            self.waiting.append(Point(trial.number, overrides, parsed))
+            self.waiting.append(Job(trial.number, overrides, self.folder, parsed))
             self.follow(self.folder / str(trial.number))
         self.plan.keys = list(dict.fromkeys([*self.plan.keys, *trial.params]))
         self.plan.write(self.folder)
 
     def end(self, number: int) -> None:
-        """The job of trial *number* is over; its ledger says how. Without a word there it has failed."""
+        """The job of trial *number* is over; its ledger has how it ended. Without an entry it has failed."""
         self.running.discard(number)
-        state = studies.settle(self.study, number, self.search, ledger.read_if_any(self.folder / str(number)))
+        state = studies.settle(self.study, number, self.search, ledger.find(self.folder / str(number)))
         if state == "RUNNING":
             studies.fail(self.study, number)
             state = "FAIL"
@@ -259,79 +246,59 @@ class Trials:
         self.ended[number] = state
 
 
-def launch(sweeper: Any, trials: Trials) -> None:
+def launch(trials: Trials) -> None:
     """Runs trials until there are enough.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; what was running goes on with `resume=`.
     """
-    search, plan = trials.search, trials.plan
+    search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
     already = f", {trials.done} of them done already" if trials.done else ""
-    how = " with ".join(_class(node) for node in (search.sampler, search.pruner) if node)
+    nodes = [node for node in (search.sampler, search.pruner) if node]
+    how = " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
     say(f"Search {plan.id}: {search.n_trials} trials{already}; {how}; folder {shown(trials.folder)}")
     try:
-        if getattr(sweeper.launcher, "takes_jobs", False):
-            from mnist_exp.sweep.ahead import loading  # torch
-            from mnist_exp.sweep.local import pool as local
-
-            if first := trials.next():
-                job = local.Job(first.number, first.overrides, first.config)
-                local.launch(sweeper.launcher, [job], trials, aside=loading)
+        if isinstance(launcher, StreamingLauncher):
+            launcher.run_source(trials)
         else:
-            in_batches(sweeper, trials)
+            in_batches(trials)
     except (Interrupted, KeyboardInterrupt) as stop:
         done = f"{trials.done} of {search.n_trials} trials are finished or pruned."
-        raise grid.interrupted(stop, done, plan) from None
+        raise finish.interrupted(stop, done, plan) from None
 
 
-def in_batches(sweeper: Any, trials: Trials) -> None:
+def in_batches(trials: Trials) -> None:
     """For launchers that return when all of their jobs have ended.
 
     Raises:
         Interrupted: see `launch`.
     """
-    while batch := list(drawn(trials)):
-        batch.sort(key=lambda point: point.number)
-        for returned in grid.launch(sweeper, batch, force=False):
+    while batch := list(itertools.islice(iter(trials.next, None), trials.search.batch)):
+        batch.sort(key=lambda job: job.number)
+        for returned in trials.home.launch(batch):
             if isinstance(returned._return_value, Interrupted):
                 raise returned._return_value
-        for point in batch:
-            trials.end(point.number)
+        for job in batch:
+            trials.end(job.number)
 
 
-def drawn(trials: Trials) -> Iterator[Point]:
-    """One batch, or what there is of it."""
-    for _ in range(trials.search.batch):
-        if not (point := trials.next()):
-            return
-        yield point
-
-
-def _class(node: dict[str, Any]) -> str:
-    return str(node.get("_target_", "")).rsplit(".", 1)[-1]
-
-
-def conclude(trials: Trials, report: bool, heard: Callable[[], object]) -> None:
-    """Shows the leaderboard, writes it, and says what pruning saved and what failed.
-
-    Args:
-        heard: See `grid.present`.
+def conclude(trials: Trials, table: pd.DataFrame) -> None:
+    """Says what pruning saved and which runs of *table* failed.
 
     Raises:
-        SweepError: some runs failed.
+        SweepError: some did.
     """
-    table = grid.present(trials.folder, report, heard)
-    if pruned := int((table["state"] == "pruned").sum()):
+    if pruned := int((table["state"] == State.PRUNED).sum()):
         full, trained = (int(pd.to_numeric(table[column]).sum()) for column in ("epochs", "epoch"))
         say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")
     failed = table["number"].isin([number for number, state in trials.ended.items() if state == "FAIL"])
-    lost = leaderboard.failures(table[failed], {*table["state"]})
-    for run in lost:
+    failures = board.failures(table[failed], {*table["state"]})
+    for run in failures:
         run["reason"] = trials.reasons.get(run["number"], run["reason"])
-    if lost:
+    if failures:
         missing = trials.search.n_trials - trials.done
         raise SweepError(
-            f"{len(lost)} of {len(table)} runs failed; {trials.done} finished or were pruned:\n"
-            f"  {grid.listed(lost, trials.plan)}",
+            f"{len(failures)} of {len(table)} runs failed; {trials.done} finished or were pruned:\n"
+            f"  {finish.listed(failures, trials.plan)}",
             f"{missing} are missing: {trials.plan.again}" if missing > 0 else "",
         )

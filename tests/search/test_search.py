@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mnist_exp.config import Config
 from mnist_exp.disk import ledger, plan
 from mnist_exp.disk.files import read_json
 from mnist_exp.disk.ledger import Ledger
-from mnist_exp.engine.events import Control
+from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError
 from mnist_exp.run import session as run
 from mnist_exp.search import reporter
@@ -54,9 +54,13 @@ def begun(folder: Path, **options: Any) -> tuple[Search, optuna.Study]:
     return search, studies.lead(folder, search, {})
 
 
+def watch(about: run.Run, control: Control) -> Sequence[Observer]:
+    return reporter.watch(about.folder, about.config, about.ledger.epoch, control)
+
+
 def home() -> Path:
-    (found,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/study.json"))
-    return found
+    (folder,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/study.json"))
+    return folder
 
 
 def states(folder: Path) -> list[str]:
@@ -93,7 +97,7 @@ def test_a_run_reports_each_epoch_and_ends_where_the_pruner_says(scratch: Path, 
         rival.should_prune()
     study.ask()
     folder = scratch / "2"
-    result = run.run(tiny(epochs=6), folder, watch=reporter.watch)
+    result = run.run(tiny(epochs=6), folder, watch=watch)
     assert (result.state, result.reason) == ("pruned", "Pruned after epoch 1 of 6.")
     entry = ledger.read(folder)
     assert (entry.state, entry.epoch) == ("pruned", 1)
@@ -104,10 +108,10 @@ def test_a_run_reports_each_epoch_and_ends_where_the_pruner_says(scratch: Path, 
 def test_a_run_without_a_study_or_with_a_finished_trial_is_left_alone(
     scratch: Path, tiny: Callable[..., Config]
 ) -> None:
-    found = []
+    observers = []
 
     def look(about: run.Run, control: Control) -> list[Any]:
-        found.append(reporter.watch(about, control))
+        observers.append(watch(about, control))
         return []
 
     run.run(tiny(epochs=1), scratch / "0", watch=look)
@@ -115,7 +119,7 @@ def test_a_run_without_a_study_or_with_a_finished_trial_is_left_alone(
     study.ask()
     study.tell(0, 0.5)
     run.run(tiny(epochs=1), scratch / "1", watch=look)
-    assert found == [[], []]
+    assert observers == [[], []]
 
 
 def test_a_lost_storage_does_not_stop_a_run(
@@ -125,7 +129,7 @@ def test_a_lost_storage_does_not_stop_a_run(
     study.ask()
     (scratch / "optuna.journal").write_text("")
     studies.storage.cache_clear()
-    assert run.run(tiny(epochs=2), scratch / "0", watch=reporter.watch).state == "finished"
+    assert run.run(tiny(epochs=2), scratch / "0", watch=watch).state == "finished"
     assert "does not reach its study" in caplog.text
 
 
@@ -140,9 +144,9 @@ def test_a_lost_storage_does_not_stop_a_run(
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         studies.check(Search(**{"study": "s", "n_trials": 9, "sampler": RANDOM, "pruner": HALVING, **options}))
-    assert sentence in told.value.message
+    assert sentence in caught.value.message
 
 
 def test_a_sampler_that_takes_no_such_keyword(scratch: Path) -> None:
@@ -153,23 +157,23 @@ def test_a_sampler_that_takes_no_such_keyword(scratch: Path) -> None:
 def test_a_password_stays_in_the_environment(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = Search(study="s", n_trials=1, sampler=RANDOM, storage="${oc.env:STUDIES}")
     with pytest.raises(ConfigError, match="STUDIES"):
-        studies.place(search, scratch)
+        studies.address(search, scratch)
     monkeypatch.setenv("STUDIES", "postgresql://me:secret@host/db")
-    assert studies.place(search, scratch) == "postgresql://me:secret@host/db"
+    assert studies.address(search, scratch) == "postgresql://me:secret@host/db"
     search.write(scratch)
     assert "secret" not in (scratch / "study.json").read_text()
 
 
 def test_a_storage_that_the_environment_names(command: Command, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have a password; where it is leaves no trace, neither at first nor by resuming."""
-    place = f"{scratch}/kept.db"
-    monkeypatch.setenv("STUDIES", f"sqlite:///{place}")
+    database = f"{scratch}/kept.db"
+    monkeypatch.setenv("STUDIES", f"sqlite:///{database}")
     storage = "hydra.sweeper.storage=${oc.env:STUDIES}"
     assert command(*HERE, "search=random", "n_trials=1", storage, *SPACE)[0] == 0
     assert command("-m", "resume=last", "n_trials=2", "hydra/launcher=basic")[0] == 0
     assert states(home()) == ["COMPLETE"] * 2
     files = [path for path in Path("outputs").rglob("*") if path.is_file()]
-    assert not [path for path in files if place.encode() in path.read_bytes()]
+    assert not [path for path in files if database.encode() in path.read_bytes()]
     monkeypatch.setenv("STUDIES", "postgresql://me:correct-horse@127.0.0.1:1/none")
     code, out, err = command(*HERE, "search=random", storage, *SPACE)
     assert code == 2
@@ -185,17 +189,17 @@ def test_a_search_and_going_on_with_it(command: Command) -> None:
     assert "3 trials; TPESampler with SuccessiveHalvingPruner" in out
     assert set(states(folder)) <= {"COMPLETE", "PRUNED"}
     before = [trial.params for trial in studies.join(folder).trials]
-    # As a kill leaves it: one trial was asked and not written down, another is told to be running.
+    # As a kill leaves it: one trial was asked and not written down, another counts as running.
     study = studies.lead(folder, studies.read(folder), {}, again=True)
     study.ask()
     entry = ledger.read(folder / "1")
     code, out, err = command("-m", "resume=last", "n_trials=5", "hydra/launcher=basic")
-    assert code == 1, out  # the lost one is told
+    assert code == 1, out  # the lost one is reported
     assert "#3 : it was never started" in err
-    found = states(folder)
-    assert len(found) == 6
-    assert found[3] == "FAIL"
-    assert all(state in ("COMPLETE", "PRUNED") for i, state in enumerate(found) if i != 3)
+    ends = states(folder)
+    assert len(ends) == 6
+    assert ends[3] == "FAIL"
+    assert all(state in ("COMPLETE", "PRUNED") for i, state in enumerate(ends) if i != 3)
     after = [trial.params for trial in studies.join(folder).trials]
     assert after[:3] == before
     assert len({tuple(params.items()) for params in after if params}) == 5  # none twice
@@ -213,11 +217,11 @@ def test_a_search_and_going_on_with_it(command: Command) -> None:
 def test_several_objectives(command: Command) -> None:
     code, out, err = command(*HERE, "search=nsgaii", "n_trials=5", *SPACE)
     assert code == 0, out + err
-    found = analyse(home())
-    assert found
-    assert found.front
-    assert set(found.importance) == {"hidden", "lr"}
-    assert found.search.directions == ["maximize", "minimize"]
+    analysis = analyse(home())
+    assert analysis
+    assert analysis.front
+    assert set(analysis.importance) == {"hidden", "lr"}
+    assert analysis.search.directions == ["maximize", "minimize"]
 
 
 @pytest.mark.parametrize("objectives", [[], ["final/val_accuracy", "model/parameters"]], ids=len)
@@ -234,10 +238,10 @@ def test_what_a_report_draws_of_a_search(objectives: list[str]) -> None:
         for i in range(6)
     ]
     rows.append(rows[0] | {"number": 6, "state": "failed", "final/val_accuracy": float("nan")})
-    found = Analysis(
+    analysis = Analysis(
         Search(study="s", n_trials=7, sampler=RANDOM, objectives=objectives), {"lr": 0.9, "hidden": 0.1}, [4]
     )
-    drawn = searching.pictures(pd.DataFrame(rows), ["hidden", "lr", "optimizer"], found, "val")
+    drawn = searching.pictures(pd.DataFrame(rows), ["hidden", "lr", "optimizer"], analysis, "val")
     names = [picture.name for picture in drawn]
     expected = ["search_history", "search_importance", "search_front", "search_lr", "search_hidden"]
     assert names == [name for name in expected if objectives or name != "search_front"]
@@ -253,7 +257,7 @@ def test_every_combination_with_pruning(command: Command) -> None:
     assert len({tuple(point) for point in points}) == len(points) == 4
 
 
-def test_bad_ends_are_told_before_anything_starts(command: Command) -> None:
+def test_bad_ends_are_reported_before_anything_starts(command: Command) -> None:
     code, _, err = command(*HERE, "search=random", "lr=interval(-1,1)")
     assert code == 2
     assert "lr must be a finite number > 0 in float32, but got -1.0" in err
@@ -337,12 +341,12 @@ def _kill_a_worker(driver: "subprocess.Popen[bytes]") -> bool:
 
 
 def _here(folder: Path) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == folder:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -360,27 +364,27 @@ def test_a_sampler_has_a_seed_after_any_number_of_trials(scratch: Path, monkeypa
 
 def test_two_searches_in_folders_of_one_name_share_a_storage_but_no_study(command: Command) -> None:
     storage = f"hydra.sweeper.storage=sqlite:///{Path.cwd()}/trials.db"
-    for place in ("a", "b"):
-        typed = (*HERE, *SPACE, "search=random", "n_trials=1", storage, f"hydra.sweep.dir=outputs/sweeps/{place}/s")
+    for parent in ("a", "b"):
+        typed = (*HERE, *SPACE, "search=random", "n_trials=1", storage, f"hydra.sweep.dir=outputs/sweeps/{parent}/s")
         code, _, err = command(*typed)
         assert code == 0, err
-    found = {states(Path(f"outputs/sweeps/{place}/s"))[0] for place in ("a", "b")}
-    assert found == {"COMPLETE"}
+    ends = {states(Path(f"outputs/sweeps/{parent}/s"))[0] for parent in ("a", "b")}
+    assert ends == {"COMPLETE"}
     names = optuna.get_all_study_names(f"sqlite:///{Path.cwd()}/trials.db")
     assert len(names) == 2
     assert all(name.startswith("s-") for name in names)
 
 
 @pytest.mark.parametrize("journal", ["", None], ids=["empty", "gone"])
-def test_a_study_whose_journal_is_lost_is_told_of_in_the_report(scratch: Path, journal: str | None) -> None:
+def test_a_study_whose_journal_is_lost_is_named_in_the_report(scratch: Path, journal: str | None) -> None:
     begun(scratch)
     (scratch / "optuna.journal").unlink()
     if journal is not None:
         (scratch / "optuna.journal").write_text(journal)
     studies.storage.cache_clear()
-    found = analyse(scratch)
-    assert found is not None
-    assert "has no study 's': it was lost or emptied" in found.problem
+    analysis = analyse(scratch)
+    assert analysis is not None
+    assert "has no study 's': it was lost or emptied" in analysis.problem
 
 
 @pytest.mark.parametrize(

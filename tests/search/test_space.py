@@ -56,29 +56,29 @@ def test_what_is_typed_is_what_is_searched(typed: str, expected: BaseDistributio
     ],
 )
 def test_what_cannot_be_searched(typed: str, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=r".*") as told:
+    with pytest.raises(ConfigError, match=r".*") as caught:
         made(typed)
-    assert sentence in told.value.message
+    assert sentence in caught.value.message
 
 
 def test_the_later_word_counts() -> None:
-    found = made("lr=interval(0.1,1)", "hidden=8", "lr=0.5", "hidden=8,16")
-    assert found.fixed == {"lr": "lr=0.5"}
-    assert list(found.varied) == ["hidden"]
+    made_space = made("lr=interval(0.1,1)", "hidden=8", "lr=0.5", "hidden=8,16")
+    assert made_space.fixed == {"lr": "lr=0.5"}
+    assert list(made_space.varied) == ["hidden"]
 
 
 def test_the_corners_hold_each_end_and_each_choice() -> None:
-    found = made("lr=interval(0.1,1)", "optimizer=adam,sgd,muon", "epochs=3").corners()
-    assert [row[0] for row in found] == ["epochs=3"] * 3
-    assert {override for row in found for override in row[1:]} == {
+    corners = made("lr=interval(0.1,1)", "optimizer=adam,sgd,muon", "epochs=3").corners()
+    assert [row[0] for row in corners] == ["epochs=3"] * 3
+    assert {override for row in corners for override in row[1:]} == {
         *("lr=0.1", "lr=1.0", "optimizer=adam", "optimizer=sgd", "optimizer=muon")
     }
 
 
-def ask(found: Space, params: dict[str, Any]) -> list[str]:
+def ask(varied: Space, params: dict[str, Any]) -> list[str]:
     study = create_study()
     study.enqueue_trial(params)
-    return found.point(study.ask())
+    return varied.point(study.ask())
 
 
 HOOK = """
@@ -95,10 +95,10 @@ def broken(trial):
 def test_a_conditional_space(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (scratch / "conditional.py").write_text(HOOK)
     monkeypatch.syspath_prepend(scratch)
-    found = made("optimizer=adam,sgd", "epochs=2", hook="conditional.space")
-    first: Sequence[str] = ask(found, {"optimizer": "sgd", "momentum": 0.5})
+    made_space = made("optimizer=adam,sgd", "epochs=2", hook="conditional.space")
+    first: Sequence[str] = ask(made_space, {"optimizer": "sgd", "momentum": 0.5})
     assert first == ["epochs=2", "optimizer=sgd", "optimizer.momentum=0.5", "optimizer.nesterov=true"]
-    second = ask(found, {"optimizer": "adam", "width_0": 4, "width_1": 2})
+    second = ask(made_space, {"optimizer": "adam", "width_0": 4, "width_1": 2})
     assert second == ["epochs=2", "optimizer=adam", "hidden=[4,2]"]
     with pytest.raises(ConfigError, match="ZeroDivisionError"):
         ask(made("lr=1,2", hook="conditional.broken"), {})

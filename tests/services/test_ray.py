@@ -57,9 +57,9 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/0/metrics.jsonl")), "it trains")
     job = ledger.read(clusters.home(tmp_path) / "0").pid
     driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=120)
-    assert driver.returncode == 130, said
-    assert f"Go on with: python -m mnist_exp.train -m resume={clusters.home(tmp_path).name} cluster=ray" in said
+    _, output = driver.communicate(timeout=120)
+    assert driver.returncode == 130, output
+    assert f"Go on with: python -m mnist_exp.train -m resume={clusters.home(tmp_path).name} cluster=ray" in output
     wait_for(lambda: not psutil.pid_exists(job), "its worker is gone", 30)
     entry = ledger.read(clusters.home(tmp_path) / "0")
     assert entry.state == "killed"

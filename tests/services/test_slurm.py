@@ -74,10 +74,10 @@ def test_a_job_that_has_to_leave_its_node_goes_on_exactly_and_a_driver_comes_bac
 
     wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/0/ledger.json")) and entry().epoch >= 3, "it trains")
     driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=120)
+    _, output = driver.communicate(timeout=120)
     assert driver.returncode == 130
-    (job,) = re.findall(r"Cancel them: scancel (\d+)\n", said)
-    assert f"Go on with: python -m mnist_exp.train -m resume={clusters.home(tmp_path).name} cluster=slurm" in said
+    (job,) = re.findall(r"Cancel them: scancel (\d+)\n", output)
+    assert f"Go on with: python -m mnist_exp.train -m resume={clusters.home(tmp_path).name} cluster=slurm" in output
 
     before = entry()
     subprocess.run(["scancel", "--signal=USR2", job], check=True)  # what Slurm sends ahead of the end
@@ -137,8 +137,8 @@ def restarts(job: str) -> int:
 
 def ends_as_if_nothing_had_happened(driver: "subprocess.Popen[str]", job: str, folder: Path) -> str:
     """Asserts that the sweep's one job ran again and finished; returns what it wrote into its log."""
-    said, _ = driver.communicate()
-    assert driver.returncode == 0, said
+    output, _ = driver.communicate()
+    assert driver.returncode == 0, output
     assert restarts(job) >= 1
     assert ledger.read(clusters.home(folder) / "0").state == "finished"
     assert clusters.epochs(folder, 0) == list(range(1, EPOCHS + 1))
@@ -191,12 +191,12 @@ def test_a_job_that_is_requeued_without_a_warning_goes_on(tmp_path: Path) -> Non
         ends_as_if_nothing_had_happened(driver, job, tmp_path)
 
 
-def test_a_job_that_somebody_cancels_is_told_of(tmp_path: Path) -> None:
+def test_a_job_that_is_cancelled_is_reported(tmp_path: Path) -> None:
     with training(tmp_path) as (driver, job):
         subprocess.run(["scancel", job], check=True)
-        said, _ = driver.communicate()
+        output, _ = driver.communicate()
     assert driver.returncode == 1
-    assert "FAILED: It was cancelled in Slurm." in said
+    assert "FAILED: It was cancelled in Slurm." in output
     entry = ledger.read(clusters.home(tmp_path) / "0")
     assert (entry.state, entry.reason) == ("killed", "It was cancelled in Slurm.")
     done = clusters.run(tmp_path, "resume=last", "retry_failed=true", *ON)
@@ -225,7 +225,7 @@ def test_each_job_gets_the_gpu_that_it_asks_for(tmp_path: Path) -> None:
     assert first.ended_ms < second.started_ms
 
 
-def test_what_slurm_refuses_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_what_slurm_refuses_is_printed_in_a_sentence(tmp_path: Path) -> None:
     done = clusters.run(tmp_path, "hidden=8", "data=synthetic", "hydra.launcher.partition=nowhere", *ON)
     assert done.returncode == 2
     assert "error: Slurm did not take the jobs: invalid partition specified: nowhere" in done.stderr

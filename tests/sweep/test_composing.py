@@ -34,7 +34,7 @@ def composer() -> Composer:
     ids=" ".join,
 )
 def test_a_job_is_composed_as_hydra_does(composer: Composer, overrides: list[str]) -> None:
-    composer.job(["seed=9"])  # a base is there already
+    composer.job(["seed=9"])  # a base exists already
     ours = plain(composer.job(overrides))
     theirs = plain(composer.loader.load_sweep_config(composer.master, overrides))
     assert ours == theirs

@@ -63,7 +63,7 @@ def test_a_search_expects_its_runs_to_be_pruned_as_those_before(clock: Clock) ->
     assert "· 70 s left" in display.status(), "2 took 10 s, and seven such are left"
 
 
-def test_jobs_that_tell_of_no_epochs_count_when_they_end(clock: Clock) -> None:
+def test_jobs_that_report_no_epochs_count_when_they_end(clock: Clock) -> None:
     display = begun([1.0, 1.0, 1.0])
     Clock.now += 10
     display.finished(0, [], None)

@@ -8,6 +8,7 @@ from samples import TINY
 
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger
+from mnist_exp.run import claim
 from mnist_exp.run import session as run
 from mnist_exp.run.session import Task
 
@@ -43,7 +44,7 @@ def test_a_job_that_is_killed_at_its_start_says_so(command: Command) -> None:
 
 def test_what_a_run_has_said_itself_is_kept(tiny: Tiny) -> None:
     run.run(tiny(), Path("sweep/0"))
-    run.lost(Task(tiny(), Path("sweep/0")), "sweep", "Killed.")
+    claim.mark_killed(Task(tiny(), Path("sweep/0")), "sweep", "Killed.")
     assert ledger.read(Path("sweep/0")).state == "finished"
 
 
@@ -51,6 +52,6 @@ def test_a_run_that_somebody_holds_is_not_lost(tiny: Tiny) -> None:
     folder = Path("sweep/0")
     folder.mkdir(parents=True)
     lock = ledger.hold(folder)
-    run.lost(Task(tiny(), folder), "sweep", "Killed.")
+    claim.mark_killed(Task(tiny(), folder), "sweep", "Killed.")
     lock.release()
     assert not (folder / "ledger.json").exists()

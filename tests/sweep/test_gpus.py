@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from mnist_exp.config import Config
-from mnist_exp.sweep.local import pool as local
+from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.local.launch import gpus_for
+from mnist_exp.sweep.local.pool import Capacity
 
 
 @pytest.mark.parametrize(
-    ("visible", "usable", "found"),
+    ("visible", "usable", "shared"),
     [
         (None, 0, []),
         ("0", 0, []),
@@ -24,7 +26,7 @@ from mnist_exp.sweep.local import pool as local
     ],
 )
 def test_workers_share_the_gpus_that_can_be_used(
-    visible: str | None, usable: int, found: list[str], tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+    visible: str | None, usable: int, shared: list[str], tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -33,16 +35,14 @@ def test_workers_share_the_gpus_that_can_be_used(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: usable > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: usable)
     composer: Any = None  # for jobs whose config is not known
-    assert local.gpus_for([local.Job(0, [], own=tiny(device="auto"))], composer) == found
-    assert local.gpus_for([local.Job(0, [], own=tiny(device="cpu"))], composer) == []
+    assert gpus_for([Job(0, [], config=tiny(device="auto"))], composer) == shared
+    assert gpus_for([Job(0, [], config=tiny(device="cpu"))], composer) == []
 
 
 @pytest.mark.parametrize(
-    ("per_gpu", "workers", "found"),
+    ("per_gpu", "workers", "used"),
     [(1, None, "01"), (2, None, "010"), (2**70, None, "010"), (2, 1, "0"), (1, 3, "01")],
 )
-def test_no_more_workers_than_jobs_however_many_may_share_a_gpu(per_gpu: int, workers: int | None, found: str) -> None:
-    nothing: Any = None
-    options = {"workers": workers, "per_gpu": per_gpu}
-    pool = local.Pool(options, b"", nothing, nothing, nothing, ["0", "1"], nothing)
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in pool.slots(3)] == list(found)
+def test_no_more_workers_than_jobs_however_many_may_share_a_gpu(per_gpu: int, workers: int | None, used: str) -> None:
+    slots = Capacity(workers, per_gpu, gpus=["0", "1"]).slots(3)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == list(used)

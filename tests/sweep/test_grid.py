@@ -14,7 +14,8 @@ from mnist_exp.disk.files import write_json
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import Interrupted, SweepError
 from mnist_exp.run import one as single
-from mnist_exp.sweep import grid
+from mnist_exp.sweep import reporter
+from mnist_exp.sweep.reporter import SweepReporter
 
 Command = Callable[..., tuple[int, str, str]]
 AGAIN = ("-m", "hydra/launcher=basic", "hydra.sweeper.report=false")
@@ -22,31 +23,31 @@ HERE = (*AGAIN, *TINY, "epochs=1")
 
 
 def home() -> Path:
-    (found,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
-    return found
+    (folder,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
+    return folder
 
 
 class Publisher:
-    """Notes what it is told, and when it is waited for; only then MLflow has heard of it."""
+    """Notes what is to be reported, and when it is waited for; only then MLflow has it."""
 
-    def __init__(self, told: list[str]) -> None:
-        self.told = told
+    def __init__(self, reported: list[str]) -> None:
+        self.reported = reported
         self.folders: list[Path] = []
 
     def follow(self, folder: Path) -> None:
-        entry = ledger.read_if_any(folder)
+        entry = ledger.find(folder)
         self.folders.append(folder)
-        self.told.append(f"{folder.name} {entry.state if entry else 'planned'}")
+        self.reported.append(f"{folder.name} {entry.state if entry else 'planned'}")
 
     def sweep(self, folder: Path) -> None:
-        self.told.append("sweep")
+        self.reported.append("sweep")
         self.folders.append(folder)
 
     def finish(self) -> None:
-        self.told.append("finished")
+        self.reported.append("finished")
 
     def close(self, kind: type[BaseException] | None) -> None:
-        self.told.append(f"sent after {kind.__name__}" if kind else "sent")
+        self.reported.append(f"sent after {kind.__name__}" if kind else "sent")
         for folder in filter(Path.exists, self.folders):
             write_json(folder / "mlflow.json", {"run_id": f"run-{folder.name}", "experiment_id": "1", "page": "#/view"})
 
@@ -55,29 +56,29 @@ class Publisher:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What MLflow was told of a sweep."""
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was reported of a sweep."""
     notes: list[str] = []
-    monkeypatch.setattr(grid, "Publisher", lambda tracking: Publisher(notes))
+    monkeypatch.setattr(reporter, "Publisher", lambda tracking: Publisher(notes))
     return notes
 
 
-def test_mlflow_is_told_of_a_sweep_whose_jobs_tell_of_themselves(
-    command: Command, told: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_sweep_is_reported_whose_jobs_report_themselves(
+    command: Command, reported: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         single, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."})
     )
     code, out, err = command(*HERE, "tracking=mlflow", "hidden=8,16")
     assert code == 0, err
-    assert told == ["0 finished", "1 finished", "sweep", "finished", "sent"]
+    assert reported == ["0 finished", "1 finished", "sweep", "finished", "sent"]
     assert f"Look at {home().name}." in out
     assert set(pd.read_csv(home() / "runs.csv")["run_id"]) == {"run-0", "run-1"}
 
 
 @pytest.mark.parametrize(("lr", "code"), [("1e-3", 0), ("1e30", 1)], ids=["all finished", "one failed"])
-def test_the_page_leads_to_what_mlflow_hears_last(
-    lr: str, code: int, command: Command, told: list[str], monkeypatch: pytest.MonkeyPatch
+def test_the_page_links_to_what_is_reported_last(
+    lr: str, code: int, command: Command, reported: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         single, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."})
@@ -85,49 +86,49 @@ def test_the_page_leads_to_what_mlflow_hears_last(
     typed = (*HERE, "hydra.sweeper.report=true", "tracking=mlflow", f"lr={lr},3e-3")
     left, out, err = command(*typed)
     assert left == code, err
-    assert told.count("sent") == 1
-    said = out.splitlines()
-    at = [next(i for i, line in enumerate(said) if line.startswith(text)) for text in ("Sweep ", "lr ", "Report: ")]
+    assert reported.count("sent") == 1
+    lines = out.splitlines()
+    at = [next(i for i, line in enumerate(lines) if line.startswith(text)) for text in ("Sweep ", "lr ", "Report: ")]
     assert at == sorted(at)
-    assert said[-1] == f"Look at {home().name}."
+    assert lines[-1] == f"Look at {home().name}."
     page = (home() / "report.html").read_text()
     assert '<a href="http://127.0.0.1:5000/#/experiments/1/runs/run-1?' in page
     assert '<a href="http://127.0.0.1:5000/#/view">all runs of the sweep</a>' in page
     assert set(pd.read_csv(home() / "runs.csv")["run_id"]) == {"run-0", "run-1"}
 
 
-@pytest.mark.parametrize("hosts", [True, False])
-def test_mlflow_hears_of_the_last_runs_while_pictures_are_drawn(hosts: bool, told: list[str]) -> None:
+@pytest.mark.parametrize("live", [True, False])
+def test_the_last_runs_are_reported_while_pictures_are_drawn(live: bool, reported: list[str]) -> None:
     plan = Plan(id="sweep", typed=[], keys=[], points=[["hidden=8"]])
-    with grid.News(plan, Path("sweep"), Tracking(), hosts) as news:
-        told.append("trained")
-        news.finish()
-        told.append("drawn")
-        news.wait()
-        told.append("page")
-    order = ["trained", "0 planned", "sweep"] if not hosts else ["0 planned", "sweep", "trained"]
-    assert told == [*order, "finished", "drawn", "sent", "page"]
+    with SweepReporter(plan, Path("sweep"), Tracking(), live) as sweep:
+        reported.append("trained")
+        sweep.finish()
+        reported.append("drawn")
+        sweep.wait()
+        reported.append("page")
+    order = ["trained", "0 planned", "sweep"] if not live else ["0 planned", "sweep", "trained"]
+    assert reported == [*order, "finished", "drawn", "sent", "page"]
 
 
 @pytest.mark.parametrize(("error", "shown"), [(SweepError("One failed."), True), (Interrupted("Stopped."), False)])
-def test_a_sweep_that_goes_wrong_is_told_of_too(
-    error: Exception, shown: bool, told: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_sweep_that_goes_wrong_is_reported_too(
+    error: Exception, shown: bool, reported: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (
         pytest.raises(type(error)),
-        grid.News(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(), hosts=False),
+        SweepReporter(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(), live=False),
     ):
         raise error
-    assert told == ["sweep", f"sent after {type(error).__name__}"]
+    assert reported == ["sweep", f"sent after {type(error).__name__}"]
     assert ("Look at sweep." in capsys.readouterr().out) is shown
 
 
-def test_without_tracking_nobody_is_told(told: list[str]) -> None:
-    with grid.News(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(enabled=False), hosts=True) as news:
-        news.follow(Path("sweep/0"))
-        news.finish()
-        news.wait()
-    assert not told
+def test_without_tracking_nothing_is_reported(reported: list[str]) -> None:
+    with SweepReporter(Plan(id="sweep", typed=[], keys=[]), Path("sweep"), Tracking(enabled=False), live=True) as sweep:
+        sweep.follow(Path("sweep/0"))
+        sweep.finish()
+        sweep.wait()
+    assert not reported
 
 
 def test_without_a_page_the_tables_are_written_all_the_same(command: Command) -> None:

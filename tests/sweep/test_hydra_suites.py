@@ -19,9 +19,8 @@ from hydra.version import VersionBase
 from omegaconf import OmegaConf
 from samples import TINY
 
-from hydra_plugins.mnist_exp.grid_sweeper import GridSweeper
-from hydra_plugins.mnist_exp.local_launcher import LocalLauncher
-from hydra_plugins.mnist_exp.optuna_sweeper import OptunaSweeper
+from hydra_plugins.mnist_exp.launchers import LocalLauncher
+from hydra_plugins.mnist_exp.sweepers import GridSweeper, OptunaSweeper
 from mnist_exp import config, train
 
 TINY_FIXED = [setting for setting in TINY if not setting.startswith("hidden=")]

@@ -1,4 +1,4 @@
-"""Sweeps through the real command line: what its jobs do to each other, and what is said about it."""
+"""Sweeps through the real command line: how its jobs affect each other, and what is printed."""
 
 import os
 import re
@@ -9,16 +9,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import psutil
 import pytest
-from omegaconf import OmegaConf
+from hydra.core.singleton import Singleton
 
 from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.local import pool as local
+from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.launching import Stop
+from mnist_exp.sweep.local import pool as pools
 from mnist_exp.sweep.local import worker
-from mnist_exp.sweep.stop import Stop
+from mnist_exp.sweep.local.pool import Capacity, Pool, Worker
 
 HERE = Path(__file__).parents[1] / "support"
 SMALL = ["data=synthetic", "epochs=3", "threads=1"]
@@ -40,8 +43,8 @@ def environment() -> dict[str, str]:
 
 
 def only_sweep(folder: Path) -> Path:
-    (found,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
-    return found
+    (sweep_folder,) = (path.parent for path in folder.glob("outputs/sweeps/*/*/sweep.json"))
+    return sweep_folder
 
 
 def states(folder: Path) -> list[str]:
@@ -50,15 +53,15 @@ def states(folder: Path) -> list[str]:
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             alive = process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
             if alive and Path(process.cwd()) == folder:
-                found.append(process)
+                processes.append(process)
         except (psutil.Error, OSError):
             continue
-    return found
+    return processes
 
 
 def test_ctrl_c_while_a_job_is_being_set_up_is_no_failure_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,29 +69,24 @@ def test_ctrl_c_while_a_job_is_being_set_up_is_no_failure_of_it(monkeypatch: pyt
         raise KeyboardInterrupt
 
     monkeypatch.setattr(worker, "run_job", interrupted)
-    done = worker.run_one(None, None, OmegaConf.create({"hydra": {"overrides": {"task": ["lr=1"]}}}))
-    assert isinstance(done._return_value, Interrupted)
+    runner = worker.Runner(cloudpickle.dumps((None, None, Singleton.get_state())), threads=1)
+    assert isinstance(runner.run_one(Job(0, ["lr=1"]))._return_value, Interrupted)
 
 
 def test_what_is_missing_of_a_sweep_has_no_more_threads_than_the_rest_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "cores", lambda: 8)
-    anything: Any = None
-
-    def pool(total: int, workers: int | None = None) -> local.Pool:
-        return local.Pool({"workers": workers}, b"", anything, anything, anything, [], total=total)
-
-    assert [pool(total=4).share(most=missing) for missing in (4, 1)] == [2, 2]
-    assert [pool(total=4, workers=2).share(most=missing) for missing in (4, 1)] == [4, 4]
-    assert pool(total=100).share(most=1) == 1
+    monkeypatch.setattr(pools, "cores", lambda: 8)
+    assert [Capacity(None, 1, [], total=4).threads(most=missing) for missing in (4, 1)] == [2, 2]
+    assert [Capacity(2, 1, [], total=4).threads(most=missing) for missing in (4, 1)] == [4, 4]
+    assert Capacity(None, 1, [], total=100).threads(most=1) == 1
 
 
 AHEAD = """
 import sys
 from mnist_exp.models import Classifier, MLP, export
-from mnist_exp.sweep.ahead import loading
+from mnist_exp.sweep.finish import load_ahead
 assert "matplotlib" not in sys.modules and "torch.export._trace" not in sys.modules
-assert loading() is loading()
-loading().join()
+assert load_ahead() is load_ahead()
+load_ahead().join()
 loaded = set(sys.modules)
 assert "mnist_exp.report.page" in loaded
 assert export(Classifier(MLP(8), mean=0.1, std=0.3))
@@ -102,15 +100,16 @@ def test_what_the_end_of_a_sweep_needs_is_loaded_ahead() -> None:
 
 LEAVING = """
 import time
-from mnist_exp.sweep import ahead
+from mnist_exp import models
+from mnist_exp.sweep import finish
 
 def export(classifier):
     time.sleep(0.5)
     print("exported")
     raise RuntimeError("can't register atexit after shutdown")
 
-ahead.export = export
-ahead.loading()
+models.export = export
+finish.load_ahead()
 """
 
 
@@ -119,26 +118,27 @@ def test_who_leaves_while_it_loads_is_neither_aborted_nor_told() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "exported\n", "")
 
 
-def test_something_else_may_be_done_once_the_first_jobs_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_jobs_are_under_way_before_any_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the end of a sweep needs is loaded between the two."""
     anything: Any = None
-    jobs, seen = [local.Job(number, []) for number in range(3)], []
     options = {"workers": 2, "on_error": "continue", "max_failures": None}
-    display = Display(3, set())
-    pool = local.Pool(options, b"", display, Stop(), anything, [], aside=lambda: seen.append([*pool.workers]))
+    pool = Pool(options, anything, Capacity(2, 1, []), Display(3, set()), Stop())
 
-    def assign(to: local.Worker, pack: list[local.Job]) -> None:
+    def assign(to: Worker, pack: list[Job]) -> None:
         to.jobs = pack
 
-    def listen(to: local.Worker) -> list[list[local.Job]]:
+    def listen(to: Worker) -> list[list[Job]]:
         to.jobs = []
         return []
 
-    monkeypatch.setattr(pool, "hire", lambda slot: local.Worker(anything, anything, slot))
+    monkeypatch.setattr(pool, "start_worker", lambda slot: Worker(anything, anything, slot))
     monkeypatch.setattr(pool, "assign", assign)
     monkeypatch.setattr(pool, "ready", lambda: pool.workers)
     monkeypatch.setattr(pool, "listen", listen)
-    pool.run([[job] for job in jobs])
-    assert [len(workers) for workers in seen] == [2]
+    pool.begin([[Job(number, [])] for number in range(3)])
+    assert [w.jobs[0].number for w in pool.workers] == [0, 1]
+    pool.follow()
+    assert not pool.waiting
 
 
 @pytest.mark.slow
@@ -147,15 +147,15 @@ def test_a_bad_job_costs_only_itself(tmp_path: Path) -> None:
     done = sweep(tmp_path, *OWN, f"+model.mode={modes}", *SMALL, "tracking=off")
     assert done.returncode == 1
     assert states(tmp_path) == ["finished", "failed", "finished", "failed", "finished", "killed", "failed", "finished"]
-    said = done.stderr
-    assert "4 of 8 runs did not finish" in said
+    errors = done.stderr
+    assert "4 of 8 runs did not finish" in errors
     for reason in ("RuntimeError: boom", "SystemExit: 3", "killed by SIGKILL", "The loss is not finite somewhere in"):
-        assert reason in said
-    assert said.count("    again: python -m mnist_exp.train") == 4
+        assert reason in errors
+    assert errors.count("    again: python -m mnist_exp.train") == 4
     assert "FAILED: RuntimeError: boom" in done.stdout  # when it happened, too
     assert "boom" in (only_sweep(tmp_path) / "1" / "train.log").read_text()
     assert (only_sweep(tmp_path) / "report.html").exists()
-    assert "Traceback" not in done.stdout + said
+    assert "Traceback" not in done.stdout + errors
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_stop_at_the_first_error(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_other_launchers_come_to_the_same(tmp_path: Path) -> None:
-    found = {}
+    losses = {}
     for launcher in ("local", "basic", "joblib"):
         folder = tmp_path / launcher
         folder.mkdir()
@@ -188,8 +188,8 @@ def test_other_launchers_come_to_the_same(tmp_path: Path) -> None:
         home = only_sweep(folder)
         entries = [ledger.read(home / str(i)) for i in range(2)]
         assert all(entry.sweep == home.name for entry in entries)
-        found[launcher] = [entry.summary["final/test_loss"] for entry in entries]
-    assert found["basic"] == found["joblib"] == found["local"]
+        losses[launcher] = [entry.summary["final/test_loss"] for entry in entries]
+    assert losses["basic"] == losses["joblib"] == losses["local"]
 
 
 @pytest.mark.slow
@@ -208,9 +208,9 @@ def test_ctrl_c_stops_gently_and_says_how_to_go_on(tmp_path: Path) -> None:
     )
     wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.jsonl")))
     driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=240)
+    _, errors = driver.communicate(timeout=240)
     assert driver.returncode == 130
-    (command_line,) = re.findall(r"Go on with: python -m mnist_exp.train -m (resume=\S+)", said)
+    (command_line,) = re.findall(r"Go on with: python -m mnist_exp.train -m (resume=\S+)", errors)
     home = only_sweep(tmp_path)
     assert ledger.read(home / "2").state == "killed"  # the widest starts first
     assert not (home / "0").exists()

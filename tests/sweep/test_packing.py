@@ -1,4 +1,4 @@
-"""Which jobs train together, and what becomes of a pack whose process dies."""
+"""Which jobs train together, and what happens to a pack if its process dies."""
 
 import contextlib
 import os
@@ -136,7 +136,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_packed_or_not_a_sweep_comes_out_the_same(command: Callable[..., tuple[int, str, str]]) -> None:
-    found = []
+    results = []
     for option in ("4", "off"):
         folder = Path(option).absolute()
         code, out, err = command(
@@ -144,7 +144,7 @@ def test_packed_or_not_a_sweep_comes_out_the_same(command: Callable[..., tuple[i
         )
         assert code == 0, err
         assert "4 runs (4 finished)" in out
-        found.append(losses(folder))
+        results.append(losses(folder))
         log = (folder / "1" / "train.log").read_text(encoding="utf-8")
         assert ("#0, #1, #2, #3" in log) == (option == "4")
         assert re.findall(r"Epoch \d/\d, Train Loss|The run has finished", log) == [
@@ -153,8 +153,8 @@ def test_packed_or_not_a_sweep_comes_out_the_same(command: Callable[..., tuple[i
             "The run has finished",
         ]
         assert (folder / "2" / ".hydra" / "overrides.yaml").exists()
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
-    assert len(set(found[0])) == 4
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+    assert len(set(results[0])) == 4
 
 
 @contextlib.contextmanager

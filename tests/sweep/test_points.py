@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
-from mnist_exp.sweep import grid
-from mnist_exp.sweep import points as table
+from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
 
-SWEEPER = SimpleNamespace(hydra_context=SimpleNamespace(config_loader=None))
+SWEEPER: Any = SimpleNamespace(hydra_context=SimpleNamespace(config_loader=None))
 GRID = ("hidden=8,16,32", "epochs=3", "lr=0.1,0.2")
 
 
@@ -21,12 +21,13 @@ GRID = ("hidden=8,16,32", "epochs=3", "lr=0.1,0.2")
 def expand(scratch: Path) -> Callable[..., list[str]]:
     """The points of what was typed, each as one line."""
 
-    def points(*typed: str, zip: bool = False, seed: int = 0, **steering: Any) -> list[str]:
+    def lines(*typed: str, zip: bool = False, seed: int = 0, **steering: Any) -> list[str]:
         steering |= {"hydra": {"sweeper": {"zip": zip, "seed": seed}}}
-        home = Home(scratch, list(typed), None, {}, "local", OmegaConf.create(steering))
-        return [" ".join(point) for point in grid.expand(SWEEPER, home)[0]]
+        plan = Plan(id="sweep", typed=[], keys=[])
+        home = Home(SWEEPER, scratch, list(typed), plan, False, {}, OmegaConf.create(steering))
+        return [" ".join(point) for point in points.expand(home)[0]]
 
-    return points
+    return lines
 
 
 def test_all_combinations(expand: Callable[..., list[str]]) -> None:
@@ -73,7 +74,7 @@ def test_the_rows_of_a_file(expand: Callable[..., list[str]], scratch: Path, nam
 
 def test_an_empty_cell_sets_nothing(scratch: Path) -> None:
     (scratch / "p.csv").write_text("hidden,lr\n8,\n,0.2\n")
-    assert table.rows(scratch / "p.csv") == [["hidden=8"], ["lr=0.2"]]
+    assert points.read(scratch / "p.csv") == [["hidden=8"], ["lr=0.2"]]
 
 
 @pytest.mark.parametrize(
@@ -89,16 +90,16 @@ def test_a_file_without_points(scratch: Path, text: str | None, sentence: str) -
     if text is not None:
         (scratch / "p.csv").write_text(text)
     with pytest.raises(ConfigError, match=sentence):
-        table.rows(scratch / "p.csv")
+        points.read(scratch / "p.csv")
 
 
 def test_lists_of_a_file_pair_up(scratch: Path) -> None:
     (scratch / "p.yaml").write_text("hidden: [8, 16]\nlr: [0.1]\n")
     with pytest.raises(ConfigError, match="its lists differ in length: hidden has 2, lr has 1"):
-        table.rows(scratch / "p.yaml")
+        points.read(scratch / "p.yaml")
 
 
 def test_an_interval_belongs_to_a_search(expand: Callable[..., list[str]]) -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         expand("lr=interval(0,1)")
-    assert "search=tpe" in told.value.help
+    assert "search=tpe" in caught.value.help

@@ -23,10 +23,10 @@ GOOD: dict[str, Any] = {"address": None, "cpus_per_job": 1, "gpus_per_job": None
 def test_an_option_out_of_range_is_named(key: str, value: float, rule: str) -> None:
     from mnist_exp.sweep.cluster import ray as ray_cluster
 
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         ray_cluster.Ray({**GOOD, key: value})
-    assert told.value.message == f"hydra.launcher.{key} {rule}"
-    assert told.value.help.startswith(f"Try hydra.launcher.{key}=")
+    assert caught.value.message == f"hydra.launcher.{key} {rule}"
+    assert caught.value.help.startswith(f"Try hydra.launcher.{key}=")
 
 
 @pytest.mark.parametrize("gpus", [None, 0, 0.5, 1, 2])

@@ -14,7 +14,8 @@ from samples import TINY
 from mnist_exp.data import fetch
 from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import Interrupted
-from mnist_exp.sweep import grid
+from mnist_exp.sweep.home import Home
+from mnist_exp.sweep.job import Job
 
 Command = Callable[..., tuple[int, str, str]]
 # In this process, one after the other.
@@ -30,26 +31,26 @@ def begun(command: Command) -> Path:
 
 
 def home() -> Path:
-    (found,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
-    return found
+    (folder,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
+    return folder
 
 
 def states(folder: Path) -> list[str]:
-    entries = [ledger.read_if_any(folder / str(number)) for number in range(len(plan.read(folder).points))]
+    entries = [ledger.find(folder / str(number)) for number in range(len(plan.read(folder).points))]
     return [entry.state if entry else "planned" for entry in entries]
 
 
 def test_points_that_resuming_added_are_part_of_the_sweep(
     begun: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch = grid.launch
+    launch = Home.launch
 
-    def only_the_first(sweeper: object, missing: list[grid.Point], *more: Any) -> None:
-        launch(sweeper, missing[:1], *more)
+    def only_the_first(home: Home, jobs: list[Job], *more: Any) -> None:
+        launch(home, jobs[:1], *more)
         raise Interrupted("Stopped.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(grid, "launch", only_the_first)
+        patched.setattr(Home, "launch", only_the_first)
         code, _, err = command(*HERE, "lr=3e-2", "resume=last")
     assert (code, states(begun)) == (130, ["finished", "finished", "finished", "planned"])
     assert f"resume={begun.name}" in err
@@ -60,7 +61,7 @@ def test_points_that_resuming_added_are_part_of_the_sweep(
     assert ledger.read(begun / "3").params["lr"] == 0.03
 
 
-def test_other_images_are_told_before_anything_starts(command: Command) -> None:
+def test_other_images_are_reported_before_anything_starts(command: Command) -> None:
     write_dataset(Path("images"))
     images = ("data.name=small", "data.root=images", f"data.train_images={TRAIN}", f"data.test_images={TEST}")
     code, _, err = command(*HERE, *TINY, "epochs=1", "data.val_size=2", *images, "hidden=8,16")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a sweep runs: what its jobs do, what is said, and the exit code."""
+"""Ctrl-C and SIGTERM while a sweep runs: what its jobs do, what is printed, and the exit code."""
 
 import contextlib
 import os
@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, final
 
+import cloudpickle
 import pytest
+from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 from samples import TINY
@@ -21,9 +23,11 @@ from mnist_exp.disk import ledger
 from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.run import session as run
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.local import pool as local
+from mnist_exp.sweep.job import Job, JobDied
+from mnist_exp.sweep.launching import Stop
+from mnist_exp.sweep.local import pool as pools
 from mnist_exp.sweep.local import worker
-from mnist_exp.sweep.stop import Stop
+from mnist_exp.sweep.local.pool import Pool, Worker
 
 Command = Callable[..., tuple[int, str, str]]
 OWN = [setting for setting in TINY if not setting.startswith("hidden=")]
@@ -55,7 +59,7 @@ def signalled(number: int, run: Path, epoch: int) -> Iterator[None]:
 def test_a_job_that_hangs_does_not_keep_a_sweep_from_stopping(
     number: int, code: int, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "STOP_GRACE", 0.5)
+    monkeypatch.setattr(pools, "STOP_GRACE", 0.5)
     home = Path("sweep").absolute()
     with signalled(number, home / "0", epoch=1):
         left, out, err = command("-m", *OWN, "+model.mode=hang,fine", f"hydra.sweep.dir={home}")
@@ -67,20 +71,20 @@ def test_a_job_that_hangs_does_not_keep_a_sweep_from_stopping(
     assert (entry.state, entry.reason) == ("killed", "It did not stop within 0.5 s.")
 
 
-def test_a_worker_that_has_just_died_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_has_just_died_is_not_asked(capsys: pytest.CaptureFixture[str]) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
     nothing: Any = None
-    pool = local.Pool({}, b"", Display(1, set()), Stop(), nothing, [])
-    pool.workers = [local.Worker(dead, nothing, {}, [local.Job(0, [])])]
-    pool.tell()
+    pool = Pool({}, nothing, nothing, Display(1, set()), Stop())
+    pool.workers = [Worker(dead, nothing, {}, [Job(0, [])])]
+    pool.ask_to_stop()
     assert pool.workers[0].deadline < float("inf")
     assert "Stopping: " in capsys.readouterr().out
 
 
 @final
 class Trials:
-    """A search that gives no jobs, and hears which are over."""
+    """A search that gives no jobs, and notes which are over."""
 
     total = coming = 0
 
@@ -95,18 +99,16 @@ class Trials:
         self.over.append(number)
 
 
-@pytest.mark.parametrize(
-    "error", [Interrupted("Stopped in epoch 1."), local.JobDied("Killed.")], ids=["told", "killed"]
-)
+@pytest.mark.parametrize("error", [Interrupted("Stopped in epoch 1."), JobDied("Killed.")], ids=["stopped", "killed"])
 def test_a_search_loses_no_trial_with_a_worker_or_with_its_driver(error: Exception) -> None:
-    trials, stop, job = Trials(), Stop(), local.Job(3, [])
+    trials, stop, job = Trials(), Stop(), Job(3, [])
     nothing: Any = None
     options = {"retries": 0, "on_error": "continue", "max_failures": None}
-    pool = local.Pool(options, b"", Display(1, set()), stop, nothing, [], trials)
+    pool = Pool(options, nothing, nothing, Display(1, set()), stop, trials)
 
-    def ends(tries: int, number: int = 0) -> tuple[list[list[local.Job]], list[int]]:
-        job.tries, stop.signal, job.outcome = tries, number, local.failed(job, error)
-        return pool.judge(job), trials.over
+    def ends(tries: int, number: int = 0) -> tuple[list[list[Job]], list[int]]:
+        job.tries, stop.signal, job.outcome = tries, number, cloudpickle.dumps(job.failed(error))
+        return pool.on_result(job), trials.over
 
     assert ends(tries=1) == ([[job]], [])
     assert ends(tries=2, number=signal.SIGTERM) == ([], [])  # it goes on with resume=
@@ -124,9 +126,9 @@ def stopped_by(*signals: int, error: Exception | None = None) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_ends_a_sweep_at_once(number: int) -> None:
-    with pytest.raises(Interrupted) as told:
+    with pytest.raises(Interrupted) as caught:
         stopped_by(number, number, error=RuntimeError("it goes on"))
-    assert told.value.exit_code == 128 + number
+    assert caught.value.exit_code == 128 + number
 
 
 def test_what_else_ends_a_sweep_is_not_hidden_by_a_signal() -> None:
@@ -147,18 +149,17 @@ def test_ctrl_c_before_a_pack_trains_stops_all_of_it(first: str, monkeypatch: py
         done.return_value = "a task"
         return done
 
-    def train(host: object, tasks: object) -> list[Any]:
+    def train(runner: object, tasks: object) -> list[Any]:
         assert first == "training"
         raise KeyboardInterrupt
 
     monkeypatch.setattr(worker, "run_job", set_up)
     monkeypatch.setattr(worker, "configure_log", lambda *_: None)
-    host = worker.Host(1, lambda number, about, control: [])
-    monkeypatch.setattr(worker.Host, "train_together", train)
-    hydra = {"sweep": {"dir": "sweep", "subdir": "0"}, "overrides": {"task": []}}
+    monkeypatch.setattr(worker.Runner, "_train_together", train)
     logs = {"job_logging": {}, "verbose": False}
-    configs = [OmegaConf.create({"hydra": {**hydra, **logs, "job": {"name": "train", "num": i}}}) for i in range(3)]
-    ends = worker._run_pack(None, host, configs)
+    configs = [OmegaConf.create({"hydra": {**logs, "job": {"name": "train", "num": i}}}) for i in range(3)]
+    jobs = [Job(i, [], Path("sweep"), composed=config) for i, config in enumerate(configs)]
+    ends = worker.Runner(cloudpickle.dumps((None, None, Singleton.get_state())), threads=1).run(jobs)
     assert [type(done._return_value) for done in ends] == [Interrupted] * 3
     assert setups == ([0, 1] if first == "set-up" else [0, 1, 2])
 

@@ -18,6 +18,7 @@ from mnist_exp.config import Config
 from mnist_exp.disk import journal, ledger, tracked
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import DivergedError
+from mnist_exp.run import export
 from mnist_exp.run import session as run
 from mnist_exp.tracking.publish import complete, publish
 from mnist_exp.tracking.store import Store
@@ -216,7 +217,7 @@ def test_the_model_can_be_loaded_and_served(
     (output,) = stored.outputs.model_outputs
     uri = f"models:/{output.model_id}"
     pixels = np.random.default_rng(0).integers(0, 256, (5, 1, 28, 28)).astype(np.float32)
-    expected = run.restore(config, HERE)(torch.from_numpy(pixels)).detach().numpy()
+    expected = export.restore(config, HERE)(torch.from_numpy(pixels)).detach().numpy()
     capsys.readouterr()
     network = mlflow.pytorch.load_model(uri)
     assert "WARNING" not in capsys.readouterr().err  # such as of another torch

@@ -1,4 +1,4 @@
-"""Sweeps as tasks of a Ray cluster: Ray finds a machine for each job, `remote.py` follows them.
+"""Sweeps as tasks of a Ray cluster: Ray finds a machine for each job, `driver.py` follows them.
 
 Straight on Ray's own interface: Hydra's Ray launcher (1.2.2) needs a cloudpickle of before 2024, cannot join a
 cluster without a work-around, and gives up the whole sweep when one job has died four times.
@@ -13,19 +13,19 @@ from typing import Any, final
 # Read when ray is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 if (Path.home() / ".ray" / "auth_token").exists():
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # what `ray start` expects, but does not tell the driver
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` expects it, but does not pass it to the driver
 
 import cloudpickle
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, setup_globals
-from omegaconf import DictConfig
+from hydra.core.utils import JobReturn
 
 import mnist_exp
 from mnist_exp.config.explain import extra_missing
 from mnist_exp.config.rules import at_least
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
-from mnist_exp.sweep.cluster.driver import Common, Job, Scheduler
-from mnist_exp.sweep.local import worker
+from mnist_exp.sweep.cluster.driver import Scheduler
+from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.launching import Handover
+from mnist_exp.sweep.local.worker import Runner
 
 try:
     import ray
@@ -63,12 +63,13 @@ class Ray(Scheduler):
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise unreachable(address, error) from error
 
-    def submit(self, jobs: Sequence[Job], common: Common) -> None:
-        shared = ray.put(cloudpickle.dumps(common))
+    def submit(self, jobs: Sequence[Job], handover: Handover) -> None:
+        common = ray.put(handover.common)
         cpus = self.options["cpus_per_job"]
         task = ray.remote(num_cpus=cpus, num_gpus=self.options["gpus_per_job"] or 0, max_retries=0)(on_worker)
         for job in jobs:
-            self.jobs[task.remote(shared, job.config, cpus, str(Path.cwd()))] = job
+            packed = cloudpickle.dumps(handover.prepared(job))
+            self.jobs[task.remote(common, packed, cpus, str(Path.cwd()))] = job
 
     def ended(self) -> Iterable[tuple[Job, JobReturn | str]]:
         ready, _ = ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=0) if self.jobs else ([], [])
@@ -104,7 +105,7 @@ def check(options: dict[str, Any]) -> None:
 
 
 def listening(address: str | None) -> None:
-    """Raises ConfigError if nobody listens at *address* (`host:port`): ray.init would try for minutes."""
+    """Raises ConfigError if nothing listens at *address* (`host:port`): ray.init would try for minutes."""
     host, _, port = (address or "").rpartition(":")
     if port.isdecimal() and "/" not in host:
         try:
@@ -127,21 +128,16 @@ def search_path() -> str:
 
 def on_worker(common: bytes, packed: bytes, threads: int, here: str) -> bytes:
     """What a worker process of Ray runs: one job of the sweep, whose JobReturn it returns pickled."""
-    hydra_context, task_function, state = cloudpickle.loads(common)
-    config: DictConfig = cloudpickle.loads(packed)
-    if not Path(config.hydra.sweep.dir).is_dir():
+    job: Job = cloudpickle.loads(packed)
+    if not job.sweep.is_dir():
         host = os.uname().nodename
-        raise ExperimentError(f"{host} does not see {config.hydra.sweep.dir}: the machines must share a file system.")
+        raise ExperimentError(f"{host} does not see {job.sweep}: the machines must share a file system.")
     os.chdir(here)
-    Singleton.set_state(state)
-    setup_globals()
-    worker.become(worker.Host(threads, lambda number, about, control: []))
-    with worker.output_to_log(config):
-        return bytes(cloudpickle.dumps(worker.run_one(hydra_context, task_function, config)))
+    return bytes(cloudpickle.dumps(Runner(common, threads).run([job])[0]))
 
 
 def cause(error: Exception) -> str:
-    """Why a job ended without a word."""
+    """Why a job ended without a result."""
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "Ray ended it: its machine was out of memory."
     if isinstance(error, ray.exceptions.NodeDiedError):

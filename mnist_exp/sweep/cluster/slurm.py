@@ -1,4 +1,4 @@
-"""Sweeps as Slurm job arrays: submitit submits and runs the jobs, `remote.py` follows them.
+"""Sweeps as Slurm job arrays: submitit submits and runs the jobs, `driver.py` follows them.
 
 What Hydra's own submitit launcher does not have: a killed job costs only itself, also where Slurm keeps no
 accounts; a driver that goes away can come back; a job that has to leave its node stops after a batch, goes back into
@@ -20,19 +20,20 @@ from typing import Any, final
 
 import cloudpickle
 import submitit
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, setup_globals
+from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf  # type: ignore[import-untyped]
 from omegaconf import OmegaConf, open_dict
 
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say
 from mnist_exp.disk.files import read_json, write_json
+from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted
-from mnist_exp.sweep.cluster.driver import Common, Job, Scheduler
-from mnist_exp.sweep.local import worker
-from mnist_exp.sweep.local.pool import JobDied, died_of
+from mnist_exp.sweep.cluster.driver import Scheduler
+from mnist_exp.sweep.job import Job, JobDied, died_of
+from mnist_exp.sweep.launching import Handover
+from mnist_exp.sweep.local.worker import Runner
 
 LOOK = 10.0  # seconds between two questions to Slurm, which others want to use, too
 LAG = 10.0  # seconds until a shared file system shows what another machine has written
@@ -61,14 +62,14 @@ class Slurm(Scheduler):
     def __init__(self, options: dict[str, Any], folder: Path) -> None:
         if not shutil.which("sbatch"):
             raise ConfigError("There is no sbatch here.", "cluster=slurm is for the login node of a Slurm cluster.")
-        self.options, self.note = options, folder / "slurm.json"
+        self.options, self.note = options, SweepFolder(folder).jobs
         self.jobs: dict[str, Job] = {}
         """Those that go on, by Slurm's ids."""
         self.gone: dict[str, tuple[float, str]] = {}
         """When Slurm was first seen without a job that has not written its result yet, and its last state."""
         self.next_look = 0.0
 
-    def submit(self, jobs: Sequence[Job], common: Common) -> None:
+    def submit(self, jobs: Sequence[Job], handover: Handover) -> None:
         known: dict[str, str] = read_json(self.note) if self.note.exists() else {}
         states = look(known.values())
         new = []
@@ -80,9 +81,9 @@ class Slurm(Scheduler):
                 new.append(job)
         if self.jobs:
             say(f"Slurm has {plural(len(self.jobs), 'job')} already.")
-        shared = cloudpickle.dumps(common)
+        threads = self.options["cpus_per_task"] or 1
         for some in in_arrays(new):
-            calls = [OnNode(shared, job.config, self.options["cpus_per_task"] or 1) for job in some]
+            calls = [OnNode(handover.common, cloudpickle.dumps(handover.prepared(job)), threads) for job in some]
             try:
                 submitted = self.executor().submit_array(calls)
             except (submitit.core.utils.FailedJobError, ValueError) as error:
@@ -146,52 +147,50 @@ class OnNode:
     """What a node runs: one job of the sweep. Submitit keeps it in a file, and reads it again after a requeue."""
 
     common: bytes
-    """`remote.Common`, pickled."""
-    config: bytes
-    """See `remote.Job`."""
+    """See `Handover`."""
+    job: bytes
+    """See `Handover.prepared`."""
     threads: int
 
     def __call__(self) -> JobReturn:
-        hydra_context, task_function, state = cloudpickle.loads(self.common)
-        Singleton.set_state(state)
-        setup_globals()
-        config = cloudpickle.loads(self.config)
-        with open_dict(config):
-            config.hydra.job.id = submitit.JobEnvironment().job_id
         notice = Notice()
-        worker.become(worker.Host(self.threads, notice.watch))
-        done = worker.run_one(hydra_context, task_function, config)
-        if notice.given and isinstance(done._return_value, Interrupted):
+        runner = Runner(self.common, self.threads, notice.watch)
+        job: Job = cloudpickle.loads(self.job)
+        assert job.composed
+        with open_dict(job.composed):
+            job.composed.hydra.job.id = submitit.JobEnvironment().job_id
+        returned = runner.run_one(job)
+        if notice.given and isinstance(returned._return_value, Interrupted):
             notice.leave()
-        return done
+        return returned
 
     def checkpoint(self) -> Any:
-        """What runs after a requeue: the same, since the run's folder tells how far it came."""
+        """What runs after a requeue: the same, since the run's folder has how far it came."""
         return submitit.helpers.DelayedSubmission(self)
 
 
 @final
 class Notice:
-    """Slurm's word that a job has to leave its node soon (its time is up, or it makes room): SIGUSR2.
+    """Slurm's notice that a job has to leave its node soon (its time is up, or it makes room): SIGUSR2.
 
-    SIGTERM says less: it comes before preemption, too, and a job that ended then would not be requeued. So it is
+    SIGTERM is ambiguous: it comes before preemption, too, and a job that ended then would not be requeued. So it is
     passed over; SIGKILL follows, and costs no more than the epoch at hand. Submitit would do so with a line in the log,
     but Slurm sends it several times in a moment, and a handler that is interrupted by itself may break what it calls.
     """
 
     def __init__(self) -> None:
         self.given, self.control = False, Control()
-        self.requeue: Any = signal.signal(signal.SIGUSR2, self.hear)  # was submitit's
+        self.requeue: Any = signal.signal(signal.SIGUSR2, self.on_notice)  # was submitit's
         signal.signal(signal.SIGTERM, self.ignore)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
 
-    def hear(self, number: int, frame: Any) -> None:
+    def on_notice(self, number: int, frame: Any) -> None:
         self.given, self.control.signal = True, number
 
     def ignore(self, number: int, frame: Any) -> None:
         """Unlike SIG_IGN, this is not handed on to child processes."""
 
-    def watch(self, number: int, about: Any, control: Control) -> Sequence[Observer]:
+    def watch(self, job: Job, about: Any, control: Control) -> Sequence[Observer]:
         """The run is about to train: *control* can stop it."""
         signal.signal(signal.SIGTERM, self.ignore)
         self.control = control
@@ -241,16 +240,16 @@ def arrays(names: Iterable[str], between: str = " ") -> str:
 
 
 def cause(name: str, state: str) -> str:
-    """Why a job ended without a word."""
-    words = {
+    """Why a job ended without a result."""
+    sentences = {
         "OUT_OF_MEMORY": "It ran out of memory (hydra.launcher.mem_gb).",
         "TIMEOUT": "Slurm's time limit ended it (hydra.launcher.timeout_min).",
         "CANCELLED": "It was cancelled in Slurm.",
         "NODE_FAIL": "Its node failed.",
         "PREEMPTED": "Slurm gave its place to another job.",
     }
-    if state in words:
-        return words[state]
+    if state in sentences:
+        return sentences[state]
     shown = subprocess.run(["scontrol", "--oneliner", "show", "job", name], capture_output=True, text=True, check=False)
     fields = dict(field.partition("=")[::2] for field in shown.stdout.split())
     code, _, killed_by = fields.get("ExitCode", "").partition(":")

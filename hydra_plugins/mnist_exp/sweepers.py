@@ -1,20 +1,29 @@
-"""`hydra/sweeper=optuna`: Optuna suggests the values, and stops runs that do not look promising."""
+"""`hydra/sweeper=grid` and `hydra/sweeper=optuna`: every combination of the values given, or what Optuna suggests."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+
+from mnist_exp.sweep.shell import OurSweeper
+
+
+@dataclass
+class GridConf:
+    """Options of the sweeper: `hydra.sweeper.<name>=<value>`."""
+
+    _target_: str = "hydra_plugins.mnist_exp.sweepers.GridSweeper"
+    params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
+    zip: bool = False  # the first values of all keys together, then the second ones, instead of all combinations
+    seed: int = 0  # of the draw, where n_trials asks for some combinations only
+    report: bool = True  # write report.html at the end
 
 
 @dataclass
 class OptunaConf:
     """Options of the sweeper: `hydra.sweeper.<name>=<value>`."""
 
-    _target_: str = "hydra_plugins.mnist_exp.optuna_sweeper.OptunaSweeper"
+    _target_: str = "hydra_plugins.mnist_exp.sweepers.OptunaSweeper"
     # Sampler and pruner are made later: here it would import Optuna.
     _recursive_: bool = False
     params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
@@ -29,22 +38,18 @@ class OptunaConf:
     report: bool = True  # write report.html at the end
 
 
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="mnist_exp")
 ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConf, provider="mnist_exp")
 
 
-class OptunaSweeper(Sweeper):
-    """Asks, launches, tells and sums up; see mnist_exp/sweep/trials.py."""
-
-    def __init__(self, **options: Any) -> None:
-        self.options = options
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+class GridSweeper(OurSweeper):
+    """Expands, checks, launches and sums up; see `grid` in mnist_exp/sweep/start.py."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        from mnist_exp.sweep import home as start  # heavy
+        from mnist_exp.sweep import start  # heavy
 
         return start.sweep(self, arguments)
+
+
+class OptunaSweeper(GridSweeper):
+    """Begins like the grid, then searches: asks, launches, reports and sums up; see mnist_exp/sweep/trials.py."""

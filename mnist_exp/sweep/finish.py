@@ -1,0 +1,111 @@
+"""The end of a sweep: the best model, the leaderboard, the page, and what did not finish."""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mnist_exp.config import Config
+from mnist_exp.console.terminal import say, shown
+from mnist_exp.disk import ledger
+from mnist_exp.disk.files import tidy
+from mnist_exp.disk.layout import RunFolder
+from mnist_exp.disk.plan import Plan
+from mnist_exp.errors import Interrupted
+from mnist_exp.report import board
+from mnist_exp.results import names
+from mnist_exp.sweep.home import Home
+from mnist_exp.sweep.reporter import SweepReporter
+
+
+@functools.cache
+def load_ahead() -> threading.Thread:
+    """Loads torch's exporter and what draws the page beside the runs: 1.7 s, a tenth of a small sweep.
+
+    `export` joins the thread, for torch exports one network at a time. A process that ends earlier waits for it: torch
+    aborts one that leaves amid an export.
+    """
+    from torch import nn
+
+    from mnist_exp import models
+
+    def load() -> None:
+        # Python refuses some imports when it ends; any other failure is raised again where it matters.
+        with contextlib.suppress(Exception):
+            import mnist_exp.report.page  # noqa: F401  # matplotlib
+
+            models.export(models.Classifier(nn.Flatten(), mean=0.0, std=1.0))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    return thread
+
+
+def present_best(folder: Path, config_of: Callable[[int], Config]) -> None:
+    """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time.
+
+    With several datasets, that is the best run of each.
+
+    Args:
+        config_of: The planned config of the run of that number. The one in its folder may come from elsewhere.
+    """
+    for ranked in names.rankings(names.resolve(folder)):
+        if best := ranked.best:
+            export(best.at, config_of(int(best.at.name)))
+
+
+def export(folder: Path, config: Config) -> None:
+    """Exports the network of the run in *folder* and has its figures drawn, as far as *config* wants them."""
+    tidy(folder, RunFolder.model, RunFolder.ledger)
+    entry = ledger.read(folder)
+    from mnist_exp.run import export  # torch
+
+    if config.checkpoint.model and not RunFolder(folder).model.exists():
+        load_ahead().join()
+        export.export_model(config, folder)
+    if config.tracking.figures and not entry.figures:
+        if config.augment:
+            export.show_augmented(config, folder)
+        entry.figures = True
+        entry.write(folder)
+
+
+def present(home: Home, reporter: SweepReporter) -> pd.DataFrame:
+    """Exports the best, shows the leaderboard and writes it, with a page if wanted; returns the table of runs.
+
+    Pictures are drawn while the last runs are reported to MLflow, links to the runs are written after that.
+    """
+    present_best(home.folder, lambda number: home.composer.config_of(home.plan.points[number]))
+    reporter.finish()
+    comparisons = board.compare(names.resolve(home.folder))
+    board.show(comparisons, lost=False)  # an error names them
+    if home.options["report"]:
+        from mnist_exp.report import page  # matplotlib: not for --help
+
+        say(f"Report: {shown(page.write(comparisons, None, reporter.wait))}")
+    else:
+        reporter.wait()
+        board.save([board.tracked(comparison) for comparison in comparisons])
+    return pd.concat([comparison.table for comparison in comparisons]).sort_index()
+
+
+def listed(failures: list[dict[str, Any]], plan: Plan) -> str:
+    """Runs of `board.failures` as lines, each with the overrides that not all runs share."""
+    shared = set.intersection(*map(set, plan.points)) if len(plan.points) > 1 else set()
+    lines = []
+    for run in failures:
+        own = " ".join(override for override in plan.points[run["number"]] if override not in shared)
+        log = [f"  log: {run['log']}"] if run["log"] else []
+        lines += [f"#{run['number']} {own}: {run['reason']}", *log, f"  again: {run['rerun']}"]
+    return "\n  ".join(lines)
+
+
+def interrupted(stop: Interrupted | KeyboardInterrupt, done: str, plan: Plan) -> Interrupted:
+    """The error of a sweep that the user has stopped: how much was *done*, which jobs go on, and how to resume it."""
+    error = stop if isinstance(stop, Interrupted) else Interrupted("The sweep was stopped.")
+    more = f"{error.help}\n        " if error.help else ""
+    return Interrupted(f"{error.message} {done}", f"{more}Go on with: {plan.again}", error.signal)

@@ -1,0 +1,94 @@
+"""What our launchers share: how jobs are handed to other processes, and how Ctrl-C and SIGTERM stop them."""
+
+import dataclasses
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+import cloudpickle
+from hydra.core.singleton import Singleton
+from hydra.core.utils import configure_log, setup_globals
+from hydra.types import TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+import mnist_exp
+from mnist_exp.config import parse
+from mnist_exp.errors import Interrupted
+from mnist_exp.sweep.composing import Composer
+from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.shell import OurLauncher
+
+STOP_GRACE = 30.0  # seconds for running jobs to finish their batch and save after Ctrl-C
+
+
+@final
+class Handover:
+    """Prepares the *jobs* of *launcher*; those from other sweepers, which are overrides only, get folder and config.
+
+    Raises:
+        HydraException, OmegaConfBaseException: an override does not fit.
+    """
+
+    def __init__(self, launcher: OurLauncher, jobs: Sequence[Job]) -> None:
+        setup_globals()
+        configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
+        self.composer = Composer(launcher.hydra_context.config_loader, launcher.config)
+        self.trains = is_main(launcher.task_function)
+        """Whether the jobs train our networks; otherwise Hydra's task function runs them."""
+        task_function = None if self.trains else launcher.task_function
+        self.common: bytes = cloudpickle.dumps((launcher.hydra_context, task_function, Singleton.get_state()))
+        """What all jobs share, pickled: Hydra's context, the task function if it is not ours, Hydra's globals."""
+        for job in jobs:
+            if job.config is None:
+                composed = self.compose(job)
+                job.sweep = Path(str(composed.hydra.sweep.dir))
+                job.subdir = str(OmegaConf.select(composed, "hydra.sweep.subdir"))
+                job.config = parse(self.composer.own(job.overrides)) if self.trains else None
+
+    def compose(self, job: Job) -> DictConfig:
+        """The whole config of *job*, with its number."""
+        config = self.composer.job(job.overrides)
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = f"{config.hydra.job.name}_{job.number}", job.number
+        return config
+
+    def prepared(self, job: Job) -> Job:
+        """*job* as it goes to another process, which may start in another folder."""
+        composed = self.compose(job)
+        if job.sweep.is_absolute():
+            with open_dict(composed):
+                composed.hydra.sweep.dir = str(job.sweep)
+        return dataclasses.replace(job, config=None, composed=composed, outcome=b"")
+
+
+def is_main(task_function: TaskFunction) -> bool:
+    """Whether *task_function* is `train.main`, which only trains what its config says; as `__main__` it has no name."""
+    code = getattr(task_function, "__code__", None)
+    return code is not None and Path(code.co_filename) == Path(mnist_exp.__file__).with_name("train.py")
+
+
+@final
+class Stop:
+    """While it lasts, Ctrl-C and SIGTERM are noted; the second one ends everything at once.
+
+    Raises:
+        Interrupted: at its end, if one came, also where it was handled meanwhile.
+    """
+
+    signal = 0
+
+    def __enter__(self) -> "Stop":
+        self.before = {n: signal.signal(n, self.note) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        if self.signal and (error is None or isinstance(error, KeyboardInterrupt)):
+            raise Interrupted("The sweep was stopped.", signal=self.signal) from None
+
+    def note(self, number: int, frame: Any) -> None:
+        again, self.signal = self.signal, number
+        if again:
+            raise KeyboardInterrupt

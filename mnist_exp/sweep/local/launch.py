@@ -1,0 +1,114 @@
+"""The local launcher: checks its options, makes the packs, and has a pool of workers run them."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+from omegaconf import DictConfig
+
+from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.sweep.composing import Composer
+from mnist_exp.sweep.display import Display
+from mnist_exp.sweep.job import Job, Returns, Source, costs, shared
+from mnist_exp.sweep.launching import Handover, Stop
+from mnist_exp.sweep.local.pool import Capacity, Pool, context
+from mnist_exp.sweep.shell import OurLauncher
+
+
+def start_early() -> None:
+    """Begins to load torch for the workers in the background: they are forked from there, loaded and ready."""
+    if context(gpus=0).get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.set_forkserver_preload(["mnist_exp.sweep.local.preload"])
+        forkserver.ensure_running()
+
+
+def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: Source | None = None) -> Returns:
+    """Runs every job; returns what each returned, in order.
+
+    Args:
+        total: Jobs of the sweep, with those that are done already: the cores are shared as if all were to run, because
+            the number of threads decides the last bits.
+        source: Gives a job to each worker that is free when *jobs* are all under way; they are not returned.
+
+    Raises:
+        ConfigError: an option of the launcher is out of range.
+        HydraException, OmegaConfBaseException: an override of some job does not fit; none was started.
+        Interrupted: Ctrl-C or SIGTERM; what was running has saved its epochs.
+    """
+    options = check(launcher.options)
+    exports = any(job.config for job in jobs)  # they come from a sweeper of ours, which exports the best at the end
+    handover = Handover(launcher, jobs)
+    Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+    capacity = Capacity(options["workers"], options["per_gpu"], gpus_for(jobs, handover.composer), total)
+    with Display(len(jobs), shared(jobs) | (source.fixed if source else set())) as display, Stop() as stop:
+        pool = Pool(options, handover, capacity, display, stop, source)
+        packs = packed(jobs, handover, launcher.config.hydra, options["pack"], capacity)
+        display.costs |= costs(jobs)
+        try:
+            pool.begin(packs)
+            if exports:
+                from mnist_exp.sweep import finish
+
+                finish.load_ahead()
+            pool.follow()
+        finally:
+            pool.close()
+    never = ExperimentError("It was not started: the sweep stopped before.")
+    return Returns([job.outcome or cloudpickle.dumps(job.failed(never)) for job in jobs])
+
+
+def check(options: dict[str, Any]) -> dict[str, Any]:
+    """The launcher's options, each in its range.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "workers": ("1 or more, or null", lambda v: v is None or v >= 1),
+        "per_gpu": ("1 or more", lambda v: v >= 1),
+        "pack": ("auto, off, or 1 or more", lambda v: v in ("auto", "off", False) or (isinstance(v, int) and v >= 1)),
+        "job_timeout": ("a number > 0 or null", lambda v: v is None or v > 0),
+        "retries": ("0 or more", lambda v: v >= 0),
+        "on_error": ("continue or stop", lambda v: v in ("continue", "stop")),
+        "max_failures": ("1 or more, or null", lambda v: v is None or v >= 1),
+    }
+    for key, (rule, holds) in rules.items():
+        if not holds(options[key]):
+            raise ConfigError(f"hydra.launcher.{key} must be {rule}, but got {options[key]!r}.")
+    return options
+
+
+def packed(
+    jobs: Sequence[Job], handover: Handover, hydra: DictConfig, option: str | int, capacity: Capacity
+) -> list[list[Job]]:
+    """The jobs in the packs that they are given out in, the longest first; another application's as they come.
+
+    One by one where jobs would notice: with callbacks (but the guard, which looks at the sweep), or an environment or a
+    working directory of their own, by *hydra*, that part of the sweep's config.
+    """
+    if not handover.trains:
+        return [[job] for job in jobs]
+    from mnist_exp.sweep import packing  # torch
+
+    if hydra.callbacks.keys() - {"guard"} or hydra.job.env_set or hydra.job.chdir:
+        option = "off"
+    configs, workers = [job.config for job in jobs if job.config], max(1, len(capacity.slots(len(jobs))))
+    packs = packing.divide(configs, workers, option, bool(capacity.gpus), before=[job.pack for job in jobs])
+    return [[jobs[i] for i in positions] for positions in packs]
+
+
+def gpus_for(jobs: Sequence[Job], composer: Composer) -> list[str]:
+    """The GPUs to share among *jobs*; none where they train on the CPU, or ask for one GPU by number."""
+    devices = {job.config.device if job.config else composer.own(job.overrides).get("device", "cpu") for job in jobs}
+    if not devices & {"auto", "cuda"}:
+        return []
+    import torch
+
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # CUDA uses those before the first one that does not exist
+    named = map(str, range(usable)) if visible is None else visible.split(",")
+    return [name.strip() for name in named][:usable]

@@ -1,0 +1,58 @@
+"""Reports a sweep to MLflow, through the publisher."""
+
+from pathlib import Path
+from typing import final
+
+from mnist_exp.config import Tracking
+from mnist_exp.console.terminal import say
+from mnist_exp.disk.plan import Plan
+from mnist_exp.errors import SweepError
+from mnist_exp.tracking.publisher import Publisher
+
+
+@final
+class SweepReporter:
+    """Reports the sweep in *folder* and all its runs.
+
+    Args:
+        live: Reports from the beginning, as the jobs of our launchers do not report themselves. Other jobs do; then
+            only the sweep is left to report, at its end.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, tracking: Tracking, live: bool) -> None:
+        self.plan, self.folder, self.tracking, self.live = plan, folder, tracking, live
+        self.publisher: Publisher | None = None
+        self.closed = False
+
+    def __enter__(self) -> "SweepReporter":
+        if self.tracking.enabled and self.live:
+            self._begin()
+        return self
+
+    def follow(self, folder: Path) -> None:
+        """A run in *folder* has joined the sweep."""
+        if self.publisher:
+            self.publisher.follow(folder)
+
+    def finish(self) -> None:
+        """All runs have ended: what is not reported yet is reported from now on."""
+        if self.tracking.enabled:
+            (self.publisher or self._begin()).finish()
+
+    def wait(self, kind: type[BaseException] | None = None) -> None:
+        """Returns when all is reported, or the wait for it is over; see `Publisher.close`."""
+        if self.tracking.enabled and not self.closed:
+            self.closed = True
+            (self.publisher or self._begin()).close(kind)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self.wait(kind)
+        if self.publisher and kind in (None, SweepError):
+            say(self.publisher.where_to_look(self.folder))
+
+    def _begin(self) -> Publisher:
+        self.publisher = Publisher(self.tracking)
+        for number in range(len(self.plan.points)):
+            self.publisher.follow(self.folder / str(number))
+        self.publisher.sweep(self.folder)
+        return self.publisher

@@ -1,0 +1,62 @@
+"""A sweep from its beginning to its end: takes the folder, then runs a grid here or a search in `trials.py`."""
+
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn
+
+from mnist_exp.console.terminal import say, shown
+from mnist_exp.disk import ledger
+from mnist_exp.disk.layout import State
+from mnist_exp.errors import Interrupted, SweepError
+from mnist_exp.report import board
+from mnist_exp.search import study
+from mnist_exp.sweep import finish, points
+from mnist_exp.sweep.home import Home, opened
+from mnist_exp.sweep.shell import OurSweeper
+
+
+def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
+    """Runs the sweep that *arguments* describe, or with `resume=` what is missing of an earlier one.
+
+    Returns:
+        One JobReturn for each job of a grid that ran, in order; for the runs of a search there are their ledgers.
+
+    Raises:
+        ConfigError: something cannot run, or has changed since; nothing was started.
+        BusyError: another process runs that sweep.
+        SweepError: some runs failed; the others are finished.
+        Interrupted: Ctrl-C or SIGTERM.
+    """
+    if "sampler" in sweeper.options:
+        study.need()
+    with opened(sweeper, arguments) as home:
+        if "sampler" not in home.options:
+            return grid(home)
+        from mnist_exp.sweep import trials
+
+        trials.sweep(home)
+        return []
+
+
+def grid(home: Home) -> Sequence[JobReturn]:
+    """Runs every combination of the values that were typed, each once, or what is missing of them."""
+    combinations, keys = points.expand(home)
+    jobs = points.planned(home, combinations)
+    missing, plan, total = points.missing(jobs, home.control), home.plan, len(jobs)
+    assert jobs[0].config
+    with home.reporter(keys, jobs[0].config.tracking) as reporter:
+        already = f", {total - len(missing)} of them done already" if len(missing) < total else ""
+        say(f"Sweep {plan.id}: {total} runs{already}; folder {shown(home.folder)}")
+        try:
+            returns = home.launch(missing, home.control["force"], total)
+        except (Interrupted, KeyboardInterrupt) as stop:
+            entries = [ledger.find(home.folder / str(number)) for number in range(len(plan.points))]
+            done = sum(entry is not None and entry.state == State.FINISHED for entry in entries)
+            raise finish.interrupted(stop, f"{done} of {len(plan.points)} runs are finished.", plan) from None
+        table = finish.present(home, reporter)
+        if failures := board.failures(table, {*table["state"]} - {State.FINISHED, State.PRUNED}):
+            raise SweepError(
+                f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {finish.listed(failures, plan)}",
+                f"All of them again: {plan.again} retry_failed=true",
+            )
+    return returns
