@@ -107,9 +107,6 @@ def find(folder: Path) -> Ledger | None:
         return None
 
 
-found = find  # until its callers have the new name
-
-
 def status(folder: Path) -> tuple[Ledger | None, State, str]:
     """The ledger of the run in *folder*, and its state with the reason: the ledger's, or what is observed instead.
 

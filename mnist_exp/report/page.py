@@ -322,7 +322,7 @@ def _link(run: dict[str, Any], uri: str) -> str:
 
 def _view(selection: Selection, uri: str) -> str:
     """The saved view of a sweep in MLflow; empty if there is none."""
-    record = tracked.sweep(selection.home) if selection.sweep else None  # None: not tracked, or not yet
+    record = tracked.read(selection.home) if selection.sweep else None  # None: not tracked, or not yet
     return f"{_server(uri)}/{record.page}" if record and record.page else ""
 
 

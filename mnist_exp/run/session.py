@@ -70,10 +70,7 @@ def run(
 
 
 def run_many(
-    tasks: Sequence[Task],
-    watch: Watch = lambda run, control: (),
-    sweep: str = "",
-    extras: bool = True,
+    tasks: Sequence[Task], watch: Watch = lambda run, control: (), sweep: str = "", extras: bool = True
 ) -> list[Result | Exception]:
     """Trains runs that may share their batches (`sweep/packing.py` decides which) in one process.
 

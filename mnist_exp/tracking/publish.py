@@ -86,8 +86,8 @@ def publish(folder: Path, store: Store, abandoned: bool = False, register: bool 
             record = dataclasses.replace(record, **extras)
             tracked.write(folder, record)
         if entry.state != record.state:
-            if register and entry.register and not entry.sweep:
-                record.registered = _register(store, entry, record) or record.registered
+            if register and entry.register and not entry.sweep and entry.state == State.FINISHED:
+                record.registered = model.register(store, entry.register, record, entry.name) or record.registered
             _finish(folder, store, entry, record.run_id)
             record.state = entry.state
             tracked.write(folder, record)
@@ -229,16 +229,6 @@ def _metrics(row: Row) -> list[Any]:
     from mlflow.entities import Metric
 
     return [Metric(key, value, row["time_ms"], row["epoch"]) for key, value in row["metrics"].items()]
-
-
-def _register(store: Store, entry: Ledger, record: TrackedRun) -> str:
-    """Makes a single run's model a version of the registered model in its ledger; returns the version's URI."""
-    if entry.state != State.FINISHED:
-        return ""
-    if not record.model:
-        log.warning("%s has no model.pt2: nothing was registered as %s.", entry.name, entry.register)
-        return ""
-    return model.register(store, entry.register, record.model, record.run_id)
 
 
 def _extras(folder: Path, store: Store, entry: Ledger, record: TrackedRun, rows: list[Row]) -> dict[str, Any]:

@@ -140,13 +140,12 @@ class Publisher:
             log.warning(
                 "MLflow (%s) does not have everything yet; it is kept in the run folder. Send it with: "
                 "python -m mnist_exp.sync%s",
-                without_login(self.uri),
-                self.option,
+                *(without_login(self.uri), self.option),
             )
 
     def where_to_look(self, folder: Path) -> str:
         """The line that opens the run or the sweep in *folder* in a browser."""
-        record = tracked.sweep(folder)  # a run's has the same fields
+        record = tracked.read(folder)
         if record is None:
             return "Tracked in MLflow: not yet."
         registered = f" (registered as {record.registered})" if record.registered else ""
