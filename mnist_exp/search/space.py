@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 Hook = Callable[["optuna.Trial"], Mapping[str, Any]]
 """A conditional space: may look at `trial.params`, suggest more, and returns overrides as key → value."""
-
-
 USUAL = {"hidden": "tag(log,int(interval(16,512)))", "lr": "tag(log,interval(1e-4,1e-1))"}
 """What is searched where nothing is typed: key → values."""
 
@@ -40,8 +38,11 @@ class Space:
             ConfigError: the hook raised, or returned no overrides.
         """
         values = {key: suggest(trial, key, values) for key, values in self.varied.items()}
-        if self.hook:
-            values |= added(self.hook, trial)
+        try:
+            added = dict(self.hook(trial) or {}) if self.hook else {}
+        except Exception as error:
+            raise ConfigError(f"hydra.sweeper.space failed: {type(error).__name__}: {error}") from error
+        values |= {key: as_typed(value) for key, value in added.items()}
         return [*self.fixed.values(), *(f"{key}={value}" for key, value in values.items())]
 
     def corners(self) -> list[list[str]]:
@@ -159,11 +160,7 @@ def extremes(values: "BaseDistribution") -> list[Any]:
 
 
 def load(name: str) -> Hook:
-    """The function called *name*, such as `mysearch.space`.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """The function called *name*, such as `mysearch.space`. Raises ConfigError if there is none."""
     module, _, function = name.rpartition(".")
     try:
         hook: Hook = getattr(importlib.import_module(module), function)
@@ -173,16 +170,3 @@ def load(name: str) -> Hook:
             "Name one as module.function; the module's folder must be in PYTHONPATH.",
         ) from error
     return hook
-
-
-def added(hook: Hook, trial: "optuna.Trial") -> dict[str, str]:
-    """What *hook* adds to *trial*, as key → value of an override.
-
-    Raises:
-        ConfigError: it raised, or returned something else.
-    """
-    try:
-        returned = dict(hook(trial) or {})
-    except Exception as error:
-        raise ConfigError(f"hydra.sweeper.space failed: {type(error).__name__}: {error}") from error
-    return {key: as_typed(value) for key, value in returned.items()}

@@ -100,11 +100,7 @@ def read(folder: Path) -> Search:
 
 
 def check(search: Search) -> None:
-    """Every rule that its options can break.
-
-    Raises:
-        ConfigError: one does.
-    """
+    """Raises ConfigError if one of its options breaks a rule."""
     at_least(1).check("hydra.sweeper.batch", search.batch)
     at_least(0).check("hydra.sweeper.max_failures", search.max_failures)
     for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
@@ -127,11 +123,7 @@ def check(search: Search) -> None:
 
 
 def need() -> Any:
-    """Optuna, quiet: its warnings go where others go.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """Optuna, quiet: its warnings go where others go. Raises ConfigError if it is not installed."""
     try:
         import optuna
     except ModuleNotFoundError as error:
@@ -176,11 +168,7 @@ def address(search: Search, folder: Path) -> str:
 
 
 def check_foreign(search: Search, folder: Path) -> None:
-    """Refuses a study that came with *folder* from elsewhere and names code or a storage of its own; see `trust`.
-
-    Raises:
-        ConfigError: it does.
-    """
+    """Raises ConfigError if a study of a foreign *folder* names code or a storage of its own; see `trust`."""
     trust.check({"sampler": search.sampler, "pruner": search.pruner}, folder)
     if search.storage and not trust.own(folder):
         raise ConfigError(
@@ -190,11 +178,7 @@ def check_foreign(search: Search, folder: Path) -> None:
 
 
 def read_only(folder: Path, search: Search) -> "optuna.Study":
-    """The study in *folder* for reading only: it suggests nothing, and prunes nothing.
-
-    Raises:
-        ConfigError: there is none, it is not to be opened, or Optuna is missing.
-    """
+    """As `join`, for reading: it suggests nothing, and prunes nothing."""
     check_foreign(dataclasses.replace(search, sampler={}, pruner={}), folder)
     return _opened(folder, search, need().pruners.NopPruner())
 

@@ -11,11 +11,13 @@ from typing import Any, final
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
 from mnist_exp.config import Config
+from mnist_exp.config.explain import translate
 from mnist_exp.disk import trust
 
 
@@ -57,11 +59,7 @@ class Composer:
         return job
 
     def own(self, overrides: Sequence[str]) -> DictConfig:
-        """What the job itself sees of `job`, without Hydra's part: enough to check it, at a fraction of the cost.
-
-        Raises:
-            HydraException, OmegaConfBaseException: as `job`.
-        """
+        """What the job itself sees of `job`, without Hydra's part: enough to check it, at a fraction of the cost."""
         own = self._filled([o for o in self._parse(overrides) if not o.is_hydra_override()], whole=False)
         return own if own is not None else _without_hydra(self._by_hydra(overrides))
 
@@ -69,10 +67,12 @@ class Composer:
         """The job's config, checked.
 
         Raises:
-            ConfigError: it breaks a rule.
-            HydraException, OmegaConfBaseException: as `job`.
+            ConfigError: an override does not fit, or the config breaks a rule.
         """
-        parsed = config.parse(self.own(overrides))
+        try:
+            parsed = config.parse(self.own(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise translate(error, list(overrides)) from error
         if self.origin:
             conf = trust.files_of(self.master.hydra.runtime.config_sources)
             trust.check(config.to_dict(parsed), self.origin, conf)

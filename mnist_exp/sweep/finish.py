@@ -19,6 +19,7 @@ from mnist_exp.errors import Interrupted
 from mnist_exp.report import board
 from mnist_exp.results import names
 from mnist_exp.sweep.home import Home
+from mnist_exp.sweep.job import shared
 from mnist_exp.sweep.reporter import SweepReporter
 
 
@@ -95,10 +96,9 @@ def present(home: Home, reporter: SweepReporter) -> pd.DataFrame:
 
 def listed(failures: list[dict[str, Any]], plan: Plan) -> str:
     """Runs of `board.failures` as lines, each with the overrides that not all runs share."""
-    shared = set.intersection(*map(set, plan.points)) if len(plan.points) > 1 else set()
-    lines = []
+    common, lines = shared(plan.points), []
     for run in failures:
-        own = " ".join(override for override in plan.points[run["number"]] if override not in shared)
+        own = " ".join(override for override in plan.points[run["number"]] if override not in common)
         log = [f"  log: {run['log']}"] if run["log"] else []
         lines += [f"#{run['number']} {own}: {run['reason']}", *log, f"  again: {run['rerun']}"]
     return "\n  ".join(lines)

@@ -82,12 +82,10 @@ class Home:
         OmegaConf.save(self.sweeper.config, SweepFolder(self.folder).config)
         return SweepReporter(plan, self.folder, tracking, live=isinstance(self.sweeper.launcher, OurLauncher))
 
-    def launch(self, jobs: list[Job], force: bool = False, total: int = 0) -> Sequence[JobReturn]:
+    def launch(self, jobs: list[Job], total: int = 0) -> Sequence[JobReturn]:
         """Hands *jobs* of a sweep of *total* to the launcher, each with the folder that its number names."""
         if not jobs:
             return []
-        for job in jobs if force else ():
-            job.overrides = [*job.overrides, "force=true"]
         if isinstance(self.sweeper.launcher, OurLauncher):
             return self.sweeper.launcher.run_jobs(jobs, total)
         first = jobs[0].number
@@ -144,11 +142,7 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
 
 
 def check_new(folder: Path) -> None:
-    """Refuses the *folder* of a new sweep that has runs already: what they came to is not what this one asks for.
-
-    Raises:
-        ConfigError: it has.
-    """
+    """Raises ConfigError if the *folder* of a new sweep has runs: what they came to is not what this one asks for."""
     if names.holds_runs(folder):
         again = f"Go on with it: {plans.resuming(shown(folder))}, or choose" if names.is_sweep(folder) else "Choose"
         raise ConfigError(
@@ -164,15 +158,12 @@ def as_typed(master: DictConfig) -> list[str]:
 
 
 def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
-    """Refuses a plan that came with *folder* from elsewhere and would do more than set and choose; see `trust`.
+    """Raises ConfigError if the plan of a foreign *folder* would do more than set and choose; see `trust`.
 
-    What its jobs would call is looked at when they are composed, sampler and pruner when the study is read.
+    What its jobs would call is checked when they are composed, sampler and pruner when the study is read.
 
     Args:
         typed: Overrides of the present command, which are allowed.
-
-    Raises:
-        ConfigError: it does.
     """
     if trust.own(folder):
         return

@@ -106,9 +106,9 @@ class Returns(Sequence[JobReturn]):
         return Returns(chosen) if isinstance(i, slice) else cloudpickle.loads(chosen)
 
 
-def shared(jobs: Sequence[Job]) -> set[str]:
-    """The overrides that all of several *jobs* have."""
-    return set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+def shared(points: Sequence[Sequence[str]]) -> set[str]:
+    """The overrides that all of several *points* have."""
+    return set.intersection(*map(set, points)) if len(points) > 1 else set()
 
 
 def costs(jobs: Sequence[Job]) -> dict[int, float]:

@@ -9,7 +9,6 @@ from typing import Any, final
 import cloudpickle
 from hydra.core.singleton import Singleton
 from hydra.core.utils import configure_log, setup_globals
-from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import mnist_exp
@@ -34,8 +33,10 @@ class Handover:
         setup_globals()
         configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
         self.composer = Composer(launcher.hydra_context.config_loader, launcher.config)
-        self.trains = is_main(launcher.task_function)
-        """Whether the jobs train our networks; otherwise Hydra's task function runs them."""
+        code = getattr(launcher.task_function, "__code__", None)
+        self.trains = code is not None and Path(code.co_filename) == Path(mnist_exp.__file__).with_name("train.py")
+        """Whether the jobs train our networks: by `train.main`, which only does what the config says, and has no name
+        as `__main__`. Otherwise Hydra's task function runs them."""
         task_function = None if self.trains else launcher.task_function
         self.common: bytes = cloudpickle.dumps((launcher.hydra_context, task_function, Singleton.get_state()))
         """What all jobs share, pickled: Hydra's context, the task function if it is not ours, Hydra's globals."""
@@ -60,12 +61,6 @@ class Handover:
             with open_dict(composed):
                 composed.hydra.sweep.dir = str(job.sweep)
         return dataclasses.replace(job, config=None, composed=composed, outcome=b"")
-
-
-def is_main(task_function: TaskFunction) -> bool:
-    """Whether *task_function* is `train.main`, which only trains what its config says; as `__main__` it has no name."""
-    code = getattr(task_function, "__code__", None)
-    return code is not None and Path(code.co_filename) == Path(mnist_exp.__file__).with_name("train.py")
 
 
 @final

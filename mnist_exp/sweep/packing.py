@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -74,11 +75,10 @@ def divide(
         before: The pack that each began in before it was interrupted, or an empty string; those stay together,
             whatever *option* says, since apart each would need placeholders for the others (`lanes.py`).
     """
-    begun: dict[str, list[int]] = {}
-    for i, pack in enumerate(before):
-        if pack:
-            begun.setdefault(pack, []).append(i)
-    new = [i for i in range(len(jobs)) if not before or not before[i]]
+    begun: defaultdict[str, list[int]] = defaultdict(list)
+    for i, pack in enumerate(before or [""] * len(jobs)):
+        begun[pack].append(i)
+    new = begun.pop("", [])
     single = option in ("off", False, 1)
     packs = [[i] for i in new] if single else _match({i: jobs[i] for i in new}, workers, option, gpu)
     packs += begun.values()
@@ -98,22 +98,17 @@ def costs(jobs: Sequence[Config]) -> list[int]:
 
 def _match(jobs: Mapping[int, Config], workers: int, option: str | int, gpu: bool) -> list[list[int]]:
     """Packs of jobs with the same key, of the size that pays or that was asked for."""
-    alone: list[list[int]] = []
-    matching: dict[str, list[int]] = {}
+    matching: defaultdict[str | None, list[int]] = defaultdict(list)
     for i, config in jobs.items():
         pays = option != "auto" or gpu or max(widths(config)) <= NARROW
-        shared = key(config) if pays else None
-        if shared is None:
-            alone.append([i])
-        else:
-            matching.setdefault(shared, []).append(i)
-    packs = []
+        matching[key(config) if pays else None].append(i)
+    packs = [[i] for i in matching.pop(None, [])]
     for same in matching.values():
         same.sort(key=lambda i: (widths(jobs[i]), i))
         sizes = [sum(widths(jobs[i])) if option == "auto" else 1 for i in same]
         most = (UNITS_GPU if gpu else UNITS) if option == "auto" else int(option)
         packs += _cut(same, sizes, most, workers)
-    return [*packs, *alone]
+    return packs
 
 
 def _cut(items: list[int], sizes: list[int], most: int, workers: int) -> list[list[int]]:

@@ -12,13 +12,10 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
 from mnist_exp.config import Config, as_typed, schema
-from mnist_exp.config.explain import translate
 from mnist_exp.config.overrides import key_of
 from mnist_exp.config.schema import Kind
 from mnist_exp.console.terminal import say
@@ -39,7 +36,8 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
     """The combinations of what was typed that are wanted, and the keys that vary.
 
     Raises:
-        ConfigError: the grid cannot expand a kind of sweep (an interval, say), or lists do not pair up.
+        ConfigError: the grid cannot expand a kind of sweep (an interval, say), lists do not pair up, or search=points
+            has no table.
     """
     typed = OverridesParser.create(config_loader=home.loader).parse_overrides(home.varying)
     for override in typed:
@@ -50,8 +48,10 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
             )
     keys = [str(o.key_or_group) for o in typed if o.is_sweep_override()]
     combinations = pairs(typed) if home.options["zip"] else BasicSweeper.split_arguments(typed, None)[0]
-    if path := points_file(home):
-        rows = read(path)
+    if OmegaConf.is_missing(home.steering, "points"):
+        raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
+    if path := home.steering.get("points"):
+        rows = read(Path(path))
         combinations = [[*row, *combination] for row in rows for combination in combinations]
         keys = [*dict.fromkeys(key_of(override) for row in rows for override in row), *keys]
     if (wanted := home.steering.get("n_trials")) is not None:
@@ -75,18 +75,6 @@ def pairs(typed: Sequence[Override]) -> list[list[str]]:
         raise ConfigError(f"search=zip pairs values, but the lists differ in length: {lengths}.")
     length = max(sizes.values(), default=1)
     return [[override for values in lists for override in values[i % len(values)]] for i in range(length)]
-
-
-def points_file(home: Home) -> Path | None:
-    """The table of points that was asked for.
-
-    Raises:
-        ConfigError: search=points has none.
-    """
-    if OmegaConf.is_missing(home.steering, "points"):
-        raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
-    name = home.steering.get("points")
-    return Path(name) if name else None
 
 
 def read(path: Path) -> list[list[str]]:
@@ -127,11 +115,7 @@ def _yaml(text: str) -> list[dict[str, str]]:
 
 
 def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
-    """The points as jobs without a number yet, without repeats, each able to run.
-
-    Raises:
-        ConfigError: some cannot; lists them all. Nothing was started.
-    """
+    """The points as jobs without a number yet, without repeats. Raises ConfigError, with a list, if some cannot run."""
     from mnist_exp.run import build  # torch
 
     jobs: dict[str, Job] = {}
@@ -143,17 +127,13 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             if (shape := _shape(parsed)) not in rehearsed:
                 build.rehearse(parsed)
                 rehearsed.add(shape)
-        except (ExperimentError, HydraException, OmegaConfBaseException) as error:
-            known = error if isinstance(error, ExperimentError) else translate(error, overrides)
-            faults.append(f"{' '.join(overrides)}: {known.message}")
-            continue
-        jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, config=parsed))
+            jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, config=parsed))
+        except ExperimentError as error:
+            faults.append(f"{' '.join(overrides)}: {error.message}")
     if faults:
-        more = f"\n  … and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
-        listed = "\n  ".join(faults[:LISTED])
-        raise ConfigError(
-            f"{len(faults)} of {len(combinations)} points cannot run; nothing was started.\n  {listed}{more}"
-        )
+        more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
+        first = f"{len(faults)} of {len(combinations)} points cannot run; nothing was started."
+        raise ConfigError("\n  ".join([first, *faults[:LISTED], *more]))
     if repeats := len(combinations) - len(jobs):
         say(f"{repeats} of {len(combinations)} points are the same as others; each runs once.")
     return list(jobs.values())
@@ -167,21 +147,15 @@ def _shape(parsed: Config) -> str:
 
 
 def planned(home: Home, combinations: list[list[str]]) -> list[Job]:
-    """The jobs of *combinations*, which join the plan if they are new, then those of its other points.
-
-    Raises:
-        ConfigError: see `check`.
-    """
-    asked = check(home.composer, combinations)
-    number(home, asked)
+    """The jobs of *combinations*, which join the plan if they are new, then those of its other points."""
+    asked = numbered(home, check(home.composer, combinations))
     taken = {job.number for job in asked}
-    others = check(home.composer, [overrides for i, overrides in enumerate(home.plan.points) if i not in taken])
-    number(home, others)
-    return [*asked, *others]
+    others = [overrides for i, overrides in enumerate(home.plan.points) if i not in taken]
+    return [*asked, *numbered(home, check(home.composer, others))]
 
 
-def number(home: Home, jobs: list[Job]) -> None:
-    """Gives each job its number in the sweep's plan, adding new ones."""
+def numbered(home: Home, jobs: list[Job]) -> list[Job]:
+    """*jobs*, each with its number in the sweep's plan, which gets the new ones."""
     plan = home.plan
     known = {tuple(overrides): i for i, overrides in enumerate(plan.points)}
     same = {fingerprint: i for i, fingerprint in enumerate(plan.configs)}
@@ -194,6 +168,7 @@ def number(home: Home, jobs: list[Job]) -> None:
             plan.points.append(job.overrides)
             plan.configs.append(fingerprint)
         job.number, job.sweep = position, home.folder
+    return jobs
 
 
 def missing(jobs: list[Job], control: dict[str, Any]) -> list[Job]:
@@ -213,9 +188,10 @@ def missing(jobs: list[Job], control: dict[str, Any]) -> list[Job]:
             job.pack = record.pack if record else ""
         if entry and not control["force"] and (difference := changed(job.folder, entry, job.config)):
             changes.append(f"#{job.number} {' '.join(job.overrides)}: {difference}")
-        state = entry.state if entry else State.PLANNED
-        if state in (State.FINISHED, State.PRUNED) or (state == State.FAILED and not control["retry_failed"]):
+        if entry and (entry.state.done or (entry.state == State.FAILED and not control["retry_failed"])):
             continue
+        if control["force"]:
+            job.overrides = [*job.overrides, "force=true"]
         waiting.append(job)
     refuse(changes, jobs[0].sweep)
     return sorted(waiting, key=lambda job: job.number)
@@ -224,8 +200,7 @@ def missing(jobs: list[Job], control: dict[str, Any]) -> list[Job]:
 def refuse(changes: list[str], folder: Path) -> None:
     """Raises ConfigError if there are *changes* in the runs of the sweep in *folder*."""
     if changes:
-        listed = "\n  ".join(changes[:LISTED])
         raise ConfigError(
-            f"{len(changes)} runs of {folder.name} were made with something else:\n  {listed}",
+            "\n  ".join([f"{len(changes)} runs of {folder.name} were made with something else:", *changes[:LISTED]]),
             "force=true keeps the finished ones and goes on with the others all the same.",
         )

@@ -48,7 +48,7 @@ def grid(home: Home) -> Sequence[JobReturn]:
         already = f", {total - len(missing)} of them done already" if len(missing) < total else ""
         say(f"Sweep {plan.id}: {total} runs{already}; folder {shown(home.folder)}")
         try:
-            returns = home.launch(missing, home.control["force"], total)
+            returns = home.launch(missing, total)
         except (Interrupted, KeyboardInterrupt) as stop:
             entries = [ledger.find(home.folder / str(number)) for number in range(len(plan.points))]
             done = sum(entry is not None and entry.state == State.FINISHED for entry in entries)

@@ -15,16 +15,13 @@ from typing import Any, final
 
 import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
-from mnist_exp.config.explain import translate
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State, SweepFolder
-from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
+from mnist_exp.errors import ConfigError, Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.run.resume import changed
 from mnist_exp.search import space as spaces
@@ -40,11 +37,7 @@ DEFAULT_TRIALS = 50
 
 
 def sweep(home: Home) -> None:
-    """Searches until `n_trials` runs have finished or were pruned.
-
-    Raises:
-        ExperimentError: see `start.sweep`.
-    """
+    """Searches until `n_trials` runs have finished or were pruned."""
     search = search_options(home)
     space = search_space(home, search)
     first = points.check(home.composer, space.corners())[0].config
@@ -86,11 +79,7 @@ def search_options(home: Home) -> Search:
 
 
 def search_space(home: Home, search: Search) -> Space:
-    """The space that was typed, or where nothing was, the usual one, which then counts as typed.
-
-    Raises:
-        ConfigError: see `space.space`.
-    """
+    """The space that was typed, or where nothing was, the usual one, which then counts as typed."""
     parser = OverridesParser.create(config_loader=home.loader)
     parsed = parser.parse_overrides(home.varying)
     fixed = [override for override in parsed if not override.is_sweep_override()]
@@ -169,15 +158,15 @@ class Trials:
             studies.fail(self.study, number)
         changes, force = [], self.home.control["force"]
         for number, overrides in enumerate(self.plan.points):
-            ledger.reap(self.folder / str(number))
-            entry = ledger.find(self.folder / str(number))
-            state = studies.settle(self.study, number, self.search, entry)
-            self.follow(self.folder / str(number))
+            folder = self.folder / str(number)
+            ledger.reap(folder)
+            state = studies.settle(self.study, number, self.search, entry := ledger.find(folder))
+            self.follow(folder)
             if state == "FAIL":
                 self.ended[number] = state
                 continue
             parsed = self.composer.config_of(overrides)
-            if entry and not force and (difference := changed(self.folder / str(number), entry, parsed)):
+            if entry and not force and (difference := changed(folder, entry, parsed)):
                 changes.append(f"#{number} {' '.join(overrides)}: {difference}")
             if state == "RUNNING":
                 forced = ["force=true"] if force else []
@@ -207,8 +196,6 @@ class Trials:
             overrides = self.space.point(trial)
         except TypeError as error:
             studies.fail(self.study, trial.number)
-            if self.search.space:  # the user's own function
-                raise
             raise ConfigError(
                 f"hydra.sweeper.sampler ({self.search.sampler.get('_target_')}) cannot suggest anything: {error}",
                 "Look at its keywords.",
@@ -222,10 +209,9 @@ class Trials:
         self.plan.points.append(overrides)
         try:
             parsed = self.composer.config_of(overrides)
-        except (ExperimentError, HydraException, OmegaConfBaseException) as error:
-            known = error if isinstance(error, ExperimentError) else translate(error, overrides)
+        except ConfigError as error:
             self.plan.configs.append("")
-            self.reasons[trial.number], self.ended[trial.number] = known.message, "FAIL"
+            self.reasons[trial.number], self.ended[trial.number] = error.message, "FAIL"
             self.failures += 1
             studies.fail(self.study, trial.number)
         else:
@@ -268,11 +254,7 @@ def launch(trials: Trials) -> None:
 
 
 def in_batches(trials: Trials) -> None:
-    """For launchers that return when all of their jobs have ended.
-
-    Raises:
-        Interrupted: see `launch`.
-    """
+    """For launchers that return when all of their jobs have ended."""
     while batch := list(itertools.islice(iter(trials.next, None), trials.search.batch)):
         batch.sort(key=lambda job: job.number)
         for returned in trials.home.launch(batch):
@@ -283,11 +265,7 @@ def in_batches(trials: Trials) -> None:
 
 
 def conclude(trials: Trials, table: pd.DataFrame) -> None:
-    """Says what pruning saved and which runs of *table* failed.
-
-    Raises:
-        SweepError: some did.
-    """
+    """Says what pruning saved. Raises SweepError if some runs of *table* failed."""
     if pruned := int((table["state"] == State.PRUNED).sum()):
         full, trained = (int(pd.to_numeric(table[column]).sum()) for column in ("epochs", "epoch"))
         say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")

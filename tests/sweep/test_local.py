@@ -113,7 +113,7 @@ finish.load_ahead()
 """
 
 
-def test_who_leaves_while_it_loads_is_neither_aborted_nor_told() -> None:
+def test_leaving_while_it_loads_neither_aborts_nor_prints_an_error() -> None:
     done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "exported\n", "")
 
@@ -219,7 +219,7 @@ def test_ctrl_c_stops_gently_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_worker_outlives_the_driver_and_a_second_one_is_told_who_has_it(tmp_path: Path) -> None:
+def test_no_worker_outlives_the_driver_and_a_second_one_learns_who_has_it(tmp_path: Path) -> None:
     long = ["hidden=16,32", "data=synthetic", "data.train_images=20000", "epochs=3000", "tracking=off"]
     long += ["hydra.launcher.workers=2"]
     driver = subprocess.Popen(command(*long), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
@@ -241,7 +241,7 @@ def wait_for(condition, seconds: float = 240) -> None:  # type: ignore[no-untype
 
 
 @pytest.mark.slow
-def test_bad_points_are_all_told_before_anything_starts(tmp_path: Path) -> None:
+def test_bad_points_are_all_reported_before_anything_starts(tmp_path: Path) -> None:
     done = sweep(tmp_path, "hidden=8,-1", "lr=1e-3,0", "data=synthetic")
     assert done.returncode == 2
     assert "3 of 4 points cannot run; nothing was started." in done.stderr

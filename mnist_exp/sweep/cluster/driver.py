@@ -67,7 +67,8 @@ def launch(launcher: OurLauncher, scheduler: Scheduler, jobs: Sequence[Job]) -> 
     for data in {repr(job.config.data): job.config.data for job in jobs if job.config}.values():
         if data.name != "synthetic":
             fetch.ensure(data)
-    with contextlib.closing(scheduler), Display(len(jobs), shared(jobs)) as display, Stop() as stop:
+    fixed = shared([job.overrides for job in jobs])
+    with contextlib.closing(scheduler), Display(len(jobs), fixed) as display, Stop() as stop:
         display.costs |= costs(jobs)
         scheduler.submit(jobs, handover)
         Driver(scheduler, handover, display, stop).follow(jobs)

@@ -52,10 +52,12 @@ class Ray(Scheduler):
         address = options["address"]
         listening(address)
         here = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        # Where workers find the package when it is not installed: they are on the same file system.
+        paths = [str(Path(mnist_exp.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")]
         try:
             ray.init(
                 address=address or "local",
-                runtime_env={"env_vars": {"PYTHONPATH": search_path(), **dict(options["env"])}},
+                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **dict(options["env"])}},
                 log_to_driver=False,
                 configure_logging=False,
                 **here,
@@ -118,12 +120,6 @@ def unreachable(address: str | None, error: Exception) -> ConfigError:
     """The sentence for a cluster that does not answer."""
     where = address or "this machine"
     return ConfigError(f"Ray cannot be reached at {where}: {first_line(error)}", "Is it running? ray status")
-
-
-def search_path() -> str:
-    """Where workers find the package when it is not installed: they are on the same file system."""
-    here = Path(mnist_exp.__file__).resolve().parent.parent
-    return os.pathsep.join([str(here), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def on_worker(common: bytes, packed: bytes, threads: int, here: str) -> bytes:

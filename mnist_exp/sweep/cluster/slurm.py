@@ -72,13 +72,9 @@ class Slurm(Scheduler):
     def submit(self, jobs: Sequence[Job], handover: Handover) -> None:
         known: dict[str, str] = read_json(self.note) if self.note.exists() else {}
         states = look(known.values())
-        new = []
-        for job in jobs:
-            name = known.get(str(job.number), "")
-            if states.get(name, "") in GOING_ON:
-                self.jobs[name] = job
-            else:
-                new.append(job)
+        self.jobs |= {name: job for job in jobs if states.get(name := known.get(str(job.number), ""), "") in GOING_ON}
+        followed = {job.number for job in self.jobs.values()}
+        new = [job for job in jobs if job.number not in followed]
         if self.jobs:
             say(f"Slurm has {plural(len(self.jobs), 'job')} already.")
         threads = self.options["cpus_per_task"] or 1

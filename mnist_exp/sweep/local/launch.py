@@ -44,7 +44,8 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
     handover = Handover(launcher, jobs)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     capacity = Capacity(options["workers"], options["per_gpu"], gpus_for(jobs, handover.composer), total)
-    with Display(len(jobs), shared(jobs) | (source.fixed if source else set())) as display, Stop() as stop:
+    fixed = source.fixed if source else shared([job.overrides for job in jobs])
+    with Display(len(jobs), fixed) as display, Stop() as stop:
         pool = Pool(options, handover, capacity, display, stop, source)
         packs = packed(jobs, handover, launcher.config.hydra, options["pack"], capacity)
         display.costs |= costs(jobs)
@@ -62,11 +63,7 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
 
 
 def check(options: dict[str, Any]) -> dict[str, Any]:
-    """The launcher's options, each in its range.
-
-    Raises:
-        ConfigError: one is not.
-    """
+    """The launcher's options. Raises ConfigError if one is out of its range."""
     rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "workers": ("1 or more, or null", lambda v: v is None or v >= 1),
         "per_gpu": ("1 or more", lambda v: v >= 1),
