@@ -60,7 +60,7 @@ class Precision(enum.Enum):
 
 
 class Kind(enum.Flag):
-    """What a setting is for. Unless it is of one of the first four kinds, it changes what a run computes."""
+    """What a setting is for. It changes what a run computes unless it is LABEL, PLACE, CONTROL or SWEEP."""
 
     LABEL = enum.auto()
     """Is only read by people."""
@@ -87,7 +87,7 @@ NONE, OWN = Kind(0), FREE | UNLISTED  # what is a run's own differs between runs
 
 
 def setting(default: Any, help: str, rule: Rule = ANY, kind: Kind = NONE) -> Any:
-    """A field of the schema."""
+    """Declares a setting: default, a line for `--help`, the rule that its value must keep, and what it is for."""
     meta = {"default": default, "help": help, "rule": rule, "kind": kind}
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=meta)

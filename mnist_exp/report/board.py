@@ -112,7 +112,7 @@ def tracked(comparison: Comparison) -> Comparison:
 
 
 def deciding_split(table: pd.DataFrame) -> str:
-    """The split that orders the runs: `val`, or `train` where no run has validation. Never `test`."""
+    """The split that headline and summary show: `val`, or `train` where no run has validation. Never `test`."""
     return "val" if table["final/val_accuracy"].notna().any() else "train"
 
 
