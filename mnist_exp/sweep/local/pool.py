@@ -231,7 +231,7 @@ class Pool:
             self.display.stopped(job.number)
             return []
         else:
-            # A search's trial gets one more try if its worker was killed or stopped by a signal, whatever `retries` says.
+            # A search's trial gets one more try if its worker was killed or stopped by a signal, even with retries=0.
             died = self.source is not None and isinstance(error, (Interrupted, JobDied))
             again = not self.stopping and job.tries <= max(self.options["retries"], died)
             self.failures += not again
