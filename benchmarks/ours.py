@@ -16,7 +16,7 @@ from mnist_exp.engine.average import Average
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.engine.loop import WINDOW, Descent, Progress, Tally, fit
 from mnist_exp.run import build
-from mnist_exp.run.process import set_up_torch
+from mnist_exp.run.pack import set_up_torch
 
 
 def configure(*overrides: str) -> Config:

@@ -20,8 +20,7 @@ from matplotlib.figure import Figure
 from mnist_exp import results
 from mnist_exp.charts import style as drawing
 from mnist_exp.charts.style import Picture
-from mnist_exp.config import Config, params
-from mnist_exp.config.compose import compose
+from mnist_exp.config import Config, compose, params
 from mnist_exp.disk.files import sha256
 from mnist_exp.results import ranking
 from mnist_exp.results import table as table_of

@@ -22,8 +22,7 @@ from omegaconf import OmegaConf
 from hydra_plugins.mnist_exp.launchers import LocalConf
 from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
 from mnist_exp import config
-from mnist_exp.config import Config
-from mnist_exp.config.compose import compose
+from mnist_exp.config import Config, compose
 
 PAGE = Path(__file__).resolve().with_suffix(".md")
 CONF = Path(config.conf_dir())

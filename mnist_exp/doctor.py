@@ -21,8 +21,7 @@ from typing import Literal, final
 from packaging.requirements import Requirement
 from rich.markup import escape
 
-from mnist_exp.config import options
-from mnist_exp.config.compose import compose
+from mnist_exp.config import compose, options
 from mnist_exp.config.secrets import masked, without_login
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
@@ -49,7 +48,7 @@ VARIABLES = re.compile(
     r"(MLFLOW|HYDRA|MNIST_EXP|CUDA|PYTORCH|TORCH|SLURM|RAY|OMP|MKL|OPENBLAS|PIP|XDG|AWS)_.*"
     r"|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY|(NO|FORCE)_COLOR|TERM|COLUMNS|PYTHONPATH|PYTHONHASHSEED"
 )
-TYPED = dict(os.environ)  # before tracking/store.py and others add what this package wants
+TYPED = dict(os.environ)  # before config/stores.py and others add what this package wants
 
 
 @final
@@ -130,14 +129,8 @@ def extras() -> Iterator[Check]:
         return
     requirements = [Requirement(line) for line in metadata.requires("mnist_exp") or []]
     for extra in about.get_all("Provides-Extra") or []:
-        wanted = [
-            r
-            for r in requirements
-            if r.name != "mnist_exp"
-            and r.marker
-            and r.marker.evaluate({"extra": extra})
-            and not r.marker.evaluate({"extra": ""})
-        ]
+        needed = [r for r in requirements if r.name != "mnist_exp" and r.marker and r.marker.evaluate({"extra": extra})]
+        wanted = [r for r in needed if r.marker and not r.marker.evaluate({"extra": ""})]
         lacking = [r.name for r in wanted if _installed(r).state == "fault"]
         state = f"without {', '.join(lacking)}: pip install 'mnist_exp[{extra}]'" if lacking else "complete"
         yield Check(f"extra {extra}", "note", state)
@@ -159,13 +152,9 @@ def device() -> Iterator[Check]:
     try:
         importlib.import_module("torchvision")
     except Exception as error:  # another build than torch's raises whatever it likes
-        yield Check(
-            "downloads",
-            "warning",
-            f"torchvision cannot be loaded: {_line(error)}",
-            "Nothing else needs it; MNIST then comes from the package index. Else install torch and torchvision "
-            "from the same place.",
-        )
+        mend = "Nothing else needs it; MNIST then comes from the package index. Else install torch and torchvision "
+        reason = f"torchvision cannot be loaded: {_line(error)}"
+        yield Check("downloads", "warning", reason, f"{mend}from the same place.")
 
 
 def data() -> Iterator[Check]:
@@ -231,7 +220,6 @@ def _database(path: Path) -> Check:
 
 
 def _server(uri: str) -> Check:
-
     name = without_login(uri)
     try:
         with urllib.request.urlopen(f"{name.rstrip('/')}/version", timeout=PATIENCE) as answer:
@@ -242,12 +230,8 @@ def _server(uri: str) -> Check:
         return Check("store", "fault", f"{name} answers with HTTP {error.code}", "Is it an MLflow server?")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        return Check(
-            "store",
-            "fault",
-            f"{name} cannot be reached: {reason}",
-            "Start it, or mend MLFLOW_TRACKING_URI. Runs train all the same; python -m mnist_exp.sync sends them.",
-        )
+        mend = "Start it, or mend MLFLOW_TRACKING_URI. Runs train all the same; python -m mnist_exp.sync sends them."
+        return Check("store", "fault", f"{name} cannot be reached: {reason}", mend)
     return Check("store", "ok", f"{name}, MLflow {version}")
 
 
@@ -262,12 +246,7 @@ def _elsewhere(uri: str) -> Check:
     except subprocess.TimeoutExpired:
         fault = f"no answer within {10 * PATIENCE} s"
     if fault:
-        return Check(
-            "store",
-            "fault",
-            without_login(f"{uri}: {fault}"),
-            "Mend MLFLOW_TRACKING_URI.",
-        )
+        return Check("store", "fault", without_login(f"{uri}: {fault}"), "Mend MLFLOW_TRACKING_URI.")
     return Check("store", "ok", without_login(uri))
 
 
@@ -289,13 +268,11 @@ def disk() -> Iterator[Check]:
             mend = "Work in another folder, or mend its rights: chmod u+w " + str(folder)
             yield Check(name, "fault", f"{folder} cannot be written: {error.strerror}", mend)
             continue
-        full = "Delete old checkpoints (outputs/**/checkpoints), or train with checkpoint=off."
-        if free < TOO_SCARCE:
-            yield Check(name, "fault", space, full)
-        elif free < SCARCE:
-            yield Check(name, "warning", space, full)
-        else:
+        if free >= SCARCE:
             yield Check(name, "ok", space)
+            continue
+        mend = "Delete old checkpoints (outputs/**/checkpoints), or train with checkpoint=off."
+        yield Check(name, "fault" if free < TOO_SCARCE else "warning", space, mend)
 
 
 def environment(variables: Mapping[str, str] = TYPED) -> Iterator[Check]:
@@ -330,10 +307,7 @@ def _guarded(look: Callable[[], Iterator[Check]]) -> Callable[[], list[Check]]:
 LOOKS = [_guarded(look) for look in (versions, device, data, store, disk, extras, environment)]
 
 
-def cli() -> None:
-    """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(exits.run(lambda: main(sys.argv[1:])))
-
+cli = exits.command(main)
 
 if __name__ == "__main__":
     cli()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_exp.config.compose import compose
+from mnist_exp.config import compose
 from mnist_exp.config.overrides import check_single
 from mnist_exp.console import terminal
 from mnist_exp.disk.layout import RunFolder

@@ -1,6 +1,5 @@
 """`python -m mnist_exp.predict`, or `mnist-exp-predict`: which digit a picture shows."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,10 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         console.out(line, highlight=False)
 
 
-def cli() -> None:
-    """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(exits.run(lambda: main(sys.argv[1:])))
-
+cli = exits.command(main)
 
 if __name__ == "__main__":
     cli()

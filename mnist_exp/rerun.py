@@ -1,14 +1,11 @@
 """`python -m mnist_exp.rerun`, or `mnist-exp-rerun`: does a result come out again?"""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_exp import config
-from mnist_exp.config import Config
-from mnist_exp.config.compose import compose
-from mnist_exp.console import exits as command
-from mnist_exp.console import terminal
+from mnist_exp.config import Config, compose
+from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say, shown
@@ -44,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser("rerun", ABOUT, EXAMPLES)
     parser.add_words({"run": RUN})
     typed = parser.read(arguments)
-    folder = naming.one(typed.run, needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(lanes.FILE,))
+    folder = naming.one(typed.run, needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(RunFolder.lanes,))
     before, rows = ledger.read(folder), journal.read(folder)
     if not rows:
         raise ConfigError(f"{shown(folder)} finished no epoch: there is nothing to compare with.")
@@ -127,10 +124,7 @@ def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:
     return f"{first}; the largest difference is {largest:.2g}." if first else ""
 
 
-def cli() -> None:
-    """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(command.run(lambda: main(sys.argv[1:]), prints_result=False))
-
+cli = exits.command(main, prints_result=False)
 
 if __name__ == "__main__":
     cli()

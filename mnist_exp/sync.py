@@ -5,7 +5,6 @@ Run folders hold everything, so this may be repeated, interrupted, or used with 
 
 import contextlib
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -130,10 +129,7 @@ def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
             yield path.parent, entry
 
 
-def cli() -> None:
-    """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(exits.run(lambda: main(sys.argv[1:])))
-
+cli = exits.command(main)
 
 if __name__ == "__main__":
     cli()

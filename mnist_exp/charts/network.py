@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from mnist_exp.charts.style import COLOURS, INK, MUTED, Picture, drawn, plain_ticks
+from mnist_exp.charts.style import COLOURS, INK, MUTED, Picture, canvas, drawn, plain_ticks
 from mnist_exp.config import DIGITS
 from mnist_exp.console.formats import percent
 
@@ -19,8 +19,7 @@ def confusion(matrix: np.ndarray, where: str = "test set", names: Sequence[str] 
         names: Of the classes.
         where: The images, as text.
     """
-    figure = Figure(figsize=(5, 4.6))
-    axes = figure.subplots()
+    figure, axes = canvas(5, 4.6)
     axes.grid(False)
     wrong = matrix * (1 - np.eye(10, dtype=int))
     shade = np.zeros((10, 10, 4))
@@ -63,8 +62,7 @@ def mistakes(
     rows = max(1, -(-len(images) // columns))
     short = names is DIGITS
     height = 1.2 if short else 1.5  # inches of a picture with its title; it is one inch wide
-    figure = Figure(figsize=(columns, height * rows))
-    axes = figure.subplots()  # one for all: twenty would take half a second
+    figure, axes = canvas(columns, height * rows)  # one for all: twenty would take half a second
     axes.set_axis_off()
     for i, image in enumerate(images):
         left, bottom = i % columns, height * (i // columns + 1)
@@ -121,8 +119,7 @@ def first_layer(weights: np.ndarray) -> Picture:
     for i, tile in enumerate(chosen):
         top, left = i // columns * (height + 1), i % columns * (width + 1)
         sheet[top : top + height, left : left + width] = tile
-    figure = Figure(figsize=(5, max(1.2, 4.6 * rows / columns)))
-    axes = figure.subplots()
+    figure, axes = canvas(5, max(1.2, 4.6 * rows / columns))
     axes.set_axis_off()
     bound = float(np.quantile(np.abs(chosen), 0.995)) or 1.0
     image = axes.imshow(sheet, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")

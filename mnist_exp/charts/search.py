@@ -1,7 +1,7 @@
 """Pictures of a search: how it went, which keys mattered, and what each value came to. Accuracies in percent."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -9,24 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnist_exp.charts.style import (
-    COLOURS,
-    INK,
-    MUTED,
-    SIZE,
-    Picture,
-    dotted,
-    drawn,
-    limits,
-    plain,
-    plain_ticks,
-    scale,
-)
+from mnist_exp.charts import style
+from mnist_exp.charts.style import Picture, drawn
 from mnist_exp.disk.layout import State
 from mnist_exp.search.analysis import Analysis
+
+Column: TypeAlias = "pd.Series[Any]"
 
 
 def pictures(table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: str) -> list[Picture]:
@@ -48,32 +38,29 @@ def pictures(table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: 
 @drawn
 def history(ended: pd.DataFrame, objective: str, direction: str) -> Picture:
     """The objective of each run in the order of asking, and the best so far."""
-    figure = Figure(figsize=SIZE)
-    axes = figure.subplots()
+    figure, axes = style.canvas()
     values, done = units(ended[objective]), ended["state"] == State.FINISHED
     bottom = _frame(axes, values, done, objective)
     _dots(axes, ended["number"], values, done, bottom)
     finished = values[done]
     best = finished.cummax() if direction == "maximize" else finished.cummin()
-    axes.step(ended["number"][done], best, where="post", color=COLOURS[1], linewidth=1.4, label="best so far")
+    axes.step(ended["number"][done], best, where="post", color=style.COLOURS[1], linewidth=1.4, label="best so far")
     axes.set(xlabel="run", ylabel=label(objective))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower left", ncols=3)
     pruned = len(ended) - int(done.sum())
-    alt = (
-        f"{label(objective)} of {len(ended)} runs in order, {pruned} of them pruned; the best has {best.iloc[-1]:.4g}."
-    )
+    about = f"{len(ended)} runs in order, {pruned} of them pruned"
+    alt = f"{label(objective)} of {about}; the best has {best.iloc[-1]:.4g}."
     return Picture("search_history", "How the search went", alt, figure)
 
 
 @drawn
 def importance(shares: dict[str, float], objective: str) -> Picture:
     """Share of each key in the objective's variation, as Optuna estimates it."""
-    figure = Figure(figsize=(SIZE[0], 1.2 + 0.3 * len(shares)))
-    axes = figure.subplots()
+    figure, axes = style.canvas(height=1.2 + 0.3 * len(shares))
     names = list(shares)[::-1]
-    bars = axes.barh(names, [100 * shares[name] for name in names], color=COLOURS[0], height=0.6)
-    axes.bar_label(bars, fmt="%.0f %%", padding=3, color=INK)
+    bars = axes.barh(names, [100 * shares[name] for name in names], color=style.COLOURS[0], height=0.6)
+    axes.bar_label(bars, fmt="%.0f %%", padding=3, color=style.INK)
     axes.set(xlabel=f"share in the variation of {label(objective)}", xlim=(0, 108 * max(shares.values())))
     axes.grid(axis="y", visible=False)
     alt = "Importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()).replace("%", " %") + "."
@@ -83,8 +70,7 @@ def importance(shares: dict[str, float], objective: str) -> Picture:
 @drawn
 def slice_of(ended: pd.DataFrame, key: str, objective: str) -> Picture:
     """The objective over the values of one key; later runs are brighter, pruned ones hollow."""
-    figure = Figure(figsize=SIZE)
-    axes = figure.subplots()
+    figure, axes = style.canvas()
     chosen = ended[ended[key].notna()]
     values, done = units(chosen[objective]), chosen["state"] == State.FINISHED
     bottom = _frame(axes, values, done, objective)
@@ -96,32 +82,31 @@ def slice_of(ended: pd.DataFrame, key: str, objective: str) -> Picture:
     figure.colorbar(order, ax=axes).set_label("run")
     figure.legend(loc="outside lower left", ncols=3)
     alt = f"{label(objective)} of {len(chosen)} runs over {key}."
-    return Picture(f"search_{plain(key)}", key, alt, figure)
+    return Picture(f"search_{style.plain(key)}", key, alt, figure)
 
 
 @drawn
 def front(done: pd.DataFrame, objectives: Sequence[str], best: Sequence[int]) -> Picture:
     """Two objectives against each other, with the runs that nothing beats in both."""
-    figure = Figure(figsize=SIZE)
-    axes = figure.subplots()
+    figure, axes = style.canvas()
     y, x = units(done[objectives[0]]), units(done[objectives[1]])
     chosen = done["number"].isin(best)
-    low, high = limits(y) if "accuracy" in objectives[0] else (float(y.min()), float(y.max()))
-    axes.scatter(x, y.clip(lower=low), color=MUTED, alpha=0.8, linewidths=0, label="run", **dotted(len(x), 22))
+    low, high = style.limits(y) if "accuracy" in objectives[0] else (float(y.min()), float(y.max()))
+    axes.scatter(
+        x, y.clip(lower=low), color=style.MUTED, alpha=0.8, linewidths=0, label="run", **style.dotted(len(x), 22)
+    )
     line = pd.DataFrame({"x": x[chosen], "y": y[chosen].clip(lower=low)}).sort_values("x")
-    axes.plot(line["x"], line["y"], color=COLOURS[1], marker="D", markersize=5, label="nothing is better in both")
+    axes.plot(line["x"], line["y"], color=style.COLOURS[1], marker="D", markersize=5, label="nothing is better in both")
     axes.set(xlabel=label(objectives[1]), ylabel=label(objectives[0]))
     if "accuracy" in objectives[0]:
         axes.set_ylim(low, high)
-    if x.min() > 0 and x.max() / x.min() > 4:
-        axes.set_xscale("log")
-        plain_ticks(axes.xaxis)
+    style.spread(axes, x, 4)
     figure.legend(loc="outside lower left", ncols=3)
     alt = f"{label(objectives[0])} against {label(objectives[1])} of {len(done)} runs; {len(line)} are on the front."
     return Picture("search_front", "Pareto front", alt, figure)
 
 
-def units(column: "pd.Series[Any]") -> "pd.Series[float]":
+def units(column: Column) -> Column:
     """Accuracies in percent, all else as it is."""
     numbers = column.astype(float)
     return 100 * numbers if "accuracy" in str(column.name) else numbers
@@ -133,41 +118,32 @@ def label(objective: str) -> str:
     return f"{text.replace('_', ' ')}{', %' if 'accuracy' in text else ''}"
 
 
-def _across(axes: Axes, column: "pd.Series[Any]") -> "pd.Series[Any]":
+def _across(axes: Axes, column: Column) -> Column:
     """Positions of the values of a key: as numbers on an axis where they were drawn from an interval."""
-    positions = scale(column)
+    positions = style.scale(column)
     if positions.kind == "order" and not all(isinstance(v, (int, float)) for v in positions.values):
         positions.label(axes, "x", str(column.name))
         return pd.Series(positions.at(column), column.index)
     numbers = column.astype(float)
-    if numbers.min() > 0 and numbers.max() / numbers.min() > 8:
-        axes.set_xscale("log")
-        plain_ticks(axes.xaxis)
+    style.spread(axes, numbers, 8)
     return numbers
 
 
-def _frame(axes: Axes, values: "pd.Series[float]", done: "pd.Series[bool]", objective: str) -> float:
+def _frame(axes: Axes, values: Column, done: Column, objective: str) -> float:
     """Limits that show good runs apart; returns the lowest value that is shown."""
     if "accuracy" not in objective:
         return -np.inf
-    low, high = limits(values[done])
+    low, high = style.limits(values[done])
     low = min(low, float(values.median()))
     axes.set_ylim(low, high)
     return low
 
 
-def _dots(
-    axes: Axes,
-    x: "pd.Series[Any]",
-    y: "pd.Series[float]",
-    done: "pd.Series[bool]",
-    bottom: float,
-    colours: Any = COLOURS[0],
-) -> None:
+def _dots(axes: Axes, x: Column, y: Column, done: Column, bottom: float, colours: Any = style.COLOURS[0]) -> None:
     """Finished runs filled, pruned ones hollow; what lies below the frame stands at its edge."""
     shown = y.clip(lower=bottom)
-    filled: Any = {"linewidths": 0, "label": "finished", "clip_on": False, **dotted(len(x), 24)}
+    filled: Any = {"linewidths": 0, "label": "finished", "clip_on": False, **style.dotted(len(x), 24)}
     axes.scatter(x[done], shown[done], c=colours, **filled)
     if not done.all():
-        hollow: Any = {"facecolors": "none", "edgecolors": MUTED, "label": "pruned", "clip_on": False}
-        axes.scatter(x[~done], shown[~done], **hollow, **dotted(len(x), 22))
+        hollow: Any = {"facecolors": "none", "edgecolors": style.MUTED, "label": "pruned", "clip_on": False}
+        axes.scatter(x[~done], shown[~done], **hollow, **style.dotted(len(x), 22))

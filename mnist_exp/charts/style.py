@@ -67,6 +67,12 @@ class Picture:
     figure: Figure
 
 
+def canvas(width: float = SIZE[0], height: float = SIZE[1]) -> tuple[Figure, Any]:
+    """A new figure of this size in inches, and its only axes."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots()
+
+
 @drawn
 def svg(picture: Picture) -> str:
     """The picture as the text of an SVG file; the same picture gives the same text."""
@@ -180,6 +186,13 @@ def plain_ticks(axis: Any) -> None:
         FuncFormatter(lambda at, _: f"{at / 1e6:g}M" if at >= 1e6 else f"{at / 1e3:g}k" if at >= 1e4 else f"{at:g}")
     )
     axis.set_minor_formatter(NullFormatter())
+
+
+def spread(axes: Axes, x: "pd.Series[float]", ratio: float) -> None:
+    """Makes the axis of *x* logarithmic if its largest value is more than *ratio* times its smallest."""
+    if x.min() > 0 and x.max() / x.min() > ratio:
+        axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
 
 
 def plain(key: str) -> str:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -11,33 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from mnist_exp.charts.style import (
-    COLOURS,
-    DASHES,
-    FEW,
-    INK,
-    MANY,
-    MARKERS,
-    MUTED,
-    SIZE,
-    Picture,
-    dotted,
-    drawn,
-    limits,
-    plain,
-    plain_ticks,
-    scale,
-)
+from mnist_exp.charts import style
+from mnist_exp.charts.style import Picture, drawn
 from mnist_exp.console.formats import SPLIT_NAMES, percent, value
 from mnist_exp.disk.layout import State
 from mnist_exp.results.ranking import LOST
 
-History = pd.DataFrame
-LEADING = len(COLOURS)  # settings that curves distinguish
+Numbers: TypeAlias = "pd.Series[float]"
+LEADING = len(style.COLOURS)  # settings that curves distinguish
 
 
 @drawn
@@ -49,74 +33,66 @@ def heat_map(table: pd.DataFrame, x: str, y: str, split: str) -> Picture:
     """
     column = f"final/{split}_accuracy"
     table = table[[x, y, "state", column]].dropna(subset=[x, y])
-    figure = Figure(figsize=SIZE)
-    axes = figure.subplots()
+    figure, axes = style.canvas()
     done = finished(table, split)
     lost = table[table["state"].isin(LOST)]
-    across, up = scale(table[x]), scale(table[y])
-    low, high = limits(100 * done[column])
+    across, up = style.scale(table[x]), style.scale(table[y])
+    low, high = style.limits(100 * done[column])
     shades = ScalarMappable(Normalize(low, min(high, 100)), matplotlib.colormaps["viridis"])
-    if max(len(across.values), len(up.values)) <= FEW:
+    cells = max(len(across.values), len(up.values))  # along one axis
+    if cells <= style.FEW:
         axes.grid(False)
         left, bottom = across.edges, up.edges
         axes.set(xlim=left[[0, -1]], ylim=bottom[[0, -1]])
         accuracies = {pair: 100 * cell for pair, cell in done.groupby([x, y], sort=False)[column]}
         failures = lost.groupby([x, y], sort=False).size().to_dict()
         for (i, a), (j, b) in itertools.product(enumerate(across.values), enumerate(up.values)):
-            accuracy = accuracies.get((a, b), pd.Series(dtype=float))
-            failed = failures.get((a, b), 0)
-            corner = left[i], bottom[j]
-            size = left[i + 1] - left[i], bottom[j + 1] - bottom[j]
-            _cell(axes, corner, size, accuracy, failed, shades, small=max(len(across.values), len(up.values)) > 6)
+            accuracy, failed = accuracies.get((a, b), pd.Series(dtype=float)), failures.get((a, b), 0)
+            _cell(axes, left[i : i + 2], bottom[j : j + 2], accuracy, failed, shades, small=cells > 6)
     else:
         if len(lost):
-            cross = {"marker": "x", "color": MUTED, "label": "failed", **dotted(len(lost), 36)}
+            cross = {"marker": "x", "color": style.MUTED, "label": "failed", **style.dotted(len(lost), 36)}
             axes.scatter(across.at(lost[x]), up.at(lost[y]), **cross)
             axes.legend()
         colours = shades.to_rgba(np.array(100 * done[column]))
-        edges: Any = {"edgecolors": INK, "linewidths": 0.5} if len(done) <= MANY else {"linewidths": 0}
-        axes.scatter(across.at(done[x]), up.at(done[y]), c=colours, **edges, **dotted(len(done), 36))
+        edges: Any = {"edgecolors": style.INK, "linewidths": 0.5} if len(done) <= style.MANY else {"linewidths": 0}
+        axes.scatter(across.at(done[x]), up.at(done[y]), c=colours, **edges, **style.dotted(len(done), 36))
     across.label(axes, "x", x)
     up.label(axes, "y", y)
     bar = figure.colorbar(shades, ax=axes, extend="min" if 100 * done[column].min() < low else "neither")
     bar.set_label(f"{SPLIT_NAMES[split]} accuracy, %")
     highest = done.iloc[int(done[column].argmax())]
-    alt = (
-        f"Heat map of mean {SPLIT_NAMES[split]} accuracy over {x} and {y}: "
-        f"the highest run, {percent(highest[column])}, "
-        f"has {x} {value(highest[x])} and {y} {value(highest[y])}; {len(lost)} of {len(table)} runs failed."
-    )
-    return Picture(f"heat_map_{plain(x)}_{plain(y)}", f"{x} × {y}", alt, figure)
+    where = f"{x} {value(highest[x])} and {y} {value(highest[y])}"
+    alt = f"Heat map of mean {SPLIT_NAMES[split]} accuracy over {x} and {y}: the highest run, "
+    alt += f"{percent(highest[column])}, has {where}; {len(lost)} of {len(table)} runs failed."
+    return Picture(f"heat_map_{style.plain(x)}_{style.plain(y)}", f"{x} × {y}", alt, figure)
 
 
-def _cell(
-    axes: Axes,
-    corner: tuple[float, float],
-    size: tuple[float, float],
-    accuracy: "pd.Series[float]",
-    failed: int,
-    shades: ScalarMappable,
-    small: bool,
-) -> None:
-    """One cell of a heat map: the mean and number of its finished runs, hatched if others failed."""
+def _cell(axes: Axes, x: Any, y: Any, accuracy: Numbers, failed: int, shades: ScalarMappable, small: bool) -> None:
+    """One cell of a heat map: the mean and number of its finished runs, hatched if others failed.
+
+    Args:
+        x, y: (2,) left and right, bottom and top.
+    """
+    corner, size = (x[0], y[0]), (x[1] - x[0], y[1] - y[0])
     lines = [f"{accuracy.mean():.2f}"] if len(accuracy) else []
     lines += [f"n={len(accuracy)}"] if len(accuracy) and not small else []
     lines += [f"{failed} failed"] if failed else []
-    ink, behind = INK, None
+    ink, behind = style.INK, None
     if len(accuracy):
         colour = shades.to_rgba(np.array(accuracy.mean()))
         axes.add_patch(Rectangle(corner, *size, facecolor=colour))
         ink = "black" if np.dot(colour[:3], (0.3, 0.6, 0.1)) > 0.5 else "white"
     if failed:
-        axes.add_patch(Rectangle(corner, *size, fill=False, hatch="////", edgecolor=MUTED, linewidth=0))
+        axes.add_patch(Rectangle(corner, *size, fill=False, hatch="////", edgecolor=style.MUTED, linewidth=0))
         ink, behind = "black", {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    middle = corner[0] + size[0] / 2, corner[1] + size[1] / 2
+    middle = x[0] + size[0] / 2, y[0] + size[1] / 2
     text = axes.text(*middle, "\n".join(lines), ha="center", va="center", color=ink, fontsize=7 if small else 9)
     text.set(bbox=behind, in_layout=False)  # it lies inside; measuring it is slow
 
 
 @drawn
-def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, splits: Sequence[str]) -> list[Picture]:
+def curves(groups: Sequence[tuple[str, Sequence[pd.DataFrame]]], quantity: str, splits: Sequence[str]) -> list[Picture]:
     """A picture for each split: *quantity* over epochs, seeds as mean and band of ± one standard deviation.
 
     The leading groups have colours, the others are grey. All pictures have the same limits, those of the
@@ -126,17 +102,15 @@ def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, split
         groups: Label and histories (as from `results.history`) of each setting, best first.
         quantity: `loss` (log axis) or `accuracy`.
     """
-    pictures, frames = [], []
-    reach: list[float] = []
+    pictures, frames, reach = [], [], list[float]()
     legend = 0.2 * -(-min(len(groups), LEADING) // 2)
     for split in splits:
-        figure = Figure(figsize=(SIZE[0], SIZE[1] + legend))
-        axes = figure.subplots()
+        figure, axes = style.canvas(height=style.SIZE[1] + legend)
         column = f"{split}/{quantity}"
         others = itertools.chain.from_iterable(histories for _, histories in groups[LEADING:])
         lines = [np.column_stack([h["epoch"], _units(h[column].to_numpy(), quantity)]) for h in others]
         # As pixels: hundreds of long lines would weigh megabytes.
-        axes.add_collection(LineCollection(lines, color=MUTED, linewidth=0.6, alpha=0.5, rasterized=True))
+        axes.add_collection(LineCollection(lines, color=style.MUTED, linewidth=0.6, alpha=0.5, rasterized=True))
         for i, (label, histories) in enumerate(groups[:LEADING]):
             seeds = pd.concat(histories)
             reach += _band(axes, _units(seeds[column], quantity).groupby(seeds["epoch"]), i, label)
@@ -150,7 +124,7 @@ def curves(groups: Sequence[tuple[str, Sequence[History]]], quantity: str, split
     for axes in frames:
         if quantity == "loss":
             axes.set(yscale="log", ylim=(0.8 * min(reach), 1.2 * max(reach)))
-            plain_ticks(axes.yaxis)
+            style.plain_ticks(axes.yaxis)
         else:
             margin = 0.04 * (max(reach) - min(reach)) + 0.05
             axes.set(ylim=(min(reach) - margin, max(reach) + margin))
@@ -165,14 +139,12 @@ def _units(values: Any, quantity: str) -> Any:
 def _band(axes: Axes, seeds: Any, i: int, label: str) -> list[float]:
     """Mean line and band of one group's *seeds*, by epoch; returns the lowest and the highest mean."""
     mean, sd = seeds.mean(), seeds.std(ddof=1)
-    mark = MARKERS[i] if len(mean) <= 30 else ""
-    axes.plot(
-        mean.index, mean, color=COLOURS[i], linestyle=DASHES[i], marker=mark, markersize=3, linewidth=1.4, label=label
-    )
+    line: Any = {"color": style.COLOURS[i], "linestyle": style.DASHES[i], "linewidth": 1.4, "label": label}
+    axes.plot(mean.index, mean, marker=style.MARKERS[i] if len(mean) <= 30 else "", markersize=3, **line)
     if seeds.size().max() > 1:
         lower = (mean - sd).clip(lower=seeds.min())
         upper = (mean + sd).clip(upper=seeds.max())
-        axes.fill_between(mean.index, lower, upper, color=COLOURS[i], alpha=0.15, linewidth=0)
+        axes.fill_between(mean.index, lower, upper, color=style.COLOURS[i], alpha=0.15, linewidth=0)
     return [float(mean.min()), float(mean.max())]
 
 
@@ -183,25 +155,15 @@ def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str) -> list[Pi
     rows = board.assign(label=labels)[board[f"{split}_mean"].notna()]
     accuracy = 100 * rows[f"{split}_mean"]
     for cost, title in (("parameters", "parameters"), ("seconds", "seconds of training")):
-        figure = Figure(figsize=SIZE)
-        axes = figure.subplots()
-        low, high = limits(accuracy)
+        figure, axes = style.canvas()
+        low, high = style.limits(accuracy)
         x = rows[cost].astype(float)
-        dots(axes, x, accuracy, low, MUTED, "setting")
+        dots(axes, x, accuracy, low, style.MUTED, "setting")
         front = [i for i in pareto(x, accuracy) if accuracy[i] >= low]
-        axes.plot(
-            x[front],
-            accuracy[front],
-            color=COLOURS[1],
-            marker="D",
-            markersize=5,
-            linewidth=1.2,
-            label="nothing is better in both",
-        )
+        line: Any = {"color": style.COLOURS[1], "marker": "D", "markersize": 5, "linewidth": 1.2}
+        axes.plot(x[front], accuracy[front], **line, label="nothing is better in both")
         axes.set(xlabel=title, ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
-        if x.min() > 0 and x.max() / x.min() > 4:
-            axes.set_xscale("log")
-            plain_ticks(axes.xaxis)
+        style.spread(axes, x, 4)
         axes.margins(x=0.08)
         figure.legend(loc="outside lower left", ncols=3)
         best = ", ".join(rows.loc[front, "label"].head(4))
@@ -211,7 +173,7 @@ def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str) -> list[Pi
     return pictures
 
 
-def pareto(cost: "pd.Series[float]", gain: "pd.Series[float]") -> list[Any]:
+def pareto(cost: Numbers, gain: Numbers) -> list[Any]:
     """Index of the points that no other beats in both *cost* (low) and *gain* (high), in order of cost."""
     order = pd.DataFrame({"cost": cost, "gain": gain}).sort_values(["cost", "gain"], ascending=[True, False])
     before = order["gain"].cummax().shift(fill_value=-np.inf)
@@ -223,38 +185,30 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Pic
     """For each key: accuracy of all runs at each of its values, their mean, and the share of variance it explains."""
     column = f"final/{split}_accuracy"
     everyone = finished(table, split)
-    low, high = limits(100 * everyone[column])
+    low, high = style.limits(100 * everyone[column])
     pictures = []
     for key in by:
         done = everyone.dropna(subset=[key])
-        accuracy, positions = 100 * done[column], scale(done[key])
-        figure = Figure(figsize=SIZE)
-        axes = figure.subplots()
-        dots(axes, positions.at(done[key]), accuracy, low, MUTED, "run")
+        accuracy, positions = 100 * done[column], style.scale(done[key])
+        figure, axes = style.canvas()
+        dots(axes, positions.at(done[key]), accuracy, low, style.MUTED, "run")
         share = explained(accuracy, done[key])
         if share is not None:
             means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in positions.values]]
-            line = "" if positions.kind == "order" or key == "seed" else "-"
-            axes.plot(
-                positions.centres,
-                np.maximum(means, low),
-                color=COLOURS[0],
-                linestyle=line,
-                marker="o",
-                markersize=7,
-                label="mean",
-            )
+            line: Any = {"color": style.COLOURS[0], "marker": "o", "markersize": 7, "label": "mean"}
+            line["linestyle"] = "" if positions.kind == "order" or key == "seed" else "-"
+            axes.plot(positions.centres, np.maximum(means, low), **line)
         positions.label(axes, "x", key)
         axes.set(ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
         axes.margins(x=0.12)
         figure.legend(loc="outside lower left", ncols=3)
         explains = "" if share is None else f": explains {share:.0%} of the variance".replace("%", " %")
         alt = f"{SPLIT_NAMES[split].capitalize()} accuracy of {len(done)} finished runs over {key}{explains}."
-        pictures.append(Picture(f"effect_{plain(key)}", f"{key}{explains}", alt, figure))
+        pictures.append(Picture(f"effect_{style.plain(key)}", f"{key}{explains}", alt, figure))
     return pictures
 
 
-def explained(accuracy: "pd.Series[float]", values: "pd.Series[Any]") -> float | None:
+def explained(accuracy: Numbers, values: "pd.Series[Any]") -> float | None:
     """Share of the variance of *accuracy* between the values of one key, 0 to 1.
 
     None if accuracies are all equal, or if the key has nearly as many values as there are runs: it would
@@ -272,11 +226,10 @@ def finished(table: pd.DataFrame, split: str) -> pd.DataFrame:
     return table[(table["state"] == State.FINISHED) & table[f"final/{split}_accuracy"].notna()]
 
 
-def dots(axes: Axes, x: Any, y: "pd.Series[float]", low: float, colour: str, label: str) -> None:
+def dots(axes: Axes, x: Any, y: Numbers, low: float, colour: str, label: str) -> None:
     """Points; those below the frame are arrows at its edge."""
-    inside = np.array(y >= low)
-    x = np.array(x)
-    axes.scatter(x[inside], y[inside], color=colour, alpha=0.8, linewidths=0, label=label, **dotted(len(x), 22))
+    x, inside = np.array(x), np.array(y >= low)
+    axes.scatter(x[inside], y[inside], color=colour, alpha=0.8, linewidths=0, label=label, **style.dotted(len(x), 22))
     if not inside.all():
-        below: Any = {"marker": "v", "label": "below the frame", "clip_on": False, **dotted(len(x), 40)}
+        below: Any = {"marker": "v", "label": "below the frame", "clip_on": False, **style.dotted(len(x), 40)}
         axes.scatter(x[~inside], np.full((~inside).sum(), low), color=colour, **below)

@@ -1,31 +1,17 @@
 """A setting, from the typed text to a checked value; `schema` declares them all."""
 
-from mnist_exp.config.identity import fingerprint as fingerprint
-from mnist_exp.config.identity import flatten as flatten
-from mnist_exp.config.identity import label as label
-from mnist_exp.config.identity import params as params
-from mnist_exp.config.identity import run_name as run_name
-from mnist_exp.config.identity import to_dict as to_dict
-from mnist_exp.config.loading import conf_dir as conf_dir
-from mnist_exp.config.loading import load as load
-from mnist_exp.config.loading import new_folder as new_folder
-from mnist_exp.config.loading import options as options
-from mnist_exp.config.loading import parse as parse
-from mnist_exp.config.loading import register as register
-from mnist_exp.config.loading import to_yaml as to_yaml
-from mnist_exp.config.loading import typed as typed
-from mnist_exp.config.loading import unique as unique
-from mnist_exp.config.overrides import as_typed as as_typed
-from mnist_exp.config.overrides import command as command
-from mnist_exp.config.overrides import compact as compact
-from mnist_exp.config.overrides import override as override
-from mnist_exp.config.schema import DIGITS as DIGITS
-from mnist_exp.config.schema import Checkpoint as Checkpoint
-from mnist_exp.config.schema import Config as Config
-from mnist_exp.config.schema import Data as Data
-from mnist_exp.config.schema import Precision as Precision
-from mnist_exp.config.schema import Tracking as Tracking
-from mnist_exp.config.schema import Training as Training
-from mnist_exp.config.schema import classes as classes
-from mnist_exp.config.schema import order_seed as order_seed
-from mnist_exp.config.schema import settings as settings
+from mnist_exp.config.identity import fingerprint, flatten, params, run_name, to_dict
+from mnist_exp.config.loading import (
+    compose,
+    conf_dir,
+    load,
+    new_folder,
+    options,
+    parse,
+    register,
+    to_yaml,
+    typed,
+    unique,
+)
+from mnist_exp.config.overrides import as_typed, command, compact, override
+from mnist_exp.config.schema import DIGITS, Config, Data, Precision, Tracking, Training, classes, order_seed, settings

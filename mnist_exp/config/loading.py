@@ -4,41 +4,40 @@ Below `parse` there is no DictConfig: typed dataclasses only.
 """
 
 import dataclasses
-import difflib
+import operator
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
 
+import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from mnist_exp.config import schema
-from mnist_exp.config.checks import check
+from mnist_exp.config import schema, secrets
+from mnist_exp.config.explain import deleted_key, translate, unknown_key
 from mnist_exp.config.identity import label, to_dict
 from mnist_exp.config.overrides import compact
-from mnist_exp.config.schema import Config
+from mnist_exp.config.schema import FOLLOWING, Config
 from mnist_exp.errors import ConfigError, first_line
 
 
 def register() -> None:
     """Makes the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
-    OmegaConf.register_new_resolver("mnist_exp.unique", unique, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("mnist_exp.subdir", _subdir, replace=True)
-    OmegaConf.register_new_resolver("mnist_exp.settings", schema.help_text, replace=True)
-    OmegaConf.register_new_resolver("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
+    add = OmegaConf.register_new_resolver
+    add("mnist_exp.unique", unique, use_cache=True, replace=True)
+    add("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)  # None: it is written already
+    add("mnist_exp.settings", schema.help_text, replace=True)
+    add("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 
 
 def unique() -> str:
     """Six random hexadecimal digits: two sweeps started in one second get two folders."""
     return token_hex(3)
-
-
-def _subdir(resume: str | None) -> str | None:
-    """Where Hydra writes the config; None: nowhere; a run that goes on has it already."""
-    return None if resume else ".hydra"
 
 
 def new_folder(root: str) -> str:
@@ -61,6 +60,23 @@ def conf_dir() -> str:
 def options(group: str) -> list[str]:
     """The names of the files in that folder of conf/, in order."""
     return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
+
+
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """What `python -m mnist_exp.train <overrides>` would train, without the command line.
+
+    Args:
+        overrides: As one types them: `["hidden=256", "optimizer=sgd"]`. One run, no sweep.
+
+    Raises:
+        ConfigError: an override does not fit, in the words of the command line.
+    """
+    register()
+    try:
+        with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+            return parse(hydra.compose("train", list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise translate(error, list(overrides)) from error
 
 
 def parse(cfg: DictConfig) -> Config:
@@ -97,6 +113,37 @@ def typed(cfg: DictConfig) -> Config:
     return config
 
 
+def check(config: Config) -> None:
+    """Refuses a config that holds a secret or breaks a rule.
+
+    Raises:
+        ConfigError: with the rule, the value and a way out.
+    """
+    if key := secrets.first(to_dict(config)):
+        raise secrets.refusal(key)
+    for key, setting in schema.settings().items():
+        setting.check(operator.attrgetter(key)(config))
+    if config.hidden is None and "hidden" in config.model:
+        schema.settings()["hidden"].rule.check("hidden", None)
+    for group, key in FOLLOWING:
+        wanted = getattr(config, key)
+        got = getattr(config, group).get(key, wanted)
+        if got != wanted:  # what is trained and what is logged would differ
+            raise ConfigError(f"{group}.{key} follows {key}={compact(wanted)}, but got {got!r}.", f"Set {key} instead.")
+    data = config.data
+    if not 0 <= data.val_size < data.train_images:
+        raise ConfigError(
+            f"data.val_size must be between 0 and {data.train_images - 1} "
+            f"(training images - 1), but got {data.val_size}.",
+            "Try data.val_size=5000, or 0 for no validation.",
+        )
+    if config.training.patience is not None and not data.val_size:
+        raise ConfigError(
+            "training.patience waits for better validation accuracy, but data.val_size is 0.",
+            "Try data.val_size=5000, or training.patience=null.",
+        )
+
+
 def _check_keys(cls: type, node: DictConfig, prefix: str) -> None:
     """Refuses *node* unless its keys are the fields of *cls*."""
     names, keys = [each.name for each in dataclasses.fields(cls)], list(node)
@@ -126,43 +173,3 @@ def load(path: Path) -> Config:
 def to_yaml(config: Config) -> str:
     """The config as the text of `config.yaml`."""
     return str(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
-
-
-def unknown_key(path: str, typed: str = "") -> ConfigError:
-    """The error for a key that is not in the schema, with the nearest one that is.
-
-    Args:
-        typed: The override that names it.
-    """
-    where = f" (override '{typed}')" if typed else ""
-    group, _, keyword = path.partition(".")
-    if keyword and group in schema.settings() and schema.settings()[group].default == {}:
-        return ConfigError(
-            f"There is no setting '{path}'{where}.",
-            f"--cfg job shows what the chosen {group} has; +{path}=… passes it a keyword that is not listed.",
-        )
-    if path == "pruner":  # a group that only files of conf/search add
-        return ConfigError(f"{path} is for a search{where}.", "Choose one, with -m: search=tpe")
-    hydras = group == "hydra"
-    known = sweep_settings() if hydras else list(schema.settings())
-    near = difflib.get_close_matches(path, known, n=1, cutoff=0.8 if hydras else 0.5)
-    guess = f"Did you mean '{near[0]}'? " if near else ""
-    listed = "Hydra's settings: python -m mnist_exp.train --cfg hydra"
-    if not hydras:
-        listed = "All settings: python -m mnist_exp.train --help"
-    return ConfigError(f"There is no setting '{path}'{where}.", guess + listed)
-
-
-def sweep_settings() -> list[str]:
-    """The options of every installed launcher and sweeper, as one types them."""
-    store, keys = ConfigStore.instance(), []
-    for group in ("launcher", "sweeper"):
-        for file in store.list(f"hydra/{group}"):
-            node = store.load(f"hydra/{group}/{file}").node
-            keys += [f"hydra.{group}.{key}" for key in node]
-    return keys
-
-
-def deleted_key(path: str) -> ConfigError:
-    """The error for `~key`: the schema has no optional parts."""
-    return ConfigError(f"{path} was deleted, but every run needs it.", f"Drop '~{path}'.")

@@ -14,7 +14,7 @@ from mnist_exp.errors import ConfigError
 CONTROL = schema.of(Kind.CONTROL)
 """Settings that control resuming and are no part of what is run."""
 
-STEERING = (*schema.STEERING_GROUPS, *schema.of(Kind.STEERING))
+STEERING = (*schema.STEERING_GROUPS, *schema.of(Kind.SWEEP))
 """Settings and groups that steer a sweep, besides `hydra.sweeper.*`; none of its runs has them."""
 
 

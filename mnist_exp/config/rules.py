@@ -19,7 +19,7 @@ class Rule:
 
     text: str = ""
     """As `--help` and docs/configuration.md show it; alone, for a rule that the type or a second setting decides."""
-    tests: tuple[tuple[Callable[[Any], bool], str], ...] = ()
+    tests: tuple[tuple[Callable[[Any], object], str], ...] = ()
     """Each with its message, which may name `{key}`, `{value}` and, of a list, `{count}`."""
     way_out: str = ""
 
@@ -31,23 +31,16 @@ class Rule:
                 raise ConfigError(message.format(key=key, value=value, count=count), self.way_out.format(key=key))
 
 
-def must(what: str, holds: Callable[[Any], bool], text: str = "", way_out: str = "", value: str = "{value}") -> Rule:
+def must(what: str, holds: Callable[[Any], object], text: str = "", way_out: str = "", value: str = "{value}") -> Rule:
     """A rule of one test; *value* is how the message shows the value."""
     return Rule(text, ((holds, f"{{key}} must {what}, but got {value}."),), way_out)
 
 
-ANY = Rule()
-SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1")
-FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
-
-
 def at_least(lowest: int, highest: float = math.inf, text: str = "") -> Rule:
-    """*lowest* or more, and at most *highest*, which only a slip exceeds."""
-    tests = (
-        *must(f"be at least {lowest}", lambda value: value >= lowest).tests,
-        *must(f"be at most {highest}", lambda value: value <= highest).tests,
-    )
-    return Rule(text or f">= {lowest}", tests, f"Try {{key}}={max(lowest, 1)}.")
+    """*lowest* or more, and at most *highest*: more than that is a slip, and torch would say so in its own way."""
+    floor = must(f"be at least {lowest}", lambda value: value >= lowest)
+    ceiling = must(f"be at most {highest}", lambda value: value <= highest)
+    return Rule(text or f">= {lowest}", floor.tests + ceiling.tests, f"Try {{key}}={max(lowest, 1)}.")
 
 
 def between(lowest: float, highest: float, typical: float, last: str = "") -> Rule:
@@ -62,35 +55,12 @@ def positive(way_out: str) -> Rule:
     return must("be a finite number > 0 in float32", lambda value: 1e-37 <= value <= 1e38, "> 0", way_out)
 
 
-def widths(largest: int) -> Rule:
-    """A positive whole number, or a list of them."""
-
-    def holds(value: Any) -> bool:
-        each = value if isinstance(value, list) else [value]
-        return bool(each) and all(type(width) is int and 1 <= width <= largest for width in each)
-
-    what, way_out = "be a positive integer or a list of them", "Try {key}=128 or '{key}=[512,256]'."
-    return must(what, holds, "each >= 1", way_out, "{value!r}")
-
-
 def pattern(expression: str, what: str, way_out: str = "", text: str = "") -> Rule:
     """A text that *expression* matches as a whole; *what* states it in the message."""
-    matches = re.compile(expression, re.DOTALL).fullmatch
-    return must(f"be {what}", lambda value: bool(matches(value)), text, way_out, "{value!r}")
+    return must(f"be {what}", re.compile(expression, re.DOTALL).fullmatch, text, way_out, "{value!r}")
 
 
-def filled(way_out: str) -> Rule:
-    """A text with more than spaces."""
-    return Rule("", ((lambda value: bool(value.strip()), "{key} must not be empty."),), way_out)
-
-
-def names(count: int, word: str) -> Rule:
-    """A list of *count* names; *word* is the number as the message writes it."""
-    message = f"{{key}} must name {word} classes, but has {{count}}."
-    return Rule("", ((lambda value: len(value) == count, message),), "Try {key}=null.")
-
-
-def target(optional: bool = False) -> Rule:
-    """A node with a `_target_`; an *optional* one may be empty."""
-    holds = (lambda node: bool(node.get("_target_")) or (optional and not node), "{key} has no _target_.")
-    return Rule("", (holds,), "Choose a file of conf/{key}: {key}=…")
+def widths(value: Any) -> bool:
+    """Whether it is a positive whole number, or a list of them."""
+    each = value if isinstance(value, list) else [value]
+    return bool(each) and all(type(width) is int and 1 <= width <= 2**24 for width in each)

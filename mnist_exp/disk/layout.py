@@ -43,20 +43,31 @@ class Entry:
     @overload
     def __get__(self, folder: None, owner: Any) -> str: ...
     @overload
-    def __get__(self, folder: "RunFolder | SweepFolder", owner: Any) -> Path: ...
-    def __get__(self, folder: "RunFolder | SweepFolder | None", owner: Any) -> str | Path:
+    def __get__(self, folder: "Folder", owner: Any) -> Path: ...
+    def __get__(self, folder: "Folder | None", owner: Any) -> str | Path:
         return self.name if folder is None else folder.path / self.name
 
 
-@final
 @dataclass(frozen=True)
-class RunFolder:
-    """The folder of a run. `RunFolder.ledger` is a name, `RunFolder(path).ledger` is a path."""
+class Folder:
+    """The folder of a run or of a sweep: what both have."""
 
     path: Path
 
     lock = Entry(".lock")
-    """Held by the process that trains it."""
+    """Held by the process that trains the run, or runs the sweep."""
+    tracked = Entry("mlflow.json")
+    """What MLflow has of it; see `tracked`."""
+    publishing = Entry(".mlflow.lock")
+    """Held by the process that publishes it."""
+    figures = Entry("figures")
+
+
+@final
+@dataclass(frozen=True)
+class RunFolder(Folder):
+    """The folder of a run. `RunFolder.ledger` is a name, `RunFolder(path).ledger` is a path."""
+
     ledger = Entry("ledger.json")
     """State and results; see `ledger`."""
     config = Entry("config.yaml")
@@ -71,29 +82,20 @@ class RunFolder:
     """The trained network, ready to serve."""
     difference = Entry("code.diff")
     """Uncommitted changes of the code."""
-    figures = Entry("figures")
     log = Entry("train.log")
-    tracked = Entry("mlflow.json")
-    """What MLflow has of it; see `tracked`."""
-    publishing = Entry(".mlflow.lock")
-    """Held by the process that publishes it."""
     environment = Entry("environment.txt")
     """Installed packages."""
 
     written_by_trainer = tuple(e.name for e in (config, difference, lanes, ledger, journal, weights, model))
-    """Files that the holder of `lock` writes; the publisher writes others."""
-    written_by_publisher = (tracked.name, environment.name)
+    """Files that the holder of `lock` writes."""
+    written_by_publisher = (Folder.tracked, environment.name)
 
 
 @final
 @dataclass(frozen=True)
-class SweepFolder:
+class SweepFolder(Folder):
     """The folder of a sweep; see `RunFolder`."""
 
-    path: Path
-
-    lock = Entry(".lock")
-    """Held by the process that runs it."""
     plan = Entry("sweep.json")
     """Its points; see `plan`."""
     study = Entry("study.json")
@@ -102,16 +104,11 @@ class SweepFolder:
     board = Entry("leaderboard.csv")
     table = Entry("runs.csv")
     page = Entry("report.html")
-    figures = Entry("figures")
     jobs = Entry("slurm.json")
     """The ids of its jobs in Slurm."""
-    tracked = Entry("mlflow.json")
-    """What MLflow has of it; see `tracked`."""
-    publishing = Entry(".mlflow.lock")
-    """Held by the process that publishes it."""
 
     written = (plan.name, study.name, page.name, "*.csv")
-    """Files, as patterns, that the holder of `lock` writes; the publisher writes others."""
+    """Files, as patterns, that the holder of `lock` writes."""
 
     def run(self, number: int) -> RunFolder:
         """The folder of the run of that number."""

@@ -94,14 +94,9 @@ def read(folder: Path) -> Ledger:
     Raises:
         ExperimentError: there is none, or it is damaged or of a newer format.
     """
-    return records.read(
-        Ledger,
-        RunFolder(folder).ledger,
-        FORMAT,
-        ExperimentError,
-        f"{folder} is not a run: it has no ledger.json.",
-        "Delete that file: resumed, the run goes on from its last epoch.",
-    )
+    missing = f"{folder} is not a run: it has no ledger.json."
+    way_out = "Delete that file: resumed, the run goes on from its last epoch."
+    return records.read(Ledger, RunFolder(folder).ledger, FORMAT, ExperimentError, missing, way_out)
 
 
 def find(folder: Path) -> Ledger | None:
@@ -112,14 +107,10 @@ def find(folder: Path) -> Ledger | None:
         return None
 
 
-found = find  # until its callers have the new name
-
-
 def status(folder: Path) -> tuple[Ledger | None, State, str]:
-    """The ledger of the run in *folder*, the run's state, and its reason.
+    """The ledger of the run in *folder*, and its state with the reason: the ledger's, or what is observed instead.
 
-    State and reason are the ledger's, with three exceptions: a run in state `running` without a process is `killed`, a
-    missing ledger means `planned`, and an unreadable one `damaged`.
+    A run in state `running` without a process is `killed`; a missing ledger means `planned`, a damaged one `damaged`.
     """
     if not RunFolder(folder).ledger.exists():
         return None, State.PLANNED, ""
@@ -159,11 +150,8 @@ def reap(folder: Path, reason: str = DIED) -> None:
     except BusyError:
         return
     try:
-        entry = read(folder)
-        if entry.state == State.RUNNING:
+        if (entry := find(folder)) and entry.state == State.RUNNING:
             entry.end(State.KILLED, reason)
             entry.write(folder)
-    except ExperimentError:  # damaged: nothing to mark
-        return
     finally:
         lock.release()

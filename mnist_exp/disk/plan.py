@@ -64,9 +64,8 @@ def read(folder: Path) -> Plan:
     Raises:
         ConfigError: there is none, or it is damaged or of a newer format.
     """
-    return records.read(
-        Plan, SweepFolder(folder).plan, FORMAT, ConfigError, f"{folder} is not a sweep: it has no sweep.json."
-    )
+    missing = f"{folder} is not a sweep: it has no sweep.json."
+    return records.read(Plan, SweepFolder(folder).plan, FORMAT, ConfigError, missing)
 
 
 def hold(folder: Path) -> filelock.FileLock:

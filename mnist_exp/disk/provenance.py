@@ -1,5 +1,6 @@
 """Which code, on which machine, with which versions: what makes a result repeatable."""
 
+import contextlib
 import functools
 import os
 import platform
@@ -49,10 +50,8 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
     installed = {"python": platform.python_version()}
     for package in ("torch", "hydra-core", "mlflow", "numpy", "mnist_exp"):
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             installed[package] = torch_version() if package == "torch" else metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return installed
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_origin
 import filelock
 
 from mnist_exp.disk.files import read_json
-from mnist_exp.disk.layout import RunFolder
+from mnist_exp.disk.layout import Folder
 from mnist_exp.errors import BusyError, ExperimentError
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.File
     Raises:
         BusyError: another process has it.
     """
-    lock = filelock.FileLock(RunFolder(folder).lock, timeout=0)  # a sweep's has the same name
+    lock = filelock.FileLock(Folder(folder).lock, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:

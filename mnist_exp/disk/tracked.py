@@ -7,22 +7,31 @@ from typing import TypeVar, final
 
 from mnist_exp.disk import records
 from mnist_exp.disk.files import read_json, write_json
-from mnist_exp.disk.layout import RunFolder, State, SweepFolder
+from mnist_exp.disk.layout import Folder, State
+
+
+@dataclass(kw_only=True)
+class Tracked:
+    """Where MLflow shows a run or a sweep."""
+
+    experiment_id: str = ""
+    run_id: str = ""
+    """Of a sweep: the id of its parent run, if it has one."""
+    page: str = ""
+    """Address in MLflow, without the server's name."""
+    registered: str = ""
+    """URI of the version of a registered model that it, or the best run of the sweep, became."""
 
 
 @final
 @dataclass(kw_only=True)
-class TrackedRun:
+class TrackedRun(Tracked):
     """How much of a run was sent, and where."""
 
     id: str = ""
     """The run's id in its ledger: the record does not count for another run in the same folder."""
     store: str = ""
     """URI of the store, without a password."""
-    experiment_id: str = ""
-    run_id: str = ""
-    page: str = ""
-    """Address in MLflow, without the server's name."""
     introduced: bool = False
     """Whether its params, its dataset and the files of its beginning were sent."""
     rows: int = 0
@@ -33,8 +42,6 @@ class TrackedRun:
     """Whether its learning curves were drawn."""
     model: str = ""
     """URI of the logged model."""
-    registered: str = ""
-    """URI of the version of a registered model."""
     pictures: dict[str, int] = field(default_factory=dict)
     """Pictures sent: name → time of writing, in nanoseconds."""
 
@@ -42,41 +49,27 @@ class TrackedRun:
         self.state = State(self.state)
 
 
-@final
-@dataclass(kw_only=True)
-class TrackedSweep:
-    """Where MLflow shows a sweep."""
-
-    experiment_id: str = ""
-    page: str = ""
-    """Address in MLflow, without the server's name."""
-    run_id: str = ""
-    """Id of its parent run, if it has one."""
-    registered: str = ""
-    """URI of the version of a registered model that its best run became."""
+T = TypeVar("T", bound=Tracked)
 
 
-T = TypeVar("T", TrackedRun, TrackedSweep)
+def read(folder: Path) -> Tracked | None:
+    """Where MLflow shows the run or the sweep in *folder*; None if it does not, or the record is damaged."""
+    return _read(Tracked, folder)
 
 
 def run(folder: Path) -> TrackedRun | None:
-    """What MLflow has of the run in *folder*; None if that is nothing, or the record is damaged."""
-    return _read(TrackedRun, RunFolder(folder).tracked)
+    """What MLflow has of the run in *folder*; None as `read`."""
+    return _read(TrackedRun, folder)
 
 
-def sweep(folder: Path) -> TrackedSweep | None:
-    """What MLflow has of the sweep in *folder*; None if that is nothing, or the record is damaged."""
-    return _read(TrackedSweep, SweepFolder(folder).tracked)
-
-
-def write(folder: Path, record: TrackedRun | TrackedSweep) -> None:
+def write(folder: Path, record: Tracked) -> None:
     """Publishes *record* in *folder*, atomically, without the fields that have no value yet."""
     plain = {key: value for key, value in dataclasses.asdict(record).items() if value not in ("", {})}
-    write_json(RunFolder(folder).tracked if isinstance(record, TrackedRun) else SweepFolder(folder).tracked, plain)
+    write_json(Folder(folder).tracked, plain)
 
 
-def _read(kind: type[T], path: Path) -> T | None:
+def _read(kind: type[T], folder: Path) -> T | None:
     try:
-        return records.parse(kind, read_json(path))
+        return records.parse(kind, read_json(Folder(folder).tracked))
     except (OSError, ValueError, TypeError):
         return None

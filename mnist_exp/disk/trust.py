@@ -106,14 +106,12 @@ def check_links(folder: Path) -> None:
     """
     if own(folder):
         return
-    for parent, folders, files in os.walk(folder):
-        for path in (Path(parent, name) for name in (*folders, *files)):
-            if path.is_symlink():
-                link = f"{path.relative_to(folder)} in it is a link to {path.readlink()}"
-                raise ConfigError(
-                    f"{folder} comes from elsewhere, and {link}.",
-                    "If you trust it, copy it without links: cp -rL",
-                )
+    paths = (Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files))
+    if path := next(filter(Path.is_symlink, paths), None):
+        link = f"{path.relative_to(folder)} in it is a link to {path.readlink()}"
+        raise ConfigError(
+            f"{folder} comes from elsewhere, and {link}.", "If you trust it, copy it without links: cp -rL"
+        )
 
 
 def files_of(sources: Iterable[Any]) -> list[str]:
@@ -146,17 +144,13 @@ def _sources(name: str) -> dict[str, Any]:
 def _dataset(path: Path) -> dict[str, Any]:
     """The settings in the file *path* of `conf/data`, with the options of the same folder in its defaults list."""
     try:
-        node: Any = OmegaConf.load(path)
+        node: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True, throw_on_missing=True)
         settings: dict[str, Any] = {}
-        for option in node.get("defaults", []):
+        for option in node.pop("defaults", []):
             settings |= _dataset(path.with_name(f"{option}.yaml")) if option != "_self_" else {}
-        return settings | {key: _plain(node[key]) for key in node if key != "defaults"}
-    except (OSError, yaml.YAMLError, OmegaConfBaseException):  # such as a reference to another part of the config
+        return {**settings, **node}
+    except (OSError, TypeError, yaml.YAMLError, OmegaConfBaseException):  # a list, or a reference into another file
         return {}
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 @functools.cache

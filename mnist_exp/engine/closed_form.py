@@ -93,11 +93,7 @@ class MLPStack(Stack):
     recordable = True
 
     def __init__(
-        self,
-        models: list[MLP],
-        seeds: list[int],
-        sets: list[int] | None = None,
-        training: Training | None = None,
+        self, models: list[MLP], seeds: list[int], sets: list[int] | None = None, training: Training | None = None
     ) -> None:
         assert models and all(fits(m) for m in models)
         self.training = training or Training()
@@ -134,10 +130,7 @@ class MLPStack(Stack):
         for model, seed in zip(models, self.seeds, strict=True):
             width, weight = model.hidden[0], self.cut + unit * PIXELS
             (first_weight, _), (first_bias, _), *above = model.named_parameters()
-            names = {
-                first_weight: slice(weight, weight + width * PIXELS),
-                first_bias: slice(unit, unit + width),
-            }
+            names = {first_weight: slice(weight, weight + width * PIXELS), first_bias: slice(unit, unit + width)}
             for name, p in above:
                 names[name] = slice(offset, offset + p.numel())
                 offset += p.numel()

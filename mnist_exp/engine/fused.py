@@ -142,20 +142,16 @@ class Fused:
 
 def _check(group: Group) -> None:
     """Checks the rules of torch's constructors and kernels, in a form that NaN breaks too."""
-    if not group["lr"] >= 0:
-        raise ValueError(f"Invalid learning rate: {group['lr']}")
-    if not group["weight_decay"] >= 0:
-        raise ValueError(f"Invalid weight_decay value: {group['weight_decay']}")
+    at_least_0 = {"learning rate": "lr", "weight_decay value": "weight_decay", "epsilon value": "eps"}
+    for name, key in {**at_least_0, "momentum value": "momentum"}.items():
+        if not group.get(key, 0) >= 0:
+            raise ValueError(f"Invalid {name}: {group[key]}")
     betas = group.get("betas", (0.0, 0.0))
     if not isinstance(betas, (list, tuple)) or len(betas) != 2:
         raise ValueError(f"Invalid betas, which are two numbers: {betas!r}")
     for i, beta in enumerate(betas):
         if not 0 <= beta < 1:
             raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
-    if not group.get("eps", 0) >= 0:
-        raise ValueError(f"Invalid epsilon value: {group['eps']}")
-    if not group.get("momentum", 0) >= 0:
-        raise ValueError(f"Invalid momentum value: {group['momentum']}")
     if not isinstance(group.get("nesterov", False), bool):
         raise ValueError(f"Invalid nesterov, which is true or false: {group['nesterov']!r}")
     if not isinstance(group.get("dampening", 0), (int, float)):

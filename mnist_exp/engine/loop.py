@@ -67,9 +67,8 @@ class Progress:
 
     def chosen(self, lane: int) -> str:
         """The sentence about the epoch that validation has chosen."""
-        return (
-            f"Validation accuracy was best after epoch {self.best_epoch[lane]} of {self.epoch}: its weights are kept."
-        )
+        best = self.best_epoch[lane]
+        return f"Validation accuracy was best after epoch {best} of {self.epoch}: its weights are kept."
 
 
 @torch.no_grad()  # once for all steps: at each it costs as much as a small product
@@ -94,7 +93,8 @@ def fit(
     optimizer, schedule, average = descent.optimizer, descent.schedule, descent.average
 
     def update(images: Tensor, labels: Tensor, factor: float | Tensor) -> Tensor:
-        set_rate(optimizer, factor)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
         logits = stack.gradient(images, labels)
         optimizer.step()
         stack.constrain()
@@ -161,12 +161,6 @@ def fit(
     for lane in sorted(alive):
         reason = progress.chosen(lane) if progress.patience else ""
         emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=reason))
-
-
-def set_rate(optimizer: Optimizer, factor: float | Tensor) -> None:
-    """Sets each group's learning rate to *factor* times its initial one."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
 
 
 def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float]]:

@@ -18,20 +18,24 @@ class Schedule(Protocol):
 
 
 class Decay(abc.ABC):
-    """A linear warm-up from 0 to 1, then a way down of its own.
+    """A warm-up, a straight line from 0 to 1 if not its own, then a way down of its own.
 
     Args:
         warmup: Share of the training that warms up, 0 <= warmup < 1.
     """
 
-    def __init__(self, warmup: float) -> None:
+    def __init__(self, warmup: float = 0.0) -> None:
         _share("schedule.warmup", warmup, below_one=True)
         self.warmup = warmup
 
     def __call__(self, progress: float) -> float:
         if progress < self.warmup:
-            return progress / self.warmup
+            return self.before(progress / self.warmup)
         return self.after((progress - self.warmup) / (1 - self.warmup))
+
+    def before(self, done: float) -> float:
+        """The factor when this share of the warm-up is done, 0 <= done < 1."""
+        return done
 
     @abc.abstractmethod
     def after(self, done: float) -> float:
@@ -41,9 +45,6 @@ class Decay(abc.ABC):
 @final
 class Constant(Decay):
     """Always 1, after an optional warm-up."""
-
-    def __init__(self, warmup: float = 0.0) -> None:
-        super().__init__(warmup)
 
     def after(self, done: float) -> float:
         return 1.0
@@ -111,7 +112,7 @@ class Step(Decay):
 
 
 @final
-class OneCycle:
+class OneCycle(Decay):
     """Half a cosine from *start* up to 1, then another down to *floor* (Smith and Topin, 2018).
 
     Args:
@@ -121,15 +122,16 @@ class OneCycle:
     """
 
     def __init__(self, warmup: float = 0.3, start: float = 0.04, floor: float = 4e-6) -> None:
-        _share("schedule.warmup", warmup, below_one=True)
+        super().__init__(warmup)
         _share("schedule.start", start)
         _share("schedule.floor", floor)
-        self.warmup, self.start, self.floor = warmup, start, floor
+        self.start, self.floor = start, floor
 
-    def __call__(self, progress: float) -> float:
-        if progress < self.warmup:
-            return _half_cosine(progress / self.warmup, self.start, 1.0)
-        return _half_cosine((progress - self.warmup) / (1 - self.warmup), 1.0, self.floor)
+    def before(self, done: float) -> float:
+        return _half_cosine(done, self.start, 1.0)
+
+    def after(self, done: float) -> float:
+        return _half_cosine(done, 1.0, self.floor)
 
 
 def _half_cosine(done: float, first: float, last: float) -> float:

@@ -4,7 +4,6 @@ import contextlib
 import difflib
 import json
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,9 +113,7 @@ def _dataset(folder: Path, settings: "Config", name: str, split: str) -> Labelle
     from mnist_exp.evaluate import answers
 
     if name:
-        from mnist_exp.config.compose import compose
-
-        source, digest = compose([f"data={name}"]).data, ""
+        source, digest = config.compose([f"data={name}"]).data, ""
     else:
         trained_here = RunFolder(folder).ledger.exists()  # a downloaded run has no ledger
         source, digest = settings.data, ledger.read(folder).dataset.get("digest", "") if trained_here else ""
@@ -168,9 +165,8 @@ def _present(folder: Path, settings: "Config", images: Labelled, as_json: bool) 
     sent = bool(publisher and publisher.delivered)
     if as_json:
         head = {"format": 1, "run": str(folder), "images_of": images.title}
-        console.out(
-            json.dumps(head | facts | {"figures": str(figures), "mlflow": sent}, allow_nan=False), highlight=False
-        )
+        report = head | facts | {"figures": str(figures), "mlflow": sent}
+        console.out(json.dumps(report, allow_nan=False), highlight=False)
     else:
         say(f"Pictures: {shown(figures)}/{', and in MLflow' if sent else ''}")
 
@@ -205,17 +201,12 @@ def measured(answers: "Answers") -> dict[str, Any]:
     """What `--json` prints: shares from 0 to 1, the loss in nats, `confusion[true][predicted]`."""
     from mnist_exp.evaluate.answers import confused
 
-    matrix = answers.confusion
+    names = ("true", "predicted", "times", "share")
     return {
         "images": len(answers.true),
-        "accuracy": answers.accuracy,
-        "loss": answers.loss,
-        "ece": answers.ece,
-        "confused": [
-            {"true": true, "predicted": predicted, "times": times, "share": share}
-            for true, predicted, times, share in confused(matrix)
-        ],
-        "confusion": matrix.tolist(),
+        **{key: getattr(answers, key) for key in ("accuracy", "loss", "ece")},
+        "confused": [dict(zip(names, pair, strict=True)) for pair in confused(answers.confusion)],
+        "confusion": answers.confusion.tolist(),
     }
 
 
@@ -242,10 +233,7 @@ def table(answers: "Answers") -> Table:
     return drawn
 
 
-def cli() -> None:
-    """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(exits.run(lambda: main(sys.argv[1:])))
-
+cli = exits.command(main)
 
 if __name__ == "__main__":
     cli()

@@ -27,9 +27,8 @@ def lines(folder: Path, paths: Sequence[Path], as_json: bool = False) -> list[st
     settings = trust.load(folder)
     rows = zip(paths, probabilities(export.restore(settings, folder), pixels), strict=True)
     if as_json:
-        return [
-            json.dumps({"file": str(path), "digit": int(p.argmax()), "probabilities": p.tolist()}) for path, p in rows
-        ]
+        records = ({"file": str(path), "digit": int(p.argmax()), "probabilities": p.tolist()} for path, p in rows)
+        return [json.dumps(each) for each in records]
     width = max(len(str(path)) for path in paths)
     names = config.classes(settings.data)
     head = f"Network: {shown(folder)} (seed {settings.seed})"

@@ -3,6 +3,7 @@
 Shapes below are (channels, height, width) for each image of a batch.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import final
 
@@ -12,18 +13,34 @@ from mnist_exp.errors import ConfigError
 from mnist_exp.models.mlp import DIGITS
 
 
+class _CNN(nn.Module):
+    """Layers in a row, for images in the strides that make convolutions keep channels innermost.
+
+    With one channel both layouts are the same bytes, and torch takes the other one. On a CPU, pooling then is
+    several times faster: a whole step of `SmallCNN` twice, one of `FiveConvCNN` by a tenth.
+    """
+
+    recordable = True
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
+        logits: Tensor = self.layers(images.reshape(-1, 28, 28, 1).permute(0, 3, 1, 2))  # not copied
+        return logits
+
+
 @final
-class SmallCNN(nn.Module):
+class SmallCNN(_CNN):
     """99 % in seconds: two convolutions that are pooled before their ReLU, then 256 units. 215,194 parameters.
 
     Source: tuomaso/train_mnist_fast, notebook 8: 99.04 ± 0.07 % after one epoch (n=30).
     """
 
-    recordable = True
-
     def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
+        super().__init__(
             nn.Conv2d(1, 24, 5),  # (24, 24, 24)
             nn.MaxPool2d(2),  # (24, 12, 12); the maximum and ReLU commute, so ReLU sees a fourth of the numbers
             nn.ReLU(),
@@ -36,14 +53,9 @@ class SmallCNN(nn.Module):
             nn.Linear(256, DIGITS),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
-        logits: Tensor = self.layers(_channels_last(images))
-        return logits
-
 
 @final
-class StrongCNN(nn.Module):
+class StrongCNN(_CNN):
     """The strong one that two cores can train: five convolutions, pooled early, batch norm. 210,354 parameters.
 
     Batch norm and ReLU come after pooling, where there are fewer numbers. One image costs 9 MFLOP forward,
@@ -56,14 +68,11 @@ class StrongCNN(nn.Module):
         ConfigError: there are not five of them, or one has no maps.
     """
 
-    recordable = True
-
     def __init__(self, channels: Sequence[int] = (24, 48, 64, 96, 128)) -> None:
-        super().__init__()
         if len(channels) != 5 or min(channels) < 1:
             raise ConfigError(f"model.channels must be five numbers, each at least 1, but got {list(channels)}.")
         a, b, c, d, e = channels
-        self.layers = nn.Sequential(
+        super().__init__(
             *_normed(nn.Conv2d(1, a, 5, bias=False), nn.MaxPool2d(2)),  # (a, 12, 12)
             *_normed(nn.Conv2d(a, b, 3, bias=False)),  # (b, 10, 10)
             *_normed(nn.Conv2d(b, c, 3, bias=False), nn.MaxPool2d(2)),  # (c, 4, 4)
@@ -73,50 +82,31 @@ class StrongCNN(nn.Module):
             nn.Linear(e * 2 * 2, DIGITS),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
-        logits: Tensor = self.layers(_channels_last(images))
-        return logits
-
 
 @final
-class FiveConvCNN(nn.Module):
+class FiveConvCNN(_CNN):
     """The largest: five 5x5 convolutions without padding or pooling, batch norm after each. 1,128,180 parameters.
 
     Source: the network M5 of An, Lee, Park, Yang, So, arXiv 2008.10400. One image costs 0.28 GFLOP forward.
     """
 
-    recordable = True
-
     def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = 1
-        for more in (32, 64, 96, 128, 160):  # the picture shrinks by four: 24, 20, 16, 12, 8
-            layers += [nn.Conv2d(channels, more, 5, bias=False), nn.BatchNorm2d(more), nn.ReLU()]
-            channels = more
-        head = [nn.Flatten(), nn.Linear(160 * 8 * 8, DIGITS, bias=False), nn.BatchNorm1d(DIGITS)]
-        self.layers = nn.Sequential(*layers, *head)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
-        logits: Tensor = self.layers(_channels_last(images))
-        return logits
+        maps = itertools.pairwise((1, 32, 64, 96, 128, 160))  # the picture shrinks by four: 24, 20, 16, 12, 8
+        layers = [layer for few, more in maps for layer in _normed(nn.Conv2d(few, more, 5, bias=False))]
+        head = nn.Linear(160 * 8 * 8, DIGITS, bias=False), nn.BatchNorm1d(DIGITS)
+        super().__init__(*layers, nn.Flatten(), *head)
 
 
 @final
-class SimardCNN(nn.Module):
+class SimardCNN(_CNN):
     """Two 5x5 convolutions with stride 2, 5 and 50 maps, then 100 units. 132,540 parameters.
 
     Source: Simard, Steinkraus and Platt, ICDAR 2003. It sees 29x29 pixels, so the last row and column are doubled.
     The paper leaves its activation open; this is ReLU.
     """
 
-    recordable = True
-
     def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
+        super().__init__(
             nn.ReplicationPad2d((0, 1, 0, 1)),  # (1, 29, 29)
             nn.Conv2d(1, 5, 5, stride=2),  # (5, 13, 13)
             nn.ReLU(),
@@ -137,12 +127,3 @@ class SimardCNN(nn.Module):
 def _normed(convolution: nn.Conv2d, *pooling: nn.Module) -> list[nn.Module]:
     """The layers of one convolution: pooling if any, batch norm, ReLU."""
     return [convolution, *pooling, nn.BatchNorm2d(convolution.out_channels), nn.ReLU()]
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    """The same images, not copied, in the strides that make convolutions keep channels innermost.
-
-    With one channel both layouts are the same bytes, and torch takes the other one. On a CPU, pooling then is
-    several times faster: a whole step of `SmallCNN` twice, one of `FiveConvCNN` by a tenth.
-    """
-    return images.reshape(-1, 28, 28, 1).permute(0, 3, 1, 2)

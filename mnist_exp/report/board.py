@@ -83,13 +83,9 @@ def compare(selection: Selection) -> list[Comparison]:
     rankings = ranking.rank(runs(table), ranking.swept(sweep.keys, sweep.points) if sweep else None)
     if len(rankings) == 1:
         return [Comparison(selection, "", table, rankings[0], leaderboard(table, rankings[0]))]
-    return [_part(selection, table, ranked) for ranked in rankings]
-
-
-def _part(selection: Selection, table: pd.DataFrame, ranked: Ranking) -> Comparison:
-    """One of several datasets, with those rows of *table* that belong to it."""
-    own = table.loc[sorted(run.at for setting in ranked.settings for run in setting.runs)]
-    return Comparison(selection, ranked.data, own, ranked, leaderboard(own, ranked))
+    own = [table.loc[sorted(run.at for setting in each.settings for run in setting.runs)] for each in rankings]
+    pairs = zip(own, rankings, strict=True)
+    return [Comparison(selection, ranked.data, part, ranked, leaderboard(part, ranked)) for part, ranked in pairs]
 
 
 def runs(table: pd.DataFrame) -> list[Run]:
@@ -116,7 +112,7 @@ def tracked(comparison: Comparison) -> Comparison:
 
 
 def deciding_split(table: pd.DataFrame) -> str:
-    """The split that orders the runs: `val`, or `train` where no run has validation. Never `test`."""
+    """The split that headline and summary show: `val`, or `train` where no run has validation. Never `test`."""
     return "val" if table["final/val_accuracy"].notna().any() else "train"
 
 

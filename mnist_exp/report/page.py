@@ -5,14 +5,12 @@ The page forbids itself every request by a content security policy; its only scr
 
 import base64
 import hashlib
-import itertools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import jinja2
@@ -48,26 +46,10 @@ FILES = 300  # runs at most whose curves are drawn, or whose configs are compare
 SEEDS = 50  # of one setting, so that six settings are distinguishable whatever their number of seeds
 KEYS = 8  # that heat maps pair, those that explain most: 28 maps, 20 KB each
 # Where a run is stored, not what it is.
-UNLISTED = schema.of(Kind.UNLISTED)
+UNLISTED = schema.of(Kind.PLACE | Kind.UNLISTED)
 
 Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""
-
-
-@final
-@dataclass(frozen=True)
-class Drawn:
-    """What takes seconds to draw for a page, and what the pictures were drawn of."""
-
-    followed: int
-    """Runs whose curves are drawn, if those are not all; else 0."""
-    pictures: dict[str, list[Picture]]
-    """Of each section of the page."""
-    searched: Analysis | None
-    best: dict[str, Any] | None
-    """About the best run; see `_best`."""
-    texts: dict[str, str]
-    """Each picture's SVG by its name: drawn once, for files and page."""
 
 
 def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Callable[[], object] | None = None) -> Path:
@@ -108,8 +90,8 @@ def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Call
     return out
 
 
-def _draw(comparison: Comparison) -> Drawn:
-    """The pictures of one dataset, also as files in its own folder."""
+def _draw(comparison: Comparison) -> dict[str, Any]:
+    """Draws the pictures of one dataset as files in its own folder; returns those sections of its page."""
     folder = SweepFolder(comparison.home).figures
     folder.mkdir(parents=True, exist_ok=True)
     histories = {index: results.history(comparison.table.loc[index]) for index in _followed(comparison)}
@@ -119,20 +101,25 @@ def _draw(comparison: Comparison) -> Drawn:
     pictures = _pictures(comparison, labels, groups, searched) | {"best_pictures": best_pictures}
     for old in folder.glob("*.svg"):
         old.unlink()  # of keys that no longer vary
-    texts = {picture.name: style.svg(picture) for picture in itertools.chain(*pictures.values())}
-    for name, text in texts.items():
-        atomic_write(folder / f"{name}.svg", text.encode())
+    sections = {section: [_save(picture, folder) for picture in several] for section, several in pictures.items()}
     board.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), folder / "curves.csv")
     if best and "confusion" in best:
         board.write_csv(pd.DataFrame(best["confusion"]), folder / "confusion.csv")
     followed = sum(len(group) for _, group in groups) if len(histories) < len(comparison.table) else 0
-    return Drawn(followed, pictures, searched, best, texts)
+    return sections | {"searched": searched, "followed": followed, "seeds": SEEDS, "best": best}
 
 
-def _page(comparison: Comparison, drawn: Drawn, out: Path) -> None:
+def _save(picture: Picture, folder: Path) -> dict[str, Any]:
+    """Writes *picture* to *folder*; returns it as the page shows it."""
+    text = style.svg(picture)
+    atomic_write(folder / f"{picture.name}.svg", text.encode())
+    return {"title": picture.title, "alt": picture.alt, "svg": Markup(style.inline(text))}
+
+
+def _page(comparison: Comparison, drawn: dict[str, Any], out: Path) -> None:
     """The page of one dataset."""
     shared, uri = _shared(comparison.table)
-    facts = _head(comparison) | _tables(comparison, uri) | _failures(comparison.table) | _sections(drawn)
+    facts = _head(comparison) | _tables(comparison, uri) | _failures(comparison.table) | drawn
     atomic_write(out, render(facts | {"shared": shared}).encode())
 
 
@@ -286,18 +273,6 @@ def _failures(table: pd.DataFrame) -> dict[str, Any]:
     return {"lost": len(lost), "failures": board.failures(lost.head(FAILURES))}
 
 
-def _sections(drawn: Drawn) -> dict[str, Any]:
-    """The pictures of each section, and the text about them."""
-    sections = {
-        section: [
-            {"title": picture.title, "alt": picture.alt, "svg": Markup(style.inline(drawn.texts[picture.name]))}
-            for picture in pictures
-        ]
-        for section, pictures in drawn.pictures.items()
-    }
-    return sections | {"searched": drawn.searched, "followed": drawn.followed, "seeds": SEEDS, "best": drawn.best}
-
-
 def _seeds(table: pd.DataFrame) -> list[str]:
     return ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
 
@@ -347,7 +322,7 @@ def _link(run: dict[str, Any], uri: str) -> str:
 
 def _view(selection: Selection, uri: str) -> str:
     """The saved view of a sweep in MLflow; empty if there is none."""
-    record = tracked.sweep(selection.home) if selection.sweep else None  # None: not tracked, or not yet
+    record = tracked.read(selection.home) if selection.sweep else None  # None: not tracked, or not yet
     return f"{_server(uri)}/{record.page}" if record and record.page else ""
 
 

@@ -58,12 +58,8 @@ def experiments(uri: str) -> dict[str, str]:
     if path := database(uri):
         if not path.exists():
             return {}
-        return {
-            name: str(number)
-            for name, number in _select(
-                uri, "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage='active'"
-            )
-        }
+        active = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage='active'"
+        return {name: str(number) for name, number in _select(uri, active)}
     return {each.name: each.experiment_id for each in _pages(uri, "search_experiments")}
 
 
@@ -133,10 +129,8 @@ def _select(uri: str, sql: str, *values: str) -> Iterator[Any]:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
             yield from connection.execute(sql, values)
     except sqlite3.Error as error:
-        raise ExperimentError(
-            f"The MLflow store {path} cannot be read: {error}",
-            "Check it with: mlflow experiments search",
-        ) from error
+        way_out = "Check it with: mlflow experiments search"
+        raise ExperimentError(f"The MLflow store {path} cannot be read: {error}", way_out) from error
 
 
 def _from_client(query: Query) -> list[Stored]:
@@ -181,7 +175,7 @@ def _pages(uri: str, call: str, **arguments: Any) -> list[Any]:
 
     ask = getattr(_client(uri), call)
     items: list[Any] = []
-    token = None
+    token: str | None = None
     try:
         while True:
             page = ask(max_results=PAGE, page_token=token, **arguments)

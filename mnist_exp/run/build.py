@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from torch import nn
+from torch import nn, optim
 
 from mnist_exp.config import Config, Precision
 from mnist_exp.data import Augment, mix
@@ -21,19 +21,8 @@ from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.models import MLP
 
-ELEMENTWISE = {
-    torch.optim.Adadelta,
-    torch.optim.Adagrad,
-    torch.optim.Adam,
-    torch.optim.Adamax,
-    torch.optim.AdamW,
-    torch.optim.ASGD,
-    torch.optim.NAdam,
-    torch.optim.RAdam,
-    torch.optim.RMSprop,
-    torch.optim.Rprop,
-    torch.optim.SGD,
-}
+ELEMENTWISE = {optim.Adadelta, optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.ASGD}
+ELEMENTWISE |= {optim.NAdam, optim.RAdam, optim.RMSprop, optim.Rprop, optim.SGD}
 """Elementwise optimisers: they update a long vector of all weights as they would update the matrices.
 
 Others, such as Muon and Adafactor, depend on rows and columns, so their networks train by autograd.
@@ -70,7 +59,7 @@ def model(config: Config) -> nn.Module:
             does not take the last batch.
     """
     torch.manual_seed(mix(config.seed))
-    built = _construct("model", config.model)
+    built = _make("model", config.model, _maker("model", config.model))
     if not isinstance(built, nn.Module):
         raise ConfigError(f"model._target_ must make a torch.nn.Module, but it made a {type(built).__name__}.")
     _check_last_batch(config, built)
@@ -134,7 +123,7 @@ def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
         built = _make("optimizer", node, functools.partial(fused.Fused, maker.func, groups, **maker.keywords))
     else:
         built = _make("optimizer", node, functools.partial(maker, groups))
-        if not isinstance(built, torch.optim.Optimizer):
+        if not isinstance(built, optim.Optimizer):
             raise ConfigError(f"optimizer._target_ must make a torch optimiser, not a {type(built).__name__}.")
     for group in built.param_groups:
         group["initial_lr"] = group["lr"]
@@ -153,9 +142,7 @@ def schedule(config: Config) -> Schedule:
     Raises:
         ConfigError: as `model`.
     """
-    built: Schedule = _construct("schedule", config.schedule)
-    if not callable(built):
-        raise ConfigError(f"schedule._target_ must make something callable, not a {type(built).__name__}.")
+    built: Schedule = _callable("schedule", config.schedule)
     return built
 
 
@@ -165,11 +152,7 @@ def augment(config: Config) -> Augment | None:
     Raises:
         ConfigError: as `model`.
     """
-    if not config.augment:
-        return None
-    built: Augment = _construct("augment", config.augment)
-    if not callable(built):
-        raise ConfigError(f"augment._target_ must make something callable, not a {type(built).__name__}.")
+    built: Augment | None = _callable("augment", config.augment) if config.augment else None
     return built
 
 
@@ -207,15 +190,16 @@ def _check_memory(config: Config, parameters: int) -> None:
         (f"A set of {images:,} images", 28 * 28 * images, "Lower data.train_images or data.test_images."),
     ):
         if size > available:
-            raise ConfigError(
-                f"{what} takes {size / 1e9:,.0f} GB of memory to train, but this machine has {available / 1e9:,.0f}.",
-                way_out,
-            )
+            needed, has = f"{size / 1e9:,.0f}", f"{available / 1e9:,.0f}"
+            raise ConfigError(f"{what} takes {needed} GB of memory to train, but this machine has {has}.", way_out)
 
 
-def _construct(group: str, node: dict[str, Any]) -> Any:
-    """Builds *node*; every failure becomes a ConfigError about *group*."""
-    return _make(group, node, _maker(group, node))
+def _callable(group: str, node: dict[str, Any]) -> Any:
+    """Builds *node*, which must be callable; every failure becomes a ConfigError about *group*."""
+    built = _make(group, node, _maker(group, node))
+    if not callable(built):
+        raise ConfigError(f"{group}._target_ must make something callable, not a {type(built).__name__}.")
+    return built
 
 
 def _maker(group: str, node: dict[str, Any], *arguments: Any) -> "functools.partial[Any]":
@@ -254,8 +238,5 @@ def _check_keywords(group: str, maker: "functools.partial[Any]", arguments: tupl
         if not wrong:
             raise ConfigError(f"{group}: {error}.") from error
         near = difflib.get_close_matches(wrong[0], known, n=1)
-        guess = f"Did you mean '{group}.{near[0]}'? " if near else ""
-        raise ConfigError(
-            f"{group}.{wrong[0]} is not a setting of {maker.func.__name__}.",
-            f"{guess}It takes: {', '.join(known)}",
-        ) from error
+        way_out = (f"Did you mean '{group}.{near[0]}'? " if near else "") + f"It takes: {', '.join(known)}"
+        raise ConfigError(f"{group}.{wrong[0]} is not a setting of {maker.func.__name__}.", way_out) from error

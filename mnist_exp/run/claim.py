@@ -29,17 +29,6 @@ from mnist_exp.run.resume import changed
 
 log = logging.getLogger(__name__)
 
-WRITTEN = (
-    RunFolder.config,
-    RunFolder.difference,
-    RunFolder.lanes,
-    RunFolder.ledger,
-    RunFolder.journal,
-    RunFolder.weights,
-    RunFolder.model,
-)
-"""Files that the owner of a run's folder writes; the publisher has its own files there."""
-
 
 @final
 @dataclass(frozen=True)
@@ -137,7 +126,7 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
     folder = task.folder
     folder.mkdir(parents=True, exist_ok=True)
     locks.callback(ledger.hold(folder).release)
-    tidy(folder, *WRITTEN)
+    tidy(folder, *RunFolder.written_by_trainer)
     tidy(RunFolder(folder).checkpoints, "*")
     entry, forced = _open_ledger(task)
     if entry.state == State.FINISHED:
@@ -212,7 +201,7 @@ def close(entry: Ledger, folder: Path, state: State, reason: str) -> None:
 
 
 def _result(entry: Ledger, folder: Path) -> Result:
-    return Result(folder, State(entry.state), entry.reason, entry.summary)
+    return Result(folder, entry.state, entry.reason, entry.summary)
 
 
 def _load_checkpoint(config: Config, folder: Path, entry: Ledger, network: nn.Module) -> Checkpoint | None:
@@ -225,9 +214,8 @@ def _load_checkpoint(config: Config, folder: Path, entry: Ledger, network: nn.Mo
     if saved is None:
         return None
     if saved.config != entry.fingerprint["config"] and not config.force:
-        raise CheckpointError(
-            f"{folder} was trained with another config.", "force=true goes on from there all the same."
-        )
+        way_out = "force=true goes on from there all the same."
+        raise CheckpointError(f"{folder} was trained with another config.", way_out)
     same_shapes(saved.weights, network.state_dict())
     return saved
 
@@ -282,8 +270,10 @@ def _open_ledger(task: Task) -> tuple[Ledger, str]:
 def _new_ledger(config: Config, overrides: Sequence[str]) -> Ledger:
     """The ledger of a run that begins, or continues as another."""
     git = provenance.git()
+    tags = {**{f"git.{k}": git[k] for k in ("commit", "dirty") if git}, **config.tags}
+    tags |= {f"version.{package}": version for package, version in provenance.versions().items()}
     typed = [override for override in overrides if not is_control(override)]
-    entry = Ledger(
+    return Ledger(
         name=configs.run_name(config, typed),
         epochs=config.epochs,
         params=configs.params(config),
@@ -291,8 +281,6 @@ def _new_ledger(config: Config, overrides: Sequence[str]) -> Ledger:
         experiment=config.tracking.experiment if config.tracking.enabled else "",
         nested=config.tracking.nested,
         register=config.tracking.register or "",
-        tags={**{f"git.{k}": git[k] for k in ("commit", "dirty") if git}, **config.tags},
+        tags=tags,
         fingerprint={"config": configs.fingerprint(config), "code": provenance.code_fingerprint()},
     )
-    entry.tags |= {f"version.{package}": version for package, version in provenance.versions().items()}
-    return entry

@@ -54,7 +54,7 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
 
     with publisher or contextlib.nullcontext():
         build.rehearse(config)
-        with screen:
+        with screen.bar:
             (outcome,) = run_many([Task(config, folder, overrides)], screen.watch, sweep)
         if isinstance(outcome, Interrupted):
             again = command([override("resume", shown(folder))])
@@ -90,13 +90,6 @@ class Screen(Observer):
         self.total = 1
         self.bar = terminal.progress(lambda: self.total, "steps", lambda: self.control.step)
 
-    def __enter__(self) -> "Screen":
-        self.bar.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.__exit__(*error)  # type: ignore[arg-type]
-
     def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
         """Prints the header; the bar follows *control* from now on."""
         entry, config = about.ledger, about.config
@@ -104,15 +97,11 @@ class Screen(Observer):
         images = config.data.train_images - config.data.val_size
         self.total = config.epochs * -(-images // config.batch_size)
         self.control = control
-        say(f"{entry.name}")
-        say(
-            f"{entry.params['model']} with {entry.parameters:,} parameters, {entry.params['optimizer']} "
-            f"lr {config.lr:g}, batch {config.batch_size}, {about.method}"
-        )
-        say(
-            f"{config.data.name}: {images:,} training, {config.data.val_size:,} validation, "
-            f"{config.data.test_images:,} test images; {about.device}, {about.threads} threads"
-        )
+        say(entry.name)
+        optimizer = f"{entry.params['optimizer']} lr {config.lr:g}, batch {config.batch_size}, {about.method}"
+        say(f"{entry.params['model']} with {entry.parameters:,} parameters, {optimizer}")
+        held_out = f"{config.data.val_size:,} validation, {config.data.test_images:,} test images"
+        say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {about.threads} threads")
         if entry.epoch:
             say(f"Going on after epoch {entry.epoch}.")
         return [self, *reporter.watch(about.folder, config, entry.epoch, control)]

@@ -8,6 +8,7 @@ import torch
 
 from mnist_exp import config as configs
 from mnist_exp import data
+from mnist_exp.config import Config, Precision
 from mnist_exp.disk import lanes
 from mnist_exp.disk.checkpoint import Checkpoint
 from mnist_exp.disk.journal import Row
@@ -16,7 +17,6 @@ from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Descent, Progress
 from mnist_exp.run import build
 from mnist_exp.run.claim import Member
-from mnist_exp.run.process import set_up_torch
 
 
 def grouped(members: Sequence[Member]) -> list[list[Member]]:
@@ -103,6 +103,16 @@ class Pack:
         """The weights that are evaluated and exported: the averaged ones if there is an average."""
         with self.descent.average.in_use():
             return _copies(self.stack.weights(lane))
+
+
+def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
+    """Sets threads and arithmetic for training *config* on *device*."""
+    torch.set_flush_denormal(True)  # Adam's moments of unlit pixels become denormal and slow it down
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        exact = config.precision is Precision.fp32
+        torch.set_float32_matmul_precision("highest" if exact else "high")
+        torch.backends.cudnn.allow_tf32 = not exact  # convolutions: torch's own default is tf32
 
 
 def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

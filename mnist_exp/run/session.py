@@ -5,10 +5,12 @@ One run is a pack of one: `run` is `run_many` with a single task.
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 
@@ -19,7 +21,6 @@ from mnist_exp.engine.loop import fit
 from mnist_exp.run.claim import Member, Result, Task, claim, failing
 from mnist_exp.run.export import draw_augmented
 from mnist_exp.run.pack import Pack, grouped
-from mnist_exp.run.process import signals
 from mnist_exp.run.writer import RunWriter
 
 __all__ = ["Result", "Run", "Task", "Watch", "run", "run_many"]
@@ -69,10 +70,7 @@ def run(
 
 
 def run_many(
-    tasks: Sequence[Task],
-    watch: Watch = lambda run, control: (),
-    sweep: str = "",
-    extras: bool = True,
+    tasks: Sequence[Task], watch: Watch = lambda run, control: (), sweep: str = "", extras: bool = True
 ) -> list[Result | Exception]:
     """Trains runs that may share their batches (`sweep/packing.py` decides which) in one process.
 
@@ -92,7 +90,7 @@ def run_many(
     """
     claims: list[Member | Result | Exception] = []
     control = Control()
-    with contextlib.ExitStack() as locks, signals(control):
+    with contextlib.ExitStack() as locks, _signals(control):
         for task in tasks:
             try:
                 claims.append(claim(task, sweep, extras, locks))
@@ -115,3 +113,23 @@ def _observers(member: Member, pack: Pack, watch: Watch, control: Control) -> li
         draw_augmented(pack.order, pack.splits.train, member.folder)
     about = Run(member.config, member.folder, member.entry, pack.device, pack.threads, pack.method)
     return [writer, *watch(about, control)]
+
+
+@contextlib.contextmanager
+def _signals(control: Control) -> Iterator[None]:
+    """Inside, the first Ctrl-C or SIGTERM asks the loop to stop; a second Ctrl-C stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if control.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        control.signal = number
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -47,7 +47,7 @@ class RunWriter(Observer):
             if event.best and self.patient:
                 self.chosen = self.pack.in_use(event.lane)
             if self.member.config.checkpoint.enabled:
-                history = [*self.journal.history(event.epoch - 1), row]
+                history = [*self.journal.rows[: event.epoch - 1], row]
                 checkpoint.save(self.files.checkpoints, self.pack.state(self.member, history, self.chosen))
             self.journal.append(row)
             self._write_ledger(event.epoch)
@@ -66,7 +66,7 @@ class RunWriter(Observer):
     def _write_ledger(self, epoch: int) -> None:
         """Records how far the run has come."""
         self.entry.epoch = epoch
-        self.entry.seconds = sum(row["metrics"]["time/epoch"] for row in self.journal.history(epoch))
+        self.entry.seconds = sum(row["metrics"]["time/epoch"] for row in self.journal.rows[:epoch])
         self.entry.write(self.files.path)
 
     def _write_difference(self) -> None:
@@ -86,10 +86,8 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ExperimentError(
-            f"{folder} cannot be written: {error.strerror}.",
-            "Its finished epochs are kept: make room, then resume it.",
-        ) from error
+        way_out = "Its finished epochs are kept: make room, then resume it."
+        raise ExperimentError(f"{folder} cannot be written: {error.strerror}.", way_out) from error
 
 
 def summarise(rows: list[dict[str, Any]], parameters: int, chosen: bool = False) -> dict[str, float]:

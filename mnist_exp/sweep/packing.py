@@ -38,8 +38,8 @@ UNITS_GPU = 16_384
 def key(config: Config) -> str | None:
     """Runs with the same key can train together; None: this one trains alone.
 
-    Equal must be, above all, depth, activation, epochs, batch size, data, schedule, augmentation, device and
-    the order of batches. That follows the seed: only with `data.order_seed` set can seeds differ.
+    All settings but the `FREE` ones must be equal, and so must depth and the order of batches. The order follows the
+    seed, so seeds may differ only where `data.order_seed` is set.
     """
     if config.model.get("input_dropout"):  # each would see other images
         return None

@@ -4,12 +4,14 @@
 The run has exported it already (`model.pt2`); this adds MLflow's description of that file.
 """
 
+import logging
 import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
 
 from mnist_exp.disk.provenance import torch_version
+from mnist_exp.disk.tracked import TrackedRun
 from mnist_exp.tracking.store import Store
 
 
@@ -38,23 +40,30 @@ def logged(store: Store, run_id: str) -> str | None:
     return None
 
 
-def register(store: Store, name: str, uri: str, run_id: str) -> str:
-    """Makes the logged model *uri* of *run_id* a version of the registered model *name*, unless it is one.
+def register(store: Store, name: str, record: TrackedRun, label: str) -> str:
+    """Makes the logged model of the run of *record* a version of the registered model *name*, unless it is one.
+
+    Args:
+        label: What the warning calls the run, if it has none.
 
     Returns:
-        The version's URI, such as `models:/mnist/3`.
+        The version's URI, such as `models:/mnist/3`; empty if the run has no model.
     """
     from mlflow.exceptions import MlflowException
 
+    if not record.model:
+        logging.getLogger(__name__).warning("%s has no model.pt2: nothing was registered as %s.", label, name)
+        return ""
     client = store.client
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    same = [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run_id]
-    model_id = uri.removeprefix("models:/")
-    version = same[0] if same else client.create_model_version(name, uri, run_id, model_id=model_id)
+    versions = (v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == record.run_id)
+    if (version := next(versions, None)) is None:
+        model_id = record.model.removeprefix("models:/")
+        version = client.create_model_version(name, record.model, record.run_id, model_id=model_id)
     return f"models:/{name}/{version.version}"
 
 

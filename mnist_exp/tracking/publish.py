@@ -4,6 +4,7 @@ The folder is authoritative. `mlflow.json` records what was sent (see `tracked`)
 measurement, and MLflow stores equal rows once, however often they are sent.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -11,13 +12,15 @@ import os
 import platform
 import posixpath
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from mnist_exp.charts import run as figures
+from mnist_exp.config.secrets import without_login
 from mnist_exp.disk import journal, ledger, provenance, tracked
 from mnist_exp.disk.files import atomic_write, tidy
 from mnist_exp.disk.journal import Row
@@ -26,7 +29,7 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.tracked import TrackedRun
 from mnist_exp.errors import ExperimentError, first_line
 from mnist_exp.tracking import model, sweeps, views
-from mnist_exp.tracking.store import Store, source
+from mnist_exp.tracking.store import Store, open_store, source
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +86,8 @@ def publish(folder: Path, store: Store, abandoned: bool = False, register: bool 
             record = dataclasses.replace(record, **extras)
             tracked.write(folder, record)
         if entry.state != record.state:
-            if register and entry.register and not entry.sweep:
-                record.registered = _register(store, entry, record) or record.registered
+            if register and entry.register and not entry.sweep and entry.state == State.FINISHED:
+                record.registered = model.register(store, entry.register, record, entry.name) or record.registered
             _finish(folder, store, entry, record.run_id)
             record.state = entry.state
             tracked.write(folder, record)
@@ -113,6 +116,40 @@ def complete(folder: Path, entry: Ledger, store: Store) -> bool:
         RunFolder(folder).tracked.unlink()
         return False
     return True
+
+
+def close_orphans(root: Path, uri: str, but: Collection[Path]) -> None:
+    """Marks runs below *root* that lost trainer and publisher as killed, also in the store at *uri* if it has them.
+
+    MLflow would show them as RUNNING forever. Runs of other machines are skipped: their locks cannot always be seen
+    from here.
+
+    Args:
+        but: Running sweeps: their runs are published anyway.
+
+    Raises:
+        Exception: whatever mlflow raises; the next call sends the rest.
+    """
+    parents: dict[Path, Store] = {}
+    for path in sorted(root.rglob(RunFolder.ledger)):
+        folder = path.parent
+        if folder.parent in but:
+            continue
+        with contextlib.suppress(ExperimentError):  # damaged
+            entry = ledger.read(folder)
+            if entry.state == State.RUNNING and entry.host == socket.gethostname():
+                ledger.reap(folder)
+                entry = ledger.read(folder)
+            record = tracked.run(folder) or TrackedRun()
+            if (entry.state, record.state, record.store) == (State.KILLED, State.RUNNING, without_login(uri)):
+                store = open_store(uri, entry.experiment)
+                if store.client.get_run(record.run_id).info.lifecycle_stage == "deleted":
+                    continue
+                publish(folder, store)
+                if entry.nested:
+                    parents[folder.parent] = store
+    for sweep, store in parents.items():
+        sweeps.publish(sweep, store, over=True)
 
 
 def _tracked(folder: Path, store: Store, entry: Ledger) -> TrackedRun:
@@ -146,11 +183,8 @@ def _open(folder: Path, store: Store, entry: Ledger) -> str:
         tags["sweep"] = entry.sweep
         if entry.nested:
             tags["mlflow.parentRunId"] = sweeps.parent(folder.parent, store, entry)
-    run = store.client.create_run(
-        store.experiment_id, entry.started_ms, fitting(tags, LONGEST_TAG), run_name=_text(entry.name, LONGEST_KEY)
-    )
-    run_id: str = run.info.run_id
-    return run_id
+    tags, name = fitting(tags, LONGEST_TAG), _text(entry.name, LONGEST_KEY)
+    return str(store.client.create_run(store.experiment_id, entry.started_ms, tags, run_name=name).info.run_id)
 
 
 def _introduce(folder: Path, store: Store, entry: Ledger, run_id: str) -> None:
@@ -195,16 +229,6 @@ def _metrics(row: Row) -> list[Any]:
     from mlflow.entities import Metric
 
     return [Metric(key, value, row["time_ms"], row["epoch"]) for key, value in row["metrics"].items()]
-
-
-def _register(store: Store, entry: Ledger, record: TrackedRun) -> str:
-    """Makes a single run's model a version of the registered model in its ledger; returns the version's URI."""
-    if entry.state != State.FINISHED:
-        return ""
-    if not record.model:
-        log.warning("%s has no model.pt2: nothing was registered as %s.", entry.name, entry.register)
-        return ""
-    return model.register(store, entry.register, record.model, record.run_id)
 
 
 def _extras(folder: Path, store: Store, entry: Ledger, record: TrackedRun, rows: list[Row]) -> dict[str, Any]:

@@ -140,13 +140,12 @@ class Publisher:
             log.warning(
                 "MLflow (%s) does not have everything yet; it is kept in the run folder. Send it with: "
                 "python -m mnist_exp.sync%s",
-                without_login(self.uri),
-                self.option,
+                *(without_login(self.uri), self.option),
             )
 
     def where_to_look(self, folder: Path) -> str:
         """The line that opens the run or the sweep in *folder* in a browser."""
-        record = tracked.sweep(folder)  # a run's has the same fields
+        record = tracked.read(folder)
         if record is None:
             return "Tracked in MLflow: not yet."
         registered = f" (registered as {record.registered})" if record.registered else ""
@@ -225,14 +224,13 @@ def deliver(experiment: str) -> int:
 
 def _reap(sweeps: Collection[Path]) -> None:
     """Publishes killed runs of other sweeps than *sweeps*; errors are only logged."""
-    from mnist_exp.tracking import orphans
+    from mnist_exp.tracking.publish import close_orphans
 
     try:
-        orphans.reap(Path("outputs").resolve(), uri_for(None), but=sweeps)
+        close_orphans(Path("outputs").resolve(), uri_for(None), but=sweeps)
     except Exception as error:
-        log.warning(
-            "Not all runs that were killed earlier are in MLflow: %s. mnist_exp.sync sends them.", reason(error)
-        )
+        missing = "Not all runs that were killed earlier are in MLflow: %s. mnist_exp.sync sends them."
+        log.warning(missing, reason(error))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from mnist_exp.disk import ledger, plan, tracked
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
-from mnist_exp.disk.tracked import TrackedRun, TrackedSweep
+from mnist_exp.disk.tracked import Tracked, TrackedRun
 from mnist_exp.results import ranking
 from mnist_exp.tracking import model, views
 from mnist_exp.tracking.store import Store, source
@@ -48,13 +48,12 @@ def publish(folder: Path, store: Store, over: bool = False, register: bool = Tru
         return False
     primary = "val/accuracy" if first.params["val_size"] else "train/accuracy"
     subject = views.Subject(sweep.id, sweep.created_ms, varied(sweep.keys, list(runs.values())), primary)
-    record = TrackedSweep(experiment_id=store.experiment_id, page=views.publish_view(store, subject))
+    record = Tracked(experiment_id=store.experiment_id, page=views.publish_view(store, subject))
     if first.nested:
         record.run_id = parent(folder, store, first)
         store.client.set_tag(record.run_id, "mlflow.note.content", " ".join(sweep.typed))
         if over:
-            status = _status([run.state for run in runs.values()], len(sweep.points))
-            store.client.set_terminated(record.run_id, status)
+            store.client.set_terminated(record.run_id, _status([r.state for r in runs.values()], len(sweep.points)))
         else:
             store.client.update_run(record.run_id, status="RUNNING")
     if register and over and first.register:
@@ -104,11 +103,6 @@ def _register_best(folder: Path, sweep: Plan, store: Store, name: str) -> str:
             *(folder, ", ".join(each.data for each in ranked), name),
         )
         return ""
-    best = ranked[0].best
-    if best is None:
+    if (best := ranked[0].best) is None:
         return ""
-    record = tracked.run(best.at) or TrackedRun()
-    if not record.model:
-        log.warning("%s is the best run, but has no model.pt2: nothing was registered as %s.", best.at, name)
-        return ""
-    return model.register(store, name, record.model, record.run_id)
+    return model.register(store, name, tracked.run(best.at) or TrackedRun(), f"{best.at} is the best run, but")

@@ -27,19 +27,24 @@ DESCRIPTION = "mlflow.note.content"
 ALL = "all"  # key of the view of all runs
 METRICS = ("val/accuracy", "test/accuracy", "val/loss", "test/loss", "train/loss")  # one chart of curves each
 COSTS = ("model/parameters", "time/total")
+MACHINE_LEARNING = "workflowType=machine_learning"
 
 
 @final
 @dataclass(frozen=True)
 class Subject:
-    """What the view of a sweep depends on."""
+    """What the view of a sweep, or of all runs, depends on."""
 
     id: str
+    """The sweep's; empty: all runs."""
     created_ms: int
     varied: Sequence[str]
     """MLflow params that differ between its runs; they become columns."""
     primary: str = "val/accuracy"
     """Metric that orders its runs, by its last value."""
+
+
+ALL_RUNS = Subject("", 0, ("hidden", "lr", "optimizer", "seed"))
 
 
 def publish_view(store: Store, subject: Subject) -> str:
@@ -49,9 +54,9 @@ def publish_view(store: Store, subject: Subject) -> str:
     link only filters.
     """
     if not _known():
-        return filtered(store, subject.id)
-    _write(store, subject.id, f"Sweep {subject.id}", subject, f"tags.sweep = '{subject.id}'")
-    _write(store, ALL, "All runs", Subject("", 0, ("hidden", "lr", "optimizer", "seed")), "")
+        return f"#/experiments/{store.experiment_id}/runs?searchFilter={quote(_filter(subject))}&{MACHINE_LEARNING}"
+    _write(store, subject)
+    _write(store, ALL_RUNS)
     tags = store.client.get_experiment(store.experiment_id).tags
     views = {key.removeprefix(TAG): json.loads(value) for key, value in tags.items() if key.startswith(TAG)}
     ours = [key for key in views if views[key]["name"] == f"Sweep {key}"]
@@ -67,21 +72,14 @@ def welcome(store: Store) -> None:
     tags = store.client.get_experiment(store.experiment_id).tags
     if TAG + ALL in tags or not _known():
         return
-    _write(store, ALL, "All runs", Subject("", 0, ("hidden", "lr", "optimizer", "seed")), "")
+    _write(store, ALL_RUNS)
     _describe(store, tags.get(DESCRIPTION, ""), "")
 
 
 def link(store: Store, key: str, charts: bool = False) -> str:
     """The address of the view *key*, without the server's name."""
     mode = "&compareRunsMode=CHART" if charts else ""
-    page = f"#/experiments/{store.experiment_id}/runs"
-    return f"{page}?viewStateShareKey={quote(key)}&workflowType=machine_learning{mode}"
-
-
-def filtered(store: Store, sweep_id: str) -> str:
-    """The address of the default table with the runs of one sweep."""
-    only = quote(f"tags.sweep = '{sweep_id}'")
-    return f"#/experiments/{store.experiment_id}/runs?searchFilter={only}&workflowType=machine_learning"
+    return f"#/experiments/{store.experiment_id}/runs?viewStateShareKey={quote(key)}&{MACHINE_LEARNING}{mode}"
 
 
 def _known() -> bool:
@@ -93,11 +91,15 @@ def _known() -> bool:
     return False
 
 
-def _write(store: Store, key: str, name: str, subject: Subject, only: str) -> None:
-    now = time.time_ns() // 1_000_000
-    packed = pack(state(subject, only))
-    view = {"name": name, "createdAt": subject.created_ms or now, "updatedAt": now, "state": packed}
-    store.client.set_experiment_tag(store.experiment_id, TAG + key, json.dumps(view))
+def _write(store: Store, subject: Subject) -> None:
+    now, name = time.time_ns() // 1_000_000, f"Sweep {subject.id}" if subject.id else "All runs"
+    view = {"name": name, "createdAt": subject.created_ms or now, "updatedAt": now, "state": pack(state(subject))}
+    store.client.set_experiment_tag(store.experiment_id, TAG + (subject.id or ALL), json.dumps(view))
+
+
+def _filter(subject: Subject) -> str:
+    """The search filter of its runs."""
+    return f"tags.sweep = '{subject.id}'" if subject.id else ""
 
 
 def _describe(store: Store, text: str, newest: str) -> None:
@@ -116,12 +118,8 @@ def pack(state: dict[str, Any]) -> str:
     return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
 
 
-def state(subject: Subject, only: str) -> dict[str, Any]:
-    """The state of MLflow's page: filter, order, columns and charts.
-
-    Args:
-        only: Search filter of the runs; empty: all runs.
-    """
+def state(subject: Subject) -> dict[str, Any]:
+    """The state of MLflow's page: filter, order, columns and charts."""
     metrics = dict.fromkeys((subject.primary, *METRICS))  # in order, each once
     shared = {"deleted": False, "isGenerated": False, "runsCountToCompare": 20}
     charts: list[dict[str, Any]] = [
@@ -159,7 +157,7 @@ def state(subject: Subject, only: str) -> dict[str, Any]:
     columns += [f"metrics.`{metric}`" for metric in (*metrics, *COSTS)]
     sections = [("overview", "Overview"), ("curves", "Curves")]
     return {
-        "searchFilter": only,
+        "searchFilter": _filter(subject),
         "orderByKey": f"metrics.`{subject.primary}`",
         "orderByAsc": False,
         "startTime": "ALL",

@@ -9,8 +9,8 @@ from omegaconf import MISSING
 
 from mnist_exp import config as configs
 from mnist_exp.config import Config, overrides, schema
-from mnist_exp.config.checks import check
 from mnist_exp.config.identity import has_effect, unnamed
+from mnist_exp.config.loading import check
 from mnist_exp.config.schema import Kind
 from mnist_exp.disk import lanes, trust
 from mnist_exp.report import page
@@ -32,17 +32,17 @@ def test_the_defaults_together_are_legal(composed: Callable[..., Config]) -> Non
 
 
 @pytest.mark.parametrize("key", SETTINGS)
-def test_a_setting_is_for_something(key: str) -> None:
-    purposes = Kind.RESULT | Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.STEERING
-    assert SETTINGS[key].kind & purposes
-    assert bool(SETTINGS[key].kind & Kind.RESULT) == has_effect(key)
+def test_a_setting_is_for_one_thing(key: str) -> None:
+    purposes = SETTINGS[key].kind & (Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP)
+    assert len(purposes) <= 1
+    assert has_effect(key) == (len(purposes) == 0)
 
 
 @pytest.mark.parametrize(
     ("derived", "expected"),
     {
         "without effect": (
-            schema.of(Kind.RESULT, others=True),
+            schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP),
             "checkpoint data.classes data.root data.source force n_trials name points resume retry_failed tags threads"
             " tracking",
         ),

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from mnist_exp import config as configs
 from mnist_exp.config import secrets
-from mnist_exp.config.loading import sweep_settings
+from mnist_exp.config.explain import sweep_settings
 from mnist_exp.config.schema import settings
 
 VALUE = "4f3c9a7e21"

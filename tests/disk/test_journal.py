@@ -67,10 +67,6 @@ def test_rows_that_the_file_lacks_come_from_the_state(begun: Path) -> None:
     assert begun.read_text() == written(row(1), row(2), row(3))
 
 
-def test_the_history_ends_at_an_epoch() -> None:
-    assert Journal(HERE, []).history(1) == [row(1)]
-
-
 def test_what_json_cannot_say_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         Journal(HERE, []).append(row(3, float("nan")))

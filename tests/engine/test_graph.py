@@ -24,7 +24,7 @@ from mnist_exp.engine.stack import ModuleStack
 from mnist_exp.errors import DivergedError
 from mnist_exp.run import build
 from mnist_exp.run import session as run
-from mnist_exp.run.process import set_up_torch
+from mnist_exp.run.pack import set_up_torch
 
 CPU = torch.device("cpu")
 

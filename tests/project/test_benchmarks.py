@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("psutil")
 
 from benchmarks import measure, measured, papers, suite, table, time_to_accuracy
-from mnist_exp.config.compose import compose
+from mnist_exp.config import compose
 from mnist_exp.disk import provenance
 from mnist_exp.disk.journal import Journal
 

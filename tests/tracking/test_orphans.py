@@ -12,7 +12,8 @@ import pytest
 from mnist_exp.disk import ledger
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
-from mnist_exp.tracking import orphans, publisher
+from mnist_exp.tracking import publish as publishing
+from mnist_exp.tracking import publisher
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
 
@@ -92,7 +93,7 @@ def test_what_mlflow_does_not_take_is_no_fault_of_the_new_sweep(
     def refused(*_: object) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(orphans.publish, "publish", refused)
+    monkeypatch.setattr(publishing, "publish", refused)
     assert start_a_sweep(monkeypatch) == 0
     assert ledger.read(dead).state == "killed"
     assert "Not all runs that were killed earlier are in MLflow: RuntimeError: no. mnist_exp.sync sends" in caplog.text

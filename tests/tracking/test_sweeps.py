@@ -10,7 +10,7 @@ from mnist_exp.config import Config
 from mnist_exp.disk import ledger, tracked
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
-from mnist_exp.disk.tracked import TrackedRun, TrackedSweep
+from mnist_exp.disk.tracked import Tracked, TrackedRun
 from mnist_exp.results import names, query
 from mnist_exp.results.query import Query
 from mnist_exp.tracking import model, publish, sweeps
@@ -48,12 +48,12 @@ def change(folder: Path, number: int, **summary: float) -> Ledger:
     return entry
 
 
-def publish_all(folder: Path, store: Store, over: bool = True) -> TrackedSweep:
+def publish_all(folder: Path, store: Store, over: bool = True) -> Tracked:
     """Does what the publisher does with a sweep; returns the sweep's record."""
     for path in sorted(folder.glob("*/ledger.json")):
         publish.publish(path.parent, store, abandoned=over)
     sweeps.publish(folder, store, over=over)
-    record = tracked.sweep(folder)
+    record = tracked.read(folder)
     assert record
     return record
 

@@ -3,9 +3,9 @@
 A job that raises, exits, is killed or hangs does not affect the others: its worker is replaced.
 A job's config is composed when a worker is free for it, and its outcome stays pickled, so that a sweep of
 thousands starts at once and does not fill the memory.
-Jobs that can train together are given to a worker as one pack. When its process dies, the job that ended it is not
-known: they go on together from their last epochs, and if it dies again, each in a process of its own. That
-does not count as one of their `retries`.
+Jobs that can train together are given to a worker as one pack. When a pack's process dies, nobody knows which job
+ended it. So the pack runs again from its last epochs, and after a second death each job alone. Neither uses up a
+job's `retries`.
 """
 
 import contextlib
@@ -231,7 +231,7 @@ class Pool:
             self.display.stopped(job.number)
             return []
         else:
-            # A search loses no trial because a worker was killed, or stopped by a signal of its own.
+            # A search's trial gets one more try if its worker was killed or stopped by a signal, even with retries=0.
             died = self.source is not None and isinstance(error, (Interrupted, JobDied))
             again = not self.stopping and job.tries <= max(self.options["retries"], died)
             self.failures += not again
