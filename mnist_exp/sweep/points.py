@@ -36,7 +36,7 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
     """The combinations of what was typed that are wanted, and the keys that vary.
 
     Raises:
-        ConfigError: a grid cannot expand some values (an interval), lists do not pair up, or search=points has no table.
+        ConfigError: values cannot be expanded (an interval), lists do not pair up, or search=points has no table.
     """
     typed = OverridesParser.create(config_loader=home.loader).parse_overrides(home.varying)
     for override in typed:
