@@ -36,8 +36,7 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
     """The combinations of what was typed that are wanted, and the keys that vary.
 
     Raises:
-        ConfigError: the grid cannot expand a kind of sweep (an interval, say), lists do not pair up, or search=points
-            has no table.
+        ConfigError: values cannot be expanded (an interval), lists do not pair up, or search=points has no table.
     """
     typed = OverridesParser.create(config_loader=home.loader).parse_overrides(home.varying)
     for override in typed:
@@ -48,12 +47,12 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
             )
     keys = [str(o.key_or_group) for o in typed if o.is_sweep_override()]
     combinations = pairs(typed) if home.options["zip"] else BasicSweeper.split_arguments(typed, None)[0]
-    if OmegaConf.is_missing(home.steering, "points"):
-        raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
     if path := home.steering.get("points"):
         rows = read(Path(path))
         combinations = [[*row, *combination] for row in rows for combination in combinations]
         keys = [*dict.fromkeys(key_of(override) for row in rows for override in row), *keys]
+    elif OmegaConf.select(home.steering, "hydra.runtime.choices.search") == "points":
+        raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
     if (wanted := home.steering.get("n_trials")) is not None:
         config.settings()["n_trials"].check(wanted)
         order = list(range(len(combinations)))

@@ -1,4 +1,4 @@
-"""The Optuna sweeper: asks the study, launches, reports to it what the runs' ledgers say, sums up.
+"""The Optuna sweeper: asks the study, launches, reports the states of the ledgers to it, sums up.
 
 Under the local launcher a worker that is free gets the next suggestion at once. Other launchers take batches, and
 each batch waits for its slowest run.
@@ -85,8 +85,7 @@ def search_space(home: Home, search: Search) -> Space:
     fixed = [override for override in parsed if not override.is_sweep_override()]
     defaults = home.composer.own([str(override.input_line) for override in fixed])
     if len(fixed) == len(parsed) and not search.space and search.sampler.get("_target_") != GRID:
-        usual = spaces.usual(defaults, {override.key_or_group for override in fixed})
-        if usual:
+        if usual := spaces.usual(defaults, {override.key_or_group for override in fixed}):
             say(f"Nothing was given to search, so the usual is: {shlex.join(usual)}")
         home.typed += usual
         parsed += parser.parse_overrides(usual)

@@ -24,7 +24,7 @@ from mnist_exp.disk.files import read_json
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError
-from mnist_exp.run import session as run
+from mnist_exp.run.session import Run, run
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import Analysis, analyse
@@ -54,7 +54,7 @@ def begun(folder: Path, **options: Any) -> tuple[Search, optuna.Study]:
     return search, studies.lead(folder, search, {})
 
 
-def watch(about: run.Run, control: Control) -> Sequence[Observer]:
+def watch(about: Run, control: Control) -> Sequence[Observer]:
     return reporter.watch(about.folder, about.config, about.ledger.epoch, control)
 
 
@@ -97,7 +97,7 @@ def test_a_run_reports_each_epoch_and_ends_where_the_pruner_says(scratch: Path, 
         rival.should_prune()
     study.ask()
     folder = scratch / "2"
-    result = run.run(tiny(epochs=6), folder, watch=watch)
+    result = run(tiny(epochs=6), folder, watch=watch)
     assert (result.state, result.reason) == ("pruned", "Pruned after epoch 1 of 6.")
     entry = ledger.read(folder)
     assert (entry.state, entry.epoch) == ("pruned", 1)
@@ -110,15 +110,15 @@ def test_a_run_without_a_study_or_with_a_finished_trial_is_left_alone(
 ) -> None:
     observers = []
 
-    def look(about: run.Run, control: Control) -> list[Any]:
+    def look(about: Run, control: Control) -> list[Any]:
         observers.append(watch(about, control))
         return []
 
-    run.run(tiny(epochs=1), scratch / "0", watch=look)
+    run(tiny(epochs=1), scratch / "0", watch=look)
     _, study = begun(scratch)
     study.ask()
     study.tell(0, 0.5)
-    run.run(tiny(epochs=1), scratch / "1", watch=look)
+    run(tiny(epochs=1), scratch / "1", watch=look)
     assert observers == [[], []]
 
 
@@ -129,7 +129,7 @@ def test_a_lost_storage_does_not_stop_a_run(
     study.ask()
     (scratch / "optuna.journal").write_text("")
     studies.storage.cache_clear()
-    assert run.run(tiny(epochs=2), scratch / "0", watch=watch).state == "finished"
+    assert run(tiny(epochs=2), scratch / "0", watch=watch).state == "finished"
     assert "does not reach its study" in caplog.text
 
 

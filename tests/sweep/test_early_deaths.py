@@ -9,8 +9,7 @@ from samples import TINY
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger
 from mnist_exp.run import claim
-from mnist_exp.run import session as run
-from mnist_exp.run.session import Task
+from mnist_exp.run.session import Task, run
 
 Tiny = Callable[..., Config]
 Command = Callable[..., tuple[int, str, str]]
@@ -43,7 +42,7 @@ def test_a_job_that_is_killed_at_its_start_says_so(command: Command) -> None:
 
 
 def test_what_a_run_has_said_itself_is_kept(tiny: Tiny) -> None:
-    run.run(tiny(), Path("sweep/0"))
+    run(tiny(), Path("sweep/0"))
     claim.mark_killed(Task(tiny(), Path("sweep/0")), "sweep", "Killed.")
     assert ledger.read(Path("sweep/0")).state == "finished"
 

@@ -13,7 +13,7 @@ from mnist_exp.disk import ledger
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import Interrupted, SweepError
-from mnist_exp.run import one as single
+from mnist_exp.run import one
 from mnist_exp.sweep import reporter
 from mnist_exp.sweep.reporter import SweepReporter
 
@@ -66,9 +66,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_sweep_is_reported_whose_jobs_report_themselves(
     command: Command, reported: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        single, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."})
-    )
+    monkeypatch.setattr(one, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
     code, out, err = command(*HERE, "tracking=mlflow", "hidden=8,16")
     assert code == 0, err
     assert reported == ["0 finished", "1 finished", "sweep", "finished", "sent"]
@@ -80,9 +78,7 @@ def test_a_sweep_is_reported_whose_jobs_report_themselves(
 def test_the_page_links_to_what_is_reported_last(
     lr: str, code: int, command: Command, reported: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        single, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."})
-    )
+    monkeypatch.setattr(one, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
     typed = (*HERE, "hydra.sweeper.report=true", "tracking=mlflow", f"lr={lr},3e-3")
     left, out, err = command(*typed)
     assert left == code, err
@@ -143,6 +139,13 @@ def test_the_folders_of_runs_cannot_have_other_names(command: Command) -> None:
     assert code == 2
     assert "hydra.sweep.subdir cannot be set" in err
     assert not Path("outputs").exists()
+
+
+def test_a_table_of_points_that_is_not_named_is_asked_for(command: Command) -> None:
+    code, _, err = command(*HERE, "search=points")
+    assert code == 2
+    assert "search=points needs a table." in err
+    assert "Name it: points=FILE.csv or points=FILE.yaml" in err
 
 
 def test_a_damaged_run_is_named_and_costs_only_itself(command: Command) -> None:

@@ -21,7 +21,7 @@ from samples import TINY
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger
 from mnist_exp.errors import ExperimentError, Interrupted
-from mnist_exp.run import session as run
+from mnist_exp.run.session import run
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied
 from mnist_exp.sweep.launching import Stop
@@ -169,5 +169,5 @@ def test_a_second_ctrl_c_is_no_failure_of_the_run(tiny: Callable[..., Config]) -
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run.run(tiny(), Path("run"), watch=watch)
+        run(tiny(), Path("run"), watch=watch)
     assert ledger.read(Path("run")).state == "killed"
