@@ -254,7 +254,7 @@ def launch(trials: Trials) -> None:
 
 def in_batches(trials: Trials) -> None:
     """For launchers that return when all of their jobs have ended."""
-    while batch := list(itertools.islice(iter(trials.next, None), trials.search.batch)):
+    while batch := list(itertools.islice(iter(trials.next, None), min(trials.search.batch, trials.search.n_trials))):
         batch.sort(key=lambda job: job.number)
         for returned in trials.home.launch(batch):
             if isinstance(returned._return_value, Interrupted):

@@ -7,7 +7,6 @@ import itertools
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +18,8 @@ from report_fixtures import make_run, make_sweep
 from samples import script
 
 from mnist_exp import config, report
-from mnist_exp.disk.files import read_json, write_json
+from mnist_exp.disk.files import read_json
+from mnist_exp.disk.plan import Plan
 from mnist_exp.run import session as run
 from mnist_exp.tracking import publish, sweeps
 from mnist_exp.tracking.store import Store, open_store
@@ -63,8 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = root / "outputs" / "sweeps" / "day" / SWEEP
     points = [[f"hidden={hidden}", f"lr={lr}"] for hidden, lr in itertools.product(HIDDEN, LR)]
     runs = [train(folder / str(i), store, *point, sweep=SWEEP) for i, point in enumerate(points)]
-    plan = {"id": SWEEP, "created_ms": time.time_ns() // 1_000_000, "typed": [], "keys": ["hidden", "lr"]}
-    write_json(folder / "sweep.json", {**plan, "points": points})
+    Plan(id=SWEEP, typed=[], keys=["hidden", "lr"], points=points).write(folder)
     sweeps.publish(folder, store, over=True)
     return {"root": root, "experiment": store.experiment_id, "single": single, "runs": runs}
 

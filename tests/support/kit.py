@@ -104,8 +104,8 @@ def processes() -> list[psutil.Process]:
     alive = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            alive = process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid()
-            if alive and Path(process.cwd()) == Path.cwd():
+            running = process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid()
+            if running and Path(process.cwd()) == Path.cwd():
                 alive.append(process)
     return alive
 
