@@ -15,7 +15,8 @@ from mnist_exp.errors import ExperimentError
 from mnist_exp.tracking import store
 from mnist_exp.tracking.store import Store
 
-OPEN = "from mnist_exp.config.stores import *; from mnist_exp.tracking.store import *; print(open_store(uri_for(None), 'first').experiment_id)"
+OPEN = "from mnist_exp.config.stores import *; from mnist_exp.tracking.store import *; "
+OPEN += "print(open_store(uri_for(None), 'first').experiment_id)"
 
 
 @pytest.mark.parametrize(
