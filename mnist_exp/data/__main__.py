@@ -1,7 +1,6 @@
 """`python -m mnist_exp.data`, or the console script `mnist-exp-data`: gets image files, or checks them."""
 
 import logging
-import sys
 from collections.abc import Sequence
 
 from mnist_exp.config import Data, compose, options
@@ -73,10 +72,7 @@ def _verify(data: Data) -> list[str]:
     return [f"{folder / name}: {fault}" for name, fault in files.items() if fault]
 
 
-def cli() -> None:
-    """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(exits.run(lambda: main(sys.argv[1:])))
-
+cli = exits.command(main)
 
 if __name__ == "__main__":
     cli()

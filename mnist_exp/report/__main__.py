@@ -1,6 +1,5 @@
 """`python -m mnist_exp.report`, or the console script `mnist-exp-report`: compares runs that are done."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,10 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     (terminal.errors if options.json else terminal.console).print(f"Report: {shown(path)}", markup=False)
 
 
-def cli() -> None:
-    """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.exit(exits.run(lambda: main(sys.argv[1:])))
-
+cli = exits.command(main)
 
 if __name__ == "__main__":
     cli()

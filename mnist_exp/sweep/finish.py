@@ -27,8 +27,8 @@ from mnist_exp.sweep.reporter import SweepReporter
 def load_ahead() -> threading.Thread:
     """Loads torch's exporter and what draws the page beside the runs: 1.7 s, a tenth of a small sweep.
 
-    `export` joins the thread, for torch exports one network at a time. A process that ends earlier waits for it: torch
-    aborts one that leaves amid an export.
+    `export_run` joins the thread, for torch exports one network at a time. A process that ends earlier waits for it:
+    torch aborts one that leaves amid an export.
     """
     from torch import nn
 
@@ -56,10 +56,10 @@ def present_best(folder: Path, config_of: Callable[[int], Config]) -> None:
     """
     for ranked in names.rankings(names.resolve(folder)):
         if best := ranked.best:
-            export(best.at, config_of(int(best.at.name)))
+            export_run(best.at, config_of(int(best.at.name)))
 
 
-def export(folder: Path, config: Config) -> None:
+def export_run(folder: Path, config: Config) -> None:
     """Exports the network of the run in *folder* and has its figures drawn, as far as *config* wants them."""
     tidy(folder, RunFolder.model, RunFolder.ledger)
     entry = ledger.read(folder)

@@ -5,13 +5,12 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from samples import REPO
+from samples import REPO, script
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())
 
@@ -65,16 +64,6 @@ def test_what_the_extras_name_is_locked() -> None:
         assert name == "mnist-exp" or re.search(rf"(?im)^{re.sub('-', '[-_.]', name)}==", locked), line
 
 
-def program(name: str) -> ModuleType:
-    """The program .ci/*name*.py as a module."""
-    spec = importlib.util.spec_from_file_location(name, REPO / ".ci" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_ci_tests_the_lowest_versions_that_are_declared() -> None:
     """Without torch: other versions than the locked one require gigabytes of CUDA."""
     lines = (REPO / ".ci" / "lowest.txt").read_text().splitlines()
@@ -101,14 +90,14 @@ def test_ci_tests_the_lowest_versions_that_are_declared() -> None:
 def test_the_audit_fails_only_for_a_known_vulnerability(
     packages: list[dict[str, object]], code: int, said: str
 ) -> None:
-    verdict = program("audit").verdict(json.dumps({"dependencies": packages}))
+    verdict = script("audit", ".ci").verdict(json.dumps({"dependencies": packages}))
     assert verdict[0] == code
     assert said in verdict[1]
-    assert program("audit").verdict("")[0] == 0
+    assert script("audit", ".ci").verdict("")[0] == 0
 
 
 def test_what_is_installed_but_not_locked_is_named() -> None:
-    loose = program("locked").loose
+    loose = script("locked", ".ci").loose
     constraints = "# a comment\ntorch==2.13.0\nruamel.yaml==1.2\n"
     assert (
         loose([("torch", "2.13.0+cpu"), ("ruamel_yaml", "1.2"), ("pip", "1"), ("mnist_exp", "0.1.0")], constraints)

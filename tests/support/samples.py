@@ -26,9 +26,9 @@ TINY = (
 )
 
 
-def script(name: str) -> ModuleType:
-    """The program docs/*name*.py as a module."""
-    spec = importlib.util.spec_from_file_location(name, REPO / "docs" / f"{name}.py")
+def script(name: str, folder: str = "docs") -> ModuleType:
+    """The program *folder*/*name*.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, REPO / folder / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from mnist_exp.data import fetch
 from mnist_exp.disk import journal, ledger
 from mnist_exp.disk.layout import State
-from mnist_exp.errors import ExperimentError, Interrupted
+from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied, Returns, costs, reason, shared
 from mnist_exp.sweep.launching import STOP_GRACE, Handover, Stop
@@ -107,15 +107,14 @@ class Driver:
 
     def show(self, job: Job) -> None:
         """Displays how far a job is, by its folder."""
-        with contextlib.suppress(ExperimentError):  # it has not begun
-            entry = ledger.read(job.folder)
-            if entry.state != State.RUNNING or entry.epoch == self.epochs.get(job.number):
-                return
-            if job.number not in self.epochs:
-                self.display.started(job.number, job.overrides)
-            self.epochs[job.number] = entry.epoch
-            if rows := journal.read(job.folder):
-                self.display.epoch(job.number, entry.epoch, entry.epochs, rows[-1]["metrics"])
+        entry = ledger.find(job.folder)
+        if not entry or entry.state != State.RUNNING or entry.epoch == self.epochs.get(job.number):
+            return
+        if job.number not in self.epochs:
+            self.display.started(job.number, job.overrides)
+        self.epochs[job.number] = entry.epoch
+        if rows := journal.read(job.folder):
+            self.display.epoch(job.number, entry.epoch, entry.epochs, rows[-1]["metrics"])
 
     def on_result(self, job: Job, outcome: JobReturn | str) -> bool:
         """Whether that was the end of *job*."""
