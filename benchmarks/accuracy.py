@@ -14,10 +14,13 @@ from benchmarks.peers import eager, settings
 
 def ours_once(folder: Path, *overrides: str) -> float:
     """Test accuracy in percent of one of our runs, without a tracker."""
-    from mnist_exp.run import session as run
+    from mnist_exp.run.session import Task, run_many
 
     chosen = ours.configure("tracking=off", "checkpoint=off", *overrides)
-    return 100 * run.run(chosen, folder).summary["final/test_accuracy"]
+    (result,) = run_many([Task(chosen, folder)])
+    if isinstance(result, Exception):
+        raise result
+    return 100 * result.summary["final/test_accuracy"]
 
 
 def compare_paths(root: Path, seeds: int = 5, epochs: int = 10, quick: bool = False) -> Benchmark:

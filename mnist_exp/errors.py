@@ -1,14 +1,4 @@
-"""What can go wrong, as a tree. A message says the rule and the value; `help` says the way out.
-
-ExperimentError
-├── ConfigError       the composed config cannot describe a run (also a ValueError)      exit 2
-├── DataError         a data file is missing, short, or has the wrong checksum           exit 2
-├── CheckpointError   a saved state is damaged or does not fit this config               exit 2
-├── BusyError         another process holds the run or the sweep                         exit 2
-├── DivergedError     a lane's loss is not finite                                        exit 1
-├── SweepError        some runs of a sweep failed                                        exit 1
-└── Interrupted       Ctrl-C or SIGTERM: saved, stopped, can be resumed                  exit 130 or 143
-"""
+"""What can go wrong. A message says the rule and the value; `help` says the way out; each kind has its exit code."""
 
 from typing import final
 

@@ -26,8 +26,8 @@ def train_from(overrides: Sequence[str] = (), root: str | Path = "outputs") -> "
         root: The run gets a new folder below `<root>/runs`.
 
     Raises:
-        ExperimentError: see `session.run`; its note says the way out. Interrupting the kernel raises `Interrupted`: the
-            finished epochs are saved, and `["resume=<folder>"]` continues.
+        ExperimentError: see `session.run_many`; its note says the way out. Interrupting the kernel raises
+            `Interrupted`: the finished epochs are saved, and `["resume=<folder>"]` continues.
     """
     try:
         asked = compose(overrides)

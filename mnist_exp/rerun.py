@@ -71,7 +71,7 @@ def repeat(settings: Config, before: Ledger, source: Path) -> Path:
     A loss that diverges again is a result, too.
 
     Raises:
-        ExperimentError: see `session.run`.
+        ExperimentError: see `session.run_many`.
     """
     folder = Path(config.new_folder("outputs/runs"))
     folder.mkdir(parents=True)

@@ -121,7 +121,7 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
         locks: Releases the folder.
 
     Raises:
-        ExperimentError: see `session.run`.
+        ExperimentError: see `session.run_many`.
     """
     folder = task.folder
     folder.mkdir(parents=True, exist_ok=True)

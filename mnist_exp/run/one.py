@@ -41,7 +41,7 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
     """Trains *config* in *folder* and shows its progress; a publisher reports it to MLflow meanwhile.
 
     Raises:
-        ExperimentError: see `session.run`.
+        ExperimentError: see `session.run_many`.
     """
     if config.resume:
         config = resume.stored(folder, config, overrides)

@@ -40,7 +40,7 @@ class Pack:
     Lanes that *members* lack get placeholders; see `lanes.py`.
 
     Raises:
-        ConfigError, DataError, CheckpointError: see `session.run`.
+        ConfigError, DataError, CheckpointError: see `session.run_many`.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:

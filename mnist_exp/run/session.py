@@ -1,6 +1,6 @@
 """Trains runs, from config to result: claims their folders, groups them into packs, trains each pack.
 
-One run is a pack of one: `run` is `run_many` with a single task.
+One run is a pack of one.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from mnist_exp.run.export import draw_augmented
 from mnist_exp.run.pack import Pack, grouped
 from mnist_exp.run.writer import RunWriter
 
-__all__ = ["Result", "Run", "Task", "Watch", "run", "run_many"]
+__all__ = ["Result", "Run", "Task", "Watch", "run_many"]
 
 log = logging.getLogger(__name__)
 
@@ -45,30 +45,6 @@ class Run:
 Watch = Callable[[Run, Control], Sequence[Observer]]
 
 
-def run(
-    config: Config,
-    folder: Path,
-    overrides: Sequence[str] = (),
-    watch: Watch = lambda run, control: (),
-    sweep: str = "",
-    extras: bool = True,
-) -> Result:
-    """Trains what *config* describes, or continues from the last epoch that *folder* has.
-
-    Args: as `Task` and `run_many`.
-
-    Raises:
-        ConfigError, DataError, CheckpointError, BusyError: before training; see `errors.py`. An earlier attempt
-            in *folder* with other config, code or data is refused unless `config.force`.
-        DivergedError: the loss stopped being finite.
-        Interrupted: Ctrl-C or SIGTERM; the finished epochs are saved.
-    """
-    (outcome,) = run_many([Task(config, folder, overrides)], watch, sweep, extras)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
 def run_many(
     tasks: Sequence[Task], watch: Watch = lambda run, control: (), sweep: str = "", extras: bool = True
 ) -> list[Result | Exception]:
@@ -85,8 +61,10 @@ def run_many(
             short training, so only the best run gets them, at the end.
 
     Returns:
-        For each task its result, or what `run` would raise. What affects the process or the shared batches, such as
-        Ctrl-C or a full disk, ends all runs that are training.
+        For each task its result, or the error that ended it: before training a ConfigError, DataError, CheckpointError
+        or BusyError (other config, code or data than an earlier attempt in its folder without `config.force`); later a
+        DivergedError, or Interrupted after Ctrl-C or SIGTERM, with the finished epochs saved. What affects the process
+        or the shared batches, such as Ctrl-C or a full disk, ends all runs that are training.
     """
     claims: list[Member | Result | Exception] = []
     control = Control()

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from samples import MNIST
-from trainings import assert_alike, losses, tasks
+from trainings import assert_alike, losses, run, tasks
 
 from mnist_exp.config import Config
 from mnist_exp.disk import checkpoint, journal, lanes, ledger
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import BusyError, DivergedError, Interrupted
 from mnist_exp.run import build
-from mnist_exp.run.session import Result, Run, Task, run, run_many
+from mnist_exp.run.session import Result, Run, Task, run_many
 
 Tiny = Callable[..., Config]
 ORDER = {"order_seed": 0}

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from trainings import run
 
 from mnist_exp import config as configs
 from mnist_exp.config import Config, Training
@@ -25,7 +26,7 @@ from mnist_exp.evaluate.answers import ask, images
 from mnist_exp.models import MLP
 from mnist_exp.run import build
 from mnist_exp.run.export import restore
-from mnist_exp.run.session import Result, Run, run
+from mnist_exp.run.session import Result, Run
 
 TINY = (
     "data=synthetic",
@@ -178,7 +179,7 @@ def train(folder: Path, *overrides: str, stop_after: int = 0) -> Result:
     def watch(about: Run, control: Control) -> Sequence[Observer]:
         return [Recorder(control, stop_after)]
 
-    return run(compose(*overrides), folder, (), watch)
+    return run(compose(*overrides), folder, watch)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:

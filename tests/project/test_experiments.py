@@ -9,13 +9,13 @@ from pathlib import Path
 import hydra
 import pandas as pd
 import pytest
+from trainings import run
 
 from benchmarks import papers
 from mnist_exp import config as configs
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError
 from mnist_exp.run import build
-from mnist_exp.run.session import run
 
 CONF = Path(configs.conf_dir())
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

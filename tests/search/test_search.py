@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 from samples import TINY
+from trainings import run
 
 from mnist_exp.charts import search as searching
 from mnist_exp.charts.style import svg
@@ -24,7 +25,7 @@ from mnist_exp.disk.files import read_json
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError
-from mnist_exp.run.session import Run, run
+from mnist_exp.run.session import Run
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import Analysis, analyse

@@ -20,8 +20,15 @@ from mnist_exp.engine.schedules import Constant, Schedule
 from mnist_exp.engine.stack import Stack
 from mnist_exp.errors import Interrupted
 from mnist_exp.models import MLP
-from mnist_exp.run import session as run
-from mnist_exp.run.session import Task
+from mnist_exp.run.session import Result, Run, Task, Watch, run_many
+
+
+def run(config: Config, folder: Path, watch: Watch = lambda run, control: (), extras: bool = True) -> Result:
+    """Trains *config* in *folder*; raises what ended it."""
+    (outcome,) = run_many([Task(config, folder)], watch, extras=extras)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 class StopAfter(Observer):
@@ -39,11 +46,11 @@ class StopAfter(Observer):
 
 
 def interrupted(config: Config, folder: Path, after: int) -> None:
-    def watch(about: run.Run, control: Control) -> Sequence[Observer]:
+    def watch(about: Run, control: Control) -> Sequence[Observer]:
         return [StopAfter(after, control)]
 
     with pytest.raises(Interrupted):
-        run.run(config, folder, watch=watch)
+        run(config, folder, watch)
 
 
 def outcome(folder: Path) -> tuple[bytes, list[dict[str, float]]]:

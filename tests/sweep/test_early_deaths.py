@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from samples import TINY
+from trainings import run
 
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger
 from mnist_exp.run import claim
-from mnist_exp.run.session import Task, run
+from mnist_exp.run.session import Task
 
 Tiny = Callable[..., Config]
 Command = Callable[..., tuple[int, str, str]]

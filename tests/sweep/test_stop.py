@@ -17,11 +17,11 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 from samples import TINY
+from trainings import run
 
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger
 from mnist_exp.errors import ExperimentError, Interrupted
-from mnist_exp.run.session import run
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied
 from mnist_exp.sweep.launching import Stop

@@ -1,20 +1,33 @@
 """The local launcher: checks its options, makes the packs, and has a pool of workers run them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 from omegaconf import DictConfig
 
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.config.rules import at_least, must
+from mnist_exp.errors import ExperimentError
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, Returns, Source, costs, shared
 from mnist_exp.sweep.launching import Handover, Stop
 from mnist_exp.sweep.local.pool import Capacity, Pool, context
 from mnist_exp.sweep.shell import OurLauncher
+
+RULES = {
+    "workers": at_least(1),
+    "per_gpu": at_least(1),
+    "pack": must(
+        "be auto, off, or 1 or more", lambda v: v in ("auto", "off", False) or (isinstance(v, int) and v >= 1)
+    ),
+    "job_timeout": must("be a number > 0", lambda v: v > 0),
+    "retries": at_least(0),
+    "on_error": must("be continue or stop", ("continue", "stop").__contains__),
+    "max_failures": at_least(1),
+}
 
 
 def start_early() -> None:
@@ -64,18 +77,9 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
 
 def check(options: dict[str, Any]) -> dict[str, Any]:
     """The launcher's options. Raises ConfigError if one is out of its range."""
-    rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
-        "workers": ("1 or more, or null", lambda v: v is None or v >= 1),
-        "per_gpu": ("1 or more", lambda v: v >= 1),
-        "pack": ("auto, off, or 1 or more", lambda v: v in ("auto", "off", False) or (isinstance(v, int) and v >= 1)),
-        "job_timeout": ("a number > 0 or null", lambda v: v is None or v > 0),
-        "retries": ("0 or more", lambda v: v >= 0),
-        "on_error": ("continue or stop", lambda v: v in ("continue", "stop")),
-        "max_failures": ("1 or more, or null", lambda v: v is None or v >= 1),
-    }
-    for key, (rule, holds) in rules.items():
-        if not holds(options[key]):
-            raise ConfigError(f"hydra.launcher.{key} must be {rule}, but got {options[key]!r}.")
+    for key, rule in RULES.items():
+        if options[key] is not None:
+            rule.check(f"hydra.launcher.{key}", options[key])
     return options
 
 
