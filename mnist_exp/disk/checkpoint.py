@@ -42,6 +42,8 @@ class Checkpoint:
     """The averaged weights; empty without `training.ema`."""
     chosen: dict[str, torch.Tensor] = field(default_factory=dict)
     """The evaluated weights of `best_epoch`; empty without `training.patience`."""
+    hits: dict[str, torch.Tensor] = field(default_factory=dict)
+    """For each split, which images (n,) the weights got right that would be exported now."""
 
 
 def save(folder: Path, state: Checkpoint) -> Path:

@@ -80,13 +80,15 @@ class RunFolder(Folder):
     """The trained network."""
     model = Entry("model.pt2")
     """The trained network, ready to serve."""
+    hits = Entry("hits.safetensors")
+    """Which images it gets right; see `hits`."""
     difference = Entry("code.diff")
     """Uncommitted changes of the code."""
     log = Entry("train.log")
     environment = Entry("environment.txt")
     """Installed packages."""
 
-    written_by_trainer = tuple(e.name for e in (config, difference, lanes, ledger, journal, weights, model))
+    written_by_trainer = tuple(e.name for e in (config, difference, lanes, ledger, journal, weights, model, hits))
     """Files that the holder of `lock` writes."""
     written_by_publisher = (Folder.tracked, environment.name)
 

@@ -6,9 +6,12 @@ The loop knows no tracker, no checkpoint and no progress bar: it emits these eve
 
 import abc
 from dataclasses import dataclass, field
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from mnist_exp.disk.layout import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,8 @@ class EpochEnd:
     """Wall clock in milliseconds since 1970: the timestamp that MLflow stores."""
     best: bool
     """Whether no earlier epoch had a higher validation accuracy (without validation: always)."""
+    hits: "dict[str, Tensor]" = field(default_factory=dict)
+    """For `val` and `test`, where there are such images, which of them were right: (n,) booleans on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,10 +135,12 @@ def fit(
             return
         train_loss, train_accuracy = tally.means()
         metrics = [{"train/loss": train_loss[i], "train/accuracy": train_accuracy[i]} for i in range(stack.lanes)]
+        hits: dict[str, Tensor] = {}
         with average.in_use():
             for name, split in (("val", splits.val), ("test", splits.test)):
                 if len(split):
-                    for lane, (loss, accuracy) in enumerate(zip(*evaluate(stack, split), strict=True)):
+                    losses, accuracies, hits[name] = evaluate(stack, split)
+                    for lane, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
                         metrics[lane] |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
         seconds, cpu = (time.perf_counter() - began) / stack.lanes, (time.process_time() - busy) / stack.lanes
         now = time.time_ns() // 1_000_000
@@ -155,6 +157,7 @@ def fit(
                 metrics={**_test_first(metrics[lane]), "time/epoch": seconds, "time/epoch_cpu": cpu},
                 time_ms=now,
                 best=best,
+                hits={name: right[lane].clone() for name, right in hits.items()},
             )
             for observer in observers[lane]:
                 observer.on_epoch(event)
@@ -163,13 +166,13 @@ def fit(
         emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=reason))
 
 
-def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float]]:
-    """Each lane's mean loss and accuracy (0 to 1) on *split*, without dropout."""
+def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float], Tensor]:
+    """Each lane's mean loss and accuracy (0 to 1) on *split*, without dropout, and its hits (lane, n) on the CPU."""
     tally = Tally(stack.lanes)
     for images, labels in split.chunks(EVALUATION):
         tally.add(stack.logits(images), labels)
         tally.close_window()
-    return tally.means()
+    return *tally.means(), torch.cat(tally.right, 1).cpu()
 
 
 @final
@@ -187,6 +190,8 @@ class Tally:
         self.images, self.step = 0, step
         self.logits: list[Tensor] = []
         self.labels: list[Tensor] = []
+        self.right: list[Tensor] = []
+        """For each window, which images were right: (lane, image)."""
         self.windows: list[tuple[int, int, Tensor]] = []
         """Scored, but still on the device: steps before it, steps up to its end, (loss and hits, lane)."""
 
@@ -204,8 +209,8 @@ class Tally:
         """Scores what was added, on the device."""
         logits, labels = torch.cat(self.logits, 2), torch.cat(self.labels)
         losses = cross_entropy(logits, labels.expand(len(logits), -1), reduction="none")  # (lane, image)
-        hits = (logits.max(1).indices == labels).sum(1)  # argmax takes 5 times as long
-        scores = torch.stack([losses.sum(1, dtype=torch.float64), hits.double()])
+        self.right.append(logits.max(1).indices == labels)  # argmax takes 5 times as long
+        scores = torch.stack([losses.sum(1, dtype=torch.float64), self.right[-1].sum(1).double()])
         self.windows.append((self.step, self.step + self.steps, scores))
         self.images, self.step = self.images + len(labels), self.step + self.steps
         self.logits, self.labels = [], []

@@ -15,6 +15,7 @@ from mnist_exp.disk.journal import Row
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Descent, Progress
+from mnist_exp.engine.stack import Tensors
 from mnist_exp.run import build
 from mnist_exp.run.claim import Member
 
@@ -83,7 +84,7 @@ class Pack:
             best = (state.best, state.best_epoch) if known else (-1.0, state.epoch)
             progress.best[lane], progress.best_epoch[lane] = best
 
-    def state(self, member: Member, history: list[Row], chosen: dict[str, torch.Tensor]) -> Checkpoint:
+    def state(self, member: Member, history: list[Row], chosen: Tensors, hits: Tensors) -> Checkpoint:
         """What the lane of *member* needs to continue."""
         lane = member.lane
         moments = self.stack.moments(lane, self.descent.optimizer)
@@ -97,9 +98,10 @@ class Pack:
             best_epoch=self.progress.best_epoch[lane],
             averaged=self.in_use(lane) if member.config.training.ema else {},
             chosen=chosen,
+            hits=hits,
         )
 
-    def in_use(self, lane: int) -> dict[str, torch.Tensor]:
+    def in_use(self, lane: int) -> Tensors:
         """The weights that are evaluated and exported: the averaged ones if there is an average."""
         with self.descent.average.in_use():
             return _copies(self.stack.weights(lane))
@@ -115,6 +117,6 @@ def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
         torch.backends.cudnn.allow_tf32 = not exact  # convolutions: torch's own default is tf32
 
 
-def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _copies(tensors: Tensors) -> Tensors:
     """Copies on the CPU, each with its own memory: a view would save the whole buffer."""
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}

@@ -8,7 +8,7 @@ from typing import Any, final
 import safetensors.torch
 import torch
 
-from mnist_exp.disk import checkpoint, provenance
+from mnist_exp.disk import checkpoint, hits, provenance
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.journal import Journal
 from mnist_exp.disk.layout import RunFolder, State
@@ -34,6 +34,8 @@ class RunWriter(Observer):
         saved = member.saved
         self.chosen: dict[str, torch.Tensor] = saved.chosen if saved and self.patient else {}
         """The weights of the best epoch, where patience waits for a better one."""
+        self.hits = saved.hits if saved else {}
+        """Which images the weights get right that would be exported now."""
         write_config(member.config, member.folder)
         if member.forced or not self.files.ledger.exists():
             self._write_difference()
@@ -44,11 +46,13 @@ class RunWriter(Observer):
     def on_epoch(self, event: EpochEnd) -> None:
         with writing(self.files.path):
             row = self.journal.row(event.epoch, event.step, event.time_ms, event.metrics)
+            if event.best or not self.patient:
+                self.hits = event.hits
             if event.best and self.patient:
                 self.chosen = self.pack.in_use(event.lane)
             if self.member.config.checkpoint.enabled:
                 history = [*self.journal.rows[: event.epoch - 1], row]
-                checkpoint.save(self.files.checkpoints, self.pack.state(self.member, history, self.chosen))
+                checkpoint.save(self.files.checkpoints, self.pack.state(self.member, history, self.chosen, self.hits))
             self.journal.append(row)
             self._write_ledger(event.epoch)
 
@@ -58,6 +62,7 @@ class RunWriter(Observer):
             if finished:
                 weights = self.chosen or self.pack.in_use(event.lane)
                 atomic_write(self.files.weights, safetensors.torch.save(weights))
+                hits.write(self.files.path, {split: right.numpy() for split, right in self.hits.items()})
                 if self.member.extras and self.member.config.checkpoint.model:
                     export_model(self.member.config, self.files.path)
             self.entry.summary = summarise(self.journal.rows, self.entry.parameters, self.patient and finished)

@@ -1,0 +1,148 @@
+"""How sure an accuracy is, and which settings may be the best. Accuracies lie between 0 and 1.
+
+Two things are random: which images validate, and the seed of a training. Settings of a sweep share their images, so
+a difference between two of them is far surer than either accuracy: what both get right says nothing.
+
+Sources: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927, for one training.
+McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 1947, for two
+trainings on the same images, which `difference` is with one seed each. With several seeds it is the two-way layout of
+random images and random seeds: Cornfield and Tukey, "Average values of mean squares in factorials", Ann. Math. Stat.
+1956, with the degrees of freedom of Satterthwaite, Biometrics Bulletin 1946, and Welch, Biometrika 1947. Which
+settings may be the best: Gupta, "On some multiple decision (selection and ranking) rules", Technometrics 1965.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from scipy import special
+
+CONFIDENCE = 0.95
+
+
+@final
+@dataclass(frozen=True)
+class Scores:
+    """What the replicates of one setting got right."""
+
+    accuracies: dict[int, float]
+    """Of each seed."""
+    images: int
+    """Number of the images on which they were measured."""
+    hits: dict[int, np.ndarray] | None = None
+    """For each seed, which images (images,) it got right, as booleans; None: that was not kept."""
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return sum(self.accuracies.values()) / len(self.accuracies)
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """An estimated difference between the accuracies of two settings."""
+
+    mean: float
+    error: float
+    """Its standard error."""
+    freedom: float
+    """Degrees of freedom of that."""
+
+    def excludes_zero(self, tests: int = 1) -> bool:
+        """Whether the first setting is better, one-sided, when this is one of *tests* (Bonferroni)."""
+        return self.mean > float(special.stdtrit(self.freedom, 1 - (1 - CONFIDENCE) / tests)) * self.error
+
+
+def interval(scores: Scores) -> tuple[float, float]:
+    """The 95 % confidence interval of an accuracy: Wilson's for one seed, Student's between several.
+
+    The first is about this one network on other images; the second about other seeds on these images.
+    """
+    if len(scores.accuracies) == 1:
+        return wilson(scores.mean, scores.images)
+    n = len(scores.accuracies)
+    margin = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * _sd(list(scores.accuracies.values())) / math.sqrt(n)
+    return max(0.0, scores.mean - margin), min(1.0, scores.mean + margin)
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a probability of which *share* was seen in *count* independent trials."""
+    z2 = float(special.ndtri((1 + CONFIDENCE) / 2)) ** 2 / count
+    middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
+    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
+
+
+def difference(a: Scores, b: Scores) -> Difference:
+    """How much more *a* gets right than *b*: on these and other images, with these and other seeds.
+
+    With one seed, what another seed would change is unknown and left out. Where it is not known which images were
+    right, the two count as measured on different images, which makes the difference less sure than it is.
+    """
+    mean = a.mean - b.mean
+    if a.hits is None or b.hits is None or a.images != b.images:
+        parts = [_of_seeds(list(s.accuracies.values())) for s in (a, b)]
+        parts += [(s.mean * (1 - s.mean) / s.images, math.inf) for s in (a, b)]
+        return _sum(mean, parts)
+    if a.hits.keys() == b.hits.keys() and len(a.hits) > 1:
+        paired = [a.hits[seed].astype(float) - b.hits[seed] for seed in a.hits]
+        return _sum(mean, _two_way(np.stack(paired)))
+    one, other = (np.stack(list(s.hits.values())).astype(float) for s in (a, b) if s.hits)
+    images = one.mean(0) - other.mean(0)
+    parts = [(float(images.var(ddof=1)) / len(images), len(images) - 1.0)]
+    for table in (one, other):  # seeds that are not the same ones add up
+        parts += _two_way(table)[1:]
+    return _sum(mean, parts)
+
+
+def contenders(settings: Sequence[Scores]) -> list[int]:
+    """Positions of the settings that may be the best, that of the highest mean first.
+
+    Gupta's subset: it has the truly best one with a probability of 95 % or more, however many settings are compared.
+    """
+    order = sorted(range(len(settings)), key=lambda i: -settings[i].mean)
+    first, *others = order
+    tests = max(1, len(others))
+    return [first, *(i for i in others if not difference(settings[first], settings[i]).excludes_zero(tests))]
+
+
+def optimism(settings: int, error: float) -> float:
+    """By how much the highest of so many equally good *settings* exceeds them on average, each with this *error*."""
+    middles = (np.arange(100_000) + 0.5) / 100_000
+    return error * float(special.ndtri(middles ** (1 / settings)).mean())
+
+
+def _sd(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1))
+
+
+def _of_seeds(accuracies: Sequence[float]) -> tuple[float, float]:
+    """Variance of their mean, and its degrees of freedom; none with one seed."""
+    if len(accuracies) == 1:
+        return 0.0, math.inf
+    return _sd(accuracies) ** 2 / len(accuracies), len(accuracies) - 1.0
+
+
+def _two_way(table: np.ndarray) -> list[tuple[float, float]]:
+    """The variance of the mean of *table* (seeds, images) in parts that add up, with their degrees of freedom.
+
+    The first is that of images, the others those of seeds and of what is left, which the first two count twice.
+    """
+    seeds, images = table.shape
+    by_image = (float(table.mean(0).var(ddof=1)) / images, images - 1.0)
+    if seeds == 1:
+        return [by_image]
+    by_seed = (float(table.mean(1).var(ddof=1)) / seeds, seeds - 1.0)
+    rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    freedom = (seeds - 1.0) * (images - 1)
+    return [by_image, by_seed, (-float((rest**2).sum()) / freedom / (seeds * images), freedom)]
+
+
+def _sum(mean: float, parts: Sequence[tuple[float, float]]) -> Difference:
+    """*mean* with the variance that *parts* add up to, and Satterthwaite's degrees of freedom."""
+    largest = max(variance for variance, _ in parts)
+    variance = max(sum(variance for variance, _ in parts), largest)  # what is left is only estimated, too
+    spread = sum(variance**2 / freedom for variance, freedom in parts)
+    return Difference(mean, math.sqrt(variance), variance**2 / spread if spread else math.inf)
