@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import trainings
 from hydra import compose, initialize_config_dir
 
 from mnist_exp import config
 from mnist_exp.disk import journal, lanes, plan, provenance
-from mnist_exp.run import session as run
 from mnist_exp.search import study as studies
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import open_store
@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         folder = Path("sweep")
-        run.run(settings, folder / "0", TINY, sweep="sweep", extras=False)
+        trainings.run(settings, folder / "0", TINY, sweep="sweep", extras=False)
         typed = [*TINY]
         plan.Plan(
             id="sweep", typed=typed, keys=[], experiment="old", points=[typed], configs=[config.fingerprint(settings)]

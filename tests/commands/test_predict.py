@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import trainings
 from PIL import Image, ImageDraw, ImageFont
 from samples import MNIST
 
@@ -14,7 +15,6 @@ from mnist_exp import predict
 from mnist_exp.config import DIGITS, Config
 from mnist_exp.errors import CheckpointError, ConfigError, DataError
 from mnist_exp.evaluate import pictures, predictions
-from mnist_exp.run import session as run
 
 INK, PAPER = (20, 30, 60), (240, 230, 200)
 FONTS = ("Pillow's own", "DejaVuSans", "DejaVuSerif", "DejaVuSansMono", "cmr10")  # matplotlib brings the others
@@ -112,7 +112,7 @@ def test_what_is_no_picture_is_a_sentence(scratch: Path) -> None:
 def trained(scratch: Path, tiny: Callable[..., Config]) -> Path:
     """A small trained network, as the newest run."""
     folder = scratch / "outputs" / "runs" / "2026-01-31" / "10-00-00-abcdef"
-    run.run(tiny(), folder)
+    trainings.run(tiny(), folder)
     return folder
 
 
@@ -172,7 +172,7 @@ def test_the_strong_network_reads_printed_digits(scratch: Path, composed: Callab
     it, and rounds otherwise on each.
     """
     overrides = ["experiment=strong_cnn", "precision=fp32", "epochs=2", "tracking=off", "checkpoint=off"]
-    run.run(composed(*overrides, f"data.root={MNIST}"), scratch / "run")
+    trainings.run(composed(*overrides, f"data.root={MNIST}"), scratch / "run")
     sizes = (14, 24, 48, 96, 300)
     for font in FONTS:
         paths = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import trainings
 from samples import TINY
 
 from mnist_exp import rerun
@@ -15,8 +16,7 @@ from mnist_exp.disk import journal, ledger
 from mnist_exp.disk.files import atomic_write, read_json
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
-from mnist_exp.run import one
-from mnist_exp.run import session as run
+from mnist_exp.run import one, session
 from mnist_exp.run.session import Task
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
@@ -26,7 +26,7 @@ FOLDER = Path("outputs/runs/2026-01-31/10-00-00-abcdef")
 
 @pytest.fixture
 def trained(tiny: Callable[..., Config]) -> Path:
-    run.run(tiny(), FOLDER, ["hidden=16"])
+    trainings.run(tiny(), FOLDER, ["hidden=16"])
     return FOLDER
 
 
@@ -72,7 +72,7 @@ def test_a_run_that_diverged_diverges_again(
     """What it measured before is compared."""
     model = ["model=custom", "model._target_=faulty.Faulty", "+model.mode=diverge", "+model.after=10"]
     with pytest.raises(DivergedError):
-        run.run(composed(*TINY, "hidden=null", *model), FOLDER)
+        trainings.run(composed(*TINY, "hidden=null", *model), FOLDER)
     assert len(journal.read(FOLDER)) == 1
     rerun.main([f"run={FOLDER}"])
     out = capsys.readouterr().out
@@ -83,7 +83,7 @@ def test_a_run_that_diverged_diverges_again(
 def test_a_run_of_a_pack_comes_out_again_alone(tiny: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
     folders = [Path(f"outputs/sweeps/2026-01-31/10-00-00-abcdef/{i}") for i in range(3)]
     configs = [tiny(hidden=hidden, lr=lr) for hidden, lr in ((16, 1e-3), (16, 3e-3), (24, 1e-3))]
-    run.run_many([Task(*both) for both in zip(configs, folders, strict=True)])
+    session.run_many([Task(*both) for both in zip(configs, folders, strict=True)])
     for folder in folders:
         rerun.main([f"run={folder}"])
         assert f"Bit-equal: the losses and accuracies of 2 epochs are those of {folder}" in capsys.readouterr().out
@@ -93,7 +93,7 @@ def test_a_run_that_was_trained_elsewhere_comes_out_again(
     tiny: Callable[..., Config], mlflow_store: Callable[[str], Store], capfd: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = [Path(f"elsewhere/{i}") for i in range(2)]
-    run.run_many(
+    session.run_many(
         [Task(tiny(tracking={"enabled": True}, lr=lr), f) for lr, f in zip((1e-3, 3e-3), elsewhere, strict=True)]
     )
     publish(elsewhere[1], mlflow_store("mnist_exp"))
@@ -106,7 +106,7 @@ def test_a_run_that_was_trained_elsewhere_comes_out_again(
 
 
 def test_a_repeated_run_is_registered_nowhere(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
-    run.run(tiny(tracking={"register": "mnist"}), FOLDER)
+    trainings.run(tiny(tracking={"register": "mnist"}), FOLDER)
     seen: list[Config] = []
     train = one.train
     monkeypatch.setattr(one, "train", lambda config, *rest: (seen.append(config), train(config, *rest)))
@@ -115,7 +115,7 @@ def test_a_repeated_run_is_registered_nowhere(tiny: Callable[..., Config], monke
 
 
 def test_it_is_repeated_with_as_many_threads(tiny: Callable[..., Config]) -> None:
-    run.run(tiny(threads=2), FOLDER)
+    trainings.run(tiny(threads=2), FOLDER)
     torch.set_num_threads(1)
     rerun.main([])
     (again,) = [folder for folder in Path("outputs/runs").glob("*/*") if folder != FOLDER]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import trainings
 
 from mnist_exp import sync
 from mnist_exp.config import Config
 from mnist_exp.disk import journal, ledger
 from mnist_exp.disk.files import read_json
-from mnist_exp.run import session as run
 from mnist_exp.tracking.store import Store, open_store
 
 Sync = Callable[..., tuple[int, str, str]]
@@ -56,7 +56,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def trained(scratch: Path, tiny: Callable[..., Config]) -> Path:
     """A finished run that was not published."""
     folder = scratch / "outputs" / "runs" / "day" / "run"
-    run.run(tiny(tracking={"enabled": True}), folder, ["hidden=16"])
+    trainings.run(tiny(tracking={"enabled": True}), folder, ["hidden=16"])
     return folder
 
 
@@ -149,7 +149,7 @@ def test_usage_is_explained(command: Sync) -> None:
 def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
     trained: Path, tiny: Callable[..., Config], command: Sync, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.run(tiny(tracking={"enabled": True}), trained.with_name("second"))
+    trainings.run(tiny(tracking={"enabled": True}), trained.with_name("second"))
     known = journal.read
 
     def read(folder: Path) -> list[journal.Row]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import trainings
 from samples import TINY
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from mnist_exp.config import Config, Data
 from mnist_exp.data.augment import Augment, Warp
 from mnist_exp.errors import ConfigError
 from mnist_exp.results import names as naming
-from mnist_exp.run import session as run
+from mnist_exp.run import session
 from mnist_exp.run.session import Task
 from mnist_exp.sweep import finish
 
@@ -172,9 +173,9 @@ def test_the_best_run_of_a_sweep_shows_what_augmentation_does(composed: Callable
     """As a single run does; the others have no time for pictures."""
     configs = [composed(*TINY, "augment=affine", f"lr={lr}") for lr in (1e-2, 1e-9)]
     tasks = [Task(config, Path(f"sweep/{i}")) for i, config in enumerate(configs)]
-    run.run_many(tasks, extras=False)
+    session.run_many(tasks, extras=False)
     finish.present_best(Path("sweep"), configs.__getitem__)
-    run.run(configs[0], Path("alone"))
+    trainings.run(configs[0], Path("alone"))
     (drawn,) = Path("sweep").glob("*/figures/*")
     assert drawn.parent.parent == naming.best(naming.resolve("sweep"))
     assert drawn.read_bytes() == Path("alone/figures/augmented.png").read_bytes()
@@ -185,6 +186,6 @@ def test_of_several_datasets_the_best_run_on_each_is_presented(composed: Callabl
     each = [(images, lr) for images in (300, 200) for lr in (1e-9, 1e-2)]
     configs = [composed(*TINY, "augment=affine", f"lr={lr}", f"data.train_images={n}") for n, lr in each]
     for i, config in enumerate(configs):
-        run.run(config, Path(f"sweep/{i}"), extras=False)
+        trainings.run(config, Path(f"sweep/{i}"), extras=False)
     finish.present_best(Path("sweep"), configs.__getitem__)
     assert {path.parent.parent.name for path in Path("sweep").glob("*/figures/*")} == {"1", "3"}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import trainings
 from beartype import beartype
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from torch import Tensor
 from mnist_exp import data
 from mnist_exp.config import Config
 from mnist_exp.data import Order, Split, Splits, mix, splits
-from mnist_exp.run import session as run
+from mnist_exp.run import session
 
 CPU = torch.device("cpu")
 
@@ -127,7 +128,7 @@ def test_the_digest_follows_the_images(tiny: Callable[..., Config]) -> None:
 def test_the_objective_is_never_a_test_metric(tiny: Callable[..., Config]) -> None:
     """Other test images: the same weights, the same best epoch, the same objective."""
 
-    def trained(name: str, flip: bool) -> tuple[run.Result, bytes]:
+    def trained(name: str, flip: bool) -> tuple[session.Result, bytes]:
         whole = data.load
 
         def load(about: object, device: torch.device) -> Splits:
@@ -138,7 +139,7 @@ def test_the_objective_is_never_a_test_metric(tiny: Callable[..., Config]) -> No
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(data, "load", load)
-            result = run.run(tiny(), Path(name))
+            result = trainings.run(tiny(), Path(name))
         return result, (result.folder / "weights.safetensors").read_bytes()
 
     (honest, weights), (flipped, same) = trained("honest", False), trained("flipped", True)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+import trainings
 from samples import TINY
 from trainings import StopAfter, interrupted, outcome
 
@@ -19,7 +20,7 @@ from mnist_exp.disk import checkpoint, files, journal, ledger
 from mnist_exp.disk.checkpoint import Checkpoint
 from mnist_exp.disk.files import sha256
 from mnist_exp.errors import CheckpointError
-from mnist_exp.run import session as run
+from mnist_exp.run import session
 
 Tiny = Callable[..., Config]
 
@@ -40,10 +41,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_two_epochs_and_two_are_four(settings: dict[str, Any], tiny: Tiny) -> None:
     config = tiny(epochs=4, **settings)
-    run.run(config, Path("whole"))
+    trainings.run(config, Path("whole"))
     interrupted(config, Path("parts"), after=2)
     assert ledger.read(Path("parts")).state == "killed"
-    result = run.run(config, Path("parts"))
+    result = trainings.run(config, Path("parts"))
     assert result.state == "finished"
     assert outcome(Path("parts")) == outcome(Path("whole"))
     assert [row["epoch"] for row in journal.read(Path("parts"))] == [1, 2, 3, 4]
@@ -53,9 +54,9 @@ def test_two_epochs_and_two_are_four(settings: dict[str, Any], tiny: Tiny) -> No
 def test_two_epochs_and_two_are_four_with_sgd(nesterov: bool, momentum: float, composed: Callable[..., Config]) -> None:
     typed = [*TINY, "optimizer=sgd", f"optimizer.nesterov={nesterov}", f"optimizer.momentum={momentum}", "epochs=4"]
     config = composed(*typed)
-    run.run(config, Path("whole"))
+    trainings.run(config, Path("whole"))
     interrupted(config, Path("parts"), after=2)
-    run.run(config, Path("parts"))
+    trainings.run(config, Path("parts"))
     assert outcome(Path("parts")) == outcome(Path("whole"))
 
 
@@ -64,11 +65,11 @@ def test_a_run_goes_on_with_as_many_threads_as_it_began_with(pack: int, tiny: Ti
     """Whatever is asked for, and whatever the process had: the last bits depend on it."""
     configs = [tiny(threads=None, epochs=4, lr=lr, hidden=128, batch_size=64) for lr in (1e-3, 3e-3)[:pack]]
     torch.set_num_threads(2)
-    run.run_many([run.Task(config, Path(f"whole/{i}")) for i, config in enumerate(configs)])
-    parts = [run.Task(config, Path(f"parts/{i}")) for i, config in enumerate(configs)]
-    run.run_many(parts, watch=lambda about, control: [StopAfter(2, control)])
+    session.run_many([session.Task(config, Path(f"whole/{i}")) for i, config in enumerate(configs)])
+    parts = [session.Task(config, Path(f"parts/{i}")) for i, config in enumerate(configs)]
+    session.run_many(parts, watch=lambda about, control: [StopAfter(2, control)])
     torch.set_num_threads(1)
-    run.run_many([dataclasses.replace(part, config=dataclasses.replace(part.config, threads=1)) for part in parts])
+    session.run_many([dataclasses.replace(part, config=dataclasses.replace(part.config, threads=1)) for part in parts])
     assert torch.get_num_threads() == 2
     for part in parts:
         assert ledger.read(part.folder).threads == 2
@@ -80,10 +81,10 @@ def test_a_run_goes_on_with_as_many_threads_as_it_began_with(pack: int, tiny: Ti
 def test_the_best_so_far_is_remembered(ema: float, tiny: Tiny) -> None:
     """Its weights are exported, though it came before the stop."""
     config = tiny(epochs=50, lr=0.3, training={"patience": 3, "ema": ema})
-    whole = run.run(config, Path("whole"))
+    whole = trainings.run(config, Path("whole"))
     best = int(whole.summary["best/epoch"])
     interrupted(config, Path("parts"), after=best + 1)
-    assert run.run(config, Path("parts")).reason == whole.reason
+    assert trainings.run(config, Path("parts")).reason == whole.reason
     assert outcome(Path("parts")) == outcome(Path("whole"))
     last = checkpoint.load_last(Path("parts/checkpoints"))
     assert last is not None
@@ -95,12 +96,12 @@ def test_the_best_so_far_is_remembered(ema: float, tiny: Tiny) -> None:
 
 def test_a_damaged_newest_state_costs_one_epoch(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
     config = tiny(epochs=4)
-    run.run(config, Path("whole"))
+    trainings.run(config, Path("whole"))
     interrupted(config, Path("parts"), after=3)
     newest = max(Path("parts/checkpoints").glob("last-*"))
     newest.write_bytes(newest.read_bytes()[:-100])
     with caplog.at_level(logging.WARNING):
-        run.run(config, Path("parts"))
+        trainings.run(config, Path("parts"))
     assert f"{newest} is damaged: its bytes do not match the digest in its name." in caplog.text
     assert "An earlier checkpoint is tried." in caplog.text
     assert outcome(Path("parts")) == outcome(Path("whole"))
@@ -111,15 +112,15 @@ def test_states_that_are_all_damaged_are_explained(tiny: Tiny) -> None:
     for path in Path("run/checkpoints").glob("last-*"):
         path.write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"No checkpoint in run/checkpoints can be used"):
-        run.run(tiny(epochs=4), Path("run"))
+        trainings.run(tiny(epochs=4), Path("run"))
 
 
 def test_without_checkpoints_a_stopped_run_begins_again(tiny: Tiny) -> None:
     config = tiny(epochs=4, checkpoint={"enabled": False})
-    run.run(config, Path("whole"))
+    trainings.run(config, Path("whole"))
     interrupted(config, Path("parts"), after=2)
     assert not Path("parts/checkpoints").exists()
-    run.run(config, Path("parts"))
+    trainings.run(config, Path("parts"))
     assert outcome(Path("parts")) == outcome(Path("whole"))
 
 
@@ -229,4 +230,4 @@ def test_a_state_of_another_network_names_the_leaf(activation: str, tiny: Tiny) 
     with pytest.raises(
         CheckpointError, match=r"layers\.0\.weight was saved with shape \(9, 784\), but this model has \(16, 784\)"
     ):
-        run.run(config, Path("run"))
+        trainings.run(config, Path("run"))

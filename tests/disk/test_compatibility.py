@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import trainings
 
 from mnist_exp import config
 from mnist_exp.disk import checkpoint, journal, lanes, ledger, plan
@@ -13,7 +14,6 @@ from mnist_exp.results import names as naming
 from mnist_exp.results import query as search
 from mnist_exp.results import table as table_of
 from mnist_exp.run import export
-from mnist_exp.run import session as run
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import analyse
 from mnist_exp.tracking import publish
@@ -51,7 +51,7 @@ def test_its_run_goes_on(sweep: Path) -> None:
     export.restore(settings, sweep / "0")
     before = (sweep / "0" / "metrics.jsonl").read_text()
     settings.epochs, settings.force = 3, True  # the code has changed since, so force is needed
-    assert run.run(settings, sweep / "0", extras=False).state == "finished"
+    assert trainings.run(settings, sweep / "0", extras=False).state == "finished"
     assert (sweep / "0" / "metrics.jsonl").read_text().startswith(before)
     assert len(journal.read(sweep / "0")) == 3
 

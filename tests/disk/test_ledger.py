@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trainings
 
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State
 from mnist_exp.disk.ledger import Ledger, reap
 from mnist_exp.errors import BusyError, ExperimentError
-from mnist_exp.run import session as run
 
 HERE = Path("run")
 
@@ -74,7 +74,7 @@ def test_a_held_run_is_alive_and_nobody_elses(tiny: Callable[..., Config]) -> No
     lock = ledger.hold(HERE)
     assert ledger.alive(HERE)
     with pytest.raises(BusyError, match="run is being trained by process 4711 on elsewhere") as caught:
-        run.run(tiny(), HERE)
+        trainings.run(tiny(), HERE)
     assert caught.value.exit_code == 2
     assert ledger.read(HERE).state == "running"  # the refused one has changed nothing
     lock.release()
@@ -83,9 +83,9 @@ def test_a_held_run_is_alive_and_nobody_elses(tiny: Callable[..., Config]) -> No
 
 def test_a_run_gives_its_hold_back_however_it_ends(tiny: Callable[..., Config]) -> None:
     with pytest.raises(ExperimentError):
-        run.run(tiny(lr=1e30), HERE)
+        trainings.run(tiny(lr=1e30), HERE)
     assert not ledger.alive(HERE)
-    run.run(tiny(), Path("other"))
+    trainings.run(tiny(), Path("other"))
     assert not ledger.alive(Path("other"))
 
 
@@ -136,7 +136,7 @@ def test_reaping_passes_over_what_is_no_run(text: str | None) -> None:
 
 
 def test_a_finished_run_has_written_down_everything(tiny: Callable[..., Config]) -> None:
-    result = run.run(tiny(name="mine", tags={"why": "test"}), HERE, ["hidden=16"])
+    result = trainings.run(tiny(name="mine", tags={"why": "test"}), HERE, ["hidden=16"])
     entry = ledger.read(HERE)
     assert (entry.state, entry.reason, entry.epoch, entry.epochs) == ("finished", "", 2, 2)
     assert (entry.name, entry.overrides, entry.parameters) == ("mine", ["hidden=16"], 785 * 16 + 170)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trainings
 import yaml
 from PIL import Image
 from report_fixtures import make_run, make_sweep
@@ -22,7 +23,7 @@ from mnist_exp.errors import CheckpointError, ConfigError, ExperimentError
 from mnist_exp.evaluate import __main__ as evaluate
 from mnist_exp.results import names as naming
 from mnist_exp.run import one as single
-from mnist_exp.run import session as run
+from mnist_exp.run import session
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import analyse
@@ -48,7 +49,7 @@ def canary(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def theirs(tiny: Callable[..., Config], canary: Path) -> Path:
     """The folder of a finished run whose config calls the canary."""
     folder = Path("theirs")
-    run.run(tiny(), folder)
+    trainings.run(tiny(), folder)
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("mnist_exp.models.MLP", f"{CANARY}.call"))
     assert CANARY in (folder / "config.yaml").read_text()
@@ -122,7 +123,7 @@ def test_whoever_builds_a_stored_config_asks_first() -> None:
 def elsewhere(tiny: Callable[..., Config]) -> Path:
     """The folder of a finished run that says where its images come from, and where to track it."""
     folder = Path("elsewhere")
-    run.run(tiny(), folder)
+    trainings.run(tiny(), folder)
     plain = config.to_dict(config.load(folder / "config.yaml"))
     plain["data"] |= {"root": "private", "package": "theirs==1.0", "torchvision": "Theirs", "sha256": {"a": "0"}}
     plain["tracking"] |= {"enabled": True, "uri": "http://127.0.0.1:9", "register": "theirs"}
@@ -227,7 +228,7 @@ def test_nothing_is_asked_of_an_address_that_came_with_a_run(
 @pytest.mark.parametrize("entry", ["train.log", "figures", "checkpoints", ".hydra", "figures/one.png"])
 def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Config], command: Any) -> None:
     folder, outside = Path("theirs"), Path("outside")
-    run.run(tiny(name="a\nline of the attacker"), folder)
+    trainings.run(tiny(name="a\nline of the attacker"), folder)
     outside.mkdir()
     (outside / "file").touch()
     (folder / entry).parent.mkdir(exist_ok=True)
@@ -272,7 +273,7 @@ def test_the_users_own_runs_may_have_links_and_a_new_run_may_have_the_working_fo
     tiny: Callable[..., Config], command: Any
 ) -> None:
     mine = Path("outputs/runs/2026-01-31/mine")
-    run.run(tiny(), mine)
+    trainings.run(tiny(), mine)
     (mine / "notes").symlink_to("/dev/null")
     assert naming.resolve(mine).folders == [mine]
     Path("data").symlink_to("/dev/null")
@@ -338,11 +339,11 @@ def test_a_run_that_came_with_its_study_reports_to_nobody(
     shutil.rmtree(studied / "0")
     settings = tiny(epochs=1, resume=str(studied / "0"))
 
-    def watch(about: run.Run, control: Control) -> list[Observer]:
+    def watch(about: session.Run, control: Control) -> list[Observer]:
         observers.append(reporter.watch(about.folder, about.config, about.ledger.epoch, control))
         return []
 
-    run.run(settings, studied / "0", watch=watch)
+    trainings.run(settings, studied / "0", watch=watch)
     assert observers == [[]]
     assert not canary.exists()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import trainings
 from samples import TINY
 from tape import TapeRecorder
 from torch import Tensor
@@ -22,8 +23,7 @@ from mnist_exp.engine.events import Control
 from mnist_exp.engine.loop import Tally
 from mnist_exp.engine.stack import ModuleStack
 from mnist_exp.errors import DivergedError
-from mnist_exp.run import build
-from mnist_exp.run import session as run
+from mnist_exp.run import build, session
 from mnist_exp.run.pack import set_up_torch
 
 CPU = torch.device("cpu")
@@ -49,10 +49,10 @@ def test_the_same_bits_recorded_or_not(
     kind: str, composed: Compose, recorded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = composed(*TINY, *KINDS[kind], *RATE, "epochs=3")
-    run.run(config, Path("recorded"))
+    trainings.run(config, Path("recorded"))
     assert len(recorded) == 1
     monkeypatch.setattr(graph, "_on_cuda", lambda optimizer: False)
-    run.run(config, Path("plain"))
+    trainings.run(config, Path("plain"))
     assert outcome(Path("recorded")) == outcome(Path("plain"))
     assert len(recorded) == 1
 
@@ -60,10 +60,10 @@ def test_the_same_bits_recorded_or_not(
 def test_lanes_of_a_pack_are_recorded_in_one_graph(
     composed: Compose, recorded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.run_many(tasks(lanes(composed), "recorded"))
+    session.run_many(tasks(lanes(composed), "recorded"))
     assert len(recorded) == 1
     monkeypatch.setattr(graph, "_on_cuda", lambda optimizer: False)
-    run.run_many(tasks(lanes(composed), "plain"))
+    session.run_many(tasks(lanes(composed), "plain"))
     for i in range(4):
         assert outcome(Path(f"recorded/{i}")) == outcome(Path(f"plain/{i}"))
 
@@ -73,10 +73,10 @@ def test_a_schedule_moves_the_rate_of_a_recorded_step(
 ) -> None:
     """A graph has its rate in float32, so not to the last bit."""
     config = composed(*TINY, "schedule=cosine", "schedule.warmup=0.3", "lr=0.01", "epochs=3")
-    run.run(config, Path("recorded"))
+    trainings.run(config, Path("recorded"))
     monkeypatch.setattr(graph, "_on_cuda", lambda optimizer: False)
-    run.run(config, Path("plain"))
-    run.run(composed(*TINY, "schedule=constant", "lr=0.01", "epochs=3"), Path("constant"))
+    trainings.run(config, Path("plain"))
+    trainings.run(composed(*TINY, "schedule=constant", "lr=0.01", "epochs=3"), Path("constant"))
     ours, theirs, constant = (losses(Path(name)) for name in ("recorded", "plain", "constant"))
     for mine, expected, other in zip(ours, theirs, constant, strict=True):
         assert mine == pytest.approx(expected, rel=1e-5)
@@ -87,17 +87,17 @@ def test_a_schedule_moves_the_rate_of_a_recorded_step(
 def test_a_recorded_run_goes_on_bit_for_bit(kind: str, composed: Compose, recorded: list[int]) -> None:
     """After a stop its first steps run as they are, where the undisturbed run replays them."""
     config = composed(*TINY, *KINDS[kind], "schedule=linear", "epochs=3")
-    run.run(config, Path("whole"))
+    trainings.run(config, Path("whole"))
     interrupted(config, Path("parts"), after=1)
-    run.run(config, Path("parts"))
+    trainings.run(config, Path("parts"))
     assert outcome(Path("parts")) == outcome(Path("whole"))
     assert len(recorded) == 3
 
 
 def test_a_lane_that_diverges_fails_alone_in_a_graph(composed: Compose, recorded: list[int]) -> None:
     configs = lanes(composed)
-    run.run_many(tasks(configs, "good"))
-    *_, bad = run.run_many(
+    session.run_many(tasks(configs, "good"))
+    *_, bad = session.run_many(
         tasks([*configs, composed(*TINY, "data.order_seed=0", "epochs=3", "schedule=constant", "lr=1e30")], "mixed")
     )
     assert isinstance(bad, DivergedError)
@@ -108,7 +108,7 @@ def test_a_lane_that_diverges_fails_alone_in_a_graph(composed: Compose, recorded
 
 
 def test_fewer_batches_than_a_warm_up_are_not_recorded(composed: Compose, recorded: list[int]) -> None:
-    run.run(composed(*TINY, "batch_size=128", "epochs=3"), Path("run"))
+    trainings.run(composed(*TINY, "batch_size=128", "epochs=3"), Path("run"))
     assert not recorded
 
 

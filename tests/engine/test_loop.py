@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import trainings
 from torch import nn
 from trainings import Listener, networks, trained
 
@@ -23,7 +24,6 @@ from mnist_exp.engine.schedules import Constant
 from mnist_exp.engine.stack import ModuleStack
 from mnist_exp.errors import DivergedError, Interrupted
 from mnist_exp.run import build
-from mnist_exp.run import session as run
 
 Tiny = Callable[..., Config]
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def test_an_untrained_network_knows_nothing(tiny: Tiny) -> None:
 def test_32_images_are_learnt_by_heart(activation: str, tiny: Tiny) -> None:
     size = {"train_images": 32, "val_size": 0}
     config = tiny(hidden=64, epochs=40, lr=3e-3, data=size, model={"activation": activation})
-    result = run.run(config, Path("run"))
+    result = trainings.run(config, Path("run"))
     assert result.summary["final/train_accuracy"] == 1
     assert result.summary["final/train_loss"] < 0.05
 
@@ -60,7 +60,7 @@ def test_32_images_are_learnt_by_heart(activation: str, tiny: Tiny) -> None:
 def test_the_same_seed_gives_the_same_bits(settings: dict[str, Any], tiny: Tiny) -> None:
     def weights(name: str, seed: int) -> bytes:
         torch.manual_seed(hash(name))  # what ran before in this process must not matter
-        return (run.run(tiny(seed=seed, **settings), Path(name)).folder / "weights.safetensors").read_bytes()
+        return (trainings.run(tiny(seed=seed, **settings), Path(name)).folder / "weights.safetensors").read_bytes()
 
     assert weights("one", 0) == weights("two", 0)
     assert weights("one-other", 1) != weights("one-more", 0)
@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_bits(settings: dict[str, Any], tiny: Tiny)
 def test_the_order_follows_the_seed_unless_it_has_its_own(tiny: Tiny) -> None:
     def loss(order_seed: int | None) -> float:
         folder = Path(f"order-{order_seed}")
-        run.run(tiny(seed=0, epochs=1, data={"order_seed": order_seed}), folder)
+        trainings.run(tiny(seed=0, epochs=1, data={"order_seed": order_seed}), folder)
         return float(journal.read(folder)[0]["metrics"]["train/loss"])
 
     assert loss(None) == loss(0) != loss(7)
@@ -79,7 +79,7 @@ def test_the_order_follows_the_seed_unless_it_has_its_own(tiny: Tiny) -> None:
 def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_window(activation: str, tiny: Tiny) -> None:
     config = tiny(lr=1e30, optimizer={"_target_": "torch.optim.AdamW"}, model={"activation": activation})
     with pytest.raises(DivergedError, match=r"The loss is not finite somewhere in steps 1 to 7\. Lower lr, now 1e\+30"):
-        run.run(config, Path("run"))
+        trainings.run(config, Path("run"))
     entry = ledger.read(Path("run"))
     assert entry.state == "failed"
     assert entry.reason.startswith("The loss is not finite")

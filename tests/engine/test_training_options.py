@@ -179,7 +179,7 @@ def train(folder: Path, *overrides: str, stop_after: int = 0) -> Result:
     def watch(about: Run, control: Control) -> Sequence[Observer]:
         return [Recorder(control, stop_after)]
 
-    return run(compose(*overrides), folder, watch)
+    return run(compose(*overrides), folder, watch=watch)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:

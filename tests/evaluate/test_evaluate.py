@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trainings
 from PIL import Image
 
 from mnist_exp import config
@@ -21,7 +22,6 @@ from mnist_exp.errors import CheckpointError, ConfigError, DataError, Experiment
 from mnist_exp.evaluate import __main__ as evaluate
 from mnist_exp.evaluate.answers import Answers
 from mnist_exp.report import write as write_report
-from mnist_exp.run import session as run
 from mnist_exp.tracking import publisher as publisher
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
@@ -33,7 +33,7 @@ PICTURES = {"confusion.png", "reliability.png", "mistakes.png", "first_layer.png
 def trained(scratch: Path, tiny: Callable[..., Config]) -> Path:
     """A network that gets some images right and some wrong, as the newest run."""
     folder = scratch / "outputs" / "runs" / "2026-01-31" / "10-00-00-abcdef"
-    run.run(tiny(), folder)
+    trainings.run(tiny(), folder)
     return folder
 
 
@@ -104,7 +104,7 @@ def test_classes_that_are_no_digits_have_their_names(
     assert names is not None
     before, after = tiny(), tiny(data={"classes": names})
     assert config.fingerprint(before) == config.fingerprint(after)
-    run.run(after, Path("outputs/runs/2026-01-31/10-00-00-abcdef"))
+    trainings.run(after, Path("outputs/runs/2026-01-31/10-00-00-abcdef"))
     evaluate.main([])
     table = capsys.readouterr().out
     assert re.search(r"^ *class +images", table, re.MULTILINE)
@@ -162,7 +162,7 @@ def test_a_run_that_was_trained_elsewhere_is_fetched_from_mlflow(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     elsewhere = scratch / "elsewhere"
-    run.run(tiny(tracking={"enabled": True}), elsewhere)
+    trainings.run(tiny(tracking={"enabled": True}), elsewhere)
     publish(elsewhere, mlflow_store("mnist_exp"))
     run_id = read_json(elsewhere / "mlflow.json")["run_id"]
     summary = ledger.read(elsewhere).summary
@@ -206,7 +206,7 @@ def test_the_pictures_go_to_the_run_in_mlflow_but_to_no_other_store(
     monkeypatch.setattr(publisher, "Publisher", Messenger)
     shop = mlflow_store("mnist_exp")
     folder = scratch / "run"
-    run.run(tiny(tracking={"enabled": True}), folder)
+    trainings.run(tiny(tracking={"enabled": True}), folder)
     publish(folder, shop)
     evaluate.main(["run=run"])
     assert "accuracy" in shown[0]
@@ -230,7 +230,7 @@ def test_images_of_another_digest_are_refused(trained: Path) -> None:
 def test_wrong_use_is_a_sentence(trained: Path, tiny: Callable[..., Config], scratch: Path) -> None:
     with pytest.raises(ConfigError, match="split must be one of train, val, test, but got 'tset'"):
         evaluate.main(["split=tset"])
-    run.run(tiny(data={"val_size": 0}), scratch / "all")
+    trainings.run(tiny(data={"val_size": 0}), scratch / "all")
     with pytest.raises(ConfigError, match="synthetic has no val images"):
         evaluate.main(["run=all", "split=val"])
     (trained / "weights.safetensors").write_bytes(b"no weights")

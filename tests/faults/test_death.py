@@ -12,6 +12,7 @@ from typing import final
 
 import psutil
 import pytest
+import trainings
 from hooks import held, hook
 from kit import (
     LONG,
@@ -39,7 +40,6 @@ from mnist_exp.config.stores import uri_for
 from mnist_exp.disk import journal, ledger, plan
 from mnist_exp.engine.events import EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import BusyError
-from mnist_exp.run import session as run
 from mnist_exp.tracking.store import open_store
 
 Tiny = Callable[..., Config]
@@ -86,7 +86,7 @@ class Bomb(Observer):
 def test_killed_at_random_until_it_is_done(tiny: Tiny, injected: Injected) -> None:
     config, rng, kills = tiny(epochs=60), random.Random(5), 0
     began = time.monotonic()
-    run.run(config, Path("calm"), extras=False)
+    trainings.run(config, Path("calm"), extras=False)
     pace = (time.monotonic() - began) / 60
     while True:
         bomb = Bomb(
@@ -95,7 +95,7 @@ def test_killed_at_random_until_it_is_done(tiny: Tiny, injected: Injected) -> No
 
         def doomed(bomb: Bomb = bomb) -> None:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            run.run(config, Path("wild"), watch=bomb.watch, extras=False)
+            trainings.run(config, Path("wild"), watch=bomb.watch, extras=False)
 
         if forked(doomed) == 0:
             break
@@ -323,7 +323,7 @@ def test_of_many_resumers_one_trains(tiny: Tiny, injected: Injected) -> None:
     def try_it() -> None:
         together.wait(120)
         try:
-            run.run(config, Path("run"), watch=last_out, extras=False)
+            trainings.run(config, Path("run"), watch=last_out, extras=False)
         except BusyError:
             refused.release()
             os._exit(7)
@@ -422,7 +422,7 @@ def test_the_clock_is_set_between_two_epochs(
         def on_end(self, event: LaneEnd) -> None:
             """Nothing to do."""
 
-    run.run(tiny(epochs=5), Path("run"), watch=lambda about, control: [Setter()], extras=False)
+    trainings.run(tiny(epochs=5), Path("run"), watch=lambda about, control: [Setter()], extras=False)
     whole(Path("run"))
     rows = journal.read(Path("run"))
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trainings
 from hooks import hook
 from kit import OFF, QUIET, SMALL, clean, command, end, forked, only_run, same_weights, start, whole
 from nth import Nth
@@ -17,7 +18,6 @@ from mnist_exp.disk import ledger
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ExperimentError
-from mnist_exp.run import session as run
 
 Tiny = Callable[..., Config]
 Injected = Callable[..., None]
@@ -26,14 +26,14 @@ Injected = Callable[..., None]
 @pytest.fixture
 def calm(tiny: Tiny) -> Path:
     """An undisturbed run."""
-    run.run(tiny(), Path("calm"), extras=False)
+    trainings.run(tiny(), Path("calm"), extras=False)
     return Path("calm")
 
 
 def goes_on(config: Config, folder: Path, calm: Path) -> None:
     """Asserts that the run in *folder* resumes, ends as *calm* did, and leaves no temporary file."""
     whole(folder)
-    assert run.run(config, folder, extras=False).state == "finished"
+    assert trainings.run(config, folder, extras=False).state == "finished"
     whole(folder)
     same_weights(folder, calm)
     clean(folder)
@@ -52,7 +52,7 @@ def test_any_write_may_fail(error: int, forever: bool, calm: Path, tiny: Tiny, i
         folder = Path(f"run-{n}").absolute()
         with Nth(folder, n, error, forever) as nth:
             try:
-                state = run.run(config, folder, extras=False).state
+                state = trainings.run(config, folder, extras=False).state
             except (ExperimentError, OSError):
                 state = "failed"
         if not nth.hit:
@@ -74,7 +74,7 @@ def test_any_write_may_be_the_last(calm: Path, tiny: Tiny, injected: Injected) -
 
         def doomed(folder: Path = folder, n: int = n) -> None:
             with Nth(folder, n):
-                run.run(config, folder, extras=False)
+                trainings.run(config, folder, extras=False)
 
         if forked(doomed) != -signal.SIGKILL:
             break

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trainings
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
@@ -29,7 +30,6 @@ from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentError
 from mnist_exp.report import write as write_report
 from mnist_exp.run import build
-from mnist_exp.run import session as run
 from mnist_exp.sweep.local import launch
 
 Tiny = Callable[..., Config]
@@ -81,7 +81,7 @@ def attempt(*overrides: str) -> str:
         return explained(error, *overrides)
     parsed.epochs = min(parsed.epochs, 1)
     try:
-        run.run(parsed, folder, overrides, lambda about, control: [OneEpoch(control)], extras=False)
+        trainings.run(parsed, folder, overrides, lambda about, control: [OneEpoch(control)], extras=False)
     except DataError:  # an unknown dataset: its folder is checked on reading, before training
         assert not (folder / "metrics.jsonl").exists()
         return "refused"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import trainings
 from kit import OFF, SMALL, command, same_weights, whole
 
 from mnist_exp.config import Config
 from mnist_exp.disk import checkpoint, ledger
 from mnist_exp.disk.files import sha256
 from mnist_exp.errors import CheckpointError, ExperimentError
-from mnist_exp.run import session as run
 
 Tiny = Callable[..., Config]
 Injected = Callable[..., None]
@@ -22,7 +22,7 @@ Injected = Callable[..., None]
 
 def halfway(config: Config, folder: Path) -> None:
     """Makes a run as killed before it wrote its weights, with two checkpoints."""
-    run.run(config, folder, extras=False)
+    trainings.run(config, folder, extras=False)
     (folder / "weights.safetensors").unlink()
     entry = ledger.read(folder)
     entry.state = "running"
@@ -49,12 +49,12 @@ DAMAGE = [0, 1, 10, 50, 90, 99, -1, -10, -50, -90, -99]
 @pytest.mark.faults(11)
 def test_the_checkpoint_before_is_used(tiny: Tiny, injected: Injected) -> None:
     config = tiny(epochs=4)
-    run.run(config, Path("calm"), extras=False)
+    trainings.run(config, Path("calm"), extras=False)
     halfway(config, Path("half"))
     for how in DAMAGE:
         shutil.copytree("half", "run")
         damage(states(Path("run"))[0], how)
-        run.run(config, Path("run"), extras=False)
+        trainings.run(config, Path("run"), extras=False)
         whole_but_damaged(Path("run"))
         same_weights(Path("run"), Path("calm"))
         shutil.rmtree("run")
@@ -74,7 +74,7 @@ def test_if_none_is_left_nothing_is_started(tiny: Tiny, injected: Injected) -> N
     for path in states(Path("run")):
         damage(path, 50)
     with pytest.raises(CheckpointError, match=r"No checkpoint in .* can be used: .* is damaged"):
-        run.run(config, Path("run"), extras=False)
+        trainings.run(config, Path("run"), extras=False)
     injected(2)
 
 
@@ -86,7 +86,7 @@ def test_a_damaged_record_is_named(name: str, text: str, tiny: Tiny, injected: I
         halfway(tiny(), Path("run"))
         Path("run/ledger.json").write_text(text, encoding="latin-1")
         with pytest.raises(ExperimentError, match=r"ledger\.json (is damaged|has format)"):
-            run.run(tiny(), Path("run"), extras=False)
+            trainings.run(tiny(), Path("run"), extras=False)
         ledger.reap(Path("run"))  # other processes do this; it does not raise
     else:
         from mnist_exp.disk import plan
@@ -106,7 +106,7 @@ def test_a_damaged_journal_is_mended_from_the_checkpoint(bad: bytes, tiny: Tiny,
     halfway(config, Path("run"))
     rows = Path("run/metrics.jsonl").read_bytes().splitlines(keepends=True)
     Path("run/metrics.jsonl").write_bytes(rows[0] + bad)
-    run.run(config, Path("run"), extras=False)
+    trainings.run(config, Path("run"), extras=False)
     whole(Path("run"))
     assert Path("run/metrics.jsonl").read_bytes() == b"".join(rows)
     injected()

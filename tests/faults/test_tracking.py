@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trainings
 from hooks import held
 from kit import SMALL, command, end, locked, only_run, only_sweep, processes, sent_once, server, start, wait_for, whole
 from nth import Nth
@@ -21,7 +22,6 @@ from services import Server, folder, free_port
 from mnist_exp.config import Config
 from mnist_exp.config.stores import uri_for
 from mnist_exp.disk import ledger
-from mnist_exp.run import session as run
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store, open_store
 
@@ -297,7 +297,7 @@ class Forgetful:
 def test_any_reply_may_be_lost(
     done: bool, mlflow_store: Callable[[str], Store], tiny: Tiny, injected: Injected
 ) -> None:
-    run.run(tiny(tracking={"enabled": True, "figures": False}), Path("run"), extras=False)
+    trainings.run(tiny(tracking={"enabled": True, "figures": False}), Path("run"), extras=False)
     n = 0
     while True:
         n += 1
@@ -319,7 +319,7 @@ def test_any_reply_may_be_lost(
 def test_the_publisher_may_die_at_any_write(
     mlflow_store: Callable[[str], Store], tiny: Tiny, injected: Injected
 ) -> None:
-    run.run(tiny(tracking={"enabled": True, "figures": False}), Path("run"), extras=False)
+    trainings.run(tiny(tracking={"enabled": True, "figures": False}), Path("run"), extras=False)
     n = 0
     while True:
         n += 1
@@ -357,7 +357,7 @@ def test_what_mlflow_would_refuse_is_cut_to_fit(
 ) -> None:
     settings = LIMITS[what]
     config = tiny(tracking={"enabled": True, "figures": False})
-    run.run(config, Path("run"), ["hidden=16", "+x=" + "é" * 9000], extras=False)
+    trainings.run(config, Path("run"), ["hidden=16", "+x=" + "é" * 9000], extras=False)
     entry = ledger.read(Path("run"))
     entry.name = settings.get("name", entry.name)
     entry.tags |= settings.get("tags", {})

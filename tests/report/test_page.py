@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import trainings
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from report_fixtures import make_run, make_sweep, track
@@ -23,7 +24,6 @@ from mnist_exp.report import board as leaderboard
 from mnist_exp.report import page as html
 from mnist_exp.report.__main__ import main as command
 from mnist_exp.results import names
-from mnist_exp.run import session as run
 from mnist_exp.tracking.store import Store
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -305,10 +305,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with initialize_config_dir(config.conf_dir(), version_base="1.3"):
             settings = config.parse(compose("train", overrides=overrides))
         if i == 0:
-            run.run(settings, folder / str(i), overrides)
+            trainings.run(settings, folder / str(i), overrides)
         else:
             with pytest.raises(DivergedError):
-                run.run(settings, folder / str(i), overrides)
+                trainings.run(settings, folder / str(i), overrides)
     return folder
 
 

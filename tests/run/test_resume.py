@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trainings
 from data_fixtures import TEST, TRAIN, write_dataset
 from report_fixtures import make_run, make_sweep, track
 from samples import TINY
@@ -14,8 +15,7 @@ from mnist_exp.disk import journal, ledger, provenance
 from mnist_exp.disk.files import sha256
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import CheckpointError, ConfigError
-from mnist_exp.run import resume
-from mnist_exp.run import session as run
+from mnist_exp.run import resume, session
 
 Tiny = Callable[..., Config]
 Command = Callable[..., tuple[int, str, str]]
@@ -23,45 +23,45 @@ HERE = Path("run")
 
 
 def test_a_finished_run_is_never_run_again(tiny: Tiny) -> None:
-    first = run.run(tiny(), HERE)
+    first = trainings.run(tiny(), HERE)
     before = {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()}
 
-    def watch(about: run.Run, control: Control) -> list[Observer]:
+    def watch(about: session.Run, control: Control) -> list[Observer]:
         raise AssertionError("it trains again")
 
-    assert run.run(tiny(), HERE, watch=watch) == first
+    assert trainings.run(tiny(), HERE, watch=watch) == first
     assert {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()} == before
 
 
 def test_another_config_is_refused_and_named(tiny: Tiny) -> None:
-    run.run(tiny(), HERE)
+    trainings.run(tiny(), HERE)
     with pytest.raises(
         ConfigError, match=r"run was made with something else: batch_size was 16, now 8; lr was"
     ) as caught:
-        run.run(tiny(batch_size=8, lr=0.01), HERE)
+        trainings.run(tiny(batch_size=8, lr=0.01), HERE)
     assert caught.value.help == "force=true goes on all the same."
     assert not ledger.alive(HERE)
     assert ledger.read(HERE).state == "finished"
 
 
 def test_what_does_not_change_the_result_may_change(tiny: Tiny) -> None:
-    first = run.run(tiny(), HERE)
-    assert run.run(tiny(name="other", tags={"why": "x"}, threads=2), HERE) == first
+    first = trainings.run(tiny(), HERE)
+    assert trainings.run(tiny(name="other", tags={"why": "x"}, threads=2), HERE) == first
 
 
 def test_other_code_is_refused_unless_forced(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run.run(tiny(), HERE)
+    first = trainings.run(tiny(), HERE)
     monkeypatch.setattr(provenance, "code_fingerprint", lambda: "another")
     with pytest.raises(ConfigError, match="the code has changed"):
-        run.run(tiny(), HERE)
-    assert run.run(tiny(force=True), HERE) == first
+        trainings.run(tiny(), HERE)
+    assert trainings.run(tiny(force=True), HERE) == first
 
 
 def test_more_epochs_go_on_from_the_last(tiny: Tiny) -> None:
     constant = {"floor": 1.0}  # a rate that falls depends on how many epochs there will be
-    run.run(tiny(schedule=constant), HERE)
-    result = run.run(tiny(epochs=4, force=True, schedule=constant), HERE)
-    run.run(tiny(epochs=4, schedule=constant), Path("whole"))
+    trainings.run(tiny(schedule=constant), HERE)
+    result = trainings.run(tiny(epochs=4, force=True, schedule=constant), HERE)
+    trainings.run(tiny(epochs=4, schedule=constant), Path("whole"))
     one, other = (sha256((folder / "weights.safetensors").read_bytes()) for folder in (HERE, Path("whole")))
     assert one == other
     assert (result.state, ledger.read(HERE).epoch) == ("finished", 4)
@@ -84,7 +84,7 @@ def other_images() -> None:
 
 @pytest.mark.parametrize("state", ["killed", "finished"])
 def test_other_images_are_refused_by_their_digests_and_the_run_stays_as_it_was(on_files: Config, state: str) -> None:
-    run.run(on_files, HERE)
+    trainings.run(on_files, HERE)
     entry = ledger.read(HERE)
     entry.state = state
     entry.write(HERE)
@@ -92,28 +92,28 @@ def test_other_images_are_refused_by_their_digests_and_the_run_stays_as_it_was(o
     with pytest.raises(
         ConfigError, match=rf"the images \(small\) were {entry.fingerprint['data']}, now [0-9a-f]{{16}}\."
     ):
-        run.run(on_files, HERE)
+        trainings.run(on_files, HERE)
     assert ledger.read(HERE) == entry
     on_files.force = True
-    assert run.run(on_files, HERE).state == "finished"
+    assert trainings.run(on_files, HERE).state == "finished"
     assert ledger.read(HERE).fingerprint["data"] != entry.fingerprint["data"]
 
 
 def test_what_is_refused_before_training_stays_as_it_was(tiny: Tiny) -> None:
-    run.run(tiny(epochs=1), HERE)
+    trainings.run(tiny(epochs=1), HERE)
     entry = ledger.read(HERE)
     entry.state = "killed"
     entry.write(HERE)
     before = {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()}
     with pytest.raises(CheckpointError):
-        run.run(tiny(epochs=1, hidden=8, force=True), HERE)
+        trainings.run(tiny(epochs=1, hidden=8, force=True), HERE)
     assert {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()} == before
 
 
 def test_a_forced_run_says_what_it_is_now(tiny: Tiny) -> None:
-    run.run(tiny(epochs=1), HERE, ["hidden=16", "epochs=1"], sweep="s")
+    trainings.run(tiny(epochs=1), HERE, ["hidden=16", "epochs=1"], sweep="s")
     before = ledger.read(HERE)
-    run.run(tiny(epochs=2, lr=0.1, force=True), HERE, ["resume=run", "force=true", "lr=0.1", "epochs=2"])
+    trainings.run(tiny(epochs=2, lr=0.1, force=True), HERE, ["resume=run", "force=true", "lr=0.1", "epochs=2"])
     entry = ledger.read(HERE)
     assert (entry.params["lr"], entry.epochs, entry.sweep) == (0.1, 2, "s")
     assert entry.overrides == ["hidden=16", "epochs=2", "lr=0.1"]
@@ -124,9 +124,9 @@ def test_a_forced_run_says_what_it_is_now(tiny: Tiny) -> None:
 
 def test_no_row_of_an_earlier_config_is_taken_for_one_of_this(tiny: Tiny) -> None:
     off = {"enabled": False}
-    run.run(tiny(checkpoint=off), HERE)
-    run.run(tiny(checkpoint=off, lr=0.05, force=True), HERE)
-    run.run(tiny(checkpoint=off, lr=0.05), Path("whole"))
+    trainings.run(tiny(checkpoint=off), HERE)
+    trainings.run(tiny(checkpoint=off, lr=0.05, force=True), HERE)
+    trainings.run(tiny(checkpoint=off, lr=0.05), Path("whole"))
     one, other = ([row["metrics"]["train/loss"] for row in journal.read(folder)] for folder in (HERE, Path("whole")))
     assert one == other
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pytest
+import trainings
 from hydra import compose, initialize_config_dir
 from report_fixtures import make_run, make_sweep
 from samples import script
@@ -20,7 +21,6 @@ from samples import script
 from mnist_exp import config, report
 from mnist_exp.disk.files import read_json
 from mnist_exp.disk.plan import Plan
-from mnist_exp.run import session as run
 from mnist_exp.tracking import publish, sweeps
 from mnist_exp.tracking.store import Store, open_store
 
@@ -48,7 +48,7 @@ def train(folder: Path, store: Store, *overrides: str, sweep: str = "") -> str:
     """Trains two epochs in *folder*, publishes to *store*, and returns MLflow's id of the run."""
     with initialize_config_dir(config.conf_dir(), version_base="1.3"):
         chosen = config.parse(compose("train", [*TINY, "epochs=2", "checkpoint.model=false", *overrides]))
-    run.run(chosen, folder, overrides, sweep=sweep)
+    trainings.run(chosen, folder, overrides, sweep=sweep)
     publish.publish(folder, store)
     return str(read_json(folder / "mlflow.json")["run_id"])
 

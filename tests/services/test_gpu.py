@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import trainings
 from samples import TINY
 from torch import Tensor
 from trainings import KINDS, RATE, assert_alike, interrupted, lanes, losses, outcome, tasks
@@ -22,8 +23,7 @@ from mnist_exp.disk import lanes as pack_records
 from mnist_exp.engine import graph
 from mnist_exp.engine.loop import Tally
 from mnist_exp.errors import DivergedError
-from mnist_exp.run import build
-from mnist_exp.run import session as run
+from mnist_exp.run import build, session
 from mnist_exp.run.session import Result
 
 pytestmark = [
@@ -61,10 +61,10 @@ def test_a_graph_trains_as_plain_steps(
 ) -> None:
     """The kernels are the same; convolutions and autograd may sum in a different order each time."""
     config = composed(*ON_GPU, *KINDS[kind], *RATE, "epochs=3")
-    run.run(config, Path("graph"))
+    trainings.run(config, Path("graph"))
     assert len(recorded) == 1
     plainly(monkeypatch)
-    run.run(config, Path("plain"))
+    trainings.run(config, Path("plain"))
     assert len(recorded) == 1
     loose = kind in ("autograd", "convolutions", "bf16")
     for ours, theirs in zip(losses(Path("graph")), losses(Path("plain")), strict=True):
@@ -98,11 +98,11 @@ def test_gradients_of_a_replayed_step(kind: str, composed: Compose) -> None:
 def test_a_schedule_moves_the_rate_in_a_graph(
     composed: Compose, recorded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.run(composed(*ON_GPU, "schedule=cosine", "lr=0.01", "epochs=3"), Path("graph"))
-    run.run(composed(*ON_GPU, "schedule=constant", "lr=0.01", "epochs=3"), Path("constant"))
+    trainings.run(composed(*ON_GPU, "schedule=cosine", "lr=0.01", "epochs=3"), Path("graph"))
+    trainings.run(composed(*ON_GPU, "schedule=constant", "lr=0.01", "epochs=3"), Path("constant"))
     assert len(recorded) == 2
     plainly(monkeypatch)
-    run.run(composed(*ON_GPU, "schedule=cosine", "lr=0.01", "epochs=3"), Path("plain"))
+    trainings.run(composed(*ON_GPU, "schedule=cosine", "lr=0.01", "epochs=3"), Path("plain"))
     ours, theirs, constant = (losses(Path(name)) for name in ("graph", "plain", "constant"))
     for mine, expected, other in zip(ours, theirs, constant, strict=True):
         assert mine == pytest.approx(expected, rel=1e-4)
@@ -111,31 +111,31 @@ def test_a_schedule_moves_the_rate_in_a_graph(
 
 def test_each_lane_trains_as_it_would_alone_on_a_gpu(composed: Compose, recorded: list[int]) -> None:
     configs = lanes(composed, "device=cuda")
-    assert all(isinstance(result, Result) for result in run.run_many(tasks(configs, "together")))
+    assert all(isinstance(result, Result) for result in session.run_many(tasks(configs, "together")))
     assert len(recorded) == 1
     for i, config in enumerate(configs):
-        run.run(config, Path(f"alone/{i}"))
+        trainings.run(config, Path(f"alone/{i}"))
         assert_alike(Path(f"together/{i}"), Path(f"alone/{i}"))
 
 
 def test_a_lane_that_diverges_fails_alone_on_a_gpu(composed: Compose) -> None:
     configs = lanes(composed, "device=cuda")
     worst = composed(*ON_GPU, "data.order_seed=0", "epochs=3", "schedule=constant", "lr=1e30")
-    *good, bad = run.run_many(tasks([*configs, worst], "together"))
+    *good, bad = session.run_many(tasks([*configs, worst], "together"))
     assert isinstance(bad, DivergedError)
     assert "somewhere in steps 1 to 7. Lower lr, now 1e+30" in bad.message
     for i, (config, result) in enumerate(zip(configs, good, strict=True)):
         assert isinstance(result, Result)
-        run.run(config, Path(f"alone/{i}"))
+        trainings.run(config, Path(f"alone/{i}"))
         assert_alike(Path(f"together/{i}"), Path(f"alone/{i}"))
 
 
 @pytest.mark.parametrize("kind", ["closed form", "adamw", "sgd", "dropout", "options"])
 def test_a_run_goes_on_bit_for_bit_on_the_same_gpu(kind: str, composed: Compose) -> None:
     config = composed(*ON_GPU, *KINDS[kind], "schedule=linear", "epochs=4")
-    run.run(config, Path("whole"))
+    trainings.run(config, Path("whole"))
     interrupted(config, Path("parts"), after=2)
-    run.run(config, Path("parts"))
+    trainings.run(config, Path("parts"))
     assert outcome(Path("parts")) == outcome(Path("whole"))
 
 
@@ -168,7 +168,7 @@ def test_nothing_waits_for_the_gpu_within_an_epoch(composed: Compose, monkeypatc
     monkeypatch.setattr(graph.Recorder, "record", recording)
     monkeypatch.setattr("mnist_exp.engine.loop.WINDOW", 3)
     try:
-        run.run(composed(*ON_GPU, "model.dropout=0.2", "training.ema=0.9"), Path("run"))
+        trainings.run(composed(*ON_GPU, "model.dropout=0.2", "training.ema=0.9"), Path("run"))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert len(refused) == 14
@@ -178,8 +178,8 @@ def test_nothing_waits_for_the_gpu_within_an_epoch(composed: Compose, monkeypatc
 @pytest.mark.parametrize("model", ["mlp", "small_cnn"])
 def test_less_precision_trains_about_as_well(precision: str, model: str, composed: Compose) -> None:
     common = [*ON_GPU, f"model={model}", "epochs=3"]
-    exact = run.run(composed(*common), Path("fp32"))
-    rough = run.run(composed(*common, f"precision={precision}"), Path(precision))
+    exact = trainings.run(composed(*common), Path("fp32"))
+    rough = trainings.run(composed(*common, f"precision={precision}"), Path(precision))
     assert rough.summary["final/train_loss"] == pytest.approx(exact.summary["final/train_loss"], rel=0.1)
 
 

@@ -23,9 +23,16 @@ from mnist_exp.models import MLP
 from mnist_exp.run.session import Result, Run, Task, Watch, run_many
 
 
-def run(config: Config, folder: Path, watch: Watch = lambda run, control: (), extras: bool = True) -> Result:
+def run(
+    config: Config,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    watch: Watch = lambda run, control: (),
+    sweep: str = "",
+    extras: bool = True,
+) -> Result:
     """Trains *config* in *folder*; raises what ended it."""
-    (outcome,) = run_many([Task(config, folder)], watch, extras=extras)
+    (outcome,) = run_many([Task(config, folder, overrides)], watch, sweep, extras)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -50,7 +57,7 @@ def interrupted(config: Config, folder: Path, after: int) -> None:
         return [StopAfter(after, control)]
 
     with pytest.raises(Interrupted):
-        run(config, folder, watch)
+        run(config, folder, watch=watch)
 
 
 def outcome(folder: Path) -> tuple[bytes, list[dict[str, float]]]:

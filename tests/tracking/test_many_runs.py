@@ -14,10 +14,11 @@ import pytest
 
 pytest.importorskip("psutil")
 
+import trainings
+
 from benchmarks import ten_thousand
 from mnist_exp.config import Config
 from mnist_exp.config.stores import uri_for
-from mnist_exp.run import session as run
 from mnist_exp.tracking.publisher import Publisher
 from mnist_exp.tracking.store import open_store
 
@@ -32,7 +33,7 @@ def test_sixteen_publishers_share_a_database(tiny: Callable[..., Config], store_
         config = tiny(seed=seed, epochs=EPOCHS, tracking={"enabled": True, "figures": False})
         publisher = Publisher(config.tracking)
         publisher.follow(Path(f"run{seed}"))
-        run.run(config, Path(f"run{seed}"))
+        trainings.run(config, Path(f"run{seed}"))
         publishers.append(publisher)
     for publisher in publishers:
         publisher.close()

@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+import trainings
 
 from mnist_exp.charts import run as figures
 from mnist_exp.config import Config
@@ -19,7 +20,6 @@ from mnist_exp.disk import journal, ledger, tracked
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import DivergedError
 from mnist_exp.run import export
-from mnist_exp.run import session as run
 from mnist_exp.tracking.publish import complete, publish
 from mnist_exp.tracking.store import Store
 
@@ -36,7 +36,7 @@ def shop(mlflow_store: Callable[[str], Store]) -> Store:
 def finished(tiny: Tiny) -> Path:
     """A finished run that was not published."""
     config = tiny(name="mine", tags={"why": "baseline"}, tracking={"enabled": True})
-    run.run(config, HERE, ["hidden=16", "epochs=2"])
+    trainings.run(config, HERE, ["hidden=16", "epochs=2"])
     (HERE / "train.log").write_text("what was said\n")
     return HERE
 
@@ -145,7 +145,7 @@ def test_an_interrupted_call_is_made_good(finished: Path, shop: Store, monkeypat
 
 def test_a_failed_run_says_why(tiny: Tiny, shop: Store) -> None:
     with pytest.raises(DivergedError):
-        run.run(tiny(lr=1e30), HERE)
+        trainings.run(tiny(lr=1e30), HERE)
     assert publish(HERE, shop)
     (stored,) = runs(shop)
     assert stored.info.status == "FAILED"
@@ -184,9 +184,9 @@ def test_a_resumed_run_is_running_again(shop: Store) -> None:
 
 
 def test_a_run_that_was_forced_to_other_settings_is_another_run(tiny: Tiny, shop: Store) -> None:
-    run.run(tiny(epochs=1), HERE)
+    trainings.run(tiny(epochs=1), HERE)
     publish(HERE, shop)
-    run.run(tiny(epochs=2, lr=0.1, force=True), HERE)
+    trainings.run(tiny(epochs=2, lr=0.1, force=True), HERE)
     assert publish(HERE, shop)
     older, newer = sorted(runs(shop), key=lambda stored: "forced" in stored.data.tags)  # they began at the same time
     assert (older.data.params["lr"], newer.data.params["lr"]) == ("0.001", "0.1")
@@ -211,7 +211,7 @@ def test_the_model_can_be_loaded_and_served(
     monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
     monkeypatch.setitem(sys.modules, "lightning", None)
     config = tiny(tracking={"enabled": True}, checkpoint={"model": True})
-    run.run(config, HERE)
+    trainings.run(config, HERE)
     publish(HERE, shop)
     (stored,) = runs(shop)
     (output,) = stored.outputs.model_outputs
@@ -265,7 +265,7 @@ def test_the_dataset_links_to_its_page(page: str, shop: Store) -> None:
 @pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")  # from mlflow.genai, which mlflow.pyfunc imports
 def test_a_single_run_registers_a_model_that_predicts(shop: Store, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_lightning", None)  # mlflow would import it, slowly, if it is installed
-    run.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "register": "single"}), HERE)
+    trainings.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "register": "single"}), HERE)
     assert publish(HERE, shop)
     record = tracked.run(HERE)
     assert record
@@ -277,7 +277,7 @@ def test_a_single_run_registers_a_model_that_predicts(shop: Store, tiny: Tiny, m
 
 
 def test_a_name_with_dollars_is_drawn_as_it_is(tiny: Tiny, shop: Store) -> None:
-    run.run(tiny(name=r"$\foo$", tracking={"enabled": True}), HERE)
+    trainings.run(tiny(name=r"$\foo$", tracking={"enabled": True}), HERE)
     assert publish(HERE, shop)
     (stored,) = runs(shop)
     assert stored.info.run_name == r"$\foo$"

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trainings
 
 from mnist_exp.config import Config, Tracking
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import terminal
 from mnist_exp.disk import ledger
 from mnist_exp.errors import Interrupted
-from mnist_exp.run import session as run
 from mnist_exp.tracking import publisher
 from mnist_exp.tracking.publisher import Publisher
 from mnist_exp.tracking.store import Store, open_store
@@ -46,7 +46,7 @@ def test_a_run_reaches_mlflow_through_the_publisher(tiny: Tiny, store_template: 
     config = tiny(tracking={"enabled": True, "figures": False})
     publisher = Publisher(config.tracking)
     publisher.follow(HERE)
-    run.run(config, HERE)
+    trainings.run(config, HERE)
     publisher.close()
     assert publisher.delivered
     store = open_store(uri_for(None), "mnist_exp")
@@ -214,7 +214,7 @@ def test_a_dead_publisher_does_not_hurt_training(
     publisher = Publisher(Tracking())
     publisher.process.wait()
     publisher.follow(HERE)
-    assert run.run(tiny(), HERE).state == "finished"
+    assert trainings.run(tiny(), HERE).state == "finished"
     publisher.close()
     assert not publisher.delivered
     assert "does not have everything yet" in caplog.text

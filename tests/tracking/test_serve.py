@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trainings
 from PIL import Image, ImageDraw
 from samples import REPO
 
 from mnist_exp.config import Config
 from mnist_exp.disk.files import read_json
 from mnist_exp.evaluate import predictions
-from mnist_exp.run import session as run
 from mnist_exp.tracking.publish import publish
 from mnist_exp.tracking.store import Store
 
@@ -32,7 +32,7 @@ def test_a_served_model_answers_as_predict_does(
     tiny: Callable[..., Config], mlflow_store: Callable[[str], Store], scratch: Path
 ) -> None:
     folder = scratch / "run"
-    run.run(tiny(tracking={"enabled": True}, checkpoint={"model": True}), folder)
+    trainings.run(tiny(tracking={"enabled": True}, checkpoint={"model": True}), folder)
     publish(folder, mlflow_store("mnist_exp"))
     picture = Image.new("L", (60, 60), 255)
     ImageDraw.Draw(picture).line((20, 10, 40, 50), fill=0, width=6)
