@@ -1,8 +1,8 @@
 """The names of runs and sweeps, shared by all commands.
 
-A name is `last` (the sweep that was begun last, else the run), a sweep's id or the beginning of one, the folder of a sweep or
-of a run, an MLflow run id, an MLflow experiment, `best` (the best run of the newest sweep: the median run of its best
-setting, see `ranking`), or `best:` and any of these. Commands about one run take the same names; see `one`.
+A name is `last` (the sweep that was begun last, else the run), a sweep's id or the beginning of one, the folder of a
+sweep or of a run, an MLflow run id, an MLflow experiment, `best` (the best run of the newest sweep: the median run of
+its best setting, see `ranking`), or `best:` and any of these. Commands about one run take the same names; see `one`.
 """
 
 import contextlib
