@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from samples import REPO, TINY
+from samples import REPO, TINY, once
 
 from mnist_exp import config as configs
 from mnist_exp import train
@@ -139,7 +139,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """`command("hidden=8")` runs the command line in this process; returns exit code, output and error output."""
 
     def call(*typed: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mnist-exp", *typed])
+        monkeypatch.setattr(sys, "argv", ["mnist-exp", *once(*typed)])
         GlobalHydra.instance().clear()
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:

@@ -20,7 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from mnist_exp.config import schema, secrets
 from mnist_exp.config.explain import deleted_key, translate, unknown_key
 from mnist_exp.config.identity import label, to_dict
-from mnist_exp.config.overrides import compact
+from mnist_exp.config.overrides import check_once, compact
 from mnist_exp.config.schema import FOLLOWING, Config
 from mnist_exp.errors import ConfigError, first_line
 
@@ -29,7 +29,7 @@ def register() -> None:
     """Makes the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="_schema", node=Config, provider="mnist_exp")
     add = OmegaConf.register_new_resolver
-    add("mnist_exp.unique", unique, use_cache=True, replace=True)
+    add("mnist_exp.new_folder", new_folder, use_cache=True, replace=True)
     add("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)  # None: it is written already
     add("mnist_exp.settings", schema.help_text, replace=True)
     add("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
@@ -41,8 +41,8 @@ def unique() -> str:
 
 
 def new_folder(root: str) -> str:
-    """A new folder for a run below *root*."""
-    return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S')}-{unique()}"
+    """A new folder for a run or a sweep below *root*, named in UTC."""
+    return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S', time.gmtime())}-{unique()}"
 
 
 def conf_dir() -> str:
@@ -72,6 +72,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         ConfigError: an override does not fit, in the words of the command line.
     """
     register()
+    check_once(overrides)
     try:
         with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
             return parse(hydra.compose("train", list(overrides)))

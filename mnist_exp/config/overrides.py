@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -52,6 +52,25 @@ def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
         if steers(override) or key_of(override).startswith("hydra.sweep."):
             raise ConfigError(
                 f"{override} is for a sweep, and this would be a single run.", f"Add -m: {command(typed, sweep=True)}"
+            )
+
+
+def check_once(overrides: Iterable[str]) -> None:
+    """Refuses a key that is set twice: Hydra would take the last value, and nothing would say so.
+
+    Raises:
+        ConfigError: one of *overrides* has the key of another.
+    """
+    typed: dict[str, list[str]] = {}
+    for override in overrides:
+        typed.setdefault(key_of(override), []).append(override)
+    for key, several in typed.items():
+        if len(several) > 1:
+            values = ",".join(dict.fromkeys(split(each)[2] for each in several))
+            all_of_them = f"-m {shlex.quote(f'{key}={values}')} (bash makes several words of {key}={{{values}}})"
+            raise ConfigError(
+                f"{key} is set more than once: {' '.join(several)}.",
+                f"Set it once, or try each value: {all_of_them}" if "," in values else "Set it once.",
             )
 
 

@@ -77,9 +77,13 @@ class Parser(argparse.ArgumentParser):
         words, options.names = getattr(options, "words", []), []
         for name, key in self.keys.items():
             setattr(options, name, key.default)
+        given: set[str] = set()
         for word in words:
             name, equals, value = word.partition("=")
             if equals and name in self.keys:
+                if name in given:
+                    self.error(f"{name} is set more than once")
+                given.add(name)
                 setattr(options, name, value)
             elif self.takes_names and (not equals or Path(word).exists()):  # a file may be called a=b.png
                 options.names.append(word)

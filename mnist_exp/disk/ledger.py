@@ -40,6 +40,8 @@ class Ledger:
     epochs: int = 0
     seconds: float = 0.0
     """Time spent training, over all its attempts."""
+    order: int = 0
+    """See `order.following`; 0: it was begun by a sweep, or before there were such numbers."""
     started_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     ended_ms: int | None = None
     pid: int = field(default_factory=os.getpid)

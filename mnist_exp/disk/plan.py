@@ -37,6 +37,8 @@ class Plan:
     """The fingerprint of each point's config."""
     cluster: str = "local"
     """Where it ran last; see `conf/cluster`."""
+    order: int = 0
+    """See `order.following`; 0: it was begun before there were such numbers."""
     created_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=socket.gethostname)

@@ -83,7 +83,7 @@ def compare(selection: Selection) -> list[Comparison]:
     rankings = ranking.rank(runs(table), ranking.swept(sweep.keys, sweep.points) if sweep else None)
     if len(rankings) == 1:
         return [Comparison(selection, "", table, rankings[0], leaderboard(table, rankings[0]))]
-    own = [table.loc[sorted(run.at for setting in each.settings for run in setting.runs)] for each in rankings]
+    own = [table.loc[sorted(run.at for setting in each.groups for run in setting.runs)] for each in rankings]
     pairs = zip(own, rankings, strict=True)
     return [Comparison(selection, ranked.data, part, ranked, leaderboard(part, ranked)) for part, ranked in pairs]
 
@@ -123,7 +123,7 @@ def measured(table: pd.DataFrame) -> list[str]:
 
 def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":
     """See `Comparison.rows`."""
-    row_of = {run.at: row for row, setting in enumerate(ranked.settings) for run in setting.runs}
+    row_of = {run.at: row for row, setting in enumerate(ranked.groups) for run in setting.runs}
     return pd.Series([row_of[index] for index in table.index], table.index)
 
 
@@ -138,7 +138,7 @@ def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
     Args:
         table: As from `results.load`.
     """
-    settings, row = ranked.settings, rows(table, ranked)
+    settings, row = ranked.groups, rows(table, ranked)
     board = table.loc[[setting.runs[0].at for setting in settings], ranked.by].reset_index(drop=True)
     board["n"] = [len(setting.seeds) for setting in settings]
     board["not_finished"] = _endings(table, row).reindex(board.index, fill_value="")
@@ -162,7 +162,7 @@ def summary(comparison: Comparison) -> dict[str, Any]:
     table = comparison.table
     column = f"final/{deciding_split(table)}_accuracy"
     accuracy = table.loc[table["state"] == State.FINISHED, column].dropna()
-    best = comparison.ranked.settings[0].over_seeds(column)
+    best = comparison.ranked.groups[0].over_seeds(column)
     return {
         "runs": len(table),
         "states": {str(state): int(n) for state, n in table["state"].value_counts().items()},

@@ -281,7 +281,7 @@ def _listed(comparison: Comparison) -> list[Any]:
     """Index of the runs that the page lists: all in their order, or if that is too much those of the best settings."""
     if len(comparison.table) <= ROWS:
         return list(comparison.table.index)
-    return [run.at for setting in comparison.ranked.settings for run in setting.runs][:ROWS]
+    return [run.at for setting in comparison.ranked.groups for run in setting.runs][:ROWS]
 
 
 def _runs(table: pd.DataFrame, wanted: set[Any], uri: str) -> dict[Any, dict[str, Any]]:

@@ -1,12 +1,13 @@
 """The names of runs and sweeps, shared by all commands.
 
-A name is `last` (the newest sweep, else the newest run), a sweep's id or the beginning of one, the folder of a sweep or
-of a run, an MLflow run id, an MLflow experiment, `best` (the best run of the newest sweep: the median run of its best
-setting, see `ranking`), or `best:` and any of these. Commands about one run take the same names; see `one`.
+A name is `last` (the sweep that was begun last, else the run), a sweep's id or the beginning of one, the folder of a
+sweep or of a run, an MLflow run id, an MLflow experiment, `best` (the best run of the newest sweep: the median run of
+its best setting, see `ranking`), or `best:` and any of these. Commands about one run take the same names; see `one`.
 """
 
 import contextlib
 import difflib
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import final
 
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console.terminal import shown
-from mnist_exp.disk import plan, tracked, trust
+from mnist_exp.disk import order, plan, tracked, trust
 from mnist_exp.disk.files import file_name
 from mnist_exp.disk.layout import RunFolder, SweepFolder
 from mnist_exp.disk.plan import Plan
@@ -24,6 +25,8 @@ from mnist_exp.results import query as store
 from mnist_exp.results import ranking
 from mnist_exp.results.query import Query
 from mnist_exp.results.ranking import Ranking, Run
+
+log = logging.getLogger(__name__)
 
 NAMES = "last, best, best:<sweep>, a sweep's id, a sweep's or run's folder, an MLflow experiment, or an MLflow run id"
 
@@ -66,7 +69,7 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
         name = str(newest)
     if selected := _selection(Path(name)):
         return selected
-    folders = [*_started(root, "sweeps"), *_started(root, "runs")]
+    folders = [*_folders(root, "sweeps"), *_folders(root, "runs")]
     matches = [folder for folder in folders if name and folder.name.startswith(name)]
     matches = [folder for folder in matches if folder.name == name] or matches
     if len(matches) > 1:
@@ -87,21 +90,36 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
 
 def offered(root: Path = Path("outputs")) -> list[str]:
     """Names for tab completion, newest first, without MLflow's, which take seconds to get."""
-    sweeps, runs = ([f.name for f in reversed(_started(root, kind))] for kind in ("sweeps", "runs"))
+    sweeps, runs = ([f.name for f in reversed(_folders(root, kind))] for kind in ("sweeps", "runs"))
     return ["last", "best", *sweeps, *(f"best:{sweep}" for sweep in sweeps), *runs]
 
 
 def last(root: Path, *kinds: str) -> Path | None:
-    """The folder of the run or sweep that was started last in the folders *kinds* of *root*; None if there is none.
+    """The folder of the run or sweep that was begun last in the folders *kinds* of *root*; None if there is none.
+
+    By what it recorded (see `order`). A damaged one that was written after that is named, and passed over.
 
     Args:
         kinds: `runs`, `sweeps`, or both.
     """
-    return next(filter(holds_runs, reversed(_started(root, *kinds))), None)
+    newest, number, damaged = None, (-1, False), []
+    for folder in _folders(root, *kinds):
+        try:
+            begun = order.begun(folder)
+        except ExperimentError as error:
+            damaged.append((folder.stat().st_mtime_ns // 1_000_000, error))
+            continue
+        if begun and begun >= number:  # of equal ones the later name
+            newest, number = folder, begun
+    for written, error in damaged:
+        if written >= number[0]:
+            other = f": the last one is {shown(newest)}" if newest else ""
+            log.warning("%s. It is passed over%s.", error.message.rstrip("."), other)
+    return newest
 
 
-def _started(root: Path, *kinds: str) -> list[Path]:
-    """The folders of runs and sweeps in the folders *kinds* of *root*, by the time of their start."""
+def _folders(root: Path, *kinds: str) -> list[Path]:
+    """The folders of runs and sweeps in the folders *kinds* of *root*, by name."""
     return sorted((folder for kind in kinds for folder in root.glob(f"{kind}/*/*/")), key=lambda f: f.parts[-2:])
 
 

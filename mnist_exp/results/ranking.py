@@ -106,13 +106,13 @@ class Ranking:
     """The dataset's name, with its digest if another one has that name."""
     by: list[str]
     """The keys in which they differ; see `keys`."""
-    settings: list[Replicates]
+    groups: list[Replicates]
     """Best first."""
 
     @property
     def best(self) -> Run | None:
         """The median run of the best setting; None if nothing finished."""
-        return self.settings[0].median
+        return self.groups[0].median
 
 
 def of_folders(folders: Sequence[Path]) -> list[Ranking]:

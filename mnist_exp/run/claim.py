@@ -17,7 +17,7 @@ from mnist_exp import config as configs
 from mnist_exp.config import Config
 from mnist_exp.config.overrides import is_control, key_of
 from mnist_exp.data import Splits
-from mnist_exp.disk import checkpoint, lanes, ledger, provenance
+from mnist_exp.disk import checkpoint, lanes, ledger, order, provenance
 from mnist_exp.disk.checkpoint import Checkpoint
 from mnist_exp.disk.files import atomic_write, tidy
 from mnist_exp.disk.layout import RunFolder, State
@@ -132,6 +132,8 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
     if entry.state == State.FINISHED:
         return _result(entry, folder)
     entry.sweep = sweep or entry.sweep
+    if not entry.sweep and not RunFolder(folder).ledger.exists():
+        entry.order = order.following(folder)
     entry.figures = extras and task.config.tracking.figures
     entry.threads = entry.threads or task.config.threads or torch.get_num_threads()
     config = dataclasses.replace(task.config, threads=entry.threads)
@@ -263,7 +265,7 @@ def _open_ledger(task: Task) -> tuple[Ledger, str]:
     typed = {key_of(override): override for override in (*entry.overrides, *task.overrides)}
     forced = _new_ledger(config, list(typed.values()))
     forced.tags["forced"] = difference
-    forced.sweep, forced.started_ms = entry.sweep, entry.started_ms
+    forced.sweep, forced.order, forced.started_ms = entry.sweep, entry.order, entry.started_ms
     return forced, difference
 
 

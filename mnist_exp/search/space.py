@@ -43,7 +43,7 @@ class Space:
         except Exception as error:
             raise ConfigError(f"hydra.sweeper.space failed: {type(error).__name__}: {error}") from error
         values |= {key: as_typed(value) for key, value in added.items()}
-        return [*self.fixed.values(), *(f"{key}={value}" for key, value in values.items())]
+        return list((self.fixed | {key: f"{key}={value}" for key, value in values.items()}).values())
 
     def corners(self) -> list[list[str]]:
         """Points that between them have each end of each interval and each listed value; without the hook's."""

@@ -18,8 +18,8 @@ from mnist_exp.config import Tracking
 from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
 from mnist_exp.config.schema import PRIVATE_OPTIONS
 from mnist_exp.console.terminal import shown
+from mnist_exp.disk import order, trust
 from mnist_exp.disk import plan as plans
-from mnist_exp.disk import trust
 from mnist_exp.disk.files import tidy
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.disk.plan import Plan
@@ -135,7 +135,7 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     try:
         tidy(folder, *SweepFolder.written)
         tidy(SweepFolder(folder).figures, "*")
-        plan = old or Plan(id=folder.name, typed=typed, keys=[])
+        plan = old or Plan(id=folder.name, typed=typed, keys=[], order=order.following(folder))
         yield Home(sweeper, folder, typed, plan, old is not None, control, steering)
     finally:
         lock.release()

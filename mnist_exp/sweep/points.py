@@ -49,6 +49,10 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
     combinations = pairs(typed) if home.options["zip"] else BasicSweeper.split_arguments(typed, None)[0]
     if path := home.steering.get("points"):
         rows = read(Path(path))
+        if twice := {key_of(o) for row in rows for o in row} & {key_of(o) for o in home.varying}:
+            raise ConfigError(
+                f"points={path} sets {', '.join(sorted(twice))}, and so does what was typed.", "Set it once."
+            )
         combinations = [[*row, *combination] for row in rows for combination in combinations]
         keys = [*dict.fromkeys(key_of(override) for row in rows for override in row), *keys]
     elif OmegaConf.select(home.steering, "hydra.runtime.choices.search") == "points":
@@ -86,7 +90,8 @@ def read(path: Path) -> list[list[str]]:
         text = path.read_text(encoding="utf-8-sig")
         rows = _csv(text) if path.suffix == ".csv" else _yaml(text)
     except (OSError, ValueError, csv.Error, yaml.YAMLError) as error:
-        raise ConfigError(f"points={path} cannot be read: {first_line(error)}", SHAPES) from error
+        reason = getattr(error, "problem", "") or first_line(error)  # of YAML, whose first line says where
+        raise ConfigError(f"points={path} cannot be read: {reason}", SHAPES) from error
     if not any(rows):
         raise ConfigError(f"points={path} has no points.", SHAPES)
     return [[f"{key}={value}" for key, value in row.items()] for row in rows if row]
@@ -94,7 +99,11 @@ def read(path: Path) -> list[list[str]]:
 
 def _csv(text: str) -> list[dict[str, str]]:
     rows = []
-    for number, row in enumerate(csv.DictReader(text.splitlines(), strict=True, skipinitialspace=True), start=2):
+    table = csv.DictReader(text.splitlines(), strict=True, skipinitialspace=True)
+    keys = [key.strip() for key in table.fieldnames or ()]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise ValueError(f"line 1 has {twice} twice")
+    for number, row in enumerate(table, start=2):
         if None in row or None in row.values():
             raise ValueError(f"line {number} has more or fewer cells than the first one")
         rows.append({key.strip(): value.strip() for key, value in row.items() if value.strip()})
@@ -102,7 +111,7 @@ def _csv(text: str) -> list[dict[str, str]]:
 
 
 def _yaml(text: str) -> list[dict[str, str]]:
-    table: Any = yaml.safe_load(text)
+    table: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)  # refuses a key that is there twice
     if isinstance(table, dict) and all(isinstance(values, list) for values in table.values()):
         if len({len(values) for values in table.values()}) > 1:
             sizes = ", ".join(f"{key} has {len(values)}" for key, values in table.items())

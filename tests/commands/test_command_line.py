@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from report_fixtures import make_run
-from samples import TINY
+from samples import TINY, once
 
 from mnist_exp.disk import ledger
 
@@ -27,6 +27,18 @@ def test_a_typo_leaves_with_2_and_one_sentence() -> None:
     ]
 
 
+@pytest.mark.parametrize("typed", [["batch_size=8", "batch_size=16"], ["-m", "hidden=8", "hidden=16"]], ids=" ".join)
+def test_a_key_that_is_set_twice_leaves_with_2_and_nothing_is_written(typed: list[str]) -> None:
+    """As bash makes it of hidden={8,16}; and Hydra would take the last."""
+    command = [sys.executable, "-m", "mnist_exp.train", "data=synthetic", *typed]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    key, values = typed[-1].partition("=")[0], ",".join(each.partition("=")[2] for each in typed[-2:])
+    assert f"{key} is set more than once: {typed[-2]} {typed[-1]}." in done.stderr
+    assert f"-m {key}={values}" in done.stderr
+    assert not list(Path().iterdir())
+
+
 def test_m_may_stand_anywhere(command: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = command("hidden=8,-1", "-m", "lr=1e-3")
     assert code == 2
@@ -36,7 +48,7 @@ def test_m_may_stand_anywhere(command: Callable[..., tuple[int, str, str]]) -> N
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
     """The finished epochs are kept; Ctrl-C and SIGTERM differ in the exit code only."""
-    command = [*COMMAND, "epochs=100000", "checkpoint.enabled=false"]
+    command = once(*COMMAND, "epochs=100000", "checkpoint.enabled=false")
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, preexec_fn=unignored
@@ -71,7 +83,7 @@ SCREENS = {
 @pytest.mark.parametrize("screen", SCREENS)
 def test_training_goes_on_without_a_screen(screen: str) -> None:
     """The exit code is that of the training, and the log has the output that the screen has lost."""
-    line = f"set -o pipefail; {shlex.join(COMMAND)} epochs=9 name='a long name' {screen}"
+    line = f"set -o pipefail; {shlex.join(once(*COMMAND, 'epochs=9', 'name=a long name'))} {screen}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -88,7 +100,8 @@ def test_a_failed_run_fails_without_a_screen_too() -> None:
 
 
 def test_a_sweep_goes_on_without_a_screen() -> None:
-    line = f"set -o pipefail; {shlex.join(COMMAND)} -m hidden=8,12 hydra.sweeper.report=false | head -1"
+    typed = once(*COMMAND, "--multirun", "hidden=8,12", "hydra.sweeper.report=false")
+    line = f"set -o pipefail; {shlex.join(typed)} | head -1"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Sweep ")

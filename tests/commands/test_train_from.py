@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from samples import TINY
+from samples import TINY, once
 
 import mnist_exp
 from mnist_exp.disk import journal, ledger
@@ -13,12 +13,12 @@ from mnist_exp.results import names as naming
 
 
 def test_a_run_from_python_is_a_run_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
-    result = mnist_exp.train_from([*TINY, "hidden=8"])
+    result = mnist_exp.train_from(once(*TINY, "hidden=8"))
     assert result.state == "finished"
     assert result.folder.resolve() == naming.one("last").resolve()
     assert result.folder.parts[:2] == ("outputs", "runs")
     entry = ledger.read(result.folder)
-    assert entry.overrides == [*TINY, "hidden=8"]
+    assert entry.overrides == once(*TINY, "hidden=8")
     assert entry.summary == result.summary
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("Epoch 2/2, Train Loss: ") for line in lines)
@@ -37,7 +37,7 @@ def test_it_computes_what_the_command_computes(command: Callable[..., tuple[int,
 
 
 def test_resuming_goes_on_in_the_same_folder() -> None:
-    first = mnist_exp.train_from([*TINY, "epochs=1"])
+    first = mnist_exp.train_from(once(*TINY, "epochs=1"))
     again = mnist_exp.train_from([f"resume={first.folder}", "epochs=3", "force=true"])
     assert again.folder == first.folder
     assert len(journal.read(first.folder)) == 3

@@ -38,6 +38,13 @@ def test_names_are_taken_only_where_there_are_any(scratch: Path, capsys: pytest.
     assert "'last' is not known; keys: run, split" in capsys.readouterr().err
 
 
+def test_a_key_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        read("run=best", "run=last")
+    assert left.value.code == 2
+    assert "run is set more than once" in capsys.readouterr().err
+
+
 def test_a_typo_is_answered_with_the_nearest_key(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         read("splt=val", names="image …")

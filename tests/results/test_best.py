@@ -1,11 +1,13 @@
 """One run among many: the best, and the last."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from report_fixtures import make_run, make_sweep
 
-from mnist_exp.disk import ledger
+from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import ConfigError
 from mnist_exp.results import names
 
@@ -48,6 +50,33 @@ def test_last_is_the_newest_of_the_kinds_that_are_asked_for(outputs: Path) -> No
     assert names.last(outputs, "runs") == run
     assert names.last(outputs, "sweeps") == names.last(outputs, "runs", "sweeps") == sweep
     assert names.last(outputs / "elsewhere", "runs", "sweeps") is None
+
+
+def test_last_is_what_was_begun_last_whatever_it_is_called(outputs: Path) -> None:
+    """In another time zone, at the end of summer time, or after the clock was set back the name is the smaller one."""
+    (old,) = outputs.glob("sweeps/*/*")
+    new = make_sweep(outputs, [["lr=1"]], name="01-00-00-aaaaaa")
+    written = plan.read(new)
+    written.order = written.created_ms + 1
+    written.write(new)
+    assert old.name > new.name
+    assert names.last(outputs, "sweeps") == new
+    shutil.copytree(new, new.with_name("zzz"))
+    assert names.last(outputs, "sweeps") == new, "not a copy of it"
+
+
+def test_a_damaged_newest_one_is_named_and_passed_over(outputs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (old,) = outputs.glob("sweeps/*/*")
+    new = make_sweep(outputs, [["lr=1"]], name="23-00-00-aaaaaa")
+    (new / "sweep.json").write_text('{"format": 1,')
+    assert names.last(outputs, "sweeps") == old
+    (said,) = caplog.messages
+    assert f"{new}/sweep.json is damaged" in said
+    assert said.endswith(f"It is passed over: the last one is {old.relative_to(Path.cwd())}.")
+    os.utime(new, (1.0e9, 1.0e9))
+    caplog.clear()
+    assert names.last(outputs, "sweeps") == old
+    assert not caplog.messages, "it is an old one"
 
 
 def test_a_run_by_its_folder_need_not_have_finished(outputs: Path) -> None:

@@ -34,7 +34,7 @@ def run_of(key: str, seed: int | None, accuracy: float | None = None, state: str
 
 def ordered(*runs: Run) -> list[Replicates]:
     (ranked,) = ranking.rank(runs)
-    return ranked.settings
+    return ranked.groups
 
 
 def names(*runs: Run) -> list[str]:
@@ -202,12 +202,12 @@ def test_names_and_leaderboards_rank_alike(runs: list[dict[str, Any]], in_a_swee
         assert [each.data for each in by_name] == [each.ranked.data for each in by_table]
         for named, drawn in zip(by_name, by_table, strict=True):
             assert named.by == drawn.by
-            assert [[int(run.at.name) for run in setting.runs] for setting in named.settings] == [
-                [run.at for run in setting.runs] for setting in drawn.ranked.settings
+            assert [[int(run.at.name) for run in setting.runs] for setting in named.groups] == [
+                [run.at for run in setting.runs] for setting in drawn.ranked.groups
             ]
             best = drawn.board.loc[0, "best"]
             assert (int(named.best.at.name) if named.best else -1) == best
-            assert list(drawn.board["n"]) == [len(setting.seeds) for setting in named.settings]
+            assert list(drawn.board["n"]) == [len(setting.seeds) for setting in named.groups]
 
 
 def two_datasets(root: Path) -> Path:

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from samples import once
+
 from mnist_exp.disk import journal, ledger
 from mnist_exp.search import study as studies
 from mnist_exp.tracking.store import open_store
@@ -30,7 +32,7 @@ STATES = {"COMPLETE": ("finished", "FINISHED"), "PRUNED": ("pruned", "KILLED"), 
 
 def command(*arguments: str) -> list[str]:
     """The command line of a sweep."""
-    return [sys.executable, "-m", "mnist_exp.train", "-m", *arguments]
+    return [sys.executable, "-m", "mnist_exp.train", *once("-m", *arguments)]
 
 
 def run(folder: Path, *arguments: str, kill: bool = False) -> "subprocess.CompletedProcess[str]":

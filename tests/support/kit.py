@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import safetensors.torch
 import torch
+from samples import once
 
 from mnist_exp import config
 from mnist_exp.disk import checkpoint, journal, ledger, plan
@@ -43,7 +44,7 @@ def start(*typed: str, module: str = "train", **environment: str) -> "subprocess
     """Starts the real command in the working directory; it can import the modules beside this one."""
     path = os.pathsep.join([str(HERE), os.environ["PYTHONPATH"]])
     return subprocess.Popen(
-        [sys.executable, "-m", f"mnist_exp.{module}", *typed],
+        [sys.executable, "-m", f"mnist_exp.{module}", *once(*typed)],
         env={**os.environ, "PYTHONPATH": path, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -6,6 +6,8 @@ from types import ModuleType
 
 import platformdirs
 
+from mnist_exp.config.overrides import key_of
+
 REPO = Path(__file__).resolve().parents[2]
 CACHE = Path(platformdirs.user_cache_dir())  # read before a fixture changes it
 MNIST = CACHE / "mnist_exp" / "mnist"
@@ -24,6 +26,11 @@ TINY = (
     "checkpoint.model=false",
     "tracking=off",
 )
+
+
+def once(*typed: str) -> list[str]:
+    """*typed* with the last value of each key only: a test may change `TINY`, a user may set nothing twice."""
+    return list({key_of(word): word for word in typed}.values())
 
 
 def script(name: str, folder: str = "docs") -> ModuleType:

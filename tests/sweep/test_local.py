@@ -13,6 +13,7 @@ import cloudpickle
 import psutil
 import pytest
 from hydra.core.singleton import Singleton
+from samples import once
 
 from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import Interrupted
@@ -35,7 +36,7 @@ def sweep(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "mnist_exp.train", "-m", *arguments]
+    return [sys.executable, "-m", "mnist_exp.train", *once("-m", *arguments)]
 
 
 def environment() -> dict[str, str]:

@@ -83,6 +83,7 @@ def test_an_empty_cell_sets_nothing(scratch: Path) -> None:
         ("hidden,lr\n8\n", "line 2 has more or fewer cells"),
         ("hidden,lr\n", "has no points"),
         ("", "has no points"),
+        ("hidden,lr, hidden\n8,1,16\n", "line 1 has hidden twice"),
         (None, "cannot be read"),
     ],
 )
@@ -91,6 +92,15 @@ def test_a_file_without_points(scratch: Path, text: str | None, sentence: str) -
         (scratch / "p.csv").write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         points.read(scratch / "p.csv")
+
+
+def test_a_key_twice_is_refused_in_a_file_and_beside_it(expand: Callable[..., list[str]], scratch: Path) -> None:
+    (scratch / "p.yaml").write_text("- {hidden: 8, hidden: 16}\n")
+    with pytest.raises(ConfigError, match="duplicate key hidden"):
+        expand(points="p.yaml")
+    (scratch / "p.csv").write_text("hidden,lr\n8,0.1\n16,\n")
+    with pytest.raises(ConfigError, match=r"points=p\.csv sets lr, and so does what was typed"):
+        expand("epochs=1", "lr=0.2", points="p.csv")
 
 
 def test_lists_of_a_file_pair_up(scratch: Path) -> None:

@@ -1,0 +1,44 @@
+"""Overrides as they are typed: each key once."""
+
+import pytest
+
+from mnist_exp.config import compose
+from mnist_exp.config.overrides import check_once
+from mnist_exp.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["hidden=16", "hidden=32"],  # bash makes this of hidden={16,32}
+        ["hidden=16", "seed=1", "++hidden=32"],
+        ["hidden=16,32", "hidden=64"],
+        ["optimizer=sgd", "optimizer=adam"],
+        ["~tracking", "tracking=off"],
+        ["hydra.sweep.dir=a", "hydra.sweep.dir=b"],
+        ["resume=a", "resume=a"],
+    ],
+    ids=" ".join,
+)
+def test_a_key_that_is_set_twice_is_refused(typed: list[str]) -> None:
+    with pytest.raises(ConfigError, match="is set more than once"):
+        check_once(typed)
+
+
+def test_the_way_out_is_the_line_that_was_meant() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_once(["epochs=1", "hidden=16", "hidden=32"])
+    assert caught.value.message == "hidden is set more than once: hidden=16 hidden=32."
+    assert "-m hidden=16,32 (bash makes several words of hidden={16,32})" in caught.value.help
+    with pytest.raises(ConfigError) as caught:
+        check_once(["hidden=16", "hidden=16"])
+    assert caught.value.help == "Set it once."
+
+
+def test_keys_of_one_group_are_several() -> None:
+    check_once(["model=custom", "model.hidden=3", "+tags.a=1", "+tags.b=1"])
+
+
+def test_python_is_no_other_command_line() -> None:
+    with pytest.raises(ConfigError, match="batch_size is set more than once"):
+        compose(["batch_size=32", "batch_size=16"])

@@ -1,0 +1,58 @@
+"""The order of runs and sweeps is what they recorded, whatever clocks and names say."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from report_fixtures import make_run, make_sweep
+
+from mnist_exp.disk import order
+from mnist_exp.disk.plan import Plan
+from mnist_exp.errors import ConfigError
+
+HOUR = 3_600_000
+
+
+def sweep(folder: Path, **settings: int) -> Path:
+    folder.mkdir(parents=True)
+    Plan(id=folder.name, typed=[], keys=[], **settings).write(folder)
+    return folder
+
+
+def test_older_records_without_a_number_have_their_start(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "2026-01-31" / "a", ["lr=1"], 0.9)
+    assert order.begun(run) == order.begun(make_sweep(tmp_path, [["lr=1"]])) == (1_700_000_000_000, True)
+
+
+def test_of_another_sweepers_folder_the_first_run_counts(tmp_path: Path) -> None:
+    for number, start in enumerate((30, 20)):
+        make_run(tmp_path / str(number), ["lr=1"], 0.9, order=start)
+    assert order.begun(tmp_path) == (20, True)
+    assert order.begun(tmp_path / "nothing") is None
+
+
+def test_the_number_is_the_time_and_only_grows_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    before = time.time_ns() // 1_000_000
+    assert before <= order.following(tmp_path / "sweeps" / "day" / "new") <= before + HOUR
+    ahead = before + HOUR
+    old = sweep(tmp_path / "sweeps" / "day" / "old", order=ahead)
+    (tmp_path / "sweeps" / "day" / "damaged").mkdir()
+    (tmp_path / "sweeps" / "day" / "damaged" / "sweep.json").write_text("{")
+    os.utime(old.parent, (ahead / 1000, ahead / 1000))
+    assert order.following(tmp_path / "runs" / "day" / "new") == ahead + 1
+
+
+def test_a_copy_has_the_number_of_the_original_and_says_that_it_is_none(tmp_path: Path) -> None:
+    old = sweep(tmp_path / "sweeps" / "day" / "old", order=7)
+    copy = shutil.copytree(old, old.with_name("zzz"))
+    assert order.begun(old) == (7, True)
+    assert order.begun(copy) == (7, False)
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    folder = sweep(tmp_path / "x")
+    (folder / "sweep.json").write_text("{")
+    with pytest.raises(ConfigError, match="is damaged"):
+        order.begun(folder)
