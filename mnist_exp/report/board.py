@@ -1,9 +1,11 @@
 """Settings as a table: seeds aggregated, the best one first (see `ranking`), test reported."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +20,19 @@ from rich.table import Table
 
 from mnist_exp import config
 from mnist_exp.console import terminal
-from mnist_exp.console.formats import SPLIT_NAMES, count, plural, score, seconds, value
+from mnist_exp.console.formats import SPLIT_NAMES, count, percent, plural, score, seconds, value
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ConfigError
 from mnist_exp.results import ranking
 from mnist_exp.results import table as table_of
+from mnist_exp.results.certainty import Certainty, certainty
 from mnist_exp.results.names import Selection
 from mnist_exp.results.ranking import LOST, Ranking, Run
 
 SPLITS = ("val", "test", "train")
 TOP = 20  # rows that a terminal shows
+NAMED = 3  # settings in a sentence
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
 INNER = ["best"]  # columns of a leaderboard that lead to its runs
 
@@ -46,6 +50,8 @@ class Comparison:
     ranked: Ranking
     board: pd.DataFrame
     """See `leaderboard`."""
+    certainty: Certainty | None
+    """How sure the first row is the best."""
 
     @property
     def title(self) -> str:
@@ -82,16 +88,20 @@ def compare(selection: Selection) -> list[Comparison]:
     sweep = selection.sweep
     rankings = ranking.rank(runs(table), ranking.swept(sweep.keys, sweep.points) if sweep else None)
     if len(rankings) == 1:
-        return [Comparison(selection, "", table, rankings[0], leaderboard(table, rankings[0]))]
+        return [_comparison(selection, "", table, rankings[0])]
     own = [table.loc[sorted(run.at for setting in each.groups for run in setting.runs)] for each in rankings]
     pairs = zip(own, rankings, strict=True)
-    return [Comparison(selection, ranked.data, part, ranked, leaderboard(part, ranked)) for part, ranked in pairs]
+    return [_comparison(selection, ranked.data, part, ranked) for part, ranked in pairs]
+
+
+def _comparison(selection: Selection, data: str, table: pd.DataFrame, ranked: Ranking) -> Comparison:
+    return Comparison(selection, data, table, ranked, leaderboard(table, ranked), certainty(ranked))
 
 
 def runs(table: pd.DataFrame) -> list[Run]:
     """The rows of *table* as what is ranked."""
     settings = table_of.settings(table)
-    rows = table[["state", "dataset", *settings, *table_of.FINAL]].to_dict("index")
+    rows = table[["state", "dataset", "folder", *settings, *table_of.FINAL]].to_dict("index")
     return [
         Run(
             index,
@@ -99,6 +109,7 @@ def runs(table: pd.DataFrame) -> list[Run]:
             {key: row[key] for key in settings if row[key] == row[key]},  # NaN: it has no such setting
             {key: row[key] for key in table_of.FINAL if row[key] == row[key]},
             row["dataset"],
+            row["folder"],
         )
         for index, row in rows.items()
     ]
@@ -212,8 +223,10 @@ def _show_board(comparison: Comparison) -> None:
     board, out = comparison.board, terminal.console
     out.print(escape(f"{comparison.title}: {sentence(comparison)}"))
     (_show_table if out.is_terminal else _show_text)(*cells(board, comparison.by))
-    if len(board) > 1 and board["n"].max() < 3:
-        out.print("One or two seeds each: differences may be chance. Add seeds with seed=0,1,2.")
+    if sure := how_sure(comparison):
+        out.print(escape(sure))
+    if again := more_seeds(comparison):
+        out.print(escape(f"To tell them apart: {again}"))
 
 
 def _show_table(head: list[str], lines: list[list[str]]) -> None:
@@ -295,7 +308,12 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     """See `to_json`."""
     board = comparison.board.drop(columns=INNER)
     lines = json.loads(board.to_json(orient="records", double_precision=15))
-    return {"summary": summary(comparison), "leaderboard": lines, "failures": failures(comparison.table)}
+    return {
+        "summary": summary(comparison),
+        "certainty": comparison.certainty and dataclasses.asdict(comparison.certainty),
+        "leaderboard": lines,
+        "failures": failures(comparison.table),
+    }
 
 
 def sentence(comparison: Comparison) -> str:
@@ -309,6 +327,35 @@ def sentence(comparison: Comparison) -> str:
     spread = f"{score(row[f'{split}_mean'], row[f'{split}_sd'])} %" + (f" (n={row['n']})" if row["n"] > 1 else "")
     which = f" with {label(row, comparison.by)}" if comparison.by else ""
     return f"{states} Best {SPLIT_NAMES[split]} accuracy {spread}{which}."
+
+
+def how_sure(comparison: Comparison) -> str:
+    """How sure it is that the first setting is the best; empty if that is unknown."""
+    sure, rows = comparison.certainty, comparison.board.to_dict("records")
+    if sure is None:
+        return ""
+    low, high = sure.interval
+    what = "other seeds" if rows[0]["n"] > 1 else "other images; another seed may change more"
+    text = f"Its 95 % interval is {percent(low)} to {percent(high)} (for {what})."
+    if sure.rivals:
+        rivals = [label(rows[i], comparison.by) for i in sure.rivals]
+        more = f" and {len(rivals) - NAMED} more" if len(rivals) > NAMED else ""
+        return f"{text} Cannot be told from it: {', '.join(rivals[:NAMED])}{more}."
+    return f"{text} None of the others may be the best, at 95 %." if len(rows) > 1 else text
+
+
+def more_seeds(comparison: Comparison) -> str:
+    """The command that adds seeds to the settings of a grid that may be the best; empty if there is but one."""
+    sweep, sure, table = comparison.selection.sweep, comparison.certainty, comparison.table
+    if not sweep or not sure or not sure.rivals or SweepFolder(comparison.selection.home).study.exists():
+        return ""
+    rows = comparison.board.loc[[0, *sure.rivals]]
+    several = [key for key in sweep.keys if key in rows and rows[key].nunique() < table[key].nunique()]
+    values = {key: dict.fromkeys(map(value, rows[key])) for key in several}
+    n, used = int(rows["n"].max()), set(table["seed"]) if "seed" in table else {0}
+    fresh = itertools.islice((seed for seed in itertools.count() if seed not in used), max(2, n))
+    typed = [f"{key}={','.join(chosen)}" for key, chosen in values.items()]
+    return f"{sweep.again} {shlex.join([*typed, 'seed=' + ','.join(map(str, fresh))])}"
 
 
 def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:

@@ -244,6 +244,8 @@ def _head(comparison: Comparison) -> dict[str, Any]:
         "started": table["started"].min(),
         "facts": facts,
         "sentence": board.sentence(comparison),
+        "how_sure": board.how_sure(comparison),
+        "more_seeds": board.more_seeds(comparison),
         "home": shown(comparison.home),
     }
 

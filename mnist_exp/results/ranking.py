@@ -49,6 +49,8 @@ class Run:
     """The measured ones, such as `final/val_accuracy`."""
     digest: str = ""
     """Digest of its images; empty: unknown."""
+    folder: Path | None = None
+    """None if its files are not on this machine."""
 
     @property
     def data(self) -> tuple[str, str]:
@@ -134,7 +136,7 @@ def read(folder: Path, point: Sequence[str] = ()) -> Run:
     """The run in *folder*; *point* are its overrides in the plan of its sweep."""
     entry, state, _ = ledger.status(folder)
     summary, dataset = (entry.summary, entry.dataset) if entry else ({}, {})
-    return Run(folder, state, settings(entry, point), summary, dataset.get("digest", ""))
+    return Run(folder, state, settings(entry, point), summary, dataset.get("digest", ""), folder)
 
 
 def rank(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[Ranking]:

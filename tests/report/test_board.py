@@ -218,9 +218,33 @@ def rows(results: list[tuple[str, float, float]]) -> pd.DataFrame:
     """Finished runs: key, validation accuracy, test accuracy."""
     return pd.DataFrame(
         [
-            {"key": key, "state": "finished", "epoch": 1, "seconds": 1.0, "parameters": 10, "dataset": ""}
+            {
+                "key": key,
+                "state": "finished",
+                "epoch": 1,
+                "seconds": 1.0,
+                "parameters": 10,
+                "dataset": "",
+                "folder": None,
+            }
             | {f"final/{split}_loss": 0.1 for split in boards.SPLITS}
             | {"final/val_accuracy": val, "final/test_accuracy": test, "final/train_accuracy": 0.5}
             for key, val, test in results
         ]
     )
+
+
+def test_what_cannot_be_told_from_the_best_is_named_with_the_command_that_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    points = [[f"hidden={width}", f"lr={rate}"] for width in (32, 64, 128) for rate in (0.1, 0.2)]
+    folder = make_sweep(tmp_path / "outputs", points)
+    for number, (point, accuracy) in enumerate(zip(points, (0.9, 0.9, 0.970, 0.9792, 0.980, 0.90), strict=True)):
+        make_run(folder / str(number), [*point, "val_size=5000"], accuracy)
+    text = printed(monkeypatch, str(folder))
+    assert "Its 95 % interval is 97.57 % to 98.35 % (for other images; another seed may change more)." in text
+    assert "Cannot be told from it: hidden=64 lr=0.2.\n" in text
+    again = "python -m mnist_exp.train -m resume=10-00-00-abcdef hidden=128,64 seed=1,2\n"
+    assert "To tell them apart: " in text
+    assert again in text

@@ -53,7 +53,7 @@ def test_seeds_alone_are_compared_as_welch_does_where_images_decide_nothing() ->
     a, b = [0.98, 0.99, 0.97], [0.95, 0.96, 0.955, 0.94]
     welch = stats.ttest_ind(a, b, equal_var=False)
     estimate = difference(Scores(dict(enumerate(a)), 10**9), Scores(dict(enumerate(b)), 10**9))
-    assert estimate.mean / found.error == pytest.approx(welch.statistic, rel=1e-4)
+    assert estimate.mean / estimate.error == pytest.approx(welch.statistic, rel=1e-4)
     assert estimate.freedom == pytest.approx(welch.df, rel=1e-4)
 
 

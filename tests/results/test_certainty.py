@@ -1,0 +1,65 @@
+"""Which settings may be the best: with kept answers, without them, and beside settings that failed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_exp.disk import hits
+from mnist_exp.results import ranking
+from mnist_exp.results.certainty import Certainty, certainty
+from mnist_exp.results.ranking import Run
+
+IMAGES = 1000
+
+
+def run_of(folder: Path, key: str, seed: int, wrong: slice, kept: bool = True, state: str = "finished") -> Run:
+    """A run of the setting *key* that is right on all validation images but those of *wrong*."""
+    right = np.ones(IMAGES, bool)
+    right[wrong] = False
+    path = folder / f"{key}-{seed}"
+    path.mkdir()
+    if kept:
+        hits.write(path, {"val": right})
+    metrics = {"final/val_accuracy": float(right.mean())} if state == "finished" else {}
+    return Run(path, state, {"key": key, "seed": seed, "val_size": IMAGES}, metrics, folder=path)
+
+
+def of(*runs: Run) -> Certainty | None:
+    (ranked,) = ranking.rank(runs)
+    return certainty(ranked)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_two_networks_that_err_on_the_same_images_can_be_told_apart_by_those_where_they_do_not(
+    kept: bool, tmp_path: Path
+) -> None:
+    """20 and 30 of 1,000 are wrong: by themselves that could be chance, but all of the 20 are among the 30."""
+    runs = [run_of(tmp_path, "b", 0, slice(30), kept), run_of(tmp_path, "a", 0, slice(20), kept)]
+    sure = of(*runs)
+    assert sure is not None
+    assert sure.rivals == ([] if kept else [1])
+    assert sure.interval[0] < 0.980 < sure.interval[1]
+
+
+def test_answers_that_are_not_those_of_the_accuracy_do_not_count(tmp_path: Path) -> None:
+    """As after a file was copied from elsewhere."""
+    runs = [run_of(tmp_path, "b", 0, slice(30)), run_of(tmp_path, "a", 0, slice(20))]
+    hits.write(tmp_path / "b-0", {"val": np.ones(IMAGES, bool)})
+    sure = of(*runs)
+    assert sure is not None
+    assert sure.rivals == [1]
+
+
+def test_a_setting_that_is_ranked_behind_for_its_failed_seed_is_no_rival(tmp_path: Path) -> None:
+    lone = [run_of(tmp_path, "lone", 0, slice(1)), run_of(tmp_path, "lone", 1, slice(1), state="failed")]
+    solid = [run_of(tmp_path, "solid", seed, slice(20 + seed)) for seed in (0, 1)]
+    sure = of(*lone, *solid)
+    assert sure is not None
+    assert sure.rivals == []
+
+
+def test_nothing_is_said_without_a_finished_run_or_validation(tmp_path: Path) -> None:
+    assert of(run_of(tmp_path, "a", 0, slice(1), state="failed")) is None
+    assert of(Run("x", "finished", {"key": 1}, {"final/train_accuracy": 0.9})) is None
+    assert of(Run("x", "finished", {"key": 1}, {"final/val_accuracy": 0.9})) is None  # of how many images?
