@@ -33,6 +33,7 @@ from mnist_exp.results.ranking import LOST, Ranking, Run
 SPLITS = ("val", "test", "train")
 TOP = 20  # rows that a terminal shows
 NAMED = 3  # settings in a sentence
+MANY = 6  # settings, of which the best is likely a lucky one
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
 INNER = ["best"]  # columns of a leaderboard that lead to its runs
 
@@ -337,6 +338,10 @@ def how_sure(comparison: Comparison) -> str:
     low, high = sure.interval
     what = "other seeds" if rows[0]["n"] > 1 else "other images; another seed may change more"
     text = f"Its 95 % interval is {percent(low)} to {percent(high)} (for {what})."
+    if sure.compared >= MANY:
+        text += (
+            f" The best of {sure.compared} equal settings would look {100 * sure.luck:.2f} points better than they are."
+        )
     if sure.rivals:
         rivals = [label(rows[i], comparison.by) for i in sure.rivals]
         more = f" and {len(rivals) - NAMED} more" if len(rivals) > NAMED else ""

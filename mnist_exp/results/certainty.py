@@ -21,6 +21,10 @@ class Certainty:
     """The 95 % confidence interval of its accuracy; see `statistics.interval`."""
     rivals: list[int]
     """Positions in the ranking of the others that may be the best; see `statistics.contenders`."""
+    compared: int
+    """Number of settings."""
+    luck: float
+    """By how much the best one would exceed their mean if all were equally good; see `statistics.luck`."""
 
 
 def certainty(ranking: Ranking) -> Certainty | None:
@@ -32,9 +36,10 @@ def certainty(ranking: Ranking) -> Certainty | None:
     compared = {i: scores for i, each in enumerate(ranking.groups) if (scores := _scores(each, best))}
     if 0 not in compared:
         return None
-    positions = list(compared)
-    rivals = sorted(positions[i] for i in statistics.contenders(list(compared.values())))
-    return Certainty(statistics.interval(compared[0]), [i for i in rivals if i])
+    positions, everyone = list(compared), list(compared.values())
+    rivals = sorted(positions[i] for i in statistics.contenders(everyone))
+    interval, luck = statistics.interval(everyone[0]), statistics.luck(everyone)
+    return Certainty(interval, [i for i in rivals if i], len(everyone), luck)
 
 
 def _scores(setting: Replicates, best: Replicates) -> Scores | None:

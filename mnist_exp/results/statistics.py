@@ -108,10 +108,20 @@ def contenders(settings: Sequence[Scores]) -> list[int]:
     return [first, *(i for i in others if not difference(settings[first], settings[i]).excludes_zero(tests))]
 
 
-def optimism(settings: int, error: float) -> float:
-    """By how much the highest of so many equally good *settings* exceeds them on average, each with this *error*."""
+def luck(settings: Sequence[Scores]) -> float:
+    """By how much the highest of as many *settings* would exceed their mean if all were equally good.
+
+    That is the expected maximum of independent normal errors, of the size that the differences to the best one have.
+    """
+    first, *others = sorted(settings, key=lambda scores: -scores.mean)
+    error = float(np.median([difference(first, other).error for other in others])) / math.sqrt(2) if others else 0.0
+    return error * highest(len(settings))
+
+
+def highest(count: int) -> float:
+    """The expected maximum of *count* independent standard normal numbers."""
     middles = (np.arange(100_000) + 0.5) / 100_000
-    return error * float(special.ndtri(middles ** (1 / settings)).mean())
+    return float(special.ndtri(middles ** (1 / count)).mean())
 
 
 def _sd(values: Sequence[float]) -> float:
