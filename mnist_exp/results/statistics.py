@@ -51,6 +51,11 @@ class Difference:
     freedom: float
     """Degrees of freedom of that."""
 
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the difference."""
+        margin = float(special.stdtrit(self.freedom, (1 + CONFIDENCE) / 2)) * self.error
+        return self.mean - margin, self.mean + margin
+
     def excludes_zero(self, tests: int = 1) -> bool:
         """Whether the first setting is better, one-sided, when this is one of *tests* (Bonferroni)."""
         return self.mean > float(special.stdtrit(self.freedom, 1 - (1 - CONFIDENCE) / tests)) * self.error

@@ -45,7 +45,7 @@ LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG = 250, 6000, 8000
 PARAMS = 100  # in one call
 ROWS = 100  # epochs in one call; MLflow takes 1000 metrics at once
 FIRST = (RunFolder.config, RunFolder.difference, RunFolder.environment)
-LAST = (RunFolder.log, RunFolder.ledger, RunFolder.journal, RunFolder.lanes, RunFolder.weights)
+LAST = (RunFolder.log, RunFolder.ledger, RunFolder.journal, RunFolder.lanes, RunFolder.hits, RunFolder.weights)
 
 
 def publish(folder: Path, store: Store, abandoned: bool = False, register: bool = True) -> bool:

@@ -1,0 +1,79 @@
+"""Two runs beside each other: what differs in their making, and what only one of them gets right."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trainings
+
+from mnist_exp import diff
+from mnist_exp.config import Config
+from mnist_exp.disk import hits, journal
+from mnist_exp.disk.layout import RunFolder
+from mnist_exp.errors import ConfigError
+
+Tiny = Callable[..., Config]
+A, B = Path("outputs/runs/2026-01-31/10-00-00-aaaaaa"), Path("outputs/runs/2026-01-31/10-00-01-bbbbbb")
+
+
+@pytest.fixture
+def pair(tiny: Tiny) -> None:
+    trainings.run(tiny(epochs=2), A, ["hidden=16"])
+    trainings.run(tiny(epochs=3, lr=0.03), B, ["hidden=16", "lr=0.03"])
+
+
+def compared(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    diff.main([str(A), str(B), *arguments])
+    return capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("pair")
+def test_settings_results_and_curves(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = json.loads(compared(capsys, "--json"))
+    assert facts["settings"]["lr"] == [0.001, 0.03]
+    assert facts["settings"]["epochs"] == [2, 3]
+    assert "hidden" not in facts["settings"]
+    assert facts["made_with"] == []
+    rows = [journal.read(folder) for folder in (A, B)]
+    assert facts["curves"]["val/loss"] == [[row["metrics"]["val/loss"] for row in each] for each in rows]
+    assert facts["results"]["final/test_accuracy"] == [each[-1]["metrics"]["test/accuracy"] for each in rows]
+
+
+@pytest.mark.usefixtures("pair")
+def test_images_that_only_one_gets_right(capsys: pytest.CaptureFixture[str]) -> None:
+    about = json.loads(compared(capsys, "--json"))["images"]["test"]
+    ours, theirs = hits.read(A, "test"), hits.read(B, "test")
+    assert ours is not None
+    assert theirs is not None
+    assert about["only_first"] == [i for i in range(len(ours)) if ours[i] and not theirs[i]]
+    assert about["only_second"] == [i for i in range(len(ours)) if theirs[i] and not ours[i]]
+    assert about["neither"] == sum(not a and not b for a, b in zip(ours, theirs, strict=True))
+    assert about["difference"] == pytest.approx((len(about["only_second"]) - len(about["only_first"])) / len(ours))
+    assert about["interval"][0] < about["difference"] < about["interval"][1]
+    text = compared(capsys)
+    assert f"B alone {len(about['only_second'])}, neither {about['neither']}: B is " in text
+    assert "Code, data, versions and machine are the same." in text
+    assert "epoch 3" in text
+
+
+@pytest.mark.usefixtures("pair")
+def test_validation_images_that_were_others_are_not_compared(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    other = Path("outputs/runs/2026-01-31/10-00-02-cccccc")
+    trainings.run(tiny(epochs=2, data={"split_seed": 1}), other)
+    diff.main([str(A), str(other), "--json"])
+    assert list(json.loads(capsys.readouterr().out)["images"]) == ["test"]
+
+
+@pytest.mark.usefixtures("pair")
+def test_a_run_that_kept_no_answers_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    RunFolder(A).hits.unlink()
+    text = compared(capsys)
+    assert "Image by image they cannot be compared. At least one of them did not keep" in text
+    assert "lr" in text
+
+
+def test_two_runs_have_to_be_named() -> None:
+    with pytest.raises(ConfigError, match="Which two runs"):
+        diff.main(["last"])
