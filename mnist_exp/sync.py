@@ -1,4 +1,6 @@
-"""Sends runs that MLflow lacks: after an outage, a kill, or training without a network.
+"""`python -m mnist_exp.sync`, or `mnist-exp-sync`: sends runs that MLflow lacks.
+
+After an outage, a kill, or training without a network.
 
 Run folders hold everything, so this may be repeated, interrupted, or used with an empty store.
 """

@@ -1,4 +1,4 @@
-"""The Hydra entry point: `python -m mnist_exp.train`, or the console script `mnist-exp`."""
+"""`python -m mnist_exp.train`, or `mnist-exp`: trains a network, or with -m a sweep of them."""
 
 import sys
 
@@ -8,7 +8,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_exp import config
-from mnist_exp.console import exits
+from mnist_exp.console import exits, terminal
+from mnist_exp.console.arguments import version
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import one, resume
 
@@ -28,7 +29,10 @@ def main(cfg: DictConfig) -> float:
 
 
 def cli() -> None:
-    """Runs `main`; every error becomes a sentence and an exit code."""
+    """Runs `main`, the Hydra entry point; every error becomes a sentence and an exit code."""
+    if "--version" in sys.argv[1:]:  # Hydra would say its own
+        terminal.console.print(version())
+        return
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
     sys.exit(exits.run(main, prints_result=False))
 

@@ -5,6 +5,7 @@ import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +23,14 @@ class Key:
     values: Offer = list
 
 
+def version() -> str:
+    """Name and version of this package."""
+    try:
+        return f"mnist_exp {metadata.version('mnist_exp')}"
+    except metadata.PackageNotFoundError:
+        return "mnist_exp, not installed"
+
+
 class Parser(argparse.ArgumentParser):
     """The parser of `python -m mnist_exp.<module>`, with tab completion in a shell that asks for it.
 
@@ -35,6 +44,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(f"python -m mnist_exp.{module}", description=about, epilog=epilog, formatter_class=form)
         self.keys: Mapping[str, Key] = {}
         self.takes_names = False
+        self.add_argument("--version", action="version", version=version())
 
     def add_words(self, keys: Mapping[str, Key], metavar: str = "", help: str = "", names: Offer = list) -> None:
         """Takes `key=value` words, and names if they have a *metavar*.
@@ -46,7 +56,8 @@ class Parser(argparse.ArgumentParser):
         self.keys, self.takes_names = keys, bool(metavar)
         self.usage = f"%(prog)s {metavar} [key=value …] [options]".replace("  ", " ")
         lines = [f"  {name}={key.default:<{20 - len(name)}} {key.help}" for name, key in keys.items()]
-        self.description = "\n".join([self.description or "", "", "keys, with their defaults", *lines])
+        if keys:
+            self.description = "\n".join([self.description or "", "", "keys, with their defaults", *lines])
         words = self.add_argument("words", nargs="*", metavar=metavar or "key=value", help=help or argparse.SUPPRESS)
 
         def complete(prefix: str, **context: object) -> list[str]:

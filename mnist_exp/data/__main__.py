@@ -1,4 +1,4 @@
-"""`python -m mnist_exp.data`, or the console script `mnist-exp-data`: gets image files, or checks them."""
+"""`python -m mnist_exp.data`, or `mnist-exp-data`: gets image files, or checks them."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`python -m mnist_exp.report`, or the console script `mnist-exp-report`: compares runs that are done."""
+"""`python -m mnist_exp.report`, or `mnist-exp-report`: compares runs that are done."""
 
 from collections.abc import Sequence
 from pathlib import Path

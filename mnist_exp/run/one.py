@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from mnist_exp.config import Config, command, override
 from mnist_exp.config.overrides import steers
 from mnist_exp.console import terminal
-from mnist_exp.console.formats import percent
+from mnist_exp.console.formats import percent, seconds
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, Interrupted
@@ -114,8 +114,12 @@ class Screen(Observer):
 
 
 def epoch_line(event: EpochEnd, epochs: int) -> str:
-    """`Epoch 1/10, Train Loss: 0.2875, Test Loss: 0.1422, ...`, as the beginner's script had it, and more."""
+    """`Epoch 1/10, Train Loss: 0.2875, Test Loss: 0.1422, val 96.10 %, 0.28 s`, which fits 80 columns.
+
+    It begins as the beginner's script had it. Without validation it has the test accuracy, which nothing depends on.
+    """
     m = event.metrics
-    losses = [f"{s.title()} Loss: {m[f'{s}/loss']:.4f}" for s in ("train", "val", "test") if f"{s}/loss" in m]
-    hits = [f"{s} {percent(m[f'{s}/accuracy'])}" for s in ("train", "val", "test") if f"{s}/accuracy" in m]
-    return f"Epoch {event.epoch}/{epochs}, {', '.join(losses)}, Accuracy: {', '.join(hits)}, {m['time/epoch']:.2f} s"
+    losses = [f"{s.title()} Loss: {m[f'{s}/loss']:.4f}" for s in ("train", "test") if f"{s}/loss" in m]
+    split = next(s for s in ("val", "test", "train") if f"{s}/accuracy" in m)
+    accuracy, time = percent(m[f"{split}/accuracy"]), seconds(m["time/epoch"])
+    return f"Epoch {event.epoch}/{epochs}, {', '.join(losses)}, {split} {accuracy}, {time}"

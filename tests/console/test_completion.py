@@ -70,7 +70,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
 @pytest.mark.parametrize(
     ("line", "breaks", "expected"),
     [
-        ("x ", BREAKS, ["-h", "--help", "--json", "run=", "split="]),
+        ("x ", BREAKS, ["-h", "--help", "--version", "--json", "run=", "split="]),
         ("x run=", BREAKS, ["last", "best:10-00-00"]),  # bash replaces what follows the break
         ("x run=", BREAKS.replace("=", ""), ["run=last", "run=best:10-00-00"]),
         ("x run=best:1", BREAKS, ["10-00-00"]),
