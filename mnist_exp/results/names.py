@@ -18,7 +18,7 @@ from mnist_exp.config.stores import uri_for
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import order, plan, tracked, trust
 from mnist_exp.disk.files import file_name
-from mnist_exp.disk.layout import RunFolder, SweepFolder
+from mnist_exp.disk.layout import RunFolder, SweepFolder, holds_runs, is_sweep
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.results import query as store
@@ -182,17 +182,6 @@ def _best(selection: Selection) -> Run:
     if not runs:
         raise ConfigError(f"{selection.title} has no finished run on this machine.", f"A name is {NAMES}.")
     return runs[ranked[0].data]
-
-
-def holds_runs(folder: Path) -> bool:
-    """Whether *folder* is that of a sweep or a run, or has runs in it."""
-    patterns = (SweepFolder.plan, RunFolder.ledger, f"*/{RunFolder.ledger}")
-    return any(next(folder.glob(pattern), None) for pattern in patterns)
-
-
-def is_sweep(folder: Path) -> bool:
-    """Whether *folder* is that of a sweep."""
-    return SweepFolder(folder).plan.is_file()
 
 
 def _selection(folder: Path) -> Selection | None:

@@ -46,10 +46,11 @@ def sweep(home: Home) -> None:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
     study = studies.lead(home.folder, search, space.varied, again=home.resumed)
+    trials = Trials(home, study, search, space)
+    trials.catch_up()
     search.write(home.folder)
     with home.reporter([*space.varied], first.tracking) as reporter:
-        trials = Trials(home, study, search, space, reporter.follow)
-        trials.catch_up()
+        trials.follow = reporter.follow
         launch(trials)
         conclude(trials, finish.present(home, reporter))
 
@@ -101,7 +102,7 @@ class Trials:
     study: Any
     search: Search
     space: Space
-    follow: Callable[[Path], None]
+    follow: Callable[[Path], None] = lambda folder: None
     """Called with the folder of each new run."""
     waiting: deque[Job] = field(default_factory=deque)
     """What an earlier attempt has left unfinished."""
@@ -160,7 +161,6 @@ class Trials:
             folder = self.folder / str(number)
             ledger.reap(folder)
             state = studies.settle(self.study, number, self.search, entry := ledger.find(folder))
-            self.follow(folder)
             if state == "FAIL":
                 self.ended[number] = state
                 continue

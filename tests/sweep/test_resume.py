@@ -84,16 +84,65 @@ def test_a_new_sweep_is_not_put_among_the_runs_of_another(search: tuple[str, ...
     sweep = (*HERE, *TINY, "epochs=1", "hydra.sweep.dir=ss", *search)
     code, _, err = command(*sweep, "hidden=8,16")
     assert code == 0, err
-    before = {path: path.read_bytes() for path in Path("ss").rglob("*") if path.is_file()}
+    before = contents(Path("ss"))
     code, _, err = command(*sweep, "hidden=32,64")
     assert code == 2
     assert "ss has runs already" in err
     assert "-m resume=ss, or choose another folder: hydra.sweep.dir=…" in err
-    assert {path: path.read_bytes() for path in Path("ss").rglob("*") if path.is_file()} == before
+    assert contents(Path("ss")) == before
     (Path("ss") / "sweep.json").unlink()
     code, _, err = command(*sweep, "hidden=32,64")
     assert code == 2
     assert "help: Choose another folder" in err, "without a plan there is nothing to go on with"
+
+
+def test_nothing_but_a_resume_gets_into_the_folder_of_a_sweep(command: Command) -> None:
+    assert command(*HERE, *TINY, "epochs=1", "hydra.sweep.dir=ss", "hidden=8,16")[0] == 0
+    before = contents(Path("ss"))
+    for typed in (["hydra.run.dir=ss"], ["hydra.run.dir=ss/7"], ["-m", "hydra.sweep.dir=ss/7"]):
+        code, _, err = command(*TINY, *typed)
+        assert code == 2
+        assert "Choose another" in err
+    assert contents(Path("ss")) == before
+
+
+def test_a_run_that_exists_is_not_changed_by_a_refused_one(command: Command) -> None:
+    assert command(*TINY, "hydra.run.dir=rd")[0] == 0
+    before = {path: data for path, data in contents(Path("rd")).items() if path.name != "train.log"}
+    code, _, err = command(*TINY, "hydra.run.dir=rd", "hidden=99")
+    assert code == 2
+    assert "hidden was 16, now 99" in err
+    assert {path: data for path, data in contents(Path("rd")).items() if path.name != "train.log"} == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("hidden=-1,8",), ("hydra.launcher.workers=0",), ("search=random", "+hydra.sweeper.sampler.foo=3")],
+    ids=lambda typed: typed[0],
+)
+def test_a_refused_sweep_leaves_no_folder(wrong: tuple[str, ...], command: Command) -> None:
+    Path("mine").mkdir()
+    for where in ((), ("hydra.sweep.dir=mine",)):
+        code, _, _ = command("-m", *TINY, "hidden=8,16", *wrong, *where)
+        assert code == 2
+        assert [*Path().rglob("*")] in ([Path("mine")], [Path("mine"), Path("mine/.lock")])
+
+
+def test_a_refused_resume_of_a_search_changes_nothing(command: Command) -> None:
+    search = ("-m", *TINY, "epochs=1", "search=random", "hydra.sweeper.report=false", "hydra.sweep.dir=ss")
+    assert command(*search, "n_trials=2", "hidden=8,16")[0] == 0
+    before = contents(Path("ss"))
+    for wrong in ("hidden=8,64", "hydra.launcher.workers=0", "+hydra.sweeper.sampler.foo=3"):
+        code, _, err = command("-m", "resume=ss", wrong, "n_trials=3")
+        assert code == 2, err
+        assert contents(Path("ss")) == before
+    code, _, err = command("-m", "resume=ss", "n_trials=3")
+    assert code == 0, err
+    assert states(Path("ss")) == ["finished"] * 3
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name", ["14-03-22-9f8e7d", "a b", "a'b", "c=d,e", "x;y", "007", "1e5", "null", "True"])
