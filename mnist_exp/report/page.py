@@ -36,6 +36,7 @@ from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ExperimentError
 from mnist_exp.report import board
 from mnist_exp.report.board import Comparison
+from mnist_exp.results import names
 from mnist_exp.results.names import Selection
 from mnist_exp.results.ranking import LOST
 from mnist_exp.search.analysis import Analysis, analyse
@@ -238,7 +239,7 @@ def _head(comparison: Comparison) -> dict[str, Any]:
     return {
         "title": comparison.title,
         "command": config.command(sweep.typed, sweep=True) if sweep else "",
-        "resume": sweep.again if sweep else "",
+        "resume": names.resuming(comparison.selection.home, sweep.cluster) if sweep else "",
         "unfinished": {state: n for state in unfinished if (n := facts["states"].get(state, 0))},
         "written": _now(),
         "started": table["started"].min(),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from mnist_exp.config import command, override
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import order, plan, tracked, trust
@@ -121,6 +122,21 @@ def last(root: Path, *kinds: str) -> Path | None:
 def _folders(root: Path, *kinds: str) -> list[Path]:
     """The folders of runs and sweeps in the folders *kinds* of *root*, by name."""
     return sorted((folder for kind in kinds for folder in root.glob(f"{kind}/*/*/")), key=lambda f: f.parts[-2:])
+
+
+def resuming(folder: Path, cluster: str = "local", *further: str) -> str:
+    """The command that goes on with the sweep in *folder*, quoted for a shell.
+
+    Args:
+        cluster: As in `Plan`.
+    """
+    name = shown(folder)
+    if re.fullmatch(r"outputs/sweeps/[^/]+/[^/]+", name):
+        name = folder.name
+    elif name in ("last", "best") or name.startswith("best:"):
+        name = f"./{name}"
+    where = [] if cluster == "local" else [f"cluster={cluster}"]
+    return command([override("resume", name), *where, *further], sweep=True)
 
 
 def one(

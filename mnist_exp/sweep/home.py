@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from mnist_exp.config import Tracking
 from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
-from mnist_exp.config.schema import PRIVATE_OPTIONS
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import order, trust
 from mnist_exp.disk import plan as plans
@@ -74,6 +73,12 @@ class Home:
         """What was typed for the runs."""
         return [override for override in self.typed if not steers(override)]
 
+    @property
+    def again(self) -> str:
+        """The command that goes on with it, with what is not taken from a folder elsewhere."""
+        further = [] if trust.own(self.folder) else filter(trust.reaches, self.typed)
+        return names.resuming(self.folder, self.plan.cluster, *further)
+
     def reporter(self, keys: Sequence[str], tracking: Tracking) -> SweepReporter:
         """Writes the plan, in which *keys* vary, and the sweep's config; returns what reports the sweep to MLflow."""
         plan = self.plan
@@ -120,7 +125,7 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     selection = names.resolve(control["resume"]) if control["resume"] else None
     old = selection.sweep if selection else None
     if selection and old:
-        check_foreign(old, selection.home, arguments)
+        check_foreign(old, selection.home, [*arguments, *as_typed(master)])
         typed = [*old.typed, *typed]
     elif selection:
         raise ConfigError(f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run.")
@@ -189,7 +194,7 @@ def check_new(folder: Path) -> None:
             f"{shown(folder)} would be in the folder of another sweep.", "Choose another: hydra.sweep.dir=…"
         )
     if holds_runs(folder):
-        again = f"Go on with it: {plans.resuming(shown(folder))}, or choose" if is_sweep(folder) else "Choose"
+        again = f"Go on with it: {names.resuming(folder)}, or choose" if is_sweep(folder) else "Choose"
         raise ConfigError(
             f"{shown(folder)} has runs already, and a new sweep would be mixed up with them.",
             f"{again} another folder: hydra.sweep.dir=…",
@@ -213,9 +218,7 @@ def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
     if trust.own(folder):
         return
     for override in (*old.typed, *itertools.chain(*old.points)):
-        key = key_of(override)
-        hydras = "hydra" in key and (not steers(override) or key in PRIVATE_OPTIONS)
-        if (hydras or trust.reaches(override)) and override not in typed:
+        if trust.reaches(override) and override not in typed:
             raise ConfigError(
                 f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",
                 "If it is yours, keep it below outputs/sweeps, or type that again with resume=.",

@@ -249,7 +249,7 @@ def launch(trials: Trials) -> None:
             in_batches(trials)
     except (Interrupted, KeyboardInterrupt) as stop:
         done = f"{trials.done} of {search.n_trials} trials are finished or pruned."
-        raise finish.interrupted(stop, done, plan) from None
+        raise finish.interrupted(stop, done, trials.home) from None
 
 
 def in_batches(trials: Trials) -> None:
@@ -277,5 +277,5 @@ def conclude(trials: Trials, table: pd.DataFrame) -> None:
         raise SweepError(
             f"{len(failures)} of {len(table)} runs failed; {trials.done} finished or were pruned:\n"
             f"  {finish.listed(failures, trials.plan)}",
-            f"{missing} are missing: {trials.plan.again}" if missing > 0 else "",
+            f"{missing} are missing: {trials.home.again}" if missing > 0 else "",
         )

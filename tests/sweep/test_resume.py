@@ -14,6 +14,7 @@ from samples import TINY
 from mnist_exp.data import fetch
 from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import Interrupted
+from mnist_exp.results import names
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
 
@@ -148,8 +149,39 @@ def contents(folder: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize("name", ["14-03-22-9f8e7d", "a b", "a'b", "c=d,e", "x;y", "007", "1e5", "null", "True"])
 def test_the_command_that_goes_on_is_read_as_it_is_meant(name: str) -> None:
     """By a shell first, then by Hydra."""
-    typed = shlex.split(plan.resuming(name))
+    typed = shlex.split(names.resuming(Path(name)))
     assert typed[:4] == ["python", "-m", "mnist_exp.train", "-m"]
     (override,) = OverridesParser.create().parse_overrides(typed[4:])
     assert not override.is_sweep_override()
     assert OmegaConf.create({"resume": override.value()}).resume == name
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("outputs/sweeps/2026-01-31/14-03-22-9f8e7d", "14-03-22-9f8e7d"),
+        ("outputs/mine", "outputs/mine"),
+        ("sub/ss", "sub/ss"),
+        ("/elsewhere/ss", "/elsewhere/ss"),
+        ("last", "./last"),
+        ("best:x", "./best:x"),
+    ],
+)
+def test_a_sweep_is_named_by_its_id_only_where_that_is_looked_for(folder: str, name: str, scratch: Path) -> None:
+    assert names.resuming(Path(folder)) == names.resuming(scratch / folder)
+    (override,) = OverridesParser.create().parse_overrides(shlex.split(names.resuming(Path(folder)))[4:])
+    assert override.value() == name
+
+
+def test_the_printed_command_goes_on_with_a_sweep_elsewhere(command: Command) -> None:
+    """With what is not taken from there."""
+    write_dataset(Path("images"))
+    images = ("data.name=small", "data.root=images", f"data.train_images={TRAIN}", f"data.test_images={TEST}")
+    far = ("hydra.sweep.dir=sub/ss", "epochs=1", "data.val_size=2")
+    code, _, err = command(*HERE, *TINY, *far, *images, "lr=0.1,1e30")
+    assert code == 1, err
+    typed = shlex.split(err.rpartition("All of them again: ")[2])[4:]
+    assert {"resume=sub/ss", "data.root=images"} <= set(typed)
+    code, _, err = command(*HERE, *typed)
+    assert code == 1, err
+    assert "1 of 2 runs did not finish" in err
