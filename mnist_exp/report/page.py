@@ -57,7 +57,7 @@ def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Call
     """Writes the page about the runs of *comparisons*, and beside them their data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
-    `confusion.csv`. Of several datasets each has all of this in a folder of its own, and the page leads to theirs.
+    `confusion.csv`. Of several comparisons each has all of this in a folder of its own, and the page leads to theirs.
 
     Args:
         out: Where the page goes; None: `report.html` in the selection's own folder.

@@ -171,14 +171,14 @@ def best(selection: Selection) -> Path:
     """The folder of the best run, which is the median run of the best setting; see `ranking`.
 
     Raises:
-        ConfigError: none of them has finished on this machine, or they have several datasets.
+        ConfigError: none of them has finished on this machine, or they cannot be compared.
     """
     folder: Path = _best(selection).at
     return folder
 
 
 def rankings(selection: Selection) -> list[Ranking]:
-    """Compares the runs of *selection* on this machine: one ranking per dataset."""
+    """Compares the runs of *selection* on this machine: one ranking for each basis."""
     if sweep := selection.sweep:
         return ranking.of_sweep(selection.home, sweep.keys, sweep.points)
     return ranking.of_folders(selection.folders)
@@ -192,7 +192,7 @@ def _best(selection: Selection) -> Run:
         named = ", ".join(each.data for each in ranked)
         best = " or ".join(f"{shown(run.at)} (the best on {data})" for data, run in runs.items())
         raise ConfigError(
-            f"{selection.title} has runs of several datasets ({named}), and none is the best of all.",
+            f"{selection.title} has runs that cannot be compared ({named}), and none is the best of all.",
             f"Name one by its folder: {best}" if best else f"A name is {NAMES}.",
         )
     if not runs:

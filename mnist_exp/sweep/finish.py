@@ -49,7 +49,7 @@ def load_ahead() -> threading.Thread:
 def present_best(folder: Path, config_of: Callable[[int], Config]) -> None:
     """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time.
 
-    With several datasets, that is the best run of each.
+    Where not all can be compared, that is the best of each comparison.
 
     Args:
         config_of: The planned config of the run of that number. The one in its folder may come from elsewhere.
