@@ -5,20 +5,21 @@ from pathlib import Path
 from typing import Any, final
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import secrets
 from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.console import exits
+from mnist_exp.console.terminal import shown
 from mnist_exp.disk import trust
-from mnist_exp.disk.layout import RunFolder
+from mnist_exp.disk.layout import RunFolder, holds_runs, is_sweep
 from mnist_exp.errors import ConfigError
 
 
 @final
 class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
-    """Refuses secrets, a key that is set twice, a sweep's settings in a single run, and a run's folder with links."""
+    """Refuses secrets, a key that is set twice, and a single run with what is a sweep's: settings, or its folder."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
@@ -27,6 +28,10 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
             folder = Path(config.hydra.run.dir)
             if RunFolder(folder).ledger.exists():
                 trust.check_links(folder)
+                with read_write(config.hydra):
+                    config.hydra.output_subdir = None  # what Hydra wrote the first time stays
+            elif holds_runs(folder) or is_sweep(folder.parent):
+                raise ConfigError(f"{shown(folder)} belongs to a sweep.", "Choose another folder: hydra.run.dir=…")
         except (ConfigError, OmegaConfBaseException) as error:  # the folder's name is resolved here
             sys.exit(exits.explain(error))
 

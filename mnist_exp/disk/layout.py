@@ -102,6 +102,8 @@ class SweepFolder(Folder):
     """Its points; see `plan`."""
     study = Entry("study.json")
     """The settings of a search."""
+    trials = Entry("optuna.journal")
+    """The trials of a search, unless another storage keeps them."""
     config = Entry("multirun.yaml")
     board = Entry("leaderboard.csv")
     table = Entry("runs.csv")
@@ -115,3 +117,14 @@ class SweepFolder(Folder):
     def run(self, number: int) -> RunFolder:
         """The folder of the run of that number."""
         return RunFolder(self.path / str(number))
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether *folder* is that of a sweep."""
+    return SweepFolder(folder).plan.is_file()
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether *folder* is that of a sweep or a run, or has runs in it."""
+    patterns = (SweepFolder.plan, RunFolder.ledger, f"*/{RunFolder.ledger}")
+    return any(next(folder.glob(pattern), None) for pattern in patterns)

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from mnist_exp.disk import ledger, plan
-from mnist_exp.disk.layout import RunFolder, SweepFolder
+from mnist_exp.disk.layout import RunFolder, is_sweep
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError
 
@@ -18,7 +18,7 @@ def begun(folder: Path) -> tuple[int, bool] | None:
     Raises:
         ExperimentError: its record is damaged or of a newer format.
     """
-    if SweepFolder(folder).plan.is_file():
+    if is_sweep(folder):
         sweep = plan.read(folder)
         return sweep.order or sweep.created_ms, sweep.id == folder.name
     if RunFolder(folder).ledger.is_file():

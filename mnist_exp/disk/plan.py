@@ -10,7 +10,6 @@ from typing import final
 
 import filelock
 
-from mnist_exp.config import command, override
 from mnist_exp.disk import records
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import SweepFolder
@@ -44,20 +43,10 @@ class Plan:
     host: str = field(default_factory=socket.gethostname)
     format: int = FORMAT
 
-    @property
-    def again(self) -> str:
-        """The command that resumes it."""
-        return resuming(self.id, *([] if self.cluster == "local" else [f"cluster={self.cluster}"]))
-
     def write(self, folder: Path) -> None:
         """Publishes the plan, atomically."""
         self.pid, self.host = os.getpid(), socket.gethostname()
         write_json(SweepFolder(folder).plan, dataclasses.asdict(self))
-
-
-def resuming(name: str, *further: str) -> str:
-    """The command that resumes the sweep called *name*, quoted for a shell."""
-    return command([override("resume", name), *further], sweep=True)
 
 
 def read(folder: Path) -> Plan:

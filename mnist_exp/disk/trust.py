@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
 from mnist_exp.config import Config, Data, schema
-from mnist_exp.config.overrides import key_of, split
+from mnist_exp.config.overrides import key_of, split, steers
 from mnist_exp.config.schema import Kind
 from mnist_exp.disk.layout import RunFolder, SweepFolder
 from mnist_exp.errors import ConfigError
@@ -94,7 +94,7 @@ def reaches(override: str) -> bool:
     """Whether *override* does more than set a value or choose an option of `conf/`."""
     key, value = key_of(override), split(override)[2]
     whole = any(private.startswith(f"{key}.") for private in PRIVATE)  # of a group: its option, and not a mapping
-    named = schema.within(key, PRIVATE)
+    named = schema.within(key, PRIVATE) or ("hydra" in key and (not steers(override) or key in schema.PRIVATE_OPTIONS))
     return named or "${" in override or ".." in override or (whole and not re.fullmatch(r"[\w,-]*", value))
 
 

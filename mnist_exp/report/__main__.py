@@ -18,7 +18,7 @@ what can be
   a folder                of a sweep or of a run
   an MLflow experiment    all its runs, wherever they were trained
   an MLflow run id
-run=… before it, as other commands have it, changes nothing; each dataset has its own leaderboard and page
+run=… before it, as other commands have it, changes nothing; runs that cannot be compared have several leaderboards
 
 examples
   python -m mnist_exp.report

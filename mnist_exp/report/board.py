@@ -41,11 +41,11 @@ INNER = ["best"]  # columns of a leaderboard that lead to its runs
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """Runs on one dataset, read once, and what a leaderboard or a page says of them."""
+    """Runs that can be compared, read once, and what a leaderboard or a page says of them."""
 
     selection: Selection
     data: str
-    """The dataset, where the selection has several; empty: all its runs are here."""
+    """As in `Ranking`, where the selection has several; empty: all its runs are here."""
     table: pd.DataFrame
     """As from `results.load`."""
     ranked: Ranking
@@ -77,7 +77,7 @@ class Comparison:
 
 
 def compare(selection: Selection) -> list[Comparison]:
-    """Reads the runs of *selection* and compares them, those of each dataset among themselves.
+    """Reads the runs of *selection* and compares them, as far as they can be; see `ranking.comparable`.
 
     Raises:
         ConfigError: there are none.
@@ -261,7 +261,7 @@ def _show_failure(failure: dict[str, Any]) -> None:
 
 
 def save(comparisons: Sequence[Comparison]) -> None:
-    """Writes `runs.csv` and `leaderboard.csv` beside the runs; of several datasets, each into its own folder."""
+    """Writes `runs.csv` and `leaderboard.csv` beside the runs; of several comparisons, each into its own folder."""
     if len(comparisons) > 1:
         home = SweepFolder(comparisons[0].selection.home)
         for old in (home.table, home.board):
@@ -296,7 +296,7 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
 def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """What `--json` prints. Accuracies from 0 to 1; what is unknown is null.
 
-    Of several datasets it is a list, `datasets`, each with its name as `data`.
+    Of several comparisons it is a list, `datasets`, each with what it is on as `data`.
     """
     selection = comparisons[0].selection
     head = {"format": 1, "title": selection.title, "sweep": selection.sweep.id if selection.sweep else None}

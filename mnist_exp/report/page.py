@@ -36,6 +36,7 @@ from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ExperimentError
 from mnist_exp.report import board
 from mnist_exp.report.board import Comparison
+from mnist_exp.results import names
 from mnist_exp.results.names import Selection
 from mnist_exp.results.ranking import LOST
 from mnist_exp.search.analysis import Analysis, analyse
@@ -56,7 +57,7 @@ def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Call
     """Writes the page about the runs of *comparisons*, and beside them their data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
-    `confusion.csv`. Of several datasets each has all of this in a folder of its own, and the page leads to theirs.
+    `confusion.csv`. Of several comparisons each has all of this in a folder of its own, and the page leads to theirs.
 
     Args:
         out: Where the page goes; None: `report.html` in the selection's own folder.
@@ -238,7 +239,7 @@ def _head(comparison: Comparison) -> dict[str, Any]:
     return {
         "title": comparison.title,
         "command": config.command(sweep.typed, sweep=True) if sweep else "",
-        "resume": sweep.again if sweep else "",
+        "resume": names.resuming(comparison.selection.home, sweep.cluster) if sweep else "",
         "unfinished": {state: n for state in unfinished if (n := facts["states"].get(state, 0))},
         "written": _now(),
         "started": table["started"].min(),

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from mnist_exp.config import command, override
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import order, plan, tracked, trust
 from mnist_exp.disk.files import file_name
-from mnist_exp.disk.layout import RunFolder, SweepFolder
+from mnist_exp.disk.layout import RunFolder, SweepFolder, holds_runs, is_sweep
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.results import query as store
@@ -123,6 +124,21 @@ def _folders(root: Path, *kinds: str) -> list[Path]:
     return sorted((folder for kind in kinds for folder in root.glob(f"{kind}/*/*/")), key=lambda f: f.parts[-2:])
 
 
+def resuming(folder: Path, cluster: str = "local", *further: str) -> str:
+    """The command that goes on with the sweep in *folder*, quoted for a shell.
+
+    Args:
+        cluster: As in `Plan`.
+    """
+    name = shown(folder)
+    if re.fullmatch(r"outputs/sweeps/[^/]+/[^/]+", name):
+        name = folder.name
+    elif name in ("last", "best") or name.startswith("best:"):
+        name = f"./{name}"
+    where = [] if cluster == "local" else [f"cluster={cluster}"]
+    return command([override("resume", name), *where, *further], sweep=True)
+
+
 def one(
     what: str | Path = "last",
     root: Path = Path("outputs"),
@@ -155,14 +171,14 @@ def best(selection: Selection) -> Path:
     """The folder of the best run, which is the median run of the best setting; see `ranking`.
 
     Raises:
-        ConfigError: none of them has finished on this machine, or they have several datasets.
+        ConfigError: none of them has finished on this machine, or they cannot be compared.
     """
     folder: Path = _best(selection).at
     return folder
 
 
 def rankings(selection: Selection) -> list[Ranking]:
-    """Compares the runs of *selection* on this machine: one ranking per dataset."""
+    """Compares the runs of *selection* on this machine: one ranking for each basis."""
     if sweep := selection.sweep:
         return ranking.of_sweep(selection.home, sweep.keys, sweep.points)
     return ranking.of_folders(selection.folders)
@@ -176,23 +192,12 @@ def _best(selection: Selection) -> Run:
         named = ", ".join(each.data for each in ranked)
         best = " or ".join(f"{shown(run.at)} (the best on {data})" for data, run in runs.items())
         raise ConfigError(
-            f"{selection.title} has runs of several datasets ({named}), and none is the best of all.",
+            f"{selection.title} has runs that cannot be compared ({named}), and none is the best of all.",
             f"Name one by its folder: {best}" if best else f"A name is {NAMES}.",
         )
     if not runs:
         raise ConfigError(f"{selection.title} has no finished run on this machine.", f"A name is {NAMES}.")
     return runs[ranked[0].data]
-
-
-def holds_runs(folder: Path) -> bool:
-    """Whether *folder* is that of a sweep or a run, or has runs in it."""
-    patterns = (SweepFolder.plan, RunFolder.ledger, f"*/{RunFolder.ledger}")
-    return any(next(folder.glob(pattern), None) for pattern in patterns)
-
-
-def is_sweep(folder: Path) -> bool:
-    """Whether *folder* is that of a sweep."""
-    return SweepFolder(folder).plan.is_file()
 
 
 def _selection(folder: Path) -> Selection | None:

@@ -47,6 +47,8 @@ class Stored:
     """Last value of each."""
     steps: dict[str, int] = field(default_factory=dict)
     """The step of that value."""
+    digest: str = ""
+    """Of its images; empty: unknown."""
 
 
 def experiments(uri: str) -> dict[str, str]:
@@ -114,6 +116,10 @@ def _from_file(query: Query) -> list[Stored]:
         for run_id, plain in _select(query.uri, texts, value):
             if run_id in stored:  # not one that has begun since
                 setattr(stored[run_id], table, json.loads(plain))
+    used = "SELECT destination_id, digest FROM inputs JOIN datasets ON source_id = dataset_uuid"
+    for run_id, digest in _select(query.uri, f"{used} WHERE destination_id IN (SELECT run_uuid {chosen})", value):
+        if run := stored.get(run_id):
+            run.digest = digest
     latest = f"SELECT run_uuid, key, value, step FROM latest_metrics {inside} AND NOT is_nan"
     for run_id, key, number, step in _select(query.uri, latest, value):
         if run := stored.get(run_id):
@@ -158,6 +164,7 @@ def _from_client(query: Query) -> list[Stored]:
             dict(run.data.tags),
             {m.key: m.value for m in run.data._metric_objs},
             {m.key: m.step for m in run.data._metric_objs},
+            next((each.dataset.digest for each in run.inputs.dataset_inputs), ""),
         )
         for run in stored
     ]

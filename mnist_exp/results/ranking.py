@@ -27,6 +27,9 @@ FIELDS = (
 LOST = tuple(state.value for state in State if state.lost)
 """States of runs that will not finish by themselves, as text."""
 
+SPLIT = {"val_size": ("val_size", "data.val_size"), "split_seed": ("split_seed", "data.split_seed")}
+"""What decides which images validate, by its names among the settings: as a param and as an override."""
+
 DIGITS = 12  # significant in comparisons: means of equal accuracies may differ in the last bits
 
 ABSENT = object()
@@ -53,9 +56,25 @@ class Run:
     """None if its files are not on this machine."""
 
     @property
-    def data(self) -> tuple[str, str]:
-        """Name and digest of its dataset, each empty if unknown."""
-        return str(self.settings.get("data", "")), self.digest
+    def basis(self) -> tuple[str, ...]:
+        """What its accuracy rests on; only of runs that agree in that are accuracies comparable.
+
+        Name and digest of its dataset, which of its images validate, and whether the result is that of the best epoch,
+        which `training.patience` keeps, or that of the last. Each is empty if it is unknown.
+        """
+        size, seed = (self._known(*names) for names in SPLIT.values())
+        patience = self._known("training.patience")
+        return (
+            self._known("data"),
+            self.digest,
+            f"val_size={size}" if size else "",
+            f"split_seed={seed}" if seed and size != "0" else "",
+            f"{'without' if patience in ('None', 'null') else 'with'} patience" if patience else "",
+        )
+
+    def _known(self, *names: str) -> str:
+        """The setting with one of *names*; empty if it is unknown."""
+        return next((str(self.settings[name]) for name in names if name in self.settings), "")
 
 
 @final
@@ -102,10 +121,10 @@ class Replicates:
 @final
 @dataclass(frozen=True)
 class Ranking:
-    """The settings of the runs on one dataset, compared."""
+    """The settings of runs whose accuracies are comparable, compared."""
 
     data: str
-    """The dataset's name, with its digest if another one has that name."""
+    """The dataset's name, with what else tells it from the bases of other rankings; see `Run.basis`."""
     by: list[str]
     """The keys in which they differ; see `keys`."""
     groups: list[Replicates]
@@ -118,12 +137,12 @@ class Ranking:
 
 
 def of_folders(folders: Sequence[Path]) -> list[Ranking]:
-    """The runs in *folders*, compared: one ranking for each dataset."""
+    """The runs in *folders*, compared: one ranking for each basis."""
     return rank([read(folder) for folder in folders])
 
 
 def of_sweep(folder: Path, keys: Sequence[str], points: Sequence[list[str]]) -> list[Ranking]:
-    """The runs of the sweep in *folder*, compared: one ranking for each dataset.
+    """The runs of the sweep in *folder*, compared: one ranking for each basis.
 
     Args:
         keys: As in `Plan`, like *points*.
@@ -140,13 +159,13 @@ def read(folder: Path, point: Sequence[str] = ()) -> Run:
 
 
 def rank(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[Ranking]:
-    """Compares *runs*, those of each dataset among themselves.
+    """Compares *runs*, those of each basis among themselves.
 
     Args:
         swept: See `keys`.
     """
     rankings = []
-    for data, same in datasets(runs).items():
+    for data, same in comparable(runs).items():
         by = keys(same, swept)
         rankings.append(Ranking(data, by, ordered(same, by)))
     return rankings
@@ -161,7 +180,7 @@ def ordered(runs: Sequence[Run], by: Sequence[str]) -> list[Replicates]:
 
 
 def keys(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[str]:
-    """The keys in which *runs* on one dataset differ, without the seed.
+    """The keys in which comparable *runs* differ, without the seed.
 
     In a sweep: the typed keys, without those that follow from them, and any others that vary, as after points were
     added or runs were resumed with other settings. A run without a setting, such as a planned one, does not
@@ -174,7 +193,7 @@ def keys(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[str]:
     for run in runs:
         for key, value in run.settings.items():
             values.setdefault(key, set()).add(value)
-    for key in ("seed", "data"):
+    for key in ("seed", "data", *SPLIT["val_size"], *SPLIT["split_seed"]):
         values.pop(key, None)
     differ = [key for key, several in values.items() if len(several) > 1]
     if swept is None:
@@ -192,24 +211,31 @@ def swept(keys: Sequence[str], points: Sequence[list[str]]) -> list[str]:
     return [*keys, *(key for point in points for key in chosen([o for o in point if o not in shared]))]
 
 
-def datasets(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs of each dataset, by its name, with its digest if another one has that name.
+def comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each basis, by its label: the dataset's name, and what else differs between them.
 
-    A run with an unknown name or digest, such as a planned one, joins the first dataset that it fits.
+    A run of which something is unknown, such as a planned one, joins the first basis that it fits.
     """
-    kinds: list[tuple[str, str]] = []
-    for pair in sorted(dict.fromkeys(run.data for run in runs), key=lambda pair: pair.count("")):
-        if not any(_fits(pair, kind) for kind in kinds):
-            kinds.append(pair)
-    groups: dict[tuple[str, str], list[Run]] = {}
+    bases: list[tuple[str, ...]] = []
+    for basis in sorted(dict.fromkeys(run.basis for run in runs), key=lambda basis: basis.count("")):
+        if not any(_fits(basis, known) for known in bases):
+            bases.append(basis)
+    groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        kind = run.data if run.data in kinds else next(kind for kind in kinds if _fits(run.data, kind))
-        groups.setdefault(kind, []).append(run)
-    names = [name for name, _ in groups]
-    return {
-        name if name and names.count(name) == 1 else "-".join(filter(None, (name, digest))): same
-        for (name, digest), same in groups.items()
-    }
+        basis = run.basis
+        groups.setdefault(basis if basis in bases else next(each for each in bases if _fits(basis, each)), []).append(
+            run
+        )
+    return {_label(basis, list(groups)): same for basis, same in groups.items()}
+
+
+def _label(basis: Sequence[str], others: Sequence[Sequence[str]]) -> str:
+    """What tells *basis* from the *others*: its dataset, with the digest if another has that name, and what differs."""
+    name, digest, *rest = basis
+    unique = name and len({other[1] for other in others if other[0] == name}) == 1
+    dataset = name if unique else "-".join(filter(None, (name, digest)))
+    differ = [part for i, part in enumerate(rest, start=2) if len({other[i] for other in others}) > 1]
+    return " ".join(filter(None, [dataset, *differ]))
 
 
 def settings(entry: Ledger | None, point: Sequence[str] = ()) -> dict[str, Any]:
@@ -274,8 +300,8 @@ def _varies(runs: Sequence[Run], key: str, by: Sequence[str]) -> bool:
     return any(first.setdefault(_point(run, by), run.settings[key]) != run.settings[key] for run in known)
 
 
-def _fits(one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether two datasets, by name and digest, may be the same."""
+def _fits(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two bases may be the same, as far as both are known."""
     return all(a == b or not a or not b for a, b in zip(one, other, strict=True))
 
 

@@ -109,7 +109,7 @@ def _from_store(number: int, run: Stored) -> dict[str, Any]:
         "sweep": run.tags.get("sweep", ""),
         "run_id": run.run_id,
         "experiment_id": run.experiment_id,
-        "dataset": "",
+        "dataset": run.digest,
     }
 
 

@@ -38,7 +38,8 @@ def run_folder(root: str, name: str | None) -> str:
         raise ConfigError(f"There is no run in {root}.", "Train one first: python -m mnist_exp.train")
     selection = names.resolve(name, runs.parent)
     if selection.sweep:
-        raise ConfigError(f"{selection.title} has many runs.", f"Go on with all of them: {selection.sweep.again}")
+        again = names.resuming(selection.home, selection.sweep.cluster)
+        raise ConfigError(f"{selection.title} has many runs.", f"Go on with all of them: {again}")
     if len(selection.folders) != 1:
         raise ConfigError(f"{selection.title}: that is not one run on this machine.", "Give the folder of a run.")
     return str(selection.folders[0])

@@ -164,7 +164,7 @@ def address(search: Search, folder: Path) -> str:
         typed = OmegaConf.create({"storage": search.storage})["storage"]
     except OmegaConfBaseException as error:
         raise ConfigError(f"hydra.sweeper.storage: {first_line(error)}") from error
-    return str(typed or (folder / "optuna.journal").resolve())
+    return str(typed or SweepFolder(folder).trials.resolve())
 
 
 def check_foreign(search: Search, folder: Path) -> None:
@@ -208,6 +208,7 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
     kit, pruner = need(), construct("pruner", search.pruner)
     if again:
         study = _opened(folder, search, pruner)
+        check_space(study, space)
     else:
         try:
             kept = storage(address(search, folder))
@@ -220,6 +221,22 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
         study.stop = lambda: None  # type: ignore[method-assign]  # the sampler would end a loop of Optuna's
     study.sampler = construct("sampler", search.sampler, **more)
     return study
+
+
+def check_space(study: "optuna.Study", space: "Mapping[str, BaseDistribution]") -> None:
+    """Raises ConfigError if what may vary does not fit the trials so far."""
+    from optuna.distributions import check_distribution_compatibility
+
+    for trial in study.get_trials(deepcopy=False):
+        for key in trial.distributions.keys() & space.keys():
+            try:
+                check_distribution_compatibility(trial.distributions[key], space[key])
+            except ValueError as error:
+                was = ", ".join(map(str, getattr(trial.distributions[key], "choices", ["an interval"])))
+                raise ConfigError(
+                    f"{key} does not fit the trials so far, where it was {was}: {error}",
+                    "Leave it as it was, or begin a new search.",
+                ) from error
 
 
 def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":

@@ -3,12 +3,15 @@
 import re
 import time
 from collections.abc import Sequence
+from statistics import fmean
 from typing import final
 
 from rich.live import Live
 from rich.text import Text
 
+from mnist_exp.config.overrides import key_of
 from mnist_exp.console import formats, terminal
+from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import console, say
 
 LONG = re.compile(r"\d\.\d{5,}(e-?\d+)?")  # as a sampler draws them
@@ -39,7 +42,9 @@ class Display:
         """The split whose accuracy is shown of each job: `val`, or `train` where there is no validation."""
         self.reasons: dict[int, str] = {}
         """In which epoch each pruned job ended, as a sentence."""
-        self.best: tuple[float, str, str] | None = None
+        self.scores: dict[str, list[float]] = {}
+        """The accuracies of each setting, by its overrides without the seed."""
+        self.means: dict[str, float] = {}
         self.began: float | None = None
         """When the first job started."""
         self.live: Live | None = None
@@ -84,10 +89,10 @@ class Display:
         if number in self.reasons:
             result = f"  {self.reasons[number]}"
         elif isinstance(objective, float):
-            split = self.splits.get(number, "val")
-            result = f"  {split} {formats.percent(objective)}"
-            if self.best is None or objective > self.best[0]:
-                self.best = (objective, text, split)
+            result = f"  {self.splits.get(number, 'val')} {formats.percent(objective)}"
+            setting = self._short([override for override in overrides if key_of(override) != "seed"])
+            self.scores.setdefault(setting, []).append(objective)
+            self.means[setting] = fmean(self.scores[setting])
         self._line(f"#{number} {text}{result}")
 
     def failed(self, number: int, overrides: Sequence[str], reason: str, again: bool) -> None:
@@ -121,8 +126,11 @@ class Display:
             parts.append(f"{len(self.reasons)} pruned")
         if self.running:
             parts.append(f"{len(self.running)} running")
-        if self.best:
-            parts.append(f"best {self.best[2]} {formats.percent(self.best[0])} ({self.best[1]})")
+        if self.means:
+            best = max(self.means, key=self.means.__getitem__)
+            split, seeds = next(iter(self.splits.values()), "val"), len(self.scores[best])
+            which = ", ".join(filter(None, [best, plural(seeds, "seed") if seeds > 1 else ""]))
+            parts.append(f"best {split} {formats.percent(self.means[best])}" + (f" ({which})" if which else ""))
         if left := self.left():
             parts.append(f"{formats.duration(left)} left")
         parts += [f"#{n}{state}" for n, (_, state) in sorted(self.running.items())]

@@ -49,7 +49,7 @@ def load_ahead() -> threading.Thread:
 def present_best(folder: Path, config_of: Callable[[int], Config]) -> None:
     """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time.
 
-    With several datasets, that is the best run of each.
+    Where not all can be compared, that is the best of each comparison.
 
     Args:
         config_of: The planned config of the run of that number. The one in its folder may come from elsewhere.
@@ -104,8 +104,8 @@ def listed(failures: list[dict[str, Any]], plan: Plan) -> str:
     return "\n  ".join(lines)
 
 
-def interrupted(stop: Interrupted | KeyboardInterrupt, done: str, plan: Plan) -> Interrupted:
+def interrupted(stop: Interrupted | KeyboardInterrupt, done: str, home: Home) -> Interrupted:
     """The error of a sweep that the user has stopped: how much was *done*, which jobs go on, and how to resume it."""
     error = stop if isinstance(stop, Interrupted) else Interrupted("The sweep was stopped.")
     more = f"{error.help}\n        " if error.help else ""
-    return Interrupted(f"{error.message} {done}", f"{more}Go on with: {plan.again}", error.signal)
+    return Interrupted(f"{error.message} {done}", f"{more}Go on with: {home.again}", error.signal)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,15 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from mnist_exp.config import Tracking
 from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
-from mnist_exp.config.schema import PRIVATE_OPTIONS
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import order, trust
 from mnist_exp.disk import plan as plans
-from mnist_exp.disk.files import tidy
-from mnist_exp.disk.layout import SweepFolder
+from mnist_exp.disk.files import atomic_write, tidy
+from mnist_exp.disk.layout import SweepFolder, holds_runs, is_sweep
 from mnist_exp.disk.plan import Plan
-from mnist_exp.errors import ConfigError
+from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.results import names
+from mnist_exp.search import study as studies
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.reporter import SweepReporter
@@ -72,6 +73,12 @@ class Home:
         """What was typed for the runs."""
         return [override for override in self.typed if not steers(override)]
 
+    @property
+    def again(self) -> str:
+        """The command that goes on with it, with what is not taken from a folder elsewhere."""
+        further = [] if trust.own(self.folder) else filter(trust.reaches, self.typed)
+        return names.resuming(self.folder, self.plan.cluster, *further)
+
     def reporter(self, keys: Sequence[str], tracking: Tracking) -> SweepReporter:
         """Writes the plan, in which *keys* vary, and the sweep's config; returns what reports the sweep to MLflow."""
         plan = self.plan
@@ -118,7 +125,7 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     selection = names.resolve(control["resume"]) if control["resume"] else None
     old = selection.sweep if selection else None
     if selection and old:
-        check_foreign(old, selection.home, arguments)
+        check_foreign(old, selection.home, [*arguments, *as_typed(master)])
         typed = [*old.typed, *typed]
     elif selection:
         raise ConfigError(f"{control['resume']!r} is not a sweep.", "Without -m, resume=… goes on with a single run.")
@@ -130,21 +137,64 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     folder = Path(str(master.hydra.sweep.dir))
     if not selection:
         check_new(folder)
+    with held(folder):
+        plan = old or Plan(id=folder.name, typed=typed, keys=[], order=order.following(folder))
+        yield Home(sweeper, folder, typed, plan, old is not None, control, steering)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """While it lasts, the *folder* of a sweep belongs to this process.
+
+    If the sweep is refused, which is an error before any of its runs begins, the folder is left as it was.
+
+    Raises:
+        BusyError: another process has it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
+    before, runs = _records(folder), _begun(folder)
     try:
         tidy(folder, *SweepFolder.written)
         tidy(SweepFolder(folder).figures, "*")
-        plan = old or Plan(id=folder.name, typed=typed, keys=[], order=order.following(folder))
-        yield Home(sweeper, folder, typed, plan, old is not None, control, steering)
+        yield
+    except Exception as error:
+        if not isinstance(error, Interrupted) and _begun(folder) == runs:
+            for path in _records(folder).keys() - before.keys():
+                path.unlink()
+            for path, data in before.items():
+                atomic_write(path, data)
+            studies.storage.cache_clear()  # it has read what is gone
+            if folder in made:
+                shutil.rmtree(folder)
+            for path in made[1:]:
+                with contextlib.suppress(OSError):  # another sweep is in it by now
+                    path.rmdir()
+        raise
     finally:
         lock.release()
 
 
+def _records(folder: Path) -> dict[Path, bytes]:
+    """The records of the sweep in *folder*, those of a search too."""
+    names = (SweepFolder.plan, SweepFolder.config, SweepFolder.study, SweepFolder.trials)
+    return {path: path.read_bytes() for name in names if (path := folder / name).is_file()}
+
+
+def _begun(folder: Path) -> set[tuple[Path, int]]:
+    """The logs of the runs in *folder*, with their sizes: one that begins writes into its own."""
+    return {(path, path.stat().st_size) for path in folder.glob("*/*.log")}
+
+
 def check_new(folder: Path) -> None:
     """Raises ConfigError if the *folder* of a new sweep has runs: what they came to is not what this one asks for."""
-    if names.holds_runs(folder):
-        again = f"Go on with it: {plans.resuming(shown(folder))}, or choose" if names.is_sweep(folder) else "Choose"
+    if is_sweep(folder.parent):
+        raise ConfigError(
+            f"{shown(folder)} would be in the folder of another sweep.", "Choose another: hydra.sweep.dir=…"
+        )
+    if holds_runs(folder):
+        again = f"Go on with it: {names.resuming(folder)}, or choose" if is_sweep(folder) else "Choose"
         raise ConfigError(
             f"{shown(folder)} has runs already, and a new sweep would be mixed up with them.",
             f"{again} another folder: hydra.sweep.dir=…",
@@ -168,9 +218,7 @@ def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
     if trust.own(folder):
         return
     for override in (*old.typed, *itertools.chain(*old.points)):
-        key = key_of(override)
-        hydras = "hydra" in key and (not steers(override) or key in PRIVATE_OPTIONS)
-        if (hydras or trust.reaches(override)) and override not in typed:
+        if trust.reaches(override) and override not in typed:
             raise ConfigError(
                 f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",
                 "If it is yours, keep it below outputs/sweeps, or type that again with resume=.",

@@ -3,8 +3,9 @@
 import contextlib
 import csv
 import json
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mnist_exp import config
 from mnist_exp.config import Config, as_typed, schema
 from mnist_exp.config.overrides import key_of
 from mnist_exp.config.schema import Kind
-from mnist_exp.console.terminal import say
+from mnist_exp.console.terminal import changing, say
 from mnist_exp.disk import lanes, ledger
 from mnist_exp.disk.layout import State
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
@@ -29,6 +30,8 @@ from mnist_exp.sweep.job import Job
 
 BUILT = schema.of(Kind.BUILT)
 LISTED = 10  # faults that are reported one by one
+MANY = 1000  # points from which on checking takes a while, and says how far it is
+LARGEST = 10_000_000  # points, which take some GB
 SHAPES = "A CSV file has keys in its first line; a YAML file has a list of mappings, or lists of equal length by key."
 
 
@@ -46,7 +49,7 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
                 f"List the values: {override.key_or_group}=a,b,c, use range(start,stop,step), or add search=tpe.",
             )
     keys = [str(o.key_or_group) for o in typed if o.is_sweep_override()]
-    combinations = pairs(typed) if home.options["zip"] else BasicSweeper.split_arguments(typed, None)[0]
+    combinations = pairs(typed) if home.options["zip"] else product(typed)
     if path := home.steering.get("points"):
         rows = read(Path(path))
         if twice := {key_of(o) for row in rows for o in row} & {key_of(o) for o in home.varying}:
@@ -63,6 +66,22 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
         random.Random(home.options["seed"]).shuffle(order)  # a larger n_trials later adds to those of a smaller one
         combinations = [combinations[i] for i in sorted(order[:wanted])]
     return combinations, list(dict.fromkeys(keys))
+
+
+def product(typed: Sequence[Override]) -> list[list[str]]:
+    """All combinations of the values of all keys.
+
+    Raises:
+        ConfigError: they are too many to be listed.
+    """
+    count = math.prod(len(list(o.sweep_iterator())) for o in typed if o.is_sweep_override())
+    if count > LARGEST:
+        raise ConfigError(
+            f"That grid has {count:,} points; {LARGEST:,} are the most.",
+            "Try fewer values, or search some: search=random",
+        )
+    combinations: list[list[str]] = BasicSweeper.split_arguments(typed, None)[0]
+    return combinations
 
 
 def pairs(typed: Sequence[Override]) -> list[list[str]]:
@@ -129,7 +148,13 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
     jobs: dict[str, Job] = {}
     faults: list[str] = []
     rehearsed: set[str] = set()
-    for overrides in combinations:
+    many, count = len(combinations) > MANY, str(len(combinations))
+    if many:
+        say(f"{len(combinations):,} points: each is checked before the first one starts.")
+    for number, overrides in enumerate(_shown(combinations) if many else combinations):
+        if many and len(faults) == LISTED:
+            count = f"the first {number}"
+            break
         try:
             parsed = composer.config_of(overrides)
             if (shape := _shape(parsed)) not in rehearsed:
@@ -140,11 +165,20 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             faults.append(f"{' '.join(overrides)}: {error.message}")
     if faults:
         more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
-        first = f"{len(faults)} of {len(combinations)} points cannot run; nothing was started."
+        first = f"{len(faults)} of {count} points cannot run; nothing was started."
         raise ConfigError("\n  ".join([first, *faults[:LISTED], *more]))
     if repeats := len(combinations) - len(jobs):
         say(f"{repeats} of {len(combinations)} points are the same as others; each runs once.")
     return list(jobs.values())
+
+
+def _shown(combinations: list[list[str]]) -> Iterator[list[str]]:
+    """*combinations*, one by one, while the screen says how far they are."""
+    with changing(every=10) as show:
+        for number, overrides in enumerate(combinations):
+            if number % 100 == 99:
+                show(f"{number:,} of {len(combinations):,} points are checked …")
+            yield overrides
 
 
 def _shape(parsed: Config) -> str:

@@ -52,11 +52,11 @@ def grid(home: Home) -> Sequence[JobReturn]:
         except (Interrupted, KeyboardInterrupt) as stop:
             entries = [ledger.find(home.folder / str(number)) for number in range(len(plan.points))]
             done = sum(entry is not None and entry.state == State.FINISHED for entry in entries)
-            raise finish.interrupted(stop, f"{done} of {len(plan.points)} runs are finished.", plan) from None
+            raise finish.interrupted(stop, f"{done} of {len(plan.points)} runs are finished.", home) from None
         table = finish.present(home, reporter)
         if failures := board.failures(table, {*table["state"]} - {State.FINISHED, State.PRUNED}):
             raise SweepError(
                 f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {finish.listed(failures, plan)}",
-                f"All of them again: {plan.again} retry_failed=true",
+                f"All of them again: {home.again} retry_failed=true",
             )
     return returns

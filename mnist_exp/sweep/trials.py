@@ -46,10 +46,11 @@ def sweep(home: Home) -> None:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
     study = studies.lead(home.folder, search, space.varied, again=home.resumed)
+    trials = Trials(home, study, search, space)
+    trials.catch_up()
     search.write(home.folder)
     with home.reporter([*space.varied], first.tracking) as reporter:
-        trials = Trials(home, study, search, space, reporter.follow)
-        trials.catch_up()
+        trials.follow = reporter.follow
         launch(trials)
         conclude(trials, finish.present(home, reporter))
 
@@ -101,7 +102,7 @@ class Trials:
     study: Any
     search: Search
     space: Space
-    follow: Callable[[Path], None]
+    follow: Callable[[Path], None] = lambda folder: None
     """Called with the folder of each new run."""
     waiting: deque[Job] = field(default_factory=deque)
     """What an earlier attempt has left unfinished."""
@@ -160,7 +161,6 @@ class Trials:
             folder = self.folder / str(number)
             ledger.reap(folder)
             state = studies.settle(self.study, number, self.search, entry := ledger.find(folder))
-            self.follow(folder)
             if state == "FAIL":
                 self.ended[number] = state
                 continue
@@ -249,7 +249,7 @@ def launch(trials: Trials) -> None:
             in_batches(trials)
     except (Interrupted, KeyboardInterrupt) as stop:
         done = f"{trials.done} of {search.n_trials} trials are finished or pruned."
-        raise finish.interrupted(stop, done, plan) from None
+        raise finish.interrupted(stop, done, trials.home) from None
 
 
 def in_batches(trials: Trials) -> None:
@@ -277,5 +277,5 @@ def conclude(trials: Trials, table: pd.DataFrame) -> None:
         raise SweepError(
             f"{len(failures)} of {len(table)} runs failed; {trials.done} finished or were pruned:\n"
             f"  {finish.listed(failures, trials.plan)}",
-            f"{missing} are missing: {trials.plan.again}" if missing > 0 else "",
+            f"{missing} are missing: {trials.home.again}" if missing > 0 else "",
         )

@@ -99,7 +99,7 @@ def _register_best(folder: Path, sweep: Plan, store: Store, name: str) -> str:
     ranked = ranking.of_sweep(folder, sweep.keys, sweep.points)
     if len(ranked) > 1:
         log.warning(
-            "%s has runs of several datasets (%s), and none is the best of all: nothing was registered as %s.",
+            "%s has runs that cannot be compared (%s), and none is the best of all: nothing was registered as %s.",
             *(folder, ", ".join(each.data for each in ranked), name),
         )
         return ""

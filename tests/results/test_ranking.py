@@ -138,7 +138,30 @@ def test_datasets_are_told_apart_as_far_as_they_are_known(
     pairs: list[tuple[str, str]], expected: dict[str, list[int]]
 ) -> None:
     runs = [Run(i, "finished", {"data": name} if name else {}, {}, digest) for i, (name, digest) in enumerate(pairs)]
-    assert {name: [run.at for run in same] for name, same in ranking.datasets(runs).items()} == expected
+    assert {name: [run.at for run in same] for name, same in ranking.comparable(runs).items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([{"val_size": 200}, {"data.val_size": 200}, {}], {"mnist": [0, 1, 2]}),
+        ([{"val_size": 200}, {"val_size": 100}], {"mnist val_size=200": [0], "mnist val_size=100": [1]}),
+        ([{"val_size": 0, "split_seed": 0}, {"val_size": 0, "split_seed": 1}], {"mnist": [0, 1]}),  # of no images
+        (
+            [{"val_size": 9, "split_seed": 0}, {"val_size": 9, "data.split_seed": 1}],
+            {"mnist split_seed=0": [0], "mnist split_seed=1": [1]},
+        ),
+        (
+            [{"training.patience": None}, {"training.patience": 2}, {"training.patience": 5}, {}],
+            {"mnist without patience": [0, 3], "mnist with patience": [1, 2]},
+        ),
+        ([{"training.patience": "None"}, {"training.patience": "null"}], {"mnist": [0, 1]}),  # in MLflow, and typed
+    ],
+)
+def test_only_like_is_compared_with_like(settings: list[dict[str, Any]], expected: dict[str, list[int]]) -> None:
+    """Other images validate otherwise, and patience keeps the best epoch, which the others would have to be as well."""
+    runs = [Run(i, "finished", {"data": "mnist", **each}, {}, "d1") for i, each in enumerate(settings)]
+    assert {name: [run.at for run in same] for name, same in ranking.comparable(runs).items()} == expected
 
 
 STATES = ("finished", "finished", "finished", "failed", "killed", "pruned", "damaged", "planned")
@@ -223,7 +246,7 @@ def test_no_run_is_the_best_on_two_datasets(tmp_path: Path) -> None:
     sweep = two_datasets(tmp_path)
     with pytest.raises(ConfigError) as caught:
         naming.one(sweep)
-    assert "has runs of several datasets (mnist, kanji), and none is the best of all." in caught.value.message
+    assert "has runs that cannot be compared (mnist, kanji), and none is the best of all." in caught.value.message
     for folder, data in ((sweep / "1", "mnist"), (sweep / "3", "kanji")):
         assert f"{shown(folder)} (the best on {data})" in caught.value.help
 

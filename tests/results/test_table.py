@@ -178,13 +178,13 @@ def test_a_run_that_begins_while_the_store_is_read_is_left_out(
 
 def test_a_setting_that_is_null_in_one_run_tells_it_from_others(tmp_path: Path) -> None:
     """One that a run does not have, as a planned one, does not."""
-    for i, patience in enumerate((None, 3)):
+    for i, clip in enumerate((None, 3)):
         folder = make_run(tmp_path / str(i), ["lr=0.1"], 0.9)
         entry = ledger.read(folder)
-        entry.params |= {"training.patience": patience} | ({} if i else {"hidden": 8})
+        entry.params |= {"training.clip": clip} | ({} if i else {"hidden": 8})
         entry.write(folder)
     (board,) = leaderboard.compare(naming.resolve(tmp_path))
-    assert board.by == ["training.patience"]
+    assert board.by == ["training.clip"]
     assert list(board.board["n"]) == [1, 1]
 
 

@@ -113,3 +113,34 @@ def test_an_interval_belongs_to_a_search(expand: Callable[..., list[str]]) -> No
     with pytest.raises(ConfigError) as caught:
         expand("lr=interval(0,1)")
     assert "search=tpe" in caught.value.help
+
+
+def test_a_large_grid_is_counted_first_and_checking_it_says_how_far_it_is(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(points, "MANY", 100)
+    composer: Any = SimpleNamespace(config_of=lambda overrides: tiny(hidden=int(overrides[0].partition("=")[2])))
+    jobs = points.check(composer, [[f"hidden={n}"] for n in range(1, 202)])
+    assert len(jobs) == 201
+    screen = capsys.readouterr()
+    assert screen.out == "201 points: each is checked before the first one starts.\n"
+    assert screen.err.startswith("99 of 201 points are checked")
+
+
+def test_a_large_grid_that_cannot_run_is_refused_as_soon_as_that_is_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points, "MANY", 100)
+    asked: list[list[str]] = []
+
+    def refuse(overrides: list[str]) -> None:
+        asked.append(overrides)
+        raise ConfigError("it is odd")
+
+    composer: Any = SimpleNamespace(config_of=refuse)
+    with pytest.raises(ConfigError, match="10 of the first 10 points cannot run; nothing was started"):
+        points.check(composer, [[f"seed={n}"] for n in range(1000)])
+    assert len(asked) == 10
+
+
+def test_a_grid_that_no_memory_holds_is_refused(expand: Callable[..., list[str]]) -> None:
+    with pytest.raises(ConfigError, match="has 100,000,000 points; 10,000,000 are the most"):
+        expand("hidden=range(0,10000)", "seed=range(0,10000)")

@@ -14,6 +14,7 @@ from samples import TINY
 from mnist_exp.data import fetch
 from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import Interrupted
+from mnist_exp.results import names
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
 
@@ -84,23 +85,103 @@ def test_a_new_sweep_is_not_put_among_the_runs_of_another(search: tuple[str, ...
     sweep = (*HERE, *TINY, "epochs=1", "hydra.sweep.dir=ss", *search)
     code, _, err = command(*sweep, "hidden=8,16")
     assert code == 0, err
-    before = {path: path.read_bytes() for path in Path("ss").rglob("*") if path.is_file()}
+    before = contents(Path("ss"))
     code, _, err = command(*sweep, "hidden=32,64")
     assert code == 2
     assert "ss has runs already" in err
     assert "-m resume=ss, or choose another folder: hydra.sweep.dir=…" in err
-    assert {path: path.read_bytes() for path in Path("ss").rglob("*") if path.is_file()} == before
+    assert contents(Path("ss")) == before
     (Path("ss") / "sweep.json").unlink()
     code, _, err = command(*sweep, "hidden=32,64")
     assert code == 2
     assert "help: Choose another folder" in err, "without a plan there is nothing to go on with"
 
 
+def test_nothing_but_a_resume_gets_into_the_folder_of_a_sweep(command: Command) -> None:
+    assert command(*HERE, *TINY, "epochs=1", "hydra.sweep.dir=ss", "hidden=8,16")[0] == 0
+    before = contents(Path("ss"))
+    for typed in (["hydra.run.dir=ss"], ["hydra.run.dir=ss/7"], ["-m", "hydra.sweep.dir=ss/7"]):
+        code, _, err = command(*TINY, *typed)
+        assert code == 2
+        assert "Choose another" in err
+    assert contents(Path("ss")) == before
+
+
+def test_a_run_that_exists_is_not_changed_by_a_refused_one(command: Command) -> None:
+    assert command(*TINY, "hydra.run.dir=rd")[0] == 0
+    before = {path: data for path, data in contents(Path("rd")).items() if path.name != "train.log"}
+    code, _, err = command(*TINY, "hydra.run.dir=rd", "hidden=99")
+    assert code == 2
+    assert "hidden was 16, now 99" in err
+    assert {path: data for path, data in contents(Path("rd")).items() if path.name != "train.log"} == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("hidden=-1,8",), ("hydra.launcher.workers=0",), ("search=random", "+hydra.sweeper.sampler.foo=3")],
+    ids=lambda typed: typed[0],
+)
+def test_a_refused_sweep_leaves_no_folder(wrong: tuple[str, ...], command: Command) -> None:
+    Path("mine").mkdir()
+    for where in ((), ("hydra.sweep.dir=mine",)):
+        code, _, _ = command("-m", *TINY, "hidden=8,16", *wrong, *where)
+        assert code == 2
+        assert [*Path().rglob("*")] in ([Path("mine")], [Path("mine"), Path("mine/.lock")])
+
+
+def test_a_refused_resume_of_a_search_changes_nothing(command: Command) -> None:
+    search = ("-m", *TINY, "epochs=1", "search=random", "hydra.sweeper.report=false", "hydra.sweep.dir=ss")
+    assert command(*search, "n_trials=2", "hidden=8,16")[0] == 0
+    before = contents(Path("ss"))
+    for wrong in ("hidden=8,64", "hydra.launcher.workers=0", "+hydra.sweeper.sampler.foo=3"):
+        code, _, err = command("-m", "resume=ss", wrong, "n_trials=3")
+        assert code == 2, err
+        assert contents(Path("ss")) == before
+    code, _, err = command("-m", "resume=ss", "n_trials=3")
+    assert code == 0, err
+    assert states(Path("ss")) == ["finished"] * 3
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("name", ["14-03-22-9f8e7d", "a b", "a'b", "c=d,e", "x;y", "007", "1e5", "null", "True"])
 def test_the_command_that_goes_on_is_read_as_it_is_meant(name: str) -> None:
     """By a shell first, then by Hydra."""
-    typed = shlex.split(plan.resuming(name))
+    typed = shlex.split(names.resuming(Path(name)))
     assert typed[:4] == ["python", "-m", "mnist_exp.train", "-m"]
     (override,) = OverridesParser.create().parse_overrides(typed[4:])
     assert not override.is_sweep_override()
     assert OmegaConf.create({"resume": override.value()}).resume == name
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("outputs/sweeps/2026-01-31/14-03-22-9f8e7d", "14-03-22-9f8e7d"),
+        ("outputs/mine", "outputs/mine"),
+        ("sub/ss", "sub/ss"),
+        ("/elsewhere/ss", "/elsewhere/ss"),
+        ("last", "./last"),
+        ("best:x", "./best:x"),
+    ],
+)
+def test_a_sweep_is_named_by_its_id_only_where_that_is_looked_for(folder: str, name: str, scratch: Path) -> None:
+    assert names.resuming(Path(folder)) == names.resuming(scratch / folder)
+    (override,) = OverridesParser.create().parse_overrides(shlex.split(names.resuming(Path(folder)))[4:])
+    assert override.value() == name
+
+
+def test_the_printed_command_goes_on_with_a_sweep_elsewhere(command: Command) -> None:
+    """With what is not taken from there."""
+    write_dataset(Path("images"))
+    images = ("data.name=small", "data.root=images", f"data.train_images={TRAIN}", f"data.test_images={TEST}")
+    far = ("hydra.sweep.dir=sub/ss", "epochs=1", "data.val_size=2")
+    code, _, err = command(*HERE, *TINY, *far, *images, "lr=0.1,1e30")
+    assert code == 1, err
+    typed = shlex.split(err.rpartition("All of them again: ")[2])[4:]
+    assert {"resume=sub/ss", "data.root=images"} <= set(typed)
+    code, _, err = command(*HERE, *typed)
+    assert code == 1, err
+    assert "1 of 2 runs did not finish" in err

@@ -169,7 +169,9 @@ def test_of_two_datasets_nothing_is_registered(store: Store, caplog: pytest.LogC
         entry.params["data"] = data
         entry.write(folder / str(i))
     assert not publish_all(folder, store).registered
-    assert "sweep has runs of several datasets (mnist, kanji), and none is the best of all: nothing was" in caplog.text
+    assert (
+        "sweep has runs that cannot be compared (mnist, kanji), and none is the best of all: nothing was" in caplog.text
+    )
 
 
 def test_a_best_run_without_a_model_is_named(store: Store, caplog: pytest.LogCaptureFixture) -> None:
