@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import reason, uri_for
@@ -14,11 +14,12 @@ from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say, shown
-from mnist_exp.disk import ledger, tracked
+from mnist_exp.disk import ledger, plan, tracked
 from mnist_exp.disk.layout import RunFolder, State, holds_runs
 from mnist_exp.errors import BusyError, ConfigError, ExperimentError
 from mnist_exp.results import names
 from mnist_exp.results.names import Selection
+from mnist_exp.tracking.store import delete_run
 
 ABOUT = """\
 Deletes the runs that every option given applies to: their folders, and their entries in MLflow, which `mlflow gc` then
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_words({}, "what …", "runs and sweeps; without a name all of outputs/", names.offered)
     parser.add_argument("--failed", action="store_true", help="those that failed, were killed, or are damaged")
     parser.add_argument("--older", type=float, metavar="DAYS", help="those that ended longer ago")
-    parser.add_argument("--keep", type=int, metavar="N", help="those of other settings than the best N of their sweep")
+    parser.add_argument("--keep", type=int, metavar="N", help="all but the best N settings of each sweep")
     parser.add_argument("--checkpoints", action="store_true", help="only the checkpoints, of finished runs")
     parser.add_argument("--yes", action="store_true", help="delete; without it nothing is deleted")
     typed = parser.read(arguments)
@@ -122,7 +123,7 @@ def delete(chosen: Sequence[Removal], sweeps: Iterable[Path]) -> list[str]:
     Returns:
         A sentence for each that could not be deleted.
     """
-    failures, client = [], None
+    failures, uri = [], uri_for(None)
     for each in chosen:
         try:
             lock = ledger.hold(each.folder)
@@ -131,8 +132,9 @@ def delete(chosen: Sequence[Removal], sweeps: Iterable[Path]) -> list[str]:
             continue
         try:
             if each.path == each.folder and (record := tracked.run(each.folder)) and record.run_id:
-                client = client or _client()
-                _delete_in_mlflow(client, record)
+                if record.store != without_login(uri):
+                    raise ExperimentError(f"it is in another store, {record.store}: set MLFLOW_TRACKING_URI")
+                delete_run(uri, record.run_id)
             shutil.rmtree(each.path)
         except Exception as error:  # each kind of store raises its own
             failures.append(f"{shown(each.path)}: {reason(error)}")
@@ -140,28 +142,13 @@ def delete(chosen: Sequence[Removal], sweeps: Iterable[Path]) -> list[str]:
             with contextlib.suppress(OSError):  # its file is gone, too
                 lock.release()
     for home in sweeps:
-        if not any(home.glob(f"*/{RunFolder.ledger}")):
-            shutil.rmtree(home)
+        with contextlib.suppress(BusyError):  # its first run is about to begin
+            lock = plan.hold(home)
+            if not any(home.glob(f"*/{RunFolder.ledger}")):
+                shutil.rmtree(home)
+            with contextlib.suppress(OSError):
+                lock.release()
     return failures
-
-
-def _client() -> Any:
-    from mlflow import MlflowClient  # about a second
-
-    return MlflowClient(uri_for(None))
-
-
-def _delete_in_mlflow(client: Any, record: tracked.TrackedRun) -> None:
-    """Deletes the run of *record*, unless it is deleted already.
-
-    Raises:
-        ExperimentError: it is in another store than that of this command.
-        MlflowException: the store cannot be reached.
-    """
-    if record.store != without_login(uri_for(None)):
-        raise ExperimentError(f"it is in another store, {record.store}: set MLFLOW_TRACKING_URI")
-    if client.get_run(record.run_id).info.lifecycle_stage == "active":
-        client.delete_run(record.run_id)
 
 
 cli = exits.command(main)

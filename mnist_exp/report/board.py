@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import re
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from mnist_exp.errors import ConfigError
 from mnist_exp.results import ranking
 from mnist_exp.results import table as table_of
 from mnist_exp.results.certainty import Certainty, certainty
-from mnist_exp.results.names import Selection
+from mnist_exp.results.names import Selection, resuming
 from mnist_exp.results.ranking import LOST, Ranking, Run
 
 SPLITS = ("val", "test", "train")
@@ -360,7 +359,7 @@ def more_seeds(comparison: Comparison) -> str:
     n, used = int(rows["n"].max()), set(table["seed"]) if "seed" in table else {0}
     fresh = itertools.islice((seed for seed in itertools.count() if seed not in used), max(2, n))
     typed = [f"{key}={','.join(chosen)}" for key, chosen in values.items()]
-    return f"{sweep.again} {shlex.join([*typed, 'seed=' + ','.join(map(str, fresh))])}"
+    return resuming(comparison.selection.home, sweep.cluster, *typed, "seed=" + ",".join(map(str, fresh)))
 
 
 def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:

@@ -82,6 +82,19 @@ def open_store(uri: str, experiment: str) -> Store:
     return Store(uri, client, opened.experiment_id)
 
 
+def delete_run(uri: str, run_id: str) -> None:
+    """Deletes that run from the store at *uri*, unless it is deleted already; `mlflow gc` erases it.
+
+    Raises:
+        Exception: whatever mlflow raises when the store cannot be reached, or has no such run.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    if client.get_run(run_id).info.lifecycle_stage == "active":
+        client.delete_run(run_id)
+
+
 def check_schema(database: Path) -> None:
     """Refuses a database with the schema of another mlflow; if it cannot be read, mlflow reports that itself.
 

@@ -1,0 +1,112 @@
+"""What is deleted is what was asked for, here and in MLflow, and nothing without --yes."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trainings
+from report_fixtures import make_run, make_sweep
+
+from mnist_exp import remove
+from mnist_exp.config import Config
+from mnist_exp.disk import ledger, plan
+from mnist_exp.disk.layout import RunFolder
+from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.store import open_store
+
+Tiny = Callable[..., Config]
+DAY = 24 * 3600 * 1000
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """A sweep of three settings, the second best with two seeds, and two single runs."""
+    monkeypatch.chdir(tmp_path)
+    points = [[f"hidden={width}", f"seed={seed}"] for width, seed in ((16, 0), (32, 0), (32, 1), (64, 0))]
+    sweep = make_sweep(Path("outputs"), points)
+    folders = {"sweep": sweep}
+    for number, (name, accuracy) in enumerate({"worst": 0.90, "good": 0.95, "good too": 0.95, "best": 0.97}.items()):
+        folders[name] = make_run(sweep / str(number), points[number], accuracy)
+    now = time.time_ns() // 1_000_000
+    for name, state in (("failed", "failed"), ("single", "finished")):
+        folders[name] = make_run(Path("outputs/runs/2026-01-31") / name, ["hidden=8"], 0.5, state=state)
+        entry = ledger.read(folders[name])
+        entry.ended_ms = now
+        entry.write(folders[name])
+    for name in ("worst", "failed", "single"):
+        (folders[name] / "checkpoints").mkdir()
+        (folders[name] / "checkpoints/last-0003-abc.pt").write_bytes(b"x" * 1000)
+    return folders
+
+
+def left(runs: dict[str, Path]) -> set[str]:
+    return {name for name, folder in runs.items() if folder.exists()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gone"),
+    [
+        (["--failed"], {"failed"}),
+        (["--keep", "1"], {"worst", "good", "good too"}),
+        (["--keep", "2"], {"worst"}),
+        (["--older", "1"], {"sweep", "worst", "good", "good too", "best"}),
+        (["--older", "1", "--keep", "2"], {"worst"}),
+        (["last"], {"sweep", "worst", "good", "good too", "best"}),
+        (["last", "--failed"], set()),
+        (["outputs/runs/2026-01-31/single"], {"single"}),
+    ],
+    ids=" ".join,
+)
+def test_what_every_option_applies_to_is_deleted(arguments: list[str], gone: set[str], runs: dict[str, Path]) -> None:
+    remove.main(arguments)
+    assert left(runs) == runs.keys()  # without --yes
+    remove.main([*arguments, "--yes"])
+    assert left(runs) == runs.keys() - gone
+
+
+def test_only_finished_runs_lose_their_checkpoints(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    remove.main(["--checkpoints", "--yes"])
+    assert left(runs) == runs.keys()
+    assert {name for name in runs if (runs[name] / "checkpoints").exists()} == {"failed"}
+    assert "Deletes outputs/runs/2026-01-31/single/checkpoints  hidden=8 (finished)" in capsys.readouterr().out
+
+
+def test_a_run_that_is_held_is_left_and_said(runs: dict[str, Path]) -> None:
+    lock = ledger.hold(runs["failed"])
+    with pytest.raises(ExperimentError, match="is being trained by"):
+        remove.main(["--failed", "--yes"])
+    assert runs["failed"].exists()
+    lock.release()
+    held = plan.hold(runs["sweep"])
+    remove.main(["last", "--yes"])
+    held.release()
+    assert left(runs) == {"sweep", "failed", "single"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--yes"], ["--keep", "0"]], ids=" ".join)
+def test_without_a_choice_nothing_is_deleted(arguments: list[str], runs: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError):
+        remove.main([*arguments, "--yes"])
+    assert left(runs) == runs.keys()
+
+
+def test_a_run_goes_from_mlflow_too_unless_it_is_in_another_store(
+    tiny: Tiny, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path("outputs/runs/2026-01-31/10-00-00-abcdef")
+    trainings.run(tiny(tracking={"enabled": True}), folder)
+    store = open_store(f"sqlite:///{scratch}/mlflow.db", "mnist_exp")
+    publish(folder, store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{scratch}/other.db")
+    with pytest.raises(ExperimentError, match="another store"):
+        remove.main(["last", "--yes"])
+    assert RunFolder(folder).ledger.exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    before: Any = store.client.search_runs([store.experiment_id])
+    remove.main(["last", "--yes"])
+    assert len(before) == 1
+    assert store.client.search_runs([store.experiment_id]) == []
+    assert not folder.exists()
