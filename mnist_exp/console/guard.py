@@ -1,14 +1,15 @@
 """Hydra's callback that checks the whole composed config, Hydra's part too, before Hydra writes anything."""
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any, final
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config import secrets
+from mnist_exp.config import parse, secrets
 from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.console import exits
 from mnist_exp.console.terminal import shown
@@ -25,6 +26,7 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
         check(config)
         try:
             check_single([*config.hydra.overrides.task, *config.hydra.overrides.hydra], sys.argv[1:])
+            check_settings(config)
             folder = Path(config.hydra.run.dir)
             if RunFolder(folder).ledger.exists():
                 trust.check_links(folder)
@@ -37,6 +39,19 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
+
+
+def check_settings(composed: DictConfig) -> None:
+    """Raises ConfigError if a setting of *composed* breaks its rule: a refused run leaves no folder.
+
+    Where the run sets variables of its environment, which settings may refer to, that is known only later.
+    """
+    if composed.hydra.job.env_set:
+        return
+    own = copy.deepcopy(composed)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    parse(own)
 
 
 def check(composed: DictConfig) -> None:
