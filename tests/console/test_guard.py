@@ -17,5 +17,5 @@ def test_a_refused_run_leaves_no_folder(wrong: str, command: Callable[..., tuple
 def test_a_setting_may_refer_to_what_the_run_puts_into_its_environment(
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
-    code, _, err = command(*TINY, "epochs=1", "hydra.job.env_set.WHO=me", "name='${oc.env:WHO}'")
+    code, _, err = command(*TINY, "epochs=1", "+hydra.job.env_set.WHO=me", "name='${oc.env:WHO}'")
     assert code == 0, err
