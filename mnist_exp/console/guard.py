@@ -25,7 +25,7 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
         try:
-            check_single([*config.hydra.overrides.task, *config.hydra.overrides.hydra], sys.argv[1:])
+            check_single(typed(config), sys.argv[1:])
             check_settings(config)
             folder = Path(config.hydra.run.dir)
             if RunFolder(folder).ledger.exists():
@@ -39,6 +39,12 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
+
+
+def typed(composed: DictConfig) -> list[str]:
+    """The overrides as they were typed; references in them are not followed."""
+    overrides: Any = OmegaConf.to_container(composed.hydra.overrides, resolve=False)
+    return [*overrides["task"], *overrides["hydra"]]
 
 
 def check_settings(composed: DictConfig) -> None:
@@ -61,11 +67,11 @@ def check(composed: DictConfig) -> None:
         SystemExit: it does. Hydra turns any other exception of a callback into a warning.
     """
     plain: Any = OmegaConf.to_container(composed)
-    typed = plain["hydra"]["overrides"]
-    keys = (key_of(each) for each in (*typed["task"], *typed["hydra"]) if secrets.typed(each))
+    overrides = typed(composed)
+    keys = (key_of(each) for each in overrides if secrets.typed(each))
     if key := next(keys, "") or secrets.first(plain):
         sys.exit(exits.explain(secrets.refusal(key)))
     try:
-        check_once([*typed["task"], *typed["hydra"]])
+        check_once(overrides)
     except ConfigError as error:
         sys.exit(exits.explain(error))
