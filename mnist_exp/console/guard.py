@@ -1,14 +1,15 @@
 """Hydra's callback that checks the whole composed config, Hydra's part too, before Hydra writes anything."""
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any, final
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config import secrets
+from mnist_exp.config import parse, secrets
 from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.console import exits
 from mnist_exp.console.terminal import shown
@@ -24,7 +25,8 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
         try:
-            check_single([*config.hydra.overrides.task, *config.hydra.overrides.hydra], sys.argv[1:])
+            check_single(typed(config), sys.argv[1:])
+            check_settings(config)
             folder = Path(config.hydra.run.dir)
             if RunFolder(folder).ledger.exists():
                 trust.check_links(folder)
@@ -39,6 +41,25 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
         check(config)
 
 
+def typed(composed: DictConfig) -> list[str]:
+    """The overrides as they were typed; references in them are not followed."""
+    overrides: Any = OmegaConf.to_container(composed.hydra.overrides, resolve=False)
+    return [*overrides["task"], *overrides["hydra"]]
+
+
+def check_settings(composed: DictConfig) -> None:
+    """Raises ConfigError if a setting of *composed* breaks its rule: a refused run leaves no folder.
+
+    Where the run sets variables of its environment, which settings may refer to, that is known only later.
+    """
+    if composed.hydra.job.env_set:
+        return
+    own = copy.deepcopy(composed)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    parse(own)
+
+
 def check(composed: DictConfig) -> None:
     """Exits with a sentence if *composed* holds a secret, or a key was set twice; references are not followed.
 
@@ -46,11 +67,11 @@ def check(composed: DictConfig) -> None:
         SystemExit: it does. Hydra turns any other exception of a callback into a warning.
     """
     plain: Any = OmegaConf.to_container(composed)
-    typed = plain["hydra"]["overrides"]
-    keys = (key_of(each) for each in (*typed["task"], *typed["hydra"]) if secrets.typed(each))
+    overrides = typed(composed)
+    keys = (key_of(each) for each in overrides if secrets.typed(each))
     if key := next(keys, "") or secrets.first(plain):
         sys.exit(exits.explain(secrets.refusal(key)))
     try:
-        check_once([*typed["task"], *typed["hydra"]])
+        check_once(overrides)
     except ConfigError as error:
         sys.exit(exits.explain(error))

@@ -1,5 +1,6 @@
 """In which order runs and sweeps were begun: by what they recorded, because clocks are set back and names are typed."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -28,23 +29,23 @@ def begun(folder: Path) -> tuple[int, bool] | None:
 
 
 def following(folder: Path) -> int:
-    """The order number of what is begun in *folder*, `<root>/<runs or sweeps>/<day>/<name>`.
+    """The order number of what is begun in *folder*, `<root>/<runs or sweeps>/<day>/<time>`.
 
     It is the time in milliseconds, unless the clock was set back since another run or sweep of *root* was begun: then a
-    larger number than theirs. A folder of a day in the future says so, and all need not be read each time.
+    larger number than theirs. The name of one is in the future then, and all need not be read each time.
     """
     now = time.time_ns() // 1_000_000
-    root = Path(*folder.resolve().parts[:-3])
-    days = [*root.glob("runs/*/"), *root.glob("sweeps/*/")]
-    if all(day.stat().st_mtime_ns // 1_000_000 <= now for day in days):
+    name = time.strftime("%Y-%m-%d/%H-%M-%S", time.gmtime(now // 1000))
+    folder = folder.resolve()
+    root = Path(*folder.parts[:-3])
+    others = [each for kind in ("runs", "sweeps") for each in root.glob(f"{kind}/*/*/") if each != folder]
+    if all("/".join(each.parts[-2:])[: len(name)] <= name for each in others):
         return now
     numbers = [now]
-    for each in (path for day in days for path in day.glob("*/")):
-        try:
-            found = begun(each)
-        except ExperimentError:
-            continue
-        numbers += [found[0] + 1] if found else []
+    for each in others:
+        with contextlib.suppress(ExperimentError):
+            if recorded := begun(each):
+                numbers.append(recorded[0] + 1)
     return max(numbers)
 
 

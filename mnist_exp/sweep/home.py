@@ -12,8 +12,10 @@ from typing import Any, final
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import Tracking
 from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
@@ -21,9 +23,9 @@ from mnist_exp.console.terminal import shown
 from mnist_exp.disk import order, trust
 from mnist_exp.disk import plan as plans
 from mnist_exp.disk.files import atomic_write, tidy
-from mnist_exp.disk.layout import SweepFolder, holds_runs, is_sweep
+from mnist_exp.disk.layout import RunFolder, SweepFolder, holds_runs, is_sweep
 from mnist_exp.disk.plan import Plan
-from mnist_exp.errors import ConfigError, Interrupted
+from mnist_exp.errors import CheckpointError, ConfigError, DataError
 from mnist_exp.results import names
 from mnist_exp.search import study as studies
 from mnist_exp.sweep.composing import Composer
@@ -159,8 +161,8 @@ def held(folder: Path) -> Iterator[None]:
         tidy(folder, *SweepFolder.written)
         tidy(SweepFolder(folder).figures, "*")
         yield
-    except Exception as error:
-        if not isinstance(error, Interrupted) and _begun(folder) == runs:
+    except (ConfigError, DataError, CheckpointError, HydraException, OmegaConfBaseException):
+        if _begun(folder) == runs:
             for path in _records(folder).keys() - before.keys():
                 path.unlink()
             for path, data in before.items():
@@ -183,8 +185,9 @@ def _records(folder: Path) -> dict[Path, bytes]:
 
 
 def _begun(folder: Path) -> set[tuple[Path, int]]:
-    """The logs of the runs in *folder*, with their sizes: one that begins writes into its own."""
-    return {(path, path.stat().st_size) for path in folder.glob("*/*.log")}
+    """What grows when a run in *folder* begins, or Slurm takes its job, with the sizes."""
+    grow = (*folder.glob("*/*.log"), *folder.glob(SweepFolder.jobs))
+    return {(path, path.stat().st_size) for path in grow} | {(path, 0) for path in folder.glob(f"*/{RunFolder.ledger}")}
 
 
 def check_new(folder: Path) -> None:

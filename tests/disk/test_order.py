@@ -1,6 +1,5 @@
 """The order of runs and sweeps is what they recorded, whatever clocks and names say."""
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -37,11 +36,15 @@ def test_the_number_is_the_time_and_only_grows_when_the_clock_is_set_back(tmp_pa
     before = time.time_ns() // 1_000_000
     assert before <= order.following(tmp_path / "sweeps" / "day" / "new") <= before + HOUR
     ahead = before + HOUR
-    old = sweep(tmp_path / "sweeps" / "day" / "old", order=ahead)
-    (tmp_path / "sweeps" / "day" / "damaged").mkdir()
-    (tmp_path / "sweeps" / "day" / "damaged" / "sweep.json").write_text("{")
-    os.utime(old.parent, (ahead / 1000, ahead / 1000))
-    assert order.following(tmp_path / "runs" / "day" / "new") == ahead + 1
+    day, name = time.strftime("%Y-%m-%d %H-%M-%S", time.gmtime(ahead / 1000)).split()
+    sweep(tmp_path / "sweeps" / day / f"{name}-abcdef", order=ahead)
+    (tmp_path / "sweeps" / day / "damaged").mkdir()
+    (tmp_path / "sweeps" / day / "damaged" / "sweep.json").write_text("{")
+    new = make_run(
+        tmp_path / "runs" / day / "new", ["lr=1"], 0.9, order=order.following(tmp_path / "runs" / day / "new")
+    )
+    assert order.begun(new) == (ahead + 1, True)
+    assert order.following(tmp_path / "runs" / day / "newer") == ahead + 2
 
 
 def test_a_copy_has_the_number_of_the_original_and_says_that_it_is_none(tmp_path: Path) -> None:

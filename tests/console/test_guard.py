@@ -1,0 +1,21 @@
+"""What is refused before Hydra writes anything."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from samples import TINY
+
+
+@pytest.mark.parametrize("wrong", ["hidden=-1", "epochs=0", "data.val_size=999"])
+def test_a_refused_run_leaves_no_folder(wrong: str, command: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = command(*TINY, wrong)
+    assert code == 2, err
+    assert not list(Path().iterdir())
+
+
+def test_a_setting_may_refer_to_what_the_run_puts_into_its_environment(
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, _, err = command(*TINY, "epochs=1", "+hydra.job.env_set.WHO=me", "name='${oc.env:WHO}'")
+    assert code == 0, err
