@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from mnist_exp.config import schema, secrets
+from mnist_exp.config import schema, secrets, stores
 from mnist_exp.config.explain import deleted_key, translate, unknown_key
 from mnist_exp.config.identity import label, to_dict
 from mnist_exp.config.overrides import compact
@@ -83,7 +83,7 @@ def parse(cfg: DictConfig) -> Config:
     """The composed config as dataclasses, checked.
 
     Raises:
-        ConfigError: a key is unknown or missing, or a value breaks its rule.
+        ConfigError: a key is unknown or missing, or a value breaks its rule, or $MLFLOW_TRACKING_URI does.
     """
     config = typed(cfg)
     if "hidden" not in config.model and "${hidden}" not in str(OmegaConf.to_container(cfg)):
@@ -93,6 +93,8 @@ def parse(cfg: DictConfig) -> Config:
                 "Drop it. Where a file sets it: hidden=null.",
             )
         config.hidden = None
+    if config.tracking.enabled:
+        stores.uri_for(config.tracking.uri)  # or it would be known after training
     return config
 
 

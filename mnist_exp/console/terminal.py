@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mnist_exp.config.stores import started_in
 from mnist_exp.errors import ExperimentError
 
 # In a notebook, too, lines are text: rich would make a block of HTML of each.
@@ -50,10 +51,10 @@ def say(line: str, style: str = "") -> None:
     console.print(escape(line), style=style or None)
 
 
-def complain(error: ExperimentError) -> None:
-    """Prints what was wrong, and the way out."""
+def complain(error: ExperimentError, word: str = "[bold red]error:[/]") -> None:
+    """Prints what was wrong, and the way out; *word* is what the first line begins with."""
     _log.info("error: %s %s", error.message, error.help)
-    errors.print(f"[bold red]error:[/] {escape(harmless(error.message))}")
+    errors.print(f"{word} {escape(harmless(error.message))}")
     if error.help:
         errors.print(f"  help: {escape(harmless(error.help))}")
 
@@ -217,8 +218,8 @@ def changing(every: float = 60.0) -> Iterator[Callable[[str], None]]:
 
 
 def shown(folder: Path) -> str:
-    """*folder* relative to the working directory, if it lies inside."""
+    """*folder* relative to the folder in which the command was started, if it lies inside."""
     try:
-        return str(folder.resolve().relative_to(Path.cwd()))
+        return str(folder.resolve().relative_to(started_in()))
     except ValueError:
         return str(folder)
