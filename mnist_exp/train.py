@@ -8,6 +8,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_exp import config
+from mnist_exp.config.overrides import check_text
 from mnist_exp.console import exits
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import one, resume
@@ -27,10 +28,15 @@ def main(cfg: DictConfig) -> float:
         raise
 
 
+def _checked() -> None:
+    check_text(sys.argv[1:])
+    main()
+
+
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
-    sys.exit(exits.run(main, prints_result=False))
+    sys.exit(exits.run(_checked, prints_result=False))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from mnist_exp.config import schema, secrets, stores
 from mnist_exp.config.explain import deleted_key, translate, unknown_key
 from mnist_exp.config.identity import label, to_dict
-from mnist_exp.config.overrides import compact
+from mnist_exp.config.overrides import check_text, compact
 from mnist_exp.config.schema import FOLLOWING, Config
 from mnist_exp.errors import ConfigError, first_line
 
@@ -72,6 +72,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         ConfigError: an override does not fit, in the words of the command line.
     """
     register()
+    check_text(overrides)
     try:
         with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
             return parse(hydra.compose("train", list(overrides)))

@@ -5,10 +5,12 @@ is said by colour alone.
 """
 
 import contextlib
+import io
 import logging
 import math
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -132,7 +134,7 @@ class SafeStream:
 
 @contextlib.contextmanager
 def safe_streams() -> Iterator[SafeStream]:
-    """Makes standard output and standard error `SafeStream`s; gives the first.
+    """Makes standard output and standard error `SafeStream`s; gives the first. A terminal that hangs up ends nothing.
 
     A stream that the shell has closed (`>&-`) becomes /dev/null, since the next file opened would take its number.
     """
@@ -141,7 +143,12 @@ def safe_streams() -> Iterator[SafeStream]:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # workers inherit it
     before = sys.stdout, sys.stderr
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # PYTHONIOENCODING=ascii, or LANG=C
     out = SafeStream(sys.stdout or open(os.devnull, "w"), "Standard output")  # noqa: PTH123, SIM115
     err = SafeStream(sys.stderr or open(os.devnull, "w"), "Standard error")  # noqa: PTH123, SIM115
     sys.stdout, sys.stderr = out, err
