@@ -37,7 +37,7 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import session as run
 from mnist_exp.search import study as studies
-from mnist_exp.tracking.publish import STATUS
+from mnist_exp.tracking.runs import STATUS
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -425,7 +425,7 @@ def _role(process: psutil.Process, driver: int) -> str:
     if process.pid == driver:
         return "driver"
     line = " ".join(process.cmdline())
-    if "tracking.publisher" in line:
+    if "tracking.sender" in line:
         return "publisher"
     if "forkserver" in line:
         return "fork server" if process.ppid() == driver else "worker"

@@ -21,7 +21,7 @@ from typing import Literal, final
 from packaging.requirements import Requirement
 from rich.markup import escape
 
-from mnist_exp.config import compose, options
+from mnist_exp.config import compose, options, stores
 from mnist_exp.config.secrets import masked, without_login
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
@@ -48,7 +48,7 @@ VARIABLES = re.compile(
     r"(MLFLOW|HYDRA|MNIST_EXP|CUDA|PYTORCH|TORCH|SLURM|RAY|OMP|MKL|OPENBLAS|PIP|XDG|AWS)_.*"
     r"|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY|(NO|FORCE)_COLOR|TERM|COLUMNS|PYTHONPATH|PYTHONHASHSEED"
 )
-TYPED = dict(os.environ)  # before config/stores.py and others add what this package wants
+TYPED = {name: value for name, value in os.environ.items() if name not in stores.ADDED}
 
 
 @final
@@ -145,7 +145,7 @@ def device() -> Iterator[Check]:
         return
     from mnist_exp.run import build
 
-    chosen = build.device(compose(["data=synthetic"]))
+    chosen = build.device(compose(["data=synthetic", "tracking=off"]))
     name = f" ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else ""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Check("device", "ok", f"{chosen}{name}, {torch.get_num_threads()} threads on {cores} cores")
@@ -162,7 +162,7 @@ def data() -> Iterator[Check]:
     from mnist_exp.data import fetch
 
     for dataset in options("data"):
-        about = compose([f"data={dataset}"]).data
+        about = compose([f"data={dataset}", "tracking=off"]).data
         if about.name == "synthetic":
             continue
         folder, files = fetch.inspect(about)
@@ -182,40 +182,39 @@ def data() -> Iterator[Check]:
 
 def store() -> Iterator[Check]:
     """The MLflow store that a run would use."""
-    from mnist_exp.config import stores
-
     uri = stores.uri_for(None)
     if path := stores.database(uri):
-        yield _database(path)
+        yield _database(path, compose(["data=synthetic"]).tracking.experiment)
     elif uri.startswith(("http://", "https://")):
         yield _server(uri)
     else:
         yield _elsewhere(uri)
 
 
-def _database(path: Path) -> Check:
+def _database(path: Path, experiment: str) -> Check:
     if not path.exists():
         return Check("store", "ok", f"{path} does not exist yet; the first run makes it")
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=1)) as database:
-            (schema,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
-            (runs,) = database.execute("SELECT count(*) FROM runs").fetchone()
-            database.execute("BEGIN IMMEDIATE")  # what every write begins with
-            database.rollback()
-    except (sqlite3.Error, TypeError) as error:
-        if "locked" in str(error):
-            mend = "Another program is writing to it, or hangs. Who: fuser -v " + str(path)
-        elif "readonly" in str(error) or "unable to open" in str(error):
-            mend = f"Make it writable: chmod u+w {path}"
-        else:
-            mend = f"Move it away, then send everything anew: python -m mnist_exp.sync (now: {path})"
-        return Check("store", "fault", f"{path}: {error}", mend)
-    from mnist_exp.tracking.store import check_schema
+    from mnist_exp.tracking import database
 
     try:
-        check_schema(path)
+        database.check(path, experiment)
+        database.check_schema(path)
+        old, new = database.moved(path, experiment)
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=1)) as connection:
+            runs, schema = connection.execute(
+                "SELECT (SELECT count(*) FROM runs), version_num FROM alembic_version"
+            ).fetchone()
+            connection.execute("BEGIN IMMEDIATE")  # what every write begins with
     except ExperimentError as error:
         return Check("store", "fault", error.message.removesuffix("."), error.help)
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            mend = "Another program is writing to it, or hangs. Who: fuser -v " + str(path)
+            return Check("store", "fault", f"{path}: {error}", mend)
+        return Check("store", "warning", f"{path} has no tables", "The next run makes them.")
+    if old:
+        mend = "The next run does that by itself; python -m mnist_exp.sync does it now."
+        return Check("store", "warning", f"{path} was in another folder: {old} is to become {new}", mend)
     return Check("store", "ok", f"{path}, {runs} runs, schema {schema}, not locked")
 
 
@@ -252,8 +251,6 @@ def _elsewhere(uri: str) -> Check:
 
 def disk() -> Iterator[Check]:
     """Space and write access where runs and the store's file are written."""
-    from mnist_exp.config import stores
-
     folders = {"outputs": Path("outputs")}
     if path := stores.database(stores.uri_for(None)):
         folders["store's folder"] = path.parent

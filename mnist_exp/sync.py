@@ -7,19 +7,24 @@ Run folders hold everything, so this may be repeated, interrupted, or used with 
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import final
 
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import reason, uri_for
 from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.terminal import say
-from mnist_exp.disk import ledger, trust
+from mnist_exp.disk import ledger, tracked, trust
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError
-from mnist_exp.tracking import publish, sweeps
+from mnist_exp.tracking import runs as publishing
+from mnist_exp.tracking import sweeps
+from mnist_exp.tracking.runs import Presence
 from mnist_exp.tracking.store import Store, open_store
 
 EXAMPLES = """
@@ -28,7 +33,7 @@ examples:
   python -m mnist_exp.sync outputs/sweeps/2026-11-23        the sweeps of one day
   python -m mnist_exp.sync --uri http://tracking.lan:5000   to that server
 
-exit codes: 0 MLflow has everything · 1 it cannot be reached, or refused a run · 2 usage
+exit codes: 0 MLflow has everything, but for what was deleted there · 1 it cannot be reached, or refused a run · 2 usage
 """
 
 
@@ -47,9 +52,9 @@ def main(arguments: Sequence[str]) -> None:
         if not folder.is_dir():
             parser.error(f"there is no folder {folder}")
     logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
-    uri = uri_for(options.uri)
+    uri = uri_for(options.uri, "--uri")
     try:
-        sent, kept, refused = send(options.folder, uri)
+        result = send(options.folder, uri, all_of_them=bool(options.uri))
     except ExperimentError:
         raise
     except Exception as error:
@@ -57,47 +62,75 @@ def main(arguments: Sequence[str]) -> None:
             f"MLflow ({without_login(uri)}) did not take it: {reason(error)}.",
             "Nothing is lost: repeat this once it can be reached, or name another store with --uri.",
         ) from error
-    say(f"Sent to {without_login(uri)}: {sent}. There already: {kept}.")
-    if refused:
-        listed = "\n  ".join(f"{folder}: {reason(error)}" for folder, error in refused.items())
+    say(f"Sent to {without_login(uri)}: {result.sent}. There already: {result.kept}.")
+    if result.elsewhere:
+        say(f"In another store: {len(result.elsewhere)}, such as {result.elsewhere[0]}; --uri sends them here, too.")
+    if result.deleted:
+        name = f"MLFLOW_TRACKING_URI={shlex.quote(without_login(uri))}"
+        say(f"Deleted there: {len(result.deleted)}. To bring them back:")
+        for run_id in result.deleted:
+            say(f"  {name} mlflow runs restore --run-id {run_id}")
+    if result.refused:
+        listed = "\n  ".join(f"{folder}: {reason(error)}" for folder, error in result.refused.items())
         raise ExperimentError(
-            f"{len(refused)} could not be sent:\n  {listed}",
+            f"{len(result.refused)} could not be sent:\n  {listed}",
             "Nothing is lost: put that right, and repeat this. What can be sent was sent.",
         )
 
 
-def send(folders: Sequence[Path], uri: str) -> tuple[int, int, dict[Path, Exception]]:
+@final
+@dataclass
+class Sent:
+    """What came of `send`."""
+
+    sent: int = 0
+    kept: int = 0
+    """Runs that the store had already."""
+    elsewhere: list[str] = field(default_factory=list)
+    """Folders of runs that another store has, and this one was not asked to take."""
+    deleted: list[str] = field(default_factory=list)
+    """Ids of runs that somebody has deleted there."""
+    refused: dict[Path, Exception] = field(default_factory=dict)
+    """The errors of the others, by folder."""
+
+
+def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
     """Sends what the store at *uri* lacks.
 
-    Returns:
-        The number of runs sent, the number of those that it had already, and the errors of the others, by folder.
+    Args:
+        all_of_them: Sends what another store has, too.
 
     Raises:
         Exception: whatever mlflow raises if the store itself is unusable.
     """
     stores: dict[str, Store] = {}
     outdated: dict[Path, Store] = {}  # sweeps of which the store lacks something
-    sent = kept = 0
-    refused: dict[Path, Exception] = {}
+    result = Sent()
     for folder, entry in runs(folders):
         if entry.state == State.RUNNING and ledger.alive(folder):
             say(f"{folder}  {entry.name}  is being trained: whoever trains it sends it")
             continue
         store = stores[entry.experiment] = stores.get(entry.experiment) or open_store(uri, entry.experiment)
-        whole = False
-        with _noted(refused, folder, store):
-            whole = publish.complete(folder, entry, store)
-            if not whole:
-                publish.publish(folder, store, abandoned=True, register=trust.own(folder))
+        ledger.reap(folder)
+        with _noted(result.refused, folder, store):
+            presence = publishing.presence(folder, ledger.read(folder), store)
+            if presence is Presence.LACKING or (all_of_them and presence is Presence.ELSEWHERE):
+                publishing.publish(folder, store, register=trust.own(folder))
                 say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
-            sent, kept = sent + (not whole), kept + whole
-        sweep = SweepFolder(folder.parent)
-        if sweep.plan.exists() and not (whole and sweep.tracked.exists()):
-            outdated[sweep.path] = store
+                result.sent += 1
+            elif presence is Presence.DELETED and (record := tracked.run(folder)):
+                result.deleted.append(record.run_id)
+            elif presence is Presence.ELSEWHERE:
+                result.elsewhere.append(str(folder))
+            else:
+                result.kept += 1
+            sweep = SweepFolder(folder.parent)
+            if sweep.plan.exists() and not (presence is Presence.WHOLE and sweep.tracked.exists()):
+                outdated[sweep.path] = store
     for home, store in outdated.items():
-        with _noted(refused, home, store):
+        with _noted(result.refused, home, store):
             sweeps.publish(home, store, over=True, register=trust.own(home))
-    return sent, kept, refused
+    return result
 
 
 @contextlib.contextmanager

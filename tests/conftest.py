@@ -25,6 +25,7 @@ from mnist_exp import train
 from mnist_exp.config import Config
 from mnist_exp.config.stores import uri_for
 from mnist_exp.data import fetch
+from mnist_exp.tracking import database as databases
 from mnist_exp.tracking import store
 from mnist_exp.tracking.store import Store
 
@@ -168,7 +169,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database to copy: creating its tables takes a second."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    store._create(path)
+    databases.make(path)
     return path
 
 

@@ -17,10 +17,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from mnist_exp.config import schema, secrets
+from mnist_exp.config import schema, secrets, stores
 from mnist_exp.config.explain import deleted_key, translate, unknown_key
 from mnist_exp.config.identity import label, to_dict
-from mnist_exp.config.overrides import check_once, compact
+from mnist_exp.config.overrides import check_once, check_text, compact
 from mnist_exp.config.schema import FOLLOWING, Config
 from mnist_exp.errors import ConfigError, first_line
 
@@ -72,6 +72,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         ConfigError: an override does not fit, in the words of the command line.
     """
     register()
+    check_text(overrides)
     check_once(overrides)
     try:
         with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
@@ -84,7 +85,7 @@ def parse(cfg: DictConfig) -> Config:
     """The composed config as dataclasses, checked.
 
     Raises:
-        ConfigError: a key is unknown or missing, or a value breaks its rule.
+        ConfigError: a key is unknown or missing, or a value breaks its rule, or $MLFLOW_TRACKING_URI does.
     """
     config = typed(cfg)
     if "hidden" not in config.model and "${hidden}" not in str(OmegaConf.to_container(cfg)):
@@ -94,6 +95,8 @@ def parse(cfg: DictConfig) -> Config:
                 "Drop it. Where a file sets it: hidden=null.",
             )
         config.hidden = None
+    if config.tracking.enabled:
+        stores.uri_for(config.tracking.uri)  # or it would be known after training
     return config
 
 

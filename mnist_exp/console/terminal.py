@@ -5,10 +5,12 @@ is said by colour alone.
 """
 
 import contextlib
+import io
 import logging
 import math
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -22,6 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mnist_exp.config.stores import started_in
 from mnist_exp.errors import ExperimentError
 
 # In a notebook, too, lines are text: rich would make a block of HTML of each.
@@ -50,10 +53,10 @@ def say(line: str, style: str = "") -> None:
     console.print(escape(line), style=style or None)
 
 
-def complain(error: ExperimentError) -> None:
-    """Prints what was wrong, and the way out."""
+def complain(error: ExperimentError, word: str = "[bold red]error:[/]") -> None:
+    """Prints what was wrong, and the way out; *word* is what the first line begins with."""
     _log.info("error: %s %s", error.message, error.help)
-    errors.print(f"[bold red]error:[/] {escape(harmless(error.message))}")
+    errors.print(f"{word} {escape(harmless(error.message))}")
     if error.help:
         errors.print(f"  help: {escape(harmless(error.help))}")
 
@@ -131,7 +134,7 @@ class SafeStream:
 
 @contextlib.contextmanager
 def safe_streams() -> Iterator[SafeStream]:
-    """Makes standard output and standard error `SafeStream`s; gives the first.
+    """Makes standard output and standard error `SafeStream`s; gives the first. A terminal that hangs up ends nothing.
 
     A stream that the shell has closed (`>&-`) becomes /dev/null, since the next file opened would take its number.
     """
@@ -140,7 +143,12 @@ def safe_streams() -> Iterator[SafeStream]:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # workers inherit it
     before = sys.stdout, sys.stderr
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # PYTHONIOENCODING=ascii, or LANG=C
     out = SafeStream(sys.stdout or open(os.devnull, "w"), "Standard output")  # noqa: PTH123, SIM115
     err = SafeStream(sys.stderr or open(os.devnull, "w"), "Standard error")  # noqa: PTH123, SIM115
     sys.stdout, sys.stderr = out, err
@@ -217,8 +225,8 @@ def changing(every: float = 60.0) -> Iterator[Callable[[str], None]]:
 
 
 def shown(folder: Path) -> str:
-    """*folder* relative to the working directory, if it lies inside."""
+    """*folder* relative to the folder in which the command was started, if it lies inside."""
     try:
-        return str(folder.resolve().relative_to(Path.cwd()))
+        return str(folder.resolve().relative_to(started_in()))
     except ValueError:
         return str(folder)

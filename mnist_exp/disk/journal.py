@@ -1,6 +1,6 @@
 """`metrics.jsonl`: one JSON object per finished epoch, in order, each epoch once.
 
-MLflow (`tracking/publish.py`) and reports take the metrics from it. Each row has its time, so MLflow stores a row once
+MLflow (`tracking/runs.py`) and reports take the metrics from it. Each row has its time, so MLflow stores a row once
 even if it is sent twice.
 """
 

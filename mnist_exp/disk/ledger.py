@@ -136,16 +136,13 @@ def hold(folder: Path) -> filelock.FileLock:
 
 def alive(folder: Path) -> bool:
     """Whether a process holds the run right now."""
-    try:
-        hold(folder).release()
-    except BusyError:
-        return True
-    return False
+    return records.held(folder)
 
 
 def reap(folder: Path, reason: str = DIED) -> None:
     """Marks the run in *folder* as killed if its ledger says `running` and no process holds it."""
-    if not RunFolder(folder).ledger.exists():
+    entry = find(folder)
+    if entry is None or entry.state != State.RUNNING or alive(folder):
         return
     try:
         lock = hold(folder)

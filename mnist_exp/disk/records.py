@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
@@ -70,12 +72,33 @@ def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.File
         BusyError: another process has it.
     """
     lock = filelock.FileLock(Folder(folder).lock, timeout=0)
+    while True:
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            if not held(folder):  # somebody was only asking
+                continue
+            who = "another process"
+            with contextlib.suppress(ExperimentError):
+                record = owner(folder)
+                who = f"process {record.pid} on {record.host}"
+            raise BusyError(f"{what} {who}.", "Wait for it, or stop it first.") from error
+        return lock
+
+
+def held(folder: Path) -> bool:
+    """Whether a process holds the lock of *folder*.
+
+    Asks with a shared lock: those who ask do not take each other for the holder, and `hold` tries again.
+    """
     try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        who = "another process"
-        with contextlib.suppress(ExperimentError):
-            record = owner(folder)
-            who = f"process {record.pid} on {record.host}"
-        raise BusyError(f"{what} {who}.", "Wait for it, or stop it first.") from error
-    return lock
+        file = os.open(Folder(folder).lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False

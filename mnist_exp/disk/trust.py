@@ -25,6 +25,7 @@ from mnist_exp import config
 from mnist_exp.config import Config, Data, schema
 from mnist_exp.config.overrides import key_of, split, steers
 from mnist_exp.config.schema import Kind
+from mnist_exp.config.stores import started_in
 from mnist_exp.disk.layout import RunFolder, SweepFolder
 from mnist_exp.errors import ConfigError
 
@@ -43,7 +44,7 @@ RECORDS = {RunFolder.ledger, SweepFolder.plan}
 def own(folder: Path) -> bool:
     """Whether *folder* lies where this program puts the user's runs and sweeps."""
     path = folder.resolve()
-    return any(path.is_relative_to(Path("outputs", kind).resolve()) for kind in ("runs", "sweeps"))
+    return any(path.is_relative_to((started_in() / "outputs" / kind).resolve()) for kind in ("runs", "sweeps"))
 
 
 def load(folder: Path) -> Config:

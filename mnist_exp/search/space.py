@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -44,6 +45,16 @@ class Space:
             raise ConfigError(f"hydra.sweeper.space failed: {type(error).__name__}: {error}") from error
         values |= {key: as_typed(value) for key, value in added.items()}
         return list((self.fixed | {key: f"{key}={value}" for key, value in values.items()}).values())
+
+    def again(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The values of a trial that once became *overrides*, for a study that has lost it."""
+        params = {}
+        for override in OverridesParser.create().parse_overrides(list(overrides)):
+            key, text = override.get_key_element(), override.get_value_element_as_str()
+            choices = getattr(self.varied.get(key), "choices", ())
+            if key not in self.fixed:
+                params[key] = next((choice for choice in choices if str(choice) == text), override.value())
+        return params
 
     def corners(self) -> list[list[str]]:
         """Points that between them have each end of each interval and each listed value; without the hook's."""

@@ -6,7 +6,10 @@ sweep is trial N of the study. The trials are in `optuna.journal` beside it, or 
 
 import dataclasses
 import functools
+import json
+import logging
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +31,8 @@ from mnist_exp.errors import ConfigError, first_line
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 OBJECTIVES = (
@@ -167,6 +172,24 @@ def address(search: Search, folder: Path) -> str:
     return str(typed or SweepFolder(folder).trials.resolve())
 
 
+def mend(folder: Path) -> None:
+    """Cuts the journal in *folder* off at its first damaged line, as Optuna does not open it with one.
+
+    A power cut tears the last line. What is lost is in the plan and the runs' ledgers, too; see `Space.again`.
+    """
+    kept, path = 0, SweepFolder(folder).trials
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
+        try:
+            whole = line.endswith(b"\n") and json.loads(line)
+        except ValueError:
+            whole = False
+        if not whole:
+            log.warning("%s was damaged, and is cut off after %d bytes.", path, kept)
+            os.truncate(path, kept)
+            return
+        kept += len(line)
+
+
 def check_foreign(search: Search, folder: Path) -> None:
     """Raises ConfigError if a study of a foreign *folder* names code or a storage of its own; see `trust`."""
     trust.check({"sampler": search.sampler, "pruner": search.pruner}, folder)
@@ -206,13 +229,14 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
         ConfigError: sampler or pruner do not take their keywords, the storage cannot be opened, or no Optuna.
     """
     kit, pruner = need(), construct("pruner", search.pruner)
-    if again:
+    if again and search.storage:
         study = _opened(folder, search, pruner)
         check_space(study, space)
     else:
+        mend(folder)
+        how: Any = {"study_name": search.study, "directions": search.directions, "pruner": pruner}
         try:
-            kept = storage(address(search, folder))
-            study = kit.create_study(study_name=search.study, storage=kept, directions=search.directions, pruner=pruner)
+            study = kit.create_study(storage=storage(address(search, folder)), load_if_exists=again, **how)
         except (kit.exceptions.OptunaError, OSError) as error:
             raise ConfigError(f"The study cannot be begun: {first_line(error)}") from error
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
@@ -290,6 +314,21 @@ def asked(study: "optuna.Study") -> int:
     from optuna.trial import TrialState
 
     return sum(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+
+
+def recall(study: "optuna.Study", number: int, values: dict[str, Any]) -> "optuna.Trial | None":
+    """Trial *number*, to be given *values* again, if the study has lost it or some of them with its journal's end."""
+    import optuna
+
+    trials = study.get_trials(deepcopy=False)
+    if number >= asked(study):
+        study.enqueue_trial(values)
+        return study.ask()
+    if trials[number].state.is_finished() or values.keys() <= trials[number].params.keys():
+        return None
+    trial = optuna.trial.Trial(study, trials[number]._trial_id)
+    trial.storage.set_trial_system_attr(trial._trial_id, "fixed_params", values)  # as `enqueue_trial` does
+    return optuna.trial.Trial(study, trials[number]._trial_id)
 
 
 def settle(study: "optuna.Study", number: int, search: Search, entry: Ledger | None) -> str:

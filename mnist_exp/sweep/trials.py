@@ -156,6 +156,11 @@ class Trials:
             self.plan.points.append([])  # asked, and killed before it was written down
             self.plan.configs.append("")
             studies.fail(self.study, number)
+        for number, overrides in enumerate(self.plan.points):
+            if trial := studies.recall(self.study, number, self.space.again(overrides)):
+                self.space.point(trial)
+                if not overrides:  # it was not written down
+                    studies.fail(self.study, number)
         changes, force = [], self.home.control["force"]
         for number, overrides in enumerate(self.plan.points):
             folder = self.folder / str(number)

@@ -1,8 +1,8 @@
-"""The publisher: a child process that reports runs to MLflow while they train.
+"""The trainer's side of the publisher, the process that reports runs to MLflow while they train (`sender.py`).
 
 Importing mlflow and opening its store takes as long as a short training, and a slow or dead server may block any call.
-So a child process reads the runs' folders and publishes them (`publish.py`), and training never waits. If the trainer
-dies, its end of the pipe closes, and the child still publishes the end of the run.
+So a child process reads the runs' folders, and training never waits. If the trainer dies, its end of the pipe closes,
+and the child still publishes the end of the run.
 """
 
 import contextlib
@@ -10,31 +10,28 @@ import json
 import logging
 import math
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
-from mnist_exp.config.stores import database, reason, uri_for
-from mnist_exp.console import exits, terminal
+from mnist_exp.config.stores import uri_for
+from mnist_exp.console import terminal
 from mnist_exp.disk import tracked
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ExperimentError, Interrupted
-from mnist_exp.tracking.store import Store, open_store
+from mnist_exp.tracking import database
 
 if TYPE_CHECKING:
     from mnist_exp.config import Tracking
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.5  # seconds between two checks of the folders: the delay of MLflow's curves
-GIVE_UP = 60.0  # seconds of retries after training has ended
 SILENT = 2.0  # seconds of waiting without a message
 
 
@@ -44,20 +41,35 @@ class Publisher:
 
     def __init__(self, tracking: "Tracking") -> None:
         self.uri, self.experiment, self.patience = uri_for(tracking.uri), tracking.experiment, tracking.patience
+        if (file := stores.database(self.uri)) and file.exists():
+            self._look(file)
         self.option = f" --uri {without_login(self.uri)}" if tracking.uri else ""  # sync reads no config
         self.folders: list[Path] = []
         self.delivered = False
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # the child's warnings; closed when it has ended
         # Its own process group: Ctrl-C in the terminal goes to the trainer only, which then closes the pipe.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mnist_exp.tracking.publisher", self.experiment],
+            [sys.executable, "-m", "mnist_exp.tracking.sender", self.experiment],
             stdin=subprocess.PIPE,
             stdout=self.output,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "MLFLOW_TRACKING_URI": self.uri},
+            cwd=stores.started_in(),
             process_group=0,
             text=True,
         )
+
+    def _look(self, file: Path) -> None:
+        """Says what is wrong with the store in *file*, before training rather than after it."""
+        try:
+            database.check(file, self.experiment)
+            old, new = database.moved(file, self.experiment)
+        except ExperimentError as error:
+            message = f"{error.message} Training goes on; mnist_exp.sync sends it later."
+            terminal.complain(ExperimentError(message, error.help), "[bold yellow]warning:[/]")
+        else:
+            if old:
+                log.warning("This project was in another folder: what MLflow kept in %s is kept in %s now.", old, new)
 
     def __enter__(self) -> "Publisher":
         return self
@@ -103,7 +115,7 @@ class Publisher:
             return
         stopped = kind is not None and issubclass(kind, (Interrupted, KeyboardInterrupt))
         with contextlib.suppress(KeyboardInterrupt):
-            self._wait(math.inf if database(self.uri) and not stopped else self.patience)
+            self._wait(math.inf if stores.database(self.uri) and not stopped else self.patience)
         self.delivered = self.process.poll() == 0
         self.process.terminate()
         self.process.wait()
@@ -151,8 +163,11 @@ class Publisher:
         registered = f" (registered as {record.registered})" if record.registered else ""
         if self.uri.startswith("http"):
             return f"Tracked in MLflow{registered}: {without_login(self.uri).rstrip('/')}/{record.page}"
-        here = uri_for("sqlite:///mlflow.db")
-        start = "mlflow ui" if self.uri == here else f"mlflow ui --backend-store-uri {without_login(self.uri)}"
+        start, here = "mlflow ui", stores.in_file(stores.started_in() / "mlflow.db")
+        if self.uri == here and "%" in here:  # a plain `mlflow ui` does not escape it
+            start += " --backend-store-uri sqlite:///mlflow.db"
+        elif self.uri != here:
+            start += f" --backend-store-uri {shlex.quote(without_login(self.uri))}"
         return f"Tracked in MLflow{registered}: {start}, then http://127.0.0.1:5000/{record.page}"
 
 
@@ -168,90 +183,3 @@ def _counted(times: list[tuple[int, int]]) -> str:
     """`: 3 of 6 runs`, from `Publisher._times`; nothing for a single run."""
     sent = sum(delivered > ledger for ledger, delivered in times)
     return f": {sent} of {len(times)} runs" if len(times) > 1 else ""
-
-
-def deliver(experiment: str) -> int:
-    """The child's main: publishes the folders named on standard input until it closes; 0 if all was delivered."""
-    from mnist_exp.tracking import publish, sweeps  # draws figures: not for the trainer's side
-
-    runs: dict[Path, Delivery] = {}
-    groups: dict[Path, bool] = {}  # sweeps, and whether MLflow shows them already
-    closed = threading.Event()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            kind, folder = json.loads(line)
-            if kind == "run":
-                runs.setdefault(Path(folder), Delivery())
-            else:
-                groups.setdefault(Path(folder), False)
-        closed.set()
-
-    threading.Thread(target=listen, daemon=True).start()
-    store: Store | None = None
-    delay, refused, reaped = 0.0, math.inf, False
-    while True:
-        last = closed.wait(delay)
-        try:
-            store = store or open_store(uri_for(None), experiment)
-            for folder in list(runs):
-                # Moved to the end of the queue: a run that cannot be sent must not block the others.
-                delivery = runs[folder] = runs.pop(folder)
-                now = _stamp(folder)
-                if now != delivery.seen or (last and not delivery.complete):
-                    delivery.complete = publish.publish(folder, store, abandoned=last)
-                    delivery.seen = now
-                    refused = math.inf
-            for folder, visible in list(groups.items()):
-                if last or not visible:
-                    groups[folder] = sweeps.publish(folder, store, over=last)
-            if groups and not reaped:
-                reaped = True
-                _reap(groups)
-            if last:
-                return 0
-            delay = PAUSE
-        except Exception as error:
-            hopeless = store is None and isinstance(error, ExperimentError)  # retries do not help
-            refused = min(refused, time.monotonic()) if last else math.inf  # time of the first refusal after training
-            if last and (hopeless or time.monotonic() > refused + GIVE_UP):
-                log.warning("MLflow (%s) did not take it: %s", without_login(uri_for(None)), reason(error))
-                return 1
-            delay = min(2 * delay + PAUSE, 10.0)
-            if last:
-                time.sleep(delay)
-
-
-def _reap(sweeps: Collection[Path]) -> None:
-    """Publishes killed runs of other sweeps than *sweeps*; errors are only logged."""
-    from mnist_exp.tracking.publish import close_orphans
-
-    try:
-        close_orphans(Path("outputs").resolve(), uri_for(None), but=sweeps)
-    except Exception as error:
-        missing = "Not all runs that were killed earlier are in MLflow: %s. mnist_exp.sync sends them."
-        log.warning(missing, reason(error))
-
-
-@dataclass
-class Delivery:
-    """How much of a run's folder was published."""
-
-    seen: object = None
-    """Its `_stamp` before the last publication."""
-    complete: bool = False
-    """Whether the run had ended by then, and all of it was sent."""
-
-
-def _stamp(folder: Path) -> object:
-    """Changes whenever a run writes its journal, its ledger or its model."""
-    run = RunFolder(folder)
-    return [path.stat().st_mtime_ns for path in (run.ledger, run.journal, run.model) if path.exists()]
-
-
-if __name__ == "__main__":
-    # Not niced. Six runs of an epoch on two idle cores train in 2.4 s with nice 10, 5 or 0 (medians of four), and are
-    # tracked 2.4 s later; beside 8 busy loops they are tracked after 128 s with nice 10, 39 s with 5, 12 s with 0.
-    logging.basicConfig(stream=sys.stdout, format="%(message)s")  # warnings: the trainer shows them at the end
-    exits.spare_garbage_collection()
-    sys.exit(deliver(sys.argv[1]))

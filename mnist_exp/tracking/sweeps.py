@@ -1,6 +1,6 @@
 """Brings MLflow up to date with a sweep: its view, its parent run if it has one, and its registered model.
 
-Like `publish.py` this reads folders and may be repeated at any time. `mlflow.json` in the sweep's folder records where
+Like `runs.py` this reads folders and may be repeated at any time. `mlflow.json` in the sweep's folder records where
 MLflow shows it (see `tracked`).
 """
 

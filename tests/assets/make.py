@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from mnist_exp import config
 from mnist_exp.disk import journal, lanes, plan, provenance
 from mnist_exp.search import study as studies
-from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import open_store
 
 TINY = ["data=synthetic", "data.train_images=60", "data.test_images=20", "data.val_size=10", "batch_size=10"]

@@ -18,7 +18,7 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, DivergedError, ExperimentError
 from mnist_exp.run import one, session
 from mnist_exp.run.session import Task
-from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import Store
 
 FOLDER = Path("outputs/runs/2026-01-31/10-00-00-abcdef")

@@ -1,5 +1,7 @@
 """`python -m mnist_exp.sync`: what an outage left behind reaches MLflow, once."""
 
+import contextlib
+import shutil
 import socket
 import sqlite3
 import sys
@@ -14,6 +16,7 @@ from mnist_exp import sync
 from mnist_exp.config import Config
 from mnist_exp.disk import journal, ledger
 from mnist_exp.disk.files import read_json
+from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import Store, open_store
 
 Sync = Callable[..., tuple[int, str, str]]
@@ -105,6 +108,60 @@ def test_what_another_store_has_stays_there(trained: Path, command: Sync, store:
     elsewhere.write_bytes((scratch / "mlflow.db").read_bytes())
     code, out, _ = command("--uri", f"sqlite:///{elsewhere}")
     assert (code, out.splitlines()[-1]) == (0, f"Sent to sqlite:///{elsewhere}: 0. There already: 1.")
+
+
+def test_what_another_store_was_sent_is_sent_to_a_second_one_if_that_is_named(
+    trained: Path, command: Sync, store: Store, scratch: Path, database: str
+) -> None:
+    shutil.copyfile(database, scratch / "second.db")
+    second = f"sqlite:///{scratch}/second.db"
+    command("--uri", second)
+    code, out, _ = command()
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            f"Sent to {store.name}: 0. There already: 0.",
+            "In another store: 1, such as outputs/runs/day/run; --uri sends them here, too.",
+        ],
+    )
+    assert f"Sent to {store.name}: 1." in command("--uri", store.name)[1]
+    assert f"Sent to {second}: 0. There already: 1." in command("--uri", second)[1]
+
+
+def test_rows_that_the_store_lacks_are_sent_whatever_the_record_says(
+    trained: Path, command: Sync, store: Store
+) -> None:
+    """As after an outage in which the run went on and was stopped again, or a backup that was put back."""
+    command()
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("DELETE FROM metrics WHERE step = 2")
+    assert f"Sent to {store.name}: 1. There already: 0." in command()[1]
+    (stored,) = store.client.search_runs([store.experiment_id])
+    for key in ("train/loss", "val/accuracy"):
+        assert [each.step for each in store.client.get_metric_history(stored.info.run_id, key)] == [1, 2]
+    assert f"Sent to {store.name}: 0. There already: 1." in command()[1]
+
+
+def test_a_run_that_was_deleted_there_is_named_and_comes_back_when_it_goes_on(
+    trained: Path, command: Sync, store: Store
+) -> None:
+    command()
+    (stored,) = store.client.search_runs([store.experiment_id])
+    store.client.delete_run(stored.info.run_id)
+    code, out, _ = command()
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            f"Sent to {store.name}: 0. There already: 0.",
+            "Deleted there: 1. To bring them back:",
+            f"  MLFLOW_TRACKING_URI={store.name} mlflow runs restore --run-id {stored.info.run_id}",
+        ],
+    )
+    entry = ledger.read(trained)
+    entry.state = "running"
+    entry.write(trained)
+    publish(trained, store)
+    assert store.client.get_run(stored.info.run_id).info.lifecycle_stage == "active"
 
 
 def test_a_dead_run_is_sent_as_killed_and_a_living_one_is_left(trained: Path, command: Sync, store: Store) -> None:

@@ -16,7 +16,7 @@ from mnist_exp.results import table as table_of
 from mnist_exp.run import export
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import analyse
-from mnist_exp.tracking import publish
+from mnist_exp.tracking import runs
 from mnist_exp.tracking.store import open_store
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -82,7 +82,7 @@ def test_its_store_is_read_and_goes_on(sweep: Path) -> None:
     entry = ledger.read(sweep / "0")
     entry.id += "0"  # the same run again, as a new one
     entry.write(sweep / "0")
-    assert publish.publish(sweep / "0", store)
+    assert runs.publish(sweep / "0", store)
     both = store.client.search_runs([store.experiment_id])
     assert [each.info.status for each in both] == ["FINISHED"] * 2
     steps = Counter(metric.step for metric in store.client.get_metric_history(both[0].info.run_id, "train/loss"))

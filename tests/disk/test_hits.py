@@ -10,14 +10,14 @@ from trainings import interrupted, tasks
 from mnist_exp.config import Config
 from mnist_exp.disk import hits, journal
 from mnist_exp.disk.layout import RunFolder
-from mnist_exp.run import session as run
+from mnist_exp.run import session
 from mnist_exp.run.session import Task
 
 Tiny = Callable[..., Config]
 
 
 def trained(config: Config, folder: str) -> Path:
-    run.run_many([Task(config, Path(folder))])
+    session.run_many([Task(config, Path(folder))])
     return Path(folder)
 
 
@@ -46,7 +46,7 @@ def test_they_are_those_of_the_last_epoch(tiny: Tiny) -> None:
 
 def test_each_run_of_a_pack_has_its_own(tiny: Tiny) -> None:
     configs = [tiny(epochs=2, lr=lr, seed=seed, data={"order_seed": 0}) for seed, lr in enumerate((1e-3, 3e-2))]
-    run.run_many(tasks(configs, "pack"))
+    session.run_many(tasks(configs, "pack"))
     for i in range(2):
         agree(Path(f"pack/{i}"), epoch=2)
 

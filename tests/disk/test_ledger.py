@@ -1,9 +1,11 @@
 """The ledger tells the truth about a run, and only one process at a time may change it."""
 
 import dataclasses
+import fcntl
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +81,38 @@ def test_a_held_run_is_alive_and_nobody_elses(tiny: Callable[..., Config]) -> No
     assert ledger.read(HERE).state == "running"  # the refused one has changed nothing
     lock.release()
     assert not ledger.alive(HERE)
+
+
+def test_asking_whether_a_run_is_alive_keeps_nobody_from_it() -> None:
+    """However often it is asked; and those who ask do not take each other for the holder."""
+    Ledger().write(HERE)
+    ledger.hold(HERE).release()
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            ledger.alive(HERE)
+
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    try:
+        for _ in range(300):
+            ledger.hold(HERE).release()
+    finally:
+        stop.set()
+        for asker in askers:
+            asker.join()
+    with (HERE / ".lock").open() as other:  # one that asks for long
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not ledger.alive(HERE)
+
+
+def test_what_is_not_running_is_not_held_to_be_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner may come just then."""
+    Ledger(state=State.FINISHED).write(HERE)
+    monkeypatch.setattr(ledger, "hold", lambda folder: pytest.fail("it was held"))
+    reap(HERE)
 
 
 def test_a_run_gives_its_hold_back_however_it_ends(tiny: Callable[..., Config]) -> None:

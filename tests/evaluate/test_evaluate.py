@@ -23,7 +23,7 @@ from mnist_exp.evaluate import __main__ as evaluate
 from mnist_exp.evaluate.answers import Answers
 from mnist_exp.report import write as write_report
 from mnist_exp.tracking import publisher as publisher
-from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import Store
 
 PICTURES = {"confusion.png", "reliability.png", "mistakes.png", "first_layer.png"}

@@ -22,7 +22,7 @@ from services import Server, folder, free_port
 from mnist_exp.config import Config
 from mnist_exp.config.stores import uri_for
 from mnist_exp.disk import ledger
-from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import Store, open_store
 
 Tiny = Callable[..., Config]

@@ -133,7 +133,7 @@ def test_a_command_can_be_pasted_into_a_shell() -> None:
 
 @pytest.mark.parametrize("through", ["file", "client"])
 def test_an_experiment_is_read_from_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str) -> None:
-    from mnist_exp.tracking.publish import publish
+    from mnist_exp.tracking.runs import publish
     from mnist_exp.tracking.store import open_store
 
     monkeypatch.chdir(tmp_path)

@@ -376,6 +376,24 @@ def test_two_searches_in_folders_of_one_name_share_a_storage_but_no_study(comman
     assert all(name.startswith("s-") for name in names)
 
 
+@pytest.mark.parametrize("left", [-40, 0.5, 0], ids=["last line torn", "half of it", "nothing"])
+def test_a_journal_that_has_lost_its_end_does_not_end_the_search(left: float, command: Command) -> None:
+    """As a power cut leaves it. What it has lost is in the plan and the ledgers: no trial is trained or asked twice."""
+    assert command(*HERE, "search=random", "n_trials=3", *SPACE)[0] == 0
+    folder = home()
+    before = [(trial.params, trial.values) for trial in studies.join(folder).trials]
+    journal = folder / "optuna.journal"
+    size = journal.stat().st_size
+    os.truncate(journal, int(size + left if left < 0 else size * left))
+    studies.storage.cache_clear()
+    code, out, err = command("-m", "resume=last", "n_trials=4", "hydra/launcher=basic")
+    assert code == 0, err
+    assert "4 trials, 3 of them done already" in out
+    after = [(trial.params, trial.values) for trial in studies.join(folder).trials]
+    assert after[:3] == before
+    assert len(after) == 4
+
+
 @pytest.mark.parametrize("journal", ["", None], ids=["empty", "gone"])
 def test_a_study_whose_journal_is_lost_is_named_in_the_report(scratch: Path, journal: str | None) -> None:
     begun(scratch)

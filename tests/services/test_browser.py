@@ -21,7 +21,7 @@ from samples import script
 from mnist_exp import config, report
 from mnist_exp.disk.files import read_json
 from mnist_exp.disk.plan import Plan
-from mnist_exp.tracking import publish, sweeps
+from mnist_exp.tracking import runs, sweeps
 from mnist_exp.tracking.store import Store, open_store
 
 pytest.importorskip("selenium", reason="the extra `browser` is not installed")
@@ -49,7 +49,7 @@ def train(folder: Path, store: Store, *overrides: str, sweep: str = "") -> str:
     with initialize_config_dir(config.conf_dir(), version_base="1.3"):
         chosen = config.parse(compose("train", [*TINY, "epochs=2", "checkpoint.model=false", *overrides]))
     trainings.run(chosen, folder, overrides, sweep=sweep)
-    publish.publish(folder, store)
+    runs.publish(folder, store)
     return str(read_json(folder / "mlflow.json")["run_id"])
 
 

@@ -12,9 +12,9 @@ import pytest
 from mnist_exp.disk import ledger
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
-from mnist_exp.tracking import publish as publishing
-from mnist_exp.tracking import publisher
-from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking import runs as publishing
+from mnist_exp.tracking import sender
+from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import Store
 
 OLD = Path("outputs/sweeps/day/old")
@@ -43,7 +43,7 @@ def start_a_sweep(monkeypatch: pytest.MonkeyPatch) -> int:
     """Runs the publisher of a new sweep, which has no runs yet."""
     line = json.dumps(["sweep", str(plan(Path("outputs/sweeps/day/new")).resolve())])
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{line}\n"))
-    return publisher.deliver("mnist_exp")
+    return sender.deliver("mnist_exp")
 
 
 def status(folder: Path, store: Store) -> tuple[str, str]:

@@ -1,25 +1,24 @@
 """The publisher is a process of its own: training neither waits for it nor fails with it."""
 
 import contextlib
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import trainings
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from mnist_exp.config import Config, Tracking
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import terminal
-from mnist_exp.disk import ledger
+from mnist_exp.disk import ledger, trust
 from mnist_exp.errors import Interrupted
 from mnist_exp.tracking import publisher
 from mnist_exp.tracking.publisher import Publisher
@@ -178,33 +177,33 @@ def test_a_process_that_gives_up_says_why(monkeypatch: pytest.MonkeyPatch, caplo
     assert [record.message.partition(" (")[0] for record in caplog.records] == ["It is locked.", "MLflow"]
 
 
-@pytest.mark.parametrize(("refusals", "code"), [(1, 0), (99, 1)], ids=["for a while", "for good"])
-def test_a_store_that_refuses_is_tried_for_a_minute(
-    refusals: int,
-    code: int,
-    mlflow_store: Callable[[str], Store],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_what_is_wrong_with_a_store_is_said_before_training(
+    mlflow_store: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the first refusal on: that a busy machine has taken longer to come to it does not count."""
-    now, tries = [0.0], []
+    opened = mlflow_store("mine")
+    opened.client.delete_experiment(opened.experiment_id)
+    replace_child(monkeypatch, "")
+    Publisher(Tracking(experiment="mine")).close()
+    warning, way_out = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: The experiment 'mine' in sqlite:///")
+    assert warning.endswith(" was deleted. Training goes on; mnist_exp.sync sends it later.")
+    assert way_out.startswith("  help: Bring it back: MLFLOW_TRACKING_URI=sqlite:///")
 
-    def opened(uri: str, experiment: str) -> Store:
-        now[0] += 100
-        tries.append(now[0])
-        if len(tries) <= refusals:
-            raise OSError("database is locked")
-        return mlflow_store(experiment)
 
-    monkeypatch.setattr(publisher, "open_store", opened)
-    monkeypatch.setattr(publisher.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(publisher.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr("sys.stdin", io.StringIO())  # the trainer has closed it
-    at_once = SimpleNamespace(Event=threading.Event, Thread=lambda target, daemon: SimpleNamespace(start=target))
-    monkeypatch.setattr(publisher, "threading", at_once)
-    assert publisher.deliver("mine") == code
-    assert len(tries) == 2
-    assert ("did not take it: OSError: database is locked" in caplog.text) is bool(code)
+def test_a_run_that_works_in_its_own_folder_is_tracked_where_it_was_started(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with hydra.job.chdir=true."""
+    hydra = {"runtime": {"cwd": str(scratch)}, "job": {"chdir": True}}
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": hydra}))
+    Path("outputs/runs/day/run").mkdir(parents=True)
+    monkeypatch.chdir("outputs/runs/day/run")
+    replace_child(monkeypatch, "")
+    publisher = Publisher(Tracking())
+    assert publisher.uri == f"sqlite:///{scratch}/mlflow.db"
+    assert trust.own(Path())
+    assert terminal.shown(Path()) == "outputs/runs/day/run"
+    publisher.close()
 
 
 def test_a_dead_publisher_does_not_hurt_training(

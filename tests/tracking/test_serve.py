@@ -22,7 +22,7 @@ from samples import REPO
 from mnist_exp.config import Config
 from mnist_exp.disk.files import read_json
 from mnist_exp.evaluate import predictions
-from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import Store
 
 

@@ -1,6 +1,5 @@
 """The MLflow store is where a bare `mlflow ui` looks, and made once however many come first."""
 
-import contextlib
 import shutil
 import sqlite3
 import subprocess
@@ -10,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from mnist_exp import config
+from mnist_exp.config import stores
 from mnist_exp.config.stores import uri_for
-from mnist_exp.errors import ExperimentError
-from mnist_exp.tracking import store
-from mnist_exp.tracking.store import Store
+from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.tracking.store import Store, open_store
 
 OPEN = "from mnist_exp.config.stores import *; from mnist_exp.tracking.store import *; "
 OPEN += "print(open_store(uri_for(None), 'first').experiment_id)"
@@ -27,6 +27,8 @@ OPEN += "print(open_store(uri_for(None), 'first').experiment_id)"
         ("http://other", "http://tracker:5000", "http://other"),
         ("sqlite:///runs.db", "http://tracker:5000", "sqlite:///{cwd}/runs.db"),
         ("sqlite:////tmp/runs.db", None, "sqlite:////tmp/runs.db"),
+        ("sqlite:///a%3Fb/runs.db?timeout=9", None, "sqlite:///{cwd}/a%3Fb/runs.db?timeout=9"),
+        ("sqlite+pysqlite:///runs.db", None, "sqlite+pysqlite:///{cwd}/runs.db"),
         ("postgresql://db/mlflow", None, "postgresql://db/mlflow"),
     ],
 )
@@ -36,6 +38,56 @@ def test_where_the_store_is(
     if variable:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
     assert uri_for(configured) == expected.format(cwd=Path.cwd())
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["mlruns", "file:///srv/mlruns", "localhost:5000", "s3://bucket", "http://", "http://a b:5000", "sqlite://"],
+)
+@pytest.mark.parametrize("key", ["MLFLOW_TRACKING_URI", "--uri"])
+def test_what_is_no_address_of_a_store_is_refused(uri: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if key == "MLFLOW_TRACKING_URI":
+        monkeypatch.setenv(key, uri)
+        with pytest.raises(ConfigError, match=f"^{key} must be the address of an MLflow store, but got '{uri}'"):
+            config.compose()  # before training
+        assert config.compose(["tracking=off"])
+    else:
+        with pytest.raises(ConfigError, match=f"^{key} must be"):
+            uri_for(uri, key)
+
+
+def test_a_password_in_a_wrong_address_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as refused:
+        uri_for("ftp://me:hunter22@host/x")
+    assert "hunter22" not in str(refused.value)
+
+
+def test_a_folder_may_be_called_anything(store_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = "a?b%20c#d"
+    Path(folder).mkdir()
+    monkeypatch.chdir(folder)
+    assert stores.database(uri_for(None)) == Path("mlflow.db").absolute()
+    shutil.copyfile(store_template, "mlflow.db")
+    opened = open_store(uri_for(None), "mine")
+    run = opened.client.create_run(opened.experiment_id)
+    opened.client.log_text(run.info.run_id, "text", "file.txt")
+    assert len(list(Path("mlruns").rglob("file.txt"))) == 1
+    assert [path.name for path in Path("..").iterdir()] == [folder]
+
+
+def test_the_experiment_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.compose().tracking.experiment == "mnist_exp"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "digits")
+    assert config.compose().tracking.experiment == "digits"
+    assert config.compose(["tracking.experiment=mine"]).tracking.experiment == "mine"
+
+
+def test_a_deleted_experiment_is_named_with_the_ways_out(mlflow_store: Callable[[str], Store]) -> None:
+    opened = mlflow_store("mine")
+    opened.client.delete_experiment(opened.experiment_id)
+    with pytest.raises(ExperimentError, match=r"'mine' in .* was deleted") as caught:
+        mlflow_store("mine")
+    assert f"mlflow experiments restore -x {opened.experiment_id}, or choose another" in caught.value.help
 
 
 def test_an_experiment_keeps_its_files_beside_its_database(mlflow_store: Callable[[str], Store]) -> None:
@@ -53,53 +105,6 @@ def test_an_experiment_that_mlflow_ui_has_made_is_refused(mlflow_store: Callable
     with pytest.raises(ExperimentError, match=r"'theirs' in .* was made by `mlflow ui` or a server") as caught:
         mlflow_store("theirs")
     assert "tracking.experiment=<name>" in caught.value.help
-
-
-def test_a_damaged_database_is_named_and_a_locked_one_is_left_to_whoever_tries(store_template: Path) -> None:
-    path = Path("mlflow.db").absolute()
-    path.write_bytes(store_template.read_bytes()[:5000])
-    with pytest.raises(ExperimentError, match=f"{path} is damaged: database disk image is malformed"):
-        store.open_store(f"sqlite:///{path}", "mine")
-    shutil.copyfile(store_template, path)
-    with contextlib.closing(sqlite3.connect(path)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        store.check_schema(path)  # says nothing
-
-
-def test_a_failed_creation_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow.store.db import utils
-
-    def fail(engine: object) -> None:
-        raise RuntimeError("killed in the middle")
-
-    monkeypatch.setattr(utils, "_initialize_tables", fail)
-    with pytest.raises(RuntimeError, match="in the middle"):
-        store._create(Path("mlflow.db"))
-    assert [path.name for path in Path().glob("*mlflow.db*")] == [".mlflow.db.lock"]
-
-
-def test_leftovers_of_a_killed_creation_are_cleared(store_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow.store.db import utils
-
-    stray = Path(".mlflow.db.4711.tmp-journal")
-    stray.write_bytes(b"half")
-    monkeypatch.setattr(utils, "_initialize_tables", lambda engine: engine.connect().close())
-    store._create(Path("mlflow.db"))
-    assert not stray.exists()
-    assert Path("mlflow.db").exists()
-
-
-def test_a_store_that_came_meanwhile_is_kept(store_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`mlflow ui` takes no lock of ours: what it has made in the meantime wins."""
-    from mlflow.store.db import utils
-
-    def meanwhile(engine: object) -> None:
-        Path("mlflow.db").write_bytes(store_template.read_bytes())
-
-    monkeypatch.setattr(utils, "_initialize_tables", meanwhile)
-    store._create(Path("mlflow.db"))
-    assert Path("mlflow.db").read_bytes() == store_template.read_bytes()
-    assert not list(Path().glob(".mlflow.db.*.tmp*"))
 
 
 @pytest.mark.slow  # five processes import mlflow

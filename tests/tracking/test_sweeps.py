@@ -13,7 +13,7 @@ from mnist_exp.disk.plan import Plan
 from mnist_exp.disk.tracked import Tracked, TrackedRun
 from mnist_exp.results import names, query
 from mnist_exp.results.query import Query
-from mnist_exp.tracking import model, publish, sweeps
+from mnist_exp.tracking import model, runs, sweeps
 from mnist_exp.tracking.publisher import Publisher
 from mnist_exp.tracking.store import Store
 
@@ -51,7 +51,7 @@ def change(folder: Path, number: int, **summary: float) -> Ledger:
 def publish_all(folder: Path, store: Store, over: bool = True) -> Tracked:
     """Does what the publisher does with a sweep; returns the sweep's record."""
     for path in sorted(folder.glob("*/ledger.json")):
-        publish.publish(path.parent, store, abandoned=over)
+        runs.publish(path.parent, store, abandoned=over)
     sweeps.publish(folder, store, over=over)
     record = tracked.read(folder)
     assert record
@@ -193,5 +193,5 @@ def test_the_publisher_shows_a_sweep_and_says_what_it_could_not_do(
     assert publisher.delivered
     assert "viewStateShareKey=sweep&" in publisher.where_to_look(folder)
     assert "is the best run, but has no model.pt2" in caplog.text
-    runs = store.client.search_runs([store.experiment_id], "tags.sweep = 'sweep'")
-    assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
+    stored = store.client.search_runs([store.experiment_id], "tags.sweep = 'sweep'")
+    assert sorted(run.info.status for run in stored) == ["FINISHED", "KILLED"]

@@ -6,6 +6,7 @@ measurement, and MLflow stores equal rows once, however often they are sent.
 
 import contextlib
 import dataclasses
+import enum
 import json
 import logging
 import os
@@ -15,11 +16,12 @@ import re
 import socket
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import filelock
 
 from mnist_exp.charts import run as figures
+from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
 from mnist_exp.disk import journal, ledger, provenance, tracked
 from mnist_exp.disk.files import atomic_write, tidy
@@ -94,28 +96,55 @@ def publish(folder: Path, store: Store, abandoned: bool = False, register: bool 
     return entry.state != State.RUNNING
 
 
-def complete(folder: Path, entry: Ledger, store: Store) -> bool:
-    """Whether a store has all of the run: *store*, or another that it was sent to.
+@final
+class Presence(enum.Enum):
+    """How much of a run a store has."""
 
-    A run that was deleted in *store* does not count as sent: the next `publish` sends it anew.
+    LACKING = "It lacks something."
+    WHOLE = "It has all of it."
+    DELETED = "It had the run, and somebody has deleted it there."
+    ELSEWHERE = "It has nothing, but another store was sent the run."
+
+
+def presence(folder: Path, entry: Ledger, store: Store) -> Presence:
+    """How much of the run *store* has, by what it says itself: `mlflow.json` may claim more after an outage.
+
+    If it lacks something, `mlflow.json` goes, so that the next `publish` sends everything.
     """
+    record = tracked.run(folder) or TrackedRun()
+    known = (record.id, record.store) == (entry.id, store.name)
+    stored = _stored(store, record.run_id if known else store.run_id(entry.id))
+    if stored and stored.info.lifecycle_stage == "deleted":
+        return Presence.DELETED
+    if record.id == entry.id:
+        ended = stored and (stored.info.status, stored.data.tags.get("state")) == (STATUS[entry.state], entry.state)
+        pictures = known and _unsent(folder, record)
+        if ended and not pictures and _has_rows(store, stored.info.run_id, journal.read(folder)):
+            return Presence.WHOLE
+        file = stores.database(record.store)
+        if not stored and not known and (not file or file.exists()):
+            return Presence.ELSEWHERE
+    RunFolder(folder).tracked.unlink(missing_ok=True)
+    return Presence.LACKING
+
+
+def _stored(store: Store, run_id: str) -> Any:
+    """MLflow's run with that id; None if it has none."""
     from mlflow.exceptions import MlflowException
 
-    record = tracked.run(folder)
-    if record is None or (record.id, record.state) != (entry.id, entry.state):
-        return False
-    if record.store != store.name:
-        return True
-    if _unsent(folder, record):
-        return False
     try:
-        store.client.get_run(record.run_id)
+        return store.client.get_run(run_id) if run_id else None
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        RunFolder(folder).tracked.unlink()
-        return False
-    return True
+        return None
+
+
+def _has_rows(store: Store, run_id: str, rows: list[Row]) -> bool:
+    """Whether MLflow has all *rows*, by one metric: all of a row are stored at once."""
+    key = next(iter(rows[0]["metrics"]), "") if rows else ""
+    had = {(each.step, each.timestamp) for each in store.client.get_metric_history(run_id, key)} if key else set()
+    return {(row["epoch"], row["time_ms"]) for row in rows if key} <= had
 
 
 def close_orphans(root: Path, uri: str, but: Collection[Path]) -> None:
@@ -153,10 +182,17 @@ def close_orphans(root: Path, uri: str, but: Collection[Path]) -> None:
 
 
 def _tracked(folder: Path, store: Store, entry: Ledger) -> TrackedRun:
-    """The record of what was sent; opens a run in the store if it has none for this ledger."""
+    """The record of what was sent; opens a run in the store if it has none for this ledger.
+
+    A run that was deleted there and has gone on since is brought back.
+    """
     record, where = tracked.run(folder), (entry.id, store.name, store.experiment_id)
     if record and (record.id, record.store, record.experiment_id) == where:
-        return record
+        stored = _stored(store, record.run_id) if entry.state != record.state else None
+        if stored and stored.info.lifecycle_stage == "deleted":
+            store.client.restore_run(record.run_id)
+        if stored or entry.state == record.state:
+            return record
     # A crash may have come between opening the run and writing the record: search before opening another.
     run_id = store.run_id(entry.id) or _open(folder, store, entry)
     page = f"#/experiments/{store.experiment_id}/runs/{run_id}?workflowType=machine_learning"

@@ -20,7 +20,7 @@ from mnist_exp.disk import journal, ledger, tracked
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import DivergedError
 from mnist_exp.run import export
-from mnist_exp.tracking.publish import complete, publish
+from mnist_exp.tracking.runs import Presence, presence, publish
 from mnist_exp.tracking.store import Store
 
 Tiny = Callable[..., Config]
@@ -98,7 +98,7 @@ def test_what_is_published_twice_is_stored_once(record: Any, finished: Path, sho
         (finished / "mlflow.json").unlink()
     elif record is not ...:
         (finished / "mlflow.json").write_text(record)
-        assert not complete(finished, ledger.read(finished), shop)
+        assert presence(finished, ledger.read(finished), shop) is Presence.LACKING
     assert publish(finished, shop)
     (after,) = runs(shop)
     assert after.info.run_id == before.info.run_id
@@ -244,9 +244,9 @@ def test_pictures_that_come_later_reach_the_run_once(finished: Path, shop: Store
     for content in (b"one", b"two"):
         (pictures / "confusion.png").write_bytes(content)
         os.utime(pictures / "confusion.png", ns=(len(content), content[0]))
-        assert not complete(finished, ledger.read(finished), shop)
+        assert presence(finished, ledger.read(finished), shop) is Presence.LACKING
         assert publish(finished, shop)
-        assert complete(finished, ledger.read(finished), shop)
+        assert presence(finished, ledger.read(finished), shop) is Presence.WHOLE
         sent = Path("mlruns/mnist_exp", stored.info.run_id, "artifacts/figures/mnist-test/confusion.png")
         assert sent.read_bytes() == content
     assert len(runs(shop)) == 1
