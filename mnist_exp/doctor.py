@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from rich.markup import escape
 
 from mnist_exp.config import compose, options
-from mnist_exp.config.secrets import masked, without_login
+from mnist_exp.config.secrets import hide, masked, without_login
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.formats import plural
@@ -246,7 +246,7 @@ def _elsewhere(uri: str) -> Check:
     except subprocess.TimeoutExpired:
         fault = f"no answer within {10 * PATIENCE} s"
     if fault:
-        return Check("store", "fault", without_login(f"{uri}: {fault}"), "Mend MLFLOW_TRACKING_URI.")
+        return Check("store", "fault", f"{without_login(uri)}: {hide(fault)}", "Mend MLFLOW_TRACKING_URI.")
     return Check("store", "ok", without_login(uri))
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 
-from mnist_exp.config.secrets import without_login
+from mnist_exp.config.secrets import hide
 from mnist_exp.errors import ExperimentError, first_line
 
 SQLITE = "sqlite:///"
@@ -35,5 +35,5 @@ def reason(error: Exception) -> str:
     """Why MLflow did not take something, in one line."""
     if isinstance(error, ExperimentError):
         return f"{error.message} {error.help}".strip()
-    text = without_login(first_line(error).partition(" Response body")[0])  # a page of another server
+    text = hide(first_line(error).partition(" Response body")[0])  # a page of another server
     return "it cannot be reached" if "Max retries exceeded" in text else f"{type(error).__name__}: {text}"

@@ -26,7 +26,7 @@ from mnist_exp.charts import sweep as charts
 from mnist_exp.charts.style import Picture
 from mnist_exp.config import schema
 from mnist_exp.config.schema import Kind
-from mnist_exp.config.secrets import without_login
+from mnist_exp.config.secrets import hide
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import formats
 from mnist_exp.console.terminal import shown
@@ -143,10 +143,10 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
 
 
 def _discreet(text: Any) -> Any:
-    """*text* without the user and password of an address such as postgresql://user:password@host."""
+    """*text* without the user and password of an address such as postgresql://user:password@host, and other secrets."""
     if isinstance(text, Markup) or not isinstance(text, str):
         return text
-    return without_login(text)
+    return hide(text)
 
 
 def _pictures(
