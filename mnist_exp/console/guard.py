@@ -26,7 +26,7 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
             check_single([*config.hydra.overrides.task, *config.hydra.overrides.hydra], sys.argv[1:])
             folder = Path(config.hydra.run.dir)
             if RunFolder(folder).ledger.exists():
-                trust.check_links(folder)
+                trust.check_entries(folder)
         except (ConfigError, OmegaConfBaseException) as error:  # the folder's name is resolved here
             sys.exit(exits.explain(error))
 

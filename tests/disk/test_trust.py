@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,7 @@ def elsewhere(tiny: Callable[..., Config]) -> Path:
     run.run(tiny(), folder)
     plain = config.to_dict(config.load(folder / "config.yaml"))
     plain["data"] |= {"root": "private", "package": "theirs==1.0", "torchvision": "Theirs", "sha256": {"a": "0"}}
+    plain["points"] = "theirs.csv"
     plain["tracking"] |= {"enabled": True, "uri": "http://127.0.0.1:9", "register": "theirs"}
     (folder / "config.yaml").write_text(yaml.safe_dump(plain))
     return folder
@@ -150,8 +152,9 @@ def test_a_file_of_the_user_may_build_on_another_and_refer_to_the_environment(mo
     Path("mine/data/a.yaml").write_text("name: a\npackage: a==1.0\nroot: ${oc.env:IMAGES}\n")
     Path("mine/data/b.yaml").write_text("defaults:\n  - a\n  - _self_\nname: b\nroot: null\n")
     Path("mine/data/broken.yaml").write_text("name: [b\n")
-    assert trust._sources("a") == {"root": "/images", "package": "a==1.0", "torchvision": None, "sha256": {}}
-    assert trust._sources("b") == {"root": None, "package": "a==1.0", "torchvision": None, "sha256": {}}
+    assert trust._sources("a") == {"data.name": "a", "data.root": "/images", "data.package": "a==1.0"}
+    assert trust._sources("b") == {"data.name": "b", "data.root": None, "data.package": "a==1.0"}
+    assert trust._sources("c") == {}
 
 
 def test_what_is_not_taken_from_elsewhere_is_said(elsewhere: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -233,7 +236,7 @@ def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Confi
     (folder / entry).parent.mkdir(exist_ok=True)
     shutil.rmtree(folder / entry, ignore_errors=True)
     (folder / entry).symlink_to((outside / "file" if "." in entry[1:] else outside).absolute())
-    refused = f"theirs comes from elsewhere, and {entry} in it is a link to"
+    refused = f"theirs comes from elsewhere, and {entry} in it is a symbolic link"
     for typed in (["resume=theirs", "epochs=3"], ["hydra.run.dir=theirs", "epochs=3"]):
         code, _, err = command(*TINY, *typed)
         assert code == 2
@@ -247,13 +250,35 @@ def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Confi
     assert (outside / "file").read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "what"), [("ledger.json", "hard link"), ("metrics.jsonl", "pipe"), ("mlflow.json", "pipe"), ("x", "pipe")]
+)
+def test_a_run_from_elsewhere_has_no_second_names_and_no_pipes(
+    name: str, what: str, tiny: Callable[..., Config], command: Any
+) -> None:
+    """What is written to the one is written elsewhere, and who reads the other waits for ever."""
+    folder = Path("theirs")
+    run.run(tiny(), folder)
+    if what == "pipe":
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+    else:
+        Path("outside").hardlink_to(folder / name)
+    for call in (*COMMANDS.values(), lambda: report.write("theirs")):
+        with pytest.raises(ConfigError, match=f"{name} in it is a {what}"):
+            call()
+    assert command("resume=theirs", "epochs=3")[0] == 2
+    assert command(*TINY, "hydra.run.dir=theirs", "epochs=3")[0] == 2
+    assert list(sync.runs([folder])) == []
+
+
 def test_a_sweep_from_elsewhere_has_no_links(scratch: Path, command: Any) -> None:
     folder = make_sweep(scratch / "elsewhere", [[*TINY, "hidden=8"]])
     Path("outside").mkdir()
     (folder / "0").symlink_to(Path("outside").absolute())
     code, _, err = command("-m", f"resume={folder}", "hydra/launcher=basic")
     assert code == 2
-    assert "0 in it is a link to" in err
+    assert "0 in it is a symbolic link" in err
     assert not list(Path("outside").iterdir())
 
 
@@ -264,7 +289,7 @@ def test_a_sweep_with_links_is_not_sent(scratch: Path, caplog: pytest.LogCapture
     (folder / "1").symlink_to(victim.absolute())
     before = (victim / "ledger.json").read_bytes()
     sync.send([scratch / "elsewhere"], "sqlite:///mlflow.db")
-    assert "1 in it is a link to" in caplog.text
+    assert "1 in it is a symbolic link" in caplog.text
     assert (victim / "ledger.json").read_bytes() == before
 
 
@@ -364,6 +389,8 @@ def test_a_run_that_came_with_its_study_reports_to_nobody(
         "tracking.register=production",
         "++data={name: mnist, root: /somewhere}",
         "experiment='../theirs'",
+        "points=/etc/passwd",
+        "resume=last",
     ],
 )
 @pytest.mark.parametrize("search", [False, True], ids=["grid", "search"])
