@@ -240,7 +240,7 @@ def _elsewhere(uri: str) -> Check:
     code = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, uri], capture_output=True, text=True, timeout=10 * PATIENCE, check=False
+            [sys.executable, "-P", "-c", code, uri], capture_output=True, text=True, timeout=10 * PATIENCE, check=False
         )
         fault = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     except subprocess.TimeoutExpired:

@@ -12,6 +12,7 @@ from mnist_exp.config import secrets
 from mnist_exp.config.overrides import check_single, key_of
 from mnist_exp.console import exits
 from mnist_exp.disk import trust
+from mnist_exp.disk.files import file_name
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ConfigError
 
@@ -35,12 +36,15 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
 
 
 def check(composed: DictConfig) -> None:
-    """Exits with a sentence if *composed* holds a secret; references are not followed.
+    """Exits with a sentence if *composed* holds a secret, or a path as a name; references are not followed.
 
     Raises:
         SystemExit: it does. Hydra turns any other exception of a callback into a warning.
     """
     plain: Any = OmegaConf.to_container(composed)
+    if (name := str(plain["hydra"]["job"]["name"])) != file_name(name):
+        reason = f"hydra.job.name names the log in each run's folder, and {name!r} is no name of a file."
+        sys.exit(exits.explain(ConfigError(reason, "Set hydra.run.dir, the folder, or name, what a run is called.")))
     typed = plain["hydra"]["overrides"]
     keys = (key_of(each) for each in (*typed["task"], *typed["hydra"]) if secrets.typed(each))
     if key := next(keys, "") or secrets.first(plain):

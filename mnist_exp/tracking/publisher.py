@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, final
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import database, reason, uri_for
 from mnist_exp.console import exits, terminal
-from mnist_exp.disk import tracked
+from mnist_exp.disk import provenance, tracked
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.tracking.store import Store, open_store
@@ -50,11 +50,17 @@ class Publisher:
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # the child's warnings; closed when it has ended
         # Its own process group: Ctrl-C in the terminal goes to the trainer only, which then closes the pipe.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mnist_exp.tracking.publisher", self.experiment],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "mnist_exp.tracking.publisher",
+                self.experiment,
+            ],  # -P: no modules of this folder
             stdin=subprocess.PIPE,
             stdout=self.output,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "MLFLOW_TRACKING_URI": self.uri},
+            env={**os.environ, "MLFLOW_TRACKING_URI": self.uri, "PYTHONPATH": provenance.python_path()},
             process_group=0,
             text=True,
         )
