@@ -194,7 +194,9 @@ def store() -> Iterator[Check]:
 
 
 def _database(path: Path) -> Check:
-    if not path.exists():
+    from mnist_exp.config import stores
+
+    if not stores.made(path):
         return Check("store", "ok", f"{path} does not exist yet; the first run makes it")
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=1)) as database:

@@ -31,6 +31,11 @@ def database(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
+def made(database: Path) -> bool:
+    """Whether there is a store in that file: an empty one is as good as none."""
+    return database.is_file() and database.stat().st_size > 0
+
+
 def reason(error: Exception) -> str:
     """Why MLflow did not take something, in one line."""
     if isinstance(error, ExperimentError):

@@ -81,7 +81,8 @@ class WarningHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         word = "warning" if record.levelno < logging.ERROR else "error"
         message = one_line(record.getMessage())
-        errors.print(f"[bold yellow]{word}:[/] {escape(message)}")
+        with contextlib.suppress(OSError):  # a worker's log is on a full disk
+            errors.print(f"[bold yellow]{word}:[/] {escape(message)}")
 
 
 @final

@@ -17,7 +17,7 @@ def atomic_write(path: Path, data: bytes) -> None:
             a random tail, so that two writers never share one.
 
     Raises:
-        OSError: the disk is full or read-only; the old file is untouched.
+        OSError: the disk is full or read-only; the old file is untouched. It names *path*.
     """
     tmp = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -26,8 +26,10 @@ def atomic_write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())  # the bytes are durable
         tmp.replace(path)
-    except BaseException:
+    except BaseException as error:
         tmp.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # a full disk names no file, others the temporary one
         raise
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -99,9 +99,11 @@ def _draw(comparison: Comparison) -> dict[str, Any]:
     searched, groups = analyse(comparison.home), _groups(comparison, labels, histories)
     best, best_pictures = _best(comparison, labels)
     pictures = _pictures(comparison, labels, groups, searched) | {"best_pictures": best_pictures}
-    for old in folder.glob("*.svg"):
-        old.unlink()  # of keys that no longer vary
     sections = {section: [_save(picture, folder) for picture in several] for section, several in pictures.items()}
+    kept = {f"{picture.name}.svg" for several in pictures.values() for picture in several}
+    for old in folder.glob("*.svg"):
+        if old.name not in kept:
+            old.unlink()  # of keys that no longer vary
     board.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), folder / "curves.csv")
     if best and "confusion" in best:
         board.write_csv(pd.DataFrame(best["confusion"]), folder / "confusion.csv")

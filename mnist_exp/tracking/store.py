@@ -14,7 +14,7 @@ from typing import Any, final
 import filelock
 
 from mnist_exp.config.secrets import without_login
-from mnist_exp.config.stores import SQLITE
+from mnist_exp.config.stores import SQLITE, made
 from mnist_exp.config.stores import database as file_of
 from mnist_exp.disk.files import file_name
 from mnist_exp.errors import ExperimentError
@@ -54,7 +54,7 @@ def open_store(uri: str, experiment: str) -> Store:
         Exception: whatever mlflow raises when the store cannot be reached.
     """
     database = file_of(uri)
-    if database and (not database.exists() or _strays(database)):
+    if database and (not made(database) or _strays(database)):
         _create(database)
     import mlflow  # about a second, so only here
     from mlflow.exceptions import MlflowException
@@ -125,7 +125,7 @@ def _create(database: Path) -> None:
     with filelock.FileLock(database.with_name(f".{database.name}.lock")):
         for stray in _strays(database):
             stray.unlink()
-        if database.exists():
+        if made(database):
             return
         draft = database.with_name(f".{database.name}.{os.getpid()}.tmp")
         try:
@@ -134,6 +134,8 @@ def _create(database: Path) -> None:
             engine = utils.create_sqlalchemy_engine_with_retry(f"{SQLITE}{draft}")
             utils._initialize_tables(engine)
             engine.dispose()
+            if database.exists() and not made(database):
+                database.unlink()
             with contextlib.suppress(FileExistsError):  # `mlflow ui` was quicker
                 os.link(draft, database)  # atomic, and never replaces a file
         finally:

@@ -12,8 +12,9 @@ import pytest
 
 from mnist_exp.config.stores import uri_for
 from mnist_exp.errors import ExperimentError
+from mnist_exp.results import query
 from mnist_exp.tracking import store
-from mnist_exp.tracking.store import Store
+from mnist_exp.tracking.store import Store, open_store
 
 OPEN = "from mnist_exp.config.stores import *; from mnist_exp.tracking.store import *; "
 OPEN += "print(open_store(uri_for(None), 'first').experiment_id)"
@@ -113,3 +114,11 @@ def test_five_first_users_at_once_share_one_store() -> None:
         (names,) = zip(*database.execute("select name from experiments order by name"), strict=True)
     database.close()
     assert names == ("Default", "first")
+
+
+def test_an_empty_file_becomes_a_store(scratch: Path) -> None:
+    """Such as one that a kill has left, or `touch`."""
+    Path("mlflow.db").touch()
+    assert query.experiments(uri_for(None)) == {}
+    opened = open_store(uri_for(None), "x")
+    assert query.experiments(uri_for(None))["x"] == opened.experiment_id
