@@ -220,7 +220,7 @@ FOLLOWING = (("optimizer", "lr"), ("model", "hidden"))
 """Keywords of a `_target_` that follow the setting of the same name."""
 STEERING_GROUPS = ("search", "pruner", "hydra/sweeper")
 """Groups that steer a sweep, as the `SWEEP` settings do."""
-PRIVATE_OPTIONS = ("hydra.sweeper._target_", "hydra.sweeper.space", "hydra.sweeper.storage")
+PRIVATE_OPTIONS = ("hydra.sweeper._target_", "hydra.sweeper.params", "hydra.sweeper.space", "hydra.sweeper.storage")
 """Options of the sweeper that are `PRIVATE`, too."""
 
 

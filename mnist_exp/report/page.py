@@ -304,9 +304,10 @@ def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     shared: dict[str, Any] | None = None
     for path in (RunFolder(folders[i]).config for i in sample):
-        if not path.exists():
+        try:
+            flat = config.flatten(yaml.load(config.text_of(path), loader))
+        except (OSError, ValueError, yaml.YAMLError, AttributeError):
             continue
-        flat = config.flatten(yaml.load(path.read_bytes(), loader))
         shared = flat if shared is None else {k: v for k, v in shared.items() if k in flat and flat[k] == v}
     shared = shared or {}
     uri = uri_for(shared.get("tracking.uri") if all(map(trust.own, folders[:1])) else None)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from mnist_exp.config import Tracking
 from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
-from mnist_exp.config.schema import PRIVATE_OPTIONS
+from mnist_exp.config.schema import PRIVATE_OPTIONS, within
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import plan as plans
 from mnist_exp.disk import trust
@@ -169,7 +169,7 @@ def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
         return
     for override in (*old.typed, *itertools.chain(*old.points)):
         key = key_of(override)
-        hydras = "hydra" in key and (not steers(override) or key in PRIVATE_OPTIONS)
+        hydras = "hydra" in key and (not steers(override) or within(key, PRIVATE_OPTIONS))
         if (hydras or trust.reaches(override)) and override not in typed:
             raise ConfigError(
                 f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",

@@ -2,9 +2,13 @@
 
 import contextlib
 import dataclasses
+import enum
+import operator
 import os
+import re
 import shutil
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +16,15 @@ import pytest
 import yaml
 from PIL import Image
 from report_fixtures import make_run, make_sweep
-from samples import TINY
+from samples import REPO, TINY
 
+from hydra_plugins.mnist_exp.launchers import LocalConf, RayConf
+from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
 from mnist_exp import config, predict, report, rerun, sync
 from mnist_exp.config import Config, Tracking
 from mnist_exp.disk import lanes, trust
 from mnist_exp.disk.files import read_json, write_json
+from mnist_exp.disk.plan import Plan
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import CheckpointError, ConfigError, ExperimentError
 from mnist_exp.evaluate import __main__ as evaluate
@@ -27,6 +34,7 @@ from mnist_exp.run import session as run
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import analyse
+from mnist_exp.sweep import home
 from mnist_exp.tracking import publisher as publisher
 
 PACKAGE = Path(trust.__file__).parents[1]
@@ -110,6 +118,20 @@ def test_a_stored_config_has_no_references(theirs: Path) -> None:
     text = (theirs / "config.yaml").read_text()
     (theirs / "config.yaml").write_text(text.replace("\nname: null\n", "\nname: ${oc.env:HOME}\n"))
     with pytest.raises(ConfigError, match="it has references"):
+        config.load(theirs / "config.yaml")
+
+
+BOMB = "a: &a [x,x]\n" + "".join(f"{new}: &{new} [*{old},*{old}]\n" for old, new in zip("abcd", "bcde", strict=True))
+
+
+@pytest.mark.parametrize(
+    ("extra", "what"),
+    [(BOMB, "aliases"), ("tags: " + "[" * 900 + "]" * 900, "too many levels"), ("#" * 2**20, "longer than")],
+)
+def test_a_stored_config_has_a_usual_size(extra: str, what: str, theirs: Path) -> None:
+    """Aliases of aliases would fill any memory."""
+    (theirs / "config.yaml").write_text((theirs / "config.yaml").read_text() + extra)
+    with pytest.raises(ConfigError, match=f"is not a run's config: it .*{what}"):
         config.load(theirs / "config.yaml")
 
 
@@ -421,3 +443,51 @@ def test_a_sweep_from_elsewhere_that_only_sets_and_chooses_goes_on(command: Any)
     code, _, err = command("-m", "resume=elsewhere", *quick)
     assert code == 0, err
     assert read_json(Path("elsewhere/1/ledger.json"))["state"] == "finished"
+
+
+TABLE = re.findall(
+    r"^\| (`.+`) \| .+ \| (.+) \|$",
+    (REPO / "docs/reliability.md").read_text().partition("\n### Settings that")[2],
+    re.MULTILINE,
+)
+CLASSIFIED = {key: taken for keys, taken in TABLE for key in re.findall(r"`([\w.]+)`", keys)}
+"""The settings of the table in docs/reliability.md, and what is taken of them from a foreign folder."""
+REFUSED = [key for key, taken in CLASSIFIED.items() if taken.startswith("not taken")]
+
+
+def can_hold_text(kind: Any) -> bool:
+    return kind in (str, Any) or typing.get_origin(kind) is dict or any(map(can_hold_text, typing.get_args(kind)))
+
+
+def texts(kind: type, prefix: str = "") -> Iterator[str]:
+    """The settings of the dataclass *kind* that can hold text."""
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            yield from texts(typing.cast(type, hint), f"{prefix}{name}.")
+        elif can_hold_text(hint) or issubclass(hint if isinstance(hint, type) else object, enum.Enum):
+            yield f"{prefix}{name}"
+
+
+def test_every_setting_that_can_hold_text_is_classified() -> None:
+    """In the table of docs/reliability.md, or among the plain texts below it."""
+    launchers = {*texts(LocalConf, "hydra.launcher."), *texts(RayConf, "hydra.launcher.")}
+    sweepers = {*texts(GridConf, "hydra.sweeper."), *texts(OptunaConf, "hydra.sweeper.")}
+    plain = (REPO / "docs/reliability.md").read_text().partition("\nPlain texts: ")[2]
+    known = [*CLASSIFIED, *re.findall(r"`([\w.]+)`", plain)]
+    assert sorted({*texts(Config), *launchers, *sweepers}) == sorted(known)
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_is_not_taken_from_a_foreign_plan_is_refused(key: str) -> None:
+    for override in (f"{key}=theirs", f"+{key}=theirs", f"++{key}.x=theirs", f"~{key}"):
+        plan = Plan(id="theirs", typed=["data=synthetic"], keys=[], points=[["seed=0", override]])
+        with pytest.raises(ConfigError, match="comes from elsewhere and has the override"):
+            home.check_foreign(plan, Path("theirs"), [])
+
+
+@pytest.mark.parametrize("key", [key for key in REFUSED if key in config.settings() and key != "resume"])
+def test_what_is_not_taken_from_a_foreign_run_is_the_users_own(key: str, elsewhere: Path) -> None:
+    """`resume` is the present command's, whatever a config says; see `resume.stored`."""
+    stored, taken = config.load(elsewhere / "config.yaml"), trust.load(elsewhere)
+    assert operator.attrgetter(key)(stored)
+    assert operator.attrgetter(key)(taken) == config.settings()[key].default
