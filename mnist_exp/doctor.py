@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from rich.markup import escape
 
 from mnist_exp.config import compose, options, stores
-from mnist_exp.config.secrets import masked, without_login
+from mnist_exp.config.secrets import hide, masked, without_login
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.formats import plural
@@ -192,7 +192,7 @@ def store() -> Iterator[Check]:
 
 
 def _database(path: Path, experiment: str) -> Check:
-    if not path.exists():
+    if not stores.made(path):
         return Check("store", "ok", f"{path} does not exist yet; the first run makes it")
     from mnist_exp.tracking import database
 
@@ -239,13 +239,13 @@ def _elsewhere(uri: str) -> Check:
     code = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, uri], capture_output=True, text=True, timeout=10 * PATIENCE, check=False
+            [sys.executable, "-P", "-c", code, uri], capture_output=True, text=True, timeout=10 * PATIENCE, check=False
         )
         fault = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     except subprocess.TimeoutExpired:
         fault = f"no answer within {10 * PATIENCE} s"
     if fault:
-        return Check("store", "fault", without_login(f"{uri}: {fault}"), "Mend MLFLOW_TRACKING_URI.")
+        return Check("store", "fault", f"{without_login(uri)}: {hide(fault)}", "Mend MLFLOW_TRACKING_URI.")
     return Check("store", "ok", without_login(uri))
 
 

@@ -154,7 +154,7 @@ def runs(folders: Sequence[Path]) -> Iterator[tuple[Path, Ledger]]:
         home = sweep if SweepFolder(sweep).plan.exists() else path.parent
         try:
             if home not in checked:
-                trust.check_links(home)
+                trust.check_entries(home)
                 checked.add(home)
             entry = ledger.read(path.parent)
         except ExperimentError as error:

@@ -9,6 +9,7 @@ from mnist_exp.config.loading import (
     options,
     parse,
     register,
+    text_of,
     to_yaml,
     typed,
     unique,

@@ -24,6 +24,8 @@ from mnist_exp.config.overrides import check_once, check_text, compact
 from mnist_exp.config.schema import FOLLOWING, Config
 from mnist_exp.errors import ConfigError, first_line
 
+LONGEST, DEEPEST = 2**20, 40  # characters and levels of a run's config; one of the usual ones has 2,000 and 3
+
 
 def register() -> None:
     """Makes the schema and the resolvers known to Hydra; safe to call again."""
@@ -166,12 +168,30 @@ def load(path: Path) -> Config:
         ConfigError: as `parse`, or the file is not readable as one.
     """
     try:
-        stored = OmegaConf.load(path)
-        if "${" in path.read_text(encoding="utf-8"):  # a run writes values only
-            raise ConfigError(f"{path} is not a run's config: it has references.", "Write out what they stand for.")
+        stored = OmegaConf.create(text_of(path))
         return typed(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:
         raise ConfigError(f"{path} is not a run's config: {first_line(error)}") from error
+
+
+def text_of(path: Path) -> str:
+    """The text of the config that a run has written to *path*: YAML of values only, of a usual size.
+
+    Raises:
+        ConfigError: it has references or aliases, which may stand for more than any memory holds, or is too large.
+        OSError, UnicodeDecodeError, yaml.YAMLError: it cannot be read.
+    """
+    with path.open(encoding="utf-8") as file:
+        text = file.read(LONGEST + 1)
+    what, depth = "references" if "${" in text else "", 0
+    if len(text) > LONGEST:
+        raise ConfigError(f"{path} is not a run's config: it is longer than {LONGEST:,} characters.")
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        what = "aliases" if isinstance(event, yaml.AliasEvent) else "too many levels" if depth > DEEPEST else what
+        if what:
+            raise ConfigError(f"{path} is not a run's config: it has {what}.", "A run writes plain values only.")
+    return text
 
 
 def to_yaml(config: Config) -> str:

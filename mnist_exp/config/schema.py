@@ -193,7 +193,7 @@ class Config:
     name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
     n_trials: int | None = setting(None, "with -m: runs of a search, or combinations drawn from a grid", SOME, SWEEP)
     points: str | None = setting(
-        None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=SWEEP
+        None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=SWEEP | PRIVATE
     )
     resume: str | None = setting(None, "go on with a run, or with -m a sweep: last, its id or folder", kind=CONTROL)
     retry_failed: bool = setting(False, "with resume: try failed runs again, too", kind=CONTROL)
@@ -222,7 +222,7 @@ FOLLOWING = (("optimizer", "lr"), ("model", "hidden"))
 """Keywords of a `_target_` that follow the setting of the same name."""
 STEERING_GROUPS = ("search", "pruner", "hydra/sweeper")
 """Groups that steer a sweep, as the `SWEEP` settings do."""
-PRIVATE_OPTIONS = ("hydra.sweeper._target_", "hydra.sweeper.space", "hydra.sweeper.storage")
+PRIVATE_OPTIONS = ("hydra.sweeper._target_", "hydra.sweeper.params", "hydra.sweeper.space", "hydra.sweeper.storage")
 """Options of the sweeper that are `PRIVATE`, too."""
 
 

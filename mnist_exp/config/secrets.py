@@ -15,12 +15,25 @@ from mnist_exp.errors import ConfigError
 _MEASURE = r"(?:dims?|sizes?|len|length|count|heads|dropout|rate)"  # token_dim is a number of a network
 _NAME = re.compile(
     r"(?i)(?:[_-]key(?![a-z])|(?:api|access|account|private|shared)[_-]?keys?|token(?![a-z])|secret|password|passwd|passphrase"
-    r"|[_-]pwd(?![a-z])|credential|authorization|(?<![a-z])o?auth(?![a-z]))"
+    r"|(?<![a-z])(?:pwd|pw|pat|jwt|o?auth|bearer|cookie)(?![a-z])|[_-]pass(?![a-z])|credential|authorization"
+    r"|connection[_-]?string)"
     rf"(?![\w-]*[_-]{_MEASURE}(?![\w-]))"
 )
-_LOGIN = re.compile(r"""(//)[^/\s"'<>]+@""")  # to the last @: a password may hold one, too
-_CREDENTIALS = re.compile(r"https?://[^/\s@]+@|\w://[^/\s:@]*:[^/\s@]+@")  # a user alone is none, but for HTTP
-_QUERY = re.compile(r"([?&;])([\w.-]+)=([^&;\s]*)")
+_TOKEN = (
+    re.compile(  # as their issuers make them: GitHub, Hugging Face, AWS, Slack, OpenAI, Stripe, GitLab, Databricks, …
+        r"(?<![A-Za-z0-9])(?:gh[opusr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|hf_[A-Za-z0-9]{20,}|A(?:KIA|SIA)[A-Z0-9]{16}"
+        r"|xox[a-z]-[\w-]{10,}|sk-(?=[\w-]*\d)[\w-]{20,}|[sr]k_(?:live|test)_\w{16,}|glpat-[\w-]{16,}|dapi[0-9a-f]{32}"
+        r"|AIza[\w-]{35}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{50,}|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"
+        r"|-----BEGIN [A-Z ]*PRIVATE KEY-----)"
+    )
+)
+_ADDRESS = re.compile(r"""\w[\w+.-]*://[^\s"'<>]*""")  # inside a text
+_PARTS = re.compile(
+    r"(?s)(?P<scheme>\w[\w+.-]*://|)(?:(?P<login>[^:/]*(?::.*)?)@)?(?P<host>[^?#]*)(?:\?(?P<query>[^#]*))?(?P<fragment>#.*)?"
+)
+"""As SQLAlchemy reads an address, a password may hold `/`, `?` and `#`; it ends at the last `@`, as urllib reads it."""
+_VALUE = re.compile(r"([\w.%-]+)=([^&;]*)|[^&;]+")
+_SIGNATURE = re.compile(r"(?i)(?:.*[_-])?sig(?:nature)?")
 _NOTHING = r"(?:true|false|null|none)\b"
 _REFERENCE = r"\$\{oc\.env:\w+(?:,null)?\}"
 _HARMLESS = re.compile(f"(?:{_REFERENCE})?")
@@ -51,20 +64,21 @@ def first(plain: Any) -> str | None:
     A secret is an address with a password, any value below a secret's name, or the value of an environment variable
     with such a name. A reference such as `${oc.env:NAME}` is none.
     """
-    kept = [value for name, value in os.environ.items() if _holds_secret(name, value)]
+    kept = _kept()
     for key, value in _leaves(plain, ""):
         if value is None or isinstance(value, bool):
             continue
         text = str(value)
-        secret = named(key) or _in_address(text) or any(each in text for each in kept)
+        secret = named(key) or (text is value and typed(text)) or any(each in text for each in kept)
         if secret and not _HARMLESS.fullmatch(text):
             return key
     return None
 
 
-def _holds_secret(name: str, value: str) -> bool:
-    """Whether the variable *name* holds a secret; the path of a file is none."""
-    return len(value) >= _SHORTEST and named(name) and not os.path.exists(value)  # noqa: PTH110  # any text
+def _kept() -> list[str]:
+    """The secrets of the environment, by the names of its variables; the path of a file is none."""
+    values = [os.environ[name] for name in os.environ if named(name)]
+    return [value for value in values if len(value) >= _SHORTEST and not os.path.exists(value)]  # noqa: PTH110  # any text
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
@@ -78,21 +92,25 @@ def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, node
 
 
-def _in_address(text: str) -> bool:
-    """Whether *text* has an address with a password, or with a token in place of the user or in its query."""
-    if "://" not in text:
-        return False
-    queries = (match[2] for match in _QUERY.finditer(text) if match[3] and not _HARMLESS.fullmatch(match[3]))
-    return bool(_CREDENTIALS.search(text)) or any(map(_named_in_query, queries))
-
-
-def _named_in_query(name: str) -> bool:
-    return named(f"_{name}")  # in a query a bare `key` is a secret, too
-
-
+@functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same texts, but for a few
 def typed(override: str) -> bool:
-    """Whether an override sets a secret."""
-    return _in_address(override) or any(named(match[1]) for match in _ASSIGNED.finditer(override))
+    """Whether an override, or another text, has a secret in it: by its form, in an address, or behind its name."""
+    if _TOKEN.search(override) or any(named(match[1]) for match in _ASSIGNED.finditer(override)):
+        return True
+    addresses = _ADDRESS.findall(override)
+    return any(map(_has_login, [override, *addresses] if _ADDRESS.match(override) else addresses))
+
+
+def _has_login(address: str) -> bool:
+    """Whether *address* has a password, or a token in the place of the user or in its query."""
+    parts = _PARTS.fullmatch(address)
+    assert parts
+    user, _, password = (parts["login"] or "").partition(":")
+    for query in _VALUE.finditer(parts["query"] or ""):
+        name = query[1] or ""
+        if (named(f"_{name}") or _SIGNATURE.fullmatch(name)) and not _HARMLESS.fullmatch(query[2]):
+            return True
+    return bool(password or (user and parts["scheme"].startswith("http")))
 
 
 def refusal(key: str) -> ConfigError:
@@ -108,23 +126,31 @@ def refusal(key: str) -> ConfigError:
     )
 
 
-def without_login(text: str) -> str:
-    """An address, or a text with some, without user and password, and without the value of a secret in its query."""
-    text = _LOGIN.sub(r"\1", text)
-    return _QUERY.sub(lambda match: f"{match[1]}{match[2]}=…" if _named_in_query(match[2]) else match[0], text)
+def without_login(address: str) -> str:
+    """*address* as it may be shown and stored: without user and password, and without the values of its query."""
+    return _rebuilt(address, "")
+
+
+def _rebuilt(address: str, login: str) -> str:
+    """*address* with *login* in the place of its own; `#` begins a part of MLflow's pages, or else what is left out."""
+    parts = _PARTS.fullmatch(address)
+    assert parts
+    query = parts["query"] and "?" + _VALUE.sub(lambda match: f"{match[1] or ''}=…", parts["query"])
+    fragment = parts["fragment"] if (parts["fragment"] or "").startswith("#/") else None
+    return "".join(filter(None, (parts["scheme"], parts["login"] and login, parts["host"], query, fragment)))
 
 
 def masked(name: str, value: str) -> str:
     """*value* of the variable *name* as it may be shown."""
-    return "set, not shown" if named(name) else without_login(value)
+    return "set, not shown" if named(name) else without_login(hide(value))
 
 
 def hide(text: str) -> str:
     """*text*, such as a difference of files, with `…` in the place of what looks like a secret."""
     for pattern in (_QUOTED, _LINE, _SHOUTED):
         text = pattern.sub(_without_value, text)
-    text = _BEARER.sub(r"\1\2…", text)
-    return _LOGIN.sub(r"\1…@", text)
+    text = _TOKEN.sub("…", _BEARER.sub(r"\1\2…", text))
+    return _ADDRESS.sub(lambda match: _rebuilt(match[0], "…@"), text)
 
 
 def _without_value(match: re.Match[str]) -> str:

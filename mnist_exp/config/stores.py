@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from hydra.core.hydra_config import HydraConfig
 
 from mnist_exp.config.schema import STORE
-from mnist_exp.config.secrets import without_login
+from mnist_exp.config.secrets import hide, without_login
 from mnist_exp.errors import ExperimentError, first_line
 
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)", re.DOTALL)
@@ -63,9 +63,14 @@ def database(uri: str) -> Path | None:
     return Path(unquote(match[2])) if match else None
 
 
+def made(database: Path) -> bool:
+    """Whether there is a store in that file: an empty one is as good as none."""
+    return database.is_file() and database.stat().st_size > 0
+
+
 def reason(error: Exception) -> str:
     """Why MLflow did not take something, in one line."""
     if isinstance(error, ExperimentError):
         return f"{error.message} {error.help}".strip()
-    text = without_login(first_line(error).partition(" Response body")[0])  # a page of another server
+    text = hide(first_line(error).partition(" Response body")[0])  # a page of another server
     return "it cannot be reached" if "Max retries exceeded" in text else f"{type(error).__name__}: {text}"

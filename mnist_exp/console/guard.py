@@ -14,6 +14,7 @@ from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.console import exits
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import trust
+from mnist_exp.disk.files import file_name
 from mnist_exp.disk.layout import RunFolder, holds_runs, is_sweep
 from mnist_exp.errors import ConfigError
 
@@ -29,7 +30,7 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
             check_settings(config)
             folder = Path(config.hydra.run.dir)
             if RunFolder(folder).ledger.exists():
-                trust.check_links(folder)
+                trust.check_entries(folder)
                 with read_write(config.hydra):
                     config.hydra.output_subdir = None  # what Hydra wrote the first time stays
             elif holds_runs(folder) or is_sweep(folder.parent):
@@ -61,12 +62,15 @@ def check_settings(composed: DictConfig) -> None:
 
 
 def check(composed: DictConfig) -> None:
-    """Exits with a sentence if *composed* holds a secret, or a key was set twice; references are not followed.
+    """Exits if *composed* holds a secret, or a path as a name, or a key was set twice; references are not followed.
 
     Raises:
         SystemExit: it does. Hydra turns any other exception of a callback into a warning.
     """
     plain: Any = OmegaConf.to_container(composed)
+    if (name := str(plain["hydra"]["job"]["name"])) != file_name(name):
+        reason = f"hydra.job.name names the log in each run's folder, and {name!r} is no name of a file."
+        sys.exit(exits.explain(ConfigError(reason, "Set hydra.run.dir, the folder, or name, what a run is called.")))
     overrides = typed(composed)
     keys = (key_of(each) for each in overrides if secrets.typed(each))
     if key := next(keys, "") or secrets.first(plain):

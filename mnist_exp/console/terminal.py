@@ -18,27 +18,43 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
+from mnist_exp.config.secrets import hide
 from mnist_exp.config.stores import started_in
 from mnist_exp.errors import ExperimentError
 
-# In a notebook, too, lines are text: rich would make a block of HTML of each.
-console = Console(highlight=False, soft_wrap=True, force_jupyter=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)
 _log = logging.getLogger("mnist_exp")
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but tab and line feed
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # all but tab and line feed
 
 
 def harmless(text: str) -> str:
-    """*text* with control characters, except line feeds, written out, as in `\\x1b`: a name may hold anything."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    """*text* without secrets, and with control characters, except line feeds, written out, as in `\\x1b`.
+
+    A name may hold anything: a terminal would obey it, or show it in another order.
+    """
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), hide(text))
+
+
+@final
+class HarmlessConsole(Console):
+    """Prints whatever text it is given, also within tables, as `harmless` says."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+
+
+# In a notebook, too, lines are text: rich would make a block of HTML of each.
+console = HarmlessConsole(highlight=False, soft_wrap=True, force_jupyter=False)
+errors = HarmlessConsole(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)
 
 
 def one_line(text: str) -> str:
@@ -56,9 +72,9 @@ def say(line: str, style: str = "") -> None:
 def complain(error: ExperimentError, word: str = "[bold red]error:[/]") -> None:
     """Prints what was wrong, and the way out; *word* is what the first line begins with."""
     _log.info("error: %s %s", error.message, error.help)
-    errors.print(f"{word} {escape(harmless(error.message))}")
+    errors.print(f"{word} {escape(error.message)}")
     if error.help:
-        errors.print(f"  help: {escape(harmless(error.help))}")
+        errors.print(f"  help: {escape(error.help)}")
 
 
 @final
@@ -68,7 +84,8 @@ class WarningHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         word = "warning" if record.levelno < logging.ERROR else "error"
         message = one_line(record.getMessage())
-        errors.print(f"[bold yellow]{word}:[/] {escape(message)}")
+        with contextlib.suppress(OSError):  # a worker's log is on a full disk
+            errors.print(f"[bold yellow]{word}:[/] {escape(message)}")
 
 
 @final
@@ -80,6 +97,9 @@ class LogFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return harmless(super().formatException(ei))
 
 
 @contextlib.contextmanager

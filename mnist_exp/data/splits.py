@@ -79,13 +79,32 @@ def load(data: Data, device: torch.device) -> Splits:
     Raises:
         DataError: a file is missing or damaged, or holds another number of images than the config says.
     """
-    if data.name == "synthetic":
-        arrays = synthetic.make(data)
-        identity = _digest(arrays)
-    else:
-        folder = fetch.ensure(data)
-        arrays = tuple(idx.read(folder / name) for name in fetch.FILES)  # type: ignore[assignment]
-        identity = fetch.digest(folder)
+    arrays: tuple[Tensor, ...] = synthetic.make(data) if data.name == "synthetic" else _read(data)
+    images, labels, test_images, test_labels = arrays
+    identity = _digest(arrays) if data.name == "synthetic" else fetch.digest(fetch.ensure(data))
+    whole = _split(images, labels, data, device)
+    train, val = split_off_validation(whole, data.val_size, data.split_seed)
+    test = _split(test_images, test_labels, data, device)
+    return Splits(train, val, test, data.name, identity)
+
+
+def check(data: Data) -> None:
+    """Fetches and checks the images of *data*, so that what is wrong with them costs no training.
+
+    Raises:
+        DataError: as `load`.
+    """
+    if data.name != "synthetic":
+        _read(data)
+
+
+def _read(data: Data) -> tuple[Tensor, ...]:
+    """The images and labels of the four files of *data*, mapped and checked."""
+    folder = fetch.ensure(data)
+    arrays = tuple(idx.read(folder / name) for name in fetch.FILES)
+    for name, array in zip(fetch.FILES, arrays, strict=True):
+        if reason := fetch.misfit(name, array):
+            raise DataError(f"{folder / name} cannot be trained on: {reason}.", "Choose other images: data.root=…")
     images, labels, test_images, test_labels = arrays
     for what, x, y, count in (
         ("training", images, labels, data.train_images),
@@ -93,10 +112,7 @@ def load(data: Data, device: torch.device) -> Splits:
     ):
         if not len(x) == len(y) == count:
             raise DataError(f"{data.name} has {len(x)} {what} images and {len(y)} labels, but the config says {count}.")
-    whole = _split(images, labels, data, device)
-    train, val = split_off_validation(whole, data.val_size, data.split_seed)
-    test = _split(test_images, test_labels, data, device)
-    return Splits(train, val, test, data.name, identity)
+    return arrays
 
 
 def digest(data: Data) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -17,7 +18,7 @@ def atomic_write(path: Path, data: bytes) -> None:
             a random tail, so that two writers never share one.
 
     Raises:
-        OSError: the disk is full or read-only; the old file is untouched.
+        OSError: the disk is full or read-only; the old file is untouched. It names *path*.
     """
     tmp = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -26,8 +27,10 @@ def atomic_write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())  # the bytes are durable
         tmp.replace(path)
-    except BaseException:
+    except BaseException as error:
         tmp.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # a full disk names no file, others the temporary one
         raise
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -58,9 +61,30 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not JSON (`json.JSONDecodeError`) or not UTF-8.
+        ValueError: as `parse_json`, or the file is not UTF-8.
     """
-    return json.loads(path.read_bytes())
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """The value in *text*.
+
+    Raises:
+        ValueError: it is not JSON, which has no NaN and no infinity, or nested beyond any use.
+    """
+    try:
+        return _DECODER.decode(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"it has the number {text}")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def sha256(data: bytes | memoryview) -> str:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, final
 
-from mnist_exp.disk.files import atomic_write
+from mnist_exp.disk.files import atomic_write, parse_json
 from mnist_exp.disk.layout import RunFolder
 
 Row = dict[str, Any]
@@ -25,7 +25,7 @@ def read(folder: Path) -> list[Row]:
     rows: list[Row] = []
     for line in text.splitlines():
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             break
         if not isinstance(row, dict) or row.get("epoch") != len(rows) + 1 or not row.keys() >= REST:

@@ -11,7 +11,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import filelock
 
@@ -49,7 +49,7 @@ class Ledger:
     threads: int = 0
     """CPU threads, the same over all attempts: their number decides the last bits. 0: not recorded."""
     parameters: int = 0
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, str | float | None] = field(default_factory=dict)
     """What can vary between runs, flat: MLflow's params."""
     overrides: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)

@@ -5,9 +5,10 @@ import dataclasses
 import fcntl
 import json
 import os
+import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import filelock
 
@@ -16,8 +17,6 @@ from mnist_exp.disk.layout import Folder
 from mnist_exp.errors import BusyError, ExperimentError
 
 T = TypeVar("T")
-TYPES = (list, dict, str, int, bool)
-"""Types of fields that are checked."""
 
 
 def read(
@@ -55,10 +54,26 @@ def parse(kind: Callable[..., T], plain: Any) -> T:
         raise TypeError("it is no object")
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # a dataclass, which no type says
     for field in fields:
-        expected, value = get_origin(field.type) or field.type, plain.get(field.name)
-        if field.name in plain and expected in TYPES and not isinstance(value, expected):
+        value = plain.get(field.name)
+        if field.name in plain and not fits(value, field.type):
             raise TypeError(f"{field.name} is {json.dumps(value)[:40]}")
     return kind(**{field.name: plain[field.name] for field in fields if field.name in plain})
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether *value*, from JSON, has the type *kind*; a whole number also fits 64 bits, as databases want it."""
+    origin, args = get_origin(kind) or kind, get_args(kind)
+    if origin is types.UnionType:
+        return any(fits(value, each) for each in args)
+    if origin is list:
+        return isinstance(value, list) and all(fits(each, args[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(each, args[1]) for each in value.values())
+    if origin in (int, float) and isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    if isinstance(origin, type) and issubclass(origin, str):  # also an enum of texts
+        return isinstance(value, str)
+    return origin is Any or isinstance(value, origin)
 
 
 def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.FileLock:

@@ -4,14 +4,15 @@ A stored config names code (`_target_`, packages, classes of torchvision), folde
 links. A run or sweep in `outputs/runs` or `outputs/sweeps` of the working folder is the user's own, and is trusted. Any
 other folder is foreign, and is read as data: it may call only targets that a file of the user's `conf/` (or of
 `--config-dir`) names, and optimisers of torch; its images come from the sources in the user's `conf/data`; MLflow is
-that of the present command; and with a link in it, nothing is written into it.
+that of the present command; and with a link or a pipe in it, it is not opened.
 """
 
-import dataclasses
+import copy
 import functools
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
-from mnist_exp.config import Config, Data, schema
+from mnist_exp.config import Config, schema
 from mnist_exp.config.overrides import key_of, split, steers
 from mnist_exp.config.schema import Kind
 from mnist_exp.config.stores import started_in
@@ -35,8 +36,8 @@ KNOWN = re.compile(r"(torch\.optim|optuna\.samplers|optuna\.pruners)\.[A-Z]\w*")
 """Constructors without side effects: always allowed."""
 PRIVATE = schema.of(Kind.PRIVATE)
 """Settings that are never taken from a foreign folder: what is fetched and read, and where results are sent."""
-SOURCES = tuple(key.removeprefix("data.") for key in PRIVATE if key.startswith("data."))
-"""Settings of `Data` with the source of the images and their digests."""
+TYPED = (*PRIVATE, *schema.of(Kind.CONTROL))
+"""Settings that no plan of a foreign sweep may have: those, and what says with what a command goes on."""
 RECORDS = {RunFolder.ledger, SweepFolder.plan}
 """A folder with one of these is a run's or a sweep's: its files are not the user's config."""
 
@@ -57,16 +58,17 @@ def load(folder: Path) -> Config:
     if own(folder):
         return stored
     check(config.to_dict(stored), folder)
-    data = dataclasses.replace(stored.data, **_sources(stored.data.name))
-    tracking = dataclasses.replace(stored.tracking, uri=None, register=None)
-    safe = dataclasses.replace(stored, data=data, tracking=tracking)
-    for group, key in (setting.split(".") for setting in PRIVATE):
-        value = getattr(getattr(stored, group), key)
-        if value and value != getattr(getattr(safe, group), key):
+    safe, mine = copy.deepcopy(stored), _sources(stored.data.name)
+    for key in PRIVATE:
+        group, _, name = key.rpartition(".")
+        part = getattr(safe, group) if group else safe
+        value, allowed = getattr(part, name), mine.get(key, schema.settings()[key].default)
+        setattr(part, name, copy.copy(allowed))
+        if value and value != allowed:
             log.warning(
-                "%s is not below outputs/runs: its %s.%s is not used. If it is yours, keep it there, or type that "
+                "%s is not below outputs/runs: its %s is not used. If it is yours, keep it there, or type that "
                 "setting again with resume=.",
-                *(folder, group, key),
+                *(folder, key),
             )
     return safe
 
@@ -95,24 +97,37 @@ def reaches(override: str) -> bool:
     """Whether *override* does more than set a value or choose an option of `conf/`."""
     key, value = key_of(override), split(override)[2]
     whole = any(private.startswith(f"{key}.") for private in PRIVATE)  # of a group: its option, and not a mapping
-    named = schema.within(key, PRIVATE) or ("hydra" in key and (not steers(override) or key in schema.PRIVATE_OPTIONS))
+    hydras = "hydra" in key and (not steers(override) or schema.within(key, schema.PRIVATE_OPTIONS))
+    named = hydras or schema.within(key, TYPED)
     return named or "${" in override or ".." in override or (whole and not re.fullmatch(r"[\w,-]*", value))
 
 
-def check_links(folder: Path) -> None:
-    """Refuses a foreign *folder* with a link: files written to it would land at the link's target.
+def check_entries(folder: Path) -> None:
+    """Refuses a foreign *folder* with anything but folders and files of its own.
+
+    What is written to a link, or to a file with a second name elsewhere, would land there; who reads a pipe waits.
 
     Raises:
         ConfigError: it has one.
     """
     if own(folder):
         return
-    paths = (Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files))
-    if path := next(filter(Path.is_symlink, paths), None):
-        link = f"{path.relative_to(folder)} in it is a link to {path.readlink()}"
-        raise ConfigError(
-            f"{folder} comes from elsewhere, and {link}.", "If you trust it, copy it without links: cp -rL"
-        )
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if what := _fault(path.lstat()):
+                raise ConfigError(
+                    f"{folder} comes from elsewhere, and {path.relative_to(folder)} in it is {what}.",
+                    "If you trust it, copy it without: rsync -rL --no-specials --no-devices",
+                )
+
+
+def _fault(entry: os.stat_result) -> str:
+    """What *entry* is, unless it is a folder, or a file with one name."""
+    if stat.S_ISLNK(entry.st_mode):
+        return "a symbolic link"
+    if stat.S_ISREG(entry.st_mode):
+        return "a hard link: it has a second name" if entry.st_nlink > 1 else ""
+    return "" if stat.S_ISDIR(entry.st_mode) else "a pipe, a socket or a device"
 
 
 def files_of(sources: Iterable[Any]) -> list[str]:
@@ -134,12 +149,11 @@ def _files(conf: Iterable[str] = ()) -> list[Path]:
 
 
 def _sources(name: str) -> dict[str, Any]:
-    """`SOURCES` of the dataset *name* in the user's `conf/data`; the defaults if no file has that name."""
-    defaults = {key: getattr(Data(), key) for key in SOURCES}
+    """Settings of the dataset *name* in the user's `conf/data`, by their dotted keys; none if no file has that name."""
     for path in _files():
         if path.parent.name == "data" and (dataset := _dataset(path)).get("name") == name:
-            return defaults | {key: dataset[key] for key in SOURCES if key in dataset}
-    return defaults
+            return {f"data.{key}": value for key, value in dataset.items()}
+    return {}
 
 
 def _dataset(path: Path) -> dict[str, Any]:

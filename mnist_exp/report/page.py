@@ -26,7 +26,7 @@ from mnist_exp.charts import sweep as charts
 from mnist_exp.charts.style import Picture
 from mnist_exp.config import schema
 from mnist_exp.config.schema import Kind
-from mnist_exp.config.secrets import without_login
+from mnist_exp.config.secrets import hide
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import formats
 from mnist_exp.console.terminal import shown
@@ -100,9 +100,11 @@ def _draw(comparison: Comparison) -> dict[str, Any]:
     searched, groups = analyse(comparison.home), _groups(comparison, labels, histories)
     best, best_pictures = _best(comparison, labels)
     pictures = _pictures(comparison, labels, groups, searched) | {"best_pictures": best_pictures}
-    for old in folder.glob("*.svg"):
-        old.unlink()  # of keys that no longer vary
     sections = {section: [_save(picture, folder) for picture in several] for section, several in pictures.items()}
+    kept = {f"{picture.name}.svg" for several in pictures.values() for picture in several}
+    for old in folder.glob("*.svg"):
+        if old.name not in kept:
+            old.unlink()  # of keys that no longer vary
     board.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), folder / "curves.csv")
     if best and "confusion" in best:
         board.write_csv(pd.DataFrame(best["confusion"]), folder / "confusion.csv")
@@ -144,10 +146,10 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
 
 
 def _discreet(text: Any) -> Any:
-    """*text* without the user and password of an address such as postgresql://user:password@host."""
+    """*text* without the user and password of an address such as postgresql://user:password@host, and other secrets."""
     if isinstance(text, Markup) or not isinstance(text, str):
         return text
-    return without_login(text)
+    return hide(text)
 
 
 def _pictures(
@@ -305,9 +307,10 @@ def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     shared: dict[str, Any] | None = None
     for path in (RunFolder(folders[i]).config for i in sample):
-        if not path.exists():
+        try:
+            flat = config.flatten(yaml.load(config.text_of(path), loader))
+        except (OSError, ValueError, yaml.YAMLError, AttributeError):
             continue
-        flat = config.flatten(yaml.load(path.read_bytes(), loader))
         shared = flat if shared is None else {k: v for k, v in shared.items() if k in flat and flat[k] == v}
     shared = shared or {}
     uri = uri_for(shared.get("tracking.uri") if all(map(trust.own, folders[:1])) else None)

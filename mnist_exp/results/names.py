@@ -208,7 +208,7 @@ def _selection(folder: Path) -> Selection | None:
     """
     if not holds_runs(folder):
         return None
-    trust.check_links(folder)
+    trust.check_entries(folder)
     if is_sweep(folder):
         sweep = plan.read(folder)
         folders = [SweepFolder(folder).run(i).path for i in range(len(sweep.points))]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from mnist_exp.config.stores import database, reason
+from mnist_exp.config.stores import database, made, reason
 from mnist_exp.errors import ExperimentError, first_line
 
 PAGE = 1000
@@ -58,7 +58,7 @@ def experiments(uri: str) -> dict[str, str]:
         ExperimentError: the store cannot be read.
     """
     if path := database(uri):
-        if not path.exists():
+        if not made(path):
             return {}
         active = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage='active'"
         return {name: str(number) for name, number in _select(uri, active)}
@@ -101,7 +101,7 @@ def download(query: Query, names: Sequence[str], folder: Path) -> None:
 
 def _from_file(query: Query) -> list[Stored]:
     path = database(query.uri)
-    if not path or not path.exists():
+    if not path or not made(path):
         return []
     column, value = ("run_uuid", query.run_id) if query.run_id else ("experiment_id", query.experiment_id)
     chosen = f"FROM runs WHERE {column} = ? AND lifecycle_stage = 'active'"

@@ -213,7 +213,7 @@ def join(folder: Path, search: Search | None = None) -> "optuna.Study":
         ConfigError: there is none, it would call what is not allowed, or Optuna is missing.
     """
     search = search or read(folder)
-    trust.check(search.pruner, folder)
+    check_foreign(dataclasses.replace(search, sampler={}), folder)
     return _opened(folder, search, construct("pruner", search.pruner))
 
 

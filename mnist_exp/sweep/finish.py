@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import logging
+import shlex
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from mnist_exp.results import names
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import shared
 from mnist_exp.sweep.reporter import SweepReporter
+
+log = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -80,18 +84,29 @@ def present(home: Home, reporter: SweepReporter) -> pd.DataFrame:
 
     Pictures are drawn while the last runs are reported to MLflow, links to the runs are written after that.
     """
-    present_best(home.folder, lambda number: home.composer.config_of(home.plan.points[number]))
+    with warned("The best network", f"Make room, then: {home.again}"):
+        present_best(home.folder, lambda number: home.composer.config_of(home.plan.points[number]))
     reporter.finish()
     comparisons = board.compare(names.resolve(home.folder))
     board.show(comparisons, lost=False)  # an error names them
-    if home.options["report"]:
-        from mnist_exp.report import page  # matplotlib: not for --help
+    with warned("The report", f"Make room, then: python -m mnist_exp.report {shlex.quote(shown(home.folder))}"):
+        if home.options["report"]:
+            from mnist_exp.report import page  # matplotlib: not for --help
 
-        say(f"Report: {shown(page.write(comparisons, None, reporter.wait))}")
-    else:
-        reporter.wait()
-        board.save([board.tracked(comparison) for comparison in comparisons])
+            say(f"Report: {shown(page.write(comparisons, None, reporter.wait))}")
+        else:
+            reporter.wait()
+            board.save([board.tracked(comparison) for comparison in comparisons])
     return pd.concat([comparison.table for comparison in comparisons]).sort_index()
+
+
+@contextlib.contextmanager
+def warned(what: str, way_out: str) -> Iterator[None]:
+    """Makes a warning of a disk that does not take *what*: the runs have ended, and the exit code is theirs."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s cannot be written: %s: %s. %s", what, error.filename, error.strerror, way_out)
 
 
 def listed(failures: list[dict[str, Any]], plan: Plan) -> str:

@@ -143,7 +143,8 @@ def _yaml(text: str) -> list[dict[str, str]]:
 
 def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
     """The points as jobs without a number yet, without repeats. Raises ConfigError, with a list, if some cannot run."""
-    from mnist_exp.run import build  # torch
+    from mnist_exp import data  # torch
+    from mnist_exp.run import build
 
     jobs: dict[str, Job] = {}
     faults: list[str] = []
@@ -160,6 +161,9 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             if (shape := _shape(parsed)) not in rehearsed:
                 build.rehearse(parsed)
                 rehearsed.add(shape)
+            if (images := repr(parsed.data)) not in rehearsed:
+                data.check(parsed.data)
+                rehearsed.add(images)
             jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, config=parsed))
         except ExperimentError as error:
             faults.append(f"{' '.join(overrides)}: {error.message}")

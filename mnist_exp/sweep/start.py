@@ -6,8 +6,8 @@ from hydra.core.utils import JobReturn
 
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger
-from mnist_exp.disk.layout import State
-from mnist_exp.errors import Interrupted, SweepError
+from mnist_exp.disk.layout import State, SweepFolder
+from mnist_exp.errors import ExperimentError, Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.search import study
 from mnist_exp.sweep import finish, points
@@ -25,17 +25,26 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
         ConfigError: something cannot run, or has changed since; nothing was started.
         BusyError: another process runs that sweep.
         SweepError: some runs failed; the others are finished.
+        ExperimentError: the disk does not take the sweep's record any more.
         Interrupted: Ctrl-C or SIGTERM.
     """
     if "sampler" in sweeper.options:
         study.need()
     with opened(sweeper, arguments) as home:
-        if "sampler" not in home.options:
-            return grid(home)
-        from mnist_exp.sweep import trials
+        try:
+            if "sampler" not in home.options:
+                return grid(home)
+            from mnist_exp.sweep import trials
 
-        trials.sweep(home)
-        return []
+            trials.sweep(home)
+            return []
+        except OSError as error:
+            if not SweepFolder(home.folder).plan.exists():
+                raise  # nothing was started
+            raise ExperimentError(
+                f"The sweep cannot go on: {error.filename or shown(home.folder)}: {error.strerror}.",
+                f"Make room, or mend its rights. Go on with: {home.again}",
+            ) from error
 
 
 def grid(home: Home) -> Sequence[JobReturn]:

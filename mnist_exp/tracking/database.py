@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import filelock
 
 from mnist_exp.config.secrets import without_login
-from mnist_exp.config.stores import in_file
+from mnist_exp.config.stores import in_file, made
 from mnist_exp.disk.files import file_name
 from mnist_exp.errors import ExperimentError
 
@@ -35,13 +35,13 @@ def make(database: Path) -> None:
     mlflow creates its tables without a lock: two first users at once break each other, and a kill in the middle breaks
     the file for good. So: a lock, a file under another name, and a link at the end.
     """
-    if database.exists() and database.stat().st_size and not _strays(database):
+    if made(database) and not _strays(database):
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(database.with_name(f".{database.name}.lock")):
         for stray in _strays(database):
             stray.unlink()
-        if database.exists() and database.stat().st_size:
+        if made(database):
             return
         draft = database.with_name(f".{database.name}.{os.getpid()}.tmp")
         try:
@@ -50,7 +50,7 @@ def make(database: Path) -> None:
             engine = utils.create_sqlalchemy_engine(in_file(draft))
             utils._initialize_tables(engine)
             engine.dispose()
-            if database.exists() and not database.stat().st_size:  # `touch`, or a kill: nothing is lost
+            if database.exists() and not made(database):  # `touch`, or a kill: nothing is lost
                 draft.replace(database)
             else:
                 with contextlib.suppress(FileExistsError):  # `mlflow ui` was quicker

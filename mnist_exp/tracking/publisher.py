@@ -22,7 +22,7 @@ from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import terminal
-from mnist_exp.disk import tracked
+from mnist_exp.disk import provenance, tracked
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.tracking import database
@@ -49,11 +49,12 @@ class Publisher:
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # the child's warnings; closed when it has ended
         # Its own process group: Ctrl-C in the terminal goes to the trainer only, which then closes the pipe.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mnist_exp.tracking.sender", self.experiment],
+            # -P: no modules of this folder
+            [sys.executable, "-P", "-m", "mnist_exp.tracking.sender", self.experiment],
             stdin=subprocess.PIPE,
             stdout=self.output,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "MLFLOW_TRACKING_URI": self.uri},
+            env={**os.environ, "MLFLOW_TRACKING_URI": self.uri, "PYTHONPATH": provenance.python_path()},
             cwd=stores.started_in(),
             process_group=0,
             text=True,

@@ -55,7 +55,7 @@ def publish(folder: Path, store: Store, abandoned: bool = False, register: bool 
 
     Args:
         abandoned: Its trainer has ended: a ledger that still says `running` means `killed`.
-        register: Whether its model may be registered, if its ledger asks for that.
+        register: Whether its model may be logged, and registered if its ledger asks for that; loading one may run code.
 
     Returns:
         Whether the run has ended and the store has all of it.
@@ -84,7 +84,7 @@ def publish(folder: Path, store: Store, abandoned: bool = False, register: bool 
             store.client.log_batch(record.run_id, metrics=[m for row in part for m in _metrics(row)])
             record.rows += len(part)
             tracked.write(folder, record)
-        if entry.state != State.RUNNING and (extras := _extras(folder, store, entry, record, rows)):
+        if entry.state != State.RUNNING and (extras := _extras(folder, store, entry, record, rows, register)):
             record = dataclasses.replace(record, **extras)
             tracked.write(folder, record)
         if entry.state != record.state:
@@ -267,14 +267,16 @@ def _metrics(row: Row) -> list[Any]:
     return [Metric(key, value, row["time_ms"], row["epoch"]) for key, value in row["metrics"].items()]
 
 
-def _extras(folder: Path, store: Store, entry: Ledger, record: TrackedRun, rows: list[Row]) -> dict[str, Any]:
+def _extras(
+    folder: Path, store: Store, entry: Ledger, record: TrackedRun, rows: list[Row], with_model: bool
+) -> dict[str, Any]:
     """Sends new models and pictures; returns the fields of *record* that change.
 
     A sweep exports the model of its best run after that has ended.
     """
     sent: dict[str, Any] = {}
     files, run_id = RunFolder(folder), record.run_id
-    if not record.model and files.model.is_file():
+    if with_model and not record.model and files.model.is_file():
         sent["model"] = model.logged(store, run_id) or model.log(files.model, store, run_id)
     if entry.figures and rows and not record.figures:
         try:

@@ -14,7 +14,7 @@ from mnist_exp.config import Config
 from mnist_exp.disk import ledger, plan
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ConfigError, ExperimentError
-from mnist_exp.tracking.publish import publish
+from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import open_store
 
 Tiny = Callable[..., Config]

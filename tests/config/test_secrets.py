@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from sqlalchemy.engine import URL, make_url
 
 from mnist_exp import config as configs
 from mnist_exp.config import secrets
@@ -31,6 +34,15 @@ VALUE = "4f3c9a7e21"
         ({"tags": {"DB_PWD": "x"}}, "tags.DB_PWD"),
         ({"AWS_ACCESS_KEY_ID": "x"}, "AWS_ACCESS_KEY_ID"),
         ({"my_secret": {"first": "x"}}, "my_secret.first"),
+        ({"tags": {"pwd": "x"}}, "tags.pwd"),
+        ({"tags": {"github_pat": "x"}}, "tags.github_pat"),
+        ({"tags": {"passphrase": "x"}}, "tags.passphrase"),
+        ({"tags": {"api_keys": ["x"]}}, "tags.api_keys"),
+        ({"tags": {"DB_PASS": "x"}}, "tags.DB_PASS"),
+        ({"storage": "postgresql://user:pa/ss@host/db"}, "storage"),
+        ({"storage": "postgresql://user:p w@host/db"}, "storage"),
+        ({"storage": "host=h user=u password=x"}, "storage"),
+        ({"a": "https://host/x?X-Amz-Signature=abc"}, "a"),
         ({"a": "https://token@host"}, "a"),
         ({"a": "https://host/simple?x=1&key=abc"}, "a"),
         ({"a": "postgresql://host/db?password=abc"}, "a"),
@@ -39,7 +51,10 @@ VALUE = "4f3c9a7e21"
             {"storage": "postgresql://me@host/db?sslmode=require", "model": {"token_dim": 8, "num_key_value_heads": 2}},
             None,
         ),
-        ({"author": "a", "override": {"exclude_keys": ["seed"]}, "max_tokens": 3, "keyword": "a", "pwd": "/"}, None),
+        (
+            {"author": "a", "override": {"exclude_keys": ["seed"]}, "max_tokens": 3, "keyword": "a", "pattern": "/"},
+            None,
+        ),
         ({"storage": "postgresql://host/db", "monkey": "banana", "keys": "a", "seed": 7, "short": "1234"}, None),
     ],
 )
@@ -72,6 +87,33 @@ def test_a_secret_is_known_by_its_name_its_form_or_the_environment(
 )
 def test_a_secret_is_known_where_it_is_typed(override: str, is_one: bool) -> None:
     assert secrets.typed(override) == is_one
+
+
+TOKENS = (
+    f"ghp_{'a1' * 18}",
+    f"github_pat_{'a1' * 20}",
+    f"hf_{'a1' * 17}",
+    "AKIAABCDEFGHIJKLMNOP",
+    "xoxb-123456789012-abcdefghijkl",
+    f"sk-proj-{'a1' * 24}",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefgh",
+    f"glpat-{'a1' * 10}",
+    f"dapi{'a1' * 16}",
+    f"AIza{'a1b' * 11}cd",
+    "-----BEGIN OPENSSH PRIVATE KEY-----",
+)
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_a_token_is_known_by_its_form(token: str) -> None:
+    assert secrets.first({"tags": {"note": f"see {token}."}}) == "tags.note"
+    assert secrets.typed(f"+tags.note={token}")
+    assert secrets.hide(f"+see {token}.\n") == "+see ….\n"
+
+
+@pytest.mark.parametrize("text", ["sk-learn-like-network-of-mine", "hf_transfer", "mask-rcnn", "eyJ", "dapi", "AKIA"])
+def test_other_texts_are_no_tokens(text: str) -> None:
+    assert secrets.first({"tags": {"note": text}}) is None
 
 
 @pytest.mark.parametrize(
@@ -135,10 +177,33 @@ def test_no_option_of_hydra_is_called_a_secret() -> None:
         ("http://me:pw@host:5000/x", "http://host:5000/x"),
         ("https://token@host", "https://host"),
         ("postgresql://me:p@w@host/db", "postgresql://host/db"),
-        ("of http://host and me@host", "of http://host and me@host"),
-        ("http://host/x?key=abc&monkey=b&api_token=c#d", "http://host/x?key=…&monkey=b&api_token=…"),
+        ("http://host/x?key=abc&monkey=b;c&api_token=c#d", "http://host/x?key=…&monkey=…;=…&api_token=…"),
+        ("postgresql://user:pa/ss@host/db", "postgresql://host/db"),
+        ("postgresql://user:pa?s#s@host/db?user=u&password=x", "postgresql://host/db?user=…&password=…"),
+        ("postgresql://user:p w@host/db", "postgresql://host/db"),
+        ("user:pw@host:5000", "host:5000"),
+        ("http://host/#/experiments/1?workflowType=x", "http://host/#/experiments/1?workflowType=x"),
         ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
     ],
 )
 def test_an_address_is_shown_without_login(text: str, shown: str) -> None:
     assert secrets.without_login(text) == shown
+
+
+SPECIAL = st.text(st.sampled_from("ab1:/?#@ %&=;"), min_size=1)
+
+
+@given(user=st.text(st.sampled_from("ab1"), min_size=1), password=SPECIAL)
+def test_no_password_is_shown_whatever_it_holds(user: str, password: str) -> None:
+    address = f"postgresql://{user}:{password}@host:5432/db"
+    assert secrets.without_login(address) == "postgresql://host:5432/db"
+    assert secrets.first({"a": address}) == "a"
+
+
+@given(user=SPECIAL, password=SPECIAL, host=st.sampled_from(["host", "::1"]), name=st.sampled_from(["db", ""]))
+def test_what_is_shown_of_an_address_is_what_sqlalchemy_reads_of_it(
+    user: str, password: str, host: str, name: str
+) -> None:
+    url = URL.create("postgresql", user, password, host, 5432, name, {"sslmode": "require"})
+    shown = make_url(secrets.without_login(url.render_as_string(hide_password=False)))
+    assert shown == URL.create("postgresql", host=host, port=5432, database=name, query={"sslmode": "…"})

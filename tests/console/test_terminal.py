@@ -10,6 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 from samples import TINY
 
 from mnist_exp.console import terminal
@@ -188,6 +189,17 @@ def test_a_log_record_is_one_line_whatever_a_run_is_called(tmp_path: Path, capsy
     assert first.endswith(r"INFO mnist_exp: hidden=8\nevil \x1b[31m\u2028é\t.".replace(r"\t", "\t"))
     assert second.endswith(r"error: a\nb c")
     assert capsys.readouterr().out == first.partition("mnist_exp: ")[2].expandtabs(8) + "\n"
+
+
+def test_a_table_obeys_no_name_in_it_and_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("\x1b]0;title\x07", box=None)
+    table.add_row("\x1b[2J\u202ereversed", "http://me:hunter22@host/x")
+    terminal.console.print(table)
+    out = capsys.readouterr().out
+    assert r"\x1b]0;" in out
+    assert r"\x1b[2J" in out
+    assert "http://…@host/x" in out
+    assert not set("\x1b\x07\u202e") & set(out)
 
 
 def test_a_traceback_has_lines_of_its_own() -> None:

@@ -1,24 +1,30 @@
 """Data files are used only after they were checked; what is damaged is replaced or explained."""
 
+import errno
 import gzip
 import hashlib
 import logging
+import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
 import tracemalloc
 import urllib.error
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from data_fixtures import TEST, TRAIN, contents, described, write_dataset
+from samples import TINY
 
 from mnist_exp.config import Data
 from mnist_exp.data import fetch, idx, splits
+from mnist_exp.disk.files import write_json
 from mnist_exp.errors import DataError
 
 
@@ -309,3 +315,81 @@ def test_a_wrong_number_of_images_is_noticed(mirror: list[str], tmp_path: Path) 
     data.test_images = TEST + 1
     with pytest.raises(DataError, match=r"has 5 test images and 5 labels, but the config says 6"):
         splits.load(data, torch.device("cpu"))
+
+
+WRONG = {
+    "a label of no class": (1, torch.tensor([10] * TRAIN), "it has the label 10, but there are ten classes, 0 to 9"),
+    "images of another size": (
+        2,
+        torch.zeros(TEST, 32, 32),
+        r"its images have the shape \[5, 32, 32\], not \[n, 28, 28\]",
+    ),
+    "labels of two axes": (3, torch.zeros(TEST, 1), r"its labels have the shape \[5, 1\], not \[n\]"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_images_that_are_not_what_is_trained_on_are_refused_before_training(
+    kind: str, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Also those of a sweep, before its first job, and where an older version has written that they are right."""
+    number, array, reason = WRONG[kind]
+    folder = write_dataset(tmp_path / "mine")
+    (folder / fetch.FILES[number]).write_bytes(idx.encode(array.to(torch.uint8)))
+    size = (f"data.train_images={TRAIN}", f"data.test_images={TEST}", "data.val_size=2")
+    typed = (*TINY, "data=fashion_mnist", f"data.root={folder}", *size)
+    for seen in (False, True):
+        if seen:
+            write_json(folder / "verified.json", {name: fetch._stamp(folder / name) for name in fetch.FILES})
+        for sweep in ([], ["-m", "seed=0,1", "hydra/launcher=basic"]):
+            code, _, err = command(*typed, *sweep)
+            assert code == 2
+            assert re.search(reason, err)
+    assert not list(Path("outputs").glob("**/ledger.json"))
+
+
+def test_a_folder_that_cannot_be_written_is_used_if_its_files_are_right(
+    mirror: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write anywhere, so the lock fails as on a disk that is mounted read-only."""
+    folder = write_dataset(tmp_path / "mine")
+    monkeypatch.setattr(fetch.filelock, "FileLock", read_only)
+    assert fetch.ensure(described(folder)) == folder
+    assert splits.load(described(folder), torch.device("cpu")).digest == splits.digest(described(folder))
+    assert not (folder / "verified.json").exists()
+    (folder / fetch.FILES[1]).write_bytes(b"")
+    with pytest.raises(DataError, match="cannot be written: Read-only file system"):
+        fetch.ensure(described(folder))
+    assert mirror == []
+
+
+def read_only(path: Path) -> None:
+    raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+
+def test_a_record_that_came_with_the_files_is_not_believed(tmp_path: Path) -> None:
+    """An archive keeps sizes and times of writing; the time of change is the system's own."""
+    folder = write_dataset(tmp_path / "mine")
+    path, data = folder / fetch.FILES[0], described(folder)
+    stamps = {name: {**fetch._stamp(folder / name), "sha256": data.sha256[name]} for name in fetch.FILES}
+    content, before = path.read_bytes(), path.stat()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    write_json(folder / "verified.json", stamps)
+    with pytest.raises(DataError, match="is damaged"):
+        fetch.ensure(data)
+
+
+def test_of_several_files_all_are_replaced_or_none(mirror: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fetch.ensure(described())
+    for name in fetch.FILES:
+        (folder / name).write_bytes(b"damaged")
+
+    def half(scratch: Path, dataset: str) -> None:
+        write_dataset(scratch)
+        (scratch / fetch.FILES[3]).write_bytes(b"wrong")
+
+    monkeypatch.setattr(fetch, "_from_torchvision", half)
+    with pytest.raises(DataError, match=fetch.FILES[3]):
+        fetch.ensure(described())
+    assert {(folder / name).read_bytes() for name in fetch.FILES} == {b"damaged"}

@@ -1,5 +1,6 @@
 """A file is whole or absent, whoever fails when."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -70,3 +71,12 @@ def test_what_json_cannot_say_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(Path("file.json"), value)
     assert everything() == {}
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*/ledger\.json'"):
+        files.atomic_write(tmp_path / "ledger.json", b"{}")

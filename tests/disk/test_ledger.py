@@ -54,7 +54,7 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
         ("\x00" * 40, "is damaged"),
         ('{"format": 1, "params": []}', "is damaged: params is "),
         ('{"format": 1, "overrides": "hidden=8"}', 'is damaged: overrides is "hidden=8"'),
-        ('{"format": 1, "state": null}', "is damaged: None is not a valid State"),
+        ('{"format": 1, "state": null}', "is damaged: state is null"),
         ('{"format": 1, "state": "lost"}', "is damaged: 'lost' is not a valid State"),
         ('{"format": 2}', "has format 2; this version knows up to 1"),
     ],
@@ -184,3 +184,28 @@ def test_a_finished_run_has_written_down_everything(tiny: Callable[..., Config])
     assert 0 < entry.seconds <= entry.summary["time/total"] + 1e-9
     assert entry.summary["time/total_cpu"] > 0
     assert entry.summary["best/val_accuracy"] >= entry.summary["final/val_accuracy"] == result.objective
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '"a": ' + "[" * 100_000 + "]" * 100_000,
+        '"seconds": 1e999',
+        '"seconds": NaN',
+        '"seconds": "long"',
+        '"started_ms": 1' + "0" * 20,
+        '"summary": {"final/val_accuracy": "x"}',
+        '"tags": {"git.commit": 5}',
+        '"overrides": [1]',
+        '"ended_ms": {}',
+        '"dataset": []',
+    ],
+)
+def test_a_ledger_of_other_types_or_numbers_is_damaged(wrong: str, tmp_path: Path) -> None:
+    """Whoever reads it need not expect them; one from elsewhere may hold anything."""
+    ledger.Ledger().write(tmp_path)
+    text = (tmp_path / "ledger.json").read_text()
+    (tmp_path / "ledger.json").write_text(text.rstrip().removesuffix("}") + f", {wrong}}}")
+    with pytest.raises(ExperimentError, match=r"ledger\.json is damaged: ") as caught:
+        ledger.read(tmp_path)
+    assert len(caught.value.message) < 300

@@ -2,8 +2,13 @@
 
 import contextlib
 import dataclasses
+import enum
+import operator
+import os
+import re
 import shutil
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +17,15 @@ import trainings
 import yaml
 from PIL import Image
 from report_fixtures import make_run, make_sweep
-from samples import TINY
+from samples import REPO, TINY
 
+from hydra_plugins.mnist_exp.launchers import LocalConf, RayConf
+from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
 from mnist_exp import config, predict, report, rerun, sync
 from mnist_exp.config import Config, Tracking
 from mnist_exp.disk import lanes, trust
 from mnist_exp.disk.files import read_json, write_json
+from mnist_exp.disk.plan import Plan
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import CheckpointError, ConfigError, ExperimentError
 from mnist_exp.evaluate import __main__ as evaluate
@@ -27,6 +35,7 @@ from mnist_exp.run import session
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import analyse
+from mnist_exp.sweep import home
 from mnist_exp.tracking import publisher as publisher
 
 PACKAGE = Path(trust.__file__).parents[1]
@@ -113,6 +122,20 @@ def test_a_stored_config_has_no_references(theirs: Path) -> None:
         config.load(theirs / "config.yaml")
 
 
+BOMB = "a: &a [x,x]\n" + "".join(f"{new}: &{new} [*{old},*{old}]\n" for old, new in zip("abcd", "bcde", strict=True))
+
+
+@pytest.mark.parametrize(
+    ("extra", "what"),
+    [(BOMB, "aliases"), ("tags: " + "[" * 900 + "]" * 900, "too many levels"), ("#" * 2**20, "longer than")],
+)
+def test_a_stored_config_has_a_usual_size(extra: str, what: str, theirs: Path) -> None:
+    """Aliases of aliases would fill any memory."""
+    (theirs / "config.yaml").write_text((theirs / "config.yaml").read_text() + extra)
+    with pytest.raises(ConfigError, match=f"is not a run's config: it .*{what}"):
+        config.load(theirs / "config.yaml")
+
+
 def test_whoever_builds_a_stored_config_asks_first() -> None:
     """`config.load` only reads; these compare, or read what their own process has written."""
     readers = {path.name for path in PACKAGE.rglob("*.py") if "config.load(" in path.read_text()}
@@ -126,6 +149,7 @@ def elsewhere(tiny: Callable[..., Config]) -> Path:
     trainings.run(tiny(), folder)
     plain = config.to_dict(config.load(folder / "config.yaml"))
     plain["data"] |= {"root": "private", "package": "theirs==1.0", "torchvision": "Theirs", "sha256": {"a": "0"}}
+    plain["points"] = "theirs.csv"
     plain["tracking"] |= {"enabled": True, "uri": "http://127.0.0.1:9", "register": "theirs"}
     (folder / "config.yaml").write_text(yaml.safe_dump(plain))
     return folder
@@ -151,8 +175,9 @@ def test_a_file_of_the_user_may_build_on_another_and_refer_to_the_environment(mo
     Path("mine/data/a.yaml").write_text("name: a\npackage: a==1.0\nroot: ${oc.env:IMAGES}\n")
     Path("mine/data/b.yaml").write_text("defaults:\n  - a\n  - _self_\nname: b\nroot: null\n")
     Path("mine/data/broken.yaml").write_text("name: [b\n")
-    assert trust._sources("a") == {"root": "/images", "package": "a==1.0", "torchvision": None, "sha256": {}}
-    assert trust._sources("b") == {"root": None, "package": "a==1.0", "torchvision": None, "sha256": {}}
+    assert trust._sources("a") == {"data.name": "a", "data.root": "/images", "data.package": "a==1.0"}
+    assert trust._sources("b") == {"data.name": "b", "data.root": None, "data.package": "a==1.0"}
+    assert trust._sources("c") == {}
 
 
 def test_what_is_not_taken_from_elsewhere_is_said(elsewhere: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -234,7 +259,7 @@ def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Confi
     (folder / entry).parent.mkdir(exist_ok=True)
     shutil.rmtree(folder / entry, ignore_errors=True)
     (folder / entry).symlink_to((outside / "file" if "." in entry[1:] else outside).absolute())
-    refused = f"theirs comes from elsewhere, and {entry} in it is a link to"
+    refused = f"theirs comes from elsewhere, and {entry} in it is a symbolic link"
     for typed in (["resume=theirs", "epochs=3"], ["hydra.run.dir=theirs", "epochs=3"]):
         code, _, err = command(*TINY, *typed)
         assert code == 2
@@ -248,13 +273,35 @@ def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Confi
     assert (outside / "file").read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "what"), [("ledger.json", "hard link"), ("metrics.jsonl", "pipe"), ("mlflow.json", "pipe"), ("x", "pipe")]
+)
+def test_a_run_from_elsewhere_has_no_second_names_and_no_pipes(
+    name: str, what: str, tiny: Callable[..., Config], command: Any
+) -> None:
+    """What is written to the one is written elsewhere, and who reads the other waits for ever."""
+    folder = Path("theirs")
+    trainings.run(tiny(), folder)
+    if what == "pipe":
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+    else:
+        Path("outside").hardlink_to(folder / name)
+    for call in (*COMMANDS.values(), lambda: report.write("theirs")):
+        with pytest.raises(ConfigError, match=f"{name} in it is a {what}"):
+            call()
+    assert command("resume=theirs", "epochs=3")[0] == 2
+    assert command(*TINY, "hydra.run.dir=theirs", "epochs=3")[0] == 2
+    assert list(sync.runs([folder])) == []
+
+
 def test_a_sweep_from_elsewhere_has_no_links(scratch: Path, command: Any) -> None:
     folder = make_sweep(scratch / "elsewhere", [[*TINY, "hidden=8"]])
     Path("outside").mkdir()
     (folder / "0").symlink_to(Path("outside").absolute())
     code, _, err = command("-m", f"resume={folder}", "hydra/launcher=basic")
     assert code == 2
-    assert "0 in it is a link to" in err
+    assert "0 in it is a symbolic link" in err
     assert not list(Path("outside").iterdir())
 
 
@@ -265,7 +312,7 @@ def test_a_sweep_with_links_is_not_sent(scratch: Path, caplog: pytest.LogCapture
     (folder / "1").symlink_to(victim.absolute())
     before = (victim / "ledger.json").read_bytes()
     sync.send([scratch / "elsewhere"], "sqlite:///mlflow.db")
-    assert "1 in it is a link to" in caplog.text
+    assert "1 in it is a symbolic link" in caplog.text
     assert (victim / "ledger.json").read_bytes() == before
 
 
@@ -365,6 +412,8 @@ def test_a_run_that_came_with_its_study_reports_to_nobody(
         "tracking.register=production",
         "++data={name: mnist, root: /somewhere}",
         "experiment='../theirs'",
+        "points=/etc/passwd",
+        "resume=last",
     ],
 )
 @pytest.mark.parametrize("search", [False, True], ids=["grid", "search"])
@@ -395,3 +444,51 @@ def test_a_sweep_from_elsewhere_that_only_sets_and_chooses_goes_on(command: Any)
     code, _, err = command("-m", "resume=elsewhere", *quick)
     assert code == 0, err
     assert read_json(Path("elsewhere/1/ledger.json"))["state"] == "finished"
+
+
+TABLE = re.findall(
+    r"^\| (`.+`) \| .+ \| (.+) \|$",
+    (REPO / "docs/reliability.md").read_text().partition("\n### Settings that")[2],
+    re.MULTILINE,
+)
+CLASSIFIED = {key: taken for keys, taken in TABLE for key in re.findall(r"`([\w.]+)`", keys)}
+"""The settings of the table in docs/reliability.md, and what is taken of them from a foreign folder."""
+REFUSED = [key for key, taken in CLASSIFIED.items() if taken.startswith("not taken")]
+
+
+def can_hold_text(kind: Any) -> bool:
+    return kind in (str, Any) or typing.get_origin(kind) is dict or any(map(can_hold_text, typing.get_args(kind)))
+
+
+def texts(kind: type, prefix: str = "") -> Iterator[str]:
+    """The settings of the dataclass *kind* that can hold text."""
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            yield from texts(typing.cast(type, hint), f"{prefix}{name}.")
+        elif can_hold_text(hint) or issubclass(hint if isinstance(hint, type) else object, enum.Enum):
+            yield f"{prefix}{name}"
+
+
+def test_every_setting_that_can_hold_text_is_classified() -> None:
+    """In the table of docs/reliability.md, or among the plain texts below it."""
+    launchers = {*texts(LocalConf, "hydra.launcher."), *texts(RayConf, "hydra.launcher.")}
+    sweepers = {*texts(GridConf, "hydra.sweeper."), *texts(OptunaConf, "hydra.sweeper.")}
+    plain = (REPO / "docs/reliability.md").read_text().partition("\nPlain texts: ")[2]
+    known = [*CLASSIFIED, *re.findall(r"`([\w.]+)`", plain)]
+    assert sorted({*texts(Config), *launchers, *sweepers}) == sorted(known)
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_is_not_taken_from_a_foreign_plan_is_refused(key: str) -> None:
+    for override in (f"{key}=theirs", f"+{key}=theirs", f"++{key}.x=theirs", f"~{key}"):
+        plan = Plan(id="theirs", typed=["data=synthetic"], keys=[], points=[["seed=0", override]])
+        with pytest.raises(ConfigError, match="comes from elsewhere and has the override"):
+            home.check_foreign(plan, Path("theirs"), [])
+
+
+@pytest.mark.parametrize("key", [key for key in REFUSED if key in config.settings() and key != "resume"])
+def test_what_is_not_taken_from_a_foreign_run_is_the_users_own(key: str, elsewhere: Path) -> None:
+    """`resume` is the present command's, whatever a config says; see `resume.stored`."""
+    stored, taken = config.load(elsewhere / "config.yaml"), trust.load(elsewhere)
+    assert operator.attrgetter(key)(stored)
+    assert operator.attrgetter(key)(taken) == config.settings()[key].default

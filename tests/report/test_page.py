@@ -444,7 +444,7 @@ def test_usage_errors_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_address_without_login_is_left_alone() -> None:
-    assert html._discreet("sqlite:///a.db and http://u:p@h:5000/x") == "sqlite:///a.db and http://h:5000/x"
+    assert html._discreet("sqlite:///a.db and http://u:p@h:5000/x") == "sqlite:///a.db and http://…@h:5000/x"
 
 
 def test_what_people_type_is_drawn_as_text_and_not_as_a_formula() -> None:

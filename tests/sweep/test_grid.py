@@ -1,5 +1,6 @@
 """A whole grid under a launcher that knows nothing of sweeps, in this process."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -13,6 +14,7 @@ from mnist_exp.disk import ledger
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import Interrupted, SweepError
+from mnist_exp.report import board
 from mnist_exp.run import one
 from mnist_exp.sweep import reporter
 from mnist_exp.sweep.reporter import SweepReporter
@@ -163,3 +165,34 @@ def test_a_damaged_run_is_named_and_costs_only_itself(command: Command) -> None:
     ledgers[0].unlink()
     assert command(*AGAIN, "resume=last")[0] == 0
     assert ledger.read(ledgers[0].parent).epoch == 1
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "that/file")
+
+
+def test_a_report_on_a_full_disk_is_a_warning_and_the_exit_code_that_of_the_runs(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "save", full)
+    code, out, err = command("-m", *TINY, "seed=0,1", "hydra/launcher=basic", "hydra.sweeper.report=false")
+    assert code == 0
+    assert "2 runs (2 finished)" in out
+    assert "The report cannot be written: that/file: No space left on device. Make room, then: python -m" in err
+
+
+@pytest.mark.parametrize(("writes", "expected"), [(0, 2), (1, 1)], ids=["before", "after"])
+def test_a_full_disk_under_the_plan_says_how_to_go_on(
+    writes: int, expected: int, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, times = Plan.write, list[Path]()
+
+    def some(plan: Plan, folder: Path) -> None:
+        times.append(folder)
+        full() if len(times) > writes else write(plan, folder)
+
+    monkeypatch.setattr(Plan, "write", some)
+    code, _, err = command("-m", *TINY, "search=random", "n_trials=2", "hydra.sweeper.report=false")
+    assert code == expected
+    assert "that/file" in err
+    assert ("Go on with: python -m mnist_exp.train -m resume=" in err) == (writes > 0)

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -260,3 +261,20 @@ def test_points_that_come_to_the_same_run_once(tmp_path: Path) -> None:
     assert more.returncode == 0, more.stderr
     assert "2 runs, 1 of them done already" in more.stdout
     assert states(tmp_path) == ["finished", "finished"]
+
+
+def test_a_process_imports_nothing_from_the_working_folder_and_has_a_short_path_for_its_socket(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Multiprocessing starts Python with `-c`; a socket's path has at most 107 bytes."""
+    Path("signal.py").write_text("raise SystemExit('the wrong one')")
+    (scratch / ("x" * 90)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch / ("x" * 90)))
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    child = [sys.executable, "-c", "import signal, mnist_exp"]
+    with pools.starting():
+        assert subprocess.run(child, check=False).returncode == 0
+        assert tempfile.gettempdir() == "/tmp"
+    assert tempfile.gettempdir() == str(scratch / ("x" * 90))
+    assert os.environ["PYTHONPATH"] == "mine"
+    assert "PYTHONSAFEPATH" not in os.environ

@@ -40,7 +40,8 @@ def replace_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 @pytest.mark.slow
 def test_a_run_reaches_mlflow_through_the_publisher(tiny: Tiny, store_template: Path) -> None:
-    """The one test here with the real child process."""
+    """The one test here with the real child process, in a folder with a file that is called as a module."""
+    Path("mlflow.py").write_text("raise SystemExit('the wrong one')")
     shutil.copyfile(store_template, "mlflow.db")
     config = tiny(tracking={"enabled": True, "figures": False})
     publisher = Publisher(config.tracking)

@@ -263,6 +263,15 @@ def test_the_dataset_links_to_its_page(page: str, shop: Store) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")  # from mlflow.genai, which mlflow.pyfunc imports
+def test_a_model_from_elsewhere_is_not_logged(shop: Store, tiny: Tiny) -> None:
+    """Whoever loads it from MLflow may run what is in it."""
+    trainings.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "register": "single"}), HERE)
+    assert publish(HERE, shop, register=False)
+    record = tracked.run(HERE)
+    assert record is not None
+    assert (record.model, record.registered) == ("", "")
+
+
 def test_a_single_run_registers_a_model_that_predicts(shop: Store, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_lightning", None)  # mlflow would import it, slowly, if it is installed
     trainings.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "register": "single"}), HERE)

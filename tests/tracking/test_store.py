@@ -13,6 +13,7 @@ from mnist_exp import config
 from mnist_exp.config import stores
 from mnist_exp.config.stores import uri_for
 from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.results import query
 from mnist_exp.tracking.store import Store, open_store
 
 OPEN = "from mnist_exp.config.stores import *; from mnist_exp.tracking.store import *; "
@@ -118,3 +119,11 @@ def test_five_first_users_at_once_share_one_store() -> None:
         (names,) = zip(*database.execute("select name from experiments order by name"), strict=True)
     database.close()
     assert names == ("Default", "first")
+
+
+def test_an_empty_file_becomes_a_store(scratch: Path) -> None:
+    """Such as one that a kill has left, or `touch`."""
+    Path("mlflow.db").touch()
+    assert query.experiments(uri_for(None)) == {}
+    opened = open_store(uri_for(None), "x")
+    assert query.experiments(uri_for(None))["x"] == opened.experiment_id

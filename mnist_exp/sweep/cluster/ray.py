@@ -18,9 +18,9 @@ if (Path.home() / ".ray" / "auth_token").exists():
 import cloudpickle
 from hydra.core.utils import JobReturn
 
-import mnist_exp
 from mnist_exp.config.explain import extra_missing
 from mnist_exp.config.rules import at_least
+from mnist_exp.disk import provenance
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.sweep.cluster.driver import Scheduler
 from mnist_exp.sweep.job import Job
@@ -53,11 +53,10 @@ class Ray(Scheduler):
         listening(address)
         here = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         # Where workers find the package when it is not installed: they are on the same file system.
-        paths = [str(Path(mnist_exp.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")]
         try:
             ray.init(
                 address=address or "local",
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **dict(options["env"])}},
+                runtime_env={"env_vars": {"PYTHONPATH": provenance.python_path(), **dict(options["env"])}},
                 log_to_driver=False,
                 configure_logging=False,
                 **here,

@@ -26,6 +26,7 @@ from omegaconf import OmegaConf, open_dict
 
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say
+from mnist_exp.disk import ledger, trust
 from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.engine.events import Control, Observer
@@ -62,7 +63,7 @@ class Slurm(Scheduler):
     def __init__(self, options: dict[str, Any], folder: Path) -> None:
         if not shutil.which("sbatch"):
             raise ConfigError("There is no sbatch here.", "cluster=slurm is for the login node of a Slurm cluster.")
-        self.options, self.note = options, SweepFolder(folder).jobs
+        self.options, self.note, self.own = options, SweepFolder(folder).jobs, trust.own(folder)
         self.jobs: dict[str, Job] = {}
         """Those that go on, by Slurm's ids."""
         self.gone: dict[str, tuple[float, str]] = {}
@@ -121,8 +122,11 @@ class Slurm(Scheduler):
         """Submitit's view of a job."""
         return submitit.SlurmJob(folder=self.options["submitit_folder"], job_id=name)
 
-    def result(self, name: str, job: Job) -> JobReturn:
-        """What a job has left behind."""
+    def result(self, name: str, job: Job) -> JobReturn | str:
+        """What a job has left behind: a pickle, which could run anything if it came with a foreign folder."""
+        if not self.own:
+            entry = ledger.find(job.folder)
+            return (entry.reason if entry else "") or "It left no result."
         try:
             done: JobReturn = self.handle(name).result()
         except submitit.core.utils.FailedJobError as error:  # outside of what Hydra and we catch

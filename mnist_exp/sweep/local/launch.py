@@ -14,7 +14,7 @@ from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, Returns, Source, costs, shared
 from mnist_exp.sweep.launching import Handover, Stop
-from mnist_exp.sweep.local.pool import Capacity, Pool, context
+from mnist_exp.sweep.local.pool import Capacity, Pool, context, starting
 from mnist_exp.sweep.shell import OurLauncher
 
 RULES = {
@@ -36,7 +36,8 @@ def start_early() -> None:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload(["mnist_exp.sweep.local.preload"])
-        forkserver.ensure_running()
+        with starting():
+            forkserver.ensure_running()
 
 
 def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: Source | None = None) -> Returns:

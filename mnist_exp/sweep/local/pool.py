@@ -13,8 +13,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -23,6 +25,7 @@ from typing import Any, final
 import cloudpickle
 from hydra.core.utils import JobStatus
 
+from mnist_exp.disk import provenance
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied, Source, costs, died_of, reason
@@ -30,6 +33,7 @@ from mnist_exp.sweep.launching import STOP_GRACE, Handover, Stop
 from mnist_exp.sweep.local import worker
 
 LOOK = 0.5  # seconds until a Ctrl-C is passed on, at most
+LONGEST_FOLDER = 70  # bytes, for those below which multiprocessing makes a folder with a socket
 
 
 @final
@@ -151,7 +155,8 @@ class Pool:
         process = self.context.Process(  # type: ignore[attr-defined]
             target=worker.main, args=(theirs, self.lifeline, self.handover.common, self.threads, slot), daemon=False
         )
-        process.start()
+        with starting():  # the fork server may have died
+            process.start()
         theirs.close()  # else its death would not close the pipe
         return Worker(process, ours, slot)
 
@@ -256,3 +261,23 @@ def context(gpus: int) -> BaseContext:
     """How workers start: forked from a server that has loaded torch, or afresh where each needs its own GPU."""
     fork = "forkserver" in multiprocessing.get_all_start_methods() and not gpus
     return multiprocessing.get_context("forkserver" if fork and sys.platform == "linux" else "spawn")
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """While a process of multiprocessing starts: it imports nothing from this folder, and finds a path for its socket.
+
+    Python runs it with `-c`, which would look into the working folder first, where a `signal.py` may lie. The path of a
+    socket has at most 107 bytes, so a long $TMPDIR is none for it.
+    """
+    own, folder = {"PYTHONSAFEPATH": "1", "PYTHONPATH": provenance.python_path()}, tempfile.tempdir
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"  # multiprocessing makes a folder of its own there, for this process
+    try:
+        yield
+    finally:
+        tempfile.tempdir = folder
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
