@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from mnist_exp.config import Config, Precision
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.fused import Optimizer
-from mnist_exp.engine.schedules import Schedule
+from mnist_exp.engine.schedules import Decay, Schedule
 from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.models import MLP
@@ -136,13 +137,15 @@ def note(optimizer: Optimizer) -> str:
     return "" if kind is fused.Fused else f", {kind.__module__.partition('.')[0]}'s {kind.__name__}"
 
 
-def schedule(config: Config) -> Schedule:
-    """The learning rate over time.
+def schedule(config: Config, steps: float = math.inf) -> Schedule:
+    """The learning rate over time, for a training of so many *steps*.
 
     Raises:
         ConfigError: as `model`.
     """
     built: Schedule = _callable("schedule", config.schedule)
+    if isinstance(built, Decay):
+        built.steps = steps
     return built
 
 

@@ -47,7 +47,7 @@ class Pack:
         config = members[0].config
         self.device, self.threads = build.device(config), members[0].entry.threads
         set_up_torch(config, self.device, self.threads)
-        schedule, self.splits = build.schedule(config), data.load(config.data, self.device)
+        self.splits = data.load(config.data, self.device)
         rows = self.splits.train.rows
         self.order = data.Order(rows, config.batch_size, configs.order_seed(config), build.augment(config))
         for member in members:
@@ -63,6 +63,7 @@ class Pack:
             settings = [runs[i].config if i in runs else first.placeholder(i, config) for i in range(size)]
             networks = [runs[i].network if i in runs else build.model(s) for i, s in enumerate(settings)]
         self.stack, self.method = build.stack(settings, networks, self.device)
+        schedule = build.schedule(config, config.epochs * self.order.steps)
         optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
         self.method += build.note(optimizer) + graph.note(self.stack, optimizer)
         self.descent = Descent(optimizer, schedule, Average(optimizer, settings[0].training.ema))
