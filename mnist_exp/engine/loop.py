@@ -25,6 +25,10 @@ from mnist_exp.errors import Interrupted
 
 WINDOW = 256  # steps between two looks at the loss: often enough to stop soon, seldom enough to cost nothing
 AT_ONCE = {"cpu"}  # devices where a window is looked at as it closes; others would have to finish all steps so far
+DOUBLE = {
+    "cpu",
+    "cuda",
+}  # devices with float64: they add up losses themselves; others, such as mps, leave it to the host
 EVALUATION = 1000  # images a pass: hidden layers of this many rows still fit into the cache
 
 
@@ -187,8 +191,8 @@ class Tally:
         self.images, self.step = 0, step
         self.logits: list[Tensor] = []
         self.labels: list[Tensor] = []
-        self.windows: list[tuple[int, int, Tensor]] = []
-        """Scored, but still on the device: steps before it, steps up to its end, (loss and hits, lane)."""
+        self.windows: list[tuple[int, int, Tensor, Tensor]] = []
+        """Scored, but still on the device: steps before it, steps up to its end, losses (lane, some), hits (lane,)."""
 
     @property
     def steps(self) -> int:
@@ -205,8 +209,9 @@ class Tally:
         logits, labels = torch.cat(self.logits, 2), torch.cat(self.labels)
         losses = cross_entropy(logits, labels.expand(len(logits), -1), reduction="none")  # (lane, image)
         hits = (logits.max(1).indices == labels).sum(1)  # argmax takes 5 times as long
-        scores = torch.stack([losses.sum(1, dtype=torch.float64), hits.double()])
-        self.windows.append((self.step, self.step + self.steps, scores))
+        if losses.device.type in DOUBLE:
+            losses = losses.sum(1, keepdim=True, dtype=torch.float64)
+        self.windows.append((self.step, self.step + self.steps, losses, hits))
         self.images, self.step = self.images + len(labels), self.step + self.steps
         self.logits, self.labels = [], []
 
@@ -217,10 +222,10 @@ class Tally:
             For each loss that is not finite: lane, steps before the window, steps up to its end.
         """
         windows, self.windows, bad = self.windows, [], []
-        for before, to, scores in windows:
-            loss, hits = scores.cpu()
+        for before, to, losses, hits in windows:
+            loss = losses.cpu().sum(1, dtype=torch.float64)
             self.loss += loss
-            self.hits += hits
+            self.hits += hits.cpu()
             bad += [(lane, before, to) for lane, ok in enumerate(loss.isfinite().tolist()) if not ok]
         return bad
 
