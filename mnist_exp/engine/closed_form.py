@@ -324,8 +324,8 @@ class MLPStack(Stack):
         for name, view in self.weights(lane).items():
             view.copy_(weights[name])
             leaf, part = self.homes[lane][name]
-            state = optimizer.state.setdefault(leaf, {})
             for quantity, value in moments.get(name, {}).items():
+                state = optimizer.state.setdefault(leaf, {})
                 if value.shape != view.shape:  # a counter
                     state[quantity] = value.clone()
                     continue

@@ -25,10 +25,7 @@ from mnist_exp.errors import Interrupted
 
 WINDOW = 256  # steps between two looks at the loss: often enough to stop soon, seldom enough to cost nothing
 AT_ONCE = {"cpu"}  # devices where a window is looked at as it closes; others would have to finish all steps so far
-DOUBLE = {
-    "cpu",
-    "cuda",
-}  # devices with float64: they add up losses themselves; others, such as mps, leave it to the host
+DOUBLE = {"cpu", "cuda"}  # devices with float64, which add up losses themselves; for others, such as mps, the host does
 EVALUATION = 1000  # images a pass: hidden layers of this many rows still fit into the cache
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from mnist_exp.config import Config, Precision
 from mnist_exp.data import Augment, mix
@@ -129,6 +129,22 @@ def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
     for group in built.param_groups:
         group["initial_lr"] = group["lr"]
     return built
+
+
+@torch.no_grad()
+def tried(configs: Sequence[Config], built: Stack) -> Optimizer:
+    """The optimiser of *configs* after a step without gradient, to see what it keeps; *built* itself does not move."""
+    own = groups(configs, built)
+    copies = [{**group, "params": [torch.zeros_like(p) for p in group["params"]]} for group in own]
+    stands_for: dict[Tensor, Tensor] = {}
+    for mine, theirs in zip(own, copies, strict=True):
+        stands_for |= dict(zip(theirs["params"], mine["params"], strict=True))
+    for copy in stands_for:
+        copy.grad = torch.zeros_like(copy)
+    trial = optimizer(configs[0], copies)
+    trial.step()
+    trial.state = {stands_for[copy]: quantities for copy, quantities in trial.state.items()}
+    return trial
 
 
 def note(optimizer: Optimizer) -> str:

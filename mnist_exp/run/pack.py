@@ -1,6 +1,7 @@
 """Packs: the runs that train together, as lanes of one stack; a run that trains alone is a pack of one."""
 
 import itertools
+import logging
 from collections.abc import Sequence
 from typing import final
 
@@ -15,8 +16,14 @@ from mnist_exp.disk.journal import Row
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Descent, Progress
+from mnist_exp.engine.stack import Tensors
 from mnist_exp.run import build
 from mnist_exp.run.claim import Member
+
+log = logging.getLogger(__name__)
+
+Moments = dict[str, Tensors]
+"""What an optimiser keeps: {parameter: {quantity: tensor}}."""
 
 
 def grouped(members: Sequence[Member]) -> list[list[Member]]:
@@ -69,16 +76,33 @@ class Pack:
         self.descent = Descent(optimizer, schedule, Average(optimizer, settings[0].training.ema))
         patience = config.training.patience
         self.progress = Progress(len(settings), config.epochs, patience, alive=set(self.members))
-        self._restore({lane: member.saved for lane, member in self.members.items() if member.saved})
+        saved = {lane: member.saved for lane, member in self.members.items() if member.saved}
+        self._restore(saved, self._fitting(saved, settings))
 
-    def _restore(self, saved: dict[int, Checkpoint]) -> None:
-        """Brings the lanes to where their checkpoints were saved."""
+    def _fitting(self, saved: dict[int, Checkpoint], settings: Sequence[Config]) -> dict[int, Moments]:
+        """The saved moments of each lane; none where force has brought an optimiser that keeps other ones."""
+        moments = {lane: state.moments for lane, state in saved.items()}
+        if all(state.config == self.members[lane].entry.fingerprint["config"] for lane, state in saved.items()):
+            return moments
+        trial = build.tried(settings, self.stack)
+        for lane, mine in moments.items():
+            has, keeps = _quantities(mine), _quantities(self.stack.moments(lane, trial))
+            if has != keeps:
+                moments[lane] = {}
+                if names := sorted(set().union(*has.values())):
+                    log.warning(
+                        "The optimiser begins anew: what the earlier one left (%s) does not fit it.", ", ".join(names)
+                    )
+        return moments
+
+    def _restore(self, saved: dict[int, Checkpoint], moments: dict[int, Moments]) -> None:
+        """Brings the lanes to where their checkpoints were saved, and the optimiser to these *moments*."""
         optimizer, average, progress = self.descent.optimizer, self.descent.average, self.progress
         for lane, state in saved.items():
             self.stack.restore(lane, state.averaged or state.weights, {}, optimizer)
         average.restart()
         for lane, state in saved.items():
-            self.stack.restore(lane, state.weights, state.moments, optimizer)
+            self.stack.restore(lane, state.weights, moments[lane], optimizer)
             progress.epoch = state.epoch
             known = state.chosen or not progress.patience  # not if patience was added, with force
             best = (state.best, state.best_epoch) if known else (-1.0, state.epoch)
@@ -114,6 +138,11 @@ def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
         exact = config.precision is Precision.fp32
         torch.set_float32_matmul_precision("highest" if exact else "high")
         torch.backends.cudnn.allow_tf32 = not exact  # convolutions: torch's own default is tf32
+
+
+def _quantities(moments: Moments) -> dict[str, set[str]]:
+    """What an optimiser keeps for each parameter."""
+    return {name: set(tensors) for name, tensors in moments.items()}
 
 
 def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
