@@ -29,6 +29,7 @@ from mnist_exp.engine.stack import Stack, Tensors, limit_rows, same_shapes
 from mnist_exp.models.mlp import DIGITS, MLP, PIXELS, ScaledTanh
 
 # Activations whose derivative follows from their output: (in place, (gradient, output) -> gradient).
+BOUNDARY = 16  # numbers, 64 bytes: a row of a first layer's weights, 49 times that, then begins where a cache line does
 TOP, SLOPE = ScaledTanh.TOP, ScaledTanh.SLOPE
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "relu": (torch.relu_, lambda g, a: torch.ops.aten.threshold_backward(g, a, 0)),
@@ -104,14 +105,15 @@ class MLPStack(Stack):
         first = models[0].linears()[0].weight
         self.device, dtype = first.device, first.dtype
         size = sum(p.numel() for m in models for p in m.parameters())
+        self.width = sum(m.hidden[0] for m in models)  # of all first layers together
+        self.cut = -(-(size - self.width * PIXELS) // BOUNDARY) * BOUNDARY  # where their weights begin
+        size = self.cut + self.width * PIXELS
         self.flat = torch.zeros(size, device=self.device, dtype=dtype)
         self.act, self.act_backward = ACTIVATIONS[models[0].activation]
         self.products = products.fastest(first)
         smoothing = self.training.label_smoothing
         self.targets = torch.eye(DIGITS, device=self.device, dtype=dtype) * (1 - smoothing) + smoothing / DIGITS
         self.input_keep = 1 - models[0].input_dropout
-        self.width = sum(m.hidden[0] for m in models)  # of all first layers together
-        self.cut = size - self.width * PIXELS  # where their weights begin
         self.grad = torch.zeros_like(self.flat[: self.cut])
         self.first_weight = self.flat[self.cut :].view(self.width, PIXELS)
         self.first_bias, self.first_bias_grad = self.flat[: self.width, None], self.grad[: self.width]

@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn, optim
 
+from mnist_exp import processor
 from mnist_exp.config import Config, Precision
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
@@ -50,6 +51,12 @@ def device(config: Config) -> torch.device:
     if config.precision is Precision.tf32 and device.type != "cuda":
         raise ConfigError(f"precision=tf32 needs CUDA, but the device is {device.type}.", "Try precision=fp32.")
     return device
+
+
+def advice(config: Config, where: torch.device) -> str:
+    """What people should know of training *config* there; mostly nothing."""
+    slow = config.precision is Precision.bf16 and where.type == "cpu" and processor.lacks_bfloat16()
+    return f"{processor.SLOW_BFLOAT16} Try precision=fp32." if slow else ""
 
 
 def model(config: Config) -> nn.Module:

@@ -18,6 +18,7 @@ from mnist_exp.config import Config
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.engine.loop import fit
+from mnist_exp.run import build
 from mnist_exp.run.claim import Member, Result, Task, claim, failing
 from mnist_exp.run.export import draw_augmented
 from mnist_exp.run.pack import Pack, grouped
@@ -100,6 +101,8 @@ def run_many(
             with failing(members):
                 pack = Pack(members)
                 observers = {i: _observers(member, pack, watch, control) for i, member in pack.members.items()}
+                if note := build.advice(members[0].config, pack.device):
+                    log.info(note)
                 log.info("Training %d on %s with %d threads, %s.", len(members), pack.device, pack.threads, pack.method)
                 control.step = pack.progress.epoch * pack.order.steps
                 fit(pack.stack, pack.descent, pack.splits, pack.order, pack.progress, observers, control)
