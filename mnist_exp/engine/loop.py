@@ -39,6 +39,8 @@ class Descent:
     """The learning rate over time."""
     average: Average
     """Of the weights, for evaluation."""
+    rates: Sequence[float]
+    """The learning rate of each lane that the schedule starts from, for messages."""
 
 
 @final
@@ -131,7 +133,7 @@ def fit(
                 for lane, before, to in tally.settle() if at_once or last else ():
                     if lane in alive:
                         alive.discard(lane)
-                        emit(observers, diverged(lane, before, to, optimizer, stack))
+                        emit(observers, diverged(lane, before, to, descent.rates[lane]))
         if not alive:
             return
         train_loss, train_accuracy = tally.means()
@@ -232,9 +234,8 @@ class Tally:
         return (self.loss / self.images).tolist(), (self.hits / self.images).tolist()
 
 
-def diverged(lane: int, last_ok: int, step: int, optimizer: Optimizer, stack: Stack) -> LaneEnd:
+def diverged(lane: int, last_ok: int, step: int, rate: float) -> LaneEnd:
     """The sentence about a loss that is not finite: when, and at which learning rate."""
-    rate = optimizer.param_groups[stack.sets[lane]]["initial_lr"]
     reason = f"The loss is not finite somewhere in steps {last_ok + 1} to {step}. Lower lr, now {rate:g}."
     return LaneEnd(lane=lane, state=State.FAILED, reason=reason)
 

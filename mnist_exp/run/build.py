@@ -100,7 +100,7 @@ def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch
     networks, config = [network.to(where) for network in networks], configs[0]
     if all(map(in_closed_form, configs, networks)):
         lanes: list[MLP] = networks  # type: ignore[assignment]  # fits() has checked
-        settings = [(c.lr, c.optimizer) for c in configs]
+        settings = [_update(c, where) for c in configs]
         sets = [settings.index(s) for s in settings]
         seeds = [c.seed for c in configs]
         return closed_form.MLPStack(lanes, seeds, sets, config.training), "closed-form gradients"
@@ -109,12 +109,26 @@ def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch
     return ModuleStack(networks[0], config.seed, config.training, autocast), "autograd"
 
 
+def _update(config: Config, where: torch.device) -> dict[str, Any]:
+    """What lanes must have in common to be updated by the same kernels.
+
+    That is all of the optimiser but its rate; on a CPU that, too: there the work counts, not the number of kernels.
+    """
+    target = _maker("optimizer", config.optimizer, [])
+    at_rates = where.type != "cpu" and fused.fits(target.func, target.keywords)
+    return {k: v for k, v in config.optimizer.items() if k != "lr"} | ({} if at_rates else {"lr": config.lr})
+
+
 def groups(configs: Sequence[Config], built: Stack) -> list[dict[str, Any]]:
     """The parameter groups of *built*; each after the first has the options of its lanes."""
     groups = built.groups()
-    for number in range(1, len(set(built.sets))):
-        mine = configs[built.sets.index(number)]
-        groups[number] |= {k: v for k, v in mine.optimizer.items() if not k.startswith("_")} | {"lr": mine.lr}
+    for number, group in enumerate(groups):
+        mine = [c for c, s in zip(configs, built.sets, strict=True) if s == number]
+        if number:
+            group |= {k: v for k, v in mine[0].optimizer.items() if not k.startswith("_")} | {"lr": mine[0].lr}
+        if len({c.lr for c in mine}) > 1:
+            assert isinstance(built, closed_form.MLPStack)
+            group |= {"lr": 1.0, "rates": built.spread(number, [c.lr for c in configs])}
     return groups
 
 

@@ -73,7 +73,8 @@ class Pack:
         schedule = build.schedule(config, config.epochs * self.order.steps)
         optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
         self.method += build.note(optimizer) + graph.note(self.stack, optimizer)
-        self.descent = Descent(optimizer, schedule, Average(optimizer, settings[0].training.ema))
+        average = Average(optimizer, settings[0].training.ema)
+        self.descent = Descent(optimizer, schedule, average, [each.lr for each in settings])
         patience = config.training.patience
         self.progress = Progress(len(settings), config.epochs, patience, alive=set(self.members))
         saved = {lane: member.saved for lane, member in self.members.items() if member.saved}
