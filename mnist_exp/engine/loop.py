@@ -95,16 +95,21 @@ def fit(
     """
     optimizer, schedule, average = descent.optimizer, descent.schedule, descent.average
 
-    def update(images: Tensor, labels: Tensor, factor: float | Tensor) -> Tensor:
+    def update(images: Tensor, labels: Tensor, factor: float | Tensor) -> tuple[Tensor, Tensor]:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         logits = stack.gradient(images, labels)
         optimizer.step()
         stack.constrain()
-        return logits  # (lane, 10, batch)
+        return logits, labels  # (lane, 10, batch), (batch,)
 
-    # On CUDA the whole step is one launch.
-    train = graph.Graphed(update, stack.generators()) if graph.fits(stack, optimizer) else update
+    def gather(rows: Tensor, factor: float | Tensor) -> tuple[Tensor, Tensor]:
+        return update(*splits.train.take(rows), factor)
+
+    # On CUDA the whole step is one launch, with the gathering of its images where they are not varied.
+    recorded = graph.fits(stack, optimizer)
+    gathers = recorded and order.augment is None
+    train: graph.Step = graph.Graphed(gather if gathers else update, stack.generators()) if recorded else update
     at_once = splits.train.images.device.type in AT_ONCE
     total, alive = progress.epochs * order.steps, progress.alive
     for epoch in range(progress.epoch, progress.epochs):
@@ -119,9 +124,10 @@ def fit(
         began, busy = time.perf_counter(), time.process_time()
         stack.reseed(epoch)
         tally = Tally(stack.lanes, epoch * order.steps)
-        batches = order.feed(splits.train, epoch)  # on the device: nothing is copied from the host
-        for step, (images, labels) in enumerate(batches, start=epoch * order.steps):
-            logits = train(images, labels, schedule(step / total))
+        # On the device: nothing is copied from the host.
+        batches = zip(order.batches(epoch), strict=True) if gathers else order.feed(splits.train, epoch)
+        for step, batch in enumerate(batches, start=epoch * order.steps):
+            logits, labels = train(*batch, schedule(step / total))
             average.update(step + 1)
             tally.add(logits, labels)  # no .item() here: on a GPU it would wait for every step
             control.step = step + 1
