@@ -2,7 +2,7 @@
 
 At these sizes a GPU finishes a kernel before the host has launched the next, so a step takes as long as its twenty or
 more launches. A graph launches them all at once. It records the kernels, the addresses that they read and write, and
-every plain number. So everything that changes from step to step (the batch's rows, the schedule's factor) is copied into
+every plain number. So everything that changes from step to step (rows of the batch, factor of the rate) is copied into
 tensors of fixed address, and dropout's generators are registered. What the host launches for a step are that copy, the
 graph, and a copy of logits and labels.
 """
@@ -104,11 +104,16 @@ class Graphed:
             fixed.copy_(each)
         if self.warm < WARM_UP:
             self.warm += 1
-            return self.recorder.warm_up(self._work)
+            return _copies(self.recorder.warm_up(self._work))
         if self.replay is None:
             self.replay = self.recorder.record(self._work, self.generators)
-        logits, labels = self.replay()
-        return logits.clone(), labels.clone()  # the next replay overwrites them
+        return _copies(self.replay())
 
     def _work(self) -> Scored:
         return self.step(*self.batch, self.factor)
+
+
+def _copies(scored: Scored) -> Scored:
+    """What the next step does not overwrite; labels may be those of the fixed batch."""
+    logits, labels = scored
+    return logits.clone(), labels.clone()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
+from torch import nn
 
 from mnist_exp import config as configs
 from mnist_exp import data
@@ -13,14 +14,18 @@ from mnist_exp.config import Config, Precision
 from mnist_exp.disk import lanes
 from mnist_exp.disk.checkpoint import Checkpoint
 from mnist_exp.disk.journal import Row
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
-from mnist_exp.engine.loop import Descent, Progress
+from mnist_exp.engine.loop import EVALUATION, WINDOW, Descent, Progress
 from mnist_exp.engine.stack import Tensors
+from mnist_exp.models.mlp import DIGITS
 from mnist_exp.run import build
 from mnist_exp.run.claim import Member
 
 log = logging.getLogger(__name__)
+
+SHARE = 0.9  # of the GPU's free memory, for lanes; the rest is for images and what torch itself needs
 
 Moments = dict[str, Tensors]
 """What an optimiser keeps: {parameter: {quantity: tensor}}."""
@@ -38,6 +43,36 @@ def grouped(members: Sequence[Member]) -> list[list[Member]]:
 
     ordered = sorted(members, key=lambda member: (pack(member), network(member)))
     return [list(group) for _, group in itertools.groupby(ordered, key=pack)]
+
+
+def within_memory(members: list[Member]) -> list[list[Member]]:
+    """*members* as packs that the memory of their GPU holds; begun ones keep their lanes, and with them their pack."""
+    device = build.device(members[0].config)
+    if device.type != "cuda" or members[0].record or len(members) == 1:
+        return [members]
+    free, _ = torch.cuda.mem_get_info(device)
+    if sum(memory(member.config, member.network) for member in members) <= SHARE * free:
+        return [members]
+    return [pack for half in halves(members) for pack in within_memory(half)]
+
+
+def halves(members: list[Member]) -> list[list[Member]]:
+    """*members* as two packs, which have not begun."""
+    for member in members:
+        member.record = None
+        RunFolder(member.folder).lanes.unlink(missing_ok=True)
+    middle = len(members) // 2
+    return [members[:middle], members[middle:]]
+
+
+def memory(config: Config, network: nn.Module) -> int:
+    """Bytes that *network* takes as a lane, by the shapes of what a step and an evaluation have at once."""
+    weights = sum(p.numel() for p in network.parameters())
+    units = sum(p.shape[0] for p in network.parameters() if p.dim() == 1)  # each unit has a bias
+    copies = 6 + bool(config.training.ema)  # weight, gradient, two moments, and where an update with its own rate ends
+    outputs = units * max(4 * config.batch_size, 2 * EVALUATION)  # activations, their gradients, masks, products
+    scores = 3 * DIGITS * max(WINDOW * config.batch_size, EVALUATION)  # kept logits, joined, and as probabilities
+    return 4 * (copies * weights + outputs + scores)
 
 
 @final
@@ -136,6 +171,7 @@ def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
     torch.set_flush_denormal(True)  # Adam's moments of unlit pixels become denormal and slow it down
     torch.set_num_threads(threads)
     if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)  # what names no device would open a context on the first GPU
         exact = config.precision is Precision.fp32
         torch.set_float32_matmul_precision("highest" if exact else "high")
         torch.backends.cudnn.allow_tf32 = not exact  # convolutions: torch's own default is tf32

@@ -207,7 +207,10 @@ def test_windows_are_named_the_same_whenever_they_are_looked_at(
 
 
 @pytest.mark.parametrize(("precision", "exact"), [("fp32", True), ("tf32", False), ("bf16", False)])
-def test_fp32_on_a_gpu_means_convolutions_too(precision: str, exact: bool, tiny: Callable[..., Config]) -> None:
+def test_fp32_on_a_gpu_means_convolutions_too(
+    precision: str, exact: bool, tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
     config = dataclasses.replace(tiny(), precision=Precision[precision])
     set_up_torch(config, torch.device("cuda"), 1)
     assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
