@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 from collections.abc import Sequence
 from typing import final
 
@@ -175,6 +176,12 @@ def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
         exact = config.precision is Precision.fp32
         torch.set_float32_matmul_precision("highest" if exact else "high")
         torch.backends.cudnn.allow_tf32 = not exact  # convolutions: torch's own default is tf32
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products on several streams may differ
+        torch.backends.cudnn.deterministic = config.deterministic
+        if config.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler
+            torch.use_deterministic_algorithms(
+                config.deterministic, warn_only=True
+            )  # another's network may have others
 
 
 def _quantities(moments: Moments) -> dict[str, set[str]]:

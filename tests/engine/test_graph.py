@@ -4,6 +4,7 @@ tests/services/test_gpu.py holds the same against real graphs.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,17 @@ def test_fp32_on_a_gpu_means_convolutions_too(
     set_up_torch(config, torch.device("cuda"), 1)
     assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
     assert torch.backends.cudnn.allow_tf32 is not exact
+
+
+def test_deterministic_is_a_setting_of_each_run(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker trains one after another."""
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    for asked in (False, True, False):
+        set_up_torch(tiny(deterministic=asked), torch.device("cuda"), 1)
+        assert torch.are_deterministic_algorithms_enabled() is asked
+        assert torch.backends.cudnn.deterministic is asked
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 @pytest.mark.parametrize(
