@@ -58,7 +58,7 @@ class Training:
         On CUDA it is the second of two: the first records the graph.
         """
         clock = Clock()
-        descent = Descent(self.optimizer, build.schedule(self.config), Average(self.optimizer, 0.0))
+        descent = Descent(self.optimizer, build.schedule(self.config), Average(self.optimizer, 0.0), [self.config.lr])
         progress = Progress(1, self.epoch + (2 if self.device.type == "cuda" else 1))
         progress.epoch, self.epoch = self.epoch, progress.epochs
         torch.set_num_threads(self.config.threads or torch.get_num_threads())

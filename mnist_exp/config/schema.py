@@ -190,6 +190,9 @@ class Config:
         THREADS,
         PLACE,
     )
+    deterministic: bool = setting(
+        False, "on CUDA, take kernels that give the same bits each time, also for convolutions; slower", kind=PLACE
+    )
     name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
     n_trials: int | None = setting(None, "with -m: runs of a search, or combinations drawn from a grid", SOME, SWEEP)
     points: str | None = setting(

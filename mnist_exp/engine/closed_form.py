@@ -14,7 +14,7 @@ tests/engine/test_closed_form.py holds values and gradients against autograd in 
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -29,6 +29,7 @@ from mnist_exp.engine.stack import Stack, Tensors, limit_rows, same_shapes
 from mnist_exp.models.mlp import DIGITS, MLP, PIXELS, ScaledTanh
 
 # Activations whose derivative follows from their output: (in place, (gradient, output) -> gradient).
+BOUNDARY = 16  # numbers, 64 bytes: a row of a first layer's weights, 49 times that, then begins where a cache line does
 TOP, SLOPE = ScaledTanh.TOP, ScaledTanh.SLOPE
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "relu": (torch.relu_, lambda g, a: torch.ops.aten.threshold_backward(g, a, 0)),
@@ -104,14 +105,15 @@ class MLPStack(Stack):
         first = models[0].linears()[0].weight
         self.device, dtype = first.device, first.dtype
         size = sum(p.numel() for m in models for p in m.parameters())
+        self.width = sum(m.hidden[0] for m in models)  # of all first layers together
+        self.cut = -(-(size - self.width * PIXELS) // BOUNDARY) * BOUNDARY  # where their weights begin
+        size = self.cut + self.width * PIXELS
         self.flat = torch.zeros(size, device=self.device, dtype=dtype)
         self.act, self.act_backward = ACTIVATIONS[models[0].activation]
         self.products = products.fastest(first)
         smoothing = self.training.label_smoothing
         self.targets = torch.eye(DIGITS, device=self.device, dtype=dtype) * (1 - smoothing) + smoothing / DIGITS
         self.input_keep = 1 - models[0].input_dropout
-        self.width = sum(m.hidden[0] for m in models)  # of all first layers together
-        self.cut = size - self.width * PIXELS  # where their weights begin
         self.grad = torch.zeros_like(self.flat[: self.cut])
         self.first_weight = self.flat[self.cut :].view(self.width, PIXELS)
         self.first_bias, self.first_bias_grad = self.flat[: self.width, None], self.grad[: self.width]
@@ -191,6 +193,19 @@ class MLPStack(Stack):
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": [leaf for s, _, leaf in self.leaves if s == n]} for n in sorted(set(self.sets))]
 
+    def spread(self, number: int, values: Sequence[float]) -> list[Tensor]:
+        """A number of each lane for the parameters of group *number*: (n, 1) for each that has n equal parts."""
+        spreads = []
+        for leaf, span in [(leaf, span) for group, span, leaf in self.leaves if group == number]:
+            numbers = torch.zeros(len(leaf), dtype=leaf.dtype)
+            for homes, value in zip(self.homes, values, strict=True):
+                for home, part in homes.values():
+                    if home is leaf:
+                        numbers[part] = value
+            alike = PIXELS if span.start >= self.cut else 1
+            spreads.append(numbers[::alike, None].to(leaf.device, copy=True))
+        return spreads
+
     def reseed(self, epoch: int) -> None:
         for part, seed in zip(self.parts, self.seeds, strict=True):
             part.rng.manual_seed(mix(seed, epoch, 1))
@@ -211,22 +226,24 @@ class MLPStack(Stack):
             self._backward(block, kept, delta[block.lanes], back)
         back = self.act_backward(back, first)
         torch.sum(back, 1, out=self.first_bias_grad)
-        self._first_weight_grad(back, images)
+        first_weight_grad = self._first_weight_grad(back, images)
         if self.training.clip:
-            self._clip(self.training.clip)
+            self._clip(self.training.clip, first_weight_grad)
         return logits
 
     def _first(self, images: Tensor) -> Tensor:
         """The output of all first layers, (sum of widths, batch)."""
         return self.act(self.products.affine(self.first_bias, self.first_weight, images.t()))
 
-    def _first_weight_grad(self, back: Tensor, images: Tensor) -> None:
-        """Sets the `.grad` of the leaves from `cut` on: *back* (sum of widths, batch) times *images*."""
+    def _first_weight_grad(self, back: Tensor, images: Tensor) -> Tensor:
+        """*back* (sum of widths, batch) times *images*, which becomes the `.grad` of the leaves from `cut` on."""
         for _, leaf in self.first_leaves:
             leaf.grad = None  # so that the next one reuses this memory, which is in the cache
-        grad = self.products.product(back, images).view(-1)
+        grad = self.products.product(back, images)
+        flat = grad.view(-1)
         for span, leaf in self.first_leaves:
-            leaf.grad = grad[span.start - self.cut : span.stop - self.cut]
+            leaf.grad = flat[span.start - self.cut : span.stop - self.cut]
+        return grad
 
     def _forward(self, block: _Block, first: Tensor, logits: Tensor, train: bool) -> list[tuple[Tensor, Tensor | None]]:
         """Fills the block's part of *logits*; returns each hidden layer's (output, dropout mask or None)."""
@@ -270,12 +287,17 @@ class MLPStack(Stack):
         else:
             self.products.into(out[0], a[0], b[0])
 
-    def _clip(self, limit: float) -> None:
+    def _clip(self, limit: float, first_weight_grad: Tensor) -> None:
         """Shortens the gradient of each lane, independently, to a length of at most *limit*."""
-        for lane in range(self.lanes):
-            pieces = list(self.gradients(lane).values())
-            length = torch.nn.utils.get_total_norm(pieces)
-            torch._foreach_mul_(pieces, (limit / (length + 1e-6)).clamp_(max=1))  # as in clip_grad_norm_
+        for block in self.blocks:
+            count = block.lanes.stop - block.lanes.start
+            first = [first_weight_grad[block.rows].view(count, -1), self.first_bias_grad[block.rows].view(count, -1)]
+            above = itertools.chain(*zip(block.weight_grads, block.bias_grads, strict=True))
+            pieces = [*first, *(piece.flatten(1) for piece in above)]  # (lane, any) each
+            lengths = torch.stack([torch.linalg.vector_norm(piece, dim=1) for piece in pieces], 1)
+            scale = (limit / (torch.linalg.vector_norm(lengths, dim=1) + 1e-6)).clamp_(max=1)  # as clip_grad_norm_
+            for piece in pieces:
+                piece.mul_(scale[:, None])
 
     def constrain(self) -> None:
         if self.training.max_norm:
@@ -324,8 +346,8 @@ class MLPStack(Stack):
         for name, view in self.weights(lane).items():
             view.copy_(weights[name])
             leaf, part = self.homes[lane][name]
-            state = optimizer.state.setdefault(leaf, {})
             for quantity, value in moments.get(name, {}).items():
+                state = optimizer.state.setdefault(leaf, {})
                 if value.shape != view.shape:  # a counter
                     state[quantity] = value.clone()
                     continue

@@ -56,7 +56,8 @@ class Fused:
 
     Args:
         target: A key of `OPTIONS`.
-        groups: Each has `params` and may override any option.
+        groups: Each has `params` and may override any option. With `rates`, (n, 1) for each parameter, the n equal
+            parts of a parameter have a learning rate each, as a factor of `lr`; not to torch's last bit.
         options: As for the torch class.
 
     Raises:
@@ -75,11 +76,21 @@ class Fused:
     def step(self) -> None:
         """Updates every parameter from its `.grad`; autograd must be off: the loop turns it off once for all steps."""
         for group in self.param_groups:
-            self._update(group, [p for p in group["params"] if p.grad is not None])
+            params = [p for p in group["params"] if p.grad is not None]
+            if params and "rates" in group:
+                self._at_rates(group, params)
+            elif params:
+                self._update(group, params, params)
 
-    def _adam(self, group: Group, params: list[Tensor]) -> None:
-        if not params:
-            return
+    def _at_rates(self, group: Group, params: list[Tensor]) -> None:
+        """An update is its rate times what does not depend on it: one kernel goes the way of rate 1, one the shares."""
+        ends = [p.clone() for p in params]
+        self._update({**group, "lr": 1.0}, params, ends)
+        for p, end, rates in zip(params, ends, group["rates"], strict=True):
+            p.view(len(rates), -1).lerp_(end.view(len(rates), -1), rates * group["lr"])
+
+    def _adam(self, group: Group, params: list[Tensor], moved: list[Tensor]) -> None:
+        """Updates *moved*, which has the values of *params*."""
         if params[0] not in self.state:
             for p in params:
                 self.state[p] = {
@@ -91,7 +102,7 @@ class Fused:
         steps = [s["step"] for s in state]
         torch._foreach_add_(steps, 1)
         self._kernel(
-            params,
+            moved,
             [p.grad for p in params],
             [s["exp_avg"] for s in state],
             [s["exp_avg_sq"] for s in state],
@@ -106,16 +117,15 @@ class Fused:
             maximize=False,
         )
 
-    def _sgd(self, group: Group, params: list[Tensor]) -> None:
-        if not params:
-            return
+    def _sgd(self, group: Group, params: list[Tensor], moved: list[Tensor]) -> None:
+        """Updates *moved*, which has the values of *params*."""
         momentum = group["momentum"]
         first = bool(momentum) and params[0] not in self.state
         if first:
             for p in params:
                 self.state[p] = {"momentum_buffer": torch.empty_like(p)}
         self._kernel(
-            params,
+            moved,
             [p.grad for p in params],
             [self.state[p]["momentum_buffer"] for p in params] if momentum else [],
             weight_decay=group["weight_decay"],

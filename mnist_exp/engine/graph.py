@@ -2,10 +2,12 @@
 
 At these sizes a GPU finishes a kernel before the host has launched the next, so a step takes as long as its twenty or
 more launches. A graph launches them all at once. It records the kernels, the addresses that they read and write, and
-every plain number. So everything that changes from step to step (images, labels, the schedule's factor) is copied into
-tensors of fixed address, and dropout's generators are registered.
+every plain number. So everything that changes from step to step (rows of the batch, factor of the rate) is copied into
+tensors of fixed address, and dropout's generators are registered. What the host launches for a step are that copy, the
+graph, and a copy of logits and labels.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -17,8 +19,10 @@ from mnist_exp.engine.stack import Stack
 
 WARM_UP = 3  # as in torch's own examples; they are steps of the training like any other
 
-Step = Callable[[Tensor, Tensor, Any], Tensor]
-"""Trains on (images, labels) with this factor of the learning rate, a number or a tensor; returns the logits."""
+Scored = tuple[Tensor, Tensor]
+"""Logits and labels of a batch."""
+Step = Callable[..., Scored]
+"""Trains on a batch, one or more tensors, with this factor of the learning rate, a number or a tensor."""
 
 
 def fits(stack: Stack, optimizer: Optimizer) -> bool:
@@ -45,7 +49,7 @@ class Recorder:
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)
 
-    def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
+    def warm_up(self, work: Callable[[], Scored]) -> Scored:
         """Does *work* once, after everything launched before and before everything launched later."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
@@ -54,15 +58,15 @@ class Recorder:
         current.wait_stream(self.stream)
         return result
 
-    def record(self, work: Callable[[], Tensor], generators: list[torch.Generator]) -> Callable[[], Tensor]:
-        """Records *work* without doing it; returns a function that does it and returns the same tensor each time."""
+    def record(self, work: Callable[[], Scored], generators: list[torch.Generator]) -> Callable[[], Scored]:
+        """Records *work* without doing it; returns a function that does it and returns the same tensors each time."""
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
         with torch.cuda.graph(graph, stream=self.stream):
             result = work()
 
-        def replay() -> Tensor:
+        def replay() -> Scored:
             graph.replay()
             return result
 
@@ -82,25 +86,34 @@ class Graphed:
 
     def __init__(self, step: Step, generators: list[torch.Generator]) -> None:
         self.step, self.generators = step, generators
-        self.replay: Callable[[], Tensor] | None = None
+        self.replay: Callable[[], Scored] | None = None
         self.warm = 0
 
-    def __call__(self, images: Tensor, labels: Tensor, factor: float) -> Tensor:
+    def __call__(self, *batch_and_factor: Any) -> Scored:
+        *batch, factor = batch_and_factor
         if not self.warm:
-            self.recorder = Recorder(images.device)
-            self.images, self.labels = torch.empty_like(images), torch.empty_like(labels)
-            self.factor = torch.empty((), device=images.device)
-        self.factor.fill_(factor)
-        if len(labels) != len(self.labels):
-            return self.step(images, labels, self.factor)
-        self.images.copy_(images)
-        self.labels.copy_(labels)
+            self.recorder = Recorder(batch[0].device)
+            self.batch = [torch.empty_like(each) for each in batch]
+            self.factor, self.filled = torch.empty((), device=batch[0].device), math.nan
+        if factor != self.filled:
+            self.factor.fill_(factor)
+            self.filled = factor
+        if len(batch[0]) != len(self.batch[0]):
+            return self.step(*batch, self.factor)
+        for fixed, each in zip(self.batch, batch, strict=True):
+            fixed.copy_(each)
         if self.warm < WARM_UP:
             self.warm += 1
-            return self.recorder.warm_up(self._work)
+            return _copies(self.recorder.warm_up(self._work))
         if self.replay is None:
             self.replay = self.recorder.record(self._work, self.generators)
-        return self.replay().clone()  # the next replay overwrites it
+        return _copies(self.replay())
 
-    def _work(self) -> Tensor:
-        return self.step(self.images, self.labels, self.factor)
+    def _work(self) -> Scored:
+        return self.step(*self.batch, self.factor)
+
+
+def _copies(scored: Scored) -> Scored:
+    """What the next step does not overwrite; labels may be those of the fixed batch."""
+    logits, labels = scored
+    return logits.clone(), labels.clone()

@@ -25,6 +25,7 @@ from mnist_exp.errors import Interrupted
 
 WINDOW = 256  # steps between two looks at the loss: often enough to stop soon, seldom enough to cost nothing
 AT_ONCE = {"cpu"}  # devices where a window is looked at as it closes; others would have to finish all steps so far
+DOUBLE = {"cpu", "cuda"}  # devices with float64, which add up losses themselves; for others, such as mps, the host does
 EVALUATION = 1000  # images a pass: hidden layers of this many rows still fit into the cache
 
 
@@ -38,6 +39,8 @@ class Descent:
     """The learning rate over time."""
     average: Average
     """Of the weights, for evaluation."""
+    rates: Sequence[float]
+    """The learning rate of each lane that the schedule starts from, for messages."""
 
 
 @final
@@ -92,16 +95,21 @@ def fit(
     """
     optimizer, schedule, average = descent.optimizer, descent.schedule, descent.average
 
-    def update(images: Tensor, labels: Tensor, factor: float | Tensor) -> Tensor:
+    def update(images: Tensor, labels: Tensor, factor: float | Tensor) -> tuple[Tensor, Tensor]:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         logits = stack.gradient(images, labels)
         optimizer.step()
         stack.constrain()
-        return logits  # (lane, 10, batch)
+        return logits, labels  # (lane, 10, batch), (batch,)
 
-    # On CUDA the whole step is one launch.
-    train = graph.Graphed(update, stack.generators()) if graph.fits(stack, optimizer) else update
+    def gather(rows: Tensor, factor: float | Tensor) -> tuple[Tensor, Tensor]:
+        return update(*splits.train.take(rows), factor)
+
+    # On CUDA the whole step is one launch, with the gathering of its images where they are not varied.
+    recorded = graph.fits(stack, optimizer)
+    gathers = recorded and order.augment is None
+    train: graph.Step = graph.Graphed(gather if gathers else update, stack.generators()) if recorded else update
     at_once = splits.train.images.device.type in AT_ONCE
     total, alive = progress.epochs * order.steps, progress.alive
     for epoch in range(progress.epoch, progress.epochs):
@@ -116,9 +124,10 @@ def fit(
         began, busy = time.perf_counter(), time.process_time()
         stack.reseed(epoch)
         tally = Tally(stack.lanes, epoch * order.steps)
-        batches = order.feed(splits.train, epoch)  # on the device: nothing is copied from the host
-        for step, (images, labels) in enumerate(batches, start=epoch * order.steps):
-            logits = train(images, labels, schedule(step / total))
+        # On the device: nothing is copied from the host.
+        batches = zip(order.batches(epoch), strict=True) if gathers else order.feed(splits.train, epoch)
+        for step, batch in enumerate(batches, start=epoch * order.steps):
+            logits, labels = train(*batch, schedule(step / total))
             average.update(step + 1)
             tally.add(logits, labels)  # no .item() here: on a GPU it would wait for every step
             control.step = step + 1
@@ -130,7 +139,7 @@ def fit(
                 for lane, before, to in tally.settle() if at_once or last else ():
                     if lane in alive:
                         alive.discard(lane)
-                        emit(observers, diverged(lane, before, to, optimizer, stack))
+                        emit(observers, diverged(lane, before, to, descent.rates[lane]))
         if not alive:
             return
         train_loss, train_accuracy = tally.means()
@@ -192,8 +201,8 @@ class Tally:
         self.labels: list[Tensor] = []
         self.right: list[Tensor] = []
         """For each window, which images were right: (lane, image)."""
-        self.windows: list[tuple[int, int, Tensor]] = []
-        """Scored, but still on the device: steps before it, steps up to its end, (loss and hits, lane)."""
+        self.windows: list[tuple[int, int, Tensor, Tensor]] = []
+        """Scored, but still on the device: steps before it, steps up to its end, losses (lane, some), hits (lane,)."""
 
     @property
     def steps(self) -> int:
@@ -210,8 +219,9 @@ class Tally:
         logits, labels = torch.cat(self.logits, 2), torch.cat(self.labels)
         losses = cross_entropy(logits, labels.expand(len(logits), -1), reduction="none")  # (lane, image)
         self.right.append(logits.max(1).indices == labels)  # argmax takes 5 times as long
-        scores = torch.stack([losses.sum(1, dtype=torch.float64), self.right[-1].sum(1).double()])
-        self.windows.append((self.step, self.step + self.steps, scores))
+        if losses.device.type in DOUBLE:
+            losses = losses.sum(1, keepdim=True, dtype=torch.float64)
+        self.windows.append((self.step, self.step + self.steps, losses, self.right[-1].sum(1)))
         self.images, self.step = self.images + len(labels), self.step + self.steps
         self.logits, self.labels = [], []
 
@@ -222,10 +232,10 @@ class Tally:
             For each loss that is not finite: lane, steps before the window, steps up to its end.
         """
         windows, self.windows, bad = self.windows, [], []
-        for before, to, scores in windows:
-            loss, hits = scores.cpu()
+        for before, to, losses, hits in windows:
+            loss = losses.cpu().sum(1, dtype=torch.float64)
             self.loss += loss
-            self.hits += hits
+            self.hits += hits.cpu()
             bad += [(lane, before, to) for lane, ok in enumerate(loss.isfinite().tolist()) if not ok]
         return bad
 
@@ -235,9 +245,8 @@ class Tally:
         return (self.loss / self.images).tolist(), (self.hits / self.images).tolist()
 
 
-def diverged(lane: int, last_ok: int, step: int, optimizer: Optimizer, stack: Stack) -> LaneEnd:
+def diverged(lane: int, last_ok: int, step: int, rate: float) -> LaneEnd:
     """The sentence about a loss that is not finite: when, and at which learning rate."""
-    rate = optimizer.param_groups[stack.sets[lane]]["initial_lr"]
     reason = f"The loss is not finite somewhere in steps {last_ok + 1} to {step}. Lower lr, now {rate:g}."
     return LaneEnd(lane=lane, state=State.FAILED, reason=reason)
 

@@ -18,11 +18,15 @@ class Schedule(Protocol):
 
 
 class Decay(abc.ABC):
-    """A warm-up, a straight line from 0 to 1 if not its own, then a way down of its own.
+    """A warm-up, a straight line up to 1 if not its own, then a way down of its own.
 
     Args:
-        warmup: Share of the training that warms up, 0 <= warmup < 1.
+        warmup: Share of the training that warms up, 0 <= warmup < 1. Its n steps have 1/n, 2/n, ... 1: with 0 in the
+            first, that one would move Adam's moments and no weight.
     """
+
+    steps: float = math.inf
+    """Steps of the training; `run.build.schedule` sets it."""
 
     def __init__(self, warmup: float = 0.0) -> None:
         _share("schedule.warmup", warmup, below_one=True)
@@ -35,7 +39,7 @@ class Decay(abc.ABC):
 
     def before(self, done: float) -> float:
         """The factor when this share of the warm-up is done, 0 <= done < 1."""
-        return done
+        return min(1.0, done + 1 / (self.warmup * self.steps))
 
     @abc.abstractmethod
     def after(self, done: float) -> float:

@@ -142,13 +142,16 @@ def limit_rows(weights: list[Tensor], limit: float) -> None:
         weight.mul_((limit / lengths).clamp_(max=1))
 
 
+ANOTHER = "The saved weights are another network's: train this one in a folder of its own, without resume=."
+
+
 def same_shapes(saved: Tensors, wanted: Tensors) -> None:
     """Raises CheckpointError, naming the first tensor, unless both hold the same names and shapes."""
     for name in sorted(saved.keys() | wanted.keys()):
         if name not in wanted:
-            raise CheckpointError(f"The saved state has {name}, which this model has not.")
+            raise CheckpointError(f"The saved state has {name}, which this model has not.", ANOTHER)
         if name not in saved:
-            raise CheckpointError(f"The saved state lacks {name}.")
+            raise CheckpointError(f"The saved state lacks {name}.", ANOTHER)
         if saved[name].shape != wanted[name].shape:
             was, now = tuple(saved[name].shape), tuple(wanted[name].shape)
-            raise CheckpointError(f"{name} was saved with shape {was}, but this model has {now}.")
+            raise CheckpointError(f"{name} was saved with shape {was}, but this model has {now}.", ANOTHER)

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
+from mnist_exp import processor
 from mnist_exp.config import Config, Precision
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.fused import Optimizer
-from mnist_exp.engine.schedules import Schedule
+from mnist_exp.engine.schedules import Decay, Schedule
 from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.models import MLP
@@ -49,6 +51,12 @@ def device(config: Config) -> torch.device:
     if config.precision is Precision.tf32 and device.type != "cuda":
         raise ConfigError(f"precision=tf32 needs CUDA, but the device is {device.type}.", "Try precision=fp32.")
     return device
+
+
+def advice(config: Config, where: torch.device) -> str:
+    """What people should know of training *config* there; mostly nothing."""
+    slow = config.precision is Precision.bf16 and where.type == "cpu" and processor.lacks_bfloat16()
+    return f"{processor.SLOW_BFLOAT16} Try precision=fp32." if slow else ""
 
 
 def model(config: Config) -> nn.Module:
@@ -92,7 +100,7 @@ def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch
     networks, config = [network.to(where) for network in networks], configs[0]
     if all(map(in_closed_form, configs, networks)):
         lanes: list[MLP] = networks  # type: ignore[assignment]  # fits() has checked
-        settings = [(c.lr, c.optimizer) for c in configs]
+        settings = [_update(c, where) for c in configs]
         sets = [settings.index(s) for s in settings]
         seeds = [c.seed for c in configs]
         return closed_form.MLPStack(lanes, seeds, sets, config.training), "closed-form gradients"
@@ -101,12 +109,26 @@ def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch
     return ModuleStack(networks[0], config.seed, config.training, autocast), "autograd"
 
 
+def _update(config: Config, where: torch.device) -> dict[str, Any]:
+    """What lanes must have in common to be updated by the same kernels.
+
+    That is all of the optimiser but its rate; on a CPU that, too: there the work counts, not the number of kernels.
+    """
+    target = _maker("optimizer", config.optimizer, [])
+    at_rates = where.type != "cpu" and fused.fits(target.func, target.keywords)
+    return {k: v for k, v in config.optimizer.items() if k != "lr"} | ({} if at_rates else {"lr": config.lr})
+
+
 def groups(configs: Sequence[Config], built: Stack) -> list[dict[str, Any]]:
     """The parameter groups of *built*; each after the first has the options of its lanes."""
     groups = built.groups()
-    for number in range(1, len(set(built.sets))):
-        mine = configs[built.sets.index(number)]
-        groups[number] |= {k: v for k, v in mine.optimizer.items() if not k.startswith("_")} | {"lr": mine.lr}
+    for number, group in enumerate(groups):
+        mine = [c for c, s in zip(configs, built.sets, strict=True) if s == number]
+        if number:
+            group |= {k: v for k, v in mine[0].optimizer.items() if not k.startswith("_")} | {"lr": mine[0].lr}
+        if len({c.lr for c in mine}) > 1:
+            assert isinstance(built, closed_form.MLPStack)
+            group |= {"lr": 1.0, "rates": built.spread(number, [c.lr for c in configs])}
     return groups
 
 
@@ -130,19 +152,37 @@ def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
     return built
 
 
+@torch.no_grad()
+def tried(configs: Sequence[Config], built: Stack) -> Optimizer:
+    """The optimiser of *configs* after a step without gradient, to see what it keeps; *built* itself does not move."""
+    own = groups(configs, built)
+    copies = [{**group, "params": [torch.zeros_like(p) for p in group["params"]]} for group in own]
+    stands_for: dict[Tensor, Tensor] = {}
+    for mine, theirs in zip(own, copies, strict=True):
+        stands_for |= dict(zip(theirs["params"], mine["params"], strict=True))
+    for copy in stands_for:
+        copy.grad = torch.zeros_like(copy)
+    trial = optimizer(configs[0], copies)
+    trial.step()
+    trial.state = {stands_for[copy]: quantities for copy, quantities in trial.state.items()}
+    return trial
+
+
 def note(optimizer: Optimizer) -> str:
     """What the log adds about an optimiser that is not fused: `, torch's Adadelta`."""
     kind = type(optimizer)
     return "" if kind is fused.Fused else f", {kind.__module__.partition('.')[0]}'s {kind.__name__}"
 
 
-def schedule(config: Config) -> Schedule:
-    """The learning rate over time.
+def schedule(config: Config, steps: float = math.inf) -> Schedule:
+    """The learning rate over time, for a training of so many *steps*.
 
     Raises:
         ConfigError: as `model`.
     """
     built: Schedule = _callable("schedule", config.schedule)
+    if isinstance(built, Decay):
+        built.steps = steps
     return built
 
 

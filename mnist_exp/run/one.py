@@ -102,6 +102,10 @@ class Screen(Observer):
         say(f"{entry.params['model']} with {entry.parameters:,} parameters, {optimizer}")
         held_out = f"{config.data.val_size:,} validation, {config.data.test_images:,} test images"
         say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {about.threads} threads")
+        from mnist_exp.run import build  # torch
+
+        if note := build.advice(config, about.device):
+            say(note)
         if entry.epoch:
             say(f"Going on after epoch {entry.epoch}.")
         return [self, *reporter.watch(about.folder, config, entry.epoch, control)]

@@ -1,10 +1,13 @@
 """Packs: the runs that train together, as lanes of one stack; a run that trains alone is a pack of one."""
 
 import itertools
+import logging
+import os
 from collections.abc import Sequence
 from typing import final
 
 import torch
+from torch import nn
 
 from mnist_exp import config as configs
 from mnist_exp import data
@@ -12,12 +15,21 @@ from mnist_exp.config import Config, Precision
 from mnist_exp.disk import lanes
 from mnist_exp.disk.checkpoint import Checkpoint
 from mnist_exp.disk.journal import Row
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
-from mnist_exp.engine.loop import Descent, Progress
+from mnist_exp.engine.loop import EVALUATION, WINDOW, Descent, Progress
 from mnist_exp.engine.stack import Tensors
+from mnist_exp.models.mlp import DIGITS
 from mnist_exp.run import build
 from mnist_exp.run.claim import Member
+
+log = logging.getLogger(__name__)
+
+SHARE = 0.9  # of the GPU's free memory, for lanes; the rest is for images and what torch itself needs
+
+Moments = dict[str, Tensors]
+"""What an optimiser keeps: {parameter: {quantity: tensor}}."""
 
 
 def grouped(members: Sequence[Member]) -> list[list[Member]]:
@@ -34,6 +46,36 @@ def grouped(members: Sequence[Member]) -> list[list[Member]]:
     return [list(group) for _, group in itertools.groupby(ordered, key=pack)]
 
 
+def within_memory(members: list[Member]) -> list[list[Member]]:
+    """*members* as packs that the memory of their GPU holds; begun ones keep their lanes, and with them their pack."""
+    device = build.device(members[0].config)
+    if device.type != "cuda" or members[0].record or len(members) == 1:
+        return [members]
+    free, _ = torch.cuda.mem_get_info(device)
+    if sum(memory(member.config, member.network) for member in members) <= SHARE * free:
+        return [members]
+    return [pack for half in halves(members) for pack in within_memory(half)]
+
+
+def halves(members: list[Member]) -> list[list[Member]]:
+    """*members* as two packs, which have not begun."""
+    for member in members:
+        member.record = None
+        RunFolder(member.folder).lanes.unlink(missing_ok=True)
+    middle = len(members) // 2
+    return [members[:middle], members[middle:]]
+
+
+def memory(config: Config, network: nn.Module) -> int:
+    """Bytes that *network* takes as a lane, by the shapes of what a step and an evaluation have at once."""
+    weights = sum(p.numel() for p in network.parameters())
+    units = sum(p.shape[0] for p in network.parameters() if p.dim() == 1)  # each unit has a bias
+    copies = 6 + bool(config.training.ema)  # weight, gradient, two moments, and where an update with its own rate ends
+    outputs = units * max(4 * config.batch_size, 2 * EVALUATION)  # activations, their gradients, masks, products
+    scores = 3 * DIGITS * max(WINDOW * config.batch_size, EVALUATION)  # kept logits, joined, and as probabilities
+    return 4 * (copies * weights + outputs + scores)
+
+
 @final
 class Pack:
     """Runs that have come equally far, as lanes of one stack: each from its checkpoint, or from the beginning.
@@ -48,7 +90,7 @@ class Pack:
         config = members[0].config
         self.device, self.threads = build.device(config), members[0].entry.threads
         set_up_torch(config, self.device, self.threads)
-        schedule, self.splits = build.schedule(config), data.load(config.data, self.device)
+        self.splits = data.load(config.data, self.device)
         rows = self.splits.train.rows
         self.order = data.Order(rows, config.batch_size, configs.order_seed(config), build.augment(config))
         for member in members:
@@ -64,21 +106,40 @@ class Pack:
             settings = [runs[i].config if i in runs else first.placeholder(i, config) for i in range(size)]
             networks = [runs[i].network if i in runs else build.model(s) for i, s in enumerate(settings)]
         self.stack, self.method = build.stack(settings, networks, self.device)
+        schedule = build.schedule(config, config.epochs * self.order.steps)
         optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
         self.method += build.note(optimizer) + graph.note(self.stack, optimizer)
-        self.descent = Descent(optimizer, schedule, Average(optimizer, settings[0].training.ema))
+        average = Average(optimizer, settings[0].training.ema)
+        self.descent = Descent(optimizer, schedule, average, [each.lr for each in settings])
         patience = config.training.patience
         self.progress = Progress(len(settings), config.epochs, patience, alive=set(self.members))
-        self._restore({lane: member.saved for lane, member in self.members.items() if member.saved})
+        saved = {lane: member.saved for lane, member in self.members.items() if member.saved}
+        self._restore(saved, self._fitting(saved, settings))
 
-    def _restore(self, saved: dict[int, Checkpoint]) -> None:
-        """Brings the lanes to where their checkpoints were saved."""
+    def _fitting(self, saved: dict[int, Checkpoint], settings: Sequence[Config]) -> dict[int, Moments]:
+        """The saved moments of each lane; none where force has brought an optimiser that keeps other ones."""
+        moments = {lane: state.moments for lane, state in saved.items()}
+        if all(state.config == self.members[lane].entry.fingerprint["config"] for lane, state in saved.items()):
+            return moments
+        trial = build.tried(settings, self.stack)
+        for lane, mine in moments.items():
+            has, keeps = _quantities(mine), _quantities(self.stack.moments(lane, trial))
+            if has != keeps:
+                moments[lane] = {}
+                if names := sorted(set().union(*has.values())):
+                    log.warning(
+                        "The optimiser begins anew: what the earlier one left (%s) does not fit it.", ", ".join(names)
+                    )
+        return moments
+
+    def _restore(self, saved: dict[int, Checkpoint], moments: dict[int, Moments]) -> None:
+        """Brings the lanes to where their checkpoints were saved, and the optimiser to these *moments*."""
         optimizer, average, progress = self.descent.optimizer, self.descent.average, self.progress
         for lane, state in saved.items():
             self.stack.restore(lane, state.averaged or state.weights, {}, optimizer)
         average.restart()
         for lane, state in saved.items():
-            self.stack.restore(lane, state.weights, state.moments, optimizer)
+            self.stack.restore(lane, state.weights, moments[lane], optimizer)
             progress.epoch = state.epoch
             known = state.chosen or not progress.patience  # not if patience was added, with force
             best = (state.best, state.best_epoch) if known else (-1.0, state.epoch)
@@ -112,9 +173,21 @@ def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
     torch.set_flush_denormal(True)  # Adam's moments of unlit pixels become denormal and slow it down
     torch.set_num_threads(threads)
     if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)  # what names no device would open a context on the first GPU
         exact = config.precision is Precision.fp32
         torch.set_float32_matmul_precision("highest" if exact else "high")
         torch.backends.cudnn.allow_tf32 = not exact  # convolutions: torch's own default is tf32
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products on several streams may differ
+        torch.backends.cudnn.deterministic = config.deterministic
+        if config.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler
+            torch.use_deterministic_algorithms(
+                config.deterministic, warn_only=True
+            )  # another's network may have others
+
+
+def _quantities(moments: Moments) -> dict[str, set[str]]:
+    """What an optimiser keeps for each parameter."""
+    return {name: set(tensors) for name, tensors in moments.items()}
 
 
 def _copies(tensors: Tensors) -> Tensors:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from mnist_exp.config import Config
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.engine.loop import fit
+from mnist_exp.errors import ExperimentError, first_line
+from mnist_exp.run import build
 from mnist_exp.run.claim import Member, Result, Task, claim, failing
 from mnist_exp.run.export import draw_augmented
-from mnist_exp.run.pack import Pack, grouped
+from mnist_exp.run.pack import Pack, grouped, halves, within_memory
 from mnist_exp.run.writer import RunWriter
 
 __all__ = ["Result", "Run", "Task", "Watch", "run_many"]
@@ -74,14 +77,40 @@ def run_many(
                 claims.append(claim(task, sweep, extras, locks))
             except Exception as error:
                 claims.append(error)
-        for members in grouped([claimed for claimed in claims if isinstance(claimed, Member)]):
-            with failing(members):
+        waiting = deque(grouped([claimed for claimed in claims if isinstance(claimed, Member)]))
+        while waiting:
+            pack: Pack | None = None
+            observers: dict[int, list[Observer]] = {}  # with the pack before, they give its memory back
+            members, *others = within_memory(waiting.popleft())
+            waiting.extendleft(reversed(others))
+            with failing(members), halving(members, waiting):
                 pack = Pack(members)
                 observers = {i: _observers(member, pack, watch, control) for i, member in pack.members.items()}
+                if note := build.advice(members[0].config, pack.device):
+                    log.info(note)
                 log.info("Training %d on %s with %d threads, %s.", len(members), pack.device, pack.threads, pack.method)
                 control.step = pack.progress.epoch * pack.order.steps
                 fit(pack.stack, pack.descent, pack.splits, pack.order, pack.progress, observers, control)
     return [claimed.outcome() if isinstance(claimed, Member) else claimed for claimed in claims]
+
+
+@contextlib.contextmanager
+def halving(members: list[Member], waiting: deque[list[Member]]) -> Iterator[None]:
+    """Where a GPU's memory is too small for all of *members* at once, their halves are the next to train.
+
+    Raises:
+        ExperimentError: it is too small for one; or an epoch has been trained before: others need more than then.
+    """
+    try:
+        yield
+        return
+    except torch.OutOfMemoryError as error:
+        if len(members) == 1 or any(member.entry.epoch for member in members):
+            way_out = "Lower batch_size or hydra.launcher.per_gpu, or end what else uses it."
+            raise ExperimentError(f"The GPU's memory is full: {first_line(error)}", way_out) from error
+    log.warning("The GPU's memory is too small for %d runs at once: half as many are tried.", len(members))
+    waiting.extendleft(reversed(halves(members)))
+    torch.cuda.empty_cache()
 
 
 def _observers(member: Member, pack: Pack, watch: Watch, control: Control) -> list[Observer]:

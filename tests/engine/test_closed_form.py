@@ -248,3 +248,12 @@ def test_what_does_not_fit_is_left_to_autograd() -> None:
     assert not closed_form.fits(MLP(8, "gelu"))
     assert not closed_form.fits(MLP(8, norm="layer"))
     assert not closed_form.fits(nn.Linear(784, 10))
+
+
+@pytest.mark.parametrize("widths", [[128], [1], [7, 1000, 3], [33, 33, 64]])
+def test_rows_of_the_first_layers_begin_where_cache_lines_do(widths: list[int]) -> None:
+    """A GPU reads sixteen bytes at a time from such an address only, and a row of weights has 49 cache lines."""
+    torch.manual_seed(0)
+    stack = MLPStack([MLP(width) for width in widths], list(range(len(widths))), list(range(len(widths))))
+    assert [weights.data_ptr() % 64 for weights in stack.first_weight] == [0] * sum(widths)
+    assert [leaf.data_ptr() % 64 for _, leaf in stack.first_leaves] == [0] * len(widths)

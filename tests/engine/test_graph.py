@@ -4,12 +4,15 @@ tests/services/test_gpu.py holds the same against real graphs.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import trainings
+from counting import operations
 from samples import TINY
 from tape import TapeRecorder
 from torch import Tensor
@@ -35,7 +38,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     recordings: list[int] = []
 
     class Counting(TapeRecorder):
-        def record(self, work: Callable[[], Tensor], generators: list[torch.Generator]) -> Callable[[], Tensor]:
+        def record(self, work: Callable[[], Any], generators: list[torch.Generator]) -> Callable[[], Any]:
             recordings.append(1)
             return super().record(work, generators)
 
@@ -105,6 +108,32 @@ def test_a_lane_that_diverges_fails_alone_in_a_graph(composed: Compose, recorded
     for i in range(4):
         for ours, theirs in zip(losses(Path(f"mixed/{i}")), losses(Path(f"good/{i}")), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+@pytest.mark.parametrize(("augment", "launched"), [("none", 3), ("shift", 4)])
+def test_the_host_launches_little_besides_the_graph(
+    augment: str, launched: int, composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies of the batch, of the logits and of the labels; images are gathered in the graph unless they are varied."""
+    counts: list[int] = []
+
+    class Nothing(TapeRecorder):
+        def record(self, work: Callable[[], Any], generators: list[torch.Generator]) -> Callable[[], Any]:
+            result = work()
+            return lambda: result
+
+    class Counted(graph.Graphed):  # type: ignore[misc]  # final
+        def __call__(self, *batch_and_factor: Any) -> graph.Scored:
+            results: list[graph.Scored] = []
+            counts.append(operations(lambda: results.append(super(Counted, self).__call__(*batch_and_factor))))
+            return results[0]
+
+    monkeypatch.setattr(graph, "_on_cuda", lambda optimizer: True)
+    monkeypatch.setattr(graph, "Recorder", Nothing)
+    monkeypatch.setattr(graph, "Graphed", Counted)
+    trainings.run(composed(*TINY, f"augment={augment}", "schedule=constant"), Path("run"))
+    assert counts[7:13] == [launched] * 6  # the second epoch but for its smaller last batch
+    assert counts[0] > launched
 
 
 def test_fewer_batches_than_a_warm_up_are_not_recorded(composed: Compose, recorded: list[int]) -> None:
@@ -179,11 +208,25 @@ def test_windows_are_named_the_same_whenever_they_are_looked_at(
 
 
 @pytest.mark.parametrize(("precision", "exact"), [("fp32", True), ("tf32", False), ("bf16", False)])
-def test_fp32_on_a_gpu_means_convolutions_too(precision: str, exact: bool, tiny: Callable[..., Config]) -> None:
+def test_fp32_on_a_gpu_means_convolutions_too(
+    precision: str, exact: bool, tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
     config = dataclasses.replace(tiny(), precision=Precision[precision])
     set_up_torch(config, torch.device("cuda"), 1)
     assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
     assert torch.backends.cudnn.allow_tf32 is not exact
+
+
+def test_deterministic_is_a_setting_of_each_run(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker trains one after another."""
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    for asked in (False, True, False):
+        set_up_torch(tiny(deterministic=asked), torch.device("cuda"), 1)
+        assert torch.are_deterministic_algorithms_enabled() is asked
+        assert torch.backends.cudnn.deterministic is asked
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 @pytest.mark.parametrize(

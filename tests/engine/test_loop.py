@@ -117,7 +117,10 @@ def test_a_placeholder_has_no_events(tiny: Tiny) -> None:
     splits, listener = data.load(tiny().data, CPU), Listener()
     stack = MLPStack(networks(16, 12), [0, 1])
     optimizer = Fused(torch.optim.SGD, [{**g, "lr": 0.05, "initial_lr": 0.05} for g in stack.groups()], momentum=0.0)
-    order, descent = Order(splits.train.rows, 16, 0), Descent(optimizer, Constant(), Average(optimizer, decay=0))
+    order, descent = (
+        Order(splits.train.rows, 16, 0),
+        Descent(optimizer, Constant(), Average(optimizer, decay=0), [0.05] * 9),
+    )
     fit(stack, descent, splits, order, Progress(2, epochs=2, alive={1}), {0: [listener], 1: [listener]}, Control())
     assert [(event.lane, event.epoch) for event in listener.epochs] == [(1, 1), (1, 2)]
     assert [end.lane for end in listener.ends] == [1]

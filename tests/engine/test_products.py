@@ -1,15 +1,19 @@
 """Both libraries that multiply for the closed form, and the choice between them."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from samples import TINY
 from trainings import LIBRARIES
 
-from mnist_exp import processor
+from mnist_exp import doctor, processor
+from mnist_exp.config import Config
 from mnist_exp.engine import products
 from mnist_exp.engine.products import ONEDNN, TORCH, Products
+from mnist_exp.run import build
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -60,6 +64,43 @@ def test_the_maker_and_the_family_of_the_processor(
     monkeypatch.setattr(Path, "open", lambda *_, **__: io.StringIO(lines))
     monkeypatch.setattr(processor, "description", processor.description.__wrapped__)
     assert (processor.is_intel(), processor.is_zen5()) == (intel, zen5)
+
+
+FLAGS = "processor\t: 0\nflags\t\t: fpu vme {} avx512f\nbugs\t\t: avx512_bf16"
+
+
+@pytest.mark.parametrize(
+    ("said", "lacks"),
+    [
+        (FLAGS.format("avx512_bf16"), False),
+        (FLAGS.format("amx_bf16 amx_tile"), False),
+        (FLAGS.format("avx2"), True),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16", False),
+        ("processor\t: 0\nFeatures\t: fp asimd", True),
+        ("arm", False),
+    ],
+)
+def test_what_is_said_of_a_processor_without_bfloat16(
+    said: str, lacks: bool, tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing where it is not known, and nothing of another device or precision."""
+    monkeypatch.setattr(processor, "description", lambda: said)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert bool(build.advice(tiny(precision="bf16"), cpu)) is lacks
+    assert not build.advice(tiny(precision="bf16"), gpu)
+    assert not build.advice(tiny(), cpu)
+
+
+def test_the_header_and_the_doctor_warn_of_bf16_without_bfloat16(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "description", lambda: FLAGS.format("avx2"))
+    code, out, _ = command(*TINY, "precision=bf16", "epochs=1", "hydra.run.dir=run")
+    said = "This processor has no bfloat16: precision=bf16 is many times slower on it than fp32."
+    assert code == 0
+    assert said in " ".join(out.split())
+    assert said in Path("run/train.log").read_text()
+    assert said in [check.found for check in doctor.device()]
 
 
 @pytest.mark.parametrize(

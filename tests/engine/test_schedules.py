@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR
 
 from mnist_exp.engine.schedules import Constant, Cosine, Decay, Exponential, Linear, OneCycle, Step
 from mnist_exp.errors import ConfigError
@@ -90,6 +90,22 @@ def test_warmup_is_a_straight_line_and_then_the_same_curve_squeezed(schedule: De
     assert [warm(0.0), warm(0.05), warm(0.1)] == pytest.approx([0.0, 0.25, 0.5])
     for done in (0.0, 0.3, 0.77, 0.999):
         assert warm(0.2 + 0.8 * done) == pytest.approx(schedule(done))
+
+
+@pytest.mark.parametrize("n", [2, 10, 49])
+def test_a_warm_up_of_n_steps_has_torchs_rates_from_1_nth_on(n: int) -> None:
+    """With the factor 0 in the first step, that one would move Adam's moments and no weight."""
+    schedule = Constant(warmup=n / STEPS)
+    schedule.steps = STEPS
+    theirs = rates(LinearLR, start_factor=1 / n, total_iters=n - 1)
+    assert [schedule(step / STEPS) for step in range(STEPS)] == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize(("warmup", "begins"), [(0.05, [0.4, 0.8, 1, 1]), (0.01, [1, 1])])
+def test_a_warm_up_need_not_be_whole_steps(warmup: float, begins: list[float]) -> None:
+    schedule = Constant(warmup)
+    schedule.steps = STEPS
+    assert [schedule(step / STEPS) for step in range(len(begins))] == pytest.approx(begins)
 
 
 def test_linear_is_halfway_at_half_time() -> None:

@@ -24,7 +24,7 @@ from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.evaluate.answers import ask, images
 from mnist_exp.models import MLP
-from mnist_exp.run import build
+from mnist_exp.run import build, session
 from mnist_exp.run.export import restore
 from mnist_exp.run.session import Result, Run
 
@@ -214,6 +214,13 @@ def test_two_epochs_and_two_are_four_to_the_last_bit(tmp_path: Path, options: tu
         assert first.keys() == second.keys()
         assert first
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_warm_up_knows_how_many_steps_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first: list[float] = []
+    monkeypatch.setattr(session, "fit", lambda stack, descent, *_: first.append(descent.schedule(0.0)))
+    run(compose("schedule.warmup=0.5", "batch_size=40", "epochs=2"), tmp_path)  # 2 epochs of 5 steps
+    assert first == [1 / 5]
 
 
 def test_the_averaged_weights_are_evaluated_and_exported(tmp_path: Path) -> None:

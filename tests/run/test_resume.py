@@ -11,8 +11,9 @@ from samples import TINY
 
 from mnist_exp.config import Config
 from mnist_exp.data import fetch
-from mnist_exp.disk import journal, ledger, provenance
+from mnist_exp.disk import checkpoint, journal, ledger, provenance
 from mnist_exp.disk.files import sha256
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import CheckpointError, ConfigError
 from mnist_exp.run import resume, session
@@ -105,8 +106,9 @@ def test_what_is_refused_before_training_stays_as_it_was(tiny: Tiny) -> None:
     entry.state = "killed"
     entry.write(HERE)
     before = {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()}
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError) as caught:
         trainings.run(tiny(epochs=1, hidden=8, force=True), HERE)
+    assert "in a folder of its own" in caught.value.help
     assert {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()} == before
 
 
@@ -120,6 +122,41 @@ def test_a_forced_run_says_what_it_is_now(tiny: Tiny) -> None:
     assert entry.name.startswith("hidden=16 lr=0.1")
     assert entry.tags["forced"] == "epochs was 1, now 2; lr was 0.001, now 0.1; optimizer.lr was 0.001, now 0.1"
     assert entry.id != before.id  # MLflow lets no param of a run change
+
+
+OPTIMIZERS = {
+    "adam": ["optimizer=adam"],
+    "amsgrad": ["optimizer=adam", "+optimizer.amsgrad=true", "optimizer.fused=false"],
+    "adamw": ["optimizer=adamw"],
+    "sgd": ["optimizer=sgd", "optimizer.momentum=0"],
+    "momentum": ["optimizer=sgd"],
+    "muon": ["optimizer=muon"],
+}
+ONE_KIND = {"adam", "adamw"}
+
+
+@pytest.mark.parametrize("before", OPTIMIZERS)
+def test_force_takes_over_moments_that_fit_the_optimiser_and_says_which_it_leaves(
+    before: str, composed: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    for after in OPTIMIZERS.keys() - {before}:
+        caplog.clear()
+        trainings.run(composed(*TINY, *OPTIMIZERS[before], "epochs=1"), HERE / after)
+        result = trainings.run(composed(*TINY, *OPTIMIZERS[after], "force=true"), HERE / after)
+        assert (result.state, ledger.read(HERE / after).epoch) == ("finished", 2)
+        fits = before == "sgd" or {before, after} == ONE_KIND
+        assert ("The optimiser begins anew: what the earlier one left (" in caplog.text) is not fits
+
+
+def test_moments_that_fit_go_on_with_another_rate(tiny: Tiny) -> None:
+    trainings.run(tiny(epochs=1), HERE)
+    before = checkpoint.load_last(RunFolder(HERE).checkpoints)
+    trainings.run(tiny(epochs=2, lr=0.01, force=True), HERE)
+    after = checkpoint.load_last(RunFolder(HERE).checkpoints)
+    assert before
+    assert after
+    (steps,) = {float(moments["step"]) for moments in before.moments.values()}
+    assert {float(moments["step"]) for moments in after.moments.values()} == {2 * steps}
 
 
 def test_no_row_of_an_earlier_config_is_taken_for_one_of_this(tiny: Tiny) -> None:

@@ -82,13 +82,13 @@ def test_gradients_of_a_replayed_step(kind: str, composed: Compose) -> None:
         stack, _ = build.stack([config], [build.model(config)], torch.device("cuda"))
         (group,) = stack.groups()
 
-        def step(images: Tensor, labels: Tensor, factor: object) -> Tensor:
-            return stack.gradient(images, labels)
+        def step(images: Tensor, labels: Tensor, factor: object) -> tuple[Tensor, Tensor]:
+            return stack.gradient(images, labels), labels
 
         train = graph.Graphed(step, stack.generators()) if replayed else step
         stack.reseed(0)
         for images, labels in batches:
-            logits = train(images, labels, 1.0)
+            logits, _ = train(images, labels, 1.0)
         return [logits, *(p.grad.clone() for p in group["params"])]
 
     for ours, theirs in zip(seen(True), seen(False), strict=True):

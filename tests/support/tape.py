@@ -43,16 +43,16 @@ class TapeRecorder:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
+    def warm_up(self, work: Callable[[], Any]) -> Any:
         return work()
 
-    def record(self, work: Callable[[], Tensor], generators: list[torch.Generator]) -> Callable[[], Tensor]:
+    def record(self, work: Callable[[], Any], generators: list[torch.Generator]) -> Callable[[], Any]:
         """A CUDA graph records without executing; here recording executes, so the first replay does nothing."""
         with Tape(generators) as tape:
             result = work()
         done = [True]
 
-        def replay() -> Tensor:
+        def replay() -> Any:
             if not done:
                 tape.replay()
             done.clear()

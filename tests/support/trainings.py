@@ -112,7 +112,7 @@ def trained(
     groups = [{**g, "lr": r, "initial_lr": r} for g, r in zip(stack.groups(), rates, strict=True)]
     listener, order = Listener(), Order(splits.train.rows, 16, 0)
     optimizer = Fused(torch.optim.SGD, groups, momentum=momentum)
-    descent = Descent(optimizer, schedule, Average(optimizer, decay=0))
+    descent = Descent(optimizer, schedule, Average(optimizer, decay=0), [rates[group] for group in stack.sets])
     progress, observers = Progress(stack.lanes, epochs), {lane: [listener] for lane in range(stack.lanes)}
     fit(stack, descent, splits, order, progress, observers, control or Control())
     return listener

@@ -10,11 +10,10 @@ from omegaconf import DictConfig
 
 from mnist_exp.config.rules import at_least, must
 from mnist_exp.errors import ExperimentError
-from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, Returns, Source, costs, shared
 from mnist_exp.sweep.launching import Handover, Stop
-from mnist_exp.sweep.local.pool import Capacity, Pool, context, starting
+from mnist_exp.sweep.local.pool import Capacity, Pool, context, device_of, starting
 from mnist_exp.sweep.shell import OurLauncher
 
 RULES = {
@@ -57,7 +56,10 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
     exports = any(job.config for job in jobs)  # they come from a sweeper of ours, which exports the best at the end
     handover = Handover(launcher, jobs)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    capacity = Capacity(options["workers"], options["per_gpu"], gpus_for(jobs, handover.composer), total)
+    devices = {device_of(job, handover.composer) for job in jobs}
+    numbered = sorted(device for device in devices if device.startswith("cuda:"))
+    gpus = numbered or (visible_gpus() if devices & {"auto", "cuda"} else [])
+    capacity = Capacity(options["workers"], options["per_gpu"], gpus, total, numbered=bool(numbered))
     fixed = source.fixed if source else shared([job.overrides for job in jobs])
     with Display(len(jobs), fixed) as display, Stop() as stop:
         pool = Pool(options, handover, capacity, display, stop, source)
@@ -103,11 +105,8 @@ def packed(
     return [[jobs[i] for i in positions] for positions in packs]
 
 
-def gpus_for(jobs: Sequence[Job], composer: Composer) -> list[str]:
-    """The GPUs to share among *jobs*; none where they train on the CPU, or ask for one GPU by number."""
-    devices = {job.config.device if job.config else composer.own(job.overrides).get("device", "cpu") for job in jobs}
-    if not devices & {"auto", "cuda"}:
-        return []
+def visible_gpus() -> list[str]:
+    """The GPUs that CUDA can use, as it numbers or names them outside this process."""
     import torch
 
     usable = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -27,6 +27,7 @@ from hydra.core.utils import JobStatus
 
 from mnist_exp.disk import provenance
 from mnist_exp.errors import Interrupted
+from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied, Source, costs, died_of, reason
 from mnist_exp.sweep.launching import STOP_GRACE, Handover, Stop
@@ -46,6 +47,8 @@ class Worker:
     slot: dict[str, str]
     jobs: list[Job] = field(default_factory=list)
     """Its pack, without those that have an outcome."""
+    gpu: str = ""
+    """The GPU that its jobs ask for by number, now or last: it has memory there."""
     deadline: float = field(default=float("inf"))
 
 
@@ -65,11 +68,14 @@ class Capacity:
     """Those to share; none where jobs train on the CPU."""
     total: int = 0
     """Jobs of the sweep, with those that are done already."""
+    numbered: bool = False
+    """Whether jobs ask for GPUs by number, `cuda:N`: then each worker sees all of them."""
 
     def slots(self, most: int) -> list[dict[str, str]]:
-        """One environment for each worker, *most* or fewer: a GPU's number where GPUs are used, else nothing."""
+        """One environment for each worker, *most* or fewer: its GPU if it is to see no other, else nothing."""
         if self.gpus:
-            slots = [{"CUDA_VISIBLE_DEVICES": g} for _ in range(min(self.per_gpu, most)) for g in self.gpus]
+            seen = [{} if self.numbered else {"CUDA_VISIBLE_DEVICES": g} for g in self.gpus]
+            slots = seen * min(self.per_gpu, most)
         else:
             slots = [{}] * min(self.workers or cores(), most)
         return slots[: min(self.workers or len(slots), most)]
@@ -108,7 +114,7 @@ class Pool:
         self.waiting.extend(packs)
         most = max(len(packs), self.source.total if self.source else 0)
         self.slots = self.capacity.slots(most)
-        self.context = context(gpus=sum(bool(slot) for slot in self.slots))
+        self.context = context(gpus=len(self.capacity.gpus))
         self.threads = self.capacity.threads(most)
         self.draw()
         self.hand_out()
@@ -139,9 +145,24 @@ class Pool:
         """Gives the packs that wait to free workers."""
         while self.waiting and self.slots and not self.stopping:
             self.workers.append(self.start_worker(self.slots.pop()))
-        for idle in [w for w in self.workers if not w.jobs]:
-            if self.waiting and not self.stopping:
-                self.assign(idle, self.waiting.popleft())
+        for pack in [] if self.stopping else list(self.waiting):
+            gpu, idle = self.gpu_of(pack), [w for w in self.workers if not w.jobs]
+            if idle and self.has_room(gpu):
+                self.waiting.remove(pack)
+                to = min(idle, key=lambda w: (w.gpu != gpu, w.gpu != ""))  # one that was there, or nowhere yet
+                to.gpu = gpu
+                self.assign(to, pack)
+
+    def gpu_of(self, pack: list[Job]) -> str:
+        """The GPU that *pack* asks for by number; `cuda` is the first. Empty where workers need not be told apart."""
+        if not self.capacity.numbered:
+            return ""
+        device = device_of(pack[0], self.handover.composer)
+        return "cuda:0" if device in ("auto", "cuda") else device if device.startswith("cuda") else ""
+
+    def has_room(self, gpu: str) -> bool:
+        """Whether one more worker may use *gpu*."""
+        return not gpu or sum(w.gpu == gpu for w in self.workers if w.jobs) < self.capacity.per_gpu
 
     @property
     def stopping(self) -> bool:
@@ -255,6 +276,11 @@ class Pool:
             w.process.join(5)
         self.our_end.close()
         self.lifeline.close()
+
+
+def device_of(job: Job, composer: Composer) -> str:
+    """The `device` that *job* asks for."""
+    return job.config.device if job.config else str(composer.own(job.overrides).get("device", "cpu"))
 
 
 def context(gpus: int) -> BaseContext:
