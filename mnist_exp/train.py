@@ -8,7 +8,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_exp import config
-from mnist_exp.console import exits
+from mnist_exp.console import exits, hydra_words
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import one, resume
 
@@ -29,8 +29,12 @@ def main(cfg: DictConfig) -> float:
 
 def cli() -> None:
     """Runs `main`; every error becomes a sentence and an exit code."""
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
-    sys.exit(exits.run(main, prints_result=False))
+    sys.exit(exits.run(_main, prints_result=False))
+
+
+def _main() -> None:
+    sys.argv[1:] = hydra_words.arranged(sys.argv[1:])
+    main()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from mnist_exp.config.explain import is_bad_choice, translate
 from mnist_exp.console import terminal
@@ -76,7 +77,7 @@ def spare_garbage_collection() -> None:
 
 def explain(error: Exception) -> int:
     """Prints *error* as a sentence and a way out; returns the exit code that goes with it."""
-    if isinstance(error, (HydraException, OmegaConfBaseException)) or is_bad_choice(error):
+    if isinstance(error, (HydraException, OmegaConfBaseException, YAMLError)) or is_bad_choice(error):
         error = translate(error, sys.argv[1:])
     if isinstance(error, OSError) and error.filename:  # before training; the session explains later ones
         where = error.filename.decode() if isinstance(error.filename, bytes) else error.filename

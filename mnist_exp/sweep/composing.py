@@ -80,7 +80,7 @@ class Composer:
 
     def _filled(self, parsed: list[Override], whole: bool) -> DictConfig | None:
         """A copy of the base with all values in it; None where Hydra has to compose it, or to raise its error."""
-        if any(o.is_add() or o.is_delete() or o.is_force_add() or o.package or o.is_sweep_override() for o in parsed):
+        if any(o.is_add() or o.is_delete() or o.package or o.is_sweep_override() for o in parsed):
             return None
         choices = tuple(str(o.input_line) for o in parsed if self._chooses(o))
         if choices not in self.bases:

@@ -119,6 +119,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
 
     jobs: dict[str, Job] = {}
     faults: list[str] = []
+    ways_out: list[str] = []
     rehearsed: set[str] = set()
     for overrides in combinations:
         try:
@@ -129,10 +130,11 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, config=parsed))
         except ExperimentError as error:
             faults.append(f"{' '.join(overrides)}: {error.message}")
+            ways_out.append(error.help)
     if faults:
         more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
         first = f"{len(faults)} of {len(combinations)} points cannot run; nothing was started."
-        raise ConfigError("\n  ".join([first, *faults[:LISTED], *more]))
+        raise ConfigError("\n  ".join([first, *faults[:LISTED], *more]), " ".join(dict.fromkeys(ways_out[:LISTED])))
     if repeats := len(combinations) - len(jobs):
         say(f"{repeats} of {len(combinations)} points are the same as others; each runs once.")
     return list(jobs.values())
