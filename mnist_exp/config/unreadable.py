@@ -4,11 +4,9 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
-from hydra.errors import HydraException
-
 from mnist_exp.config import choices, schema
 from mnist_exp.config.guesses import closest, guess
+from mnist_exp.config.sweeps import reads
 from mnist_exp.errors import ConfigError
 
 CLOSING = {"[": "]", "{": "}", "(": ")"}
@@ -53,7 +51,7 @@ def unreadable(word: str, typed: Sequence[str], reason: str = "") -> ConfigError
         return ConfigError(f"{word} has braces around values.", way_out)
     if re.fullmatch(r"[(<].*[)>]", mended):
         mended = f"[{mended[1:-1]}]"
-    if mended != value and readable(f"{key}={mended}"):
+    if mended != value and reads(f"{key}={mended}"):
         what = "spaces in it" if len(pieces) > 1 else "brackets or commas too many, or too few"
         return ConfigError(f"{key}={' '.join(pieces)} has {what}.", f"Write {shlex.quote(f'{key}={mended}')}")
     if name := next((name for name in CALLS if re.search(rf"\b{name}\(", value)), ""):
@@ -61,15 +59,6 @@ def unreadable(word: str, typed: Sequence[str], reason: str = "") -> ConfigError
             f"{word}: {name}() is not called like that.", f"Such as {shlex.quote(f'{key}={CALLS[name]}')}"
         )
     return ConfigError(f"{word} has characters with a meaning of their own.", _as_text(key, value))
-
-
-def readable(word: str) -> bool:
-    """Whether *word* is an override."""
-    try:
-        OverridesParser(create_functions()).parse_override(word)
-    except (HydraException, ValueError, TypeError):
-        return False
-    return True
 
 
 def opened(value: str) -> str:

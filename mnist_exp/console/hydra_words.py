@@ -4,15 +4,17 @@ import argparse
 from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import OverrideParseException
 
-from mnist_exp.config import choices, schema
+from mnist_exp.config import choices, schema, sweeps
 from mnist_exp.config.explain import translate
 from mnist_exp.config.guesses import guess
-from mnist_exp.config.overrides import check_deletions
+from mnist_exp.config.overrides import CONTROL, STEERING, check_deletions
 from mnist_exp.errors import ConfigError
+
+FIXED = (*CONTROL, *STEERING, "cluster")
+"""Settings and groups that a sweep has as a whole."""
 
 
 def arranged(words: Sequence[str]) -> list[str]:
@@ -40,9 +42,8 @@ def arranged(words: Sequence[str]) -> list[str]:
     if options.shell_completion:
         return [*flags, *overrides]
     check_deletions(overrides)
-    if options.multirun:
-        flags, overrides = _for_many(options, flags, overrides)
-    return [*flags, *overrides]
+    parsed = _parsed(overrides)
+    return _for_many(options, flags, parsed) if options.multirun else [*flags, *overrides]
 
 
 def unknown_option(word: str, words: Sequence[str]) -> ConfigError:
@@ -57,18 +58,30 @@ def unknown_option(word: str, words: Sequence[str]) -> ConfigError:
     return ConfigError(f"There is no option {word}.", way_out)
 
 
-def _for_many(options: argparse.Namespace, flags: list[str], typed: list[str]) -> tuple[list[str], list[str]]:
-    """*flags* and overrides of a sweep, of which Hydra composes what all jobs share before it composes a job."""
+def _parsed(typed: list[str]) -> list[Override]:
+    """The *typed* overrides. Raises ConfigError if one cannot be read, or Hydra would take it for what it is not."""
     try:
-        parsed = OverridesParser.create().parse_overrides(typed)
+        parsed: list[Override] = sweeps.parser().parse_overrides(typed)
     except OverrideParseException as error:
         raise translate(error, typed) from error
+    for each in parsed:
+        sweeps.check_inside(each)
+    return parsed
+
+
+def _for_many(options: argparse.Namespace, flags: list[str], parsed: list[Override]) -> list[str]:
+    """The words of a sweep, of which Hydra composes what all jobs share before it composes a job."""
+    for each in parsed:
+        if each.is_sweep_override() and (each.key_or_group in FIXED or each.is_hydra_override()):
+            raise ConfigError(f"{each.input_line}: a sweep has one {each.key_or_group}.", "Give it one value.")
     if options.cfg:
-        return [flag for flag in flags if flag not in ("-m", "--multirun")], [_first(override) for override in parsed]
+        return [*(flag for flag in flags if flag not in ("-m", "--multirun")), *map(_first, parsed)]
     groups = choices.groups()
-    if any(each.is_sweep_override() and each.key_or_group in groups for each in parsed):
-        return flags, [f"++{each.input_line}" if _of_an_option(each) else str(each.input_line) for each in parsed]
-    return flags, typed
+    swept = any(each.is_sweep_override() and each.key_or_group in groups for each in parsed)
+    return [
+        *flags,
+        *(f"++{each.input_line}" if swept and _of_an_option(each) else str(each.input_line) for each in parsed),
+    ]
 
 
 def _of_an_option(override: Override) -> bool:

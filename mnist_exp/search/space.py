@@ -1,8 +1,10 @@
 """What may vary: Hydra's override syntax as Optuna's distributions, and back to overrides."""
 
 import importlib
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
@@ -53,12 +55,13 @@ class Space:
         return [[*self.fixed.values(), *(f"{key}={value}" for key, value in row.items())] for row in rows]
 
 
-def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = None) -> Space:
+def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = None, listed: bool = False) -> Space:
     """The space that overrides describe; of two for one key the later counts.
 
     Args:
         defaults: The config without them: a key that holds a whole number gets whole numbers.
         hook: `module.function` of a conditional space.
+        listed: Whether a range stands for its values, as in a grid.
 
     Raises:
         ConfigError: an interval does not fit its key, or there is no such function.
@@ -69,7 +72,7 @@ def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = N
         parts.varied.pop(key, None)
         parts.fixed.pop(key, None)
         if override.is_sweep_override():
-            parts.varied[key] = distribution(override, defaults)
+            parts.varied[key] = distribution(override, defaults, listed)
         else:
             parts.fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
     if not parts.varied and not parts.hook:
@@ -86,7 +89,7 @@ def usual(defaults: DictConfig, typed: Collection[str]) -> list[str]:
     return [f"{key}={values}" for key, values in USUAL.items() if key not in idle.union(typed)]
 
 
-def distribution(override: Override, defaults: DictConfig) -> "BaseDistribution":
+def distribution(override: Override, defaults: DictConfig, listed: bool = False) -> "BaseDistribution":
     """Optuna's distribution of the values of one key.
 
     Raises:
@@ -95,7 +98,7 @@ def distribution(override: Override, defaults: DictConfig) -> "BaseDistribution"
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     values, typed = override.value(), override.input_line
-    if not isinstance(values, IntervalSweep | RangeSweep):
+    if not isinstance(values, IntervalSweep | RangeSweep) or (listed and isinstance(values, RangeSweep)):
         choices = list(override.sweep_iterator(transformer=Transformer.encode))
         return CategoricalDistribution(list(dict.fromkeys(choices)))
     if isinstance(values, RangeSweep):
@@ -162,11 +165,13 @@ def extremes(values: "BaseDistribution") -> list[Any]:
 def load(name: str) -> Hook:
     """The function called *name*, such as `mysearch.space`. Raises ConfigError if there is none."""
     module, _, function = name.rpartition(".")
+    if (here := str(Path.cwd())) not in sys.path:  # as `python -m` has it, and a console script has not
+        sys.path.append(here)
     try:
         hook: Hook = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"hydra.sweeper.space={name} is no function: {error}.",
-            "Name one as module.function; the module's folder must be in PYTHONPATH.",
+            "Name one as module.function; the module lies in this folder, or in one of PYTHONPATH.",
         ) from error
     return hook

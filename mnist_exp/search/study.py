@@ -35,7 +35,7 @@ OBJECTIVES = (
     *("model/parameters", "time/total"),
 )
 """What can be searched for: accuracies are maximised, all else is minimised. The test set chooses nothing."""
-GRID = "optuna.samplers.GridSampler"
+GRID, TPE = "optuna.samplers.GridSampler", "optuna.samplers.TPESampler"
 
 
 @final

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
-from mnist_exp.config import Config
+from mnist_exp.config import Config, sweeps
 from mnist_exp.config.explain import translate
 from mnist_exp.disk import trust
 
@@ -34,7 +33,7 @@ class Composer:
 
     def __init__(self, loader: Any, master: DictConfig, origin: Path | None = None) -> None:
         self.loader, self.master, self.origin = loader, master, origin
-        self.parser = OverridesParser.create(config_loader=loader)
+        self.parser = sweeps.parser(loader)
         self.parsed: dict[str, Override] = {}
         self.bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
         """For each set of choices the whole config and the job's own, pickled: 7 times faster to copy."""

@@ -10,14 +10,14 @@ from typing import Any
 
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from mnist_exp import config
-from mnist_exp.config import Config, as_typed, schema
+from mnist_exp.config import Config, as_typed, schema, sweeps
 from mnist_exp.config.overrides import key_of
 from mnist_exp.config.schema import Kind
+from mnist_exp.config.sweeps import reads
 from mnist_exp.console.terminal import say
 from mnist_exp.disk import lanes, ledger
 from mnist_exp.disk.layout import State
@@ -38,7 +38,7 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
     Raises:
         ConfigError: values cannot be expanded (an interval), lists do not pair up, or search=points has no table.
     """
-    typed = OverridesParser.create(config_loader=home.loader).parse_overrides(home.varying)
+    typed = sweeps.parsed(home.varying, home.loader)
     for override in typed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(
@@ -89,7 +89,14 @@ def read(path: Path) -> list[list[str]]:
         raise ConfigError(f"points={path} cannot be read: {first_line(error)}", SHAPES) from error
     if not any(rows):
         raise ConfigError(f"points={path} has no points.", SHAPES)
-    return [[f"{key}={value}" for key, value in row.items()] for row in rows if row]
+    return [[cell(key, value) for key, value in row.items()] for row in rows if row]
+
+
+def cell(key: str, value: str) -> str:
+    """The override that sets *key* to *value*, which is a text if it cannot be read as anything else."""
+    key = f"+{key}" if key.startswith("tags.") else key
+    read = reads(f"{key}={value}")
+    return f"{key}={value}" if read and not read.is_sweep_override() else config.override(key, value)
 
 
 def _csv(text: str) -> list[dict[str, str]]:
@@ -110,7 +117,7 @@ def _yaml(text: str) -> list[dict[str, str]]:
         table = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
     if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
         raise ValueError("it is no table")
-    return [{str(key): as_typed(value) for key, value in row.items()} for row in table]
+    return [{key: as_typed(value) for key, value in config.flatten(row).items()} for row in table]
 
 
 def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:

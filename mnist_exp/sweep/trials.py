@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, final
 
 import pandas as pd
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from mnist_exp import config
+from mnist_exp.config import sweeps
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State, SweepFolder
@@ -27,7 +27,7 @@ from mnist_exp.run.resume import changed
 from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
-from mnist_exp.search.study import GRID, Search
+from mnist_exp.search.study import GRID, TPE, Search
 from mnist_exp.sweep import finish, points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
@@ -70,6 +70,7 @@ def search_options(home: Home) -> Search:
     # As typed: a password that comes from ${oc.env:…} is written nowhere.
     typed: Any = OmegaConf.to_container(home.steering.hydra.sweeper, resolve=False)
     search.storage = typed["storage"]
+    search.sampler = search.sampler or {"_target_": TPE}
     if home.resumed:
         before = studies.read(home.folder)
         search.study, search.storage = before.study, before.storage
@@ -80,16 +81,15 @@ def search_options(home: Home) -> Search:
 
 def search_space(home: Home, search: Search) -> Space:
     """The space that was typed, or where nothing was, the usual one, which then counts as typed."""
-    parser = OverridesParser.create(config_loader=home.loader)
-    parsed = parser.parse_overrides(home.varying)
+    parsed = sweeps.parsed(home.varying, home.loader)
     fixed = [override for override in parsed if not override.is_sweep_override()]
     defaults = home.composer.own([str(override.input_line) for override in fixed])
     if len(fixed) == len(parsed) and not search.space and search.sampler.get("_target_") != GRID:
         if usual := spaces.usual(defaults, {override.key_or_group for override in fixed}):
             say(f"Nothing was given to search, so the usual is: {shlex.join(usual)}")
         home.typed += usual
-        parsed += parser.parse_overrides(usual)
-    return spaces.space(parsed, defaults, search.space)
+        parsed += sweeps.parsed(usual)
+    return spaces.space(parsed, defaults, search.space, search.sampler.get("_target_") == GRID)
 
 
 @final

@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from mnist_exp.config.explain import translate
-from mnist_exp.config.unreadable import readable
+from mnist_exp.config.sweeps import reads
 
 # What a shell makes words of: the sentence, and the way out.
 UNREADABLE = {
@@ -48,4 +48,4 @@ def test_what_cannot_be_read_says_how_it_is_written(typed: str) -> None:
     assert sentence in error.message
     assert way_out in error.help
     written = error.help.partition("Write ")[2].removesuffix(", without spaces.")
-    assert all(readable(word) for word in shlex.split(written) if "…" not in word)
+    assert all(reads(word) for word in shlex.split(written) if "…" not in word)

@@ -32,6 +32,12 @@ def test_options_may_stand_anywhere() -> None:
         ("~tracking", "Write tracking=off"),
         ("~augment tracking=off", "Write augment=none"),
         ("~cluster", "Drop '~cluster'."),
+        ("-m resume=last,best hidden=16,17", "Give it one value."),
+        ("-m search=tpe,random lr=1,2", "Give it one value."),
+        ("-m n_trials=2,3 lr=1,2", "Give it one value."),
+        ("-m hydra.launcher.workers=1,2 lr=1,2", "Give it one value."),
+        ("-m search=tpe hidden=[interval(8,16),interval(8,16)]", "hydra.sweeper.space="),
+        ("hidden=[choice(8,16)]", "hydra.sweeper.space="),
     ],
 )
 def test_a_word_that_hydra_does_not_know_says_how_it_is_written(typed: str, way_out: str) -> None:
