@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -45,6 +46,8 @@ def run(main: Callable[[], object], prints_result: bool = True) -> int:
 
 def _run(main: Callable[[], object]) -> int:
     spare_garbage_collection()
+    if (here := str(Path.cwd())) not in sys.path:  # as `python -m` has it: a user's model or search lies there
+        sys.path.append(here)
     full = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
     try:

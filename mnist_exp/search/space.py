@@ -1,10 +1,8 @@
 """What may vary: Hydra's override syntax as Optuna's distributions, and back to overrides."""
 
 import importlib
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
@@ -165,8 +163,6 @@ def extremes(values: "BaseDistribution") -> list[Any]:
 def load(name: str) -> Hook:
     """The function called *name*, such as `mysearch.space`. Raises ConfigError if there is none."""
     module, _, function = name.rpartition(".")
-    if (here := str(Path.cwd())) not in sys.path:  # as `python -m` has it, and a console script has not
-        sys.path.append(here)
     try:
         hook: Hook = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

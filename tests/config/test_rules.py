@@ -7,6 +7,7 @@ import pytest
 from samples import TINY
 
 from mnist_exp import config as configs
+from mnist_exp import processor
 from mnist_exp.config import Config
 from mnist_exp.console import exits
 from mnist_exp.errors import ConfigError
@@ -118,8 +119,9 @@ REFUSED = {
     "model=small_cnn hidden=64": ("hidden=64 would change nothing: smallcnn has no such setting.", "Drop it."),
     "model.norm=batch batch_size=63": ("the last batch of 55,000 images has one.", "Try batch_size=62 or 64."),
     "model.norm=batch batch_size=1": ("Batch norm needs two images, but with batch_size=1", "Try batch_size=2 or 4."),
-    "hidden=16777216": ("A network of 13,337,886,730 parameters takes 213 GB of memory", "Choose a smaller"),
-    "hidden=[16777216,16777216]": ("parameters takes 4,503,813 GB of memory to train, but this machine has 25.", ""),
+    "hidden=16777216": ("A network of 13,337,886,730 parameters takes 281 GB of memory", "Choose a smaller"),
+    "hidden=1500000": ("takes 25 GB of memory to train, but this machine has 25 free.", "Choose a smaller"),
+    "hidden=[16777216,16777216]": ("takes 4,503,948 GB of memory to train, but this machine has 25 free.", ""),
     "data.train_images=2000000000": ("A set of 2,000,010,000 images takes 1,568 GB", "Lower data.train_images"),
     "data.train_images=1000000000000": ("data.train_images must be at most 2147483648, but got 1000000000000.", ""),
     "batch_size=1000000000000": ("batch_size must be at most 2147483648, but got 1000000000000.", ""),
@@ -147,7 +149,7 @@ def test_a_bad_setting_is_explained(
 ) -> None:
     overrides = ["device=cpu", *typed.split()]
     monkeypatch.setattr("sys.argv", ["mnist-exp", *overrides])
-    monkeypatch.setattr(build, "memory", lambda: 25 * 10**9)
+    monkeypatch.setattr(processor, "memory", lambda: 25 * 10**9)
     with pytest.raises(Exception) as caught:  # noqa: PT011  # `explain` reads Hydra's errors
         build.rehearse(composed(*overrides))
     code = exits.explain(caught.value)

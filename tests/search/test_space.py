@@ -1,6 +1,5 @@
 """Hydra's override syntax as Optuna's distributions."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from mnist_exp.config import Config, sweeps
 from mnist_exp.errors import ConfigError
-from mnist_exp.search.space import Space, distribution, load, space
+from mnist_exp.search.space import Space, distribution, space
 
 PARSER = OverridesParser.create()
 DEFAULTS: Any = OmegaConf.structured(Config)
@@ -65,13 +64,6 @@ def test_what_cannot_be_searched(typed: str, sentence: str) -> None:
 def test_a_range_in_a_grid_is_its_values() -> None:
     (override,) = sweeps.parsed(["hidden=range(16,40,8)"])
     assert distribution(override, DictConfig({}), listed=True) == CategoricalDistribution([16, 24, 32])
-
-
-def test_a_function_beside_the_command_is_found(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A console script has no working folder among its paths, `python -m` has."""
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(scratch))])
-    (scratch / "beside.py").write_text(HOOK)
-    assert load("beside.space")
 
 
 def test_the_later_word_counts() -> None:
