@@ -17,6 +17,7 @@ class GridConf:
     zip: bool = False  # the first values of all keys together, then the second ones, instead of all combinations
     seed: int = 0  # of the draw, where n_trials asks for some combinations only
     report: bool = True  # write report.html at the end
+    dry_run: bool = False  # show what would run, and write nothing; also typed as --dry-run
 
 
 @dataclass
@@ -36,6 +37,7 @@ class OptunaConf:
     batch: int = 4  # trials that launchers other than `local` get at once
     max_failures: int = 10  # failed trials after which the search gives up; until then each is replaced
     report: bool = True  # write report.html at the end
+    dry_run: bool = False  # show what would run, and write nothing; also typed as --dry-run
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="mnist_exp")

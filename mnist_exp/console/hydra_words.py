@@ -13,6 +13,7 @@ from mnist_exp.config.guesses import guess
 from mnist_exp.config.overrides import CONTROL, STEERING, check_deletions
 from mnist_exp.errors import ConfigError
 
+DRY = "--dry-run"
 FIXED = (*CONTROL, *STEERING, "cluster")
 """Settings and groups that a sweep has as a whole."""
 
@@ -24,7 +25,9 @@ def arranged(words: Sequence[str]) -> list[str]:
         ConfigError: a word is no option of Hydra's, no override, or deletes a group.
         SystemExit: an option has a wrong value (2), or shows something and ends (0).
     """
-    options, strangers = get_args_parser().parse_known_intermixed_args(words)
+    parser = get_args_parser()
+    parser.add_argument(DRY, action="store_true")
+    options, strangers = parser.parse_known_intermixed_args(words)
     if strangers:
         raise unknown_option(strangers[0], words)
     if options.experimental_rerun:
@@ -39,6 +42,11 @@ def arranged(words: Sequence[str]) -> list[str]:
             left.pop(0)
         else:
             flags.append(word)
+    if options.dry_run:
+        if not options.multirun:
+            raise ConfigError(f"{DRY} is for a sweep.", "Add -m; --cfg job shows the config of a single run.")
+        flags.remove(DRY)
+        overrides.append("hydra.sweeper.dry_run=true")
     if options.shell_completion:
         return [*flags, *overrides]
     check_deletions(overrides)

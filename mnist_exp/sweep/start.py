@@ -10,7 +10,7 @@ from mnist_exp.disk.layout import State
 from mnist_exp.errors import Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.search import study
-from mnist_exp.sweep import finish, points
+from mnist_exp.sweep import finish, forecast, points
 from mnist_exp.sweep.home import Home, opened
 from mnist_exp.sweep.shell import OurSweeper
 
@@ -40,6 +40,9 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
 
 def grid(home: Home) -> Sequence[JobReturn]:
     """Runs every combination of the values that were typed, each once, or what is missing of them."""
+    if home.options["dry_run"]:
+        forecast.grid(home)
+        return []
     combinations, keys = points.expand(home)
     jobs = points.planned(home, combinations)
     missing, plan, total = points.missing(jobs, home.control), home.plan, len(jobs)

@@ -28,7 +28,7 @@ from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
 from mnist_exp.search.study import GRID, TPE, Search
-from mnist_exp.sweep import finish, points
+from mnist_exp.sweep import finish, forecast, points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.shell import StreamingLauncher
@@ -45,6 +45,9 @@ def sweep(home: Home) -> None:
     if search.sampler.get("_target_") == GRID:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
+    if home.options["dry_run"]:
+        forecast.search(home, space, search.n_trials, method(search))
+        return
     study = studies.lead(home.folder, search, space.varied, again=home.resumed)
     search.write(home.folder)
     with home.reporter([*space.varied], first.tracking) as reporter:
@@ -231,6 +234,12 @@ class Trials:
         self.ended[number] = state
 
 
+def method(search: Search) -> str:
+    """Sampler and pruner: `TPESampler with SuccessiveHalvingPruner`."""
+    nodes = [node for node in (search.sampler, search.pruner) if node]
+    return " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
+
+
 def launch(trials: Trials) -> None:
     """Runs trials until there are enough.
 
@@ -239,9 +248,7 @@ def launch(trials: Trials) -> None:
     """
     search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
     already = f", {trials.done} of them done already" if trials.done else ""
-    nodes = [node for node in (search.sampler, search.pruner) if node]
-    how = " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
-    say(f"Search {plan.id}: {search.n_trials} trials{already}; {how}; folder {shown(trials.folder)}")
+    say(f"Search {plan.id}: {search.n_trials} trials{already}; {method(search)}; folder {shown(trials.folder)}")
     try:
         if isinstance(launcher, StreamingLauncher):
             launcher.run_source(trials)
