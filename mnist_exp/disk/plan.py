@@ -35,6 +35,8 @@ class Plan:
     """The overrides of each point."""
     configs: list[str] = field(default_factory=list)
     """The fingerprint of each point's config."""
+    repeats: list[int] = field(default_factory=list)
+    """Trials of a search that have no run, because an earlier one has the same config."""
     cluster: str = "local"
     """Where it ran last; see `conf/cluster`."""
     created_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)

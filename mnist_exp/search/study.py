@@ -291,6 +291,16 @@ def settle(study: "optuna.Study", number: int, search: Search, entry: Ledger | N
     return study.tell(number, state=state).state.name
 
 
+def repeat(study: "optuna.Study", number: int, first: int) -> str:
+    """Trial *number* ends as trial *first* did, unless it has ended before; returns its state."""
+    from optuna.trial import TrialState
+
+    same = study.get_trials(deepcopy=False)[first]
+    if same.state is TrialState.COMPLETE:
+        return study.tell(number, same.values, skip_if_finished=True).state.name
+    return study.tell(number, state=same.state, skip_if_finished=True).state.name
+
+
 def fail(study: "optuna.Study", number: int) -> None:
     """Trial *number* failed, unless it has ended before."""
     from optuna.trial import TrialState

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from mnist_exp import config
 from mnist_exp.config import sweeps
+from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State, SweepFolder
@@ -115,6 +116,8 @@ class Trials:
     """Why a trial failed that came to no run."""
     failures: int = 0
     """Trials that have failed since this process began."""
+    repeats: dict[int, int] = field(default_factory=dict)
+    """Trial → an earlier one with the same config, which answers for it."""
 
     def __post_init__(self) -> None:
         self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
@@ -170,10 +173,10 @@ class Trials:
             parsed = self.composer.config_of(overrides)
             if entry and not force and (difference := changed(folder, entry, parsed)):
                 changes.append(f"#{number} {' '.join(overrides)}: {difference}")
-            if state == "RUNNING":
+            if state == "RUNNING" and (entry or not self.repeat(number)):
                 forced = ["force=true"] if force else []
                 self.waiting.append(Job(number, [*overrides, *forced], self.folder, parsed))
-            else:
+            elif state != "RUNNING":
                 self.ended[number] = state
         points.refuse(changes, self.folder)
 
@@ -218,10 +221,34 @@ class Trials:
             studies.fail(self.study, trial.number)
         else:
             self.plan.configs.append(config.fingerprint(parsed))
-            self.waiting.append(Job(trial.number, overrides, self.folder, parsed))
-            self.follow(self.folder / str(trial.number))
+            if not self.repeat(trial.number):
+                self.waiting.append(Job(trial.number, overrides, self.folder, parsed))
+                self.follow(self.folder / str(trial.number))
         self.plan.keys = list(dict.fromkeys([*self.plan.keys, *trial.params]))
         self.plan.write(self.folder)
+
+    def repeat(self, number: int) -> bool:
+        """Whether an earlier trial has the config of trial *number*, and so its result, to the last bit.
+
+        Its values are told to the study, now or when that one ends, and the trial has no run.
+        """
+        fingerprint, earlier = self.plan.configs[number], self.plan.configs[:number]
+        same = (i for i, other in enumerate(earlier) if other == fingerprint and i not in self.repeats)
+        first = next((i for i in same if self.ended.get(i) != "FAIL"), None)
+        if first is None:
+            return False
+        self.repeats[number] = first
+        if number not in self.plan.repeats:
+            self.plan.repeats.append(number)
+        self.running.add(number)
+        if first in self.ended:
+            self._answer(number)
+        return True
+
+    def _answer(self, number: int) -> None:
+        """Trial *number* ends as the one that it repeats."""
+        self.running.discard(number)
+        self.ended[number] = studies.repeat(self.study, number, self.repeats[number])
 
     def end(self, number: int) -> None:
         """The job of trial *number* is over; its ledger has how it ended. Without an entry it has failed."""
@@ -232,6 +259,8 @@ class Trials:
             state = "FAIL"
         self.failures += state == "FAIL"
         self.ended[number] = state
+        for repeat in [each for each, first in self.repeats.items() if first == number and each in self.running]:
+            self._answer(repeat)
 
 
 def method(search: Search) -> str:
@@ -271,10 +300,12 @@ def in_batches(trials: Trials) -> None:
 
 
 def conclude(trials: Trials, table: pd.DataFrame) -> None:
-    """Says what pruning saved. Raises SweepError if some runs of *table* failed."""
+    """Says what pruning and repeats saved. Raises SweepError if some runs of *table* failed."""
     if pruned := int((table["state"] == State.PRUNED).sum()):
         full, trained = (int(pd.to_numeric(table[column]).sum()) for column in ("epochs", "epoch"))
         say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")
+    if trials.repeats:
+        say(f"{plural(len(trials.repeats), 'trial')} repeated an earlier one, and has its result.")
     failed = table["number"].isin([number for number, state in trials.ended.items() if state == "FAIL"])
     failures = board.failures(table[failed], {*table["state"]})
     for run in failures:

@@ -250,6 +250,25 @@ def test_what_a_report_draws_of_a_search(objectives: list[str]) -> None:
     assert all("<svg" in svg(picture) for picture in drawn)
 
 
+@pytest.mark.parametrize("launcher", ["basic", "local"])
+def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Command) -> None:
+    quick = [*HERE[:-2], "hydra.sweeper.batch=4", "hydra.sweeper.report=false", "search=random"]
+    here = [word.replace("basic", launcher) for word in quick if not word.startswith("hidden")]
+    code, out, err = command(*here, "hidden=8,12", "n_trials=8")
+    assert code == 0, err
+    assert "6 trials repeated an earlier one, and has its result." in out
+    assert len(list(home().glob("*/ledger.json"))) == 2
+    assert states(home()) == ["COMPLETE"] * 8
+    values = {(trial.params["hidden"], trial.value) for trial in studies.join(home()).trials}
+    assert len(values) == 2
+    assert len(plan.read(home()).repeats) == 6
+    code, out, err = command(*here[:1], "resume=last", "n_trials=10", "hydra/launcher=basic")
+    assert code == 0, err
+    assert "8 of them done already" in out
+    assert "2 trials repeated an earlier one" in out
+    assert len(list(home().glob("*/ledger.json"))) == 2
+
+
 def test_every_combination_with_pruning(command: Command) -> None:
     code, out, err = command(*HERE, "search=halving_grid", "hidden=4,8", "lr=1e-3,1e-2")
     assert code == 0, out + err
