@@ -35,6 +35,7 @@ class OptunaConf:
     seed: int = 0  # of the sampler
     storage: str | None = None  # where trials are kept: an Optuna URL; null: a journal in the sweep's folder
     batch: int = 4  # trials that launchers other than `local` get at once
+    patience: int | None = None  # trials in a row without a better one after which no more begin; null: n_trials
     max_failures: int = 10  # failed trials after which the search gives up; until then each is replaced
     report: bool = True  # write report.html at the end
     dry_run: bool = False  # show what would run, and write nothing; also typed as --dry-run

@@ -46,6 +46,7 @@ STORE = pattern(
     "the address of an MLflow store",
     "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
 )
+DURATION = pattern(r"\d+(\.\d+)?[smhd]?", "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h")
 LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
 NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
 ANY_NODE = Rule("", ((lambda node: node.get("_target_") or not node, LACKING),), CHOOSE)
@@ -190,6 +191,14 @@ class Config:
     )
     name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
     n_trials: int | None = setting(None, "with -m: runs of a search, or combinations drawn from a grid", SOME, SWEEP)
+    time_budget: str | None = setting(
+        None, "with -m search=…: after this long no more trials begin, such as 90s, 10m or 2h", DURATION, SWEEP
+    )
+    enqueue: str | None = setting(
+        None,
+        "with -m search=…: what to try first: a table as for points, a sweep (its best), or 'hidden=64 lr=1e-3; …'",
+        kind=SWEEP,
+    )
     points: str | None = setting(
         None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=SWEEP
     )

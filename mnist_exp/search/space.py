@@ -1,5 +1,6 @@
 """What may vary: Hydra's override syntax as Optuna's distributions, and back to overrides."""
 
+import contextlib
 import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mnist_exp.config import as_typed
+from mnist_exp.config.overrides import split
 from mnist_exp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -148,6 +150,40 @@ def suggest(trial: "optuna.Trial", key: str, values: "BaseDistribution") -> Any:
         return trial.suggest_int(key, values.low, values.high, step=values.step, log=values.log)
     assert isinstance(values, FloatDistribution)
     return trial.suggest_float(key, values.low, values.high, step=values.step, log=values.log)
+
+
+def known(row: Sequence[str], within: Space) -> dict[str, Any]:
+    """The values of *row*, overrides of one point, as the study has them.
+
+    Raises:
+        ConfigError: a key does not vary, or its value is none of those that are searched.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    point: dict[str, Any] = {}
+    for typed in row:
+        key, _, text = split(typed)
+        if key not in within.varied:
+            raise ConfigError(f"enqueue: {key} does not vary in this search.", f"It varies: {', '.join(within.varied)}")
+        values, number = within.varied[key], _number(text)
+        if isinstance(values, CategoricalDistribution):
+            alike = [choice for choice in values.choices if as_typed(choice) == text or choice == number]
+        else:
+            assert isinstance(values, IntDistribution | FloatDistribution)
+            alike = [number] if number is not None and values.low <= number <= values.high else []
+        if not alike:
+            raise ConfigError(f"enqueue: {typed} is not among what is searched.", f"{key}: {values}")
+        point[key] = alike[0]
+    return point
+
+
+def _number(text: str) -> float | None:
+    """The number that *text* is; whole ones as such."""
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return None
 
 
 def extremes(values: "BaseDistribution") -> list[Any]:

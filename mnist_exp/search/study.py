@@ -59,6 +59,8 @@ class Search:
     storage: str | None = None
     """As typed: `${oc.env:NAME}` keeps a password out of this file. None: the journal in the folder."""
     batch: int = 4
+    patience: int | None = None
+    """Trials without a better one, after which no more begin; None: it goes on."""
     max_failures: int = 10
     format: int = FORMAT
 
@@ -103,6 +105,10 @@ def check(search: Search) -> None:
     """Raises ConfigError if one of its options breaks a rule."""
     at_least(1).check("hydra.sweeper.batch", search.batch)
     at_least(0).check("hydra.sweeper.max_failures", search.max_failures)
+    if search.patience is not None:
+        at_least(1).check("hydra.sweeper.patience", search.patience)
+        if len(search.objectives) > 1:
+            raise ConfigError("hydra.sweeper.patience waits for one objective, and there are several.", "Drop it.")
     for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
         for key, value in node.items():
             if isinstance(value, float) and not math.isfinite(value):

@@ -7,7 +7,7 @@ from hydra.core.utils import JobReturn
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State
-from mnist_exp.errors import Interrupted, SweepError
+from mnist_exp.errors import ConfigError, Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.search import study
 from mnist_exp.sweep import finish, forecast, points
@@ -43,6 +43,9 @@ def grid(home: Home) -> Sequence[JobReturn]:
     if home.options["dry_run"]:
         forecast.grid(home)
         return []
+    for key in ("time_budget", "enqueue"):
+        if home.steering.get(key) is not None:
+            raise ConfigError(f"{key} is for a search, and this is a grid.", "Add search=tpe, or drop it.")
     combinations, keys = points.expand(home)
     jobs = points.planned(home, combinations)
     missing, plan, total = points.missing(jobs, home.control), home.plan, len(jobs)

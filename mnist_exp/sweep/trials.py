@@ -7,6 +7,7 @@ each batch waits for its slowest run.
 import itertools
 import math
 import shlex
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -18,12 +19,14 @@ from omegaconf import OmegaConf
 
 from mnist_exp import config
 from mnist_exp.config import sweeps
+from mnist_exp.config.overrides import key_of
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say, shown
-from mnist_exp.disk import ledger
+from mnist_exp.disk import ledger, trust
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.errors import ConfigError, Interrupted, SweepError
 from mnist_exp.report import board
+from mnist_exp.results import names
 from mnist_exp.run.resume import changed
 from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
@@ -51,6 +54,8 @@ def sweep(home: Home) -> None:
         return
     study = studies.lead(home.folder, search, space.varied, again=home.resumed)
     search.write(home.folder)
+    for point in known_points(home, space):
+        study.enqueue_trial(point)
     with home.reporter([*space.varied], first.tracking) as reporter:
         trials = Trials(home, study, search, space, reporter.follow)
         trials.catch_up()
@@ -116,11 +121,19 @@ class Trials:
     """Why a trial failed that came to no run."""
     failures: int = 0
     """Trials that have failed since this process began."""
+    stale: int = 0
+    """Trials that have ended without being the best, since the last one that was, or since this process began."""
+    began: float = field(default_factory=time.monotonic)
+    budget: float | None = None
+    """Seconds after which no more trials begin."""
     repeats: dict[int, int] = field(default_factory=dict)
     """Trial → an earlier one with the same config, which answers for it."""
 
     def __post_init__(self) -> None:
         self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
+        typed = self.home.steering.get("time_budget")
+        config.settings()["time_budget"].check(typed)
+        self.budget = seconds(typed) if typed else None
 
     @property
     def done(self) -> int:
@@ -130,10 +143,19 @@ class Trials:
     @property
     def wanted(self) -> int:
         """Trials still to begin. A failed one is replaced; in a grid there is nothing to replace it by."""
-        if self.failures > self.search.max_failures:
+        if self.failures > self.search.max_failures or self.ended_by:
             return 0
         counted = len(self.ended) if self.search.sampler.get("_target_") == GRID else self.done
         return max(0, self.search.n_trials - counted - len(self.running) - len(self.waiting))
+
+    @property
+    def ended_by(self) -> str:
+        """What ends the search before `n_trials` have ended, as it was typed; empty if nothing does."""
+        if self.budget is not None and time.monotonic() - self.began > self.budget:
+            return f"time_budget={self.home.steering.time_budget}"
+        if self.search.patience and self.stale >= self.search.patience:
+            return f"hydra.sweeper.patience={self.search.patience}"
+        return ""
 
     @property
     def total(self) -> int:
@@ -249,6 +271,7 @@ class Trials:
         """Trial *number* ends as the one that it repeats."""
         self.running.discard(number)
         self.ended[number] = studies.repeat(self.study, number, self.repeats[number])
+        self.stale += self.ended[number] != "FAIL"
 
     def end(self, number: int) -> None:
         """The job of trial *number* is over; its ledger has how it ended. Without an entry it has failed."""
@@ -259,8 +282,39 @@ class Trials:
             state = "FAIL"
         self.failures += state == "FAIL"
         self.ended[number] = state
+        if self.search.patience and state != "FAIL":
+            best = state == "COMPLETE" and self.study.best_trial.number == number
+            self.stale = 0 if best else self.stale + 1
         for repeat in [each for each, first in self.repeats.items() if first == number and each in self.running]:
             self._answer(repeat)
+
+
+def seconds(typed: str) -> float:
+    """A duration as one types it: `90`, `90s`, `10m`, `2h` or `1d`."""
+    number, unit = (typed[:-1], typed[-1]) if typed[-1] in "smhd" else (typed, "s")
+    return float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
+
+
+def known_points(home: Home, space: Space) -> list[dict[str, Any]]:
+    """The values that `enqueue` names, by key: of a table, of points as typed, or of the best run of a sweep.
+
+    Raises:
+        ConfigError: it names nothing of the kind, or a value is not in *space*.
+    """
+    typed = home.steering.get("enqueue")
+    if not typed or home.resumed:
+        return []
+    if Path(typed).suffix in (".csv", ".yaml", ".yml"):
+        rows = points.read(Path(typed))
+    elif "=" in typed:
+        rows = [point.split() for point in typed.split(";") if point.strip()]
+    else:
+        folder = names.best(names.resolve(typed))
+        settings = config.flatten(config.to_dict(trust.load(folder)))
+        best = {key: f"{key}={config.as_typed(value)}" for key, value in settings.items()}
+        best |= {key_of(override): override for override in ledger.read(folder).overrides}
+        rows = [[best[key] for key in space.varied if key in best]]
+    return [spaces.known(row, space) for row in rows]
 
 
 def method(search: Search) -> str:
@@ -306,6 +360,9 @@ def conclude(trials: Trials, table: pd.DataFrame) -> None:
         say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")
     if trials.repeats:
         say(f"{plural(len(trials.repeats), 'trial')} repeated an earlier one, and has its result.")
+    if trials.ended_by and trials.done < trials.search.n_trials:
+        say(f"{trials.ended_by} ended the search after {trials.done} of {trials.search.n_trials} trials.")
+        say(f"Go on with: {trials.plan.again}")
     failed = table["number"].isin([number for number, state in trials.ended.items() if state == "FAIL"])
     failures = board.failures(table[failed], {*table["state"]})
     for run in failures:

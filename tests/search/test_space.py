@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from mnist_exp.config import Config, sweeps
 from mnist_exp.errors import ConfigError
-from mnist_exp.search.space import Space, distribution, space
+from mnist_exp.search.space import Space, distribution, known, space
 
 PARSER = OverridesParser.create()
 DEFAULTS: Any = OmegaConf.structured(Config)
@@ -70,6 +70,17 @@ def test_the_later_word_counts() -> None:
     made_space = made("lr=interval(0.1,1)", "hidden=8", "lr=0.5", "hidden=8,16")
     assert made_space.fixed == {"lr": "lr=0.5"}
     assert list(made_space.varied) == ["hidden"]
+
+
+def test_known_points_are_values_of_the_space() -> None:
+    searched = made("hidden=int(interval(16,64))", "lr=1e-3,3e-3", "optimizer=adam,sgd", "optimizer.eps=interval(0,1)")
+    row = ["hidden=32", "lr=0.003", "optimizer=sgd", "optimizer.eps=1e-1"]
+    assert known(row, searched) == {"hidden": 32, "lr": 0.003, "optimizer": "sgd", "optimizer.eps": 0.1}
+    for wrong in ("hidden=128", "lr=0.5", "optimizer=muon", "hidden=wide"):
+        with pytest.raises(ConfigError, match=f"enqueue: {wrong} is not among what is searched"):
+            known([wrong], searched)
+    with pytest.raises(ConfigError, match="enqueue: epochs does not vary"):
+        known(["epochs=3"], searched)
 
 
 def test_the_corners_hold_each_end_and_each_choice() -> None:
