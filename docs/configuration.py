@@ -33,7 +33,21 @@ Every setting, with its type, default, meaning and rule. `python docs/configurat
 `mnist_exp/config/schema.py` and `conf/`; `python -m mnist_exp.train --help` shows the same in the terminal.
 
 A setting is given as `key=value`, an option of a group as `group=option`; with `-m` several values, separated by
-commas, are swept over. What a rule forbids, and every key that is not listed, is refused before anything starts.
+commas, are swept over. What a rule forbids, and every key that is not listed, is refused before anything starts. Names
+that other tools have for a setting lead to ours: `learning_rate=0.1` asks whether you meant `lr`,
+`hydra.launcher.n_jobs` whether you meant `hydra.launcher.workers`.
+
+| to set | type |
+| --- | --- |
+| a list | `'hidden=[512,256]'`: in quotes, because a shell splits at spaces and expands brackets |
+| a text with spaces, commas or brackets | `'name="wide (again)"'`: in both kinds of quotes |
+| a keyword that its file does not list | `+optimizer.foreach=true` |
+| one keyword for several options | `-m optimizer=sgd,muon optimizer.momentum=0.8`: each of them must have it |
+| nothing of a group | `tracking=off`, `augment=none`; a group cannot be deleted (`~tracking`) |
+| the options of Hydra | anywhere: `hidden=256 --config-dir mine --cfg job`; with `-m`, `--cfg` shows the first values |
+
+A file of one's own for `--config-dir`, such as `mine/experiment/wide.yaml`, begins with `# @package _global_` where it
+sets more than its own group, and writes `override /tracking: 'off'` with quotes: without them, YAML reads `false`.
 """
 TYPES = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", types.NoneType: "`null`"}
 GROUPS = {

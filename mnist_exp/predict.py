@@ -19,7 +19,8 @@ examples
   python -m mnist_exp.predict run=best scans/*.jpg
   python -m mnist_exp.predict run=best:14-03-22 seven.png --json | jq .digit
 
-exit codes: 0 every picture was read · 2 usage, no such run, or a file that is not a picture of a digit
+exit codes: 0 every picture was read · 2 usage, no such run, or a file that is not a picture of a digit (the others are
+answered all the same)
 """
 
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     """Prints digit and probabilities of each picture.
 
     Raises:
-        ExperimentError: there is no such run, or a file is not a picture of a digit.
+        ExperimentError: there is no such run; or, after the answers to the others, a file is not a picture of a digit.
         SystemExit: usage (2), or `--help` (0).
     """
     parser = Parser("predict", ABOUT, EXAMPLES)

@@ -1,6 +1,7 @@
-"""Which processor this is: choices for speed depend on it, and advice."""
+"""Which processor this is, on which choices for speed depend, and advice; and how much memory it has left."""
 
 import functools
+import os
 import platform
 import re
 from pathlib import Path
@@ -34,3 +35,25 @@ def lacks_bfloat16() -> bool:
 
 
 SLOW_BFLOAT16 = "This processor has no bfloat16: precision=bf16 is many times slower on it than fp32."
+
+
+def memory() -> int:
+    """Bytes of memory that are free or can be freed, within a container's limit; of other systems than Linux all."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    if available := re.search(r"MemAvailable:\s+(\d+) kB", _text("/proc/meminfo")):
+        sizes.append(1024 * int(available[1]))
+    for line in _text("/proc/self/cgroup").splitlines():
+        _, kind, group = line.split(":", 2)
+        for path in {group, "/"}:  # a container sees its own group as the root
+            limit = "memory/memory.limit_in_bytes" if kind == "memory" else "memory.max"
+            folder, name = os.path.split(limit)
+            sizes += map(int, re.findall(r"^\d+", _text(f"/sys/fs/cgroup/{folder}/{path}/{name}")))
+    return min(sizes)
+
+
+def _text(path: str) -> str:
+    """What is in a file of the system; nothing where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""

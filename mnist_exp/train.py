@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from mnist_exp import config
 from mnist_exp.config.overrides import check_text
-from mnist_exp.console import exits, terminal
+from mnist_exp.console import exits, hydra_words, terminal
 from mnist_exp.console.arguments import version
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import one, resume
@@ -29,18 +29,18 @@ def main(cfg: DictConfig) -> float:
         raise
 
 
-def _checked() -> None:
-    check_text(sys.argv[1:])
-    main()
-
-
 def cli() -> None:
     """Runs `main`, the Hydra entry point; every error becomes a sentence and an exit code."""
     if "--version" in sys.argv[1:]:  # Hydra would say its own
         terminal.console.print(version())
         return
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
-    sys.exit(exits.run(_checked, prints_result=False))
+    sys.exit(exits.run(_main, prints_result=False))
+
+
+def _main() -> None:
+    check_text(sys.argv[1:])
+    sys.argv[1:] = hydra_words.arranged(sys.argv[1:])
+    main()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ class GridConf:
     zip: bool = False  # the first values of all keys together, then the second ones, instead of all combinations
     seed: int = 0  # of the draw, where n_trials asks for some combinations only
     report: bool = True  # write report.html at the end
+    dry_run: bool = False  # show what would run, and write nothing; also typed as --dry-run
 
 
 @dataclass
@@ -34,8 +35,10 @@ class OptunaConf:
     seed: int = 0  # of the sampler
     storage: str | None = None  # where trials are kept: an Optuna URL; null: a journal in the sweep's folder
     batch: int = 4  # trials that launchers other than `local` get at once
+    patience: int | None = None  # trials in a row without a better one after which no more begin; null: n_trials
     max_failures: int = 10  # failed trials after which the search gives up; until then each is replaced
     report: bool = True  # write report.html at the end
+    dry_run: bool = False  # show what would run, and write nothing; also typed as --dry-run
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="mnist_exp")

@@ -1,12 +1,11 @@
 """A setting, from the typed text to a checked value; `schema` declares them all."""
 
+from mnist_exp.config.choices import conf_dir, options
 from mnist_exp.config.identity import fingerprint, flatten, params, run_name, to_dict
 from mnist_exp.config.loading import (
     compose,
-    conf_dir,
     load,
     new_folder,
-    options,
     parse,
     register,
     text_of,

@@ -1,17 +1,17 @@
 """Errors of Hydra and OmegaConf about an override, in the user's terms."""
 
-import difflib
 import re
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 
-from hydra.core.config_store import ConfigStore
+import yaml
 from hydra.errors import OverrideParseException
 
 from mnist_exp.config import schema
+from mnist_exp.config.guesses import closest, unknown_key
 from mnist_exp.config.overrides import key_of, split
-from mnist_exp.errors import ConfigError, first_line
+from mnist_exp.config.unreadable import unreadable
+from mnist_exp.errors import ConfigError
 
 
 def is_bad_choice(error: Exception) -> bool:
@@ -43,10 +43,13 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
             f"Add -m to sweep over them, or write {match[1].removesuffix(value)}[{value}] for a list.",
         )
     if isinstance(error, OverrideParseException):
-        return ConfigError(
-            f"An override cannot be read: {first_line(error)}",
-            "Put special characters into quotes twice: 'name=\"what I mean\"'.",
-        )
+        return unreadable(error.override, typed, text)
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem}.", "Put that file right.")
+    if match := re.search(r"Multiple values for ([^.\s]+)", text):
+        return ConfigError(f"{match[1]} is chosen already.", f"Write it without +: {match[1]}=…")
+    if match := re.match(r"In '([^']+)': ConfigKeyError[\s\S]*full_key: (\S+)", text):
+        return _unknown_in_file(match[1], match[2])
     merged = r"override (?:\+\+?)?([^\s=]+)="
     if match := re.search(r"full_key: (\S+)", everything) or re.search(merged, text):
         about = next((each for each in texts if "full_key:" in each), text)
@@ -54,17 +57,29 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     if is_bad_choice(error):
         return ConfigError(
             "A group takes the name of one of its options, not null, a number or a list.",
-            "Drop it, or see the options: python -m mnist_exp.train --help",
+            "See the options: python -m mnist_exp.train --help. In a file, off, on, yes and no need quotes: 'off'",
         )
     if "Could not find 'hydra/launcher/submitit_slurm'" in text:
         return extra_missing("slurm")
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
         names = options[1].split() if options else []
-        guess = _guess(match[2], names, f"{match[1]}=")
+        near = closest(match[2], names)
+        guess = f"Did you mean '{match[1]}={near}'? " if near else ""
         return ConfigError(f"There is no {match[1]} called '{match[2]}'.", f"{guess}There are: {', '.join(names)}")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return ConfigError(" ".join(lines[:2]) or type(error).__name__, "See python -m mnist_exp.train --help")
+
+
+def _unknown_in_file(file: str, key: str) -> ConfigError:
+    """The error for *key*, which *file* of a `conf/` sets and the schema has not."""
+    if key == file.partition("/")[0]:
+        return ConfigError(
+            f"{file}.yaml sets what is not in {key}: its settings are read as those of {key}.",
+            "Make its first line: # @package _global_",
+        )
+    error = unknown_key(key)
+    return ConfigError(f"{file}.yaml: {error.message}", error.help)
 
 
 def extra_missing(cluster: str) -> ConfigError:
@@ -73,43 +88,9 @@ def extra_missing(cluster: str) -> ConfigError:
     return ConfigError(f"cluster={cluster} needs packages that are not installed.", install)
 
 
-def unknown_key(path: str, typed: str = "") -> ConfigError:
-    """The error for a key that is not in the schema, with the nearest one that is.
-
-    Args:
-        typed: The override that names it.
-    """
-    where = f" (override '{typed}')" if typed else ""
-    if path == "pruner":  # a group that only files of conf/search add
-        return ConfigError(f"{path} is for a search{where}.", "Choose one, with -m: search=tpe")
-    group, _, keyword = path.partition(".")
-    if group == "hydra":
-        way_out = f"{_guess(path, sweep_settings(), cutoff=0.8)}Hydra's settings: python -m mnist_exp.train --cfg hydra"
-    elif keyword and group in schema.settings() and schema.settings()[group].default == {}:
-        way_out = f"--cfg job shows what the chosen {group} has; +{path}=… passes it a keyword that is not listed."
-    else:
-        way_out = f"{_guess(path, schema.settings(), cutoff=0.5)}All settings: python -m mnist_exp.train --help"
-    return ConfigError(f"There is no setting '{path}'{where}.", way_out)
-
-
 def deleted_key(path: str) -> ConfigError:
     """The error for `~key`: the schema has no optional parts."""
     return ConfigError(f"{path} was deleted, but every run needs it.", f"Drop '~{path}'.")
-
-
-def sweep_settings() -> list[str]:
-    """The options of every installed launcher and sweeper, as one types them."""
-    store, keys = ConfigStore.instance(), []
-    for group in ("launcher", "sweeper"):
-        for file in store.list(f"hydra/{group}"):
-            keys += [f"hydra.{group}.{key}" for key in store.load(f"hydra/{group}/{file}").node]
-    return keys
-
-
-def _guess(name: str, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
-    """The question whether the nearest of the *known* names was meant; empty if none is near."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
-    return f"Did you mean '{prefix}{near[0]}'? " if near else ""
 
 
 def _wrong_value(key: str, text: str, reason: str) -> ConfigError:

@@ -17,10 +17,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from mnist_exp.config import schema, secrets, stores
-from mnist_exp.config.explain import deleted_key, translate, unknown_key
+from mnist_exp.config import choices, schema, secrets, stores
+from mnist_exp.config.choices import conf_dir
+from mnist_exp.config.explain import deleted_key, translate
+from mnist_exp.config.guesses import unknown_key
 from mnist_exp.config.identity import label, to_dict
-from mnist_exp.config.overrides import check_once, check_text, compact
+from mnist_exp.config.overrides import check_deletions, check_once, check_text, compact
 from mnist_exp.config.schema import FOLLOWING, Config
 from mnist_exp.errors import ConfigError, first_line
 
@@ -47,23 +49,6 @@ def new_folder(root: str) -> str:
     return f"{root}/{time.strftime('%Y-%m-%d/%H-%M-%S', time.gmtime())}-{unique()}"
 
 
-def conf_dir() -> str:
-    """The folder of the YAML files: inside the package in a wheel, beside it in a checkout.
-
-    Absolute: Hydra reads a relative path differently under `python -m` and in a console script.
-    """
-    here = Path(__file__).resolve().parent.parent
-    for folder in (here / "conf", here.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return str(folder)
-    raise ConfigError(f"There is no conf/ folder in {here} or beside it.", "Install mnist_exp again.")
-
-
-def options(group: str) -> list[str]:
-    """The names of the files in that folder of conf/, in order."""
-    return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
-
-
 def compose(overrides: Sequence[str] = ()) -> Config:
     """What `python -m mnist_exp.train <overrides>` would train, without the command line.
 
@@ -75,6 +60,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     """
     register()
     check_text(overrides)
+    check_deletions(overrides)
     check_once(overrides)
     try:
         with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
@@ -105,6 +91,12 @@ def parse(cfg: DictConfig) -> Config:
 def typed(cfg: DictConfig) -> Config:
     """As `parse`, for a config that was parsed before and has no references left."""
     _check_keys(Config, cfg, "")
+    for group in choices.nodes():
+        if group in (cfg.get(group) or {}):
+            raise ConfigError(
+                f"{group}.{group} is set: the file of that option sets more than {group}.",
+                "Make its first line: # @package _global_",
+            )
     for part, cls in schema.parts().items():
         if isinstance(node := cfg.get(part), DictConfig):
             _check_keys(cls, node, f"{part}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from mnist_exp.config import schema
+from mnist_exp.config import choices, schema
 from mnist_exp.config.schema import Kind
 from mnist_exp.errors import ConfigError
 
@@ -88,6 +88,19 @@ def check_once(overrides: Iterable[str]) -> None:
                 f"{key} is set more than once: {' '.join(several)}.",
                 f"Set it once, or try each value: {all_of_them}" if "," in values else "Set it once.",
             )
+
+
+def check_deletions(overrides: Sequence[str]) -> None:
+    """Refuses the deletion of a group: its settings would get the schema's defaults, which is no choice of anybody's.
+
+    Raises:
+        ConfigError: one of *overrides* is such a deletion.
+    """
+    for override in overrides:
+        if override.startswith("~") and ((key := key_of(override)) in choices.groups() or key.startswith("hydra/")):
+            nothing = next((f"{key}={name}" for name in ("off", "none") if name in choices.options(key)), "")
+            way_out = f"Write {nothing}" if nothing else f"Drop '{override}'."
+            raise ConfigError(f"'{override}' leaves no choice of {key}, and every run needs one.", way_out)
 
 
 def compact(value: Any) -> str:

@@ -46,6 +46,7 @@ STORE = pattern(
     "the address of an MLflow store",
     "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
 )
+DURATION = pattern(r"\d+(\.\d+)?[smhd]?", "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h")
 LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
 NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
 ANY_NODE = Rule("", ((lambda node: node.get("_target_") or not node, LACKING),), CHOOSE)
@@ -195,6 +196,14 @@ class Config:
     )
     name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
     n_trials: int | None = setting(None, "with -m: runs of a search, or combinations drawn from a grid", SOME, SWEEP)
+    time_budget: str | None = setting(
+        None, "with -m search=…: after this long no more trials begin, such as 90s, 10m or 2h", DURATION, SWEEP
+    )
+    enqueue: str | None = setting(
+        None,
+        "with -m search=…: what to try first: a table as for points, a sweep (its best), or 'hidden=64 lr=1e-3; …'",
+        kind=SWEEP,
+    )
     points: str | None = setting(
         None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=SWEEP | PRIVATE
     )
@@ -227,6 +236,66 @@ STEERING_GROUPS = ("search", "pruner", "hydra/sweeper")
 """Groups that steer a sweep, as the `SWEEP` settings do."""
 PRIVATE_OPTIONS = ("hydra.sweeper._target_", "hydra.sweeper.params", "hydra.sweeper.space", "hydra.sweeper.storage")
 """Options of the sweeper that are `PRIVATE`, too."""
+
+SYNONYMS = {
+    "lr": "learning_rate learningrate lr_rate eta step_size base_lr init_lr initial_lr learning_rate_init rate",
+    "hidden": """layers n_layers num_layers hidden_layers units n_units neurons n_neurons n_hidden num_hidden
+        hidden_size hidden_sizes hidden_dim hidden_dims hidden_units hidden_layer_sizes width widths depth dim""",
+    "epochs": "epoch max_epochs n_epochs num_epochs nb_epoch num_train_epochs max_epoch iterations max_iter max_steps",
+    "batch_size": "batch bs batchsize minibatch mini_batch minibatch_size train_batch_size",
+    "seed": "random_seed random_state manual_seed rng seed_everything seeds",
+    "device=cuda": "gpu gpus cuda use_gpu use_cuda no_cuda n_gpus num_gpus ngpu cpu use_cpu accelerator devices",
+    "precision": "amp fp16 bf16 dtype mixed_precision use_amp half float16 bfloat16",
+    "threads": "num_threads n_threads cores num_cores cpus torch_threads omp_num_threads",
+    "name": "run_name experiment_run_name title run",
+    "n_trials": "trials num_trials n_iter max_trials num_samples n_runs num_runs run_cap max_evals",
+    "resume": "resume_from resume_from_checkpoint ckpt ckpt_path checkpoint_path load_from restore continue",
+    "tags": "tag labels",
+    "model": "model_name arch architecture net network backbone model_type model_class",
+    "model.dropout": "drop dropout_rate dropout_prob dropout_p drop_rate p_dropout p_drop droprate",
+    "model.activation": "act activation_fn nonlinearity nonlin act_fn act_layer",
+    "model.norm": "batch_norm batchnorm bn layer_norm layernorm use_bn normalization norm_layer",
+    "model.init": "initializer initialization weight_init kernel_initializer",
+    "optimizer": "optim opt optimiser solver optimizer_name optimizer_type opt_name algo algorithm",
+    "optimizer.weight_decay": "wd weightdecay l2 l2_reg decay weight_decay_rate l2_penalty reg",
+    "optimizer.momentum": "mom mu",
+    "optimizer.betas": "beta beta1 beta2 adam_beta1 adam_beta2",
+    "optimizer.eps": "epsilon adam_epsilon",
+    "schedule": "scheduler lr_scheduler lr_schedule sched lr_policy lr_scheduler_type lr_decay",
+    "schedule.warmup": "warmup_steps warmup_epochs warmup_ratio warmup_iters",
+    "schedule.floor": "min_lr eta_min lr_min final_lr",
+    "augment": "augmentation augmentations aug data_augmentation transform transforms",
+    "training.patience": "early_stopping early_stop early_stopping_patience n_iter_no_change",
+    "training.label_smoothing": "smoothing label_smooth",
+    "training.clip": "grad_clip clip_grad clip_grad_norm gradient_clip gradient_clip_val max_grad_norm clip_norm",
+    "training.ema": "ema_decay model_ema use_ema",
+    "data": "dataset dataset_name data_name datamodule",
+    "data.root": "data_dir data_path data_root dataset_path datadir dataset_dir path",
+    "data.val_size": "val_split validation_split validation_fraction val_frac valid_size validation_size n_val holdout",
+    "data.train_images": "train_size n_train num_train limit_train_batches train_samples limit",
+    "tracking": "logger log wandb mlflow tensorboard logging report_to",
+    "tracking.experiment": "experiment_name project project_name mlflow_experiment mlflow_experiment_name",
+    "tracking.uri": "tracking_uri mlflow_uri mlflow_tracking_uri",
+    "checkpoint": "save save_model checkpointing enable_checkpointing",
+    "search": "sampler sweeper sweep tuner search_alg search_algorithm method",
+    "pruner": "pruning early_terminate",
+    "points": "trials_file configs grid_file",
+    "hydra.run.dir": "output_dir out_dir save_dir log_dir logdir run_dir outdir default_root_dir workdir output",
+    "hydra.sweep.dir": "sweep_dir study_name",
+    "hydra.launcher.workers": "num_workers workers n_workers n_jobs jobs nproc num_proc processes parallel",
+    "hydra.launcher.job_timeout": "timeout timeout_min trial_timeout",
+    "hydra.launcher.per_gpu": "jobs_per_gpu runs_per_gpu",
+    "hydra.launcher.pack": "pre_dispatch hydra.launcher.batch_size",
+    "hydra.sweeper.objectives": "direction directions objective metric monitor mode optimize optimized_metric",
+    "hydra.sweeper.space": "search_space custom_search_space",
+    "hydra.sweeper.storage": "storage",
+    "hydra.sweeper.batch": "max_batch_size",
+    "hydra.sweeper.max_failures": "max_failure_rate",
+    "cluster=slurm": """slurm submitit partition cpus_per_task gpus_per_node mem_gb nodes tasks_per_node
+        array_parallelism qos account max_num_timeout signal_delay_s""",
+    "cluster=ray": "ray",
+}
+"""What other tools and papers call a setting, a group or a choice; guesses about unknown keys look here first."""
 
 
 @final

@@ -11,9 +11,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from mnist_exp.config.explain import is_bad_choice, translate
 from mnist_exp.console import terminal
@@ -44,6 +46,8 @@ def run(main: Callable[[], object], prints_result: bool = True) -> int:
 
 def _run(main: Callable[[], object]) -> int:
     spare_garbage_collection()
+    if (here := str(Path.cwd())) not in sys.path:  # as `python -m` has it: a user's model or search lies there
+        sys.path.append(here)
     full = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
     try:
@@ -76,7 +80,7 @@ def spare_garbage_collection() -> None:
 
 def explain(error: Exception) -> int:
     """Prints *error* as a sentence and a way out; returns the exit code that goes with it."""
-    if isinstance(error, (HydraException, OmegaConfBaseException)) or is_bad_choice(error):
+    if isinstance(error, (HydraException, OmegaConfBaseException, YAMLError)) or is_bad_choice(error):
         error = translate(error, sys.argv[1:])
     if isinstance(error, OSError) and error.filename:  # before training; the session explains later ones
         where = error.filename.decode() if isinstance(error.filename, bytes) else error.filename

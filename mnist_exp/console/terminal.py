@@ -63,10 +63,11 @@ def one_line(text: str) -> str:
 
 
 def say(line: str, style: str = "") -> None:
-    """One line for the screen and the run's log file."""
+    """One line for the screen and the run's log file; on the screen once, also if a log of the user's goes there."""
     line = one_line(line)
     _log.info("%s", line)
-    console.print(escape(line), style=style or None)
+    if not any(getattr(handler, "stream", None) in (sys.stdout, sys.stderr) for handler in logging.root.handlers):
+        console.print(escape(line), style=style or None)
 
 
 def complain(error: ExperimentError, word: str = "[bold red]error:[/]") -> None:

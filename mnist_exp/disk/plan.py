@@ -34,6 +34,8 @@ class Plan:
     """The overrides of each point."""
     configs: list[str] = field(default_factory=list)
     """The fingerprint of each point's config."""
+    repeats: list[int] = field(default_factory=list)
+    """Trials of a search that have no run, because an earlier one has the same config."""
     cluster: str = "local"
     """Where it ran last; see `conf/cluster`."""
     order: int = 0

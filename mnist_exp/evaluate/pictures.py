@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from mnist_exp.errors import ConfigError, DataError
 
 SIDE, BOX, CENTRE = 28, 20, 14
+VISIBLE = 8  # of 255: nobody could see fainter ink
 FAINT = 0.2  # of the strongest ink: less is paper, shadow or what JPEG leaves around a stroke
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -41,7 +42,7 @@ def read(path: Path) -> np.ndarray:
         DataError: it is not a picture, or shows nothing.
     """
     grey = open_grey(path)
-    if grey.shape == (SIDE, SIDE) and np.median(border(grey)) == 0:
+    if grey.shape == (SIDE, SIDE) and np.median(border(grey)) == 0 and grey.max() >= VISIBLE:
         return _bytes(grey)
     try:
         return prepare(grey)
@@ -94,7 +95,7 @@ def prepare(grey: np.ndarray) -> np.ndarray:
     paper = float(np.median(border(grey)))
     ink = grey - paper if grey.max() - paper > paper - grey.min() else paper - grey
     strongest = float(ink.max())
-    if strongest < 8:  # of 255: nobody could see it
+    if strongest < VISIBLE:
         raise DataError("it shows no digit: all of it is equally bright.")
     ink = np.where(ink < FAINT * strongest, 0, ink / strongest)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))

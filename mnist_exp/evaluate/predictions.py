@@ -1,35 +1,56 @@
 """Which digit each picture shows, by one network, a line for each."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnist_exp import config
 from mnist_exp.console.formats import percent
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import trust
+from mnist_exp.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
-def lines(folder: Path, paths: Sequence[Path], as_json: bool = False) -> list[str]:
+def lines(folder: Path, paths: Sequence[Path], as_json: bool = False) -> Iterator[str]:
     """A line for each of the pictures *paths*, by the network of the run in *folder*.
 
     Raises:
-        ExperimentError: the run has no weights, or a file is not a picture of a digit.
+        ExperimentError: the run has no weights; or, after the lines of the others, files are not pictures of a digit.
     """
-    import numpy as np
-
     from mnist_exp.evaluate import pictures
 
-    pixels = np.stack([pictures.read(path) for path in paths])  # before torch: a wrong file is reported at once
+    pixels: dict[Path, np.ndarray] = {}
+    faults: list[DataError] = []
+    for path in paths:  # before torch: wrong files are reported at once if there are no others
+        try:
+            pixels[path] = pictures.read(path)
+        except DataError as error:
+            faults.append(error)
+    if pixels:
+        yield from _answered(folder, pixels, as_json)
+    if faults:
+        text = "\n  ".join(error.message for error in faults)
+        raise DataError(text, faults[0].help) from faults[0]
+
+
+def _answered(folder: Path, pixels: "dict[Path, np.ndarray]", as_json: bool) -> list[str]:
+    """A line for each picture in *pixels*."""
+    import numpy as np
+
     from mnist_exp.evaluate.answers import probabilities
     from mnist_exp.run import export
 
     settings = trust.load(folder)
-    rows = zip(paths, probabilities(export.restore(settings, folder), pixels), strict=True)
+    network = export.restore(settings, folder)
+    rows = zip(pixels, probabilities(network, np.stack(list(pixels.values()))), strict=True)
     if as_json:
         records = ({"file": str(path), "digit": int(p.argmax()), "probabilities": p.tolist()} for path, p in rows)
         return [json.dumps(each) for each in records]
-    width = max(len(str(path)) for path in paths)
+    width = max(len(str(path)) for path in pixels)
     names = config.classes(settings.data)
     head = f"Network: {shown(folder)} (seed {settings.seed})"
     return [head, *(f"{path!s:<{width}}  {sentence(p.tolist(), names)}" for path, p in rows)]

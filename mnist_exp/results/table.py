@@ -21,7 +21,9 @@ FINAL = tuple(f"final/{split}_{what}" for split in ("val", "test", "train") for 
 def frame(selection: Selection) -> pd.DataFrame:
     """`results.load` of a resolved name."""
     points = selection.sweep.points if selection.sweep else [[]] * len(selection.folders)
-    rows = [_from_folder(i, *pair) for i, pair in enumerate(zip(selection.folders, points, strict=True))]
+    without = selection.sweep.repeats if selection.sweep else []
+    pairs = enumerate(zip(selection.folders, points, strict=True))
+    rows = [_from_folder(i, *pair) for i, pair in pairs if i not in without]
     if selection.query:
         rows = [_from_store(i, run) for i, run in enumerate(query.runs(selection.query))]
     if selection.sweep:

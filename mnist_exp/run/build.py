@@ -4,7 +4,6 @@ import difflib
 import functools
 import inspect
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from mnist_exp.config import Config, Precision
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.fused import Optimizer
+from mnist_exp.engine.loop import EVALUATION
 from mnist_exp.engine.schedules import Decay, Schedule
 from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, ExperimentError
@@ -212,26 +212,22 @@ def rehearse(config: Config) -> int:
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
-    _check_memory(config, parameters)
+    _check_memory(config, network, parameters)
     return parameters
 
 
-def memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _check_memory(config: Config, parameters: int) -> None:
-    """Raises ConfigError if weights, gradients and two moments, or the images, exceed the machine's memory."""
-    available = memory()
+def _check_memory(config: Config, network: nn.Module, parameters: int) -> None:
+    """Raises ConfigError if weights, gradients, two moments and a pass, or the images, exceed the free memory."""
+    available = processor.memory()
+    units = sum(layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear))
     images = config.data.train_images + config.data.test_images
     for what, size, way_out in (
-        (f"A network of {parameters:,} parameters", 16 * parameters, "Choose a smaller one."),
+        (f"A network of {parameters:,} parameters", 16 * parameters + 4 * EVALUATION * units, "Choose a smaller one."),
         (f"A set of {images:,} images", 28 * 28 * images, "Lower data.train_images or data.test_images."),
     ):
         if size > available:
             needed, has = f"{size / 1e9:,.0f}", f"{available / 1e9:,.0f}"
-            raise ConfigError(f"{what} takes {needed} GB of memory to train, but this machine has {has}.", way_out)
+            raise ConfigError(f"{what} takes {needed} GB of memory to train, but this machine has {has} free.", way_out)
 
 
 def _callable(group: str, node: dict[str, Any]) -> Any:

@@ -6,11 +6,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
-from mnist_exp.config import Config
+from mnist_exp.config import Config, choices
 from mnist_exp.config.identity import has_effect
-from mnist_exp.config.overrides import is_control
-from mnist_exp.config.schema import FOLLOWING
-from mnist_exp.disk import provenance, trust
+from mnist_exp.config.overrides import is_control, key_of
+from mnist_exp.config.schema import FOLLOWING, within
+from mnist_exp.disk import ledger, provenance, trust
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError
@@ -54,10 +54,16 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
     Raises:
         ConfigError: there is no such run, or an override does more than change a value.
     """
-    typed = [o for o in overrides if not is_control(o)]
     before = trust.load(folder)
+    typed = [o for o in overrides if not (is_control(o) or _is_so(o, folder, before, asked))]
+    if chosen := [o for o in typed if key_of(o) in choices.groups()]:
+        raise ConfigError(
+            f"{' '.join(chosen)} cannot be changed in a run that exists.",
+            "With resume=, change plain values only, such as tracking.enabled=false.",
+        )
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(typed))
+        plain = [o.lstrip("+") for o in typed]
+        merged = OmegaConf.merge(OmegaConf.structured(before), OmegaConf.from_dotlist(plain))
         assert isinstance(merged, DictConfig)
         for group, key in FOLLOWING:  # what is stored has no references left
             if key in merged[group] and merged[key] != getattr(before, key):
@@ -71,6 +77,21 @@ def stored(folder: Path, asked: Config, overrides: list[str]) -> Config:
         now.tracking.uri, now.tracking.register = asked.tracking.uri, asked.tracking.register
     now.resume, now.force = asked.resume, asked.force
     return now
+
+
+def _is_so(override: str, folder: Path, before: Config, asked: Config) -> bool:
+    """Whether *override* chooses what the run in *folder* has: it was typed then, or comes to the same."""
+    group, entry = key_of(override), ledger.find(folder)
+    if group not in choices.groups():
+        return False
+    if group == "cluster" or (entry and override in entry.overrides):
+        return True
+    following = {f"{group}.{key}" for group, key in FOLLOWING}
+    was, now = (
+        [pair for pair in config.flatten(config.to_dict(each)).items() if within(pair[0], [group])]
+        for each in (before, asked)
+    )
+    return bool(was) and [p for p in was if p[0] not in following] == [p for p in now if p[0] not in following]
 
 
 def changed(folder: Path, entry: Ledger, now: Config) -> str:

@@ -1,5 +1,6 @@
 """What may vary: Hydra's override syntax as Optuna's distributions, and back to overrides."""
 
+import contextlib
 import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mnist_exp.config import as_typed
+from mnist_exp.config.overrides import split
 from mnist_exp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,12 +66,13 @@ class Space:
         return [[*self.fixed.values(), *(f"{key}={value}" for key, value in row.items())] for row in rows]
 
 
-def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = None) -> Space:
+def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = None, listed: bool = False) -> Space:
     """The space that overrides describe; of two for one key the later counts.
 
     Args:
         defaults: The config without them: a key that holds a whole number gets whole numbers.
         hook: `module.function` of a conditional space.
+        listed: Whether a range stands for its values, as in a grid.
 
     Raises:
         ConfigError: an interval does not fit its key, or there is no such function.
@@ -80,7 +83,7 @@ def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = N
         parts.varied.pop(key, None)
         parts.fixed.pop(key, None)
         if override.is_sweep_override():
-            parts.varied[key] = distribution(override, defaults)
+            parts.varied[key] = distribution(override, defaults, listed)
         else:
             parts.fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
     if not parts.varied and not parts.hook:
@@ -97,7 +100,7 @@ def usual(defaults: DictConfig, typed: Collection[str]) -> list[str]:
     return [f"{key}={values}" for key, values in USUAL.items() if key not in idle.union(typed)]
 
 
-def distribution(override: Override, defaults: DictConfig) -> "BaseDistribution":
+def distribution(override: Override, defaults: DictConfig, listed: bool = False) -> "BaseDistribution":
     """Optuna's distribution of the values of one key.
 
     Raises:
@@ -106,7 +109,7 @@ def distribution(override: Override, defaults: DictConfig) -> "BaseDistribution"
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     values, typed = override.value(), override.input_line
-    if not isinstance(values, IntervalSweep | RangeSweep):
+    if not isinstance(values, IntervalSweep | RangeSweep) or (listed and isinstance(values, RangeSweep)):
         choices = list(override.sweep_iterator(transformer=Transformer.encode))
         return CategoricalDistribution(list(dict.fromkeys(choices)))
     if isinstance(values, RangeSweep):
@@ -160,6 +163,40 @@ def suggest(trial: "optuna.Trial", key: str, values: "BaseDistribution") -> Any:
     return trial.suggest_float(key, values.low, values.high, step=values.step, log=values.log)
 
 
+def known(row: Sequence[str], within: Space) -> dict[str, Any]:
+    """The values of *row*, overrides of one point, as the study has them.
+
+    Raises:
+        ConfigError: a key does not vary, or its value is none of those that are searched.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    point: dict[str, Any] = {}
+    for typed in row:
+        key, _, text = split(typed)
+        if key not in within.varied:
+            raise ConfigError(f"enqueue: {key} does not vary in this search.", f"It varies: {', '.join(within.varied)}")
+        values, number = within.varied[key], _number(text)
+        if isinstance(values, CategoricalDistribution):
+            alike = [choice for choice in values.choices if as_typed(choice) == text or choice == number]
+        else:
+            assert isinstance(values, IntDistribution | FloatDistribution)
+            alike = [number] if number is not None and values.low <= number <= values.high else []
+        if not alike:
+            raise ConfigError(f"enqueue: {typed} is not among what is searched.", f"{key}: {values}")
+        point[key] = alike[0]
+    return point
+
+
+def _number(text: str) -> float | None:
+    """The number that *text* is; whole ones as such."""
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return None
+
+
 def extremes(values: "BaseDistribution") -> list[Any]:
     """Both ends of an interval, or all that is listed."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -178,6 +215,6 @@ def load(name: str) -> Hook:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"hydra.sweeper.space={name} is no function: {error}.",
-            "Name one as module.function; the module's folder must be in PYTHONPATH.",
+            "Name one as module.function; the module lies in this folder, or in one of PYTHONPATH.",
         ) from error
     return hook

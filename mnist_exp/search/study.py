@@ -40,7 +40,7 @@ OBJECTIVES = (
     *("model/parameters", "time/total"),
 )
 """What can be searched for: accuracies are maximised, all else is minimised. The test set chooses nothing."""
-GRID = "optuna.samplers.GridSampler"
+GRID, TPE = "optuna.samplers.GridSampler", "optuna.samplers.TPESampler"
 
 
 @final
@@ -64,6 +64,8 @@ class Search:
     storage: str | None = None
     """As typed: `${oc.env:NAME}` keeps a password out of this file. None: the journal in the folder."""
     batch: int = 4
+    patience: int | None = None
+    """Trials without a better one, after which no more begin; None: it goes on."""
     max_failures: int = 10
     format: int = FORMAT
 
@@ -108,6 +110,10 @@ def check(search: Search) -> None:
     """Raises ConfigError if one of its options breaks a rule."""
     at_least(1).check("hydra.sweeper.batch", search.batch)
     at_least(0).check("hydra.sweeper.max_failures", search.max_failures)
+    if search.patience is not None:
+        at_least(1).check("hydra.sweeper.patience", search.patience)
+        if len(search.objectives) > 1:
+            raise ConfigError("hydra.sweeper.patience waits for one objective, and there are several.", "Drop it.")
     for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
         for key, value in node.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -345,6 +351,16 @@ def settle(study: "optuna.Study", number: int, search: Search, entry: Ledger | N
         return study.tell(number, values).state.name
     state = TrialState.PRUNED if entry.state == State.PRUNED else TrialState.FAIL
     return study.tell(number, state=state).state.name
+
+
+def repeat(study: "optuna.Study", number: int, first: int) -> str:
+    """Trial *number* ends as trial *first* did, unless it has ended before; returns its state."""
+    from optuna.trial import TrialState
+
+    same = study.get_trials(deepcopy=False)[first]
+    if same.state is TrialState.COMPLETE:
+        return study.tell(number, same.values, skip_if_finished=True).state.name
+    return study.tell(number, state=same.state, skip_if_finished=True).state.name
 
 
 def fail(study: "optuna.Study", number: int) -> None:

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
-from mnist_exp.config import Config
+from mnist_exp.config import Config, sweeps
 from mnist_exp.config.explain import translate
 from mnist_exp.disk import trust
 
@@ -34,7 +33,7 @@ class Composer:
 
     def __init__(self, loader: Any, master: DictConfig, origin: Path | None = None) -> None:
         self.loader, self.master, self.origin = loader, master, origin
-        self.parser = OverridesParser.create(config_loader=loader)
+        self.parser = sweeps.parser(loader)
         self.parsed: dict[str, Override] = {}
         self.bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
         """For each set of choices the whole config and the job's own, pickled: 7 times faster to copy."""
@@ -80,7 +79,7 @@ class Composer:
 
     def _filled(self, parsed: list[Override], whole: bool) -> DictConfig | None:
         """A copy of the base with all values in it; None where Hydra has to compose it, or to raise its error."""
-        if any(o.is_add() or o.is_delete() or o.is_force_add() or o.package or o.is_sweep_override() for o in parsed):
+        if any(o.is_add() or o.is_delete() or o.package or o.is_sweep_override() for o in parsed):
             return None
         choices = tuple(str(o.input_line) for o in parsed if self._chooses(o))
         if choices not in self.bases:

@@ -11,14 +11,14 @@ from typing import Any
 
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from mnist_exp import config
-from mnist_exp.config import Config, as_typed, schema
+from mnist_exp.config import Config, as_typed, schema, sweeps
 from mnist_exp.config.overrides import key_of
 from mnist_exp.config.schema import Kind
+from mnist_exp.config.sweeps import reads
 from mnist_exp.console.terminal import changing, say
 from mnist_exp.disk import lanes, ledger
 from mnist_exp.disk.layout import State
@@ -41,7 +41,7 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
     Raises:
         ConfigError: values cannot be expanded (an interval), lists do not pair up, or search=points has no table.
     """
-    typed = OverridesParser.create(config_loader=home.loader).parse_overrides(home.varying)
+    typed = sweeps.parsed(home.varying, home.loader)
     for override in typed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(
@@ -113,7 +113,14 @@ def read(path: Path) -> list[list[str]]:
         raise ConfigError(f"points={path} cannot be read: {reason}", SHAPES) from error
     if not any(rows):
         raise ConfigError(f"points={path} has no points.", SHAPES)
-    return [[f"{key}={value}" for key, value in row.items()] for row in rows if row]
+    return [[cell(key, value) for key, value in row.items()] for row in rows if row]
+
+
+def cell(key: str, value: str) -> str:
+    """The override that sets *key* to *value*, which is a text if it cannot be read as anything else."""
+    key = f"+{key}" if key.startswith("tags.") else key
+    read = reads(f"{key}={value}")
+    return f"{key}={value}" if read and not read.is_sweep_override() else config.override(key, value)
 
 
 def _csv(text: str) -> list[dict[str, str]]:
@@ -138,7 +145,7 @@ def _yaml(text: str) -> list[dict[str, str]]:
         table = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
     if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
         raise ValueError("it is no table")
-    return [{str(key): as_typed(value) for key, value in row.items()} for row in table]
+    return [{key: as_typed(value) for key, value in config.flatten(row).items()} for row in table]
 
 
 def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
@@ -148,6 +155,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
 
     jobs: dict[str, Job] = {}
     faults: list[str] = []
+    ways_out: list[str] = []
     rehearsed: set[str] = set()
     many, count = len(combinations) > MANY, str(len(combinations))
     if many:
@@ -167,10 +175,11 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, config=parsed))
         except ExperimentError as error:
             faults.append(f"{' '.join(overrides)}: {error.message}")
+            ways_out.append(error.help)
     if faults:
         more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
         first = f"{len(faults)} of {count} points cannot run; nothing was started."
-        raise ConfigError("\n  ".join([first, *faults[:LISTED], *more]))
+        raise ConfigError("\n  ".join([first, *faults[:LISTED], *more]), " ".join(dict.fromkeys(ways_out[:LISTED])))
     if repeats := len(combinations) - len(jobs):
         say(f"{repeats} of {len(combinations)} points are the same as others; each runs once.")
     return list(jobs.values())

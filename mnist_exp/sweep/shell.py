@@ -23,6 +23,8 @@ class OurSweeper(Sweeper):  # type: ignore[misc]  # hydra ships no types
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        if self.options["dry_run"]:  # a launcher begins to load what its workers need
+            return
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )

@@ -7,10 +7,10 @@ from hydra.core.utils import JobReturn
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State, SweepFolder
-from mnist_exp.errors import ExperimentError, Interrupted, SweepError
+from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.search import study
-from mnist_exp.sweep import finish, points
+from mnist_exp.sweep import finish, forecast, points
 from mnist_exp.sweep.home import Home, opened
 from mnist_exp.sweep.shell import OurSweeper
 
@@ -49,6 +49,12 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
 
 def grid(home: Home) -> Sequence[JobReturn]:
     """Runs every combination of the values that were typed, each once, or what is missing of them."""
+    if home.options["dry_run"]:
+        forecast.grid(home)
+        return []
+    for key in ("time_budget", "enqueue"):
+        if home.steering.get(key) is not None:
+            raise ConfigError(f"{key} is for a search, and this is a grid.", "Add search=tpe, or drop it.")
     combinations, keys = points.expand(home)
     jobs = points.planned(home, combinations)
     missing, plan, total = points.missing(jobs, home.control), home.plan, len(jobs)

@@ -7,6 +7,7 @@ each batch waits for its slowest run.
 import itertools
 import math
 import shlex
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -14,21 +15,24 @@ from pathlib import Path
 from typing import Any, final
 
 import pandas as pd
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from mnist_exp import config
+from mnist_exp.config import sweeps
+from mnist_exp.config.overrides import key_of
+from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say, shown
-from mnist_exp.disk import ledger
+from mnist_exp.disk import ledger, trust
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.errors import ConfigError, Interrupted, SweepError
 from mnist_exp.report import board
+from mnist_exp.results import names
 from mnist_exp.run.resume import changed
 from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
-from mnist_exp.search.study import GRID, Search
-from mnist_exp.sweep import finish, points
+from mnist_exp.search.study import GRID, TPE, Search
+from mnist_exp.sweep import finish, forecast, points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.shell import StreamingLauncher
@@ -45,10 +49,15 @@ def sweep(home: Home) -> None:
     if search.sampler.get("_target_") == GRID:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
+    if home.options["dry_run"]:
+        forecast.search(home, space, search.n_trials, method(search))
+        return
     study = studies.lead(home.folder, search, space.varied, again=home.resumed)
     trials = Trials(home, study, search, space)
     trials.catch_up()
     search.write(home.folder)
+    for point in known_points(home, space):
+        study.enqueue_trial(point)
     with home.reporter([*space.varied], first.tracking) as reporter:
         trials.follow = reporter.follow
         launch(trials)
@@ -71,6 +80,7 @@ def search_options(home: Home) -> Search:
     # As typed: a password that comes from ${oc.env:…} is written nowhere.
     typed: Any = OmegaConf.to_container(home.steering.hydra.sweeper, resolve=False)
     search.storage = typed["storage"]
+    search.sampler = search.sampler or {"_target_": TPE}
     if home.resumed:
         before = studies.read(home.folder)
         search.study, search.storage = before.study, before.storage
@@ -81,16 +91,15 @@ def search_options(home: Home) -> Search:
 
 def search_space(home: Home, search: Search) -> Space:
     """The space that was typed, or where nothing was, the usual one, which then counts as typed."""
-    parser = OverridesParser.create(config_loader=home.loader)
-    parsed = parser.parse_overrides(home.varying)
+    parsed = sweeps.parsed(home.varying, home.loader)
     fixed = [override for override in parsed if not override.is_sweep_override()]
     defaults = home.composer.own([str(override.input_line) for override in fixed])
     if len(fixed) == len(parsed) and not search.space and search.sampler.get("_target_") != GRID:
         if usual := spaces.usual(defaults, {override.key_or_group for override in fixed}):
             say(f"Nothing was given to search, so the usual is: {shlex.join(usual)}")
         home.typed += usual
-        parsed += parser.parse_overrides(usual)
-    return spaces.space(parsed, defaults, search.space)
+        parsed += sweeps.parsed(usual)
+    return spaces.space(parsed, defaults, search.space, search.sampler.get("_target_") == GRID)
 
 
 @final
@@ -113,9 +122,19 @@ class Trials:
     """Why a trial failed that came to no run."""
     failures: int = 0
     """Trials that have failed since this process began."""
+    stale: int = 0
+    """Trials that have ended without being the best, since the last one that was, or since this process began."""
+    began: float = field(default_factory=time.monotonic)
+    budget: float | None = None
+    """Seconds after which no more trials begin."""
+    repeats: dict[int, int] = field(default_factory=dict)
+    """Trial → an earlier one with the same config, which answers for it."""
 
     def __post_init__(self) -> None:
         self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
+        typed = self.home.steering.get("time_budget")
+        config.settings()["time_budget"].check(typed)
+        self.budget = seconds(typed) if typed else None
 
     @property
     def done(self) -> int:
@@ -125,10 +144,19 @@ class Trials:
     @property
     def wanted(self) -> int:
         """Trials still to begin. A failed one is replaced; in a grid there is nothing to replace it by."""
-        if self.failures > self.search.max_failures:
+        if self.failures > self.search.max_failures or self.ended_by:
             return 0
         counted = len(self.ended) if self.search.sampler.get("_target_") == GRID else self.done
         return max(0, self.search.n_trials - counted - len(self.running) - len(self.waiting))
+
+    @property
+    def ended_by(self) -> str:
+        """What ends the search before `n_trials` have ended, as it was typed; empty if nothing does."""
+        if self.budget is not None and time.monotonic() - self.began > self.budget:
+            return f"time_budget={self.home.steering.time_budget}"
+        if self.search.patience and self.stale >= self.search.patience:
+            return f"hydra.sweeper.patience={self.search.patience}"
+        return ""
 
     @property
     def total(self) -> int:
@@ -172,10 +200,10 @@ class Trials:
             parsed = self.composer.config_of(overrides)
             if entry and not force and (difference := changed(folder, entry, parsed)):
                 changes.append(f"#{number} {' '.join(overrides)}: {difference}")
-            if state == "RUNNING":
+            if state == "RUNNING" and (entry or not self.repeat(number)):
                 forced = ["force=true"] if force else []
                 self.waiting.append(Job(number, [*overrides, *forced], self.folder, parsed))
-            else:
+            elif state != "RUNNING":
                 self.ended[number] = state
         points.refuse(changes, self.folder)
 
@@ -220,10 +248,35 @@ class Trials:
             studies.fail(self.study, trial.number)
         else:
             self.plan.configs.append(config.fingerprint(parsed))
-            self.waiting.append(Job(trial.number, overrides, self.folder, parsed))
-            self.follow(self.folder / str(trial.number))
+            if not self.repeat(trial.number):
+                self.waiting.append(Job(trial.number, overrides, self.folder, parsed))
+                self.follow(self.folder / str(trial.number))
         self.plan.keys = list(dict.fromkeys([*self.plan.keys, *trial.params]))
         self.plan.write(self.folder)
+
+    def repeat(self, number: int) -> bool:
+        """Whether an earlier trial has the config of trial *number*, and so its result, to the last bit.
+
+        Its values are told to the study, now or when that one ends, and the trial has no run.
+        """
+        fingerprint, earlier = self.plan.configs[number], self.plan.configs[:number]
+        same = (i for i, other in enumerate(earlier) if other == fingerprint and i not in self.repeats)
+        first = next((i for i in same if self.ended.get(i) != "FAIL"), None)
+        if first is None:
+            return False
+        self.repeats[number] = first
+        if number not in self.plan.repeats:
+            self.plan.repeats.append(number)
+        self.running.add(number)
+        if first in self.ended:
+            self._answer(number)
+        return True
+
+    def _answer(self, number: int) -> None:
+        """Trial *number* ends as the one that it repeats."""
+        self.running.discard(number)
+        self.ended[number] = studies.repeat(self.study, number, self.repeats[number])
+        self.stale += self.ended[number] != "FAIL"
 
     def end(self, number: int) -> None:
         """The job of trial *number* is over; its ledger has how it ended. Without an entry it has failed."""
@@ -234,6 +287,45 @@ class Trials:
             state = "FAIL"
         self.failures += state == "FAIL"
         self.ended[number] = state
+        if self.search.patience and state != "FAIL":
+            best = state == "COMPLETE" and self.study.best_trial.number == number
+            self.stale = 0 if best else self.stale + 1
+        for repeat in [each for each, first in self.repeats.items() if first == number and each in self.running]:
+            self._answer(repeat)
+
+
+def seconds(typed: str) -> float:
+    """A duration as one types it: `90`, `90s`, `10m`, `2h` or `1d`."""
+    number, unit = (typed[:-1], typed[-1]) if typed[-1] in "smhd" else (typed, "s")
+    return float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
+
+
+def known_points(home: Home, space: Space) -> list[dict[str, Any]]:
+    """The values that `enqueue` names, by key: of a table, of points as typed, or of the best run of a sweep.
+
+    Raises:
+        ConfigError: it names nothing of the kind, or a value is not in *space*.
+    """
+    typed = home.steering.get("enqueue")
+    if not typed or home.resumed:
+        return []
+    if Path(typed).suffix in (".csv", ".yaml", ".yml"):
+        rows = points.read(Path(typed))
+    elif "=" in typed:
+        rows = [point.split() for point in typed.split(";") if point.strip()]
+    else:
+        folder = names.best(names.resolve(typed))
+        settings = config.flatten(config.to_dict(trust.load(folder)))
+        best = {key: f"{key}={config.as_typed(value)}" for key, value in settings.items()}
+        best |= {key_of(override): override for override in ledger.read(folder).overrides}
+        rows = [[best[key] for key in space.varied if key in best]]
+    return [spaces.known(row, space) for row in rows]
+
+
+def method(search: Search) -> str:
+    """Sampler and pruner: `TPESampler with SuccessiveHalvingPruner`."""
+    nodes = [node for node in (search.sampler, search.pruner) if node]
+    return " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
 
 
 def launch(trials: Trials) -> None:
@@ -244,9 +336,7 @@ def launch(trials: Trials) -> None:
     """
     search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
     already = f", {trials.done} of them done already" if trials.done else ""
-    nodes = [node for node in (search.sampler, search.pruner) if node]
-    how = " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
-    say(f"Search {plan.id}: {search.n_trials} trials{already}; {how}; folder {shown(trials.folder)}")
+    say(f"Search {plan.id}: {search.n_trials} trials{already}; {method(search)}; folder {shown(trials.folder)}")
     try:
         if isinstance(launcher, StreamingLauncher):
             launcher.run_source(trials)
@@ -269,10 +359,15 @@ def in_batches(trials: Trials) -> None:
 
 
 def conclude(trials: Trials, table: pd.DataFrame) -> None:
-    """Says what pruning saved. Raises SweepError if some runs of *table* failed."""
+    """Says what pruning and repeats saved. Raises SweepError if some runs of *table* failed."""
     if pruned := int((table["state"] == State.PRUNED).sum()):
         full, trained = (int(pd.to_numeric(table[column]).sum()) for column in ("epochs", "epoch"))
         say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")
+    if trials.repeats:
+        say(f"{plural(len(trials.repeats), 'trial')} repeated an earlier one, and has its result.")
+    if trials.ended_by and trials.done < trials.search.n_trials:
+        say(f"{trials.ended_by} ended the search after {trials.done} of {trials.search.n_trials} trials.")
+        say(f"Go on with: {trials.home.again}")
     failed = table["number"].isin([number for number, state in trials.ended.items() if state == "FAIL"])
     failures = board.failures(table[failed], {*table["state"]})
     for run in failures:

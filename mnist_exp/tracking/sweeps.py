@@ -53,7 +53,9 @@ def publish(folder: Path, store: Store, over: bool = False, register: bool = Tru
         record.run_id = parent(folder, store, first)
         store.client.set_tag(record.run_id, "mlflow.note.content", " ".join(sweep.typed))
         if over:
-            store.client.set_terminated(record.run_id, _status([r.state for r in runs.values()], len(sweep.points)))
+            store.client.set_terminated(
+                record.run_id, _status([r.state for r in runs.values()], len(sweep.points) - len(sweep.repeats))
+            )
         else:
             store.client.update_run(record.run_id, status="RUNNING")
     if register and over and first.register:

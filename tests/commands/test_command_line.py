@@ -169,3 +169,14 @@ def test_a_command_leaves_without_a_search_for_garbage() -> None:
     code = f"import atexit, gc; {watch}; from mnist_exp.console import exits; exits.run(lambda: None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+def test_a_module_in_the_working_folder_is_found(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A console script has no working folder among its paths, `python -m` has."""
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(Path.cwd()))])
+    Path("beside.py").write_text("from mnist_exp.models import MLP\n\nclass Mine(MLP):\n    pass\n")
+    code, out, err = command(*TINY, "model._target_=beside.Mine")
+    assert code == 0, err
+    assert "mine with" in out

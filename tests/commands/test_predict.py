@@ -100,6 +100,15 @@ def test_a_blank_page_shows_no_digit() -> None:
         pictures.read(Path("blank.png"))
 
 
+def test_a_black_picture_in_mnists_own_form_shows_no_digit() -> None:
+    for level in (0, 5):
+        own = np.zeros((28, 28), np.uint8)
+        own[5:23, 10:14] = level
+        Image.fromarray(own).save("black.png")
+        with pytest.raises(DataError, match=r"black\.png: it shows no digit"):
+            pictures.read(Path("black.png"))
+
+
 def test_what_is_no_picture_is_a_sentence(scratch: Path) -> None:
     with pytest.raises(DataError, match="There is no picture nowhere"):
         pictures.read(Path("nowhere.png"))
@@ -123,6 +132,14 @@ def test_the_command_prints_a_line_for_each_picture(trained: Path, capsys: pytes
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"Network: {trained.relative_to(Path.cwd())} (seed 0)"
     assert [line.split()[0] for line in lines[1:]] == ["3.png", "8.png"]
+
+
+def test_the_good_pictures_are_answered_beside_bad_ones(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn(3, 50, True).save("3.png")
+    Image.new("L", (28, 28), 0).save("black.png")
+    with pytest.raises(DataError, match=r"black\.png: it shows no digit.*\n  There is no picture gone\.png"):
+        predict.main(["black.png", "3.png", "gone.png"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["Network:", "3.png"]
 
 
 def test_json_gives_one_object_for_each_picture_also_of_a_folder(

@@ -7,6 +7,7 @@ import pytest
 from samples import TINY
 
 from mnist_exp import config as configs
+from mnist_exp import processor
 from mnist_exp.config import Config
 from mnist_exp.console import exits
 from mnist_exp.errors import ConfigError
@@ -22,7 +23,7 @@ REFUSED = {
     "hiden=256": ("There is no setting 'hiden' (override 'hiden=256').", "Did you mean 'hidden'?"),
     "+hiden=256": ("There is no setting 'hiden'.", "Did you mean 'hidden'?"),
     "++hiden=256": ("There is no setting 'hiden'.", "Did you mean 'hidden'?"),
-    "+momentum=0.9": ("There is no setting 'momentum'.", "--help"),
+    "+momentum=0.9": ("There is no setting 'momentum'.", "Did you mean 'optimizer.momentum'? Of"),
     "+data.val_sice=3": ("There is no setting 'data.val_sice'.", "Did you mean 'data.val_size'?"),
     "data.val_sice=3": ("There is no setting 'data.val_sice'", "Did you mean 'data.val_size'?"),
     "hydra.foo=3": ("There is no setting 'hydra.foo'", "Hydra's settings: python -m mnist_exp.train --cfg hydra"),
@@ -31,7 +32,7 @@ REFUSED = {
         "Did you mean 'hydra.launcher.workers'?",
     ),
     "optimiser=adam": ("There is no setting 'optimiser'", "Did you mean 'optimizer'?"),
-    "model.dropuot=0.5": ("There is no setting 'model.dropuot'", "--cfg job shows what the chosen model has"),
+    "model.dropuot=0.5": ("There is no setting 'model.dropuot'", "Did you mean 'model.dropout'? Of model=…, mlp"),
     "+model.dropuot=0.5": ("model.dropuot is not a setting of MLP.", "Did you mean 'model.dropout'?"),
     "+optimizer.momentum=0.9": ("optimizer.momentum is not a setting of Adam.", "It takes: params, lr, betas"),
     "~lr": ("lr was deleted, but every run needs it.", "Drop '~lr'."),
@@ -47,8 +48,8 @@ REFUSED = {
     "hidden=null": (f"{WIDTHS} None.", "Try hidden=128"),
     "hidden=9999999999": (f"{WIDTHS} 9999999999.", "Try hidden=128"),
     "hidden=8,16": ("'hidden=8,16' names several values for one run.", "Add -m to sweep over them"),
-    "hidden=[8": ("An override cannot be read: no viable alternative at input '[8'", "quotes twice"),
-    "hidden": ("An override cannot be read: Error parsing override 'hidden'", "quotes twice"),
+    "hidden=[8": ("hidden=[8 has brackets or commas too many, or too few.", "Write 'hidden=[8]'"),
+    "hidden": ("'hidden' has no value.", "Write hidden=…"),
     "model.hidden=32": ("model.hidden follows hidden=128, but got 32.", "Set hidden instead."),
     "lr=nan": (f"{NUMBER} nan.", "Try lr=1e-3."),
     "lr=0": (f"{NUMBER} 0.0.", "Try lr=1e-3."),
@@ -118,8 +119,9 @@ REFUSED = {
     "model=small_cnn hidden=64": ("hidden=64 would change nothing: smallcnn has no such setting.", "Drop it."),
     "model.norm=batch batch_size=63": ("the last batch of 55,000 images has one.", "Try batch_size=62 or 64."),
     "model.norm=batch batch_size=1": ("Batch norm needs two images, but with batch_size=1", "Try batch_size=2 or 4."),
-    "hidden=16777216": ("A network of 13,337,886,730 parameters takes 213 GB of memory", "Choose a smaller"),
-    "hidden=[16777216,16777216]": ("parameters takes 4,503,813 GB of memory to train, but this machine has 25.", ""),
+    "hidden=16777216": ("A network of 13,337,886,730 parameters takes 281 GB of memory", "Choose a smaller"),
+    "hidden=1500000": ("takes 25 GB of memory to train, but this machine has 25 free.", "Choose a smaller"),
+    "hidden=[16777216,16777216]": ("takes 4,503,948 GB of memory to train, but this machine has 25 free.", ""),
     "data.train_images=2000000000": ("A set of 2,000,010,000 images takes 1,568 GB", "Lower data.train_images"),
     "data.train_images=1000000000000": ("data.train_images must be at most 2147483648, but got 1000000000000.", ""),
     "batch_size=1000000000000": ("batch_size must be at most 2147483648, but got 1000000000000.", ""),
@@ -147,7 +149,7 @@ def test_a_bad_setting_is_explained(
 ) -> None:
     overrides = ["device=cpu", *typed.split()]
     monkeypatch.setattr("sys.argv", ["mnist-exp", *overrides])
-    monkeypatch.setattr(build, "memory", lambda: 25 * 10**9)
+    monkeypatch.setattr(processor, "memory", lambda: 25 * 10**9)
     with pytest.raises(Exception) as caught:  # noqa: PT011  # `explain` reads Hydra's errors
         build.rehearse(composed(*overrides))
     code = exits.explain(caught.value)

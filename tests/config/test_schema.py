@@ -43,11 +43,11 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
     {
         "without effect": (
             schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP),
-            "checkpoint data.classes data.root data.source deterministic force n_trials name points resume"
-            " retry_failed tags threads tracking",
+            "checkpoint data.classes data.root data.source deterministic enqueue force n_trials name points resume"
+            " retry_failed tags threads time_budget tracking",
         ),
         "control": (overrides.CONTROL, "force resume retry_failed"),
-        "steering": (overrides.STEERING, "hydra/sweeper n_trials points pruner search"),
+        "steering": (overrides.STEERING, "enqueue hydra/sweeper n_trials points pruner search time_budget"),
         "sources": (trust.SOURCES, "package root sha256 torchvision"),
         "private": (
             trust.PRIVATE,

@@ -1,5 +1,6 @@
 """What counts as a secret, and what of a difference of files is hidden."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 
 from mnist_exp import config as configs
 from mnist_exp.config import secrets
-from mnist_exp.config.explain import sweep_settings
+from mnist_exp.config.guesses import sweep_settings
 from mnist_exp.config.schema import settings
 
 VALUE = "4f3c9a7e21"
@@ -168,7 +169,7 @@ def test_no_option_of_hydra_is_called_a_secret() -> None:
         composed = compose("train", return_hydra_config=True)
     plain: Any = OmegaConf.to_container(composed)
     assert secrets.first(plain) is None
-    assert not list(filter(secrets.named, [*configs.flatten(plain), *sweep_settings()]))
+    assert not list(filter(secrets.named, [*configs.flatten(plain), *chain(*sweep_settings().values())]))
 
 
 @pytest.mark.parametrize(

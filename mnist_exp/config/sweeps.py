@@ -1,0 +1,112 @@
+"""The overrides of a sweep as Hydra's parser reads them, with the right values, and each with some."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, final
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep, Sweep
+from hydra.errors import HydraException
+
+from mnist_exp.config import choices
+from mnist_exp.errors import ConfigError
+
+TAGS = {"log"}
+"""What a sweep may be tagged as."""
+
+
+@final
+class SortedRange(RangeSweep):  # type: ignore[misc]  # hydra ships no types
+    """The values of a range in order."""
+
+    reverse = False
+
+    def range(self) -> Any:
+        return sorted(super().range(), reverse=self.reverse)
+
+
+def parser(loader: ConfigLoader | None = None) -> OverridesParser:
+    """Hydra's parser of overrides.
+
+    Its own `sort(range(16,70,20),reverse=true)` gives 50, 30, 10 instead of 56, 36, 16 (up to Hydra 1.3.8).
+    """
+    functions = create_functions()
+    hydras = functions.functions["sort"]
+
+    def sort(*values: Any, sweep: Any = None, reverse: bool = False, **rest: Any) -> Any:
+        several = values[0] if len(values) == 1 else sweep
+        if not isinstance(several, RangeSweep):
+            return hydras(*values, sweep=sweep, reverse=reverse, **rest)
+        ordered = SortedRange(start=several.start, stop=several.stop, step=several.step, tags=several.tags)
+        ordered.reverse = reverse
+        return ordered
+
+    functions.functions["sort"] = sort
+    return OverridesParser(functions, loader)
+
+
+def reads(word: str) -> Override | None:
+    """*word* as an override; None if it is none."""
+    try:
+        return parser().parse_override(word)
+    except (HydraException, ValueError, TypeError):
+        return None
+
+
+def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """*overrides* as Hydra's parser reads them.
+
+    Raises:
+        OverrideParseException: one cannot be read.
+        ConfigError: one that is to vary has no values, or a tag that nothing knows.
+    """
+    read: list[Override] = parser(loader).parse_overrides(list(overrides))
+    for override in read:
+        check(override)
+    return read
+
+
+def check(override: Override) -> None:
+    """Raises ConfigError if *override* is to vary, but has no values, an unknown tag, or what varies inside a list."""
+    check_inside(override)
+    values, typed, key = override.value(), override.input_line, override.key_or_group
+    if isinstance(values, Sweep) and (unknown := values.tags - TAGS):
+        raise ConfigError(f"{typed}: there is no tag {', '.join(sorted(unknown))}.", f"'{key}=tag(log,interval(…))'")
+    if "log" in getattr(values, "tags", ()) and not isinstance(values, IntervalSweep):
+        raise ConfigError(f"{typed}: only an interval has a logarithmic scale.", f"{key}=tag(log,interval(low,high))")
+    if override.is_discrete_sweep() and not _any(override):
+        raise ConfigError(f"{typed} has no values.", _some(override))
+
+
+def check_inside(override: Override) -> None:
+    """Raises ConfigError if a list of *override* has an interval or the like in it, which Hydra takes as a value."""
+    if _has_inside(override.value()):
+        raise ConfigError(
+            f"{override.input_line}: what varies cannot be inside a list.",
+            f"List whole values, '{override.key_or_group}=[8,8],[8,16]', or search with a function that returns them: "
+            "hydra.sweeper.space=mysearch.space (docs/search.md)",
+        )
+
+
+def _any(override: Override) -> bool:
+    """Whether a choice, range or glob has values."""
+    with contextlib.suppress(ValueError):  # of a step of 0
+        return any(True for _ in override.sweep_iterator())
+    return False
+
+
+def _some(override: Override) -> str:
+    """How *override*, which has no values, would have some."""
+    if isinstance(override.value(), RangeSweep):
+        return "A range goes from its start in steps to before its stop: range(16,65,16), or down: range(64,15,-16)."
+    options = choices.options(override.key_or_group)
+    return f"There are: {', '.join(options)}" if options else f"{override.key_or_group} is no group of options."
+
+
+def _has_inside(values: Any) -> bool:
+    """Whether a list, a mapping or a choice of such holds an interval, a range or another choice."""
+    if isinstance(values, ChoiceSweep):
+        return any(_has_inside(each) for each in values.list)
+    inside = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    return any(isinstance(each, Sweep | Glob) or _has_inside(each) for each in inside)

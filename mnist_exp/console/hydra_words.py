@@ -1,0 +1,111 @@
+"""The words of a training command as Hydra wants them: its options first, and one config for `--cfg` of a sweep."""
+
+import argparse
+from collections.abc import Sequence
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from hydra.errors import OverrideParseException
+
+from mnist_exp.config import choices, schema, sweeps
+from mnist_exp.config.explain import translate
+from mnist_exp.config.guesses import guess
+from mnist_exp.config.overrides import CONTROL, STEERING, check_deletions
+from mnist_exp.errors import ConfigError
+
+DRY = "--dry-run"
+FIXED = (*CONTROL, *STEERING, "cluster")
+"""Settings and groups that a sweep has as a whole."""
+
+
+def arranged(words: Sequence[str]) -> list[str]:
+    """*words* in the order that argparse wants, which takes overrides in one series only.
+
+    Raises:
+        ConfigError: a word is no option of Hydra's, no override, or deletes a group.
+        SystemExit: an option has a wrong value (2), or shows something and ends (0).
+    """
+    parser = get_args_parser()
+    parser.add_argument(DRY, action="store_true")
+    options, strangers = parser.parse_known_intermixed_args(words)
+    if strangers:
+        raise unknown_option(strangers[0], words)
+    if options.experimental_rerun:
+        raise ConfigError(
+            "--experimental-rerun loads a pickle, which can run any code.",
+            "Run it again: python -m mnist_exp.rerun RUN",
+        )
+    overrides = list(options.overrides)
+    left, flags = list(overrides), []
+    for word in words:
+        if left and word == left[0]:
+            left.pop(0)
+        else:
+            flags.append(word)
+    if options.dry_run:
+        if not options.multirun:
+            raise ConfigError(f"{DRY} is for a sweep.", "Add -m; --cfg job shows the config of a single run.")
+        flags.remove(DRY)
+        overrides.append("hydra.sweeper.dry_run=true")
+    if options.shell_completion:
+        return [*flags, *overrides]
+    check_deletions(overrides)
+    parsed = _parsed(overrides)
+    return _for_many(options, flags, parsed) if options.multirun else [*flags, *overrides]
+
+
+def unknown_option(word: str, words: Sequence[str]) -> ConfigError:
+    """The error for *word*, which begins with a dash and is no option; the next one of *words* may be its value."""
+    key, _, value = word.lstrip("-").partition("=")
+    following = [*words[words.index(word) + 1 :], ""][0]
+    if not value and "=" not in following and not following.startswith("-"):
+        value = following
+    meant = key if key in schema.settings() or key in choices.groups() else guess(key)
+    written = meant if "=" in meant else f"{meant}={value or '…'}"
+    way_out = f"Settings are written without dashes: {written}" if meant else "See --help and --hydra-help."
+    return ConfigError(f"There is no option {word}.", way_out)
+
+
+def _parsed(typed: list[str]) -> list[Override]:
+    """The *typed* overrides. Raises ConfigError if one cannot be read, or Hydra would take it for what it is not."""
+    try:
+        parsed: list[Override] = sweeps.parser().parse_overrides(typed)
+    except OverrideParseException as error:
+        raise translate(error, typed) from error
+    for each in parsed:
+        sweeps.check_inside(each)
+    return parsed
+
+
+def _for_many(options: argparse.Namespace, flags: list[str], parsed: list[Override]) -> list[str]:
+    """The words of a sweep, of which Hydra composes what all jobs share before it composes a job."""
+    for each in parsed:
+        if each.is_sweep_override() and (each.key_or_group in FIXED or each.is_hydra_override()):
+            raise ConfigError(f"{each.input_line}: a sweep has one {each.key_or_group}.", "Give it one value.")
+    if options.cfg:
+        return [*(flag for flag in flags if flag not in ("-m", "--multirun")), *map(_first, parsed)]
+    groups = choices.groups()
+    swept = any(each.is_sweep_override() and each.key_or_group in groups for each in parsed)
+    return [
+        *flags,
+        *(f"++{each.input_line}" if swept and _of_an_option(each) else str(each.input_line) for each in parsed),
+    ]
+
+
+def _of_an_option(override: Override) -> bool:
+    """Whether *override* sets one value of a keyword that options of a group may have or not."""
+    plain = not (override.is_sweep_override() or override.is_delete() or override.is_add() or override.is_force_add())
+    return plain and "." in override.key_or_group and override.key_or_group.partition(".")[0] in choices.nodes()
+
+
+def _first(override: Override) -> str:
+    """*override* with the first of its values."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    if isinstance(values := override.value(), IntervalSweep):
+        first = str(values.start)
+    elif isinstance(values, Glob):
+        first = next(iter(values.filter(choices.options(override.key_or_group))), "")
+    else:
+        first = next(iter(override.sweep_string_iterator()), "")
+    return f"{override.get_key_element()}={first}"

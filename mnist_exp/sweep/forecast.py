@@ -1,0 +1,133 @@
+"""What a sweep would run: its points or its space, what is done already, sizes, packs and time. Nothing is written."""
+
+import functools
+import itertools
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from mnist_exp.config import Config
+from mnist_exp.config.identity import label
+from mnist_exp.config.overrides import key_of
+from mnist_exp.console.formats import count, duration, plural
+from mnist_exp.console.terminal import say
+from mnist_exp.disk import ledger
+from mnist_exp.disk.layout import State
+from mnist_exp.disk.ledger import Ledger
+from mnist_exp.run import build
+from mnist_exp.sweep import packing, points
+from mnist_exp.sweep.home import Home
+from mnist_exp.sweep.job import Job, shared
+from mnist_exp.sweep.local import launch
+
+SHOWN = 50  # points that are listed
+EARLIER = 300  # runs that the time is estimated from: the newest
+
+
+def grid(home: Home) -> None:
+    """Shows the points of a grid."""
+    combinations, _ = points.expand(home)
+    jobs = points.planned(home, combinations)
+    missing = {job.number for job in points.missing(jobs, home.control)}
+    waiting = [job for job in jobs if job.number in missing]
+    done = f", {len(jobs) - len(waiting)} of them done already" if len(waiting) < len(jobs) else ""
+    say(f"Dry run: {plural(len(jobs), 'run')}{done}. Nothing is written, nothing is trained.")
+    packs, workers = divided(home, waiting, len(jobs))
+    pack_of = {job.number: i for i, pack in enumerate(packs, start=1) for job in pack if len(pack) > 1}
+    common = shared([job.overrides for job in jobs])
+    if common:
+        say(f"All: {' '.join(sorted(common, key=jobs[0].overrides.index))}")
+    for job in sorted(jobs, key=lambda job: job.number)[:SHOWN]:
+        own = " ".join(override for override in job.overrides if override not in common)
+        state = "done" if job.number not in missing else f"pack {pack_of[job.number]}" if job.number in pack_of else ""
+        assert job.config
+        say("  ".join(filter(None, [f"#{job.number}", own, f"{count(build.rehearse(job.config))} parameters", state])))
+    if len(jobs) > SHOWN:
+        say(f"… and {len(jobs) - SHOWN} more")
+    say(time([job.config for job in waiting if job.config], workers))
+
+
+def search(home: Home, space: Any, n_trials: int, how: str) -> None:
+    """Shows the *space* of a search of *n_trials*.
+
+    Args:
+        how: Sampler and pruner.
+    """
+    entries = [ledger.find(home.folder / str(number)) for number in range(len(home.plan.points))]
+    done = sum(entry is not None and entry.state in (State.FINISHED, State.PRUNED) for entry in entries)
+    already = f", {done} of them done already" if done else ""
+    say(f"Dry run: {plural(n_trials, 'trial')}{already}; {how}. Nothing is written, nothing is trained.")
+    if space.fixed:
+        say(f"All: {' '.join(space.fixed.values())}")
+    for override in home.varying:
+        if key_of(override) in space.varied:
+            say(f"Searched: {override}")
+    corners = points.check(home.composer, space.corners())
+    configs = [job.config for job in corners if job.config]
+    sizes = sorted(map(build.rehearse, configs))
+    say(f"{count(sizes[0])} to {count(sizes[-1])} parameters")
+    workers = len(launch.capacity_for(corners, home.composer, *_local(home)[:2]).slots(n_trials))
+    ends = itertools.islice(itertools.cycle(configs), max(0, n_trials - done))
+    say(time(list(ends), workers, pruned=True))
+
+
+def divided(home: Home, jobs: Sequence[Job], total: int) -> tuple[list[list[Job]], int]:
+    """The packs of *jobs* and the workers that the local launcher would have; each alone under another one."""
+    workers, per_gpu, pack = _local(home)
+    capacity = launch.capacity_for(jobs, home.composer, workers, per_gpu, total)
+    most = max(1, len(capacity.slots(len(jobs))))
+    configs = [job.config for job in jobs if job.config]
+    packs = packing.divide(configs, most, pack, bool(capacity.gpus), [job.pack for job in jobs])
+    return [[jobs[i] for i in positions] for positions in packs], most
+
+
+def _local(home: Home) -> tuple[int | None, int, Any]:
+    """`workers`, `per_gpu` and `pack` of the launcher, as far as it has them."""
+    options: Any = OmegaConf.to_container(home.sweeper.config.hydra.launcher)
+    return options.get("workers"), options.get("per_gpu", 1), options.get("pack", "off")
+
+
+def time(configs: Sequence[Config], workers: int, pruned: bool = False) -> str:
+    """About how long *configs* train on *workers*, by earlier runs of this machine; a sentence."""
+    if not configs:
+        return "Nothing is left to train."
+    seconds = [estimate(config) for config in configs]
+    known = [each for each in seconds if each is not None]
+    if len(known) < len(configs):
+        return "No time is known: no run like these has finished here before."
+    about = duration(max(1.0, sum(known) / workers, *known))
+    pruning = ", without pruning" if pruned else ""
+    return f"About {about} on {plural(workers, 'worker')}{pruning}, by {plural(len(earlier()), 'earlier run')} here."
+
+
+def estimate(config: Config) -> float | None:
+    """Seconds of one run alone: a straight line in the parameters through the epochs of earlier runs like it."""
+    like = [entry for entry in earlier() if _like(entry, config)]
+    if not like:
+        return None
+    parameters = build.rehearse(config)
+    sizes = np.array([entry.parameters for entry in like], float)
+    epochs = np.array([entry.summary.get("time/total_cpu", entry.seconds) / entry.epoch for entry in like])
+    if len(set(sizes)) == 1:
+        return config.epochs * float(np.median(epochs))
+    slope, start = np.polyfit(sizes, epochs, 1)
+    return config.epochs * max(float(start + slope * parameters), float(epochs.min()))
+
+
+def _like(entry: Ledger, config: Config) -> bool:
+    """Whether an epoch of the run with *entry* takes about as long as one of *config*, but for their sizes."""
+    alike = {"model": label(config.model), "data": config.data.name, "batch_size": config.batch_size}
+    return all(entry.params.get(key) == value for key, value in alike.items())
+
+
+@functools.cache
+def earlier() -> list[Ledger]:
+    """The newest finished runs of this machine, in this folder."""
+    here = socket.gethostname()
+    folders = sorted(Path("outputs").glob("*/*/**/ledger.json"), key=lambda path: path.stat().st_mtime)[-EARLIER:]
+    entries = [ledger.find(path.parent) for path in folders]
+    return [e for e in entries if e and e.host == here and e.epoch and e.state == State.FINISHED]

@@ -1,0 +1,40 @@
+"""Errors in a user's own config files name the file, what is wrong, and the way out."""
+
+from pathlib import Path
+
+import pytest
+
+from mnist_exp import config
+from mnist_exp.console import exits
+
+FILES = {
+    ("experiment", "hidden: 16\n"): ("experiment/mine.yaml sets what is not in experiment", "# @package _global_"),
+    ("experiment", "# @package _global_\nhiden: 16\n"): ("experiment/mine.yaml: There is no setting 'hiden'", "hidden"),
+    ("experiment", "# @package _global_\nhidden: [64, 32\n"): ("mine.yaml, line 3", "Put that file right."),
+    ("experiment", "# @package _global_\ndefaults:\n  - override /tracking: off\n"): ("A group takes", "quotes: 'off'"),
+    ("experiment", "# @package _global_\ndefaults:\n  - override /optimiser: sgd\n"): ("'optimiser'", "'optimizer'"),
+    ("optimizer", "lr: 0.1\noptimizer:\n  _target_: torch.optim.SGD\n"): ("optimizer.optimizer is set", "_global_"),
+    ("tracking", "urii: x\n"): ("tracking/mine.yaml: There is no setting 'tracking.urii'.", "tracking.uri"),
+}
+
+
+@pytest.mark.parametrize(("group", "text"), FILES)
+def test_a_file_of_the_user_is_explained(group: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("mine") / group / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    here = f"hydra.searchpath=[file://{Path('mine').resolve()}]"
+    code = exits.run(lambda: config.compose([here, f"{group}=mine"]))
+    err = capsys.readouterr().err
+    sentence, way_out = FILES[group, text]
+    assert code == 2
+    assert sentence in err
+    assert way_out in err.partition("help: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("typed", "way_out"), [("+experiment=beginner", "without +: experiment="), ("~tracking", "tracking=off")]
+)
+def test_a_choice_is_explained(typed: str, way_out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exits.run(lambda: config.compose([typed])) == 2
+    assert way_out in capsys.readouterr().err
