@@ -33,7 +33,8 @@ Every setting, with its type, default, meaning and rule. `python docs/configurat
 `mnist_exp/config/schema.py` and `conf/`; `python -m mnist_exp.train --help` shows the same in the terminal.
 
 A setting is given as `key=value`, an option of a group as `group=option`; with `-m` several values, separated by
-commas, are swept over. What a rule forbids, and every key that is not listed, is refused before anything starts.
+commas, are swept over. What a rule forbids, a number that float32 cannot hold, and every key that is not listed, is
+refused before anything starts.
 """
 TYPES = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", types.NoneType: "`null`"}
 GROUPS = {
