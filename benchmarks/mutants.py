@@ -103,7 +103,8 @@ def variants(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
         case ast.UnaryOp(op=ast.Not()):
             yield node, ast.unparse(node.operand)
         case ast.If() | ast.IfExp() | ast.While():
-            if not isinstance(node.test, ast.UnaryOp | ast.Compare | ast.BoolOp):
+            plain = not isinstance(node.test, ast.UnaryOp | ast.Compare | ast.BoolOp | ast.Constant)
+            if plain and ast.unparse(node.test) != "TYPE_CHECKING":
                 yield node.test, f"not ({ast.unparse(node.test)})"
         case ast.Constant(value=bool()):
             yield node, str(not node.value)

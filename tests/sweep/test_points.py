@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from samples import REPO
 
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
-from mnist_exp.sweep import points
+from mnist_exp.sweep import points, trials
 from mnist_exp.sweep.home import Home
 
 SWEEPER: Any = SimpleNamespace(hydra_context=SimpleNamespace(config_loader=None))
@@ -103,3 +104,7 @@ def test_an_interval_belongs_to_a_search(expand: Callable[..., list[str]]) -> No
     with pytest.raises(ConfigError) as caught:
         expand("lr=interval(0,1)")
     assert "search=tpe" in caught.value.help
+
+
+def test_the_usual_number_of_trials_is_the_documented_one() -> None:
+    assert f"({trials.DEFAULT_TRIALS} unless given)" in (REPO / "docs" / "search.md").read_text(encoding="utf-8")
