@@ -271,6 +271,9 @@ class Suite:
             self.notes.write_text(json.dumps(found), encoding="utf-8")
             return int(code)
 
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        self.fork(lambda: int(pytest.main([*self.options(), "--collect-only"])), 7200)  # compiles everything, once
         if not self.notes.exists() and self.fork(work, 7200) != 0 and not self.notes.exists():
             raise RuntimeError(f"The tests did not run:\n{self.clone.with_name('output').read_text()}")
         found = json.loads(self.notes.read_text(encoding="utf-8"))
