@@ -1,7 +1,7 @@
 """`python -m benchmarks.mutants`: single changes of the package, each against the fast tests that run its line.
 
-Works in a clone of the last commit. One process loads the libraries and forks for each mutant, so that a mutant costs
-its tests and hardly more.
+Works in a clone of the last commit. One process loads package and tests, and forks for each mutant, whose functions get
+their changed code there; so a mutant costs the tests that it meets, and hardly more.
 """
 
 import argparse
@@ -25,15 +25,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, final
 
 import pytest
 
 HERE = Path(__file__).parents[1]
 PACKAGE = "mnist_exp"
-LIBRARIES = "torch torchvision hydra mlflow.tracking optuna pandas matplotlib.pyplot sqlalchemy.orm rich.live filelock"
-LIBRARIES += " xdist.plugin hypothesis.extra.numpy jaxtyping trio anyio importlib_metadata"
+OPTIONS = ["-q", "-n", "0", "-p", "no:cacheprovider", "--basetemp=../tmp"]
 FEWEST = 15  # mutants of a folder
 SPEECH = re.compile(r"_?log(ger)?\.|print\(|warnings\.")  # what is said, not done
 SWAPPED: dict[type[ast.AST], Any] = {
@@ -162,69 +161,76 @@ def sample(every: list[Mutant], size: int, seed: int) -> list[Mutant]:
     return chosen
 
 
-class Watch:
-    """A plugin of pytest: notes which test runs which line, how long each takes, and which fail."""
+@final
+class Suite:
+    """A plugin of pytest that, in place of its loop over all tests, has each mutant meet those that may notice it.
 
-    def __init__(self, begin: Callable[[str], object]) -> None:
-        self.begin = begin
+    Args:
+        notes: What each test runs: read, or found out and written.
+        trial: What to do when the tests are loaded.
+    """
+
+    def __init__(self, notes: Path, trial: Callable[["Suite"], None]) -> None:
+        self.notes, self.trial = notes, trial
+        self.items: dict[str, pytest.Item] = {}
+        self.lines: dict[str, dict[str, list[str]]] = {}
+        """Tests by file and line."""
         self.seconds: dict[str, float] = {}
+        """How long each test takes, those left out that fail unchanged."""
         self.failed: list[str] = []
 
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.seconds[nodeid] = 0
-        self.begin(nodeid)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self.items = {item.nodeid: item for item in session.items}
+        if not self.notes.exists():
+            self.fork(self.watch, 7200)
+        found = json.loads(self.notes.read_text(encoding="utf-8"))
+        new = {name: 0.0 for name in self.items if name not in found["seconds"]}  # they come first
+        self.lines, self.seconds = found["lines"], found["seconds"] | new
+        for name in found["failed"]:
+            del self.seconds[name]
+        gc.freeze()  # shared with the forks
+        self.trial(self)
+        return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[report.nodeid] += report.duration
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
         if report.failed:
             self.failed.append(report.nodeid)
 
+    def run(self, names: list[str]) -> int:
+        """1 as soon as one of the tests *names* fails, else 0."""
+        items = [self.items[name] for name in names]
+        for item, following in itertools.zip_longest(items, items[1:]):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.failed:
+                return 1
+        return 0
 
-@final
-class Few:
-    """A plugin of pytest: runs those that are not *known*, then the named ones in their order."""
+    def watch(self) -> int:
+        """Runs every test once, and notes what it runs, how long it takes, and whether it fails."""
+        import coverage
 
-    def __init__(self, names: list[str], known: set[str]) -> None:
-        self.order, self.known = {name: number for number, name in enumerate(names)}, known
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        chosen = [item for item in items if item.nodeid in self.order or item.nodeid not in self.known]
-        items[:] = sorted(chosen, key=lambda item: self.order.get(item.nodeid, -1))
-
-
-@final
-@dataclass
-class Suite:
-    """The fast tests in a clone, and what each of them runs."""
-
-    clone: Path
-    notes: Path
-    """Where the rest is kept for the next call."""
-    lines: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    """Tests by file and line."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """How long each test takes, those left out that fail unchanged."""
-    known: set[str] = field(default_factory=set)
-    """All tests of that time."""
-
-    def options(self) -> list[str]:
-        """Those of pytest for every call."""
-        loaded = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins, such as Hydra's, with the libraries
-        return ["-q", "-n", "0", "-p", "no:cacheprovider", "--basetemp", str(self.clone.with_name("tmp")), *loaded]
+        watched = coverage.Coverage(data_file=None, source=[PACKAGE], config_file=False)
+        watched.start()
+        for name in self.items:
+            watched.switch_context(name)
+            self.run([name])
+        watched.stop()
+        data, lines = watched.get_data(), {}
+        for file in data.measured_files():
+            contexts = data.contexts_by_lineno(file)
+            lines[os.path.relpath(file)] = {line: [t for t in tests if t] for line, tests in contexts.items()}
+        found = {"lines": lines, "seconds": self.seconds, "failed": sorted(set(self.failed))}
+        self.notes.write_text(json.dumps(found), encoding="utf-8")
+        return 0
 
     def fork(self, work: Callable[[], int], limit: float) -> int | None:
-        """The exit code of *work* in a process of its own, in the clone; None after *limit* seconds."""
+        """The exit code of *work* in a process of its own; None after *limit* seconds."""
         if not (child := os.fork()):
             os.setsid()
-            output = os.open(self.clone.with_name("output"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            output = os.open("../output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            os.chdir(self.clone)
-            os.environ["PYTHONPATH"] = str(self.clone)
-            sys.path[:] = [str(self.clone), *(path for path in sys.path if path not in ("", str(HERE)))]
-            for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
-                del sys.modules[name]
-            sys.modules["__main__"] = ModuleType("__main__")  # multiprocessing would import this one in its children
             code = 3
             try:
                 code = work()
@@ -234,51 +240,15 @@ class Suite:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)
-        end = time.monotonic() + limit
-        try:
-            while True:
-                done, status = os.waitpid(child, os.WNOHANG)
-                if done:
-                    return os.waitstatus_to_exitcode(status)
-                if time.monotonic() > end:
-                    return None
-                time.sleep(0.05)
-        finally:
-            try:
-                os.killpg(child, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            else:
-                if not done:
-                    os.waitpid(child, 0)
-
-    def watch(self) -> None:
-        """Runs every fast test once, and notes what it runs."""
-
-        def work() -> int:
-            import coverage
-
-            watched = coverage.Coverage(data_file=None, source=[PACKAGE], config_file=False)
-            watch = Watch(watched.switch_context)
-            watched.start()
-            code = pytest.main(self.options(), plugins=[watch])
-            watched.stop()
-            data, lines = watched.get_data(), {}
-            for file in data.measured_files():
-                contexts = data.contexts_by_lineno(file)
-                lines[os.path.relpath(file)] = {line: [t for t in tests if t] for line, tests in contexts.items()}
-            found = {"lines": lines, "seconds": watch.seconds, "failed": watch.failed}
-            self.notes.write_text(json.dumps(found), encoding="utf-8")
-            return int(code)
-
-        sys.dont_write_bytecode = False
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        self.fork(lambda: int(pytest.main([*self.options(), "--collect-only"])), 7200)  # compiles everything, once
-        if not self.notes.exists() and self.fork(work, 7200) != 0 and not self.notes.exists():
-            raise RuntimeError(f"The tests did not run:\n{self.clone.with_name('output').read_text()}")
-        found = json.loads(self.notes.read_text(encoding="utf-8"))
-        self.lines, self.known, failed = found["lines"], set(found["seconds"]), set(found["failed"])
-        self.seconds = {test: seconds for test, seconds in found["seconds"].items() if test not in failed}
+        end, done, status = time.monotonic() + limit, 0, 0
+        while not done and time.monotonic() < end:
+            time.sleep(0.02)
+            done, status = os.waitpid(child, os.WNOHANG)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        if not done:
+            os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status) if done else None
 
     def tests(self, mutant: Mutant, budget: float) -> list[str]:
         """Those that may notice: they run the line, or, of the same folder, might in another process.
@@ -297,24 +267,46 @@ class Suite:
                 chosen.append(test)
         return chosen
 
-    def notices(self, mutant: Mutant, budget: float) -> bool:
-        """Whether a test fails with *mutant* in place of its file, or takes far too long."""
+    def notices(self, mutant: Mutant, budget: float, afresh: bool = False) -> bool:
+        """Whether a test fails with *mutant* in place of its file, or takes far too long.
+
+        Args:
+            afresh: Loads the package anew, as is necessary for what runs at import.
+        """
         chosen = self.tests(mutant, budget)
-        if not chosen:
-            return False
-        files = {test.partition("::")[0] for test in chosen} | {f"tests/{mutant.folder}"}  # it may have new tests
-        arguments = [*self.options(), "-x", *sorted(files)]
-        path = self.clone / mutant.file
+        path = Path(mutant.file)
         before, times = path.read_bytes(), path.stat()
-        sys.dont_write_bytecode = True
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        path.write_text(mutant.source, encoding="utf-8")
+        limit = 60 + 5 * sum(self.seconds[test] for test in chosen)
+
+        def work() -> int:
+            if not afresh and swap(before.decode(), mutant.source):
+                return self.run(chosen)
+            return subprocess.call([sys.executable, "-m", "pytest", "-x", *OPTIONS, *chosen])
+
+        path.write_text(mutant.source, encoding="utf-8")  # for other processes
         try:
-            limit = 60 + 5 * sum(self.seconds[test] for test in chosen)
-            return self.fork(lambda: int(pytest.main(arguments, plugins=[Few(chosen, self.known)])), limit) != 0
+            return bool(chosen) and self.fork(work, limit) != 0
         finally:
             path.write_bytes(before)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def codes(code: CodeType) -> list[CodeType]:
+    """*code* and all code objects in it, in order."""
+    return [code, *(inner for each in code.co_consts if isinstance(each, CodeType) for inner in codes(each))]
+
+
+def swap(old: str, new: str) -> int:
+    """Gives the loaded functions of the source *old* their code in *new*; returns how many have other code then."""
+    was, now = codes(compile(old, "", "exec")), codes(compile(new, "", "exec"))
+    if [code.co_qualname for code in was] != [code.co_qualname for code in now]:
+        return 0
+    changed = {one: other for one, other in zip(was, now, strict=True) if one != other}
+    gc.unfreeze()  # what is frozen is not listed
+    functions = [each for each in gc.get_objects() if isinstance(each, FunctionType) and each.__code__ in changed]
+    for function in functions:
+        function.__code__ = changed[function.__code__]
+    return len(functions)
 
 
 def table(outcomes: dict[Mutant, bool]) -> str:
@@ -344,22 +336,29 @@ def main() -> None:
     if options.again:
         survived = set(options.again.read_text(encoding="utf-8").splitlines())
         chosen = [mutant for mutant in every if str(mutant) in survived]
-    for library in LIBRARIES.split():
-        with contextlib.suppress(ImportError):
-            __import__(library)
-    gc.freeze()  # shared with the forks
-    end = time.monotonic() + 60 * options.minutes
     outcomes: dict[Mutant, bool] = {}
-    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
-        clone = Path(scratch) / "clone"
-        suite = Suite(clone, (options.notes or Path(scratch) / "notes.json").absolute())
-        subprocess.run(["git", "clone", "--quiet", str(HERE), str(suite.clone)], check=True)
-        suite.watch()
+    end = time.monotonic() + 60 * options.minutes
+
+    def trial(suite: Suite) -> None:
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # no other process keeps a mutant
         print(f"{len(chosen)} of {len(every)} mutants, {len(suite.seconds)} tests; survivors:", flush=True)  # noqa: T201
         for mutant in itertools.takewhile(lambda _: time.monotonic() < end, chosen):
-            outcomes[mutant] = suite.notices(mutant, options.seconds)
+            outcomes[mutant] = suite.notices(mutant, options.seconds, afresh=options.again)
             if not outcomes[mutant]:
                 print(mutant, flush=True)  # noqa: T201
+
+    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
+        clone, notes = Path(scratch, "clone"), (options.notes or Path(scratch, "notes.json")).absolute()
+        subprocess.run(["git", "clone", "--quiet", str(HERE), str(clone)], check=True)
+        os.chdir(clone)
+        os.environ["PYTHONPATH"] = str(clone)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process would compile everything
+        sys.dont_write_bytecode = False
+        sys.path[:] = [str(clone), *(path for path in sys.path if path not in ("", str(HERE)))]
+        for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
+            del sys.modules[name]
+        sys.modules["__main__"] = ModuleType("__main__")  # multiprocessing would import this one in its children
+        pytest.main([*OPTIONS, "--capture=no"], plugins=[Suite(notes, trial)])
     print(f"\n{table(outcomes)}")  # noqa: T201
 
 

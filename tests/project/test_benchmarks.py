@@ -1,6 +1,7 @@
 """The benchmarks run and report; tests do not assert speed."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -153,9 +154,9 @@ def test_the_same_seed_draws_the_same_mutants_and_spares_no_folder(tmp_path: Pat
 def test_the_tests_of_a_mutant_are_the_folders_own_first_and_no_longer_than_wanted(tmp_path: Path) -> None:
     mutant = mutants.Mutant("mnist_exp/engine/x.py", 7, 0, "1", "2", "")
     seconds = {"tests/sweep/a": 1.0, "tests/engine/b": 3.0, "tests/engine/c": 2.0, "tests/engine/d": 0.1, "tests/e": 9}
-    suite = mutants.Suite(
-        tmp_path, tmp_path, {mutant.file: {"7": ["tests/sweep/a", "tests/engine/b", "tests/engine/c"]}}, seconds
-    )
+    suite = mutants.Suite(tmp_path, lambda _: None)
+    suite.seconds = seconds
+    suite.lines = {mutant.file: {"7": ["tests/sweep/a", "tests/engine/b", "tests/engine/c"]}}
     assert suite.tests(mutant, budget=99) == ["tests/engine/c", "tests/engine/b", "tests/sweep/a", "tests/engine/d"]
     assert suite.tests(mutant, budget=5.9) == ["tests/engine/c", "tests/engine/b", "tests/engine/d"]
 
@@ -168,3 +169,15 @@ def test_the_table_has_a_row_for_each_folder_and_one_for_all() -> None:
     assert "| commands | 2 | 2 | 100% |" in text
     assert "| sweep | 2 | 1 | 50% |" in text
     assert "| **all** | 4 | 3 | 75% |" in text
+
+
+def test_loaded_functions_get_the_code_of_the_mutant(tmp_path: Path) -> None:
+    source = "import functools\ndef one(x):\n    return x + 1\n@functools.cache\ndef two(x):\n    return one(x) > 2\n"
+    scope: dict[str, Any] = {}
+    exec(compile(source, "x.py", "exec"), scope)
+    assert (scope["one"](1), scope["two"](1)) == (2, False)
+    scope["two"].cache_clear()
+    assert mutants.swap(source, source.replace("> 2", ">= 2")) == 1
+    assert scope["two"](1)
+    assert mutants.swap(source, source.replace("import functools", "import functools, re")) == 0
+    assert mutants.swap(source, source.replace("one(x)", "(lambda: one(x))()")) == 0
