@@ -303,7 +303,7 @@ def swap(old: str, new: str) -> int:
         return 0
     changed = {one: other for one, other in zip(was, now, strict=True) if one != other}
     gc.unfreeze()  # what is frozen is not listed
-    functions = [each for each in gc.get_objects() if isinstance(each, FunctionType) and each.__code__ in changed]
+    functions = [each for each in gc.get_objects() if type(each) is FunctionType and each.__code__ in changed]
     for function in functions:
         function.__code__ = changed[function.__code__]
     return len(functions)
