@@ -34,6 +34,7 @@ HERE = Path(__file__).parents[1]
 PACKAGE = "mnist_exp"
 OPTIONS = ["-q", "-n", "0", "-p", "no:cacheprovider", "--basetemp=../tmp"]
 FEWEST = 15  # mutants of a folder
+SERVICES = ("ray.py", "slurm.py")  # tests/services/ has them run, not the fast tests
 SPEECH = re.compile(r"_?log(ger)?\.|print\(|warnings\.")  # what is said, not done
 SWAPPED: dict[type[ast.AST], Any] = {
     ast.Lt: ast.LtE,
@@ -330,7 +331,7 @@ def main() -> None:
     parser.add_argument("--notes", type=Path, help="a file for what each test runs: read, or made if it is not there")
     parser.add_argument("--again", type=Path, help="only the survivors that an earlier output names")
     options = parser.parse_args()
-    files = sorted((HERE / PACKAGE).rglob("*.py"))
+    files = [path for path in sorted((HERE / PACKAGE).rglob("*.py")) if path.name not in SERVICES]
     every = [mutant for path in files for mutant in mutants(path, HERE)]
     chosen = [m for m in sample(every, options.sample, options.seed) if options.folder in (None, m.folder)]
     if options.again:
