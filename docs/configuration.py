@@ -33,9 +33,9 @@ Every setting, with its type, default, meaning and rule. `python docs/configurat
 `mnist_exp/config/schema.py` and `conf/`; `python -m mnist_exp.train --help` shows the same in the terminal.
 
 A setting is given as `key=value`, an option of a group as `group=option`; with `-m` several values, separated by
-commas, are swept over. What a rule forbids, and every key that is not listed, is refused before anything starts. Names
-that other tools have for a setting lead to ours: `learning_rate=0.1` asks whether you meant `lr`,
-`hydra.launcher.n_jobs` whether you meant `hydra.launcher.workers`.
+commas, are swept over. What a rule forbids, a number that float32 cannot hold, and every key that is not listed, is
+refused before anything starts. Names that other tools have for a setting lead to ours: `learning_rate=0.1` asks whether
+you meant `lr`, `hydra.launcher.n_jobs` whether you meant `hydra.launcher.workers`.
 
 | to set | type |
 | --- | --- |

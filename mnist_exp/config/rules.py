@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -50,9 +50,30 @@ def between(lowest: float, highest: float, typical: float, last: str = "") -> Ru
     return must(what, lambda value: lowest <= value <= highest, f"{lowest} to {last}", way_out)
 
 
+def in_float32(value: float) -> bool:
+    """Whether it is zero, or a number that is neither zero nor infinite where it is used, as a float32."""
+    return value == 0 or 1e-37 <= abs(value) <= 1e38
+
+
+NUMBER = must("be a number that float32 can hold", in_float32, way_out="Those are 0 and, in size, 1e-37 to 1e38.")
+"""For every number of every setting, beside the setting's own rule."""
+
+
 def positive(way_out: str) -> Rule:
     """Neither zero nor infinite where it is used, as a float32."""
-    return must("be a finite number > 0 in float32", lambda value: 1e-37 <= value <= 1e38, "> 0", way_out)
+    return must("be a finite number > 0 in float32", lambda value: value > 0 and in_float32(value), "> 0", way_out)
+
+
+def numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Each number in *value*, that of *key*, with its own key; those of a list have the list's."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from numbers(f"{key}.{name}", each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from numbers(key, each)
+    elif isinstance(value, int | float):
+        yield key, value
 
 
 def pattern(expression: str, what: str, way_out: str = "", text: str = "") -> Rule:

@@ -13,7 +13,7 @@ from typing import Any, final
 
 from omegaconf import MISSING
 
-from mnist_exp.config.rules import Rule, at_least, between, must, pattern, positive, widths
+from mnist_exp.config.rules import NUMBER, Rule, at_least, between, must, numbers, pattern, positive, widths
 
 DIGITS = tuple("0123456789")
 
@@ -311,9 +311,11 @@ class Setting:
     kind: Kind
 
     def check(self, value: Any) -> None:
-        """Raises ConfigError if *value* breaks the rule; null breaks none, where the type allows it."""
+        """Raises ConfigError if *value* breaks the rule, or a number in it `NUMBER`; null breaks none."""
         if value is not None:
             self.rule.check(self.key, value)
+        for key, number in numbers(self.key, value):
+            NUMBER.check(key, number)
 
 
 @functools.cache

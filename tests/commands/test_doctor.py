@@ -188,3 +188,29 @@ def test_the_home_folder_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_masking(name: str, value: str, shown: str) -> None:
     assert secrets.masked(name, value) == shown
     assert [check.found for check in doctor.environment({name: value, "HOME": "x"})] == [shown]
+
+
+def test_each_check_is_a_line_with_its_help_below(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks = [
+        Check("a", "ok", "is there"),
+        Check("longer", "warning", "is [old]", "Renew it."),
+        Check("c", "note", "so"),
+    ]
+    monkeypatch.setattr(doctor, "LOOKS", (lambda: iter(looks),))
+    doctor.main([])
+    assert capsys.readouterr().out.splitlines() == [
+        "ok      a       is there",
+        "warning longer  is [old]",
+        "                help: Renew it.",
+        "note    c       so",
+        "no faults, 1 warning.",
+    ]
+    looks.append(Check("d", "fault", "is missing"))
+    with pytest.raises(SystemExit) as left:
+        doctor.main(["--json"])
+    assert left.value.code == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["ok"]
+    assert [check["state"] for check in report["checks"]] == ["ok", "warning", "note", "fault"]

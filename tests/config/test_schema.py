@@ -1,18 +1,26 @@
 """A setting is declared once; what else must know about settings is derived from its rule and kind."""
 
+import dataclasses
+import itertools
 import json
-from collections.abc import Callable
+import math
+import re
+import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from mnist_exp import config as configs
 from mnist_exp.config import Config, overrides, schema
 from mnist_exp.config.identity import has_effect, unnamed
 from mnist_exp.config.loading import check
+from mnist_exp.config.rules import numbers
 from mnist_exp.config.schema import Kind
 from mnist_exp.disk import lanes, trust
+from mnist_exp.errors import ConfigError
 from mnist_exp.report import page
 from mnist_exp.sweep import packing, points
 
@@ -93,3 +101,48 @@ def test_a_deletion_keeps_its_sign() -> None:
     assert overrides.split("++model.x=a=b") == ("model.x", "=", "a=b")
     assert overrides.split("~lr") == ("~lr", "", "")
     assert overrides.key_of("~lr=1") == overrides.key_of("+lr=2") == "lr"
+
+
+OUTSIDE_FLOAT32 = (math.nan, math.inf, -math.inf, 5e-324, 1e-300, -1e-38, 3.5e38, 1e300)
+FLOATS = [
+    f"{prefix}{key}"
+    for prefix, cls in {"": Config, **{f"{part}.": cls for part, cls in schema.parts().items()}}.items()
+    for key, hint in typing.get_type_hints(cls).items()
+    if float in (hint, *typing.get_args(hint))
+]
+
+
+def test_a_number_that_float32_cannot_hold_breaks_the_rule_of_every_setting() -> None:
+    """Such a run would begin, and fail in its first steps, or train with another number."""
+    assert {"lr", "data.std", "training.clip"} <= set(FLOATS)
+    for key, value in itertools.product(FLOATS, OUTSIDE_FLOAT32):
+        with pytest.raises(ConfigError, match=re.escape(key)):
+            SETTINGS[key].check(value)
+
+
+def keywords() -> Iterator[tuple[str, str]]:
+    """(group=option, key) of each number among the keywords of the options in conf/."""
+    for group in ("model", "optimizer", "schedule", "augment"):
+        for option in configs.options(group):
+            node: Any = OmegaConf.to_container(OmegaConf.load(Path(configs.conf_dir(), group, f"{option}.yaml")))
+            for key, _ in numbers(group, node.get(group, node)):
+                yield f"{group}={option}", key
+
+
+@pytest.mark.parametrize(("option", "key"), sorted(set(keywords())))
+def test_a_keyword_that_float32_cannot_hold_is_refused(option: str, key: str, composed: Callable[..., Config]) -> None:
+    group, _, keyword = key.partition(".")
+    config = composed(option, *(["hidden=null"] if "cnn" in option else []))
+    node = getattr(config, group)
+    many = isinstance(node[keyword], list)
+    for value in OUTSIDE_FLOAT32:
+        node[keyword] = [value] if many else value
+        with pytest.raises(ConfigError, match=rf"{key} must be a number that float32 can hold"):
+            check(config)
+
+
+def test_a_setting_that_is_declared_with_a_type_alone_refuses_it_too() -> None:
+    new = dataclasses.replace(SETTINGS["data.root"], key="new", rule=schema.ANY)
+    with pytest.raises(ConfigError, match=r"new\.x must be a number that float32 can hold, but got 1e-300\."):
+        new.check({"x": [0.5, [1e-300]]})
+    new.check({"x": [0.5, [0, 1e-37, -1e38, True, "1e-300", None]]})

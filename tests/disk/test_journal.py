@@ -71,3 +71,12 @@ def test_what_json_cannot_say_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         Journal(HERE, []).append(row(3, float("nan")))
     assert len(journal.read(HERE)) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "3", "null", '{"epoch": 3}', json.dumps(row(4)), json.dumps(row(2)), json.dumps(row(3) | {"epoch": "3"})],
+)
+def test_a_line_that_is_no_row_of_the_next_epoch_ends_the_journal(line: str, begun: Path) -> None:
+    begun.write_text(written(row(1), row(2)) + line + "\n" + written(row(3)))
+    assert journal.read(HERE) == [row(1), row(2)]

@@ -368,6 +368,12 @@ def test_a_reader_of_a_study_makes_no_sampler_and_no_pruner(studied: Path, canar
     assert not canary.exists()
     with pytest.raises(ConfigError, match="comes from elsewhere"):
         studies.join(studied)
+    search = studies.read(studied)
+    for part in ("sampler", "pruner"):
+        alone = dataclasses.replace(search, **{"sampler": SAMPLER, "pruner": {}, part: getattr(search, part)})
+        with pytest.raises(ConfigError, match="comes from elsewhere"):
+            studies.check_foreign(alone, studied)
+    assert not canary.exists()
 
 
 def test_a_storage_that_came_with_a_study_is_not_opened(studied: Path, scratch: Path) -> None:

@@ -1,6 +1,7 @@
 """The benchmarks run and report; tests do not assert speed."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 pytest.importorskip("psutil")
 
-from benchmarks import measure, measured, papers, suite, table, time_to_accuracy
+from benchmarks import measure, measured, mutants, papers, suite, table, time_to_accuracy
 from mnist_exp.config import compose
 from mnist_exp.disk import provenance
 from mnist_exp.disk.journal import Journal
@@ -106,3 +107,77 @@ def test_the_front_page_shows_the_newest_figures() -> None:
         pytest.skip("there are new results: python -m benchmarks table, and commit them")
     text = measured.README.read_text(encoding="utf-8")
     assert measured.render(text, table.kept(), pd.read_csv(papers.ROWS)) == text
+
+
+def changes(source: str, folder: Path) -> set[str]:
+    """What the mutants of *source* have in place of it."""
+    path = folder / "mnist_exp" / "engine" / "one.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source, encoding="utf-8")
+    made = list(mutants.mutants(path, folder))
+    assert {mutant.folder for mutant in made} <= {"engine"}
+    assert all(compile(mutant.source, "", "exec") and mutant.source != source for mutant in made)
+    return {mutant.source for mutant in made}
+
+
+@pytest.mark.parametrize(
+    ("source", "changed"),
+    [
+        ("x = 'é' < y\n", {"x = 'é' <= y\n"}),
+        ("x = a and b\n", {"x = a or b\n"}),
+        ("x = not a\n", {"x = a\n"}),
+        ("x = True\n", {"x = False\n"}),
+        ("x[2]\n", {"x[3]\n"}),
+        ("def f():\n    return a + b\n", {"def f():\n    return None\n", "def f():\n    return a - b\n"}),
+        ("if a:\n    f()\n", {"if not (a):\n    f()\n", "if a:\n    pass\n"}),
+        ("def f(x: Literal[1] = y): ...\n", set()),
+        ("assert a == b, f'{a + b}'\n'''Docs.'''\nlog.info(a)\n", set()),
+    ],
+)
+def test_a_mutant_is_one_change_of_what_is_done(source: str, changed: set[str], tmp_path: Path) -> None:
+    assert changes(source, tmp_path) == changed
+
+
+def test_the_same_seed_draws_the_same_mutants_and_spares_no_folder(tmp_path: Path) -> None:
+    every = [
+        mutants.Mutant(f"mnist_exp/{folder}/x.py", line, 0, "1", "2", "")
+        for folder, lines in (("engine", 200), ("disk", 30), ("charts", 5))
+        for line in range(lines)
+    ]
+    drawn = mutants.sample(every, 60, seed=0)
+    assert drawn == mutants.sample(every, 60, seed=0) != mutants.sample(every, 60, seed=1)
+    by_folder = {folder: sum(mutant.folder == folder for mutant in drawn) for folder in ("engine", "disk", "charts")}
+    assert by_folder == {"engine": 51, "disk": 15, "charts": 5}
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_the_tests_of_a_mutant_are_the_folders_own_first_and_no_longer_than_wanted(tmp_path: Path) -> None:
+    mutant = mutants.Mutant("mnist_exp/engine/x.py", 7, 0, "1", "2", "")
+    seconds = {"tests/sweep/a": 1.0, "tests/engine/b": 3.0, "tests/engine/c": 2.0, "tests/engine/d": 0.1, "tests/e": 9}
+    suite = mutants.Suite(tmp_path, lambda _: None)
+    suite.seconds = seconds
+    suite.lines = {mutant.file: {"7": ["tests/sweep/a", "tests/engine/b", "tests/engine/c"]}}
+    assert suite.tests(mutant, budget=99) == ["tests/engine/c", "tests/engine/b", "tests/sweep/a", "tests/engine/d"]
+    assert suite.tests(mutant, budget=5.9) == ["tests/engine/c", "tests/engine/b", "tests/engine/d"]
+
+
+def test_the_table_has_a_row_for_each_folder_and_one_for_all() -> None:
+    tried = [
+        mutants.Mutant(f"mnist_exp/{name}.py", line, 0, "1", "2", "") for name in ("x", "sweep/y") for line in (1, 2)
+    ]
+    text = mutants.table(dict(zip(tried, (True, True, False, True), strict=True)))
+    assert "| commands | 2 | 2 | 100% |" in text
+    assert "| sweep | 2 | 1 | 50% |" in text
+    assert "| **all** | 4 | 3 | 75% |" in text
+
+
+def test_loaded_functions_get_the_code_of_the_mutant(tmp_path: Path) -> None:
+    source = "import functools\ndef one(x):\n    return x + 1\n@functools.cache\ndef two(x):\n    return one(x) > 2\n"
+    scope: dict[str, Any] = {}
+    exec(compile(source, "x.py", "exec"), scope)
+    assert (scope["one"](1), scope["two"](1)) == (2, False)
+    scope["two"].cache_clear()
+    assert mutants.swap(source, source.replace("> 2", ">= 2")) == 1
+    assert scope["two"](1)
+    assert mutants.swap(source, source.replace("import functools", "import functools, re")) == 0
+    assert mutants.swap(source, source.replace("one(x) >", "(lambda: one(x))() >")) == 0

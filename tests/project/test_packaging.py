@@ -3,10 +3,12 @@
 import importlib.util
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -94,6 +96,50 @@ def test_the_audit_fails_only_for_a_known_vulnerability(
     assert verdict[0] == code
     assert said in verdict[1]
     assert script("audit", ".ci").verdict("")[0] == 0
+
+
+def test_the_pythons_that_are_named_are_checked_everywhere() -> None:
+    """3.11 by lint and types, all of them by the workflow, and their wheels by a script."""
+    named = script("wheels", ".ci").pythons((REPO / "pyproject.toml").read_text())
+    workflow = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    assert workflow["newcomer"]["strategy"]["matrix"]["python"] == named
+    assert PROJECT["project"]["requires-python"] == f">={named[0]}"
+    assert PROJECT["tool"]["ruff"]["target-version"] == f"py{named[0].replace('.', '')}"
+    assert f"--target={named[0]}-" in (REPO / ".pre-commit-config.yaml").read_text()
+
+
+def test_the_workflow_runs_what_the_readme_says_and_what_ci_is() -> None:
+    jobs = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    typed = [step["run"] for step in jobs["newcomer"]["steps"] if "run" in step]
+    assert typed
+    assert set(typed) <= set((REPO / "README.md").read_text().splitlines())
+    assert jobs["everything"]["steps"][-1] == {"run": ".ci/run"}
+
+
+def test_ci_lints_by_the_hooks_that_people_commit_by() -> None:
+    """So there is one list; each of its tools is one that the extra `dev` brings."""
+    assert "\npre-commit run --all-files" in (REPO / ".ci" / "run").read_text()
+    (repository,) = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"]
+    brought = {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["optional-dependencies"]["dev"]}
+    assert {hook["entry"].split()[0] for hook in repository["hooks"]} == {"mypy", "ruff", "vermin", "yamllint"}
+    assert {"mypy", "ruff", "vermin", "yamllint", "pre-commit"} <= brought
+
+
+def test_a_package_without_a_wheel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels = script("wheels", ".ci")
+    assert wheels.locked("# a==1\na==1\nantlr4-python3-runtime==4.9.3\nb==2\n") == ["a==1", "b==2"]
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        lacks = "b==2" in command and command[command.index("--python-version") + 1] == "3.14"
+        said = "ERROR: No matching distribution found for b==2" if lacks else ""
+        return subprocess.CompletedProcess(command, int(lacks), "", said)
+
+    monkeypatch.setattr(wheels.subprocess, "run", pip)
+    assert wheels.lacking(["a==1", "b==2"], "3.13") == []
+    assert wheels.lacking(["a==1", "b==2"], "3.14") == ["b==2"]
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "no network"))
+    with pytest.raises(SystemExit, match="no network"):
+        wheels.lacking(["a==1"], "3.14")
 
 
 def test_what_is_installed_but_not_locked_is_named() -> None:

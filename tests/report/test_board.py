@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -69,6 +70,8 @@ def test_golden(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_terminal_gets_a_table(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = printed(monkeypatch, str(sweep), terminal_width=80)
     assert "…" not in text
+    heads = [re.sub(r"\x1b\[\d*m", "", line).split() for line in text.splitlines()]
+    assert ["hidden", "lr", "val", "%", "test", "%", "n", "finished", "seconds", "parameters"] in heads
     assert "50,890" in text
     assert "96.00 ± 2.83" in text
     assert "━" in text or "─" in text

@@ -533,3 +533,10 @@ def test_runs_without_a_key_have_no_place_in_its_pictures(rates: int, tmp_path: 
     for i, point in enumerate(points):
         make_run(folder / str(i), point, accuracy=0.9 + i / 1000)
     assert page_of(folder).count("<svg") >= 3
+
+
+def test_what_accuracy_costs_is_drawn_of_several_settings_only(tmp_path: Path) -> None:
+    folder = make_sweep(tmp_path, [["lr=0.1", "seed=0"], ["lr=0.1", "seed=1"]])
+    for i in range(2):
+        make_run(folder / str(i), ["lr=0.1", f"seed={i}"], 0.9)
+    assert "What accuracy costs" not in page_of(folder)

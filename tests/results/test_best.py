@@ -98,3 +98,33 @@ def test_where_nothing_has_finished_there_is_no_best(scratch: Path) -> None:
     sweep = make_sweep(scratch / "outputs", [["lr=1"]])
     with pytest.raises(ConfigError, match=f"Sweep {sweep.name} has no finished run"):
         names.one("best")
+
+
+def test_a_beginning_that_several_names_have_is_refused_with_the_first_few(scratch: Path) -> None:
+    for second in range(7):
+        folder = scratch / "outputs" / "runs" / "2026-02-01" / f"09-00-0{second}-222222"
+        make_run(folder, ["lr=0.1"], 0.5)
+    with pytest.raises(ConfigError, match="'09-' is the beginning of several names") as refused:
+        names.resolve("09-")
+    assert refused.value.help.count("222222") == 5
+    assert refused.value.help.endswith(" and 2 more")
+    assert names._some(["a", "b", "c", "d", "e"]) == "a, b, c, d, e"
+    assert names._some(iter("abcdef")) == "a, b, c, d, e and 1 more"
+    assert names.resolve("09-00-03-222222").folders[0].name == "09-00-03-222222"
+
+
+def test_a_name_that_is_the_beginning_of_another_is_that_one(scratch: Path) -> None:
+    for name in ("09-00-00-222222", "09-00-00-2222223"):
+        make_run(scratch / "outputs" / "runs" / "2026-02-01" / name, ["lr=0.1"], 0.5)
+    assert names.one("09-00-00-222222").name == "09-00-00-222222"
+
+
+def test_runs_of_another_launcher_are_in_the_order_of_their_numbers(scratch: Path) -> None:
+    for name in ("10", "9", "b", "a"):
+        make_run(scratch / "theirs" / name, ["lr=0.1"], 0.5)
+    selection = names.resolve("theirs")
+    assert [folder.name for folder in selection.folders] == ["a", "b", "9", "10"]
+    assert selection.title == "Runs in theirs"
+    with pytest.raises(ConfigError, match=r"called 'nowhere'") as unknown:
+        names.resolve("nowhere")
+    assert unknown.value.help.startswith("A name is ")

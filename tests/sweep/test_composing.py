@@ -1,5 +1,11 @@
 """The quick way to compose a job gives what Hydra gives."""
 
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cloudpickle
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
@@ -7,8 +13,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp import config
+from mnist_exp import config, train
 from mnist_exp.sweep.composing import Composer
+from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.launching import Handover
 
 
 @pytest.fixture
@@ -47,3 +55,28 @@ def plain(job: DictConfig) -> dict[object, object]:
     with_hydra = OmegaConf.to_container(job, resolve=False)
     assert isinstance(with_hydra, dict)
     return with_hydra
+
+
+def test_jobs_that_train_carry_no_task_function_and_those_of_another_application_carry_theirs(
+    composer: Composer,
+) -> None:
+    launcher: Any = SimpleNamespace(
+        config=composer.master,
+        hydra_context=SimpleNamespace(config_loader=composer.loader),
+        task_function=inspect.unwrap(train.main),
+    )
+    ours, theirs = Job(3, ["hidden=16", "hydra.sweep.dir=here"]), Job(4, ["hidden=16", "hydra.sweep.subdir=x"])
+    handover = Handover(launcher, [ours])
+    assert handover.trains
+    assert ours.config is not None
+    assert (ours.config.hidden, ours.folder) == (16, Path("here/3"))
+    assert cloudpickle.loads(handover.common)[1] is None
+    prepared = handover.prepared(ours)
+    assert prepared.composed is not None
+    assert (prepared.config, prepared.composed.hydra.job.num, prepared.composed.hydra.job.id) == (None, 3, "train_3")
+    launcher.task_function = abs
+    handover = Handover(launcher, [theirs])
+    assert not handover.trains
+    assert theirs.config is None
+    assert theirs.subdir == "x"
+    assert cloudpickle.loads(handover.common)[1] is abs

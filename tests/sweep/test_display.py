@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from mnist_exp.sweep import display as display_module
 from mnist_exp.sweep.display import Display
 
 
@@ -78,3 +79,44 @@ def test_the_best_so_far_is_the_setting_with_the_best_mean_and_not_the_luckiest_
     alone = Display(total=1, fixed=set())
     alone.finished(0, ["hidden=8"], 0.5)
     assert "best val 50.00 % (hidden=8)" in alone.status()
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(display_module, "say", lambda text, style="": lines.append(text))
+    return lines
+
+
+def test_a_line_names_what_the_jobs_do_not_share(said: list[str]) -> None:
+    display = Display(total=3, fixed={"epochs=1"})
+    display.finished(0, ["hidden=8", "epochs=1", "hydra.sweep.dir=x", "lr=0.00123456789"], 0.5)
+    display.failed(1, ["hidden=16", "epochs=1"], "It broke.", again=True)
+    display.failed(1, ["hidden=16", "epochs=1"], "It broke.", again=False)
+    assert said == [
+        "[1/3] #0 hidden=8 lr=0.001235  val 50.00 %",
+        "[1/3] #1 hidden=16  FAILED, trying again: It broke.",
+        "[2/3] #1 hidden=16  FAILED: It broke.",
+    ]
+    assert display.status() == "2/3 done · 1 failed · best val 50.00 % (hidden=8 lr=0.001235)"
+
+
+def test_the_best_of_equals_is_the_first(said: list[str]) -> None:
+    display = Display(total=4, fixed=set())
+    for number, accuracy in enumerate((0.4, 0.6, 0.6, 0.5)):
+        display.finished(number, [f"hidden={number}"], accuracy)
+    assert display.best == (0.6, "hidden=1", "val")
+    assert len(said) == 4
+
+
+def test_the_status_counts_what_runs_and_what_was_pruned(clock: Clock, said: list[str]) -> None:
+    display = Display(total=3, fixed=set())
+    display.started(0, ["hidden=8"])
+    display.started(1, ["hidden=16"])
+    display.epoch(1, 2, 4, {"train/accuracy": 0.25, "val/accuracy": 0.5})
+    assert display.status() == "0/3 done · 2 running · #0 · #1 2/4 50.00 %"
+    display.pruned(1, "Pruned after epoch 2.")
+    display.finished(1, ["hidden=16"], 0.5)
+    display.stopped(0)
+    assert display.status() == "1/3 done · 1 pruned"
+    assert said == ["[1/3] #1 hidden=16  Pruned after epoch 2."]

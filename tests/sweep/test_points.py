@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from samples import REPO
 
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
-from mnist_exp.sweep import points
+from mnist_exp.sweep import points, trials
 from mnist_exp.sweep.home import Home
 
 SWEEPER: Any = SimpleNamespace(hydra_context=SimpleNamespace(config_loader=None))
@@ -156,3 +157,7 @@ def test_a_large_grid_that_cannot_run_is_refused_as_soon_as_that_is_clear(monkey
 def test_a_grid_that_no_memory_holds_is_refused(expand: Callable[..., list[str]]) -> None:
     with pytest.raises(ConfigError, match="has 100,000,000 points; 10,000,000 are the most"):
         expand("hidden=range(0,10000)", "seed=range(0,10000)")
+
+
+def test_the_usual_number_of_trials_is_the_documented_one() -> None:
+    assert f"({trials.DEFAULT_TRIALS} unless given)" in (REPO / "docs" / "search.md").read_text(encoding="utf-8")

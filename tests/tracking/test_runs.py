@@ -303,3 +303,17 @@ def test_a_picture_that_cannot_be_drawn_keeps_nothing_back(
     assert publish(finished, shop)
     assert [stored.info.status for stored in runs(shop)] == ["FINISHED"]
     assert "could not be drawn: no ink" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # mlflow's own, at its first import
+def test_the_model_of_a_run_is_ready_and_its_own(tiny: Tiny, shop: Store) -> None:
+    run.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "figures": False}), HERE)
+    assert publish(HERE, shop)
+    (stored,) = runs(shop)
+    (logged,) = shop.client.search_logged_models([shop.experiment_id])
+    assert logged.status == "READY"
+    assert logged.source_run_id == stored.info.run_id
+    assert [output.model_id for output in stored.outputs.model_outputs] == [logged.model_id]
+    record = tracked.run(HERE)
+    assert record is not None
+    assert record.model == f"models:/{logged.model_id}"
