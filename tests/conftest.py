@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import isolated
 import pytest
 import torch
 import warm
@@ -47,12 +48,12 @@ hypothesis.settings.load_profile("quick")
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of each test, empty; hides caches and variables of the user."""
+    """The working directory of each test, empty; hides caches of the user."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     # Child processes import this checkout's package, installed or not.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    for name in ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "JPY_PARENT_PID"):
+    for name in ("MLFLOW_TRACKING_URI", *isolated.OTHERS):  # MLflow sets the first
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

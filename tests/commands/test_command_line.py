@@ -164,6 +164,9 @@ def test_a_command_that_starts_warm_prints_and_leaves_the_same(typed: list[str])
         came.append((done.returncode, *(sorted(text.splitlines()) for text in texts), weights))
     for cold, warmed in zip(*came, strict=True):
         assert cold == warmed
+    server = warm.Popen.server().process
+    assert server
+    assert server.poll() is None, "each command starts cold: the server has ended"
 
 
 CHANGING = r"(?<=last-\d{4}-)\w{12}|\d\d-\d\d-\d\d-\w{6}|\d{4}-\d\d-\d\d|\[\d/\d\]|\d+\.\d+ s"
