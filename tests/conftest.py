@@ -1,5 +1,6 @@
 """Shared fixtures: a scratch folder per test, no network, an unchanged repository, short configs."""
 
+import functools
 import logging
 import os
 import shutil
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import isolated
 import pytest
 import torch
+import warm
 from data_fixtures import write_dataset
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -34,19 +37,24 @@ pytest_plugins = ["fault_record"]
 # Tests in the background of a shell ignore Ctrl-C, and the commands that they start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No deadline: the machine is shared. No database: it would be in the repository.
-hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, database=None)
+# Commands start warm from here on, in this environment; see there.
+warm.install(functools.cache(functools.partial(warm.started, dict(os.environ))))
+
+# No deadline: the machine is shared. No database: it would be in the repository. The same examples each time, but where
+# others are asked for: --hypothesis-profile=deep, with --hypothesis-seed=1 the same again.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, database=None, derandomize=True)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=1000, database=None)
 hypothesis.settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of each test, empty; hides caches and variables of the user."""
+    """The working directory of each test, empty; hides caches of the user."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     # Child processes import this checkout's package, installed or not.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    for name in ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "JPY_PARENT_PID"):
+    for name in ("MLFLOW_TRACKING_URI", *isolated.OTHERS):  # MLflow sets the first
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

@@ -337,6 +337,16 @@ def recall(study: "optuna.Study", number: int, values: dict[str, Any]) -> "optun
     return optuna.trial.Trial(study, trials[number]._trial_id)
 
 
+def running(study: "optuna.Study", number: int) -> "optuna.Trial | None":
+    """Trial *number*, to go on with what it suggests; None if it has ended."""
+    from optuna.trial import Trial
+
+    if (trial := study.get_trials(deepcopy=False)[number]).state.is_finished():
+        return None
+    study.sampler.before_trial(study, trial)
+    return Trial(study, trial._trial_id)
+
+
 def settle(study: "optuna.Study", number: int, search: Search, entry: Ledger | None) -> str:
     """Reports to *study* how trial *number* ended, by the ledger of its run; returns the state that it has now.
 

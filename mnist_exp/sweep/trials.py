@@ -180,10 +180,6 @@ class Trials:
             ConfigError: a run was made with other config, code or data, and `force` is not set.
             DataError: its images are missing or damaged.
         """
-        for number in range(len(self.plan.points), studies.asked(self.study)):
-            self.plan.points.append([])  # asked, and killed before it was written down
-            self.plan.configs.append("")
-            studies.fail(self.study, number)
         for number, overrides in enumerate(self.plan.points):
             if trial := studies.recall(self.study, number, self.space.again(overrides)):
                 self.space.point(trial)
@@ -206,6 +202,13 @@ class Trials:
             elif state != "RUNNING":
                 self.ended[number] = state
         points.refuse(changes, self.folder)
+        for number in range(len(self.plan.points), studies.asked(self.study)):  # it is in the study only
+            if trial := studies.running(self.study, number):
+                self.record(trial)
+            else:
+                self.plan.points.append([])
+                self.plan.configs.append("")
+                self.ended[number] = "FAIL"
 
     def next(self) -> Job | None:
         """The next run; None while there is none. When others end, there may be again."""
@@ -218,12 +221,15 @@ class Trials:
         return job
 
     def ask(self) -> None:
-        """Lets the study suggest one more run; one that cannot be made fails at once.
+        """Lets the study suggest one more run."""
+        self.record(self.study.ask())
+
+    def record(self, trial: Any) -> None:
+        """Writes the run that *trial* suggests into the plan; one that cannot be made fails at once.
 
         Raises:
             ConfigError: the space does not fit what the study has seen before, or the sampler's keywords are of no use.
         """
-        trial = self.study.ask()
         try:
             overrides = self.space.point(trial)
         except TypeError as error:
@@ -368,7 +374,8 @@ def conclude(trials: Trials, table: pd.DataFrame) -> None:
     if trials.ended_by and trials.done < trials.search.n_trials:
         say(f"{trials.ended_by} ended the search after {trials.done} of {trials.search.n_trials} trials.")
         say(f"Go on with: {trials.home.again}")
-    failed = table["number"].isin([number for number, state in trials.ended.items() if state == "FAIL"])
+    begun = {number: state for number, state in trials.ended.items() if trials.plan.points[number]}
+    failed = table["number"].isin([number for number, state in begun.items() if state == "FAIL"])
     failures = board.failures(table[failed], {*table["state"]})
     for run in failures:
         run["reason"] = trials.reasons.get(run["number"], run["reason"])

@@ -1,6 +1,8 @@
 """The real command line in its own processes; few tests, because each takes seconds."""
 
+import hashlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -9,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import warm
 from report_fixtures import make_run
 from samples import TINY, once
 
@@ -157,6 +160,30 @@ def test_a_pruner_is_for_a_search(command: Callable[..., tuple[int, str, str]]) 
     code, _, err = command("pruner=median")
     assert code == 2
     assert "help: Choose one, with -m: search=tpe" in err
+
+
+@pytest.mark.parametrize("typed", [["hiden=16"], ["lr=1e30"], ["-m", "hidden=8,12"]], ids=" ".join)
+def test_a_command_that_starts_warm_prints_and_leaves_the_same(typed: list[str]) -> None:
+    """Most tests' commands are forks of a process that has loaded the libraries; see tests/support/warm.py."""
+    came = []
+    for start, environ in (("cold", warm.COLD), ("warm", {})):
+        Path(start).mkdir()
+        done = subprocess.run(
+            [*COMMAND, *typed], cwd=start, env={**os.environ, **environ}, capture_output=True, text=True, check=False
+        )
+        files = [str(path.relative_to(start)) for path in sorted(Path(start).rglob("*"))]
+        texts = [re.sub(CHANGING, "…", text) for text in (done.stdout, done.stderr, "\n".join(files))]
+        weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(start).rglob("*.safetensors"))]
+        came.append((done.returncode, *(sorted(text.splitlines()) for text in texts), weights))
+    for cold, warmed in zip(*came, strict=True):
+        assert cold == warmed
+    server = warm.Popen.server().process
+    assert server
+    assert server.poll() is None, "each command starts cold: the server has ended"
+
+
+CHANGING = r"(?<=last-\d{4}-)\w{12}|\d\d-\d\d-\d\d-\w{6}|\d{4}-\d\d-\d\d|\[\d/\d\]|\d+\.\d+ s"
+"""Names of folders, digests of checkpoints, which have the time, the order in which jobs end, seconds."""
 
 
 def unignored() -> None:

@@ -237,7 +237,7 @@ def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
         driver = start("-m", *grid, **hold)
         wait_for(begun)
         children = psutil.Process(driver.pid).children()
-        (helper,) = [child for child in children if victim in " ".join(child.cmdline())]
+        (helper,) = [child for child in children if victim in " ".join([child.name(), *child.cmdline()])]
         helper.kill()
     code, out, err = end(driver)
     if victim == "publisher":

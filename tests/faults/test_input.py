@@ -104,11 +104,11 @@ def explained(error: Exception, *overrides: str) -> str:
     return "refused"
 
 
-def for_values(work: Callable[[Any], object], *chosen: Any, **options: Any) -> int:
+def for_values(work: Callable[[Any], object], *chosen: Any, share: int = 5) -> int:
     """Calls *work* with each *chosen* value and with some of `VALUES`; returns the number of calls.
 
     Args:
-        options: Hypothesis's settings.
+        share: Hypothesis's examples are its profile's, divided by this.
     """
     count = 0
 
@@ -119,7 +119,7 @@ def for_values(work: Callable[[Any], object], *chosen: Any, **options: Any) -> i
 
     for value in chosen:
         one = example(value)(one)
-    settings(**options)(given(VALUES)(one))()
+    settings(max_examples=settings.default.max_examples // share)(given(VALUES)(one))()
     return count
 
 
@@ -127,7 +127,7 @@ def for_values(work: Callable[[Any], object], *chosen: Any, **options: Any) -> i
 @pytest.mark.parametrize("key", KEYS)
 def test_any_value_of_any_key(key: str, injected: Injected) -> None:
     """No config that passes the checks fails before its first epoch; none that fails them starts."""
-    injected(for_values(lambda value: attempt(typed(key, value)), "nan", -1, 0, max_examples=5))
+    injected(for_values(lambda value: attempt(typed(key, value)), "nan", -1, 0))
 
 
 def keywords() -> list[tuple[str, str]]:
@@ -147,8 +147,7 @@ def keywords() -> list[tuple[str, str]]:
 def test_any_value_of_any_keyword_of_an_option(choice: str, key: str, injected: Injected) -> None:
     plain = [choice, *(["hidden=null"] if "cnn" in choice else [])]
     assert attempt(*plain) == "trained"
-    options = {"max_examples": 3, "derandomize": True}
-    injected(for_values(lambda value: attempt(*plain, typed(key, value)), "nan", -1, 0, **options))
+    injected(for_values(lambda value: attempt(*plain, typed(key, value)), "nan", -1, 0, share=8))
 
 
 def launching() -> list[str]:
@@ -206,8 +205,7 @@ def test_any_value_of_any_option_of_the_launcher(key: str, injected: Injected) -
     assert launched(typed(key, -1)) == "refused"
     most = "stop" if key.endswith("on_error") else 2**70
     assert swept(command, "hidden=8,12", typed(key, most)) == "trained"
-    options = {"max_examples": 5, "derandomize": True}
-    injected(2 + for_values(lambda value: launched(typed(key, value)), "nan", "inf", 0, **options))
+    injected(2 + for_values(lambda value: launched(typed(key, value)), "nan", "inf", 0))
 
 
 @pytest.mark.faults(31)
@@ -221,8 +219,7 @@ def test_an_impossible_option_of_the_launcher_starts_nothing(injected: Injected)
 @pytest.mark.parametrize(("choice", "key"), searching())
 def test_any_value_of_any_option_of_a_search(choice: str, key: str, command: Any, injected: Injected) -> None:
     here = [*choice.split(), "hidden=8,12", "lr=1e-3,3e-3", "hydra/launcher=basic", "n_trials=2"]
-    options = {"max_examples": 2, "derandomize": True}
-    injected(for_values(lambda value: swept(command, *here, typed(key, value)), -1, 0, 2**70, **options))
+    injected(for_values(lambda value: swept(command, *here, typed(key, value)), -1, 0, 2**70, share=12))
 
 
 BAD = {

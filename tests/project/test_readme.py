@@ -1,6 +1,7 @@
 """Every command in the documents composes, and a test runs it."""
 
 import importlib.util
+import itertools
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from mnist_exp.console.exits import explain
 
 GUIDE = "add-a-model.md"  # its commands need its files: tests/project/test_experiments.py makes them and runs it
 PAGES = [REPO / "README.md", *(page for page in sorted(REPO.glob("docs/**/*.md")) if page.name != GUIDE)]
+PROGRAMS = Path(sys.executable).parent
 TRAIN = ("python -m mnist_exp.train", "mnist-exp")
 
 # Commands that cannot be composed here, by a part of the line, with the reason.
@@ -217,13 +219,28 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(line: str, folder: Path) -> None:
     """Runs one line of a document in *folder*, shortened."""
-    line = shortened(line)
-    environ = {**os.environ, "XDG_CACHE_HOME": str(CACHE), "HOME": str(folder)}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["bash", "-c", line], cwd=folder, env={**environ, "PATH": path}, capture_output=True, text=True, check=False
-    )
+    argv, variables = command_of(line := shortened(line))
+    environ = {**os.environ, "XDG_CACHE_HOME": str(CACHE), "HOME": str(folder), **variables}
+    environ["PATH"] = os.pathsep.join([str(PROGRAMS), os.environ["PATH"]])
+    done = subprocess.run(argv, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def command_of(line: str) -> tuple[list[str], dict[str, str]]:
+    """The program of *line* with its arguments, and the variables set before it; bash, where only a shell can tell."""
+    if re.search(r"[|&;<>$*`]", re.sub(r"\s#.*", "", line)):
+        return ["bash", "-c", line], {}
+    argv = shlex.split(line, comments=True)
+    variables = dict(word.split("=", 1) for word in itertools.takewhile(re.compile("[A-Z_]+=.*").fullmatch, argv))
+    name, *others = argv[len(variables) :]
+    return [sys.executable if name == "python" else str(PROGRAMS / name), *others], variables
+
+
+def test_meta_a_line_without_shell_syntax_needs_no_shell() -> None:
+    name = "python -m mnist_exp.train 'hidden=[64,32]'  # a comment; with | and $"
+    assert command_of(name) == ([sys.executable, "-m", "mnist_exp.train", "hidden=[64,32]"], {})
+    assert command_of("TZ=UTC mnist-exp lr=1") == ([str(PROGRAMS / "mnist-exp"), "lr=1"], {"TZ": "UTC"})
+    assert command_of("mnist-exp-predict *.png")[0][:2] == ["bash", "-c"]
 
 
 def shortened(line: str) -> str:

@@ -24,6 +24,7 @@ from mnist_exp.config import Config, settings
 from mnist_exp.disk import ledger, plan
 from mnist_exp.disk.files import read_json
 from mnist_exp.disk.ledger import Ledger
+from mnist_exp.disk.plan import Plan
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError
 from mnist_exp.results import names
@@ -365,6 +366,34 @@ def test_each_preset_can_be_begun(name: str, scratch: Path) -> None:
     search, study = begun(scratch, sampler=options["sampler"], pruner=options["pruner"])
     assert study.ask().suggest_float("lr", 0.0, 1.0) >= 0
     assert type(study.sampler).__name__ == search.sampler["_target_"].split(".")[-1]
+
+
+@pytest.mark.parametrize("search", ["random", "grid"])
+def test_a_trial_asked_for_before_a_kill_and_not_written_down_is_run(
+    command: Command, monkeypatch: pytest.MonkeyPatch, search: str
+) -> None:
+    """One that has ended, and that the plan does not know, is no failure of the sweep."""
+    varied = ("lr=1e-3,3e-3", "hidden=8,12") if search == "grid" else SPACE
+    typed = (*HERE, "search=halving_grid" if search == "grid" else "search=random", *varied, "n_trials=2")
+    with monkeypatch.context() as patch:
+        write = Plan.write
+
+        def killed(self: Plan, folder: Path) -> None:
+            if self.points:
+                raise KeyboardInterrupt
+            write(self, folder)
+
+        patch.setattr(Plan, "write", killed)
+        assert command(*typed)[0] == 130
+    assert states(home()) == ["RUNNING"]
+    if search == "random":
+        studies.join(home()).ask()
+        studies.fail(studies.join(home()), 1)
+    code, out, err = command("-m", "resume=last", "hydra/launcher=basic", "hydra.sweeper.report=false")
+    assert code == 0, out + err
+    failed = [state == "FAIL" for state in states(home())]
+    assert failed == ([False, False] if search == "grid" else [False, True, False])
+    assert [not point for point in plan.read(home()).points] == failed
 
 
 @pytest.mark.slow

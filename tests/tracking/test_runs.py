@@ -307,7 +307,7 @@ def test_a_picture_that_cannot_be_drawn_keeps_nothing_back(
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # mlflow's own, at its first import
 def test_the_model_of_a_run_is_ready_and_its_own(tiny: Tiny, shop: Store) -> None:
-    run.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "figures": False}), HERE)
+    trainings.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "figures": False}), HERE)
     assert publish(HERE, shop)
     (stored,) = runs(shop)
     (logged,) = shop.client.search_logged_models([shop.experiment_id])
