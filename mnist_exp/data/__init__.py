@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_exp.data.augment import Augment
-    from mnist_exp.data.splits import Order, Split, Splits, digest, load, mix
+    from mnist_exp.data.splits import Order, Split, Splits, check, digest, load, mix
 
-__all__ = ["Augment", "Order", "Split", "Splits", "digest", "load", "mix"]
+__all__ = ["Augment", "Order", "Split", "Splits", "check", "digest", "load", "mix"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import logging
+import math
 import os
 import pickle
 import shutil
@@ -25,7 +26,7 @@ from typing import Any
 import filelock
 import platformdirs
 
-from mnist_exp.config import Data
+from mnist_exp.config import SHAPE, Data
 from mnist_exp.data import idx
 from mnist_exp.disk.files import atomic_write, read_json, sha256, tidy, write_json
 from mnist_exp.errors import DataError
@@ -168,7 +169,7 @@ def _unpack(packed: Path, data: Data) -> bytes:
         OSError, EOFError, zlib.error: it is damaged, or larger than its images or labels can be.
     """
     images = data.train_images if packed.name.startswith("train") else data.test_images
-    limit = 16 + images * 28 * 28 if "images" in packed.name else 8 + images
+    limit = 20 + images * math.prod(data.shape) if "images" in packed.name else 8 + images
     with gzip.open(packed) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -271,7 +272,7 @@ def _unpickle(packed: bytes) -> dict[str, bytes]:
     import torch
 
     parts = pickle.loads(gzip.decompress(packed), encoding="latin1")
-    pixels = [np.rint(images * 256).astype(np.uint8).reshape(-1, 28, 28) for images, _ in parts]
+    pixels = [np.rint(images * 256).astype(np.uint8).reshape(-1, *SHAPE[1:]) for images, _ in parts]
     labels = [numbers.astype(np.uint8) for _, numbers in parts]
     contents = np.concatenate(pixels[:2]), np.concatenate(labels[:2]), pixels[2], labels[2]
     return {name: idx.encode(torch.from_numpy(array)) for name, array in zip(FILES, contents, strict=True)}

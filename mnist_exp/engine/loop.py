@@ -98,7 +98,7 @@ def fit(
         logits = stack.gradient(images, labels)
         optimizer.step()
         stack.constrain()
-        return logits  # (lane, 10, batch)
+        return logits  # (lane, class, batch)
 
     # On CUDA the whole step is one launch.
     train = graph.Graphed(update, stack.generators()) if graph.fits(stack, optimizer) else update
@@ -196,7 +196,7 @@ class Tally:
         return len(self.labels)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Adds one batch: (lane, 10, batch) and (batch,)."""
+        """Adds one batch: (lane, class, batch) and (batch,)."""
         self.logits.append(logits)
         self.labels.append(labels)
 

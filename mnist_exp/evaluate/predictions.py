@@ -1,4 +1,4 @@
-"""Which digit each picture shows, by one network, a line for each."""
+"""Which class each picture shows, by one network, a line for each."""
 
 import json
 from collections.abc import Sequence
@@ -14,29 +14,33 @@ def lines(folder: Path, paths: Sequence[Path], as_json: bool = False) -> list[st
     """A line for each of the pictures *paths*, by the network of the run in *folder*.
 
     Raises:
-        ExperimentError: the run has no weights, or a file is not a picture of a digit.
+        ExperimentError: the run has no weights, or a file is not a picture.
     """
     import numpy as np
 
     from mnist_exp.evaluate import pictures
 
-    pixels = np.stack([pictures.read(path) for path in paths])  # before torch: a wrong file is reported at once
+    settings = trust.load(folder)
+    # Before torch: a wrong file is reported at once.
+    pixels = np.stack([pictures.read(path, settings.data) for path in paths])
     from mnist_exp.evaluate.answers import probabilities
     from mnist_exp.run import export
 
-    settings = trust.load(folder)
+    names = config.classes(settings.data)
     rows = zip(paths, probabilities(export.restore(settings, folder), pixels), strict=True)
     if as_json:
-        records = ({"file": str(path), "digit": int(p.argmax()), "probabilities": p.tolist()} for path, p in rows)
+        records = (
+            {"file": str(path), "digit": int(p.argmax()), "class": names[p.argmax()], "probabilities": p.tolist()}
+            for path, p in rows
+        )
         return [json.dumps(each) for each in records]
     width = max(len(str(path)) for path in paths)
-    names = config.classes(settings.data)
     head = f"Network: {shown(folder)} (seed {settings.seed})"
     return [head, *(f"{path!s:<{width}}  {sentence(p.tolist(), names)}" for path, p in rows)]
 
 
 def sentence(probabilities: Sequence[float], names: Sequence[str]) -> str:
     """`7   99.1 %   (then 1: 0.6 %, 9: 0.2 %)`: the answer, and what else it may be."""
-    first, *others = sorted(range(10), key=lambda label: -probabilities[label])[:3]
+    first, *others = sorted(range(len(names)), key=lambda label: -probabilities[label])[:3]
     then = ", ".join(f"{names[label]}: {percent(probabilities[label], 1)}" for label in others)
     return f"{names[first]}  {percent(probabilities[first], 1):>7}   (then {then})"

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from mnist_exp import config
+from mnist_exp import config, data
 from mnist_exp.config import Config, as_typed, schema
 from mnist_exp.config.overrides import key_of
 from mnist_exp.config.schema import Kind
@@ -136,6 +136,16 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
     if repeats := len(combinations) - len(jobs):
         say(f"{repeats} of {len(combinations)} points are the same as others; each runs once.")
     return list(jobs.values())
+
+
+def check_images(jobs: Sequence[Job]) -> None:
+    """Makes sure of the images of *jobs*.
+
+    Raises:
+        DataError: some are missing or damaged, or are not what their config says; nothing was started.
+    """
+    for each in {repr(job.config.data): job.config.data for job in jobs if job.config}.values():
+        data.check(each)
 
 
 def _shape(parsed: Config) -> str:

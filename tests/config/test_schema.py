@@ -43,8 +43,8 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
     {
         "without effect": (
             schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP),
-            "checkpoint data.classes data.root data.source force n_trials name points resume retry_failed tags threads"
-            " tracking",
+            "checkpoint data.classes data.pictures data.root data.source force n_trials name points resume retry_failed"
+            " tags threads tracking",
         ),
         "control": (overrides.CONTROL, "force resume retry_failed"),
         "steering": (overrides.STEERING, "hydra/sweeper n_trials points pruner search"),
