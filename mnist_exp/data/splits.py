@@ -16,10 +16,10 @@ from torch import Tensor
 from mnist_exp.config import SHAPE, Data, Shape, sizes
 from mnist_exp.data import fetch, idx, synthetic
 from mnist_exp.data.augment import Augment
+from mnist_exp.data.sources import Arrays
 from mnist_exp.disk.files import sha256
 from mnist_exp.errors import DataError
 
-Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
 MADE_BY = ("train_images", "test_images", "num_classes", "channels", "height", "width")
 """The settings that decide what synthetic images are."""
 TOGETHER = 512  # images augmented at a time, about: the resampling stays in the cache, 0.25 s for 60,000 on one core

@@ -48,10 +48,11 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
         ),
         "control": (overrides.CONTROL, "force resume retry_failed"),
         "steering": (overrides.STEERING, "hydra/sweeper n_trials points pruner search"),
-        "sources": (trust.SOURCES, "package root sha256 torchvision"),
+        "sources": (trust.SOURCES, "debian package reader root sha256 torchvision"),
         "private": (
             trust.PRIVATE,
-            "data.package data.root data.sha256 data.torchvision tracking.register tracking.uri",
+            "data.debian data.package data.reader data.root data.sha256 data.torchvision tracking.register"
+            " tracking.uri",
         ),
         "private options": (schema.PRIVATE_OPTIONS, "hydra.sweeper._target_ hydra.sweeper.space hydra.sweeper.storage"),
         "lane": (lanes.OWN, "hidden lr model optimizer"),
@@ -66,7 +67,10 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
             unnamed(),
             "checkpoint cluster data.root device force hydra name resume retry_failed threads tracking",
         ),
-        "unlisted": (page.UNLISTED, "checkpoint data.package data.root data.sha256 name seed tags threads tracking"),
+        "unlisted": (
+            page.UNLISTED,
+            "checkpoint data.debian data.package data.reader data.root data.sha256 name seed tags threads tracking",
+        ),
     }.values(),
 )
 def test_what_is_derived_is_as_expected(derived: tuple[str, ...], expected: str) -> None:
