@@ -1,4 +1,4 @@
-"""`python -m mnist_exp.predict`, or `mnist-exp-predict`: which digit a picture shows."""
+"""`python -m mnist_exp.predict`, or `mnist-exp-predict`: which class a picture shows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,24 +11,25 @@ from mnist_exp.evaluate import RUN, predictions
 from mnist_exp.results import names
 
 ABOUT = """\
-Says which digit each picture shows, and how sure the network is. Any size and colour, dark on light or light on
-dark, transparent or not: one digit each. A picture is cropped, scaled and centred as MNIST's were."""
+Says which class each picture shows, and how sure the network is. Any size and colour, dark on light or light on
+dark, transparent or not: one digit or object each. A digit is cropped, scaled and centred as MNIST's were, where
+data.pictures of the run is strokes; else the picture is scaled."""
 EXAMPLES = """\
 examples
   python -m mnist_exp.predict seven.png
   python -m mnist_exp.predict run=best scans/*.jpg
   python -m mnist_exp.predict run=best:14-03-22 seven.png --json | jq .digit
 
-exit codes: 0 every picture was read · 2 usage, no such run, or a file that is not a picture of a digit (the others are
-answered all the same)
+exit codes: 0 every picture was read · 2 usage, no such run, or a file that is not a picture (the others are answered
+all the same)
 """
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints digit and probabilities of each picture.
+    """Prints class and probabilities of each picture.
 
     Raises:
-        ExperimentError: there is no such run; or, after the answers to the others, a file is not a picture of a digit.
+        ExperimentError: there is no such run; or, after the answers to the others, a file is not a picture.
         SystemExit: usage (2), or `--help` (0).
     """
     parser = Parser("predict", ABOUT, EXAMPLES)

@@ -6,14 +6,13 @@ import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from mnist_exp.charts.style import COLOURS, INK, MUTED, Picture, canvas, drawn, plain_ticks
-from mnist_exp.config import DIGITS
+from mnist_exp.charts.style import COLOURS, INK, MUTED, Picture, canvas, drawn, plain_ticks, seen
 from mnist_exp.console.formats import percent
 
 
 @drawn
-def confusion(matrix: np.ndarray, where: str = "test set", names: Sequence[str] = DIGITS) -> Picture:
-    """Counts (10, 10) of true against predicted classes; the diagonal is muted, so that mistakes show.
+def confusion(matrix: np.ndarray, where: str, names: Sequence[str]) -> Picture:
+    """Counts (class, class) of true against predicted classes; the diagonal is muted, so that mistakes show.
 
     Args:
         names: Of the classes.
@@ -21,8 +20,8 @@ def confusion(matrix: np.ndarray, where: str = "test set", names: Sequence[str] 
     """
     figure, axes = canvas(5, 4.6)
     axes.grid(False)
-    wrong = matrix * (1 - np.eye(10, dtype=int))
-    shade = np.zeros((10, 10, 4))
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=int))
+    shade = np.zeros((*matrix.shape, 4))
     shade[:] = to_rgba(COLOURS[1])
     shade[..., 3] = 0.8 * wrong / max(wrong.max(), 1)  # by opacity: right on light and on dark pages
     axes.imshow(shade)
@@ -32,8 +31,8 @@ def confusion(matrix: np.ndarray, where: str = "test set", names: Sequence[str] 
             text = axes.text(guess, true, str(count), ha="center", va="center", fontsize=8, color=INK, alpha=muted)
             text.set_in_layout(False)  # it lies inside; measuring it is slow
     axes.set(xlabel="predicted", ylabel="true")
-    axes.set_xticks(range(10), names, rotation=0 if names is DIGITS else 90)
-    axes.set_yticks(range(10), names)
+    axes.set_xticks(range(len(names)), names, rotation=0 if _short(names) else 90)
+    axes.set_yticks(range(len(names)), names)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     alt = f"Confusion matrix of the {where}: {wrong.sum()} of {matrix.sum()} images are taken for another class."
@@ -46,13 +45,13 @@ def mistakes(
     true: np.ndarray,
     predicted: np.ndarray,
     p: np.ndarray,
-    where: str = "test set",
-    names: Sequence[str] = DIGITS,
+    where: str,
+    names: Sequence[str],
 ) -> Picture:
     """The most confident mistakes, most confident first.
 
     Args:
-        images: (n, 28, 28), 0 for background to 255 for ink.
+        images: (n, channel, height, width), 0 to 255.
         true, predicted: (n,) classes.
         p: (n,) probability that the network gave to its answer.
         where: The images, as text.
@@ -60,13 +59,14 @@ def mistakes(
     """
     columns = 5
     rows = max(1, -(-len(images) // columns))
-    short = names is DIGITS
+    short = _short(names)
     height = 1.2 if short else 1.5  # inches of a picture with its title; it is one inch wide
     figure, axes = canvas(columns, height * rows)  # one for all: twenty would take half a second
     axes.set_axis_off()
-    for i, image in enumerate(images):
+    for i, image in enumerate(seen(images)):
         left, bottom = i % columns, height * (i // columns + 1)
-        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=(left + 0.04, left + 0.96, bottom, bottom - 0.92))
+        span = (left + 0.04, left + 0.96, bottom, bottom - 0.92)
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=span)
         answer = f"{names[true[i]]}", f"→ {names[predicted[i]]},", capped(p[i])
         title = (" " if short else "\n").join(answer)
         axes.text(left + 0.5, bottom - 0.96, title, fontsize=8, ha="center", va="bottom", in_layout=False)
@@ -133,3 +133,8 @@ def first_layer(weights: np.ndarray) -> Picture:
 def capped(share: float) -> str:
     """A probability in percent, never rounded up to certainty."""
     return percent(min(share, 0.999), 1) if share < 1 else "100 %"
+
+
+def _short(names: Sequence[str]) -> bool:
+    """Whether they are single characters, which need no room."""
+    return max(map(len, names)) == 1

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnist_exp.charts.style import SPLIT_COLOURS
+from mnist_exp.charts.style import SPLIT_COLOURS, seen
 
 SPLIT_DASHES = {"train": "--", "val": "-.", "test": "-"}  # as distinguishable as the colours
 
@@ -37,21 +37,21 @@ def learning_curves(rows: list[dict[str, Any]], title: str) -> Figure:
     return figure
 
 
-def augmented_digits(before: np.ndarray, after: np.ndarray) -> Figure:
+def augmented(before: np.ndarray, after: np.ndarray) -> Figure:
     """Images as they are in the top row, and what augmentation makes of them below.
 
     Args:
-        before: (n, 28, 28), 0 for background to 255 for ink.
-        after: (m, n, 28, 28), likewise: m versions of each.
+        before: (n, channel, height, width), 0 to 255.
+        after: (m, n, channel, height, width), likewise: m versions of each.
     """
-    edge = np.pad(np.concatenate([before[None], after]), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=64)
-    rows, columns = edge.shape[:2]
-    sheet = edge.transpose(0, 2, 1, 3).reshape(rows * 30, columns * 30)
+    edge = np.pad(np.concatenate([before[None], after]), (*3 * [(0, 0)], (1, 1), (1, 1)), constant_values=64)
+    rows, columns, _, height, width = edge.shape
+    sheet = seen(edge.transpose(2, 0, 3, 1, 4).reshape(1, -1, rows * height, columns * width))[0]
     figure = Figure(figsize=(columns * 0.6 + 0.9, rows * 0.6))
     axes = figure.add_axes((0.9 / figure.get_figwidth(), 0, 1 - 0.9 / figure.get_figwidth(), 1))
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, aspect="auto")
     axes.set_xticks([])
-    axes.set_yticks([15, (30 + rows * 30) / 2], ["original", "augmented"])
+    axes.set_yticks([height / 2, (1 + rows) * height / 2], ["original", "augmented"])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure

@@ -73,6 +73,11 @@ def canvas(width: float = SIZE[0], height: float = SIZE[1]) -> tuple[Figure, Any
     return figure, figure.subplots()
 
 
+def seen(images: np.ndarray) -> np.ndarray:
+    """Images (n, channel, height, width), 0 to 255, as `imshow` takes each: (height, width), or with three colours."""
+    return images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1).astype(np.uint8)
+
+
 @drawn
 def svg(picture: Picture) -> str:
     """The picture as the text of an SVG file; the same picture gives the same text."""

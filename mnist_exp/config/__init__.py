@@ -14,4 +14,17 @@ from mnist_exp.config.loading import (
     unique,
 )
 from mnist_exp.config.overrides import as_typed, command, compact, override
-from mnist_exp.config.schema import DIGITS, Config, Data, Precision, Tracking, Training, classes, order_seed, settings
+from mnist_exp.config.schema import (
+    CLASSES,
+    SHAPE,
+    Config,
+    Data,
+    Precision,
+    Shape,
+    Tracking,
+    Training,
+    classes,
+    order_seed,
+    settings,
+    sizes,
+)

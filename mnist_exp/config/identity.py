@@ -30,8 +30,14 @@ def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def fingerprint(config: Config) -> str:
     """Digest of what decides a run's result; where it is tracked and how it is called does not."""
-    flat = [(key, value) for key, value in flatten(to_dict(config)).items() if has_effect(key)]
+    flat = [(key, value) for key, value in flatten(to_dict(config)).items() if has_effect(key) and _given(key, value)]
     return hashlib.sha256(repr(sorted(flat)).encode()).hexdigest()[:16]
+
+
+def _given(key: str, value: Any) -> bool:
+    """Whether *key* says something: a `LATER` setting at its default says what there was before it."""
+    known = schema.settings().get(key)
+    return not (known and known.kind & Kind.LATER and value == known.default)
 
 
 @functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same keys

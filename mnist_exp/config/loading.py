@@ -135,6 +135,11 @@ def check(config: Config) -> None:
             f"(training images - 1), but got {data.val_size}.",
             "Try data.val_size=5000, or 0 for no validation.",
         )
+    if data.classes and len(data.classes) != data.num_classes:
+        raise ConfigError(
+            f"data.classes has {len(data.classes)} names, but data.num_classes is {data.num_classes}.",
+            "Give as many names, or data.classes=null for the labels.",
+        )
     if config.training.patience is not None and not data.val_size:
         raise ConfigError(
             "training.patience waits for better validation accuracy, but data.val_size is 0.",

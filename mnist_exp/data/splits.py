@@ -8,17 +8,21 @@ import functools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from mnist_exp.config import Data
+from mnist_exp.config import SHAPE, Data, Shape
 from mnist_exp.data import fetch, idx, synthetic
 from mnist_exp.data.augment import Augment
+from mnist_exp.data.sources import Arrays
 from mnist_exp.disk.files import sha256
 from mnist_exp.errors import DataError
 
+MADE_BY = ("train_images", "test_images", "num_classes", "channels", "height", "width")
+"""The settings that decide what synthetic images are."""
+MISFIT = "Set data.channels, height, width and num_classes to what the files hold, or name others: data.root=…"
 TOGETHER = 512  # images augmented at a time, about: the resampling stays in the cache, 0.25 s for 60,000 on one core
 
 
@@ -28,21 +32,23 @@ class Split:
     """Some rows of a set of images. Pixels stay bytes: a fourth of the memory, half of the time to gather."""
 
     images: Tensor
-    """(n, 784) uint8, all of the file: splits of one file share it, and so do processes."""
+    """(n, pixel) uint8, all of the file: splits of one file share it, and so do processes."""
     labels: Tensor
-    """(n,) int64, 0 to 9."""
+    """(n,) int64, from 0."""
     rows: Tensor
     """(m,) int64: which of them belong to this split."""
     scale: float
     """A pixel times this, plus `offset`, has mean 0 and standard deviation 1."""
     offset: Tensor
     """() float32; a tensor, so that one kernel converts, scales and shifts."""
+    shape: Shape = SHAPE
+    """Of an image."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The images at *rows* (batch,) as float32 (batch, 784), standardised, and their labels (batch,)."""
+        """The images at *rows* (batch,) as float32 (batch, pixel), standardised, and their labels (batch,)."""
         return self.standard(self.images.index_select(0, rows)), self.labels.index_select(0, rows)
 
     def standard(self, pixels: Tensor) -> Tensor:
@@ -77,11 +83,10 @@ def load(data: Data, device: torch.device) -> Splits:
     """Reads, checks and divides the images of *data*.
 
     Raises:
-        DataError: a file is missing or damaged, or holds another number of images than the config says.
+        DataError: as `check`.
     """
-    arrays: tuple[Tensor, ...] = synthetic.make(data) if data.name == "synthetic" else _read(data)
+    arrays, identity = _read(data)
     images, labels, test_images, test_labels = arrays
-    identity = _digest(arrays) if data.name == "synthetic" else fetch.digest(fetch.ensure(data))
     whole = _split(images, labels, data, device)
     train, val = split_off_validation(whole, data.val_size, data.split_seed)
     test = _split(test_images, test_labels, data, device)
@@ -89,30 +94,36 @@ def load(data: Data, device: torch.device) -> Splits:
 
 
 def check(data: Data) -> None:
-    """Fetches and checks the images of *data*, so that what is wrong with them costs no training.
+    """Makes sure of the files of *data* before anything starts; fetches what is missing.
 
     Raises:
-        DataError: as `load`.
+        DataError: a file is missing or damaged, or holds other images or labels than the config says.
     """
     if data.name != "synthetic":
         _read(data)
 
 
-def _read(data: Data) -> tuple[Tensor, ...]:
-    """The images and labels of the four files of *data*, mapped and checked."""
+def _read(data: Data) -> tuple[Arrays, str]:
+    """Training images and labels, test images and labels, as the config says they are; and their digest."""
+    if data.name == "synthetic":
+        arrays = synthetic.make(data)
+        return arrays, _digest(arrays)
     folder = fetch.ensure(data)
-    arrays = tuple(idx.read(folder / name) for name in fetch.FILES)
-    for name, array in zip(fetch.FILES, arrays, strict=True):
-        if reason := fetch.misfit(name, array):
-            raise DataError(f"{folder / name} cannot be trained on: {reason}.", "Choose other images: data.root=…")
-    images, labels, test_images, test_labels = arrays
-    for what, x, y, count in (
-        ("training", images, labels, data.train_images),
-        ("test", test_images, test_labels, data.test_images),
-    ):
-        if not len(x) == len(y) == count:
-            raise DataError(f"{data.name} has {len(x)} {what} images and {len(y)} labels, but the config says {count}.")
-    return arrays
+    arrays: Arrays = tuple(idx.read(folder / name) for name in fetch.FILES)  # type: ignore[no-redef]
+    _compare("training", *arrays[:2], data.train_images, data)
+    _compare("test", *arrays[2:], data.test_images, data)
+    return arrays, fetch.digest(folder)
+
+
+def _compare(what: str, images: Tensor, labels: Tensor, count: int, data: Data) -> None:
+    """Raises DataError, which says both, unless *images* and *labels* are what the config says."""
+    if not len(images) == len(labels) == count:
+        raise DataError(
+            f"{data.name} has {len(images)} {what} images and {len(labels)} labels, but the config says {count}."
+        )
+    for array, kind in ((images, "images"), (labels, "labels")):
+        if reason := fetch.misfit(array, data, kind):
+            raise DataError(f"{data.name} has {reason} ({what} set).", MISFIT)
 
 
 def digest(data: Data) -> str:
@@ -122,15 +133,16 @@ def digest(data: Data) -> str:
         DataError: a file is missing or damaged.
     """
     if data.name == "synthetic":
-        return _digest_of_synthetic(data.train_images, data.test_images)
+        return _digest_of_synthetic(*(getattr(data, key) for key in MADE_BY))
     if all(name in data.sha256 for name in fetch.FILES):  # other files are never used
         return fetch.identity(data.sha256)
     return fetch.digest(fetch.ensure(data))
 
 
 @functools.cache
-def _digest_of_synthetic(train_images: int, test_images: int) -> str:
-    return _digest(synthetic.make(Data(train_images=train_images, test_images=test_images)))
+def _digest_of_synthetic(*values: int) -> str:
+    made: dict[str, Any] = dict(zip(MADE_BY, values, strict=True))
+    return _digest(synthetic.make(Data(**made)))
 
 
 def _digest(arrays: Iterable[Tensor]) -> str:
@@ -141,7 +153,7 @@ def _split(images: Tensor, labels: Tensor, data: Data, device: torch.device) -> 
     rows = torch.arange(len(images), device=device)
     pixels = images.flatten(1).to(device)
     offset = torch.tensor(-data.mean / data.std, device=device)
-    return Split(pixels, labels.long().to(device), rows, 1 / (255 * data.std), offset)
+    return Split(pixels, labels.long().to(device), rows, 1 / (255 * data.std), offset, data.shape)
 
 
 def split_off_validation(train: Split, size: int, seed: int) -> tuple[Split, Split]:
@@ -190,7 +202,7 @@ class Order:
         for first in range(0, len(batches), several):
             sizes = [len(rows) for rows in batches[first : first + several]]
             rows = torch.cat(batches[first : first + several])
-            pixels = train.images.index_select(0, rows).float().view(-1, 1, 28, 28)
+            pixels = train.images.index_select(0, rows).float().view(-1, *train.shape)
             images = train.standard(self.augment(pixels, rng)).flatten(1)
             yield from zip(images.split(sizes), train.labels.index_select(0, rows).split(sizes), strict=True)
 

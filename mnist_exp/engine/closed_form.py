@@ -26,7 +26,7 @@ from mnist_exp.data import mix
 from mnist_exp.engine import products
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.stack import Stack, Tensors, limit_rows, same_shapes
-from mnist_exp.models.mlp import DIGITS, MLP, PIXELS, ScaledTanh
+from mnist_exp.models.mlp import MLP, ScaledTanh
 
 # Activations whose derivative follows from their output: (in place, (gradient, output) -> gradient).
 BOUNDARY = 16  # numbers, 64 bytes: a row of a first layer's weights, 49 times that, then begins where a cache line does
@@ -79,7 +79,7 @@ class _Block:
 
 @final
 class MLPStack(Stack):
-    """Any number of MLPs with the same depth and activation; widths, seeds and dropout may differ.
+    """Any number of MLPs for the same images, with the same depth and activation; widths, seeds and dropout may differ.
 
     No number of one lane enters another, so a lane that diverges does not affect its neighbours.
 
@@ -104,18 +104,20 @@ class MLPStack(Stack):
         self.shapes = [{name: tuple(p.shape) for name, p in m.named_parameters()} for m in models]
         first = models[0].linears()[0].weight
         self.device, dtype = first.device, first.dtype
+        self.pixels, self.classes = models[0].pixels, models[0].classes
         size = sum(p.numel() for m in models for p in m.parameters())
         self.width = sum(m.hidden[0] for m in models)  # of all first layers together
-        self.cut = -(-(size - self.width * PIXELS) // BOUNDARY) * BOUNDARY  # where their weights begin
-        size = self.cut + self.width * PIXELS
+        self.cut = -(-(size - self.width * self.pixels) // BOUNDARY) * BOUNDARY  # where their weights begin
+        size = self.cut + self.width * self.pixels
         self.flat = torch.zeros(size, device=self.device, dtype=dtype)
         self.act, self.act_backward = ACTIVATIONS[models[0].activation]
         self.products = products.fastest(first)
         smoothing = self.training.label_smoothing
-        self.targets = torch.eye(DIGITS, device=self.device, dtype=dtype) * (1 - smoothing) + smoothing / DIGITS
+        eye = torch.eye(self.classes, device=self.device, dtype=dtype)
+        self.targets = eye * (1 - smoothing) + smoothing / self.classes
         self.input_keep = 1 - models[0].input_dropout
         self.grad = torch.zeros_like(self.flat[: self.cut])
-        self.first_weight = self.flat[self.cut :].view(self.width, PIXELS)
+        self.first_weight = self.flat[self.cut :].view(self.width, self.pixels)
         self.first_bias, self.first_bias_grad = self.flat[: self.width, None], self.grad[: self.width]
         self.parts = self._divide(models)
         self.blocks = self._blocks(models)
@@ -130,9 +132,9 @@ class MLPStack(Stack):
         """Divides the buffer: each lane has rows of the shared first layer, and a stretch for the other layers."""
         parts, unit, offset = [], 0, self.width
         for model, seed in zip(models, self.seeds, strict=True):
-            width, weight = model.hidden[0], self.cut + unit * PIXELS
+            width, weight = model.hidden[0], self.cut + unit * self.pixels
             (first_weight, _), (first_bias, _), *above = model.named_parameters()
-            names = {first_weight: slice(weight, weight + width * PIXELS), first_bias: slice(unit, unit + width)}
+            names = {first_weight: slice(weight, weight + width * self.pixels), first_bias: slice(unit, unit + width)}
             for name, p in above:
                 names[name] = slice(offset, offset + p.numel())
                 offset += p.numel()
@@ -202,7 +204,7 @@ class MLPStack(Stack):
                 for home, part in homes.values():
                     if home is leaf:
                         numbers[part] = value
-            alike = PIXELS if span.start >= self.cut else 1
+            alike = self.pixels if span.start >= self.cut else 1
             spreads.append(numbers[::alike, None].to(leaf.device, copy=True))
         return spreads
 
@@ -218,7 +220,7 @@ class MLPStack(Stack):
             mask = torch.empty_like(images).bernoulli_(self.input_keep, generator=self.parts[0].rng)
             images = images * mask.div_(self.input_keep)
         first = self._first(images)
-        logits = first.new_empty(self.lanes, DIGITS, len(labels))
+        logits = first.new_empty(self.lanes, self.classes, len(labels))
         outputs = [self._forward(block, first, logits, train=True) for block in self.blocks]
         delta = torch.softmax(logits, 1).sub_(self.targets.index_select(1, labels)).div_(len(labels))
         back = torch.empty_like(first)
@@ -263,7 +265,7 @@ class MLPStack(Stack):
     def _backward(
         self, block: _Block, outputs: list[tuple[Tensor, Tensor | None]], delta: Tensor, back: Tensor
     ) -> None:
-        """Writes the block's gradients above its first layer from *delta*, that of its logits (lane, 10, batch).
+        """Writes the block's gradients above its first layer from *delta*, that of its logits (lane, class, batch).
 
         Its rows of *back*, (sum of widths, batch), receive the gradient of the first layer's output.
         """
@@ -282,7 +284,7 @@ class MLPStack(Stack):
 
     def _multiply(self, out: Tensor, a: Tensor, b: Tensor) -> None:
         """Writes a b to *out*, of shapes (lane, m, n), (lane, m, k), (lane, k, n)."""
-        if len(out) > 1 or DIGITS in a.shape[1:]:  # several, or too small to be worth another library's call
+        if len(out) > 1 or self.classes in a.shape[1:]:  # several, or too small to be worth another library's call
             torch.bmm(a, b, out=out)
         else:
             self.products.into(out[0], a[0], b[0])
@@ -319,7 +321,7 @@ class MLPStack(Stack):
 
     def logits(self, images: Tensor) -> Tensor:
         first = self._first(images)
-        logits = first.new_empty(self.lanes, DIGITS, len(images))
+        logits = first.new_empty(self.lanes, self.classes, len(images))
         for block in self.blocks:
             self._forward(block, first, logits, train=False)
         return logits

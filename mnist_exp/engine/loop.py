@@ -101,7 +101,7 @@ def fit(
         logits = stack.gradient(images, labels)
         optimizer.step()
         stack.constrain()
-        return logits, labels  # (lane, 10, batch), (batch,)
+        return logits, labels  # (lane, class, batch), (batch,)
 
     def gather(rows: Tensor, factor: float | Tensor) -> tuple[Tensor, Tensor]:
         return update(*splits.train.take(rows), factor)
@@ -210,7 +210,7 @@ class Tally:
         return len(self.labels)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Adds one batch: (lane, 10, batch) and (batch,)."""
+        """Adds one batch: (lane, class, batch) and (batch,)."""
         self.logits.append(logits)
         self.labels.append(labels)
 

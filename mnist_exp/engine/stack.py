@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mnist_exp.config import Training
+from mnist_exp.config import SHAPE, Shape, Training
 from mnist_exp.data import mix
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.errors import CheckpointError
@@ -18,7 +18,7 @@ Tensors = dict[str, Tensor]
 class Stack(abc.ABC):
     """Models that train together, each with its own weights, on shared batches.
 
-    Shapes: *images* are (batch, 784) float32, *labels* (batch,) int64, logits (lane, 10, batch): digits come
+    Shapes: *images* are (batch, pixel) float32, *labels* (batch,) int64, logits (lane, class, batch): classes come
     before images because softmax and cross-entropy are then 7 to 13 times faster on a CPU.
     """
 
@@ -74,13 +74,19 @@ class Stack(abc.ABC):
 
 @final
 class ModuleStack(Stack):
-    """One lane: any `nn.Module` that maps (batch, 1, 28, 28) to (batch, 10), by autograd."""
+    """One lane: any `nn.Module` that maps images (batch, *shape) to logits (batch, class), by autograd."""
 
     lanes = 1
 
     def __init__(
-        self, model: nn.Module, seed: int, training: Training | None = None, autocast: torch.dtype | None = None
+        self,
+        model: nn.Module,
+        seed: int,
+        training: Training | None = None,
+        autocast: torch.dtype | None = None,
+        shape: Shape = SHAPE,
     ) -> None:
+        self.shape = shape
         self.model, self.seed, self.training, self.autocast = model, seed, training or Training(), autocast
         self.sets = [0]
         self.recordable = getattr(model, "recordable", False) is True  # other networks may do anything
@@ -115,7 +121,7 @@ class ModuleStack(Stack):
 
     def _forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
-            logits: Tensor = self.model(images.view(-1, 1, 28, 28))
+            logits: Tensor = self.model(images.view(-1, *self.shape))
         return logits.float()
 
     def weights(self, lane: int) -> Tensors:

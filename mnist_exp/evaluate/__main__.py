@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mnist_exp.charts.style import Picture
-    from mnist_exp.config import Config
+    from mnist_exp.config import Config, Data
     from mnist_exp.evaluate.answers import Answers
     from mnist_exp.tracking.publisher import Publisher
 
@@ -40,7 +40,7 @@ examples
   python -m mnist_exp.evaluate
   python -m mnist_exp.evaluate run=best split=val
   python -m mnist_exp.evaluate run=outputs/runs/2026-01-31/14-03-22-9f8e7d data=fashion_mnist
-  python -m mnist_exp.evaluate data=scans/        subfolders 0 to 9 hold the pictures of each digit;
+  python -m mnist_exp.evaluate data=scans/        subfolders 0 to 9, or of the classes' names, hold their pictures;
                                                   pictures without such folders are only classified
   python -m mnist_exp.evaluate run=best:14-03-22 --json | jq .accuracy
 
@@ -69,7 +69,7 @@ class Labelled:
     folder: str
     """Name of the folder of their figures: `mnist-test`."""
     pixels: "np.ndarray"
-    """(n, 28, 28), 0 to 255."""
+    """(n, channel, height, width), 0 to 255."""
     labels: "np.ndarray"
     """(n,)"""
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
     settings = trust.load(folder)
     if not (typed.data and Path(typed.data).is_dir()):
         _present(folder, settings, _dataset(folder, settings, typed.data, typed.split), typed.json)
-    elif images := _pictures(Path(typed.data)):
+    elif images := _pictures(Path(typed.data), settings.data):
         _present(folder, settings, images, typed.json)
     else:
         from mnist_exp.evaluate import pictures
@@ -114,6 +114,7 @@ def _dataset(folder: Path, settings: "Config", name: str, split: str) -> Labelle
 
     if name:
         source, digest = config.compose([f"data={name}"]).data, ""
+        _check_alike(settings.data, source)
     else:
         trained_here = RunFolder(folder).ledger.exists()  # a downloaded run has no ledger
         source, digest = settings.data, ledger.read(folder).dataset.get("digest", "") if trained_here else ""
@@ -121,8 +122,18 @@ def _dataset(folder: Path, settings: "Config", name: str, split: str) -> Labelle
     return Labelled(title, f"{source.name}-{split}", *answers.images(source, split, digest))
 
 
-def _pictures(folder: Path) -> Labelled | None:
-    """The pictures in the subfolders 0 to 9 of *folder*; None if it has no such subfolder.
+def _check_alike(known: "Data", other: "Data") -> None:
+    """Raises ConfigError unless a network of *known* takes the images of *other*."""
+
+    def what(data: "Data") -> str:
+        return f"{data.num_classes} classes of images of {config.sizes(data.shape)}"
+
+    if what(known) != what(other):
+        raise ConfigError(f"{other.name} has {what(other)}, but the network knows {what(known)}.")
+
+
+def _pictures(folder: Path, source: "Data") -> Labelled | None:
+    """The pictures in the subfolders of *folder* that are called as labels or classes of *source*; None without one.
 
     Raises:
         ConfigError: a subfolder is empty.
@@ -131,12 +142,13 @@ def _pictures(folder: Path) -> Labelled | None:
 
     from mnist_exp.evaluate import pictures
 
-    subfolders = [(digit, folder / str(digit)) for digit in range(10)]
-    labelled = [(path, digit) for digit, inside in subfolders if inside.is_dir() for path in pictures.listed(inside)]
+    classes = enumerate(config.classes(source))
+    subfolders = [(label, folder / each) for label, name in classes for each in dict.fromkeys((str(label), name))]
+    labelled = [(path, label) for label, inside in subfolders if inside.is_dir() for path in pictures.listed(inside)]
     if not labelled:
         return None
-    pixels = np.stack([pictures.read(path) for path, _ in labelled])
-    labels = np.array([digit for _, digit in labelled])
+    pixels = np.stack([pictures.read(path, source) for path, _ in labelled]).reshape(-1, *source.shape)
+    labels = np.array([label for _, label in labelled])
     return Labelled(f"pictures in {folder}", folder.resolve().name, pixels, labels)
 
 
@@ -178,7 +190,7 @@ def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
         f"ECE {percent(facts['ece'])}"
     )
     console.print(table(answers))
-    plural = "s" if answers.names is config.DIGITS else ""
+    plural = "s" if _digits(answers.names) else ""
     for pair in facts["confused"][:SHOWN]:
         true, predicted = answers.names[pair["true"]], answers.names[pair["predicted"]]
         say(f"  {true} taken for {predicted}: {pair['times']} times, {percent(pair['share'], 1)} of all {true}{plural}")
@@ -222,7 +234,7 @@ def pictures_of(answers: "Answers", title: str) -> list["Picture"]:
 def table(answers: "Answers") -> Table:
     """One row for each class: its images, the share of them recognised, its answers, the share of them right."""
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    kind = "digit" if answers.names is config.DIGITS else "class"
+    kind = "digit" if _digits(answers.names) else "class"
     for column in (kind, "images", "recognised", "answers", "right"):
         drawn.add_column(column, justify="right")
     matrix = answers.confusion
@@ -231,6 +243,11 @@ def table(answers: "Answers") -> Table:
         shares = [percent(right / total) if total else "–" for total in (images, given)]
         drawn.add_row(name, f"{images:,}", shares[0], f"{given:,}", shares[1])
     return drawn
+
+
+def _digits(names: Sequence[str]) -> bool:
+    """Whether each class is a digit."""
+    return set(names) <= set("0123456789")
 
 
 cli = exits.command(main)

@@ -1,5 +1,6 @@
 """What a run gets right and wrong: its predictions on a set of images, and its first layer. Loads torch."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +30,15 @@ class Answers:
     """A network's answers on n images."""
 
     images: np.ndarray
-    """(n, 28, 28), 0 to 255."""
+    """(n, channel, height, width), 0 to 255."""
     true: np.ndarray
     """(n,)"""
     probabilities: np.ndarray
-    """(n, 10)"""
+    """(n, class)"""
     first_layer: np.ndarray | None
     """(units, height, width), or None if the first layer does not look at pixels."""
-    names: Sequence[str] = config.DIGITS
-    """What the ten classes are called."""
+    names: Sequence[str] = config.classes(Data())
+    """What the classes are called."""
 
     @property
     def predicted(self) -> np.ndarray:
@@ -47,8 +48,8 @@ class Answers:
 
     @property
     def confusion(self) -> np.ndarray:
-        """(10, 10): how many of each true class (row) were taken for each class (column)."""
-        matrix = np.zeros((10, 10), int)
+        """(class, class): how many of each true class (row) were taken for each class (column)."""
+        matrix = np.zeros(2 * [self.probabilities.shape[1]], int)
         np.add.at(matrix, (self.true, self.predicted), 1)
         return matrix
 
@@ -105,7 +106,7 @@ def answers(folder: Path, digest: str) -> Answers:
 
 
 def images(source: Data, split: str, digest: str = "") -> tuple[np.ndarray, np.ndarray]:
-    """The images (n, 28, 28) and labels (n,) of one split, `train`, `val` or `test`.
+    """The images (n, *shape) and labels (n,) of one split, `train`, `val` or `test`.
 
     Args:
         digest: What the bytes must be; empty: anything.
@@ -120,25 +121,25 @@ def images(source: Data, split: str, digest: str = "") -> tuple[np.ndarray, np.n
     chosen: data.Split = getattr(splits, split)
     if not len(chosen):
         raise ConfigError(f"{splits.name} has no {split} images.", "Choose another split.")
-    return chosen.images[chosen.rows].view(-1, 28, 28).numpy(), chosen.labels[chosen.rows].numpy()
+    return chosen.images[chosen.rows].view(-1, *chosen.shape).numpy(), chosen.labels[chosen.rows].numpy()
 
 
 def probabilities(network: Classifier, pixels: np.ndarray) -> np.ndarray:
-    """What *network* gives for *pixels* (n, 28, 28), 0 to 255: (n, 10)."""
-    parts = torch.from_numpy(pixels).view(-1, 1, 28, 28).split(CHUNK)
+    """What *network* gives for *pixels* (n, *shape), 0 to 255: (n, class)."""
+    parts = torch.from_numpy(pixels).view(-1, *network.shape).split(CHUNK)
     with torch.no_grad():
         rows: np.ndarray = torch.cat([network(part.float()) for part in parts]).numpy()
     return rows
 
 
-def ask(network: Classifier, pixels: np.ndarray, true: np.ndarray, names: Sequence[str] = config.DIGITS) -> Answers:
-    """The answers of *network* to *pixels* (n, 28, 28), 0 to 255, of classes *true* (n,); *names* are the classes'."""
+def ask(network: Classifier, pixels: np.ndarray, true: np.ndarray, names: Sequence[str]) -> Answers:
+    """The answers of *network* to *pixels* (n, *shape), 0 to 255, of classes *true* (n,); *names* are the classes'."""
     first = next(p for p in network.network.parameters() if p.ndim > 1).detach()
     tiles = None
-    if first.ndim == 2 and first.shape[1] == 28 * 28:
-        tiles = first.view(-1, 28, 28).numpy()
-    elif first.ndim == 4 and first.shape[1] == 1:
-        tiles = first[:, 0].numpy()
+    if first.ndim == 2 and first.shape[1] == math.prod(network.shape):
+        first = first.view(-1, *network.shape)
+    if first.ndim == 4 and first.shape[1] == network.shape[0]:
+        tiles = first.mean(1).numpy()  # over the channels
     return Answers(pixels, true, probabilities(network, pixels), tiles, names)
 
 
@@ -165,5 +166,5 @@ def confused(matrix: np.ndarray, count: int = 8) -> list[tuple[int, int, int, fl
     off = matrix.copy()
     np.fill_diagonal(off, 0)
     order = np.argsort(-off, axis=None, kind="stable")[:count]
-    pairs = [divmod(int(k), 10) for k in order if off.flat[k]]
+    pairs = [divmod(int(k), len(matrix)) for k in order if off.flat[k]]
     return [(t, g, int(off[t, g]), float(off[t, g] / matrix[t].sum())) for t, g in pairs]

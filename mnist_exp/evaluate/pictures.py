@@ -1,4 +1,4 @@
-"""Ordinary pictures made into what the networks know: one bright digit on black, 28×28, as MNIST was made.
+"""Ordinary pictures made into what the networks know: for MNIST one bright digit on black, as MNIST was made.
 
 MNIST's digits were "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio", with grey
 levels from anti-aliasing, and "centered in a 28x28 image by computing the center of mass of the pixels" (LeCun,
@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from mnist_exp.config import Data
 from mnist_exp.errors import ConfigError, DataError
 
-SIDE, BOX, CENTRE = 28, 20, 14
+BOX = 20 / 28  # of the image's side
 VISIBLE = 8  # of 255: nobody could see fainter ink
 FAINT = 0.2  # of the strongest ink: less is paper, shadow or what JPEG leaves around a stroke
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -33,19 +34,26 @@ def listed(path: Path) -> list[Path]:
     return files
 
 
-def read(path: Path) -> np.ndarray:
-    """The picture in *path* as the networks see it: (28, 28) uint8, 0 for background to 255 for ink.
+def read(path: Path, data: Data) -> np.ndarray:
+    """The picture in *path* as the networks of *data* see it: uint8 of (height, width), or (3, height, width).
 
-    A picture of 28×28 pixels whose border is (for the most part) black is in MNIST's own form and taken as it is.
+    One of the right size is taken as it is, where its border is (for the most part) black or `data.pictures` is
+    `scaled`.
 
     Raises:
         DataError: it is not a picture, or shows nothing.
     """
+    sides = data.height, data.width
+    if data.channels == 3:
+        colours = _fitted(opened(path).convert("RGB"), sides)
+        return np.moveaxis(np.asarray(colours), -1, 0)
     grey = open_grey(path)
-    if grey.shape == (SIDE, SIDE) and np.median(border(grey)) == 0 and grey.max() >= VISIBLE:
+    if data.pictures == "scaled":
+        return _bytes(np.asarray(_fitted(Image.fromarray(grey.astype(np.float32)), sides)))
+    if grey.shape == sides and np.median(border(grey)) == 0 and grey.max() >= VISIBLE:
         return _bytes(grey)
     try:
-        return prepare(grey)
+        return prepare(grey, sides)
     except DataError as error:
         raise DataError(f"{path}: {error.message}", error.help) from error
 
@@ -58,24 +66,39 @@ def open_grey(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is not a picture, or too large to be an honest one.
     """
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode[0] in "IF":  # 16 or 32 bits, which Pillow would clip
-                deep = np.asarray(picture, float)
-                stretched: np.ndarray = 255 * (deep - deep.min()) / (np.ptp(deep) or 1)
-                return stretched
-            if not picture.has_transparency_data:
-                return np.asarray(picture.convert("L"), float)
-            grey, alpha = (np.asarray(layer, float) for layer in picture.convert("RGBA").convert("LA").split())
-    except FileNotFoundError as error:
-        raise DataError(f"There is no picture {path}.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as a picture: {error}.", "PNG, JPEG and the like can.") from error
+    picture = opened(path)
+    if picture.mode[0] in "IF":  # 16 or 32 bits, which Pillow would clip
+        deep = np.asarray(picture, float)
+        stretched: np.ndarray = 255 * (deep - deep.min()) / (np.ptp(deep) or 1)
+        return stretched
+    if not picture.has_transparency_data:
+        return np.asarray(picture.convert("L"), float)
+    grey, alpha = (np.asarray(layer, float) for layer in picture.convert("RGBA").convert("LA").split())
     ink = np.average(grey, weights=alpha) if alpha.any() else 255.0
     paper = 255.0 if ink < 128 else 0.0
     opaque: np.ndarray = paper + (grey - paper) * alpha / 255
     return opaque
+
+
+def opened(path: Path) -> Image.Image:
+    """The picture in *path*, loaded and turned as its camera says.
+
+    Raises:
+        DataError: the file is not a picture, or too large to be an honest one.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            return ImageOps.exif_transpose(file)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no picture {path}.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as a picture: {error}.", "PNG, JPEG and the like can.") from error
+
+
+def _fitted(picture: Image.Image, sides: tuple[int, int]) -> Image.Image:
+    """The middle of *picture* in the size of *sides*, height and width: what is longer is cut off."""
+    return ImageOps.fit(picture, sides[::-1], Image.Resampling.BILINEAR)
 
 
 def border(grey: np.ndarray) -> np.ndarray:
@@ -83,11 +106,11 @@ def border(grey: np.ndarray) -> np.ndarray:
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
-def prepare(grey: np.ndarray) -> np.ndarray:
-    """One digit of any size and polarity, (height, width), as (28, 28) uint8 in MNIST's form.
+def prepare(grey: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+    """One digit of any size and polarity, (height, width), as uint8 of *sides* in MNIST's form.
 
     The border is paper; what differs from it more, the brighter or the darker side, is ink. The box around the
-    ink is scaled to 20 pixels on its longer side and placed with its centre of mass on the centre.
+    ink is scaled to 20/28 of the image on its longer side and placed with its centre of mass on the centre.
 
     Raises:
         DataError: there is no ink.
@@ -100,13 +123,13 @@ def prepare(grey: np.ndarray) -> np.ndarray:
     ink = np.where(ink < FAINT * strongest, 0, ink / strongest)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = BOX / max(cut.shape)
+    scale = min(round(BOX * side) / length for side, length in zip(sides, cut.shape, strict=True))
     height, width = (max(1, round(side * scale)) for side in cut.shape)
     small = Image.fromarray(cut.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     digit = np.asarray(small).clip(0, 1)
     digit = digit / digit.max()  # thin strokes pale as they shrink; MNIST's are white
-    top, left = (_start(digit.sum(1 - axis)) for axis in (0, 1))
-    field = np.zeros((SIDE, SIDE))
+    top, left = (_start(digit.sum(1 - axis), sides[axis]) for axis in (0, 1))
+    field = np.zeros(sides)
     field[top : top + height, left : left + width] = digit
     return _bytes(255 * field)
 
@@ -116,7 +139,7 @@ def _bytes(grey: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def _start(mass: np.ndarray) -> int:
-    """Where a digit begins on one axis, given its ink at each position, so that its centre of mass is central."""
+def _start(mass: np.ndarray, side: int) -> int:
+    """Where a digit with this ink at each position begins on an axis, so that its centre of mass is central."""
     centre = float(np.average(np.arange(len(mass)), weights=mass))
-    return min(max(round(CENTRE - centre), 0), SIDE - len(mass))
+    return min(max(round(side / 2 - centre), 0), side - len(mass))

@@ -1,4 +1,6 @@
-"""Networks: 28x28 grey images in, ten logits out.
+"""Networks: images in, a logit for each class out.
+
+A class that takes `shape` (channels, height, width) and `classes` gets those of the dataset (`run/build.py`).
 
 A class with `recordable = True` promises that no number decides what its forward pass does next, so that a step can be
 recorded as a CUDA graph (`engine/graph.py`).

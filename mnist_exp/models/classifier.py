@@ -6,23 +6,26 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from mnist_exp.config import SHAPE, Shape
+
 
 @final
 class Classifier(nn.Module):
     """A trained network that takes the pixels of a picture: callers need not know mean or scale.
 
     Args:
-        network: Maps standardised (batch, 1, 28, 28) to logits (batch, 10).
+        network: Maps standardised images (batch, *shape) to logits (batch, class).
         mean: Of the training pixels, as a share of white.
         std: Likewise.
+        shape: Of an image.
     """
 
-    def __init__(self, network: nn.Module, mean: float, std: float) -> None:
+    def __init__(self, network: nn.Module, mean: float, std: float, shape: Shape = SHAPE) -> None:
         super().__init__()
-        self.network, self.mean, self.std = network, mean, std
+        self.network, self.mean, self.std, self.shape = network, mean, std, shape
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Probabilities (batch, 10) for *pixels* (batch, 1, 28, 28), 0 for background to 255 for ink."""
+        """Probabilities (batch, class) for *pixels* (batch, *shape), 0 for black to 255 for white."""
         return torch.softmax(self.network((pixels / 255 - self.mean) / self.std), -1)
 
 
@@ -31,7 +34,7 @@ def export(classifier: Classifier) -> bytes:
 
     The first call in a process takes a second more, to load torch's compiler.
     """
-    example = torch.zeros(2, 1, 28, 28)  # two: an example of one would fix the batch size
+    example = torch.zeros(2, *classifier.shape)  # two: an example of one would fix the batch size
     with torch.no_grad():
         program = torch.export.export(classifier.eval(), (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
     buffer = io.BytesIO()

@@ -1,16 +1,18 @@
 """Convolutional networks: one for seconds, one for minutes, one for the record, one from the literature.
 
-Shapes below are (channels, height, width) for each image of a batch.
+Shapes and numbers of parameters below are those for MNIST; each takes any `shape` that its kernels fit into, and any
+number of `classes`.
 """
 
 import itertools
 from collections.abc import Sequence
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
+from mnist_exp.config import CLASSES, SHAPE, Shape
 from mnist_exp.errors import ConfigError
-from mnist_exp.models.mlp import DIGITS
 
 
 class _CNN(nn.Module):
@@ -22,13 +24,17 @@ class _CNN(nn.Module):
 
     recordable = True
 
-    def __init__(self, *layers: nn.Module) -> None:
+    def __init__(self, shape: Shape, *layers: nn.Module) -> None:
         super().__init__()
+        self.shape = shape
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
-        logits: Tensor = self.layers(images.reshape(-1, 28, 28, 1).permute(0, 3, 1, 2))  # not copied
+        """Logits (batch, class) for *images* (batch, *shape)."""
+        channels, height, width = self.shape
+        if channels == 1:
+            images = images.reshape(-1, height, width, 1).permute(0, 3, 1, 2)  # not copied
+        logits: Tensor = self.layers(images.contiguous(memory_format=torch.channels_last))
         return logits
 
 
@@ -39,19 +45,18 @@ class SmallCNN(_CNN):
     Source: tuomaso/train_mnist_fast, notebook 8: 99.04 ± 0.07 % after one epoch (n=30).
     """
 
-    def __init__(self) -> None:
-        super().__init__(
-            nn.Conv2d(1, 24, 5),  # (24, 24, 24)
+    def __init__(self, shape: Shape = SHAPE, classes: int = CLASSES) -> None:
+        maps = (
+            nn.Conv2d(shape[0], 24, 5),  # (24, 24, 24)
             nn.MaxPool2d(2),  # (24, 12, 12); the maximum and ReLU commute, so ReLU sees a fourth of the numbers
             nn.ReLU(),
             nn.Conv2d(24, 32, 3),  # (32, 10, 10)
             nn.MaxPool2d(2),  # (32, 5, 5)
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(32 * 5 * 5, 256),
-            nn.ReLU(),
-            nn.Linear(256, DIGITS),
         )
+        units = _features(self, maps, shape)
+        super().__init__(shape, *maps, nn.Linear(units, 256), nn.ReLU(), nn.Linear(256, classes))
 
 
 @final
@@ -63,24 +68,28 @@ class StrongCNN(_CNN):
 
     Args:
         channels: Maps of each of the five convolutions, >= 1.
+        shape: Of an image.
+        classes: How many there are.
 
     Raises:
         ConfigError: there are not five of them, or one has no maps.
     """
 
-    def __init__(self, channels: Sequence[int] = (24, 48, 64, 96, 128)) -> None:
+    def __init__(
+        self, channels: Sequence[int] = (24, 48, 64, 96, 128), shape: Shape = SHAPE, classes: int = CLASSES
+    ) -> None:
         if len(channels) != 5 or min(channels) < 1:
             raise ConfigError(f"model.channels must be five numbers, each at least 1, but got {list(channels)}.")
         a, b, c, d, e = channels
-        super().__init__(
-            *_normed(nn.Conv2d(1, a, 5, bias=False), nn.MaxPool2d(2)),  # (a, 12, 12)
+        maps = (
+            *_normed(nn.Conv2d(shape[0], a, 5, bias=False), nn.MaxPool2d(2)),  # (a, 12, 12)
             *_normed(nn.Conv2d(a, b, 3, bias=False)),  # (b, 10, 10)
             *_normed(nn.Conv2d(b, c, 3, bias=False), nn.MaxPool2d(2)),  # (c, 4, 4)
             *_normed(nn.Conv2d(c, d, 3, padding=1, bias=False)),
             *_normed(nn.Conv2d(d, e, 3, bias=False)),  # (e, 2, 2)
             nn.Flatten(),
-            nn.Linear(e * 2 * 2, DIGITS),
         )
+        super().__init__(shape, *maps, nn.Linear(_features(self, maps, shape), classes))
 
 
 @final
@@ -90,11 +99,12 @@ class FiveConvCNN(_CNN):
     Source: the network M5 of An, Lee, Park, Yang, So, arXiv 2008.10400. One image costs 0.28 GFLOP forward.
     """
 
-    def __init__(self) -> None:
-        maps = itertools.pairwise((1, 32, 64, 96, 128, 160))  # the picture shrinks by four: 24, 20, 16, 12, 8
-        layers = [layer for few, more in maps for layer in _normed(nn.Conv2d(few, more, 5, bias=False))]
-        head = nn.Linear(160 * 8 * 8, DIGITS, bias=False), nn.BatchNorm1d(DIGITS)
-        super().__init__(*layers, nn.Flatten(), *head)
+    def __init__(self, shape: Shape = SHAPE, classes: int = CLASSES) -> None:
+        pairs = itertools.pairwise((shape[0], 32, 64, 96, 128, 160))  # the picture shrinks by four: 24, 20, 16, 12, 8
+        maps = [layer for few, more in pairs for layer in _normed(nn.Conv2d(few, more, 5, bias=False))]
+        maps.append(nn.Flatten())
+        units = _features(self, maps, shape)
+        super().__init__(shape, *maps, nn.Linear(units, classes, bias=False), nn.BatchNorm1d(classes))
 
 
 @final
@@ -105,21 +115,20 @@ class SimardCNN(_CNN):
     The paper leaves its activation open; this is ReLU.
     """
 
-    def __init__(self) -> None:
-        super().__init__(
+    def __init__(self, shape: Shape = SHAPE, classes: int = CLASSES) -> None:
+        maps = (
             nn.ReplicationPad2d((0, 1, 0, 1)),  # (1, 29, 29)
-            nn.Conv2d(1, 5, 5, stride=2),  # (5, 13, 13)
+            nn.Conv2d(shape[0], 5, 5, stride=2),  # (5, 13, 13)
             nn.ReLU(),
             nn.Conv2d(5, 50, 5, stride=2),  # (50, 5, 5)
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(50 * 5 * 5, 100),
-            nn.ReLU(),
-            nn.Linear(100, DIGITS),
         )
+        units = _features(self, maps, shape)
+        super().__init__(shape, *maps, nn.Linear(units, 100), nn.ReLU(), nn.Linear(100, classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, 10) for *images* (batch, 1, 28, 28)."""
+        """Logits (batch, class) for *images* (batch, *shape)."""
         logits: Tensor = self.layers(images)
         return logits
 
@@ -127,3 +136,23 @@ class SimardCNN(_CNN):
 def _normed(convolution: nn.Conv2d, *pooling: nn.Module) -> list[nn.Module]:
     """The layers of one convolution: pooling if any, batch norm, ReLU."""
     return [convolution, *pooling, nn.BatchNorm2d(convolution.out_channels), nn.ReLU()]
+
+
+@torch.no_grad()
+def _features(network: nn.Module, maps: Sequence[nn.Module], shape: Shape) -> int:
+    """How many numbers *maps*, the layers up to `Flatten`, make of one image of *shape*.
+
+    Raises:
+        ConfigError: the image is too small for their kernels.
+    """
+    layers = nn.Sequential(*maps).eval()  # batch norm notes nothing
+    try:
+        units = layers(torch.zeros(1, *shape)).shape[1]
+    except RuntimeError as error:
+        name, (_, height, width) = type(network).__name__, shape
+        raise ConfigError(
+            f"{name} cannot take images of {height}x{width}: they are smaller than its kernels.",
+            "Choose another model, such as model=mlp.",
+        ) from error
+    layers.train()
+    return int(units)

@@ -7,10 +7,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from mnist_exp.config import CLASSES, SHAPE, Shape
 from mnist_exp.errors import ConfigError
-
-PIXELS = 28 * 28
-DIGITS = 10
 
 
 @final
@@ -51,7 +49,7 @@ SCALED = ("normal", "uniform")
 
 @final
 class MLP(nn.Module):
-    """784 pixels, any number of hidden layers, 10 logits.
+    """Pixels, any number of hidden layers, a logit for each class.
 
     Each hidden layer is linear, norm, activation, dropout.
 
@@ -66,6 +64,8 @@ class MLP(nn.Module):
             (normal, variance 2/inputs), `glorot` (uniform, variance 2/(inputs + outputs)), `lecun` (normal,
             variance 1/inputs), `normal` (standard deviation *init_scale*) or `uniform` (in ±*init_scale*).
         init_scale: For `normal` and `uniform`, > 0; None for the others.
+        shape: Of an image. This and *classes* come from the dataset.
+        classes: How many there are.
 
     Raises:
         ConfigError: a value is out of range or unknown.
@@ -82,10 +82,13 @@ class MLP(nn.Module):
         norm: str = "none",
         init: str = "torch",
         init_scale: float | None = None,
+        shape: Shape = SHAPE,
+        classes: int = CLASSES,
     ) -> None:
         super().__init__()
         self.hidden = [hidden] if isinstance(hidden, int) else list(hidden)
         self.activation, self.norm = activation, norm
+        self.pixels, self.classes = math.prod(shape), classes
         self.dropout, self.input_dropout = float(dropout), float(input_dropout)
         for key, share in (("dropout", self.dropout), ("input_dropout", self.input_dropout)):
             if not 0 <= share < 1:
@@ -104,7 +107,7 @@ class MLP(nn.Module):
                 f"It belongs to {' and '.join(SCALED)}.",
             )
         layers: list[nn.Module] = [nn.Dropout(self.input_dropout)] if self.input_dropout else []
-        inputs = PIXELS
+        inputs = self.pixels
         for units in self.hidden:
             layers.append(nn.Linear(inputs, units))
             if norm != "none":
@@ -113,14 +116,14 @@ class MLP(nn.Module):
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
             inputs = units
-        self.layers = nn.Sequential(*layers, nn.Linear(inputs, DIGITS))
+        self.layers = nn.Sequential(*layers, nn.Linear(inputs, classes))
         if init != "torch":
             for layer in self.linears():
                 INITS[init](layer.weight, init_scale or 0.0)
                 nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, 10) for *images* (batch, ...) of 784 pixels each."""
+        """Logits (batch, class) for *images* (batch, ...)."""
         logits: Tensor = self.layers(images.flatten(1))
         return logits
 

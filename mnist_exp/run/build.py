@@ -4,7 +4,8 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,14 +14,14 @@ from hydra.utils import instantiate
 from torch import Tensor, nn, optim
 
 from mnist_exp import processor
-from mnist_exp.config import Config, Precision
+from mnist_exp.config import Config, Precision, Shape, sizes
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.loop import EVALUATION
 from mnist_exp.engine.schedules import Decay, Schedule
 from mnist_exp.engine.stack import ModuleStack, Stack
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.models import MLP
 
 ELEMENTWISE = {optim.Adadelta, optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.ASGD}
@@ -67,11 +68,47 @@ def model(config: Config) -> nn.Module:
             does not take the last batch.
     """
     torch.manual_seed(mix(config.seed))
-    built = _make("model", config.model, _maker("model", config.model))
+    built = _make("model", config.model, _maker("model", config.model, offered=_of_dataset(config)))
     if not isinstance(built, nn.Module):
         raise ConfigError(f"model._target_ must make a torch.nn.Module, but it made a {type(built).__name__}.")
     _check_last_batch(config, built)
     return built
+
+
+def _of_dataset(config: Config) -> dict[str, Any]:
+    """What networks and augmentations get of the dataset, if they take it."""
+    return {"shape": config.data.shape, "classes": config.data.num_classes}
+
+
+def _check_logits(config: Config, network: nn.Module) -> None:
+    """Raises ConfigError unless *network* makes a logit for each class of an image of the dataset."""
+    wanted, shape = config.data.num_classes, config.data.shape
+    try:
+        got = _shape_of_logits(network, shape)
+    except Exception:  # it may look at numbers, which this one does not have
+        try:
+            with torch.device("cpu"):
+                got = _shape_of_logits(model(config), shape)
+        except Exception as error:
+            raise ConfigError(
+                f"{_named(config)} does not take the images of {config.data.name}, {sizes(shape)}: {first_line(error)}",
+                "A network that takes shape=(channels, height, width) gets that of the dataset.",
+            ) from error
+    if got != (2, wanted):
+        makes = f"{got[1]} outputs" if len(got) == 2 and got[0] == 2 else f"outputs of shape {got} for two images"
+        raise ConfigError(
+            f"{_named(config)} makes {makes}, but {config.data.name} has {wanted} classes (data.num_classes).",
+            "A network that takes classes=… gets the number of the dataset.",
+        )
+
+
+@torch.no_grad()
+def _shape_of_logits(network: nn.Module, shape: Shape) -> tuple[int, ...]:
+    return tuple(network.eval()(torch.zeros(2, *shape)).shape)
+
+
+def _named(config: Config) -> str:
+    return str(config.model["_target_"]).rsplit(".", 1)[-1]
 
 
 def _check_last_batch(config: Config, network: nn.Module) -> None:
@@ -106,7 +143,7 @@ def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch
         return closed_form.MLPStack(lanes, seeds, sets, config.training), "closed-form gradients"
     assert len(networks) == 1
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
-    return ModuleStack(networks[0], config.seed, config.training, autocast), "autograd"
+    return ModuleStack(networks[0], config.seed, config.training, autocast, config.data.shape), "autograd"
 
 
 def _update(config: Config, where: torch.device) -> dict[str, Any]:
@@ -180,7 +217,7 @@ def schedule(config: Config, steps: float = math.inf) -> Schedule:
     Raises:
         ConfigError: as `model`.
     """
-    built: Schedule = _callable("schedule", config.schedule)
+    built: Schedule = _callable("schedule", config.schedule, _maker("schedule", config.schedule))
     if isinstance(built, Decay):
         built.steps = steps
     return built
@@ -192,7 +229,10 @@ def augment(config: Config) -> Augment | None:
     Raises:
         ConfigError: as `model`.
     """
-    built: Augment | None = _callable("augment", config.augment) if config.augment else None
+    if not config.augment:
+        return None
+    maker = _maker("augment", config.augment, offered=_of_dataset(config))
+    built: Augment = _callable("augment", config.augment, maker)
     return built
 
 
@@ -209,6 +249,7 @@ def rehearse(config: Config) -> int:
     with torch.device("meta"):
         network = model(config)
         parameters = sum(p.numel() for p in network.parameters())
+        _check_logits(config, network)
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
@@ -223,31 +264,45 @@ def _check_memory(config: Config, network: nn.Module, parameters: int) -> None:
     images = config.data.train_images + config.data.test_images
     for what, size, way_out in (
         (f"A network of {parameters:,} parameters", 16 * parameters + 4 * EVALUATION * units, "Choose a smaller one."),
-        (f"A set of {images:,} images", 28 * 28 * images, "Lower data.train_images or data.test_images."),
+        (
+            f"A set of {images:,} images",
+            math.prod(config.data.shape) * images,
+            "Lower data.train_images or data.test_images.",
+        ),
     ):
         if size > available:
             needed, has = f"{size / 1e9:,.0f}", f"{available / 1e9:,.0f}"
             raise ConfigError(f"{what} takes {needed} GB of memory to train, but this machine has {has} free.", way_out)
 
 
-def _callable(group: str, node: dict[str, Any]) -> Any:
+def _callable(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
     """Builds *node*, which must be callable; every failure becomes a ConfigError about *group*."""
-    built = _make(group, node, _maker(group, node))
+    built = _make(group, node, maker)
     if not callable(built):
         raise ConfigError(f"{group}._target_ must make something callable, not a {type(built).__name__}.")
     return built
 
 
-def _maker(group: str, node: dict[str, Any], *arguments: Any) -> "functools.partial[Any]":
-    """The target of *node* with its keywords, not yet called; it is checked to take them after *arguments*."""
+def _maker(
+    group: str, node: dict[str, Any], *arguments: Any, offered: Mapping[str, Any] = MappingProxyType({})
+) -> "functools.partial[Any]":
+    """The target of *node* with its keywords, not yet called; it is checked to take them after *arguments*.
+
+    What is *offered* it gets as well, where it takes that and *node* does not say otherwise.
+    """
     try:
         maker = instantiate({**node, "_partial_": True}, _convert_="all")
     except InstantiationException as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(f"{group}._target_={node.get('_target_')} cannot be used: {reason}") from error
     assert isinstance(maker, functools.partial)
-    _check_keywords(group, maker, arguments)
-    return maker
+    try:
+        signature = inspect.signature(maker.func)
+    except ValueError:  # built in C: the call itself will raise
+        return maker
+    given = {key: offered[key] for key in offered if key in signature.parameters and key not in maker.keywords}
+    _check_keywords(group, maker, signature, arguments, given)
+    return functools.partial(maker, **given) if given else maker
 
 
 def _make(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
@@ -260,14 +315,16 @@ def _make(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
         raise ConfigError(f"{group}._target_={node['_target_']} refused its settings: {error}") from error
 
 
-def _check_keywords(group: str, maker: "functools.partial[Any]", arguments: tuple[Any, ...]) -> None:
+def _check_keywords(
+    group: str,
+    maker: "functools.partial[Any]",
+    signature: inspect.Signature,
+    arguments: tuple[Any, ...],
+    given: dict[str, Any],
+) -> None:
     """Raises ConfigError if the target does not take these keywords; suggests the nearest one."""
     try:
-        signature = inspect.signature(maker.func)
-    except ValueError:  # built in C: the call itself will raise
-        return
-    try:
-        signature.bind(*arguments, **maker.keywords)
+        signature.bind(*arguments, **maker.keywords, **given)
     except TypeError as error:
         known = [name for name in signature.parameters if name != "self"]
         wrong = [key for key in maker.keywords if key not in known]

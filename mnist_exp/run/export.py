@@ -30,7 +30,7 @@ def restore(config: Config, folder: Path) -> Classifier:
         network.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit the run's network: {first_line(error)}") from error
-    return Classifier(network, config.data.mean, config.data.std).eval()
+    return Classifier(network, config.data.mean, config.data.std, config.data.shape).eval()
 
 
 def export_model(config: Config, folder: Path) -> None:
@@ -56,9 +56,9 @@ def draw_augmented(order: data.Order, train: data.Split, folder: Path) -> None:
     assert order.augment
     rows = train.rows[:10]
     rng = torch.Generator(rows.device).manual_seed(data.mix(order.seed, 0, 2))
-    pixels = train.images[rows].float().view(-1, 1, 28, 28)
+    pixels = train.images[rows].float().view(-1, *train.shape)
     varied = torch.stack([order.augment(pixels, rng) for _ in range(5)])
-    figure = charts.augmented_digits(pixels[:, 0].cpu().numpy(), varied[:, :, 0].cpu().numpy())
+    figure = charts.augmented(pixels.cpu().numpy(), varied.cpu().numpy())
     figures = RunFolder(folder).figures
     figures.mkdir(exist_ok=True)
     figure.savefig(figures / "augmented.png", dpi=110)

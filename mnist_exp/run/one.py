@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from mnist_exp import data
 from mnist_exp.config import Config, command, override
 from mnist_exp.config.overrides import steers
 from mnist_exp.console import terminal
@@ -54,6 +55,7 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
 
     with publisher or contextlib.nullcontext():
         build.rehearse(config)
+        data.check(config.data)
         with screen.bar:
             (outcome,) = run_many([Task(config, folder, overrides)], screen.watch, sweep)
         if isinstance(outcome, Interrupted):

@@ -20,7 +20,6 @@ from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import EVALUATION, WINDOW, Descent, Progress
 from mnist_exp.engine.stack import Tensors
-from mnist_exp.models.mlp import DIGITS
 from mnist_exp.run import build
 from mnist_exp.run.claim import Member
 
@@ -72,7 +71,8 @@ def memory(config: Config, network: nn.Module) -> int:
     units = sum(p.shape[0] for p in network.parameters() if p.dim() == 1)  # each unit has a bias
     copies = 6 + bool(config.training.ema)  # weight, gradient, two moments, and where an update with its own rate ends
     outputs = units * max(4 * config.batch_size, 2 * EVALUATION)  # activations, their gradients, masks, products
-    scores = 3 * DIGITS * max(WINDOW * config.batch_size, EVALUATION)  # kept logits, joined, and as probabilities
+    kept = max(WINDOW * config.batch_size, EVALUATION)  # images whose logits are kept, joined, and made probabilities
+    scores = 3 * config.data.num_classes * kept
     return 4 * (copies * weights + outputs + scores)
 
 

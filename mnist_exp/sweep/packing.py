@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from mnist_exp import config as configs
-from mnist_exp.config import Config, schema
+from mnist_exp.config import SHAPE, Config, schema
 from mnist_exp.config.schema import Kind
 from mnist_exp.run import build
 
@@ -31,6 +31,7 @@ FREE = schema.of(Kind.FREE)
 # Alone, a wide network is near what its matrix products take; packs beyond some 800 units leave the cache.
 NARROW = 128
 UNITS = 768
+PIXELS = math.prod(SHAPE)  # at which that was measured: the first layer's weights are what counts
 # A GPU has room for far more, and a step costs mostly its launches. An estimate: not measured on one.
 UNITS_GPU = 16_384
 
@@ -90,28 +91,38 @@ def costs(jobs: Sequence[Config]) -> list[int]:
     """About how long each trains compared with the others: epochs times weights."""
     weights: dict[str, int] = {}
     for config in jobs:
-        if (kind := repr(config.model)) not in weights:
+        if (kind := _network(config)) not in weights:
             with torch.device("meta"):
                 weights[kind] = sum(p.numel() for p in build.model(config).parameters())
-    return [config.epochs * weights[repr(config.model)] for config in jobs]
+    return [config.epochs * weights[_network(config)] for config in jobs]
+
+
+def _network(config: Config) -> str:
+    return repr((config.model, config.data.shape, config.data.num_classes))
+
+
+def _units(config: Config) -> list[float]:
+    """The widths that would have as many weights on MNIST's images."""
+    scale = math.prod(config.data.shape) / PIXELS
+    return [scale * width for width in widths(config)]
 
 
 def _match(jobs: Mapping[int, Config], workers: int, option: str | int, gpu: bool) -> list[list[int]]:
     """Packs of jobs with the same key, of the size that pays or that was asked for."""
     matching: defaultdict[str | None, list[int]] = defaultdict(list)
     for i, config in jobs.items():
-        pays = option != "auto" or gpu or max(widths(config)) <= NARROW
+        pays = option != "auto" or gpu or max(_units(config)) <= NARROW
         matching[key(config) if pays else None].append(i)
     packs = [[i] for i in matching.pop(None, [])]
     for same in matching.values():
         same.sort(key=lambda i: (widths(jobs[i]), i))
-        sizes = [sum(widths(jobs[i])) if option == "auto" else 1 for i in same]
+        sizes = [sum(_units(jobs[i])) if option == "auto" else 1 for i in same]
         most = (UNITS_GPU if gpu else UNITS) if option == "auto" else int(option)
         packs += _cut(same, sizes, most, workers)
     return packs
 
 
-def _cut(items: list[int], sizes: list[int], most: int, workers: int) -> list[list[int]]:
+def _cut(items: list[int], sizes: Sequence[float], most: int, workers: int) -> list[list[int]]:
     """*items* in order, in pieces of about equal size: *most* or so, and at least one for each worker."""
     total = sum(sizes)
     count = workers * math.ceil(total / (most * workers))

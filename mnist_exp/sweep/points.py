@@ -150,8 +150,7 @@ def _yaml(text: str) -> list[dict[str, str]]:
 
 def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
     """The points as jobs without a number yet, without repeats. Raises ConfigError, with a list, if some cannot run."""
-    from mnist_exp import data  # torch
-    from mnist_exp.run import build
+    from mnist_exp.run import build  # torch
 
     jobs: dict[str, Job] = {}
     faults: list[str] = []
@@ -169,9 +168,6 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             if (shape := _shape(parsed)) not in rehearsed:
                 build.rehearse(parsed)
                 rehearsed.add(shape)
-            if (images := repr(parsed.data)) not in rehearsed:
-                data.check(parsed.data)
-                rehearsed.add(images)
             jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, config=parsed))
         except ExperimentError as error:
             faults.append(f"{' '.join(overrides)}: {error.message}")
@@ -192,6 +188,18 @@ def _shown(combinations: list[list[str]]) -> Iterator[list[str]]:
             if number % 100 == 99:
                 show(f"{number:,} of {len(combinations):,} points are checked …")
             yield overrides
+
+
+def check_images(jobs: Sequence[Job]) -> None:
+    """Makes sure of the images of *jobs*.
+
+    Raises:
+        DataError: some are missing or damaged, or are not what their config says; nothing was started.
+    """
+    from mnist_exp import data  # torch
+
+    for each in {repr(job.config.data): job.config.data for job in jobs if job.config}.values():
+        data.check(each)
 
 
 def _shape(parsed: Config) -> str:

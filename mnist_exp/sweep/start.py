@@ -58,6 +58,7 @@ def grid(home: Home) -> Sequence[JobReturn]:
     combinations, keys = points.expand(home)
     jobs = points.planned(home, combinations)
     missing, plan, total = points.missing(jobs, home.control), home.plan, len(jobs)
+    points.check_images(missing)
     assert jobs[0].config
     with home.reporter(keys, jobs[0].config.tracking) as reporter:
         already = f", {total - len(missing)} of them done already" if len(missing) < total else ""

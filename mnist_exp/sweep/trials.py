@@ -44,7 +44,9 @@ def sweep(home: Home) -> None:
     """Searches until `n_trials` runs have finished or were pruned."""
     search = search_options(home)
     space = search_space(home, search)
-    first = points.check(home.composer, space.corners())[0].config
+    corners = points.check(home.composer, space.corners())
+    points.check_images(corners)
+    first = corners[0].config
     assert first
     if search.sampler.get("_target_") == GRID:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())

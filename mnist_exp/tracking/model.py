@@ -10,13 +10,16 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from mnist_exp.config import Data
 from mnist_exp.disk.provenance import torch_version
 from mnist_exp.disk.tracked import TrackedRun
 from mnist_exp.tracking.store import Store
 
 
-def log(exported: Path, store: Store, run_id: str) -> str:
-    """Logs the file *exported* as the model of *run_id*, with signature and example; returns its URI.
+def log(exported: Path, data: Data, store: Store, run_id: str) -> str:
+    """Logs the file *exported*, for images of *data*, as the model of *run_id*; returns its URI.
+
+    It gets a signature and an example.
 
     `mlflow.pytorch.load_model`, `mlflow models predict` and `mlflow models serve` take it from there.
     """
@@ -25,7 +28,7 @@ def log(exported: Path, store: Store, run_id: str) -> str:
     logged = store.client.create_logged_model(store.experiment_id, name="model", source_run_id=run_id)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        describe(exported, folder)
+        describe(exported, data, folder)
         store.client.log_model_artifacts(logged.model_id, str(folder))
     store.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     store.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -67,8 +70,8 @@ def register(store: Store, name: str, record: TrackedRun, label: str) -> str:
     return f"models:/{name}/{version.version}"
 
 
-def describe(exported: Path, folder: Path) -> None:
-    """Makes *folder* an MLflow model of the pytorch flavour around the file *exported*."""
+def describe(exported: Path, data: Data, folder: Path) -> None:
+    """Makes *folder* an MLflow model of the pytorch flavour around the file *exported*, for images of *data*."""
     import numpy as np
     from mlflow import pyfunc
     from mlflow.models import Model, infer_signature
@@ -80,8 +83,8 @@ def describe(exported: Path, folder: Path) -> None:
     shutil.copyfile(exported, folder / "data" / "model.pt2")
     # A package index has the build `2.14.1+cu130` as `2.14.1`.
     requirements = [f"torch=={torch_version().partition('+')[0]}", f"mlflow=={metadata.version('mlflow')}"]
-    example = np.zeros((1, 1, 28, 28), np.float32)
-    model = Model(signature=infer_signature(example, np.zeros((1, 10), np.float32)))
+    example = np.zeros((1, *data.shape), np.float32)
+    model = Model(signature=infer_signature(example, np.zeros((1, data.num_classes), np.float32)))
     _save_example(model, example, str(folder))
     model.add_flavor("pytorch", model_data="data", pytorch_version=torch_version(), code=None)
     pyfunc.add_to_model(

@@ -20,6 +20,7 @@ from typing import Any, final
 
 import filelock
 
+from mnist_exp import config
 from mnist_exp.charts import run as figures
 from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
@@ -277,7 +278,8 @@ def _extras(
     sent: dict[str, Any] = {}
     files, run_id = RunFolder(folder), record.run_id
     if with_model and not record.model and files.model.is_file():
-        sent["model"] = model.logged(store, run_id) or model.log(files.model, store, run_id)
+        data = config.load(files.config).data
+        sent["model"] = model.logged(store, run_id) or model.log(files.model, data, store, run_id)
     if entry.figures and rows and not record.figures:
         try:
             files.figures.mkdir(exist_ok=True)

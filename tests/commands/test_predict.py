@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from samples import MNIST
 
 from mnist_exp import predict
-from mnist_exp.config import DIGITS, Config
+from mnist_exp.config import Config, Data, classes
 from mnist_exp.errors import CheckpointError, ConfigError, DataError
 from mnist_exp.evaluate import pictures, predictions
 
@@ -37,7 +37,7 @@ def drawn(
 
 def seen(picture: Image.Image, name: str = "picture.png") -> np.ndarray:
     picture.save(name)
-    return pictures.read(Path(name)).astype(float)
+    return pictures.read(Path(name), Data()).astype(float)
 
 
 def centre_of_mass(image: np.ndarray) -> tuple[float, float]:
@@ -85,7 +85,7 @@ def test_sixteen_bits_are_not_clipped() -> None:
     deep = np.full((60, 60), 60_000, np.uint16)
     deep[15:45, 28:32] = 20_000
     Image.fromarray(deep).save("deep.png")
-    assert pictures.read(Path("deep.png")).max() == 255
+    assert pictures.read(Path("deep.png"), Data()).max() == 255
 
 
 def test_a_picture_in_mnists_own_form_is_taken_as_it_is() -> None:
@@ -97,7 +97,7 @@ def test_a_picture_in_mnists_own_form_is_taken_as_it_is() -> None:
 def test_a_blank_page_shows_no_digit() -> None:
     Image.new("L", (50, 50), 200).save("blank.png")
     with pytest.raises(DataError, match=r"blank\.png: it shows no digit"):
-        pictures.read(Path("blank.png"))
+        pictures.read(Path("blank.png"), Data())
 
 
 def test_a_black_picture_in_mnists_own_form_shows_no_digit() -> None:
@@ -111,10 +111,10 @@ def test_a_black_picture_in_mnists_own_form_shows_no_digit() -> None:
 
 def test_what_is_no_picture_is_a_sentence(scratch: Path) -> None:
     with pytest.raises(DataError, match="There is no picture nowhere"):
-        pictures.read(Path("nowhere.png"))
+        pictures.read(Path("nowhere.png"), Data())
     (scratch / "text.png").write_text("no picture")
     with pytest.raises(DataError, match="cannot be read as a picture"):
-        pictures.read(Path("text.png"))
+        pictures.read(Path("text.png"), Data())
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_faults_are_told_before_any_network_is_loaded(trained: Path, scratch: Pa
 
 def test_the_answer_in_words() -> None:
     shares = [0.02, 0.9, *[0.0] * 7, 0.08]
-    assert predictions.sentence(shares, DIGITS) == "1   90.0 %   (then 9: 8.0 %, 0: 2.0 %)"
+    assert predictions.sentence(shares, classes(Data())) == "1   90.0 %   (then 9: 8.0 %, 0: 2.0 %)"
     assert predictions.sentence(shares, [f"kind {i}" for i in range(10)]).startswith(
         "kind 1   90.0 %   (then kind 9: 8.0 %"
     )

@@ -88,7 +88,7 @@ REFUSED = {
     "data.split_seed=-1": ("data.split_seed must be at least 0, but got -1.", ""),
     "data.order_seed=-1": ("data.order_seed must be at least 0, but got -1.", ""),
     "data.name=../mnist": ("data.name must be a plain word, but got '../mnist'.", ""),
-    "data.classes=[a,b]": ("data.classes must name ten classes, but has 2.", "Try data.classes=null."),
+    "data.classes=[a,b]": ("data.classes has 2 names, but data.num_classes is 10.", "or data.classes=null"),
     "data.mean=nan": ("data.mean must be between 0 and 1, but got nan.", "Try data.mean=0."),
     "data.mean=33.3": ("data.mean must be between 0 and 1, but got 33.3.", "Try data.mean=0."),
     "data.std=0": ("data.std must be between 0.001 and 1000, but got 0.0.", "Try data.std=1."),

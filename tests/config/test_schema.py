@@ -51,15 +51,16 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
     {
         "without effect": (
             schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP),
-            "checkpoint data.classes data.root data.source deterministic enqueue force n_trials name points resume"
-            " retry_failed tags threads time_budget tracking",
+            "checkpoint data.classes data.pictures data.root data.source deterministic enqueue force n_trials name"
+            " points resume retry_failed tags threads time_budget tracking",
         ),
         "control": (overrides.CONTROL, "force resume retry_failed"),
         "steering": (overrides.STEERING, "enqueue hydra/sweeper n_trials points pruner search time_budget"),
-        "sources": (trust.SOURCES, "package root sha256 torchvision"),
+        "sources": (trust.SOURCES, "debian package reader root sha256 torchvision"),
         "private": (
             trust.PRIVATE,
-            "data.package data.root data.sha256 data.torchvision tracking.register tracking.uri",
+            "data.debian data.package data.reader data.root data.sha256 data.torchvision tracking.register"
+            " tracking.uri",
         ),
         "private options": (schema.PRIVATE_OPTIONS, "hydra.sweeper._target_ hydra.sweeper.space hydra.sweeper.storage"),
         "lane": (lanes.OWN, "hidden lr model optimizer"),
@@ -76,7 +77,8 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
         ),
         "unlisted": (
             page.UNLISTED,
-            "checkpoint data.package data.root data.sha256 deterministic name seed tags threads tracking",
+            "checkpoint data.debian data.package data.reader data.root data.sha256 deterministic name seed tags"
+            " threads tracking",
         ),
     }.values(),
 )

@@ -17,6 +17,7 @@ import argcomplete
 import pytest
 from samples import REPO
 
+from mnist_exp.config import options
 from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.data import __main__ as data
 from mnist_exp.evaluate import __main__ as evaluate
@@ -97,7 +98,7 @@ def test_runs_and_sweeps_are_offered_by_their_short_names(scratch: Path, ask: As
 
 def test_options_come_from_conf(ask: Ask) -> None:
     assert ask(evaluate.main, "x split=t") == ["train", "test"]
-    assert ask(evaluate.main, "x data=") == ["fashion_mnist", "mnist", "synthetic"]
+    assert ask(evaluate.main, "x data=") == options("data")
     assert ask(data.main, "x fetch m") == ["mnist"]
 
 

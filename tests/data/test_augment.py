@@ -189,3 +189,20 @@ def test_of_several_datasets_the_best_run_on_each_is_presented(composed: Callabl
         trainings.run(config, Path(f"sweep/{i}"), extras=False)
     finish.present_best(Path("sweep"), configs.__getitem__)
     assert {path.parent.parent.name for path in Path("sweep").glob("*/figures/*")} == {"1", "3"}
+
+
+def test_in_an_oblong_picture_turns_stay_turns_and_elastic_displacements_pixels() -> None:
+    stroke = torch.zeros(1, 3, 20, 40)
+    stroke[..., 5:15, 19:21] = 255  # upright, ten pixels long
+    warp = Warp(shape=(3, 20, 40))
+    warp.rotation = math.pi / 2
+    warp._affine = lambda count, rng: torch.tensor([[[0.0, -0.5, 0.0], [2.0, 0.0, 0.0]]])  # type: ignore[method-assign]
+    lying = warp(stroke, seeded())
+    assert (lying[0, 0] > 128).any(0).sum() == 10
+    assert (lying[0, 0] > 128).any(1).sum() == 2
+    assert lying[0, 0].equal(lying[0, 2])
+    for axis, half in ((0, 20), (1, 10)):
+        waves = Warp(alpha=34, sigma=4, shape=(1, 20, 40))
+        moved = torch.randn(500, len(waves.fields) - 3, generator=seeded()) * (20 / 40 if axis == 0 else 1)
+        pixels = moved @ waves.fields[3:] * half
+        assert pixels.std() == pytest.approx(1.38, rel=0.05)

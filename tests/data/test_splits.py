@@ -1,5 +1,7 @@
 """Validation is cut from training, order is a function of the seed, and the test set chooses nothing."""
 
+import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,14 +9,16 @@ import pytest
 import torch
 import trainings
 from beartype import beartype
+from data_fixtures import described, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import Float, Int, jaxtyped
 from torch import Tensor
 
 from mnist_exp import data
-from mnist_exp.config import Config
-from mnist_exp.data import Order, Split, Splits, mix, splits
+from mnist_exp.config import Config, Data
+from mnist_exp.data import Order, Split, Splits, fetch, idx, mix, splits, synthetic
+from mnist_exp.errors import DataError
 from mnist_exp.run import session
 
 CPU = torch.device("cpu")
@@ -147,3 +151,43 @@ def test_the_objective_is_never_a_test_metric(tiny: Callable[..., Config]) -> No
     assert honest.objective == flipped.objective == honest.summary["final/val_accuracy"]
     assert honest.summary["best/epoch"] == flipped.summary["best/epoch"]
     assert honest.summary["final/test_accuracy"] != flipped.summary["final/test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"height": 14}, "small has images of 28x28, but the config says 14x28 (training set)."),
+        ({"channels": 3}, "small has images of 28x28, but the config says 3x28x28 (training set)."),
+        (
+            {"num_classes": 5},
+            "small has the label 9, but data.num_classes=5 has labels 0 to 4 (training set).",
+        ),
+        ({"test_images": 6}, "small has 5 test images and 5 labels, but the config says 6."),
+    ],
+)
+def test_what_the_files_hold_is_compared_with_the_config(changes: dict[str, int], said: str, tmp_path: Path) -> None:
+    described_so = dataclasses.replace(described(write_dataset(tmp_path)), **changes)
+    for step in (data.check, lambda each: data.load(each, CPU)):
+        with pytest.raises(DataError, match=re.escape(said)):
+            step(described_so)
+
+
+def test_colour_images_come_as_channels_rows_and_columns(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    images = torch.randint(0, 256, (12, 3, 5, 4), dtype=torch.uint8)
+    for name, count in zip(fetch.FILES[::2], (12, 5), strict=True):
+        (folder / name).write_bytes(idx.encode(images[:count]))
+    chosen = Data(name="small", root=str(folder), train_images=12, test_images=5, val_size=2)
+    chosen = dataclasses.replace(chosen, channels=3, height=5, width=4, std=1.0)
+    loaded = data.load(chosen, CPU)
+    assert loaded.train.shape == (3, 5, 4)
+    batch, _ = loaded.test.take(torch.tensor([4]))
+    torch.testing.assert_close(batch.view(3, 5, 4), images[4] / 255)
+
+
+def test_synthetic_images_have_any_shape_and_number_of_classes() -> None:
+    made = Data(train_images=300, test_images=40, num_classes=26, channels=3, height=8, width=12)
+    images, labels, *_ = synthetic.make(made)
+    assert images.shape == (300, 3, 8, 12)
+    assert labels.unique().tolist() == list(range(26))
+    assert data.digest(dataclasses.replace(made, name="synthetic")) != data.digest(Data("synthetic", train_images=300))

@@ -87,3 +87,10 @@ def test_its_store_is_read_and_goes_on(sweep: Path) -> None:
     assert [each.info.status for each in both] == ["FINISHED"] * 2
     steps = Counter(metric.step for metric in store.client.get_metric_history(both[0].info.run_id, "train/loss"))
     assert steps == {1: 1, 2: 1}
+
+
+def test_its_config_has_the_fingerprint_that_it_had(sweep: Path) -> None:
+    settings = config.load(sweep / "0" / "config.yaml")
+    assert ledger.read(sweep / "0").fingerprint["config"] == config.fingerprint(settings)
+    settings.data.num_classes = 11
+    assert ledger.read(sweep / "0").fingerprint["config"] != config.fingerprint(settings)

@@ -257,3 +257,15 @@ def test_rows_of_the_first_layers_begin_where_cache_lines_do(widths: list[int]) 
     stack = MLPStack([MLP(width) for width in widths], list(range(len(widths))), list(range(len(widths))))
     assert [weights.data_ptr() % 64 for weights in stack.first_weight] == [0] * sum(widths)
     assert [leaf.data_ptr() % 64 for _, leaf in stack.first_leaves] == [0] * len(widths)
+
+
+def test_the_gradient_is_that_of_autograd_for_other_images_and_classes() -> None:
+    torch.manual_seed(0)
+    models = [MLP(width, shape=(3, 5, 4), classes=26).double() for width in ([6], [6], [9])]
+    images, labels = torch.randn(11, 60, dtype=torch.float64), torch.arange(11) + 15
+    stack = MLPStack(models, [0, 1, 2])
+    assert stack.gradient(images, labels).shape == (3, 26, 11)
+    for lane, model in enumerate(models):
+        cross_entropy(model(images.view(-1, 3, 5, 4)), labels).backward()
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(stack.gradients(lane)[name], p.grad)

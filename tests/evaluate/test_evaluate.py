@@ -42,7 +42,7 @@ def answers(confidence: list[float], right: list[bool]) -> Answers:
     probabilities = np.zeros((len(right), 10), np.float32)
     probabilities[:, 3], probabilities[:, 5] = confidence, 1 - np.array(confidence)
     true = np.where(right, 3, 5)
-    return Answers(np.zeros((len(right), 28, 28), np.uint8), true, probabilities, None)
+    return Answers(np.zeros((len(right), 1, 28, 28), np.uint8), true, probabilities, None)
 
 
 def test_the_measures_of_known_answers() -> None:
@@ -110,7 +110,7 @@ def test_classes_that_are_no_digits_have_their_names(
     assert re.search(r"^ *class +images", table, re.MULTILINE)
     assert "digit" not in table
     digits = answers([0.9] * 2, [True, False])
-    fashion = dataclasses.replace(digits, names=names, images=np.ones((2, 28, 28), np.uint8))
+    fashion = dataclasses.replace(digits, names=names, images=np.ones((2, 1, 28, 28), np.uint8))
     confusion, _, mistakes = evaluate.pictures_of(fashion, "test images")
     assert [tick.get_text() for tick in confusion.figure.axes[0].get_yticklabels()] == names
     assert "a sandal taken for a dress" in mistakes.alt
@@ -137,7 +137,7 @@ def test_a_folder_of_labelled_pictures(
         own = image.copy()
         own[0], own[-1], own[:, 0], own[:, -1] = 0, 0, 0, 0  # a border as MNIST's
         (scratch / "scans" / str(label)).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(own).save(scratch / "scans" / str(label) / f"{i:02}.png")
+        Image.fromarray(own[0]).save(scratch / "scans" / str(label) / f"{i:02}.png")
     evaluate.main(["data=scans", "--json"])
     facts = json.loads(capsys.readouterr().out)
     assert facts["images"] == 40

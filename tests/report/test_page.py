@@ -179,7 +179,7 @@ def test_a_hundred_runs_stay_below_two_megabytes(keys: int, tmp_path: Path, monk
     for run_folder in folder.glob("*/"):
         (run_folder / "weights.safetensors").touch()
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (200, 28, 28))
+    images = rng.integers(0, 256, (200, 1, 28, 28))
     answers = best.Answers(
         images, rng.integers(0, 10, 200), rng.dirichlet([1] * 10, 200), rng.normal(size=(99, 28, 28))
     )
@@ -379,7 +379,7 @@ def test_most_confused_pairs() -> None:
 def test_the_most_confident_mistake_comes_first() -> None:
     probabilities = np.full((3, 10), 0.01)
     probabilities[0, 1], probabilities[1, 2], probabilities[2, 3] = 0.6, 0.9, 0.95
-    answers = best.Answers(np.zeros((3, 28, 28)), np.array([0, 0, 3]), probabilities, None)
+    answers = best.Answers(np.zeros((3, 1, 28, 28)), np.array([0, 0, 3]), probabilities, None)
     assert list(answers.worst()) == [1, 0]
 
 

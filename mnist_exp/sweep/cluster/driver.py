@@ -13,10 +13,10 @@ from typing import final
 import cloudpickle
 from hydra.core.utils import JobReturn, JobStatus
 
-from mnist_exp.data import fetch
 from mnist_exp.disk import journal, ledger
 from mnist_exp.disk.layout import State
 from mnist_exp.errors import Interrupted
+from mnist_exp.sweep import points
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied, Returns, costs, reason, shared
 from mnist_exp.sweep.launching import STOP_GRACE, Handover, Stop
@@ -63,10 +63,7 @@ def launch(launcher: OurLauncher, scheduler: Scheduler, jobs: Sequence[Job]) -> 
     handover = Handover(launcher, jobs)
     for job in jobs:
         job.sweep = job.sweep.absolute()  # wherever its process will start
-    # The other machines may see the file system, but no network.
-    for data in {repr(job.config.data): job.config.data for job in jobs if job.config}.values():
-        if data.name != "synthetic":
-            fetch.ensure(data)
+    points.check_images(jobs)  # the other machines may see the file system, but no network
     fixed = shared([job.overrides for job in jobs])
     with contextlib.closing(scheduler), Display(len(jobs), fixed) as display, Stop() as stop:
         display.costs |= costs(jobs)
