@@ -3,6 +3,7 @@
 Runs on the same images can be compared image by image, which is far surer than comparing their accuracies.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,14 +18,15 @@ from mnist_exp.disk.layout import RunFolder
 def write(folder: Path, hits: Mapping[str, np.ndarray]) -> None:
     """Writes *hits*: for each split, whether each image (n,) was right, in the order of the split."""
     packed = {split: np.packbits(right) for split, right in hits.items()}
-    counts = {split: str(len(right)) for split, right in hits.items()}
-    atomic_write(RunFolder(folder).hits, safetensors.numpy.save(packed, metadata=counts))
+    images = json.dumps({split: len(right) for split, right in hits.items()})  # several entries have no fixed order
+    atomic_write(RunFolder(folder).hits, safetensors.numpy.save(packed, metadata={"images": images}))
 
 
 def read(folder: Path, split: str) -> np.ndarray | None:
     """Whether each image of *split* was right, (n,) booleans; None if that was not kept, or is damaged."""
     try:
         with safe_open(RunFolder(folder).hits, "numpy") as file:
-            return np.unpackbits(file.get_tensor(split), count=int(file.metadata()[split])).astype(bool)
+            images = json.loads(file.metadata()["images"])[split]
+            return np.unpackbits(file.get_tensor(split), count=images).astype(bool)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None

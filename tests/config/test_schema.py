@@ -56,7 +56,6 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
         ),
         "control": (overrides.CONTROL, "force resume retry_failed"),
         "steering": (overrides.STEERING, "enqueue hydra/sweeper n_trials points pruner search time_budget"),
-        "sources": (trust.SOURCES, "debian package reader root sha256 torchvision"),
         "private": (
             trust.PRIVATE,
             "data.debian data.package data.reader data.root data.sha256 data.torchvision tracking.register"

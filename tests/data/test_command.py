@@ -18,7 +18,7 @@ def small(monkeypatch: pytest.MonkeyPatch, composed: Callable[..., Config]) -> N
 
     def compose(overrides: list[str]) -> Config:
         config = composed(*overrides)
-        config.data.sha256 = {}
+        config.data.sha256, config.data.debian = {}, ""
         return config
 
     monkeypatch.setattr(command, "compose", compose)

@@ -321,14 +321,14 @@ WRONG = {
     "a label of no class": (
         1,
         torch.tensor([10] * TRAIN),
-        "it has the label 10, but data.num_classes=10 has labels 0 to 9",
+        "has the label 10, but data.num_classes=10 has labels 0 to 9",
     ),
     "images of another size": (
         2,
         torch.zeros(TEST, 32, 32),
-        r"it has images of 32x32, but the config says 28x28",
+        r"has images of 32x32, but the config says 28x28",
     ),
-    "labels of two axes": (3, torch.zeros(TEST, 1), r"it has labels with 2 axes"),
+    "labels of two axes": (3, torch.zeros(TEST, 1), r"has labels with 2 axes"),
 }
 
 

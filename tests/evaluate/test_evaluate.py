@@ -134,10 +134,10 @@ def test_a_folder_of_labelled_pictures(
     """The run's own test images, saved as files in MNIST's form, give the same answers."""
     _, _, images, labels = synthetic.make(tiny().data)
     for i, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
-        own = image.copy()
+        own = image[0].copy()
         own[0], own[-1], own[:, 0], own[:, -1] = 0, 0, 0, 0  # a border as MNIST's
         (scratch / "scans" / str(label)).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(own[0]).save(scratch / "scans" / str(label) / f"{i:02}.png")
+        Image.fromarray(own).save(scratch / "scans" / str(label) / f"{i:02}.png")
     evaluate.main(["data=scans", "--json"])
     facts = json.loads(capsys.readouterr().out)
     assert facts["images"] == 40
