@@ -112,10 +112,10 @@ def last(root: Path, *kinds: str) -> Path | None:
             continue
         if begun and begun >= number:  # of equal ones the later name
             newest, number = folder, begun
-    for written, error in damaged:
+    for written, fault in damaged:
         if written >= number[0]:
             other = f": the last one is {shown(newest)}" if newest else ""
-            log.warning("%s. It is passed over%s.", error.message.rstrip("."), other)
+            log.warning("%s. It is passed over%s.", fault.message.rstrip("."), other)
     return newest
 
 

@@ -188,7 +188,7 @@ class Trials:
         """Lets the study suggest one more run; one that cannot be made fails at once.
 
         Raises:
-            ConfigError: the space does not fit what the study has seen before, or the sampler's keywords are of no use.
+            ConfigError: the function of the space failed, or the sampler's keywords are of no use.
         """
         trial = self.study.ask()
         try:
@@ -199,12 +199,9 @@ class Trials:
                 f"hydra.sweeper.sampler ({self.search.sampler.get('_target_')}) cannot suggest anything: {error}",
                 "Look at its keywords.",
             ) from error
-        except ValueError as error:
+        except ConfigError:
             studies.fail(self.study, trial.number)
-            if isinstance(error, ConfigError):
-                raise
-            text = f"What may vary does not fit the trials so far: {error}"
-            raise ConfigError(text, "Begin a new search.") from error
+            raise
         self.plan.points.append(overrides)
         try:
             parsed = self.composer.config_of(overrides)
