@@ -230,7 +230,7 @@ class Trials:
         """Writes the run that *trial* suggests into the plan; one that cannot be made fails at once.
 
         Raises:
-            ConfigError: the space does not fit what the study has seen before, or the sampler's keywords are of no use.
+            ConfigError: the function of the space failed, or the sampler's keywords are of no use.
         """
         try:
             overrides = self.space.point(trial)
@@ -240,12 +240,9 @@ class Trials:
                 f"hydra.sweeper.sampler ({self.search.sampler.get('_target_')}) cannot suggest anything: {error}",
                 "Look at its keywords.",
             ) from error
-        except ValueError as error:
+        except ConfigError:
             studies.fail(self.study, trial.number)
-            if isinstance(error, ConfigError):
-                raise
-            text = f"What may vary does not fit the trials so far: {error}"
-            raise ConfigError(text, "Begin a new search.") from error
+            raise
         self.plan.points.append(overrides)
         try:
             parsed = self.composer.config_of(overrides)

@@ -222,8 +222,8 @@ def test_warnings_of_libraries_are_one_line_on_the_error_stream(capsys: pytest.C
 def test_a_sweeps_line_says_which_accuracy_it_shows(split: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Without validation images it is that of training."""
     display = Display(total=1, fixed=set())
-    display.started(0, ["seed=0"])
+    display.started(0, ["lr=1"])
     display.epoch(0, 1, 1, {"train/accuracy": 0.5, f"{split}/accuracy": 0.25})
-    display.finished(0, ["seed=0"], 0.25)
-    assert f"#0 seed=0  {split} 25.00 %" in capsys.readouterr().out
-    assert f"best {split} 25.00 % (seed=0)" in display.status()
+    display.finished(0, ["lr=1"], 0.25)
+    assert f"#0 lr=1  {split} 25.00 %" in capsys.readouterr().out
+    assert f"best {split} 25.00 % (lr=1)" in display.status()
