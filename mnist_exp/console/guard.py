@@ -8,7 +8,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config import secrets
+from mnist_exp.config import secrets, stores
 from mnist_exp.config.overrides import check_single, key_of
 from mnist_exp.console import exits
 from mnist_exp.disk import trust
@@ -18,7 +18,7 @@ from mnist_exp.errors import ConfigError
 
 @final
 class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
-    """Refuses secrets, a sweep's settings in a single run, and a run's folder that has links."""
+    """Refuses secrets, a wrong address of MLflow, a sweep's settings in a single run, and a run's folder with links."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
@@ -35,7 +35,9 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
 
 
 def check(composed: DictConfig) -> None:
-    """Exits with a sentence if *composed* holds a secret; references are not followed.
+    """Exits with a sentence if *composed* holds a secret, or $MLFLOW_TRACKING_URI is no address of a store.
+
+    References are not followed.
 
     Raises:
         SystemExit: it does. Hydra turns any other exception of a callback into a warning.
@@ -45,3 +47,9 @@ def check(composed: DictConfig) -> None:
     keys = (key_of(each) for each in (*typed["task"], *typed["hydra"]) if secrets.typed(each))
     if key := next(keys, "") or secrets.first(plain):
         sys.exit(exits.explain(secrets.refusal(key)))
+    tracking = plain.get("tracking") or {}
+    try:
+        if tracking.get("enabled") and not tracking.get("uri"):
+            stores.uri_for(None)
+    except ConfigError as error:
+        sys.exit(exits.explain(error))
