@@ -52,8 +52,8 @@ FAULTS = {
     33: ("secrets in overrides, addresses, environment", "refused or hidden: found in no file"),
     34: ("open ports, open folders, foreign `_target_`", "loopback only; not world-writable; only the user's own"),
     35: (
-        "project moved or copied, experiment or runs deleted in MLflow",
-        "said with the way out; files go where it is now",
+        "project moved or copied, experiment deleted in MLflow",
+        "said before training; files go where it is now",
     ),
     36: ("working folder with `?`, `%` or `#` in its name, job with another one", "one database, where it was started"),
     37: ("screen closed, full, or hung up (SIGHUP)", "training goes on; the exit code is the training's"),
