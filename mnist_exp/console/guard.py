@@ -9,7 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config import parse, secrets
+from mnist_exp.config import parse, secrets, stores
 from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.console import exits
 from mnist_exp.console.terminal import shown
@@ -21,7 +21,7 @@ from mnist_exp.errors import ConfigError
 
 @final
 class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
-    """Refuses secrets, a key that is set twice, and a single run with what is a sweep's: settings, or its folder."""
+    """Refuses what cannot be, before Hydra writes anything: see `check`, and a single run with what is a sweep's."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
@@ -62,7 +62,10 @@ def check_settings(composed: DictConfig) -> None:
 
 
 def check(composed: DictConfig) -> None:
-    """Exits if *composed* holds a secret, or a path as a name, or a key was set twice; references are not followed.
+    """Exits with a sentence if *composed* cannot be.
+
+    That is: it holds a secret, or a path as a name, a key was set twice, or $MLFLOW_TRACKING_URI is no address of a
+    store. References are not followed.
 
     Raises:
         SystemExit: it does. Hydra turns any other exception of a callback into a warning.
@@ -75,7 +78,10 @@ def check(composed: DictConfig) -> None:
     keys = (key_of(each) for each in overrides if secrets.typed(each))
     if key := next(keys, "") or secrets.first(plain):
         sys.exit(exits.explain(secrets.refusal(key)))
+    tracking = plain.get("tracking") or {}
     try:
         check_once(overrides)
+        if tracking.get("enabled") and not tracking.get("uri"):
+            stores.uri_for(None)
     except ConfigError as error:
         sys.exit(exits.explain(error))

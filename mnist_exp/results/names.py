@@ -224,10 +224,11 @@ def _number(folder: Path) -> tuple[int, str]:
 
 
 def _by_id(run_id: str, uri: str, root: Path) -> Selection:
-    """The run with that MLflow id: its folder if it was trained here, else its entry in the store."""
+    """The run or sweep with that MLflow id: its folder if it was trained here, else its entry in the store."""
     for path in root.glob(f"*s/*/**/{RunFolder.tracked}"):
-        if (record := tracked.run(path.parent)) and record.run_id == run_id:
-            return Selection(f"Run {run_id}", path.parent, [path.parent])
+        if (record := tracked.read(path.parent)) and record.run_id == run_id:
+            selected = _selection(path.parent)  # the parent run of a sweep stands for all of its runs
+            return selected or Selection(f"Run {run_id}", path.parent, [path.parent])
     query = Query(uri, run_id=run_id)
     if not store.runs(query):
         raise ConfigError(f"Neither {root} nor the MLflow store has a run {run_id!r}.", f"A name is {NAMES}.")

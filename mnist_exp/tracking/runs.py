@@ -104,7 +104,7 @@ class Presence(enum.Enum):
     LACKING = "It lacks something."
     WHOLE = "It has all of it."
     DELETED = "It had the run, and somebody has deleted it there."
-    ELSEWHERE = "It has nothing, but another store was sent the run."
+    ELSEWHERE = "It has nothing, but another store was sent all of it."
 
 
 def presence(folder: Path, entry: Ledger, store: Store) -> Presence:
@@ -122,8 +122,8 @@ def presence(folder: Path, entry: Ledger, store: Store) -> Presence:
         pictures = known and _unsent(folder, record)
         if ended and not pictures and _has_rows(store, stored.info.run_id, journal.read(folder)):
             return Presence.WHOLE
-        file = stores.database(record.store)
-        if not stored and not known and (not file or file.exists()):
+        file, delivered = stores.database(record.store), record.state == entry.state
+        if delivered and not stored and not known and (not file or file.exists()):
             return Presence.ELSEWHERE
     RunFolder(folder).tracked.unlink(missing_ok=True)
     return Presence.LACKING

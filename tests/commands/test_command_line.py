@@ -42,6 +42,19 @@ def test_a_key_that_is_set_twice_leaves_with_2_and_nothing_is_written(typed: lis
     assert not list(Path().iterdir())
 
 
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_wrong_address_of_mlflow_stops_a_command_before_it_writes_anything(
+    sweep: bool, command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "localhost:5000")
+    code, _, err = command(*(["-m", "seed=0,1"] if sweep else []), "data=synthetic")
+    assert code == 2
+    first, second = err.splitlines()
+    assert first == "error: MLFLOW_TRACKING_URI must be the address of an MLflow store, but got 'localhost:5000'."
+    assert second.startswith("  help: Try MLFLOW_TRACKING_URI=http://127.0.0.1:5000 or ")
+    assert not Path("outputs").exists()
+
+
 def test_m_may_stand_anywhere(command: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = command("hidden=8,-1", "-m", "lr=1e-3")
     assert code == 2

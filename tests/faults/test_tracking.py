@@ -19,6 +19,7 @@ from kit import SMALL, command, end, locked, only_run, only_sweep, processes, se
 from nth import Nth
 from services import Server, folder, free_port
 
+from mnist_exp import sync
 from mnist_exp.config import Config
 from mnist_exp.config.stores import uri_for
 from mnist_exp.disk import ledger
@@ -368,4 +369,78 @@ def test_what_mlflow_would_refuse_is_cut_to_fit(
     tracked = only_tracked(store.client, store.experiment_id, epochs=2)
     assert tracked.data.params["hidden"] == "16"
     assert len(tracked.data.params) == len(entry.params)
+    injected()
+
+
+@pytest.mark.faults(35)
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_project_goes_on_in_another_folder(
+    how: str, scratch: Path, monkeypatch: pytest.MonkeyPatch, injected: Injected
+) -> None:
+    for name in ("old", "new"):
+        if name == "new":
+            shutil.copytree("../old", "../new") if how == "copied" else Path("../old").rename("../new")
+        (scratch / name).mkdir(exist_ok=True)
+        monkeypatch.chdir(scratch / name)
+        code, _, err = command(*TRACKED)
+        assert code == 0, err
+    assert "This project was in another folder" in err
+    stored = open_store(uri_for(None), "mnist_exp")
+    addresses = [each.info.artifact_uri for each in stored.client.search_runs([stored.experiment_id])]
+    assert len(addresses) == 2
+    assert all(address.startswith((scratch / "new/mlruns").as_uri()) for address in addresses)
+    assert command(module="sync")[1].endswith(": 0. There already: 2.\n")
+    if how == "copied":
+        assert len(list((scratch / "old/mlruns/mnist_exp").glob("*/artifacts"))) == 1
+    injected()
+
+
+@pytest.mark.faults(35)
+def test_a_deleted_experiment_is_named_before_training_and_all_is_sent_when_it_is_back(
+    database: Path, injected: Injected
+) -> None:
+    store = open_store(uri_for(None), "mnist_exp")
+    store.client.delete_experiment(store.experiment_id)
+    code, _, err = command(*TRACKED)
+    assert code == 0, err
+    assert err.startswith("warning: The experiment 'mnist_exp' in sqlite:///")
+    assert f"mlflow experiments restore -x {store.experiment_id}, or choose another" in err.splitlines()[1]
+    store.client.restore_experiment(store.experiment_id)
+    assert command(module="sync")[0] == 0
+    only_tracked(store.client, store.experiment_id)
+    injected()
+
+
+@pytest.mark.faults(36)
+@pytest.mark.parametrize("typed", [(), ("hydra.job.chdir=true",)], ids=["", "chdir"])
+def test_a_folder_of_any_name_has_its_database_in_it(
+    typed: tuple[str, ...], scratch: Path, monkeypatch: pytest.MonkeyPatch, injected: Injected
+) -> None:
+    folder = scratch / "a?b%20c#d"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    code, out, err = command(*TRACKED, *typed)
+    assert code == 0, err
+    assert "Tracked in MLflow: mlflow ui --backend-store-uri sqlite:///mlflow.db, then" in out
+    assert [path.name for path in scratch.iterdir() if not path.name.startswith(".")] == [folder.name]
+    assert list(scratch.rglob("mlflow.db")) == [folder / "mlflow.db"]
+    assert command(module="sync")[1].endswith(": 0. There already: 1.\n")
+    injected()
+
+
+@pytest.mark.faults(39)
+@pytest.mark.parametrize("lost", ["metrics WHERE step = 2", "metrics", "tags WHERE key = 'state'"])
+def test_what_mlflow_has_lost_is_sent_once(
+    lost: str, mlflow_store: Callable[[str], Store], tiny: Tiny, injected: Injected
+) -> None:
+    store, folder = mlflow_store("mnist_exp"), Path("outputs/runs/day/run")
+    run.run(tiny(tracking={"enabled": True, "figures": False}), folder, extras=False)
+    assert publish(folder, store)
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute(f"DELETE FROM {lost}")
+    for sent in (1, 0):
+        assert (result := sync.send([Path("outputs")], store.uri)).sent == sent
+        assert (result.kept, result.refused) == (1 - sent, {})
+    (stored,) = store.client.search_runs([store.experiment_id])
+    sent_once(store.client, stored.info.run_id, ledger.read(folder).epochs)
     injected()

@@ -12,6 +12,7 @@ from report_fixtures import make_run, make_sweep, track
 
 from mnist_exp import config, results
 from mnist_exp.disk import ledger
+from mnist_exp.disk.files import write_json
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.report import board as leaderboard
 from mnist_exp.results import names as naming
@@ -51,6 +52,14 @@ def test_a_sweep_is_found_by_id_prefix_and_folder(root: Path, what: str) -> None
     selection = naming.resolve(what, root)
     assert selection.home.name == "10-00-00-aaaaaa"
     assert [folder.name for folder in selection.folders] == ["0", "1"]
+
+
+def test_the_id_of_a_sweeps_parent_run_is_the_sweeps(root: Path) -> None:
+    folder = root / "sweeps" / "2026-01-31" / "10-00-00-bbbbbb"
+    write_json(folder / "mlflow.json", {"run_id": "b" * 32, "experiment_id": "1"})
+    selection = naming.resolve("b" * 32, root)
+    assert (selection.title, selection.home) == ("Sweep 10-00-00-bbbbbb", folder)
+    assert [run.name for run in selection.folders] == ["0", "1"]
 
 
 def test_a_run_is_found_by_folder_and_by_mlflow_id(root: Path) -> None:

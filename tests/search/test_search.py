@@ -482,8 +482,11 @@ def test_two_searches_in_folders_of_one_name_share_a_storage_but_no_study(comman
     assert all(name.startswith("s-") for name in names)
 
 
+@pytest.mark.faults(38)
 @pytest.mark.parametrize("left", [-40, 0.5, 0], ids=["last line torn", "half of it", "nothing"])
-def test_a_journal_that_has_lost_its_end_does_not_end_the_search(left: float, command: Command) -> None:
+def test_a_journal_that_has_lost_its_end_does_not_end_the_search(
+    left: float, command: Command, injected: Callable[[], None]
+) -> None:
     """As a power cut leaves it. What it has lost is in the plan and the ledgers: no trial is trained or asked twice."""
     assert command(*HERE, "search=random", "n_trials=3", *SPACE)[0] == 0
     folder = home()
@@ -498,6 +501,7 @@ def test_a_journal_that_has_lost_its_end_does_not_end_the_search(left: float, co
     after = [(trial.params, trial.values) for trial in studies.join(folder).trials]
     assert after[:3] == before
     assert len(after) == 4
+    injected()
 
 
 @pytest.mark.parametrize("journal", ["", None], ids=["empty", "gone"])

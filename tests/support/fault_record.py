@@ -51,6 +51,15 @@ FAULTS = {
     32: ("hostile text in overrides, names and params", "no path is made of it, the page escapes it, MLflow takes it"),
     33: ("secrets in overrides, addresses, environment", "refused or hidden: found in no file"),
     34: ("open ports, open folders, foreign `_target_`", "loopback only; not world-writable; only the user's own"),
+    35: (
+        "project moved or copied, experiment deleted in MLflow",
+        "said before training; files go where it is now",
+    ),
+    36: ("working folder with `?`, `%` or `#` in its name, job with another one", "one database, where it was started"),
+    37: ("screen closed, full, or hung up (SIGHUP)", "training goes on; the exit code is the training's"),
+    38: ("torn or lost end of a search's journal", "goes on; no trial is trained or asked twice"),
+    39: ("rows lost in MLflow", "sync sends what is missing, once"),
+    40: ("wrong address of MLflow, bytes that are no text", "exit 2 before anything is written"),
 }
 
 REPO = Path(__file__).resolve().parents[2]
