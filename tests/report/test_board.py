@@ -224,3 +224,15 @@ def rows(results: list[tuple[str, float, float]]) -> pd.DataFrame:
             for key, val, test in results
         ]
     )
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
+    """Whatever a run from elsewhere is called; negative numbers stay numbers."""
+    texts = ["=1+1", "+cmd|' /C calc'!A0", "-1+1", "@SUM(A1)", "\t=1", "-1e-3", "plain", None]
+    table = pd.DataFrame({"=name": texts, "lr": [-0.5] * len(texts), "started": pd.Timestamp("2026-01-31", tz="UTC")})
+    boards.write_csv(table, tmp_path / "runs.csv")
+    written = pd.read_csv(tmp_path / "runs.csv", dtype=str)
+    assert list(written) == ["'=name", "lr", "started"]
+    assert list(written["'=name"].fillna("")) == [*(f"'{text}" for text in texts[:5]), "-1e-3", "plain", ""]
+    assert set(written["lr"]) == {"-0.5"}
+    assert set(written["started"]) == {"2026-01-31 00:00:00+00:00"}

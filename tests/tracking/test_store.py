@@ -122,3 +122,11 @@ def test_an_empty_file_becomes_a_store(scratch: Path) -> None:
     assert query.experiments(uri_for(None)) == {}
     opened = open_store(uri_for(None), "x")
     assert query.experiments(uri_for(None))["x"] == opened.experiment_id
+
+
+def test_an_id_may_have_quotes(mlflow_store: Callable[[str], Store]) -> None:
+    """A sweep's is the name of its folder, and that of a run from elsewhere may be anything."""
+    opened, id = mlflow_store("x"), "it's\" or `a\\"
+    assert opened.run_id(id) == ""
+    made = opened.client.create_run(opened.experiment_id, tags=store.source(id))
+    assert opened.run_id(id) == made.info.run_id
