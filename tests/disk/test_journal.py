@@ -71,3 +71,9 @@ def test_what_json_cannot_say_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         Journal(HERE, []).append(row(3, float("nan")))
     assert len(journal.read(HERE)) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"metrics": [1]}, {"metrics": {"x": "y"}}, {"step": "a"}, {"time_ms": 10**30}])
+def test_a_row_of_other_types_is_damaged(wrong: Row, begun: Path) -> None:
+    begun.write_text(written(row(1), row(2) | wrong))
+    assert journal.read(HERE) == [row(1)]

@@ -51,6 +51,17 @@ FAULTS = {
     32: ("hostile text in overrides, names and params", "no path is made of it, the page escapes it, MLflow takes it"),
     33: ("secrets in overrides, addresses, environment", "refused or hidden: found in no file"),
     34: ("open ports, open folders, foreign `_target_`", "loopback only; not world-writable; only the user's own"),
+    35: (
+        "a run from elsewhere that names code and servers, or has links and pipes",
+        "nothing is called, asked or written there; refused, or the user's own is used",
+    ),
+    36: (
+        "records from elsewhere: aliases, nesting, numbers, types, control characters, formulas",
+        "a sentence, or shown as text; no traceback",
+    ),
+    37: ("images with other labels, sizes or axes", "refused before training, in a sweep before its first job; exit 2"),
+    38: ("disk full at a sweep's report", "named, with the way out; exit code by what trained"),
+    39: ("files called as modules in the working folder; a long TMPDIR", "not imported; no obstacle"),
 }
 
 REPO = Path(__file__).resolve().parents[2]
