@@ -10,10 +10,11 @@ from typing import Any, final
 
 from mnist_exp.disk.files import atomic_write, parse_json
 from mnist_exp.disk.layout import RunFolder
+from mnist_exp.disk.records import fits
 
 Row = dict[str, Any]
 """{"epoch": int, "step": int, "time_ms": int, "metrics": {name: float}}"""
-REST = {"step", "time_ms", "metrics"}
+REST = {"step": int, "time_ms": int, "metrics": dict[str, float]}
 
 
 def read(folder: Path) -> list[Row]:
@@ -28,7 +29,9 @@ def read(folder: Path) -> list[Row]:
             row = parse_json(line)
         except ValueError:
             break
-        if not isinstance(row, dict) or row.get("epoch") != len(rows) + 1 or not row.keys() >= REST:
+        if not isinstance(row, dict) or row.get("epoch") != len(rows) + 1:
+            break
+        if not all(fits(row.get(key), kind) for key, kind in REST.items()):
             break
         rows.append(row)
     return rows

@@ -273,8 +273,17 @@ def save(comparisons: Sequence[Comparison]) -> None:
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """*table* without its index, atomically."""
-    atomic_write(path, table.to_csv(index=False).encode())
+    """*table* without its index, atomically; a text that a spreadsheet would calculate begins with `'`."""
+    harmless = table.rename(columns=_no_formula)
+    for column in harmless.select_dtypes(exclude=["number", "bool", "datetimetz"]):
+        harmless[column] = harmless[column].map(_no_formula)
+    atomic_write(path, harmless.to_csv(index=False).encode())
+
+
+def _no_formula(cell: Any) -> Any:
+    """*cell* so that a spreadsheet shows it: https://owasp.org/www-community/attacks/CSV_Injection."""
+    calculated = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{cell}" if calculated and not re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", cell) else cell
 
 
 def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]]]:

@@ -1,6 +1,7 @@
 """The MLflow store and its experiment, opened by many processes."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -27,13 +28,18 @@ class Store:
 
     def run_id(self, id: str) -> str:
         """The id in MLflow of the run, or the parent run of the sweep, with this *id* on disk; empty if it has none."""
-        runs = self.client.search_runs([self.experiment_id], f"tags.`run.id` = '{id}'", max_results=1)
+        runs = self.client.search_runs([self.experiment_id], f"tags.`run.id` = '{_unquoted(id)}'", max_results=1)
         return str(runs[0].info.run_id) if runs else ""
 
 
 def source(id: str) -> dict[str, str]:
     """The tags of a run, or of the parent run of a sweep, with this *id* on disk: `Store.run_id` searches for it."""
-    return {"run.id": id, "mlflow.source.name": "mnist_exp.train", "mlflow.source.type": "LOCAL"}
+    return {"run.id": _unquoted(id), "mlflow.source.name": "mnist_exp.train", "mlflow.source.type": "LOCAL"}
+
+
+def _unquoted(id: str) -> str:
+    """*id* without what would end the text that MLflow searches for: a sweep's is the name of its folder."""
+    return re.sub(r"['\"`\\]", "_", id)
 
 
 def open_store(uri: str, experiment: str) -> Store:

@@ -80,3 +80,9 @@ def test_what_json_cannot_say_is_refused() -> None:
 def test_a_line_that_is_no_row_of_the_next_epoch_ends_the_journal(line: str, begun: Path) -> None:
     begun.write_text(written(row(1), row(2)) + line + "\n" + written(row(3)))
     assert journal.read(HERE) == [row(1), row(2)]
+
+
+@pytest.mark.parametrize("wrong", [{"metrics": [1]}, {"metrics": {"x": "y"}}, {"step": "a"}, {"time_ms": 10**30}])
+def test_a_row_of_other_types_is_damaged(wrong: Row, begun: Path) -> None:
+    begun.write_text(written(row(1), row(2) | wrong))
+    assert journal.read(HERE) == [row(1)]

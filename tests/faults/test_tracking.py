@@ -434,7 +434,7 @@ def test_what_mlflow_has_lost_is_sent_once(
     lost: str, mlflow_store: Callable[[str], Store], tiny: Tiny, injected: Injected
 ) -> None:
     store, folder = mlflow_store("mnist_exp"), Path("outputs/runs/day/run")
-    run.run(tiny(tracking={"enabled": True, "figures": False}), folder, extras=False)
+    trainings.run(tiny(tracking={"enabled": True, "figures": False}), folder, extras=False)
     assert publish(folder, store)
     with contextlib.closing(sqlite3.connect("mlflow.db")) as database, database:
         database.execute(f"DELETE FROM {lost}")

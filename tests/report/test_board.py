@@ -251,3 +251,15 @@ def test_what_cannot_be_told_from_the_best_is_named_with_the_command_that_tells(
     again = "python -m mnist_exp.train -m resume=10-00-00-abcdef hidden=128,64 seed=1,2\n"
     assert "To tell them apart: " in text
     assert again in text
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
+    """Whatever a run from elsewhere is called; negative numbers stay numbers."""
+    texts = ["=1+1", "+cmd|' /C calc'!A0", "-1+1", "@SUM(A1)", "\t=1", "-1e-3", "plain", None]
+    table = pd.DataFrame({"=name": texts, "lr": [-0.5] * len(texts), "started": pd.Timestamp("2026-01-31", tz="UTC")})
+    boards.write_csv(table, tmp_path / "runs.csv")
+    written = pd.read_csv(tmp_path / "runs.csv", dtype=str)
+    assert list(written) == ["'=name", "lr", "started"]
+    assert list(written["'=name"].fillna("")) == [*(f"'{text}" for text in texts[:5]), "-1e-3", "plain", ""]
+    assert set(written["lr"]) == {"-0.5"}
+    assert set(written["started"]) == {"2026-01-31 00:00:00+00:00"}

@@ -60,6 +60,17 @@ FAULTS = {
     38: ("torn or lost end of a search's journal", "goes on; no trial is trained or asked twice"),
     39: ("rows lost in MLflow", "sync sends what is missing, once"),
     40: ("wrong address of MLflow, bytes that are no text", "exit 2 before anything is written"),
+    41: (
+        "a run from elsewhere that names code and servers, or has links and pipes",
+        "nothing is called, asked or written there; refused, or the user's own is used",
+    ),
+    42: (
+        "records from elsewhere: aliases, nesting, numbers, types, control characters, formulas",
+        "a sentence, or shown as text; no traceback",
+    ),
+    43: ("images with other labels, sizes or axes", "refused before training, in a sweep before its first job; exit 2"),
+    44: ("disk full at a sweep's report", "named, with the way out; exit code by what trained"),
+    45: ("files called as modules in the working folder; a long TMPDIR", "not imported; no obstacle"),
 }
 
 REPO = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from mnist_exp.config import stores
 from mnist_exp.config.stores import uri_for
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.results import query
-from mnist_exp.tracking.store import Store, open_store
+from mnist_exp.tracking.store import Store, open_store, source
 
 OPEN = "from mnist_exp.config.stores import *; from mnist_exp.tracking.store import *; "
 OPEN += "print(open_store(uri_for(None), 'first').experiment_id)"
@@ -127,3 +127,11 @@ def test_an_empty_file_becomes_a_store(scratch: Path) -> None:
     assert query.experiments(uri_for(None)) == {}
     opened = open_store(uri_for(None), "x")
     assert query.experiments(uri_for(None))["x"] == opened.experiment_id
+
+
+def test_an_id_may_have_quotes(mlflow_store: Callable[[str], Store]) -> None:
+    """A sweep's is the name of its folder, and that of a run from elsewhere may be anything."""
+    opened, id = mlflow_store("x"), "it's\" or `a\\"
+    assert opened.run_id(id) == ""
+    made = opened.client.create_run(opened.experiment_id, tags=source(id))
+    assert opened.run_id(id) == made.info.run_id
