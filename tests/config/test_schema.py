@@ -43,8 +43,8 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
     {
         "without effect": (
             schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP),
-            "checkpoint data.classes data.root data.source deterministic force n_trials name points resume retry_failed tags"
-            " threads tracking",
+            "checkpoint data.classes data.root data.source deterministic force n_trials name points resume retry_failed"
+            " tags threads tracking",
         ),
         "control": (overrides.CONTROL, "force resume retry_failed"),
         "steering": (overrides.STEERING, "hydra/sweeper n_trials points pruner search"),
@@ -66,7 +66,10 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
             unnamed(),
             "checkpoint cluster data.root deterministic device force hydra name resume retry_failed threads tracking",
         ),
-        "unlisted": (page.UNLISTED, "checkpoint data.package data.root data.sha256 deterministic name seed tags threads tracking"),
+        "unlisted": (
+            page.UNLISTED,
+            "checkpoint data.package data.root data.sha256 deterministic name seed tags threads tracking",
+        ),
     }.values(),
 )
 def test_what_is_derived_is_as_expected(derived: tuple[str, ...], expected: str) -> None:
