@@ -31,7 +31,7 @@ EXPERIMENTS = ROOT / "conf" / "experiment"
 PAGE, ROWS = ROOT / "docs" / "results.md", ROOT / "docs" / "results.csv"
 BEGIN, END = "<!-- python -m benchmarks.papers -->", "<!-- end -->"
 COLUMNS = ("experiment", "seed", "error", "parameters", "epochs", "cpu_minutes", "commit", "settings")
-HEADS = ("experiment", "paper, error %", "ours, error %", "95 % interval", "n")
+HEADS: tuple[str, ...] = ("experiment", "paper, error %", "ours, error %", "95 % interval", "n")
 HEADS += ("parameters", "epochs", "CPU minutes", "commit", "command")
 OTHERS: dict[str, tuple[float, float]] = {  # for comparison: test error in percent, weights; both from the papers
     "LeNet-5, LeCun 1998": (0.95, 60_000),
