@@ -3,11 +3,12 @@
 Speed counts only at unchanged accuracy. The score is that of the last epoch, never the best on the test set.
 """
 
-import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks import measure, ours
+import pandas as pd
+
+from benchmarks import measure, ours, papers
 from benchmarks.measure import Benchmark, Case, Spread
 from benchmarks.peers import eager, settings
 
@@ -43,13 +44,12 @@ def compare_paths(root: Path, seeds: int = 5, epochs: int = 10, quick: bool = Fa
             peer = settings.Settings(epochs=epochs, seed=seed, root=str(root), steps=5 * quick)
             costs["in-memory PyTorch"].append(100 * eager.train(peer, settings.TRAIN + settings.VAL - val_size)[1])
         cases.append(Case(label, {name: Spread(values) for name, values in costs.items()}))
-    notes = [f"{case.label}, {name}: {summary(spread.values)}" for case in cases for name, spread in case.costs.items()]
+    notes = [
+        f"{case.label}, {name}: {papers.summary(pd.Series(spread.values))}"
+        for case in cases
+        for name, spread in case.costs.items()
+    ]
     return Benchmark("accuracy", f"Test accuracy, 784-128-10, Adam, {epochs} epochs", "%", cases, notes)
-
-
-def summary(values: list[float]) -> str:
-    """`97.83 ± 0.07 (n=5)`: mean and sample standard deviation."""
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} (n={len(values)})"
 
 
 def main() -> None:

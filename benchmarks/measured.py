@@ -32,7 +32,7 @@ class Row:
     benchmark: str
     case: str
     said: str
-    """A format string, with a field for the median of each of *names*."""
+    """A format string, with a field for each of *names*: its median, or of an accuracy what `papers.summary` says."""
     names: tuple[str, ...]
 
     def line(self, machines: list[Results]) -> str:
@@ -50,7 +50,9 @@ class Row:
         spreads: dict[str, Spread] = {**case.costs, **case.ratios}
         if not set(self.names) <= spreads.keys():
             return ""
-        return self.said.format(*(f"{spreads[name].median:.{4 if result.unit == '%' else 3}g}" for name in self.names))
+        if result.unit == "%":
+            return self.said.format(*(papers.summary(pd.Series(spreads[name].values)) for name in self.names))
+        return self.said.format(*(f"{spreads[name].median:.3g}" for name in self.names))
 
 
 EXPERIMENTS = {
@@ -69,7 +71,7 @@ ROWS = (
         "default network, test accuracy",
         "accuracy",
         "validation",
-        "{0} %, median of 5 seeds",
+        "{0}",
         ("ours, schedule=cosine (the default)",),
     ),
     *(Row(STEP.format(hidden), "step", f"hidden={hidden}, 2", AS_LONG, ("ours / floor",)) for hidden in (128, 512)),
@@ -129,7 +131,7 @@ def accuracies(rows: "pd.DataFrame") -> list[str]:
         runs = rows[rows["experiment"] == name]
         if len(runs):
             seeds = ",".join(map(str, sorted(runs["seed"])))
-            said = f"{papers.spread(100 - runs['error'])} % (n={len(runs)})"
+            said = papers.summary(100 - runs["error"])
             command = f"python -m mnist_exp.train -m experiment={name} seed={seeds}"
             lines.append(f"| {what}, test accuracy | {said} | `{command}` |")
     return lines

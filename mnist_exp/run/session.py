@@ -80,7 +80,8 @@ def run_many(
         waiting = deque(grouped([claimed for claimed in claims if isinstance(claimed, Member)]))
         while waiting:
             pack: Pack | None = None
-            observers: dict[int, list[Observer]] = {}  # with the pack before, they give its memory back
+            observers: dict[int, list[Observer]] = {}  # with the pack before, they give its memory back,
+            torch.cuda.empty_cache()  # and so does torch; without CUDA it does nothing
             members, *others = within_memory(waiting.popleft())
             waiting.extendleft(reversed(others))
             with failing(members), halving(members, waiting):
@@ -110,7 +111,6 @@ def halving(members: list[Member], waiting: deque[list[Member]]) -> Iterator[Non
             raise ExperimentError(f"The GPU's memory is full: {first_line(error)}", way_out) from error
     log.warning("The GPU's memory is too small for %d runs at once: half as many are tried.", len(members))
     waiting.extendleft(reversed(halves(members)))
-    torch.cuda.empty_cache()
 
 
 def _observers(member: Member, pack: Pack, watch: Watch, control: Control) -> list[Observer]:

@@ -83,7 +83,7 @@ def test_the_table_of_the_front_page_has_what_was_measured() -> None:
     text = measured.render(f"before\n{measured.BEGIN}\nold\n{measured.END}\nafter\n", [result.to_json()], errors)
     assert "old" not in text
     assert text.endswith("\nafter\n")
-    assert "| small CNN, 3 epochs, test accuracy | 99.40 ± 0.14 % (n=2) | " in text
+    assert "| small CNN, 3 epochs, test accuracy | 99.40 ± 0.14 % (n=2), 95 % interval of the mean " in text
     assert "against Lightning | 16 times faster | `python -m benchmarks train` |" in text
     elsewhere = {**result.to_json(), "environment": {**measure.environment(), "cpu": "Another(R) Processor"}}
     both = measured.render(f"{measured.BEGIN}\n{measured.END}", [result.to_json(), elsewhere], errors)

@@ -26,13 +26,19 @@ def test_the_heads_are_those_that_the_rows_make() -> None:
 
 def test_meta_a_changed_runis_another_page() -> None:
     before = papers.render(f"a {papers.BEGIN} old {papers.END} b", ROWS)
-    assert "| 0.96 | 0.70 ± 0.10 | 3 | 215,194 | 3 | 0.5 | abcdef0 |" in before
+    assert "| 0.96 | 0.70 ± 0.10 | 0.45 to 0.95 | 3 | 215,194 | 3 | 0.5 | abcdef0 |" in before
     assert "-m experiment=small_cnn seed=0,1,2`" in before
     assert "| 4.70 | not run here |" in before
     assert before.startswith("a ")
     assert before.endswith(" b")
     assert before != papers.render(before, ROWS.assign(error=1.0))
     assert papers.render(before, ROWS) == before
+
+
+def test_the_interval_is_students() -> None:
+    values = pd.Series([98.3, 98.4, 98.5])
+    assert papers.summary(values) == "98.40 ± 0.10 % (n=3), 95 % interval of the mean 98.15 to 98.65"  # ± 4.303 sd / √3
+    assert papers.summary(values[:1]) == "98.30 % (n=1)"
 
 
 def test_a_head_gets_what_was_measured() -> None:

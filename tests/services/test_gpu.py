@@ -17,13 +17,13 @@ from torch import Tensor
 from trainings import KINDS, RATE, assert_alike, interrupted, lanes, losses, outcome, tasks
 
 from mnist_exp.config import Config
-from mnist_exp.data import Order, Split
+from mnist_exp.data import Order
 from mnist_exp.disk import journal, ledger
 from mnist_exp.disk import lanes as pack_records
 from mnist_exp.engine import graph
 from mnist_exp.engine.loop import Tally
 from mnist_exp.errors import DivergedError
-from mnist_exp.run import build, session
+from mnist_exp.run import build, pack, session
 from mnist_exp.run.session import Result
 
 pytestmark = [
@@ -139,19 +139,50 @@ def test_a_run_goes_on_bit_for_bit_on_the_same_gpu(kind: str, composed: Compose)
     assert outcome(Path("parts")) == outcome(Path("whole"))
 
 
+@pytest.mark.parametrize("kind", ["convolutions", "autograd"])
+def test_a_run_by_autograd_goes_on_bit_for_bit_where_that_is_asked(kind: str, composed: Compose) -> None:
+    config = composed(*ON_GPU, *KINDS[kind], "schedule=linear", "epochs=4", "deterministic=true")
+    trainings.run(config, Path("whole"))
+    interrupted(config, Path("parts"), after=2)
+    trainings.run(config, Path("parts"))
+    assert outcome(Path("parts")) == outcome(Path("whole"))
+
+
+def test_a_pack_with_rates_of_their_own_repeats_bit_for_bit(composed: Compose) -> None:
+    for folder in ("first", "again"):
+        session.run_many(tasks(lanes(composed, "device=cuda", "training.clip=0.5"), folder))
+    for i in range(4):
+        assert outcome(Path(f"first/{i}")) == outcome(Path(f"again/{i}"))
+
+
+def test_a_pack_takes_about_the_memory_that_is_expected(composed: Compose) -> None:
+    configs = [composed(*ON_GPU, "hidden=512", f"lr={0.001 * (1 + i / 64)}") for i in range(64)]
+    expected = sum(pack.memory(config, build.model(config)) for config in configs)
+    torch.cuda.reset_peak_memory_stats()
+    session.run_many(tasks(configs, "pack"))
+    assert 0.3 * expected < torch.cuda.max_memory_allocated() < 1.2 * expected
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU only")
+def test_the_second_gpu_is_used_alone(composed: Compose) -> None:
+    trainings.run(composed(*ON_GPU, "device=cuda:1"), Path("run"))
+    assert torch.cuda.current_device() == 1
+    assert torch.cuda.memory_allocated(0) == 0
+
+
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch calls it a prototype
 def test_nothing_waits_for_the_gpu_within_an_epoch(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch raises at each synchronisation that it detects, from the first batch of an epoch until its scores are read.
 
     Recording the graph, once, synchronises.
     """
-    feed, settle, record, refused = Order.feed, Tally.settle, graph.Recorder.record, []
+    batches, settle, record, refused = Order.batches, Tally.settle, graph.Recorder.record, []
 
-    def fed(order: Order, split: Split, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in feed(order, split, epoch):
+    def fed(order: Order, epoch: int) -> Iterator[Tensor]:
+        for rows in batches(order, epoch):
             torch.cuda.set_sync_debug_mode("error")
             refused.append(1)
-            yield batch
+            yield rows
 
     def settled(tally: Tally) -> list[tuple[int, int, int]]:
         torch.cuda.set_sync_debug_mode("default")
@@ -163,7 +194,7 @@ def test_nothing_waits_for_the_gpu_within_an_epoch(composed: Compose, monkeypatc
         torch.cuda.set_sync_debug_mode("error")
         return replay
 
-    monkeypatch.setattr(Order, "feed", fed)
+    monkeypatch.setattr(Order, "batches", fed)
     monkeypatch.setattr(Tally, "settle", settled)
     monkeypatch.setattr(graph.Recorder, "record", recording)
     monkeypatch.setattr("mnist_exp.engine.loop.WINDOW", 3)
