@@ -8,8 +8,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config import secrets
+from mnist_exp.config import schema, secrets
 from mnist_exp.config.overrides import check_single, key_of
+from mnist_exp.config.schema import Kind
 from mnist_exp.console import exits
 from mnist_exp.disk import trust
 from mnist_exp.disk.layout import RunFolder
@@ -23,7 +24,8 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
         try:
-            check_single([*config.hydra.overrides.task, *config.hydra.overrides.hydra], sys.argv[1:])
+            typed = [*config.hydra.overrides.task, *config.hydra.overrides.hydra]
+            check_single([*typed, *steering(config)], sys.argv[1:])
             folder = Path(config.hydra.run.dir)
             if RunFolder(folder).ledger.exists():
                 trust.check_links(folder)
@@ -32,6 +34,15 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
+
+
+def steering(composed: DictConfig) -> list[str]:
+    """What in *composed* is for a sweep, as one would type it: files may set it as well."""
+    plain: Any = OmegaConf.to_container(composed)
+    search, params = plain["hydra"]["runtime"]["choices"].get("search"), plain["hydra"]["sweeper"].get("params")
+    found = [f"{key}={plain[key]}" for key in schema.of(Kind.SWEEP) if plain.get(key) is not None]
+    found += [f"search={search}"] if search not in (None, "grid") else []
+    return [*found, *(f"hydra.sweeper.params.{key}={value}" for key, value in (params or {}).items())]
 
 
 def check(composed: DictConfig) -> None:
