@@ -89,7 +89,8 @@ class Composer:
             ConfigError: with the option and what it would change.
         """
         parsed = self._parse(typed)
-        fixed, before = [str(o.input_line) for o in parsed if not o.is_sweep_override()], {}
+        fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+        before: dict[str, Any] = {}
         for override in parsed:
             swept = override.is_choice_sweep() and self._chooses(override)
             for value in override.sweep_string_iterator() if swept else ():
