@@ -15,13 +15,8 @@ from benchmarks.peers import eager, settings
 
 def ours_once(folder: Path, *overrides: str) -> float:
     """Test accuracy in percent of one of our runs, without a tracker."""
-    from mnist_exp.run.session import Task, run_many
-
     chosen = ours.configure("tracking=off", "checkpoint=off", *overrides)
-    (result,) = run_many([Task(chosen, folder)])
-    if isinstance(result, Exception):
-        raise result
-    return 100 * result.summary["final/test_accuracy"]
+    return 100 * ours.train(chosen, folder).summary["final/test_accuracy"]
 
 
 def compare_paths(root: Path, seeds: int = 5, epochs: int = 10, quick: bool = False) -> Benchmark:

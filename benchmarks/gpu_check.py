@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from benchmarks import ours
 from mnist_exp.config import Config, Training, compose
 from mnist_exp.disk import journal, ledger
 from mnist_exp.engine import graph
@@ -160,12 +161,12 @@ class Checks:
     def repeat(self, name: str, overrides: list[str]) -> Seen:
         """The same run twice, and interrupted and resumed: to the last bit."""
         config, folders = self.config(*overrides), [self.root / f"{name}-{i}" for i in range(3)]
-        result = session.run(config, folders[0])
-        session.run(config, folders[1])
+        result = ours.train(config, folders[0])
+        ours.train(config, folders[1])
         try:
-            session.run(config, folders[2], watch=lambda about, control: [StopAfter(2, control)])
+            ours.train(config, folders[2], watch=lambda about, control: [StopAfter(2, control)])
         except Interrupted:
-            session.run(config, folders[2])
+            ours.train(config, folders[2])
         first, again, resumed = map(outcome, folders)
         seen = f"repeat {first == again}, resume {first == resumed}"
         return first == again == resumed, f"{seen}, test {100 * result.summary['final/test_accuracy']:.1f} %"
@@ -236,7 +237,7 @@ class Checks:
         times = {}
         for asked in ("false", "true"):
             folder = self.root / f"deterministic-{asked}"
-            session.run(self.config("model=small_cnn", "hidden=null", f"deterministic={asked}", "epochs=3"), folder)
+            ours.train(self.config("model=small_cnn", "hidden=null", f"deterministic={asked}", "epochs=3"), folder)
             times[asked] = journal.read(folder)[-1]["metrics"]["time/epoch"]
         return True, f"an epoch takes {times['true'] / times['false']:.2f} times as long with deterministic=true"
 

@@ -17,6 +17,7 @@ from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.engine.loop import WINDOW, Descent, Progress, Tally, fit
 from mnist_exp.run import build
 from mnist_exp.run.pack import set_up_torch
+from mnist_exp.run.session import Result, Task, Watch, run_many
 
 
 def configure(*overrides: str) -> Config:
@@ -24,6 +25,14 @@ def configure(*overrides: str) -> Config:
     config.register()
     with initialize_config_dir(config.conf_dir(), version_base="1.3"):
         return config.parse(compose("train", overrides=["device=cpu", *overrides]))
+
+
+def train(chosen: Config, folder: Path, watch: Watch = lambda run, control: ()) -> Result:
+    """Trains *chosen* in *folder*; raises what ended it."""
+    (result,) = run_many([Task(chosen, folder)], watch)
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 @final

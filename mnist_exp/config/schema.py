@@ -367,6 +367,14 @@ def settings(cls: type = Config, prefix: str = "", kind: Kind = NONE) -> dict[st
 
 
 @functools.cache
+def texts() -> frozenset[str]:
+    """The keys of the settings that hold a text."""
+    parents = [("", Config), *((f"{name}.", cls) for name, cls in parts().items())]
+    kinds = (str, str | None)
+    return frozenset(f"{prefix}{f.name}" for prefix, cls in parents for f in dataclasses.fields(cls) if f.type in kinds)
+
+
+@functools.cache
 def of(kinds: Kind) -> tuple[str, ...]:
     """The keys of the settings of any of *kinds*; a part that is so as a whole is named as one."""
     keys = [key for key, each in settings().items() if each.kind & kinds]

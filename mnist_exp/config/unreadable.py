@@ -34,6 +34,8 @@ def unreadable(word: str, typed: Sequence[str], reason: str = "") -> ConfigError
     key, equals, value = word.partition("=")
     if not equals:
         return _without_value(word, typed[position - 1] if 0 < position < len(typed) else "", after)
+    if _is_text(key):
+        return ConfigError(f"{word} has characters with a meaning of their own.", _as_text(key, value))
     if match := re.search(r"Unknown function '([^']+)'", reason):
         near = closest(match[1], CALLS)
         return ConfigError(
@@ -79,11 +81,16 @@ def _without_idle_commas(value: str) -> str:
 
 def _as_text(key: str, value: str) -> str:
     """How *value* is written as a text; which key takes one is known for settings only."""
-    if (setting := schema.settings().get(key)) and setting.rule.text and not isinstance(setting.default, str):
+    if (setting := schema.settings().get(key)) and not _is_text(key):
         return f"{key}: {setting.help}."
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
     written = f'{key}="{quoted}"'
     return f"As a text it has quotes twice: {shlex.quote(written)}"
+
+
+def _is_text(key: str) -> bool:
+    """Whether *key*, with a `+` or not, holds a text, and nothing else."""
+    return key.lstrip("+") in schema.texts() or key.lstrip("+").startswith("tags.")
 
 
 def _without_value(word: str, before: str, after: Sequence[str]) -> ConfigError:
@@ -95,6 +102,9 @@ def _without_value(word: str, before: str, after: Sequence[str]) -> ConfigError:
             value = after[0].lstrip("=") or next(iter(after[1:]), "")
         written = meant if "=" in meant else f"{meant}={value or '…'}"
         return ConfigError(f"'{word}' has no value.", f"Write {written}")
+    if "=" in before and _is_text(before.partition("=")[0]):
+        key, _, value = before.partition("=")
+        return ConfigError(f"'{word}' stands alone, after {before}.", _as_text(key, f"{value} {word}".strip()))
     if "=" in before:
         joined = before + word if before.endswith(("=", ",")) else f"{before},{word}"
         return ConfigError(f"'{word}' stands alone, after {before}.", f"Write {shlex.quote(joined)}, without spaces.")

@@ -9,8 +9,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config import parse, secrets, stores
+from mnist_exp.config import parse, schema, secrets, stores
 from mnist_exp.config.overrides import check_once, check_single, key_of
+from mnist_exp.config.schema import Kind
 from mnist_exp.console import exits
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import trust
@@ -26,7 +27,7 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         check(config)
         try:
-            check_single(typed(config), sys.argv[1:])
+            check_single([*typed(config), *steering(config)], sys.argv[1:])
             check_settings(config)
             folder = Path(config.hydra.run.dir)
             if RunFolder(folder).ledger.exists():
@@ -46,6 +47,15 @@ def typed(composed: DictConfig) -> list[str]:
     """The overrides as they were typed; references in them are not followed."""
     overrides: Any = OmegaConf.to_container(composed.hydra.overrides, resolve=False)
     return [*overrides["task"], *overrides["hydra"]]
+
+
+def steering(composed: DictConfig) -> list[str]:
+    """What in *composed* is for a sweep, as one would type it: files may set it as well."""
+    plain: Any = OmegaConf.to_container(composed)
+    search, params = plain["hydra"]["runtime"]["choices"].get("search"), plain["hydra"]["sweeper"].get("params")
+    steers = [f"{key}={plain[key]}" for key in schema.of(Kind.SWEEP) if plain.get(key) is not None]
+    steers += [f"search={search}"] if search not in (None, "grid") else []
+    return [*steers, *(f"hydra.sweeper.params.{key}={value}" for key, value in (params or {}).items())]
 
 
 def check_settings(composed: DictConfig) -> None:

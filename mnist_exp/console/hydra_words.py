@@ -10,10 +10,11 @@ from hydra.errors import OverrideParseException
 from mnist_exp.config import choices, schema, sweeps
 from mnist_exp.config.explain import translate
 from mnist_exp.config.guesses import guess
-from mnist_exp.config.overrides import CONTROL, STEERING, check_deletions
+from mnist_exp.config.overrides import CONTROL, STEERING, check_deletions, check_single
 from mnist_exp.errors import ConfigError
 
 DRY = "--dry-run"
+PARAMS = "hydra.sweeper.params."
 FIXED = (*CONTROL, *STEERING, "cluster")
 """Settings and groups that a sweep has as a whole."""
 
@@ -51,6 +52,8 @@ def arranged(words: Sequence[str]) -> list[str]:
         return [*flags, *overrides]
     check_deletions(overrides)
     parsed = _parsed(overrides)
+    if not options.multirun:  # of several values Hydra would say that they are ambiguous
+        check_single([str(each.input_line) for each in parsed if each.is_sweep_override()], words)
     return _for_many(options, flags, parsed) if options.multirun else [*flags, *overrides]
 
 
@@ -81,7 +84,9 @@ def _for_many(options: argparse.Namespace, flags: list[str], parsed: list[Overri
     """The words of a sweep, of which Hydra composes what all jobs share before it composes a job."""
     for each in parsed:
         if each.is_sweep_override() and (each.key_or_group in FIXED or each.is_hydra_override()):
-            raise ConfigError(f"{each.input_line}: a sweep has one {each.key_or_group}.", "Give it one value.")
+            plain = str(each.input_line).lstrip("+").removeprefix(PARAMS)
+            way_out = f"Write {plain}" if PARAMS in each.key_or_group else "Give it one value."
+            raise ConfigError(f"{each.input_line}: a sweep has one {each.key_or_group}.", way_out)
     if options.cfg:
         return [*(flag for flag in flags if flag not in ("-m", "--multirun")), *map(_first, parsed)]
     groups = choices.groups()

@@ -15,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
-from mnist_exp.config import Config, sweeps
+from mnist_exp.config import Config, schema, sweeps
 from mnist_exp.config.explain import translate
+from mnist_exp.config.schema import Kind
 from mnist_exp.disk import trust
+from mnist_exp.errors import ConfigError
 
 
 @final
@@ -77,6 +79,35 @@ class Composer:
             trust.check(config.to_dict(parsed), self.origin, conf)
         return parsed
 
+    def check_swept(self, typed: Sequence[str]) -> None:
+        """Refuses a swept choice whose file steers the sweep: how it searches, and where, is settled by then.
+
+        Args:
+            typed: The overrides of the sweep.
+
+        Raises:
+            ConfigError: with the option and what it would change.
+        """
+        parsed = self._parse(typed)
+        fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+        before: dict[str, Any] = {}
+        for override in parsed:
+            swept = override.is_choice_sweep() and self._chooses(override)
+            for value in override.sweep_string_iterator() if swept else ():
+                try:
+                    after = _steering(self._by_hydra([*fixed, f"{override.key_or_group}={value}"]))
+                    before = before or _steering(self._by_hydra(fixed))
+                except (HydraException, OmegaConfBaseException):
+                    continue  # such a point is reported with all others
+                if changes := sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)):
+                    changes = [
+                        key for key in changes if not key.startswith("hydra.")
+                    ] or changes  # a choice, or its options
+                    raise ConfigError(
+                        f"{override.key_or_group}={value} sets {', '.join(changes)}, which a sweep has as a whole.",
+                        "Type that for the sweep and take it out of the file, or start a sweep for each option.",
+                    )
+
     def _filled(self, parsed: list[Override], whole: bool) -> DictConfig | None:
         """A copy of the base with all values in it; None where Hydra has to compose it, or to raise its error."""
         if any(o.is_add() or o.is_delete() or o.package or o.is_sweep_override() for o in parsed):
@@ -107,6 +138,15 @@ class Composer:
     def _chooses(self, override: Override) -> bool:
         """Whether *override* chooses an option of a group; else it sets the value of a key."""
         return bool(self.loader.repository.group_exists(override.key_or_group))
+
+
+def _steering(job: DictConfig) -> dict[str, Any]:
+    """What of the composed *job* steers a sweep, or says where its jobs run."""
+    plain: Any = OmegaConf.to_container(job)
+    hydra = plain["hydra"]
+    nodes = {f"hydra.{part}": hydra[part] for part in ("sweeper", "launcher")}
+    chosen = {key: hydra["runtime"]["choices"].get(key) for key in (*schema.STEERING_GROUPS, "cluster")}
+    return config.flatten(nodes) | chosen | {key: plain.get(key) for key in schema.of(Kind.SWEEP)}
 
 
 def _without_hydra(job: DictConfig) -> DictConfig:

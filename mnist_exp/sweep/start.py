@@ -31,6 +31,7 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
     if "sampler" in sweeper.options:
         study.need()
     with opened(sweeper, arguments) as home:
+        home.composer.check_swept(home.varying)
         try:
             if "sampler" not in home.options:
                 return grid(home)

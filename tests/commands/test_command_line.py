@@ -163,6 +163,31 @@ def test_a_sweep_without_m_is_not_a_single_run(typed: str, command: Callable[...
     assert not Path("outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("lines", "steers"),
+    [
+        ("hydra:\n  sweeper:\n    params:\n      hidden: 16,32\n", "hydra.sweeper.params.hidden=16,32"),
+        ("defaults:\n  - override /search: random\n", "search=random"),
+        ("n_trials: 3\n", "n_trials=3"),
+    ],
+)
+def test_a_sweep_that_a_file_declares_needs_m_and_is_not_swept_itself(
+    lines: str, steers: str, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    file = Path("mine/experiment/declared.yaml")
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# @package _global_\n{lines}")
+    here = [*(word for word in TINY if "hidden" not in word), "experiment=declared", "--config-dir", "mine"]
+    code, _, err = command(*here)
+    assert code == 2
+    assert f"error: {steers} is for a sweep, and this would be a single run." in err
+    code, _, err = command("-m", *(word.replace("declared", "declared,beginner") for word in here))
+    assert code == 2
+    assert "error: experiment=declared sets " in err
+    assert f"{steers.partition('=')[0]}, which a sweep has as a whole." in err
+    assert not list(Path("outputs").rglob("ledger.json"))
+
+
 def test_the_way_out_keeps_the_options_of_the_command(command: Callable[..., tuple[int, str, str]]) -> None:
     Path("mine").mkdir()
     _, _, err = command("--config-dir", "mine", "n_trials=5")

@@ -34,7 +34,11 @@ UNREADABLE = {
     "'hidden=range(16;32)'": ("range() is not called like that.", "Such as 'hidden=range("),
     "'hidden=64]'": ("characters with a meaning of their own", "hidden: units of the hidden layer"),
     "'name=a (b'": ("characters with a meaning of their own", """quotes twice: 'name="a (b"'"""),
-    "'name=foo(1)'": ("there is no function foo.", """quotes twice: 'name="foo(1)"'"""),
+    "'name=foo(1)'": ("characters with a meaning of their own", """quotes twice: 'name="foo(1)"'"""),
+    "'name=('": ("characters with a meaning of their own", """quotes twice: 'name="("'"""),
+    "name=wide again": ("'again' stands alone, after name=wide.", """quotes twice: 'name="wide again"'"""),
+    "+tags.why='a (b'": ("characters with a meaning of their own", """quotes twice: '+tags.why="a (b"'"""),
+    "'model.norm=foo(1)'": ("there is no function foo.", "There are: choice, range"),
 }  # fmt: skip
 
 

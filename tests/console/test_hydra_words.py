@@ -34,6 +34,8 @@ def test_options_may_stand_anywhere() -> None:
         ("~cluster", "Drop '~cluster'."),
         ("-m resume=last,best hidden=16,17", "Give it one value."),
         ("-m search=tpe,random lr=1,2", "Give it one value."),
+        ("-m +hydra.sweeper.params.hidden=8,9", "Write hidden=8,9"),
+        ("+hydra.sweeper.params.hidden=8,9", "Add -m"),
         ("-m n_trials=2,3 lr=1,2", "Give it one value."),
         ("-m hydra.launcher.workers=1,2 lr=1,2", "Give it one value."),
         ("-m search=tpe hidden=[interval(8,16),interval(8,16)]", "hydra.sweeper.space="),

@@ -120,7 +120,7 @@ def test_a_command_of_the_documents_composes(
         (module,) = re.findall(r"python -m (mnist_exp[\w.]*)", line)
         assert (REPO / f"{module.replace('.', '/')}.py").exists() or (REPO / module.replace(".", "/")).is_dir()
         return
-    typed = [word for word in overrides(line) if word not in ("-m", "--multirun")]
+    typed = [word for word in overrides(line) if word not in ("-m", "--multirun", "--dry-run")]
     code, out, err = command("--cfg", "job", *single_values(typed))
     assert code == 0, err
     assert "hidden:" in out
