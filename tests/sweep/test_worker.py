@@ -69,6 +69,7 @@ def test_a_job_trains_in_its_folder_and_returns_its_objective(ran: Ran) -> None:
     assert seen == [0]
     assert "Epoch 1/1, Train Loss" in log_of(0)
     assert "The run has finished." in log_of(0)
+    assert "Trained in one process" not in log_of(0)
 
 
 def test_the_jobs_of_a_pack_train_together_each_with_its_log(ran: Ran) -> None:
