@@ -8,6 +8,7 @@ import argparse
 import ast
 import contextlib
 import copy
+import functools
 import gc
 import itertools
 import json
@@ -32,6 +33,7 @@ import pytest
 
 HERE = Path(__file__).parents[1]
 PACKAGE = "mnist_exp"
+CACHED = type(functools.cache(len))
 OPTIONS = ["-q", "-n", "0", "-p", "no:cacheprovider", "--basetemp=../tmp"]
 FEWEST = 15  # mutants of a folder
 SERVICES = ("ray.py", "slurm.py")  # tests/services/ has them run, not the fast tests
@@ -307,6 +309,9 @@ def swap(old: str, new: str) -> int:
     functions = [each for each in gc.get_objects() if type(each) is FunctionType and each.__code__ in changed]
     for function in functions:
         function.__code__ = changed[function.__code__]
+    for each in gc.get_objects():
+        if type(each) is CACHED and each.__module__.startswith(PACKAGE):
+            each.cache_clear()
     return len(functions)
 
 

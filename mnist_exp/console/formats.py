@@ -42,8 +42,8 @@ def seconds(time: float) -> str:
         return "–"
     if time < 100:
         return f"{time:.2f} s" if time < 10 else f"{time:.0f} s"
-    minutes = round(time / 60)
-    return f"{time // 60:.0f}:{time % 60:02.0f} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02d} h"
+    whole, minutes = round(time), round(time / 60)
+    return f"{whole // 60}:{whole % 60:02} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02d} h"
 
 
 def duration(seconds: float) -> str:

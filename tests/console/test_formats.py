@@ -45,6 +45,17 @@ def test_one_is_singular() -> None:
         (42, "42 s", "42 s"),
         (185, "3:05 min", "3 min"),
         (7500, "2:05 h", "2 h 05 min"),
+        (9.99, "9.99 s", "10 s"),
+        (10, "10 s", "10 s"),
+        (89, "89 s", "89 s"),
+        (90, "90 s", "2 min"),
+        (99, "99 s", "2 min"),
+        (100, "1:40 min", "2 min"),
+        (119.7, "2:00 min", "2 min"),  # and not 1:60
+        (89 * 60, "89:00 min", "89 min"),
+        (90 * 60, "90:00 min", "1 h 30 min"),
+        (99 * 60, "99:00 min", "1 h 39 min"),
+        (100 * 60, "1:40 h", "1 h 40 min"),
     ],
 )
 def test_durations_say_as_much_as_is_known(time: float, measured: str, estimated: str) -> None:

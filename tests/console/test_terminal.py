@@ -97,7 +97,7 @@ def test_in_a_pipe_a_line_that_changes_is_printed_seldom_and_where_no_program_re
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
-    with terminal.changing(every=60) as show:
+    with terminal.changing() as show:
         for second in range(200):
             now[0] = second
             show(f"{min(second // 10, 15)} of 20")

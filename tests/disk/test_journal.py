@@ -70,6 +70,8 @@ def test_rows_that_the_file_lacks_come_from_the_state(begun: Path) -> None:
 def test_what_json_cannot_say_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         Journal(HERE, []).append(row(3, float("nan")))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Journal(HERE, [row(1), row(2), row(3, float("nan"))])
     assert len(journal.read(HERE)) == 2
 
 

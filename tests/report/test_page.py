@@ -82,6 +82,7 @@ def test_a_whole_sweep(tmp_path: Path) -> None:
     assert "python -m mnist_exp.train hidden=16 lr=0.01 seed=0" in text
     for name in ("leaderboard.csv", "runs.csv", "figures/curves.csv", "figures/heat_map_lr_hidden.svg"):
         assert (folder / name).stat().st_size > 100
+    assert re.search(r"Report written 20\d\d-\d\d-\d\d \d\d:\d\d\.", text)
     board = pd.read_csv(folder / "leaderboard.csv")
     assert list(board.columns[:2]) == ["hidden", "lr"]
     assert len(board) == 9

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mnist_exp.config import Config
 from mnist_exp.disk import journal, ledger
 from mnist_exp.errors import ExperimentError
+from mnist_exp.run import build
 from mnist_exp.sweep.packing import UNITS, divide, key
 
 Tiny = Callable[..., Config]
@@ -193,3 +195,19 @@ def test_a_lane_that_kills_its_process_does_not_take_the_others_with_it(
     assert out.count("trying again") == 8
     for i in (0, 2, 3):
         assert [row["epoch"] for row in journal.read(folder / str(i))] == list(range(1, 61))
+
+
+def test_each_set_of_options_is_a_group_of_the_optimiser(tiny: Callable[..., Config]) -> None:
+    configs = [
+        tiny(lr=1e-3, seed=0),
+        tiny(lr=2e-3, seed=0, optimizer={"weight_decay": 0.5}),
+        tiny(lr=1e-3, seed=1),
+        tiny(lr=3e-3, seed=0),
+    ]
+    stack, method = build.stack(configs, [build.model(config) for config in configs], torch.device("cpu"))
+    assert method == "closed-form gradients"
+    assert stack.sets == [0, 1, 0, 2]
+    groups = build.groups(configs, stack)
+    assert [(group["lr"], group["weight_decay"]) for group in groups[1:]] == [(2e-3, 0.5), (3e-3, 0.0)]
+    optimizer = build.optimizer(configs[0], groups)
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [1e-3, 2e-3, 3e-3]

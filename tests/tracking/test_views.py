@@ -91,3 +91,25 @@ def test_the_first_line_of_the_description_links_the_newest_sweep(store: Store) 
     assert [key for key in ("new", "old", "all") if f"viewStateShareKey={key}&" in line] == ["new", "all"]
     assert line.count("compareRunsMode=CHART") == 2
     assert tags(store)["mlflow.note.content"].splitlines()[1:] == ["", "Why we do this.", "Second line."]
+
+
+def test_nothing_of_a_view_is_hidden_deleted_or_grouped() -> None:
+    """MLflow would take a missing or a wrong one for its default, which shows less."""
+
+    def flags(value: Any, key: str = "") -> set[tuple[str, bool]]:
+        if isinstance(value, dict):
+            return {flag for name, each in value.items() for flag in flags(each, name)}
+        if isinstance(value, list):
+            return {flag for each in value for flag in flags(each, key)}
+        return {(key, value)} if isinstance(value, bool) else set()
+
+    on = ("display", "hideEmptyCharts", "isAccordionReordered", "showAllRuns", "useGlobalLineSmoothing")
+    on += ("useGlobalXaxisKey", "useGroupedValuesInCharts")
+    off = ("deleted", "ignoreOutliers", "isGenerated", "isReordered", "orderByAsc", "runListHidden", "viewMaximized")
+    state = views.state(Subject("s1", 1, ["hidden"]))
+    assert flags(state) == {*((key, True) for key in on), *((key, False) for key in off)}
+    assert [section["columns"] for section in state["compareRunSections"]] == [2, 2]
+    lines = [chart for chart in state["compareRunCharts"] if chart["type"] == "LINE"]
+    assert {line["scaleType"] for line in lines if line["metricKey"].endswith("/loss")} == {"log"}
+    assert {line["scaleType"] for line in lines if not line["metricKey"].endswith("/loss")} == {"linear"}
+    assert [line["lineSmoothness"] for line in lines] == [0] * len(lines)

@@ -1,0 +1,192 @@
+"""A search's runs: how many there will be, what becomes of those that end, and what goes on after a stop."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from report_fixtures import make_run
+
+from mnist_exp.disk.plan import Plan
+from mnist_exp.errors import ConfigError, Interrupted, SweepError
+from mnist_exp.search import study as studies
+from mnist_exp.search.study import Search
+from mnist_exp.sweep import trials
+from mnist_exp.sweep.trials import GRID, Trials
+
+RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
+FOLDER = Path("outputs/sweeps/2026-01-31/10-00-00-abcdef")
+
+
+@pytest.fixture
+def made(tiny: Callable[..., Any]) -> Iterator[Callable[..., Trials]]:
+    """`made(n_trials=3)`: a search of that many trials, of one width each; `followed` are the folders it has named."""
+
+    def make(again: bool = False, **options: Any) -> Trials:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        search = Search(**{"study": "s", "n_trials": 3, "sampler": RANDOM, "max_failures": 10, **options})
+        study = studies.lead(FOLDER, search, {}, again)
+        plan = Plan(id=FOLDER.name, typed=[], keys=[], points=[], configs=[])
+        composer = SimpleNamespace(config_of=lambda overrides: tiny())
+        home: Any = SimpleNamespace(plan=plan, folder=FOLDER, composer=composer, control={"force": False})
+        space: Any = SimpleNamespace(point=lambda trial: [f"hidden={8 + trial.number}"], fixed={"lr": "lr=0.1"})
+        followed: list[Path] = []
+        source = Trials(home, study, search, space, followed.append)
+        source.followed = followed  # type: ignore[attr-defined]
+        return source
+
+    yield make
+    studies.storage.cache_clear()
+    optuna.logging.enable_default_handler()
+    optuna.logging.disable_propagation()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+
+
+def ends(source: Trials, number: int, state: str) -> None:
+    """The run of trial *number* has ended so; `lost`: it left no ledger."""
+    if state != "lost":
+        make_run(FOLDER / str(number), source.plan.points[number], 0.9, state=state)
+    source.end(number)
+
+
+def test_there_are_as_many_as_were_asked_for(made: Callable[..., Trials]) -> None:
+    source = made()
+    assert (source.wanted, source.coming, source.total, source.fixed) == (3, 3, 3, {"lr=0.1"})
+    jobs = [source.next(), source.next()]
+    assert [job and (job.number, job.overrides) for job in jobs] == [(0, ["hidden=8"]), (1, ["hidden=9"])]
+    assert (source.wanted, source.coming, source.total, source.done) == (1, 1, 3, 0)
+    ends(source, 0, "finished")
+    ends(source, 1, "pruned")
+    assert (source.done, source.failures, source.ended) == (2, 0, {0: "COMPLETE", 1: "PRUNED"})
+    assert source.next() is not None
+    assert source.next() is None
+    assert source.followed == [FOLDER / "0", FOLDER / "1", FOLDER / "2"]  # type: ignore[attr-defined]
+    assert source.plan.points == [["hidden=8"], ["hidden=9"], ["hidden=10"]]
+    assert all(source.plan.configs)
+
+
+def test_a_failed_run_is_replaced_but_not_in_a_grid(made: Callable[..., Trials]) -> None:
+    source = made(n_trials=1)
+    source.next()
+    ends(source, 0, "failed")
+    assert (source.failures, source.wanted, source.total) == (1, 1, 2)
+    source.next()
+    ends(source, 1, "lost")
+    assert source.ended == {0: "FAIL", 1: "FAIL"}
+    source.search.sampler = {"_target_": GRID}
+    assert source.wanted == 0
+
+
+def test_a_search_ends_after_so_many_failures(made: Callable[..., Trials]) -> None:
+    source = made(n_trials=5, max_failures=1)
+    for number in (0, 1):
+        source.next()
+        ends(source, number, "failed")
+        assert source.wanted == (5 if number == 0 else 0)
+    assert source.next() is None
+
+
+def test_a_suggestion_that_cannot_be_is_replaced_and_its_reason_kept(made: Callable[..., Trials]) -> None:
+    source = made(n_trials=1)
+    works = source.composer.config_of
+
+    def config_of(overrides: list[str]) -> Any:
+        if overrides == ["hidden=8"]:
+            raise ConfigError("It does not fit.")
+        return works(overrides)
+
+    source.composer.config_of = config_of  # type: ignore[method-assign]
+    job = source.next()
+    assert job is not None
+    assert job.number == 1
+    assert (source.reasons, source.ended, source.failures) == ({0: "It does not fit."}, {0: "FAIL"}, 1)
+    assert source.plan.configs[0] == ""
+    assert source.followed == [FOLDER / "1"]  # type: ignore[attr-defined]
+    assert source.study.trials[0].state.name == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TypeError("no such keyword"), r"sampler \(optuna.samplers.RandomSampler\) cannot suggest anything: no such"),
+        (ValueError("another range"), r"What may vary does not fit the trials so far: another range"),
+        (ConfigError("Of ours."), r"Of ours\."),
+    ],
+)
+def test_a_space_or_sampler_of_no_use_ends_the_search(error: Exception, said: str, made: Callable[..., Trials]) -> None:
+    source = made()
+
+    def point(trial: Any) -> list[str]:
+        raise error
+
+    source.space.point = point  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=said):
+        source.next()
+    assert [trial.state.name for trial in source.study.trials] == ["FAIL"]
+
+
+def test_after_a_stop_finished_runs_count_and_others_go_on(made: Callable[..., Trials]) -> None:
+    source = made(n_trials=4)
+    for _ in range(3):
+        source.next()
+    make_run(FOLDER / "0", ["hidden=8"], 0.9)
+    make_run(FOLDER / "1", ["hidden=9"], 0.5, state="killed")
+    source.study.ask()  # killed before it was written down
+    again = made(again=True, n_trials=4)
+    again.home.plan.points, again.home.plan.configs = source.plan.points, source.plan.configs
+    again.home.control["force"] = True
+    again.catch_up()
+    assert again.ended == {0: "COMPLETE", 3: "FAIL"}
+    assert [(job.number, job.overrides) for job in again.waiting] == [
+        (1, ["hidden=9", "force=true"]),
+        (2, ["hidden=10", "force=true"]),
+    ]
+    assert again.plan.points[3:] == [[]]
+    assert again.plan.configs[3:] == [""]
+    assert (again.coming, again.wanted, again.failures) == (3, 1, 0)
+
+
+def test_launchers_that_return_get_batches(made: Callable[..., Trials]) -> None:
+    source = made(n_trials=3, batch=2)
+    batches: list[list[int]] = []
+
+    def launch(jobs: list[Any]) -> list[Any]:
+        batches.append([job.number for job in jobs])
+        for job in jobs:
+            make_run(FOLDER / str(job.number), job.overrides, 0.9)
+        return [SimpleNamespace(_return_value=0.9) for _ in jobs]
+
+    source.home.launch = launch  # type: ignore[method-assign, assignment]
+    trials.in_batches(source)
+    assert batches == [[0, 1], [2]]
+    assert source.done == 3
+    source.search.n_trials = 4
+    source.home.launch = lambda jobs: [SimpleNamespace(_return_value=Interrupted("Stopped."))]  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(Interrupted):
+        trials.in_batches(source)
+
+
+def test_what_pruning_saved_and_what_failed_is_said(
+    made: Callable[..., Trials], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = made(n_trials=3)
+    for number, state in enumerate(("finished", "pruned", "failed")):
+        source.next()
+        ends(source, number, state)
+    columns = {"folder": None, "name": "x", "reason": "", "overrides": None, "epochs": 10}
+    rows = [
+        {"number": number, "state": state, "epoch": epoch, **columns, "overrides": [f"hidden={8 + number}"]}
+        for number, (state, epoch) in enumerate((("finished", 10), ("pruned", 3), ("failed", 2)))
+    ]
+    source.reasons[2] = "It does not fit."
+    with pytest.raises(SweepError) as failed:
+        trials.conclude(source, pd.DataFrame(rows))
+    assert "1 of 3 runs were pruned: 15 of 30 epochs were trained." in capsys.readouterr().out
+    assert failed.value.message.startswith("1 of 3 runs failed; 2 finished or were pruned:\n")
+    assert "It does not fit." in failed.value.message
+    assert failed.value.help.startswith("1 are missing: python -m mnist_exp.train -m resume=")
+    trials.conclude(source, pd.DataFrame(rows[:1]))
+    assert capsys.readouterr().out == ""
