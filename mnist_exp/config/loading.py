@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from mnist_exp.config import schema, secrets
+from mnist_exp.config import folders, schema, secrets
 from mnist_exp.config.explain import deleted_key, translate, unknown_key
 from mnist_exp.config.identity import label, to_dict
 from mnist_exp.config.overrides import compact
@@ -31,6 +31,7 @@ def register() -> None:
     add = OmegaConf.register_new_resolver
     add("mnist_exp.unique", unique, use_cache=True, replace=True)
     add("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)  # None: it is written already
+    add("mnist_exp.pictures", folders.described, use_cache=True, replace=True)
     add("mnist_exp.settings", schema.help_text, replace=True)
     add("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 

@@ -69,7 +69,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
         ),
         "unlisted": (
             page.UNLISTED,
-            "checkpoint data.debian data.package data.reader data.root data.sha256 name seed tags threads tracking",
+            "checkpoint data.debian data.package data.root data.sha256 name seed tags threads tracking",
         ),
     }.values(),
 )
