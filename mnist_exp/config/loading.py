@@ -143,6 +143,11 @@ def check(config: Config) -> None:
             f"data.classes has {len(data.classes)} names, but data.num_classes is {data.num_classes}.",
             "Give as many names, or data.classes=null for the labels.",
         )
+    if config.augment.get("mirror") and not data.mirrors:
+        raise ConfigError(
+            f"augment.mirror turns images round, but those of {data.name} are others then (data.mirrors=false).",
+            "Choose another augmentation. Where a mirror image shows the same class: data.mirrors=true.",
+        )
     if config.training.patience is not None and not data.val_size:
         raise ConfigError(
             "training.patience waits for better validation accuracy, but data.val_size is 0.",

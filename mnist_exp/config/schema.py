@@ -150,6 +150,8 @@ class Data:
     mean: float = setting(0.0, "mean of the training pixels, as a share of white", MEAN)
     std: float = setting(1.0, "standard deviation of the training pixels, as a share of white", STD)
     val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
+    stratify: bool = setting(False, "validate on the same share of each class", kind=LATER)
+    mirrors: bool = setting(False, "mirror images show the same class: of objects, not of characters", kind=LATER)
     split_seed: int = setting(0, "seed of the shuffle that decides which images validate", DATA_SEED)
     order_seed: int | None = setting(
         None, "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together", DATA_SEED
