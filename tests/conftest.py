@@ -183,6 +183,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         write_dataset(scratch)
 
     monkeypatch.setattr(fetch, "_from_torchvision", download)
+    monkeypatch.setattr(fetch, "SHARED", Path("nowhere"))
     return asked
 
 

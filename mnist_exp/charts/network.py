@@ -18,23 +18,34 @@ def confusion(matrix: np.ndarray, where: str, names: Sequence[str]) -> Picture:
         names: Of the classes.
         where: The images, as text.
     """
-    figure, axes = canvas(5, 4.6)
+    side = max(1.0, len(matrix) / 20)  # as many inches for 20 classes as for ten, more for more
+    figure, axes = canvas(5 * side, 4.6 * side)
     axes.grid(False)
     wrong = matrix * (1 - np.eye(len(matrix), dtype=int))
     shade = np.zeros((*matrix.shape, 4))
     shade[:] = to_rgba(COLOURS[1])
     shade[..., 3] = 0.8 * wrong / max(wrong.max(), 1)  # by opacity: right on light and on dark pages
     axes.imshow(shade)
+    small = 8 if side == 1 else 6
     for true, guess in np.ndindex(*matrix.shape):
         if count := matrix[true, guess]:
             muted = 0.7 if true == guess else 1.0
-            text = axes.text(guess, true, str(count), ha="center", va="center", fontsize=8, color=INK, alpha=muted)
+            text = axes.text(
+                guess,
+                true,
+                str(count),
+                ha="center",
+                va="center",
+                fontsize=small,
+                color=INK,
+                alpha=muted,
+            )
             text.set_in_layout(False)  # it lies inside; measuring it is slow
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_xticks(range(len(names)), names, rotation=0 if _short(names) else 90)
     axes.set_yticks(range(len(names)), names)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labelsize=8 if side > 1 else None)
     alt = f"Confusion matrix of the {where}: {wrong.sum()} of {matrix.sum()} images are taken for another class."
     return Picture("confusion", f"Confusion matrix, {where}", alt, figure)
 

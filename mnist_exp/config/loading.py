@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from mnist_exp.config import choices, schema, secrets, stores
+from mnist_exp.config import choices, folders, schema, secrets, stores
 from mnist_exp.config.choices import conf_dir
 from mnist_exp.config.explain import deleted_key, translate
 from mnist_exp.config.guesses import unknown_key
@@ -35,6 +35,7 @@ def register() -> None:
     add = OmegaConf.register_new_resolver
     add("mnist_exp.new_folder", new_folder, use_cache=True, replace=True)
     add("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)  # None: it is written already
+    add("mnist_exp.pictures", folders.described, use_cache=True, replace=True)
     add("mnist_exp.settings", schema.help_text, replace=True)
     add("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 
@@ -139,6 +140,11 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"data.classes has {len(data.classes)} names, but data.num_classes is {data.num_classes}.",
             "Give as many names, or data.classes=null for the labels.",
+        )
+    if config.augment.get("mirror") and not data.mirrors:
+        raise ConfigError(
+            f"augment.mirror turns images round, but those of {data.name} are others then (data.mirrors=false).",
+            "Choose another augmentation. Where a mirror image shows the same class: data.mirrors=true.",
         )
     if config.training.patience is not None and not data.val_size:
         raise ConfigError(

@@ -46,7 +46,7 @@ LABELS = between(2, 256, typical=CLASSES)
 CHANNELS = must("be 1 (grey) or 3 (colour)", (1, 3).__contains__, "1 or 3", "Try {key}=1.")
 FORM = pattern("strokes|scaled", "strokes or scaled", "Try {key}=scaled.", "strokes or scaled")
 CLASS = pattern(r"[^\W\d]\w*(/\w+)?", "a class of torchvision.datasets", "Try {key}=MNIST.", "a name")
-READER = pattern("sklearn", "sklearn", "Try {key}=null.", "sklearn")
+READER = pattern("sklearn|folder|npz", "sklearn, folder or npz", "Try {key}=null.", "sklearn, folder or npz")
 DEBIAN = pattern(
     r"dataset-[a-z\d.+-]+", "a package of Debian's that begins with dataset-", "Try {key}=null.", "dataset-…"
 )
@@ -120,7 +120,7 @@ class Data:
     name: str = setting(MISSING, "name of the dataset, and of its folder in the cache", WORD)
     source: str | None = setting(None, "address of the dataset's page, shown in MLflow; null: none", kind=LABEL)
     root: str | None = setting(
-        None, "folder that holds the IDX files (.gz too); null: a per-user cache", kind=PLACE | PRIVATE
+        None, "folder of the IDX files (.gz too), or your folder or npz; null: a per-user cache", kind=PLACE | PRIVATE
     )
     num_classes: int = setting(CLASSES, "classes; labels count from 0", LABELS, LATER)
     channels: int = setting(SHAPE[0], "channels of an image: 1 for grey, 3 for red, green, blue", CHANNELS, LATER)
@@ -132,7 +132,10 @@ class Data:
     pictures: str = setting(
         "strokes", "how pictures of your own become such images: strokes (cut out and centred) or scaled", FORM, LABEL
     )
-    reader: str | None = setting(None, "library that ships it; null: none", READER, PRIVATE | UNLISTED | LATER)
+    reader: str | None = setting(
+        None, "what reads it: sklearn ships it, folder (pictures) or npz are yours; null: IDX", READER, PRIVATE | LATER
+    )
+    resize: bool = setting(False, "scale pictures of another size in a folder, instead of refusing them", kind=LATER)
     debian: str | None = setting(
         None, "Debian package that ships it, used where it is installed; null: none", DEBIAN, PRIVATE | UNLISTED | LATER
     )
@@ -148,6 +151,8 @@ class Data:
     mean: float = setting(0.0, "mean of the training pixels, as a share of white", MEAN)
     std: float = setting(1.0, "standard deviation of the training pixels, as a share of white", STD)
     val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
+    stratify: bool = setting(False, "validate on the same share of each class", kind=LATER)
+    mirrors: bool = setting(False, "mirror images show the same class: of objects, not of characters", kind=LATER)
     split_seed: int = setting(0, "seed of the shuffle that decides which images validate", DATA_SEED)
     order_seed: int | None = setting(
         None, "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together", DATA_SEED

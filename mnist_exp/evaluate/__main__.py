@@ -189,6 +189,9 @@ def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
         f"{facts['images']:,} {title}: accuracy {percent(facts['accuracy'])}, loss {facts['loss']:.4f}, "
         f"ECE {percent(facts['ece'])}"
     )
+    if answers.uneven:
+        balanced, f1 = percent(facts["balanced_accuracy"]), percent(facts["macro_f1"])
+        say(f"Classes are uneven: balanced accuracy {balanced}, macro F1 {f1}")
     console.print(table(answers))
     plural = "s" if _digits(answers.names) else ""
     for pair in facts["confused"][:SHOWN]:
@@ -216,7 +219,7 @@ def measured(answers: "Answers") -> dict[str, Any]:
     names = ("true", "predicted", "times", "share")
     return {
         "images": len(answers.true),
-        **{key: getattr(answers, key) for key in ("accuracy", "loss", "ece")},
+        **{key: getattr(answers, key) for key in ("accuracy", "balanced_accuracy", "macro_f1", "loss", "ece")},
         "confused": [dict(zip(names, pair, strict=True)) for pair in confused(answers.confusion)],
         "confusion": answers.confusion.tolist(),
     }

@@ -64,6 +64,24 @@ class Answers:
         return float((self.predicted == self.true).mean())
 
     @property
+    def balanced_accuracy(self) -> float:
+        """Mean over the classes that occur of the share of their images that is right, 0 to 1."""
+        counts = self.confusion.sum(1)
+        return float((self.confusion.diagonal()[counts > 0] / counts[counts > 0]).mean())
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean over the classes that occur, or were answered, of F1, 0 to 1."""
+        total = self.confusion.sum(1) + self.confusion.sum(0)
+        return float((2 * self.confusion.diagonal()[total > 0] / total[total > 0]).mean())
+
+    @property
+    def uneven(self) -> bool:
+        """Whether some class that occurs has twice as many images as another."""
+        counts = self.confusion.sum(1)
+        return bool(counts.max() >= 2 * counts[counts > 0].min())
+
+    @property
     def loss(self) -> float:
         """Mean cross-entropy, in nats."""
         p = self.probabilities[np.arange(len(self.true)), self.true]

@@ -9,15 +9,16 @@ images lies, to a hundredth of a pixel.
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mnist_exp.config import Data
+from mnist_exp.config.folders import SUFFIXES
+from mnist_exp.data.own import fitted, opened
 from mnist_exp.errors import ConfigError, DataError
 
 BOX = 20 / 28  # of the image's side
 VISIBLE = 8  # of 255: nobody could see fainter ink
 FAINT = 0.2  # of the strongest ink: less is paper, shadow or what JPEG leaves around a stroke
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def listed(path: Path) -> list[Path]:
@@ -45,11 +46,11 @@ def read(path: Path, data: Data) -> np.ndarray:
     """
     sides = data.height, data.width
     if data.channels == 3:
-        colours = _fitted(opened(path).convert("RGB"), sides)
+        colours = fitted(opened(path).convert("RGB"), data)
         return np.moveaxis(np.asarray(colours), -1, 0)
     grey = open_grey(path)
     if data.pictures == "scaled":
-        return _bytes(np.asarray(_fitted(Image.fromarray(grey.astype(np.float32)), sides)))
+        return _bytes(np.asarray(fitted(Image.fromarray(grey.astype(np.float32)), data)))
     if grey.shape == sides and np.median(border(grey)) == 0 and grey.max() >= VISIBLE:
         return _bytes(grey)
     try:
@@ -78,27 +79,6 @@ def open_grey(path: Path) -> np.ndarray:
     paper = 255.0 if ink < 128 else 0.0
     opaque: np.ndarray = paper + (grey - paper) * alpha / 255
     return opaque
-
-
-def opened(path: Path) -> Image.Image:
-    """The picture in *path*, loaded and turned as its camera says.
-
-    Raises:
-        DataError: the file is not a picture, or too large to be an honest one.
-    """
-    try:
-        with Image.open(path) as file:
-            file.load()
-            return ImageOps.exif_transpose(file)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no picture {path}.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as a picture: {error}.", "PNG, JPEG and the like can.") from error
-
-
-def _fitted(picture: Image.Image, sides: tuple[int, int]) -> Image.Image:
-    """The middle of *picture* in the size of *sides*, height and width: what is longer is cut off."""
-    return ImageOps.fit(picture, sides[::-1], Image.Resampling.BILINEAR)
 
 
 def border(grey: np.ndarray) -> np.ndarray:

@@ -58,10 +58,13 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
         "steering": (overrides.STEERING, "enqueue hydra/sweeper n_trials points pruner search time_budget"),
         "private": (
             trust.PRIVATE,
-            "data.debian data.package data.reader data.root data.sha256 data.torchvision tracking.register"
+            "data.debian data.package data.reader data.root data.sha256 data.torchvision points tracking.register"
             " tracking.uri",
         ),
-        "private options": (schema.PRIVATE_OPTIONS, "hydra.sweeper._target_ hydra.sweeper.space hydra.sweeper.storage"),
+        "private options": (
+            schema.PRIVATE_OPTIONS,
+            "hydra.sweeper._target_ hydra.sweeper.params hydra.sweeper.space hydra.sweeper.storage",
+        ),
         "lane": (lanes.OWN, "hidden lr model optimizer"),
         "free": (packing.FREE, "hidden lr name seed tags"),
         "free of the model": (schema.FREE_KEYWORDS["model"], "dropout hidden init init_scale"),
@@ -76,8 +79,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
         ),
         "unlisted": (
             page.UNLISTED,
-            "checkpoint data.debian data.package data.reader data.root data.sha256 deterministic name seed tags"
-            " threads tracking",
+            "checkpoint data.debian data.package data.root data.sha256 deterministic name seed tags threads tracking",
         ),
     }.values(),
 )
@@ -133,7 +135,7 @@ def keywords() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("option", "key"), sorted(set(keywords())))
 def test_a_keyword_that_float32_cannot_hold_is_refused(option: str, key: str, composed: Callable[..., Config]) -> None:
     group, _, keyword = key.partition(".")
-    config = composed(option, *(["hidden=null"] if "cnn" in option else []))
+    config = composed(option, "data.mirrors=true", *(["hidden=null"] if "cnn" in option else []))
     node = getattr(config, group)
     many = isinstance(node[keyword], list)
     for value in OUTSIDE_FLOAT32:

@@ -206,3 +206,19 @@ def test_in_an_oblong_picture_turns_stay_turns_and_elastic_displacements_pixels(
         moved = torch.randn(500, len(waves.fields) - 3, generator=seeded()) * (20 / 40 if axis == 0 else 1)
         pixels = moved @ waves.fields[3:] * half
         assert pixels.std() == pytest.approx(1.38, rel=0.05)
+
+
+def test_a_mirror_turns_its_share_of_the_images() -> None:
+    pixels = torch.rand(2000, 3, 6, 4, generator=seeded()) * 255
+    varied = Warp(mirror=0.5, shape=(3, 6, 4))(pixels, seeded())
+    turned = torch.isclose(varied, pixels.flip(-1), atol=1e-2).all((1, 2, 3))
+    same = torch.isclose(varied, pixels, atol=1e-2).all((1, 2, 3))
+    assert (turned ^ same).all()
+    assert 900 < turned.sum() < 1100
+
+
+def test_a_mirror_is_for_objects(composed: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigError, match="those of mnist are others then") as caught:
+        composed("augment=mirror")
+    assert "data.mirrors=true" in caught.value.help
+    assert composed("augment=mirror", "data=cifar10").augment["mirror"] == 0.5

@@ -191,3 +191,18 @@ def test_synthetic_images_have_any_shape_and_number_of_classes() -> None:
     assert images.shape == (300, 3, 8, 12)
     assert labels.unique().tolist() == list(range(26))
     assert data.digest(dataclasses.replace(made, name="synthetic")) != data.digest(Data("synthetic", train_images=300))
+
+
+@pytest.mark.parametrize("size", [0, 7, 30, 89])
+def test_a_stratified_split_has_the_same_share_of_each_class(size: int) -> None:
+    labels = torch.tensor([0] * 60 + [1] * 25 + [3] * 5)
+    whole = dataclasses.replace(split_of(90), labels=labels)
+    train, val = splits.split_off_validation(whole, size, seed=0, stratify=True)
+    assert len(val) == size
+    assert sorted([*train.rows.tolist(), *val.rows.tolist()]) == list(range(90))
+    for label in (0, 1, 3):
+        expected = size * (labels == label).sum() / 90
+        assert abs((labels[val.rows] == label).sum() - expected) <= 1
+    again, other = (splits.split_off_validation(whole, size, seed, stratify=True)[1] for seed in (0, 1))
+    assert again.rows.equal(val.rows)
+    assert size in (0, 89) or not other.rows.equal(val.rows)

@@ -236,3 +236,24 @@ def test_wrong_use_is_a_sentence(trained: Path, tiny: Callable[..., Config], scr
     (trained / "weights.safetensors").write_bytes(b"no weights")
     with pytest.raises(CheckpointError, match="does not fit the run's network"):
         evaluate.main([])
+
+
+def test_uneven_classes_have_measures_that_count_each_the_same() -> None:
+    probabilities = np.eye(4)[[0] * 9 + [0, 1, 1]].astype(np.float32)
+    uneven = Answers(np.zeros((12, 1, 2, 2)), np.array([0] * 9 + [1, 1, 1]), probabilities, None, list("abcd"))
+    assert uneven.uneven
+    assert uneven.accuracy == pytest.approx(11 / 12)
+    assert uneven.balanced_accuracy == pytest.approx((1 + 2 / 3) / 2)
+    assert uneven.macro_f1 == pytest.approx((18 / 19 + 4 / 5) / 2)
+    assert not answers([0.9] * 4, [True, True, False, False]).uneven
+
+
+@pytest.mark.parametrize("classes", [10, 26, 47, 62])
+def test_the_counts_of_many_classes_have_room(classes: int) -> None:
+    picture = network.confusion(np.eye(classes, dtype=int) * 999, "test", [f"class {i}" for i in range(classes)])
+    assert min(picture.figure.get_size_inches()) / classes > 0.2  # inches, for three digits of a twelfth
+
+
+def test_another_datasets_images_must_fit_the_network(trained: Path) -> None:
+    with pytest.raises(ConfigError, match="sklearn_digits has 10 classes of images of 8x8, but the network knows 10"):
+        evaluate.main(["data=sklearn_digits"])

@@ -1,0 +1,47 @@
+"""What a folder of pictures by class says of itself, for conf/data/folder.yaml: train/<class>/ and test/<class>/."""
+
+from pathlib import Path
+from typing import Any
+
+from mnist_exp.errors import ConfigError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def pictures(root: Path, part: str) -> dict[str, int]:
+    """How many pictures each class has in *part*, `train` or `test`; classes in the order of their names.
+
+    Raises:
+        ConfigError: there is no such folder, or a class without pictures.
+    """
+    folder = root / part
+    if not folder.is_dir():
+        layout = "<folder>/train/<class>/*.png and <folder>/test/<class>/*.png"
+        raise ConfigError(f"There is no folder {folder}.", f"Pictures by class are in {layout}; data.root=<folder>.")
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    counts = {path.name: sum(file.suffix.lower() in SUFFIXES for file in path.iterdir()) for path in classes}
+    if empty := [name for name, count in counts.items() if not count]:
+        raise ConfigError(f"{folder / empty[0]} has no pictures.", f"Known are {', '.join(SUFFIXES)}.")
+    return counts
+
+
+def described(root: str | None, what: str) -> Any:
+    """The setting *what* of `Data` for the pictures in *root*: the value in conf/data/folder.yaml.
+
+    Hydra asks while it composes, when what was typed is not known yet: without *root* the values stand for none.
+
+    Raises:
+        ConfigError: as `pictures`.
+    """
+    if not root:
+        return {"classes": None, "val_size": 0}.get(what, 2)
+    folder = Path(root).expanduser()
+    train = pictures(folder, "train")
+    total = sum(train.values())
+    return {
+        "classes": list(train),
+        "num_classes": len(train),
+        "train_images": total,
+        "test_images": sum(pictures(folder, "test").values()),
+        "val_size": min(5000, total // 10),
+    }[what]

@@ -1,0 +1,55 @@
+"""Digits of 8x8 and a 26-class set in colour go the whole way through the real command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kit import OFF, command, only_sweep
+from PIL import Image
+
+from mnist_exp.disk import ledger
+
+COMMON = [OFF, "epochs=2", "device=cpu", "threads=1"]
+
+
+def letters(root: Path) -> list[str]:
+    """Pictures of 32x32 in 26 classes, each of its own pattern; returns the overrides that train on them."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 12), ("test", 2)):
+        for label in range(26):
+            pattern = np.kron(np.random.default_rng(label).integers(0, 256, (4, 4, 3)), np.ones((8, 8, 1)))
+            folder = root / part / chr(97 + label)
+            folder.mkdir(parents=True)
+            for i in range(count):
+                noisy = pattern + rng.normal(0, 20, pattern.shape)
+                Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    return ["data=folder", f"data.root={root}", "data.channels=3", "data.height=32", "data.width=32"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["digits", "letters"])
+def test_sweep_report_evaluate_predict_resume_and_pruning(kind: str, scratch: Path) -> None:
+    own = letters(scratch / "letters") if kind == "letters" else ["data=sklearn_digits"]
+    picture = scratch / "letters" / "test" / "c" / "0.png" if kind == "letters" else scratch / "digit.png"
+    if kind == "digits":
+        Image.new("L", (8, 8), 200).save(picture)
+    code, out, err = command("-m", "hidden=8,12,16", "lr=3e-3", *own, *COMMON, "hydra.launcher.pack=3")
+    assert code == 0, out + err
+    sweep = only_sweep()
+    assert (sweep / "0" / "pack.json").exists()
+    assert (sweep / "report.html").exists()
+    code, out, err = command("run=best", "--json", module="evaluate")
+    assert code == 0, out + err
+    classes = 26 if kind == "letters" else 10
+    assert np.shape(json.loads(out)["confusion"]) == (classes, classes)
+    code, out, err = command("run=best", str(picture), "--json", module="predict")
+    assert code == 0, out + err
+    assert len(json.loads(out)["probabilities"]) == classes
+    code, out, err = command("-m", f"resume={sweep}", "epochs=3", "force=true")
+    assert code == 0, out + err
+    assert "3 runs" in out
+    search = ["-m", "search=tpe", "pruner=halving", "n_trials=3", "hidden=int(interval(4,16))"]
+    code, out, err = command(*search, *own, *COMMON, "hydra.sweep.dir=searched")
+    assert code == 0, out + err
+    assert {ledger.read(path).state.done for path in Path("searched").glob("*/")} == {True}
