@@ -1,12 +1,14 @@
 """Shared fixtures: a scratch folder per test, no network, an unchanged repository, short configs."""
 
 import functools
+import itertools
 import logging
 import os
 import shutil
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,17 @@ warm.install(functools.cache(functools.partial(warm.started, dict(os.environ))))
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, database=None, derandomize=True)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=1000, database=None)
 hypothesis.settings.load_profile("quick")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """With `--durations`, the seconds of all tests of each folder, too."""
+    seconds: Counter[str] = Counter()
+    for report in itertools.chain(*terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            seconds[Path(report.nodeid).parent.name] += report.duration
+    if config.getoption("durations") is not None and seconds:
+        folders = ", ".join(f"{folder} {total:.0f}" for folder, total in seconds.most_common())
+        terminalreporter.write_line(f"Seconds of tests by folder: {folders}")
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +117,7 @@ def untouched_repository() -> Iterator[None]:
 
 
 def _files() -> set[str]:
-    ours = ("mnist_exp", "conf", "tests", "docs", "outputs", "hydra_plugins", "benchmarks")
+    ours = ("mnist_exp", "conf", "tests", "docs", "outputs", "hydra_plugins")  # a benchmark writes beside its program
     folders = [REPO / name for name in ours if (REPO / name).is_dir()]
     files = {str(p) for folder in folders for p in folder.rglob("*") if "__pycache__" not in p.parts}
     return files | {

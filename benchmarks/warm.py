@@ -1,0 +1,55 @@
+"""What a warm start saves a test: processor seconds of single commands, started in both ways in turn.
+
+    python -m benchmarks.warm
+
+Of a warm start, the two forks by its server are not counted: they take a twentieth of a second.
+"""
+
+import functools
+import importlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mnist_exp.config.stores  # noqa: F401  it sets variables that MLflow reads when it is imported, in the server, too
+
+ONE = ["data=synthetic", "epochs=1", "hidden=16"]
+COMMANDS = {
+    "a config (--cfg job)": ["--cfg", "job"],
+    "a run, tracking=off": [*ONE, "tracking=off"],
+    "a run": ONE,
+    "a sweep of two, tracking=off": ["-m", *ONE[:2], "hidden=16,17", "tracking=off"],
+}
+TIMES = 3
+
+
+def seconds(typed: list[str], environ: dict[str, str]) -> float:
+    """User and system time of the command and of what it has started."""
+    before = os.times()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "mnist_exp.train", *typed]
+        subprocess.run(command, cwd=folder, env={**os.environ, **environ}, check=True, capture_output=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def main() -> None:
+    root = Path(__file__).resolve().parents[1]
+    os.environ["PYTHONPATH"] = str(root)
+    sys.path.insert(0, str(root / "tests" / "support"))
+    warm: Any = importlib.import_module("warm")
+    warm.install(functools.cache(functools.partial(warm.started, dict(os.environ))))
+    seconds(COMMANDS["a config (--cfg job)"], {})  # the server starts
+    print("| command | cold | warm |\n| --- | ---: | ---: |")  # noqa: T201
+    for name, typed in COMMANDS.items():
+        pairs = [(seconds(typed, warm.COLD), seconds(typed, {})) for _ in range(TIMES)]
+        cold, warmed = (statistics.median(each) for each in zip(*pairs, strict=True))
+        print(f"| {name} | {cold:.1f} s | {warmed:.1f} s |", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
