@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import mnist_exp.config.stores  # noqa: F401  it sets variables that MLflow reads when it is imported, in the server, too
+
 ONE = ["data=synthetic", "epochs=1", "hidden=16"]
 COMMANDS = {
     "a config (--cfg job)": ["--cfg", "job"],

@@ -88,6 +88,23 @@ def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
     assert entry.epoch >= 2
 
 
+def with_screen(command: list[str], screen: str) -> "subprocess.CompletedProcess[str]":
+    """Runs *command* with its output as *screen*, a shell's redirection, says; the result has what came through."""
+    if screen.startswith("> /dev/full"):
+        with Path("/dev/full").open("w") as full:
+            errors = full if screen.endswith("2>&1") else subprocess.PIPE
+            return subprocess.run(command, stdout=full, stderr=errors, text=True, check=False)
+    if screen.startswith("| head"):
+        pipe = subprocess.PIPE
+        with subprocess.Popen(screen[2:].split(), stdin=pipe, stdout=pipe, text=True) as head:
+            assert head.stdin and head.stdout  # noqa: PT018
+            done = subprocess.run(command, stdout=head.stdin, stderr=pipe, text=True, check=False)
+            head.stdin.close()
+            return subprocess.CompletedProcess(command, done.returncode, head.stdout.read(), done.stderr)
+    line = f"set -o pipefail; {shlex.join(command)} {screen}"
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+
 SCREENS = {
     "| head -4": "finished",
     "> /dev/full": "finished",
@@ -99,8 +116,7 @@ SCREENS = {
 @pytest.mark.parametrize("screen", SCREENS)
 def test_training_goes_on_without_a_screen(screen: str) -> None:
     """The exit code is that of the training, and the log has the output that the screen has lost."""
-    line = f"set -o pipefail; {shlex.join(once(*COMMAND, 'epochs=9', 'name=a long name'))} {screen}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    done = with_screen(once(*COMMAND, "epochs=9", "name='a long name'"), screen)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (folder,) = Path("outputs/runs").glob("*/*")
@@ -111,14 +127,11 @@ def test_training_goes_on_without_a_screen(screen: str) -> None:
 
 
 def test_a_failed_run_fails_without_a_screen_too() -> None:
-    done = subprocess.run(["bash", "-c", f"{shlex.join(COMMAND)} lr=1e30 > /dev/full 2>&1"], check=False)
-    assert done.returncode == 1
+    assert with_screen([*COMMAND, "lr=1e30"], "> /dev/full 2>&1").returncode == 1
 
 
 def test_a_sweep_goes_on_without_a_screen() -> None:
-    typed = once(*COMMAND, "--multirun", "hidden=8,12", "hydra.sweeper.report=false")
-    line = f"set -o pipefail; {shlex.join(typed)} | head -1"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    done = with_screen(once(*COMMAND, "-m", "hidden=8,12", "hydra.sweeper.report=false"), "| head -1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Sweep ")
     folders = [path.parent for path in Path("outputs/sweeps").glob("*/*/*/ledger.json")]
@@ -128,17 +141,13 @@ def test_a_sweep_goes_on_without_a_screen() -> None:
 def test_what_prints_its_result_fails_where_that_is_lost_but_not_where_it_is_not_wanted() -> None:
     make_run(Path("outputs/runs/2026-01-31/one"), ["hidden=8"], 0.9)
     report = [sys.executable, "-m", "mnist_exp.report", "--json"]
-    full = subprocess.run(
-        ["bash", "-c", f"{shlex.join(report)} > /dev/full"], capture_output=True, text=True, check=False
-    )
+    full = with_screen(report, "> /dev/full")
     assert full.returncode == 2
     assert "error: Standard output cannot be written: No space left on device." in full.stderr
-    both = subprocess.run(["bash", "-c", f"{shlex.join(report)} > /dev/full 2>&1"], check=False)
-    assert both.returncode == 2
+    assert with_screen(report, "> /dev/full 2>&1").returncode == 2
     page = Path("outputs/runs/2026-01-31/one/report.html")
     page.unlink()
-    line = f"set -o pipefail; {shlex.join(report[:-1])} | head -1"
-    head = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    head = with_screen(report[:-1], "| head -1")
     assert head.returncode == 0, head.stderr
     assert page.exists()
 
