@@ -12,7 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn, optim
 
-from mnist_exp.config import Config, Precision
+from mnist_exp.config import Config, Data, Precision
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.fused import Optimizer
@@ -172,7 +172,9 @@ def rehearse(config: Config) -> int:
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
-    _check_memory(config, parameters)
+    needed = 16 * parameters  # weights, gradients and two moments
+    _check_memory(f"A network of {parameters:,} parameters", needed, "Choose a smaller one.")
+    check_images(config.data)
     return parameters
 
 
@@ -181,17 +183,17 @@ def memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _check_memory(config: Config, parameters: int) -> None:
-    """Raises ConfigError if weights, gradients and two moments, or the images, exceed the machine's memory."""
-    available = memory()
-    images = config.data.train_images + config.data.test_images
-    for what, size, way_out in (
-        (f"A network of {parameters:,} parameters", 16 * parameters, "Choose a smaller one."),
-        (f"A set of {images:,} images", 28 * 28 * images, "Lower data.train_images or data.test_images."),
-    ):
-        if size > available:
-            needed, has = f"{size / 1e9:,.0f}", f"{available / 1e9:,.0f}"
-            raise ConfigError(f"{what} takes {needed} GB of memory to train, but this machine has {has}.", way_out)
+def check_images(data: Data) -> None:
+    """Raises ConfigError if the images of *data* exceed the machine's memory."""
+    images = data.train_images + data.test_images
+    _check_memory(f"A set of {images:,} images", 28 * 28 * images, "Lower data.train_images or data.test_images.")
+
+
+def _check_memory(what: str, size: int, way_out: str) -> None:
+    """Raises ConfigError if *what* takes more bytes than this machine has."""
+    if size > (available := memory()):
+        needed, has = f"{size / 1e9:,.0f}", f"{available / 1e9:,.0f}"
+        raise ConfigError(f"{what} takes {needed} GB of memory to train, but this machine has {has}.", way_out)
 
 
 def _callable(group: str, node: dict[str, Any]) -> Any:
