@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import database, made, reason
 from mnist_exp.errors import ExperimentError, first_line
 
@@ -148,7 +149,7 @@ def _from_client(query: Query) -> list[Stored]:
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return []
-            raise ExperimentError(f"The MLflow store {query.uri} cannot be read: {error}") from error
+            raise ExperimentError(f"The MLflow store {without_login(query.uri)} cannot be read: {error}") from error
     else:
         stored = _pages(query.uri, "search_runs", experiment_ids=[query.experiment_id], order_by=["start_time"])
     return [
@@ -180,15 +181,15 @@ def _pages(uri: str, call: str, **arguments: Any) -> list[Any]:
     """All items that the client's method *call* lists, page after page."""
     from mlflow.exceptions import MlflowException
 
-    ask = getattr(_client(uri), call)
     items: list[Any] = []
     token: str | None = None
     try:
+        ask = getattr(_client(uri), call)
         while True:
             page = ask(max_results=PAGE, page_token=token, **arguments)
             items += page
             token = page.token
             if not token:
                 return items
-    except MlflowException as error:
-        raise ExperimentError(f"The MLflow store {uri} cannot be read: {first_line(error)}") from error
+    except (MlflowException, ImportError) as error:  # or a database without its driver
+        raise ExperimentError(f"The MLflow store {without_login(uri)} cannot be read: {first_line(error)}") from error

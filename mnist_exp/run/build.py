@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn, optim
 
 from mnist_exp import processor
-from mnist_exp.config import Config, Precision, Shape, sizes
+from mnist_exp.config import Config, Data, Precision, Shape, sizes
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.fused import Optimizer
@@ -253,26 +253,25 @@ def rehearse(config: Config) -> int:
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
-    _check_memory(config, network, parameters)
+    units = sum(layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear))
+    needed = 16 * parameters + 4 * EVALUATION * units  # weights, gradients, two moments, and a pass
+    _check_memory(f"A network of {parameters:,} parameters", needed, "Choose a smaller one.")
+    check_images(config.data)
     return parameters
 
 
-def _check_memory(config: Config, network: nn.Module, parameters: int) -> None:
-    """Raises ConfigError if weights, gradients, two moments and a pass, or the images, exceed the free memory."""
-    available = processor.memory()
-    units = sum(layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear))
-    images = config.data.train_images + config.data.test_images
-    for what, size, way_out in (
-        (f"A network of {parameters:,} parameters", 16 * parameters + 4 * EVALUATION * units, "Choose a smaller one."),
-        (
-            f"A set of {images:,} images",
-            math.prod(config.data.shape) * images,
-            "Lower data.train_images or data.test_images.",
-        ),
-    ):
-        if size > available:
-            needed, has = f"{size / 1e9:,.0f}", f"{available / 1e9:,.0f}"
-            raise ConfigError(f"{what} takes {needed} GB of memory to train, but this machine has {has} free.", way_out)
+def check_images(data: Data) -> None:
+    """Raises ConfigError if the images of *data* exceed the free memory."""
+    images = data.train_images + data.test_images
+    size = math.prod(data.shape) * images
+    _check_memory(f"A set of {images:,} images", size, "Lower data.train_images or data.test_images.")
+
+
+def _check_memory(what: str, size: int, way_out: str) -> None:
+    """Raises ConfigError if *what* takes more bytes than are free."""
+    if size > (available := processor.memory()):
+        needed, has = f"{size / 1e9:,.0f}", f"{available / 1e9:,.0f}"
+        raise ConfigError(f"{what} takes {needed} GB of memory to train, but this machine has {has} free.", way_out)
 
 
 def _callable(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:

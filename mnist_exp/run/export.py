@@ -22,10 +22,14 @@ def restore(config: Config, folder: Path) -> Classifier:
     Raises:
         CheckpointError: it has no weights yet, or they are damaged or another network's.
     """
-    network = build.model(config)
     path = RunFolder(folder).weights
     if not path.is_file():
         raise CheckpointError(f"{folder} has no trained weights: it did not finish.", "Name a run that did.")
+    with torch.device("meta"):  # takes no memory, whatever the config of a foreign folder says
+        values = sum(value.numel() for value in build.model(config).state_dict().values())
+    if path.stat().st_size < values:
+        raise CheckpointError(f"{path} does not fit the run's network of {values:,} values: it is too short.")
+    network = build.model(config)
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:

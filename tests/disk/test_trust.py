@@ -498,3 +498,21 @@ def test_what_is_not_taken_from_a_foreign_run_is_the_users_own(key: str, elsewhe
     stored, taken = config.load(elsewhere / "config.yaml"), trust.load(elsewhere)
     assert operator.attrgetter(key)(stored)
     assert operator.attrgetter(key)(taken) == config.settings()[key].default
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "refused"),
+    [
+        ("hidden: 16", "hidden: 16777216", r"does not fit the run's network of [\d,]+ values: it is too short"),
+        ("test_images: 40", "test_images: 2000000000", "A set of 2,000,000,120 images takes"),
+    ],
+)
+def test_a_run_from_elsewhere_takes_no_more_memory_than_it_brings(
+    was: str, now: str, refused: str, tiny: Callable[..., Config]
+) -> None:
+    run.run(tiny(), Path("theirs"))
+    text = Path("theirs/config.yaml").read_text()
+    assert was in text
+    Path("theirs/config.yaml").write_text(text.replace(was, now))
+    with pytest.raises(ExperimentError, match=refused):
+        evaluate.main(["run=theirs"])
