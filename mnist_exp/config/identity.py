@@ -90,7 +90,7 @@ def params(config: Config) -> dict[str, Any]:
         "augment": named["augment"] or "none",
         "data": config.data.name,
         "val_size": config.data.val_size,
-        "split_seed": config.data.split_seed,
+        **({"split_seed": config.data.split_seed} if config.data.split_seed else {}),
         "precision": config.precision.name,
         **flatten(dataclasses.asdict(config.training), "training."),
         **detail,

@@ -63,6 +63,7 @@ class Run:
         which `training.patience` keeps, or that of the last. Each is empty if it is unknown.
         """
         size, seed = (self._known(*names) for names in SPLIT.values())
+        seed = seed or ("0" if size else "")  # a param only where it is another
         patience = self._known("training.patience")
         return (
             self._known("data"),

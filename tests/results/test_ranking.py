@@ -148,7 +148,7 @@ def test_datasets_are_told_apart_as_far_as_they_are_known(
         ([{"val_size": 200}, {"val_size": 100}], {"mnist val_size=200": [0], "mnist val_size=100": [1]}),
         ([{"val_size": 0, "split_seed": 0}, {"val_size": 0, "split_seed": 1}], {"mnist": [0, 1]}),  # of no images
         (
-            [{"val_size": 9, "split_seed": 0}, {"val_size": 9, "data.split_seed": 1}],
+            [{"val_size": 9}, {"val_size": 9, "data.split_seed": 1}],
             {"mnist split_seed=0": [0], "mnist split_seed=1": [1]},
         ),
         (
