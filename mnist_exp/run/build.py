@@ -194,14 +194,14 @@ def tried(configs: Sequence[Config], built: Stack) -> Optimizer:
     """The optimiser of *configs* after a step without gradient, to see what it keeps; *built* itself does not move."""
     own = groups(configs, built)
     copies = [{**group, "params": [torch.zeros_like(p) for p in group["params"]]} for group in own]
-    stands_for: dict[Tensor, Tensor] = {}
+    originals: dict[Tensor, Tensor] = {}
     for mine, theirs in zip(own, copies, strict=True):
-        stands_for |= dict(zip(theirs["params"], mine["params"], strict=True))
-    for copy in stands_for:
+        originals |= dict(zip(theirs["params"], mine["params"], strict=True))
+    for copy in originals:
         copy.grad = torch.zeros_like(copy)
     trial = optimizer(configs[0], copies)
     trial.step()
-    trial.state = {stands_for[copy]: quantities for copy, quantities in trial.state.items()}
+    trial.state = {originals[copy]: quantities for copy, quantities in trial.state.items()}
     return trial
 
 

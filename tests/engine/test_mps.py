@@ -29,12 +29,12 @@ def test_a_run_on_mps(
 
 
 def test_meta_the_simulated_device_has_no_float64(simulated_mps: None) -> None:  # noqa: F811
-    there = torch.ones(3, device=MPS)
-    assert there.add_(1).device == MPS
-    assert there.cpu().double().tolist() == [2, 2, 2]
+    tensor = torch.ones(3, device=MPS)
+    assert tensor.add_(1).device == MPS
+    assert tensor.cpu().double().tolist() == [2, 2, 2]
     with pytest.raises(AssertionError, match="no float64"):
-        there.double()
+        tensor.double()
     with pytest.raises(AssertionError, match="generator is elsewhere"):
-        there.bernoulli_(0.5, generator=torch.Generator())
+        tensor.bernoulli_(0.5, generator=torch.Generator())
     with pytest.raises(AssertionError, match="tensor is elsewhere"):
-        there.add_(torch.ones(3))
+        tensor.add_(torch.ones(3))

@@ -57,12 +57,12 @@ class Generator(torch.Generator):
     """A generator of the CPU that says it is on *device*."""
 
     on_mps: dict[int, torch.Generator] = {}  # noqa: RUF012  # torch hands over another Python object each time
-    there: torch.device
+    where: torch.device
 
     def __new__(cls, device: Any = "cpu") -> "Generator":
         made = super().__new__(cls)
-        made.there = torch.device(device)
-        if made.there == MPS:
+        made.where = torch.device(device)
+        if made.where == MPS:
             cls.on_mps[made._cdata] = made
         return made
 
@@ -72,7 +72,7 @@ class Generator(torch.Generator):
 
     @property
     def device(self) -> torch.device:
-        return self.there
+        return self.where
 
 
 READS = (torch.device, torch._C._nn._parse_to)  # they get a device and make nothing on it
