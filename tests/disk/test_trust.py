@@ -510,7 +510,7 @@ def test_what_is_not_taken_from_a_foreign_run_is_the_users_own(key: str, elsewhe
 def test_a_run_from_elsewhere_takes_no_more_memory_than_it_brings(
     was: str, now: str, refused: str, tiny: Callable[..., Config]
 ) -> None:
-    run.run(tiny(), Path("theirs"))
+    trainings.run(tiny(), Path("theirs"))
     text = Path("theirs/config.yaml").read_text()
     assert was in text
     Path("theirs/config.yaml").write_text(text.replace(was, now))
