@@ -21,7 +21,7 @@ from mnist_exp.config import choices, folders, schema, secrets, stores
 from mnist_exp.config.choices import conf_dir
 from mnist_exp.config.explain import deleted_key, translate
 from mnist_exp.config.guesses import unknown_key
-from mnist_exp.config.identity import label, to_dict
+from mnist_exp.config.identity import flatten, label, to_dict
 from mnist_exp.config.overrides import check_deletions, check_once, check_text, compact
 from mnist_exp.config.schema import FOLLOWING, Config
 from mnist_exp.errors import ConfigError, first_line
@@ -158,7 +158,9 @@ def _check_keys(cls: type, node: DictConfig, prefix: str) -> None:
     names, keys = [each.name for each in dataclasses.fields(cls)], list(node)
     for key in keys:
         if key not in names:
-            raise unknown_key(f"{prefix}{key}")
+            plain = OmegaConf.to_container(node)
+            assert isinstance(plain, dict)
+            raise unknown_key(next(iter(flatten({f"{prefix}{key}": plain[key]})), f"{prefix}{key}"))
     for name in names:
         if name not in keys:
             raise deleted_key(f"{prefix}{name}")

@@ -31,6 +31,7 @@ REFUSED = {
         "There is no setting 'hydra.launcher.worker'",
         "Did you mean 'hydra.launcher.workers'?",
     ),
+    "+trainer.max_epochs=3": ("There is no setting 'trainer.max_epochs'.", "Did you mean 'epochs'?"),
     "optimiser=adam": ("There is no setting 'optimiser'", "Did you mean 'optimizer'?"),
     "model.dropuot=0.5": ("There is no setting 'model.dropuot'", "Did you mean 'model.dropout'? Of model=…, mlp"),
     "+model.dropuot=0.5": ("model.dropuot is not a setting of MLP.", "Did you mean 'model.dropout'?"),
