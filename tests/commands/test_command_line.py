@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -231,6 +232,21 @@ def test_a_command_that_starts_warm_prints_and_leaves_the_same(typed: list[str])
 
 CHANGING = r"(?<=last-\d{4}-)\w{12}|\d\d-\d\d-\d\d-\w{6}|\d{4}-\d\d-\d\d|\[\d/\d\]|\d+\.\d+ s"
 """Names of folders, digests of checkpoints, which have the time, the order in which jobs end, seconds."""
+
+
+def test_what_a_library_reads_while_it_is_imported_starts_cold() -> None:
+    with socket.socket() as unused:
+        server = warm.Server(unused, {"PYTHONPATH": "next", "OMP_NUM_THREADS": "1"})
+        same = {"PYTHONPATH": "here:next", "OMP_NUM_THREADS": "1"}
+        assert server.fits({**same, "TZ": "UTC", "MY_API_KEY": "x", "MNIST_EXP_HELD": "f"})
+        for other in (
+            {"OMP_NUM_THREADS": "2"},
+            {"GOMP_SPINCOUNT": "9"},
+            {"PYTHONPATH": "here"},
+            {"LC_ALL": "C"},
+            warm.COLD,
+        ):
+            assert not server.fits({**same, **other})
 
 
 def unignored() -> None:
