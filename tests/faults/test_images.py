@@ -23,7 +23,7 @@ import pytest
 from data_fixtures import contents, described, write_dataset
 from kit import OFF, SMALL, command, runs, server
 
-from mnist_exp.data import fetch
+from mnist_exp.data import fetch, idx
 from mnist_exp.errors import DataError
 
 Injected = Callable[..., None]
@@ -115,12 +115,15 @@ def test_a_source_that_fails_is_named(mode: str, injected: Injected) -> None:
 def test_torchvision_that_fails_is_named_and_the_next_is_asked(
     how: str, monkeypatch: pytest.MonkeyPatch, injected: Injected
 ) -> None:
-    def small(root: str, download: bool) -> None:
-        assert download
+    def small(root: str, train: bool, download: bool) -> types.SimpleNamespace:
+        if not download:
+            raise RuntimeError("Dataset not found.")
         with server("500" if how == "fails" else "hang") as address:
             if how != "wrong bytes":
                 urllib.request.urlopen(address)  # without a timeout, as in torchvision
-        (write_dataset(Path(root) / "Small" / "raw") / fetch.FILES[1]).write_bytes(b"<html>log in</html>")
+        folder, first = write_dataset(Path(root) / "Small" / "raw"), 0 if train else 2
+        images, labels = (idx.read(folder / name) for name in fetch.FILES[first : first + 2])
+        return types.SimpleNamespace(data=images, targets=(labels + 1) % 10)
 
     datasets = types.SimpleNamespace(Small=small)
     monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
