@@ -310,7 +310,7 @@ def swap(old: str, new: str) -> int:
     for function in functions:
         function.__code__ = changed[function.__code__]
     for each in gc.get_objects():
-        if type(each) is CACHED and each.__module__.startswith(PACKAGE):
+        if type(each) is CACHED and str(each.__module__).startswith(PACKAGE):
             each.cache_clear()
     return len(functions)
 
@@ -349,7 +349,7 @@ def main() -> None:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # no other process keeps a mutant
         print(f"{len(chosen)} of {len(every)} mutants, {len(suite.seconds)} tests; survivors:", flush=True)  # noqa: T201
         for mutant in itertools.takewhile(lambda _: time.monotonic() < end, chosen):
-            outcomes[mutant] = suite.notices(mutant, options.seconds, afresh=options.again)
+            outcomes[mutant] = suite.notices(mutant, options.seconds, afresh=bool(options.again))
             if not outcomes[mutant]:
                 print(mutant, flush=True)  # noqa: T201
 

@@ -49,22 +49,22 @@ def left(runs: dict[str, Path]) -> set[str]:
 @pytest.mark.parametrize(
     ("arguments", "gone"),
     [
-        (["--failed"], {"failed"}),
-        (["--keep", "1"], {"worst", "good", "good too"}),
-        (["--keep", "2"], {"worst"}),
-        (["--older", "1"], {"sweep", "worst", "good", "good too", "best"}),
-        (["--older", "1", "--keep", "2"], {"worst"}),
-        (["last"], {"sweep", "worst", "good", "good too", "best"}),
-        (["last", "--failed"], set()),
-        (["outputs/runs/2026-01-31/single"], {"single"}),
+        (["--failed"], ["failed"]),
+        (["--keep", "1"], ["worst", "good", "good too"]),
+        (["--keep", "2"], ["worst"]),
+        (["--older", "1"], ["sweep", "worst", "good", "good too", "best"]),
+        (["--older", "1", "--keep", "2"], ["worst"]),
+        (["last"], ["sweep", "worst", "good", "good too", "best"]),
+        (["last", "--failed"], []),
+        (["outputs/runs/2026-01-31/single"], ["single"]),
     ],
     ids=" ".join,
 )
-def test_what_every_option_applies_to_is_deleted(arguments: list[str], gone: set[str], runs: dict[str, Path]) -> None:
+def test_what_every_option_applies_to_is_deleted(arguments: list[str], gone: list[str], runs: dict[str, Path]) -> None:
     remove.main(arguments)
     assert left(runs) == runs.keys()  # without --yes
     remove.main([*arguments, "--yes"])
-    assert left(runs) == runs.keys() - gone
+    assert left(runs) == runs.keys() - set(gone)
 
 
 def test_only_finished_runs_lose_their_checkpoints(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

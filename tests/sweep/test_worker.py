@@ -82,12 +82,12 @@ def test_the_jobs_of_a_pack_train_together_each_with_its_log(ran: Ran) -> None:
 
 
 def test_one_that_diverges_fails_and_its_neighbour_does_not(ran: Ran) -> None:
-    bad, good = ran([["lr=1e38", "optimizer=sgd"], ["lr=0.01", "optimizer=sgd"]])
+    good, bad = ran([["lr=0.01", "optimizer=sgd"], ["lr=1e38", "optimizer=sgd"]])
     assert (bad.status, good.status) == (JobStatus.FAILED, JobStatus.COMPLETED)
     assert "The loss is not finite" in str(bad._return_value)
-    assert "The job failed." in log_of(0)
-    assert "The job failed." not in log_of(1)
-    assert ledger.read(Path("sweep/1")).state == State.FINISHED
+    assert "The job failed." in log_of(1)
+    assert "The job failed." not in log_of(0)
+    assert ledger.read(Path("sweep/0")).state == State.FINISHED
 
 
 class NotSent(Exception):
