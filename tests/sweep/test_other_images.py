@@ -34,7 +34,9 @@ def test_sweep_report_evaluate_predict_resume_and_pruning(kind: str, scratch: Pa
     picture = scratch / "letters" / "test" / "c" / "0.png" if kind == "letters" else scratch / "digit.png"
     if kind == "digits":
         Image.new("L", (8, 8), 200).save(picture)
-    code, out, err = command("-m", "hidden=8,12,16", "lr=3e-3", *own, *COMMON, "hydra.launcher.pack=3")
+    code, out, err = command(
+        "-m", "hidden=8,12,16", "lr=3e-3", *own, *COMMON, "hydra.launcher.workers=1", "hydra.launcher.pack=3"
+    )
     assert code == 0, out + err
     sweep = only_sweep()
     assert (sweep / "0" / "pack.json").exists()
@@ -46,10 +48,12 @@ def test_sweep_report_evaluate_predict_resume_and_pruning(kind: str, scratch: Pa
     code, out, err = command("run=best", str(picture), "--json", module="predict")
     assert code == 0, out + err
     assert len(json.loads(out)["probabilities"]) == classes
-    code, out, err = command("-m", f"resume={sweep}", "epochs=3", "force=true")
+    code, out, err = command("-m", f"resume={sweep}", "epochs=3")
     assert code == 0, out + err
-    assert "3 runs" in out
+    assert "6 runs, 3 of them done already" in out
     search = ["-m", "search=tpe", "pruner=halving", "n_trials=3", "hidden=int(interval(4,16))"]
     code, out, err = command(*search, *own, *COMMON, "hydra.sweep.dir=searched")
     assert code == 0, out + err
-    assert {ledger.read(path).state.done for path in Path("searched").glob("*/")} == {True}
+    states = [ledger.read(path.parent).state for path in Path("searched").glob("*/ledger.json")]
+    assert len(states) >= 3
+    assert all(state.done for state in states)
