@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from report_fixtures import make_run, make_sweep
 
 from mnist_exp.console.terminal import shown
+from mnist_exp.disk.layout import State
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError
 from mnist_exp.report import board as leaderboard
@@ -285,3 +286,14 @@ def test_settings_that_vary(tmp_path: Path) -> None:
 )
 def test_typed(text: object, value: object) -> None:
     assert (type(ranking.typed(text)), ranking.typed(text)) == (type(value), value)
+
+
+def test_one_failed_seed_puts_a_setting_behind_those_without() -> None:
+    def of(lr: float, seed: int, state: str, accuracy: float) -> ranking.Run:
+        metrics = {"final/val_accuracy": accuracy, "final/val_loss": 1 - accuracy}
+        return ranking.Run(Path(f"{lr}-{seed}"), State(state), {"lr": lr, "seed": seed}, metrics, "")
+
+    runs = [of(0.1, 0, "finished", 0.99), of(0.1, 1, "failed", 0.1), of(0.2, 0, "finished", 0.9)]
+    (ranked,) = ranking.rank(runs)
+    assert [setting.failed for setting in ranked.settings] == [0, 1]
+    assert ranked.best is runs[2]

@@ -209,3 +209,17 @@ def test_loading_results_stays_light(heavy: str) -> None:
     code = f"import sys, mnist_exp.results, mnist_exp.report.board; print({heavy!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_experiments_of_a_server_are_asked_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnist_exp.tracking.store import open_store
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    store = open_store(uri, "trial")
+    monkeypatch.setattr(search, "database", lambda uri: None)
+    assert search.experiments(uri)["trial"] == store.experiment_id
+
+
+def test_a_run_without_an_epoch_has_cost_nothing(tmp_path: Path) -> None:
+    table = results.load(make_run(tmp_path / "r0", ["lr=0.1"], None, state="failed"))
+    assert (table.loc[0, "cpu_seconds"], table.loc[0, "seconds"]) == (0.0, 0.0)
