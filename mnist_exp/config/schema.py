@@ -236,7 +236,7 @@ class Config:
     enqueue: str | None = setting(
         None,
         "with -m search=…: what to try first: a table as for points, a sweep (its best), or 'hidden=64 lr=1e-3; …'",
-        kind=SWEEP,
+        kind=SWEEP | PRIVATE,
     )
     points: str | None = setting(
         None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=SWEEP | PRIVATE

@@ -237,7 +237,6 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
     kit, pruner = need(), construct("pruner", search.pruner)
     if again and search.storage:
         study = _opened(folder, search, pruner)
-        check_space(study, space)
     else:
         mend(folder)
         how: Any = {"study_name": search.study, "directions": search.directions, "pruner": pruner}
@@ -245,6 +244,8 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
             study = kit.create_study(storage=storage(address(search, folder)), load_if_exists=again, **how)
         except (kit.exceptions.OptunaError, OSError) as error:
             raise ConfigError(f"The study cannot be begun: {first_line(error)}") from error
+    if again:
+        check_space(study, space)
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
     if search.sampler.get("_target_") == GRID:
         more = {"seed": search.seed, "search_space": listed(space)}

@@ -20,11 +20,10 @@ from typing import Any, final
 
 import filelock
 
-from mnist_exp import config
 from mnist_exp.charts import run as figures
 from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
-from mnist_exp.disk import journal, ledger, provenance, tracked
+from mnist_exp.disk import journal, ledger, provenance, tracked, trust
 from mnist_exp.disk.files import atomic_write, tidy
 from mnist_exp.disk.journal import Row
 from mnist_exp.disk.layout import RunFolder, State
@@ -278,7 +277,7 @@ def _extras(
     sent: dict[str, Any] = {}
     files, run_id = RunFolder(folder), record.run_id
     if with_model and not record.model and files.model.is_file():
-        data = config.load(files.config).data
+        data = trust.load(folder).data
         sent["model"] = model.logged(store, run_id) or model.log(files.model, data, store, run_id)
     if entry.figures and rows and not record.figures:
         try:

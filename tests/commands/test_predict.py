@@ -106,7 +106,7 @@ def test_a_black_picture_in_mnists_own_form_shows_no_digit() -> None:
         own[5:23, 10:14] = level
         Image.fromarray(own).save("black.png")
         with pytest.raises(DataError, match=r"black\.png: it shows no digit"):
-            pictures.read(Path("black.png"))
+            pictures.read(Path("black.png"), Data())
 
 
 def test_what_is_no_picture_is_a_sentence(scratch: Path) -> None:

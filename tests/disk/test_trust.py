@@ -149,7 +149,8 @@ def elsewhere(tiny: Callable[..., Config]) -> Path:
     trainings.run(tiny(), folder)
     plain = config.to_dict(config.load(folder / "config.yaml"))
     plain["data"] |= {"root": "private", "package": "theirs==1.0", "torchvision": "Theirs", "sha256": {"a": "0"}}
-    plain["points"] = "theirs.csv"
+    plain["data"] |= {"reader": "npz", "debian": "dataset-theirs"}
+    plain |= {"points": "theirs.csv", "enqueue": "theirs.csv"}
     plain["tracking"] |= {"enabled": True, "uri": "http://127.0.0.1:9", "register": "theirs"}
     (folder / "config.yaml").write_text(yaml.safe_dump(plain))
     return folder

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trainings
 
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger, provenance
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import Interrupted
-from mnist_exp.run import session
+from mnist_exp.run.session import Run, Watch
 
 Tiny = Callable[..., Config]
 HERE = Path("run")
@@ -32,8 +33,8 @@ class Stopper(Observer):
         """Nothing to do."""
 
 
-def watched(stopper: Stopper) -> session.Watch:
-    def watch(about: session.Run, control: Control) -> list[Observer]:
+def watched(stopper: Stopper) -> Watch:
+    def watch(about: Run, control: Control) -> list[Observer]:
         return [stopper]
 
     return watch
@@ -47,7 +48,7 @@ def test_the_first_signal_asks_the_run_to_stop(numbers: tuple[int, ...], code: i
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     stopper = Stopper(*numbers)
     with pytest.raises(Interrupted) as stopped:
-        session.run(tiny(epochs=5), HERE, watch=watched(stopper))
+        trainings.run(tiny(epochs=5), HERE, watch=watched(stopper))
     assert stopped.value.exit_code == code
     assert stopper.epochs == 1
     entry = ledger.read(HERE)
@@ -58,7 +59,7 @@ def test_the_first_signal_asks_the_run_to_stop(numbers: tuple[int, ...], code: i
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_a_ctrl_c_after_another_signal_stops_at_once(first: int, tiny: Tiny) -> None:
     with pytest.raises(KeyboardInterrupt):
-        session.run(tiny(epochs=5), HERE, watch=watched(Stopper(first, signal.SIGINT)))
+        trainings.run(tiny(epochs=5), HERE, watch=watched(Stopper(first, signal.SIGINT)))
     entry = ledger.read(HERE)
     assert (entry.state, entry.reason) == ("killed", "Stopped at once.")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -67,7 +68,7 @@ def test_a_ctrl_c_after_another_signal_stops_at_once(first: int, tiny: Tiny) -> 
 def test_signals_are_left_to_the_main_thread(tiny: Tiny) -> None:
     results: list[str] = []
     handler = signal.getsignal(signal.SIGINT)
-    work = threading.Thread(target=lambda: results.append(session.run(tiny(), HERE).state))
+    work = threading.Thread(target=lambda: results.append(trainings.run(tiny(), HERE).state))
     work.start()
     work.join()
     assert results == ["finished"]
@@ -76,9 +77,9 @@ def test_signals_are_left_to_the_main_thread(tiny: Tiny) -> None:
 
 def test_the_difference_of_the_code_is_that_of_the_last_attempt(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "git", lambda: {"commit": "a" * 40, "dirty": "true", "diff": "-x\n+y\n"})
-    session.run(tiny(), HERE)
+    trainings.run(tiny(), HERE)
     assert (HERE / "code.diff").read_text() == "-x\n+y\n"
     monkeypatch.setattr(provenance, "git", lambda: {"commit": "b" * 40, "dirty": "false", "diff": ""})
-    session.run(tiny(epochs=3, force=True), HERE)
+    trainings.run(tiny(epochs=3, force=True), HERE)
     assert not (HERE / "code.diff").exists()
     assert ledger.read(HERE).epoch == 3

@@ -199,22 +199,20 @@ def test_a_search_and_going_on_with_it(command: Command) -> None:
     study.ask()
     entry = ledger.read(folder / "1")
     code, out, err = command("-m", "resume=last", "n_trials=5", "hydra/launcher=basic")
-    assert code == 1, out  # the lost one is reported
-    assert "#3 : it was never started" in err
+    assert code == 0, err
     ends = states(folder)
-    assert len(ends) == 6
-    assert ends[3] == "FAIL"
-    assert all(state in ("COMPLETE", "PRUNED") for i, state in enumerate(ends) if i != 3)
+    assert len(ends) == 5
+    assert set(ends) <= {"COMPLETE", "PRUNED"}  # the one that was asked is run
     after = [trial.params for trial in studies.join(folder).trials]
     assert after[:3] == before
     assert len({tuple(params.items()) for params in after if params}) == 5  # none twice
-    assert len(plan.read(folder).points) == 6
+    assert len(plan.read(folder).points) == 5
     assert entry == ledger.read(folder / "1")
     assert read_json(folder / "study.json")["seed"] == 5
     assert "search=tpe" not in ledger.read(folder / "4").overrides
     assert "n_trials=5" not in ledger.read(folder / "4").overrides
     code, out, err = command("-m", "resume=last", "hydra/launcher=basic")
-    assert len(states(folder)) == 6
+    assert len(states(folder)) == 5
     assert "5 of them done already" in out
 
 

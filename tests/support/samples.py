@@ -30,7 +30,7 @@ TINY = (
 
 def once(*typed: str) -> list[str]:
     """*typed* with the last value of each key only: a test may change `TINY`, a user may set nothing twice."""
-    return list({key_of(word): word for word in typed}.values())
+    return list({key_of(word) if "=" in word else (i, word): word for i, word in enumerate(typed)}.values())
 
 
 def script(name: str, folder: str = "docs") -> ModuleType:

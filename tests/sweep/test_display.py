@@ -105,7 +105,7 @@ def test_the_best_of_equals_is_the_first(said: list[str]) -> None:
     display = Display(total=4, fixed=set())
     for number, accuracy in enumerate((0.4, 0.6, 0.6, 0.5)):
         display.finished(number, [f"hidden={number}"], accuracy)
-    assert display.best == (0.6, "hidden=1", "val")
+    assert "best val 60.00 % (hidden=1)" in display.status()
     assert len(said) == 4
 
 

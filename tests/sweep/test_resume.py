@@ -131,7 +131,7 @@ def test_a_refused_sweep_leaves_no_folder(wrong: tuple[str, ...], command: Comma
 
 def test_a_refused_resume_of_a_search_changes_nothing(command: Command) -> None:
     search = ("-m", *TINY, "epochs=1", "search=random", "hydra.sweeper.report=false", "hydra.sweep.dir=ss")
-    assert command(*search, "n_trials=2", "hidden=8,16")[0] == 0
+    assert command(*search, "n_trials=2", "hidden=8,16", "lr=interval(1e-3,1e-1)")[0] == 0
     before = contents(Path("ss"))
     for wrong in ("hidden=8,64", "hydra.launcher.workers=0", "+hydra.sweeper.sampler.foo=3"):
         code, _, err = command("-m", "resume=ss", wrong, "n_trials=3")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mnist_exp.config import Config
+from mnist_exp.config import Config, Data, compose, to_yaml
 from mnist_exp.disk import ledger, tracked
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
@@ -37,6 +37,7 @@ def make_sweep(states: list[str], points: int = 0, seeds: int = 1, **settings: A
         entry.summary = {"final/val_accuracy": 0.5 + i / 10, "final/test_accuracy": 0.5 - i / 10}
         (folder / str(i)).mkdir()
         entry.write(folder / str(i))
+        (folder / str(i) / "config.yaml").write_text(to_yaml(compose(["data=synthetic"])))
     return folder
 
 
@@ -121,7 +122,7 @@ def versions(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list
     """`versions()`: (version, id of its run) of the registered model `digits`; models are logged without files."""
     from mlflow.entities import LoggedModelOutput
 
-    def log(exported: Path, store: Store, run_id: str) -> str:
+    def log(exported: Path, data: Data, store: Store, run_id: str) -> str:
         logged = store.client.create_logged_model(store.experiment_id, name="model", source_run_id=run_id)
         store.client.finalize_logged_model(logged.model_id, "READY")
         store.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
