@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn, optim
 
-from mnist_exp.config import Config, Precision, Shape, sizes
+from mnist_exp.config import Config, Precision, sizes
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.fused import Optimizer
@@ -77,16 +77,12 @@ def _check_logits(config: Config, network: nn.Module) -> None:
     """Raises ConfigError unless *network* makes a logit for each class of an image of the dataset."""
     wanted, shape = config.data.num_classes, config.data.shape
     try:
-        got = _shape_of_logits(network, shape)
-    except Exception:  # it may look at numbers, which this one does not have
-        try:
-            with torch.device("cpu"):
-                got = _shape_of_logits(model(config), shape)
-        except Exception as error:
-            raise ConfigError(
-                f"{_named(config)} does not take the images of {config.data.name}, {sizes(shape)}: {first_line(error)}",
-                "A network that takes shape=(channels, height, width) gets that of the dataset.",
-            ) from error
+        got = _shape_of_logits(config, network)
+    except Exception as error:
+        raise ConfigError(
+            f"{_named(config)} does not take the images of {config.data.name}, {sizes(shape)}: {first_line(error)}",
+            "A network that takes shape=(channels, height, width) gets that of the dataset.",
+        ) from error
     if got != (2, wanted):
         makes = f"{got[1]} outputs" if len(got) == 2 and got[0] == 2 else f"outputs of shape {got} for two images"
         raise ConfigError(
@@ -96,8 +92,13 @@ def _check_logits(config: Config, network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _shape_of_logits(network: nn.Module, shape: Shape) -> tuple[int, ...]:
-    return tuple(network.eval()(torch.zeros(2, *shape)).shape)
+def _shape_of_logits(config: Config, network: nn.Module) -> tuple[int, ...]:
+    """What *network*, or one like it with memory, makes of two images."""
+    shape = config.data.shape
+    if isinstance(network, MLP) and network.pixels == math.prod(shape):  # it may be too large to try
+        return 2, network.classes
+    with torch.device("cpu"):
+        return tuple(model(config).eval()(torch.zeros(2, *shape)).shape)
 
 
 def _named(config: Config) -> str:
@@ -210,11 +211,11 @@ def rehearse(config: Config) -> int:
     with torch.device("meta"):
         network = model(config)
         parameters = sum(p.numel() for p in network.parameters())
-        _check_logits(config, network)
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
     _check_memory(config, parameters)
+    _check_logits(config, network)
     return parameters
 
 
