@@ -5,13 +5,14 @@ number of `classes`.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from mnist_exp.config import CLASSES, SHAPE, Shape
+from mnist_exp.config import CLASSES, SHAPE, Shape, sizes
 from mnist_exp.errors import ConfigError
 
 
@@ -138,21 +139,30 @@ def _normed(convolution: nn.Conv2d, *pooling: nn.Module) -> list[nn.Module]:
     return [convolution, *pooling, nn.BatchNorm2d(convolution.out_channels), nn.ReLU()]
 
 
-@torch.no_grad()
 def _features(network: nn.Module, maps: Sequence[nn.Module], shape: Shape) -> int:
     """How many numbers *maps*, the layers up to `Flatten`, make of one image of *shape*.
+
+    Calculated, not tried: torch takes a second to load what a first product without memory needs.
 
     Raises:
         ConfigError: the image is too small for their kernels.
     """
-    layers = nn.Sequential(*maps).eval()  # batch norm notes nothing
-    try:
-        units = layers(torch.zeros(1, *shape)).shape[1]
-    except RuntimeError as error:
-        name, (_, height, width) = type(network).__name__, shape
+
+    def each_way(size: int | tuple[int, ...]) -> int:
+        return size if isinstance(size, int) else size[0]
+
+    channels, *sides = shape
+    for layer in maps:
+        if isinstance(layer, nn.ReplicationPad2d):
+            sides = [side + each_way(layer.padding[1::2]) for side in sides]
+        elif isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            assert not isinstance(layer.padding, str)
+            kernel, stride, edge = map(each_way, (layer.kernel_size, layer.stride, layer.padding))
+            sides = [(side + 2 * edge - kernel) // stride + 1 for side in sides]
+        channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels
+    if min(sides) < 1:
         raise ConfigError(
-            f"{name} cannot take images of {height}x{width}: they are smaller than its kernels.",
+            f"{type(network).__name__} cannot take images of {sizes(shape)}: they are smaller than its kernels.",
             "Choose another model, such as model=mlp.",
-        ) from error
-    layers.train()
-    return int(units)
+        )
+    return channels * math.prod(sides)

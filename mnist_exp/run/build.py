@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn, optim
 
 from mnist_exp import processor
-from mnist_exp.config import Config, Data, Precision, Shape, sizes
+from mnist_exp.config import Config, Data, Precision, sizes
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.fused import Optimizer
@@ -84,16 +84,12 @@ def _check_logits(config: Config, network: nn.Module) -> None:
     """Raises ConfigError unless *network* makes a logit for each class of an image of the dataset."""
     wanted, shape = config.data.num_classes, config.data.shape
     try:
-        got = _shape_of_logits(network, shape)
-    except Exception:  # it may look at numbers, which this one does not have
-        try:
-            with torch.device("cpu"):
-                got = _shape_of_logits(model(config), shape)
-        except Exception as error:
-            raise ConfigError(
-                f"{_named(config)} does not take the images of {config.data.name}, {sizes(shape)}: {first_line(error)}",
-                "A network that takes shape=(channels, height, width) gets that of the dataset.",
-            ) from error
+        got = _shape_of_logits(config, network)
+    except Exception as error:
+        raise ConfigError(
+            f"{_named(config)} does not take the images of {config.data.name}, {sizes(shape)}: {first_line(error)}",
+            "A network that takes shape=(channels, height, width) gets that of the dataset.",
+        ) from error
     if got != (2, wanted):
         makes = f"{got[1]} outputs" if len(got) == 2 and got[0] == 2 else f"outputs of shape {got} for two images"
         raise ConfigError(
@@ -103,8 +99,13 @@ def _check_logits(config: Config, network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _shape_of_logits(network: nn.Module, shape: Shape) -> tuple[int, ...]:
-    return tuple(network.eval()(torch.zeros(2, *shape)).shape)
+def _shape_of_logits(config: Config, network: nn.Module) -> tuple[int, ...]:
+    """What *network*, or one like it with memory, makes of two images."""
+    shape = config.data.shape
+    if isinstance(network, MLP) and network.pixels == math.prod(shape):  # it may be too large to try
+        return 2, network.classes
+    with torch.device("cpu"):
+        return tuple(model(config).eval()(torch.zeros(2, *shape)).shape)
 
 
 def _named(config: Config) -> str:
@@ -249,7 +250,6 @@ def rehearse(config: Config) -> int:
     with torch.device("meta"):
         network = model(config)
         parameters = sum(p.numel() for p in network.parameters())
-        _check_logits(config, network)
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
@@ -257,6 +257,7 @@ def rehearse(config: Config) -> int:
     needed = 16 * parameters + 4 * EVALUATION * units  # weights, gradients, two moments, and a pass
     _check_memory(f"A network of {parameters:,} parameters", needed, "Choose a smaller one.")
     check_images(config.data)
+    _check_logits(config, network)
     return parameters
 
 

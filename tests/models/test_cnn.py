@@ -45,3 +45,16 @@ def test_the_doubled_edge_of_simards_network_is_background() -> None:
 def test_a_strong_network_has_five_convolutions(channels: list[int]) -> None:
     with pytest.raises(ConfigError, match=r"model\.channels must be five numbers, each at least 1, but got \[8, 8"):
         StrongCNN(channels)
+
+
+@pytest.mark.parametrize("network", PARAMETERS)
+@pytest.mark.parametrize("sides", [(28, 28), (32, 24), (33, 31), (29, 40)])
+def test_other_sizes_have_the_head_that_fits(network: type[nn.Module], sides: tuple[int, int]) -> None:
+    model = network(shape=(3, *sides), classes=47)
+    assert model.eval()(torch.randn(2, 3, *sides)).shape == (2, 47)
+
+
+def test_images_smaller_than_the_kernels_are_refused() -> None:
+    with pytest.raises(ConfigError, match="SmallCNN cannot take images of 3x11x30: they are smaller than its kernels"):
+        SmallCNN(shape=(3, 11, 30))
+    assert SmallCNN(shape=(3, 12, 30))

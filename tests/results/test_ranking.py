@@ -295,5 +295,5 @@ def test_one_failed_seed_puts_a_setting_behind_those_without() -> None:
 
     runs = [of(0.1, 0, "finished", 0.99), of(0.1, 1, "failed", 0.1), of(0.2, 0, "finished", 0.9)]
     (ranked,) = ranking.rank(runs)
-    assert [setting.failed for setting in ranked.settings] == [0, 1]
+    assert [setting.failed for setting in ranked.groups] == [0, 1]
     assert ranked.best is runs[2]
