@@ -58,8 +58,8 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
         "steering": (overrides.STEERING, "enqueue hydra/sweeper n_trials points pruner search time_budget"),
         "private": (
             trust.PRIVATE,
-            "data.debian data.package data.reader data.root data.sha256 data.torchvision points tracking.register"
-            " tracking.uri",
+            "data.debian data.package data.reader data.root data.sha256 data.torchvision enqueue points"
+            " tracking.register tracking.uri",
         ),
         "private options": (
             schema.PRIVATE_OPTIONS,
