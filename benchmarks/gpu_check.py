@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmarks import ours
 from mnist_exp.config import Config, Training, compose
+from mnist_exp.config.overrides import key_of
 from mnist_exp.disk import journal, ledger
 from mnist_exp.engine import graph
 from mnist_exp.engine.closed_form import MLPStack
@@ -93,7 +94,8 @@ class Checks:
 
     def config(self, *overrides: str) -> Config:
         """The smallest config, on the device."""
-        return compose([*SMALL, f"device={self.device}", *overrides])
+        typed = [*SMALL, f"device={self.device}", *overrides]
+        return compose(list({key_of(override): override for override in typed}.values()))  # the last of a key
 
     def wait(self) -> None:
         """Waits for all kernels."""

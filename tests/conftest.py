@@ -54,7 +54,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     seconds: Counter[str] = Counter()
     for report in itertools.chain(*terminalreporter.stats.values()):
         if isinstance(report, pytest.TestReport):
-            seconds[Path(report.nodeid).parent.name] += report.duration
+            seconds[Path(report.nodeid.partition("::")[0]).parent.name] += report.duration
     if config.getoption("durations") is not None and seconds:
         folders = ", ".join(f"{folder} {total:.0f}" for folder, total in seconds.most_common())
         terminalreporter.write_line(f"Seconds of tests by folder: {folders}")
