@@ -19,10 +19,15 @@ def pictures(root: Path, part: str) -> dict[str, int]:
         layout = "<folder>/train/<class>/*.png and <folder>/test/<class>/*.png"
         raise ConfigError(f"There is no folder {folder}.", f"Pictures by class are in {layout}; data.root=<folder>.")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    counts = {path.name: sum(file.suffix.lower() in SUFFIXES for file in path.iterdir()) for path in classes}
+    counts = {path.name: len(files(path)) for path in classes}
     if empty := [name for name, count in counts.items() if not count]:
         raise ConfigError(f"{folder / empty[0]} has no pictures.", f"Known are {', '.join(SUFFIXES)}.")
     return counts
+
+
+def files(folder: Path) -> list[Path]:
+    """The pictures in *folder*, in the order of their names; none where there is no such folder."""
+    return sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
 
 
 def described(root: str | None, what: str) -> Any:

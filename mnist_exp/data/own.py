@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mnist_exp.config import Data
-from mnist_exp.config.folders import SUFFIXES, pictures
+from mnist_exp.config.folders import files, pictures
 from mnist_exp.disk.files import sha256
 from mnist_exp.errors import DataError
 
@@ -47,8 +47,6 @@ def from_folder(root: Path, data: Data) -> list[np.ndarray]:
     Raises:
         DataError: a class is not in `data.classes`, or a picture cannot be read or has another size.
     """
-    from torchvision.datasets.folder import make_dataset
-
     labels = {name: label for label, name in enumerate(data.classes or [])}
     arrays: list[np.ndarray] = []
     for part in ("train", "test"):
@@ -56,8 +54,8 @@ def from_folder(root: Path, data: Data) -> list[np.ndarray]:
             raise DataError(
                 f"{root / part} has the class {strange[0]!r}, which data.classes lacks.", f"It has {', '.join(labels)}."
             )
-        samples = make_dataset(root / part, labels, SUFFIXES, allow_empty=True)
-        arrays.append(np.stack([pixels(Path(path), data) for path, _ in samples]))
+        samples = [(path, label) for name, label in labels.items() for path in files(root / part / name)]
+        arrays.append(np.stack([pixels(path, data) for path, _ in samples]))
         arrays.append(np.array([label for _, label in samples], np.uint8))
     return arrays
 
