@@ -236,8 +236,8 @@ def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
     with held() as hold:
         driver = start("-m", *grid, **hold)
         wait_for(begun)
-        children = psutil.Process(driver.pid).children()
-        (helper,) = [child for child in children if victim in " ".join([child.name(), *child.cmdline()])]
+        children, name = psutil.Process(driver.pid).children(), victim.replace("publisher", "tracking.sender")
+        (helper,) = [child for child in children if name in " ".join([child.name(), *child.cmdline()])]
         helper.kill()
     code, out, err = end(driver)
     if victim == "publisher":

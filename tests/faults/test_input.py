@@ -145,7 +145,7 @@ def keywords() -> list[tuple[str, str]]:
 @pytest.mark.faults(31)
 @pytest.mark.parametrize(("choice", "key"), keywords())
 def test_any_value_of_any_keyword_of_an_option(choice: str, key: str, injected: Injected) -> None:
-    plain = [choice, *(["hidden=null"] if "cnn" in choice else [])]
+    plain = [choice, "data.mirrors=true", *(["hidden=null"] if "cnn" in choice else [])]
     assert attempt(*plain) == "trained"
     injected(for_values(lambda value: attempt(*plain, typed(key, value)), "nan", -1, 0, share=8))
 
