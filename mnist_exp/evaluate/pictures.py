@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from mnist_exp.config import Data
-from mnist_exp.config.folders import SUFFIXES
+from mnist_exp.config.folders import SUFFIXES, files
 from mnist_exp.data.own import fitted, opened
 from mnist_exp.errors import ConfigError, DataError
 
+MNIST = Data()
 BOX = 20 / 28  # of the image's side
 VISIBLE = 8  # of 255: nobody could see fainter ink
 FAINT = 0.2  # of the strongest ink: less is paper, shadow or what JPEG leaves around a stroke
@@ -29,13 +30,12 @@ def listed(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not files:
+    if not (listing := files(path)):
         raise ConfigError(f"There are no pictures in {path}.", f"Known are {', '.join(SUFFIXES)}.")
-    return files
+    return listing
 
 
-def read(path: Path, data: Data) -> np.ndarray:
+def read(path: Path, data: Data = MNIST) -> np.ndarray:
     """The picture in *path* as the networks of *data* see it: uint8 of (height, width), or (3, height, width).
 
     One of the right size is taken as it is, where its border is (for the most part) black or `data.pictures` is

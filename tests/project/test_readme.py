@@ -41,8 +41,6 @@ NOT_RUN = {
     "tracking.experiment=papers": "hours: python -m benchmarks.papers",
 }
 
-KNOWN_TO_FAIL = {"compare.md", "resume.md", "inspect-a-run.md", "search.md"}
-
 # Other programs and programs for developers, by the start of the line: what runs them, or why nothing does.
 OTHERS = {
     "python3 -m venv": ".ci/run",
@@ -268,10 +266,8 @@ def test_meta_a_line_of_a_document_is_shortened() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_line_of_a_document_runs(page: Path, project: Path, request: pytest.FixtureRequest) -> None:
+def test_every_line_of_a_document_runs(page: Path, project: Path) -> None:
     """With the files of the page, and fewer epochs and trials; then the programs of the page."""
-    if page.name in KNOWN_TO_FAIL:
-        request.applymarker(pytest.mark.xfail(reason="a line of it failed on 2026-11-29, and why is not known yet"))
     text = page.read_text()
     for name, body in files(text).items():
         (project / name).write_text(body)
