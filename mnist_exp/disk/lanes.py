@@ -32,8 +32,9 @@ class PackRecord:
     pack: str
     """Id of the pack."""
     lane: int
+    """Its position in the pack, from 0."""
     lanes: list[dict[str, Any]]
-    """The `OWN` settings of each lane."""
+    """The settings of each lane that decide its shape and the calculation of its update."""
     first: str
     """Relative path to the folder of the first lane. Its record is written last: without it there is no pack."""
     format: int = FORMAT

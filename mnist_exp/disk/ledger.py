@@ -30,29 +30,40 @@ class Ledger:
     """What `ledger.json` holds."""
 
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Random; the same when it is resumed."""
     name: str = ""
+    """What it is called in tables and in MLflow."""
     sweep: str = ""
     """Id of the sweep that the run belongs to, if any."""
     state: State = State.RUNNING
     reason: str = ""
     """Why it did not finish, in one sentence."""
     epoch: int = 0
+    """Epochs that it has finished."""
     epochs: int = 0
+    """Epochs that it is to train."""
     seconds: float = 0.0
     """Time spent training, over all its attempts."""
     order: int = 0
     """See `order.following`; 0: it was begun by a sweep, or before there were such numbers."""
     started_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    """Of its first attempt; milliseconds since 1970, as all times here."""
     ended_ms: int | None = None
+    """Of its last attempt; None: it has not ended."""
     pid: int = field(default_factory=os.getpid)
+    """The process that trains it, or did last."""
     host: str = field(default_factory=socket.gethostname)
+    """The machine of that process."""
     threads: int = 0
     """CPU threads, the same over all attempts: their number decides the last bits. 0: not recorded."""
     parameters: int = 0
+    """How many values the network learns."""
     params: dict[str, str | float | None] = field(default_factory=dict)
     """What can vary between runs, flat: MLflow's params."""
     overrides: list[str] = field(default_factory=list)
+    """What was typed for it: Hydra's overrides."""
     tags: dict[str, str] = field(default_factory=dict)
+    """What else is known of it, such as commit, processor and versions."""
     dataset: dict[str, str] = field(default_factory=dict)
     """Name, digest and, if it has a page, source."""
     fingerprint: dict[str, str] = field(default_factory=dict)

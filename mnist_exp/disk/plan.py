@@ -24,6 +24,7 @@ class Plan:
     """What `sweep.json` holds; point *i* runs in `SweepFolder.run(i)`."""
 
     id: str
+    """Random; the same when it is resumed."""
     typed: list[str]
     """The overrides as they were typed, without `resume`."""
     keys: list[str]
@@ -41,8 +42,11 @@ class Plan:
     order: int = 0
     """See `order.following`; 0: it was begun before there were such numbers."""
     created_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    """Milliseconds since 1970."""
     pid: int = field(default_factory=os.getpid)
+    """The process that hands out its jobs, or did last."""
     host: str = field(default_factory=socket.gethostname)
+    """The machine of that process."""
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:

@@ -15,8 +15,9 @@ class Tracked:
     """Where MLflow shows a run or a sweep."""
 
     experiment_id: str = ""
+    """MLflow's id of its experiment."""
     run_id: str = ""
-    """Of a sweep: the id of its parent run, if it has one."""
+    """MLflow's id of the run; of a sweep: that of its parent run, if it has one."""
     page: str = ""
     """Address in MLflow, without the server's name."""
     registered: str = ""

@@ -1,0 +1,118 @@
+"""Writes docs/schemas/ and the end of docs/files.md from the records of the package, with one command:
+
+    python docs/files.py
+
+tests/project/test_files.py compares them with the records, and with what a run and a sweep leave.
+"""
+
+import ast
+import inspect
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import configuration
+from pydantic import TypeAdapter, create_model
+
+from mnist_exp.disk import journal
+from mnist_exp.disk.lanes import PackRecord
+from mnist_exp.disk.layout import RunFolder, SweepFolder
+from mnist_exp.disk.ledger import Ledger
+from mnist_exp.disk.plan import Plan
+from mnist_exp.disk.tracked import Tracked, TrackedRun
+from mnist_exp.search.study import Search
+
+PAGE = Path(__file__).resolve().with_suffix(".md")
+SCHEMAS = PAGE.parent / "schemas"
+ROW = create_model("Row", epoch=(int, ...), **{key: (kind, ...) for key, kind in journal.REST.items()})  # type: ignore[call-overload]  # any fields
+RECORDS: dict[str, tuple[str, Any]] = {
+    RunFolder.ledger: ("The authoritative record of a run: what it is, how far it is, how it ended.", Ledger),
+    RunFolder.journal: ("A line for each finished epoch, in order: optimiser steps so far, its end, its metrics.", ROW),
+    SweepFolder.plan: ("The authoritative record of a sweep. Point *i* runs in the folder *i* beside it.", Plan),
+    SweepFolder.study: ("How a search chooses its trials.", Search),
+    RunFolder.lanes: ("Of a run that trained with others: the shapes that decide its last bits.", PackRecord),
+    RunFolder.tracked: ("What MLflow has of a run.", TrackedRun),
+    f"sweep-{SweepFolder.tracked}": (f"`{SweepFolder.tracked}` of a sweep: where MLflow shows it.", Tracked),
+}
+"""File → what it is, and its type."""
+HEADING = "## Records\n"
+"""What follows it on the page is written by this program."""
+NOTE = "Keys without a meaning are settings of that name in [the configuration](configuration.md).\n"
+
+
+def main() -> None:
+    """Writes the page and the schemas."""
+    PAGE.write_text(page(), encoding="utf-8")
+    for name, text in schemas().items():
+        (SCHEMAS / name).write_text(text, encoding="utf-8")
+
+
+def page() -> str:
+    """The page's text: what people have written, and the records."""
+    written, heading, _ = PAGE.read_text(encoding="utf-8").partition(HEADING)
+    return "\n".join([written + heading, NOTE, *itertools.starmap(section, RECORDS.items())])
+
+
+def section(file: str, record: tuple[str, Any]) -> str:
+    """What the page says of a file."""
+    about, kind = record
+    told, schema = meanings(kind), TypeAdapter(kind).json_schema()
+    rows = []
+    for key, shape in schema["properties"].items():
+        default = json.dumps(shape["default"]) if "default" in shape else ""
+        rows.append([f"`{key}`", type_of(shape), f"`{default}`" if default else "", told.get(key, "")])
+    table = configuration.table(["key", "type", "if absent", "meaning"], rows)
+    return f"### `{file}`\n\n{about} [Schema](schemas/{schema_name(file)}).\n\n{table}"
+
+
+def type_of(shape: dict[str, Any]) -> str:
+    """A type of a JSON schema in words."""
+    if "anyOf" in shape:
+        return " or ".join(map(type_of, shape["anyOf"]))
+    if shape.get("type") == "array":
+        return f"list of {type_of(shape['items'])}"
+    if shape.get("type") == "object" and isinstance(shape.get("additionalProperties"), dict):
+        return f"object of {type_of(shape['additionalProperties'])}"
+    return str(shape.get("type", "a [state](#states)" if "$ref" in shape else "any"))
+
+
+def schemas() -> dict[str, str]:
+    """File → the JSON schema of a record, as text. Readers ignore keys that they do not know."""
+    texts = {}
+    for file, (about, kind) in RECORDS.items():
+        schema, told = TypeAdapter(kind).json_schema(), meanings(kind)
+        for key, shape in schema["properties"].items():
+            shape.pop("title", None)
+            if key in told:
+                shape["description"] = told[key]
+        head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": file}
+        texts[schema_name(file)] = json.dumps(schema | head | {"description": about}, indent=2) + "\n"
+    return texts
+
+
+def schema_name(file: str) -> str:
+    return f"{file.rpartition('.')[0]}.schema.json"
+
+
+def meanings(kind: Any) -> dict[str, str]:
+    """Key → the text below it in the source of its class."""
+    return dict(itertools.chain.from_iterable(map(below, reversed(inspect.getmro(kind)))))
+
+
+def below(kind: type) -> Iterator[tuple[str, str]]:
+    """The attributes of a class of ours that have a text below them."""
+    if not kind.__module__.startswith("mnist_exp."):
+        return
+    (definition,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(definition, ast.ClassDef)
+    for line, text in itertools.pairwise(definition.body):
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            target = line.target if isinstance(line, ast.AnnAssign) else getattr(line, "targets", [None])[0]
+            if isinstance(target, ast.Name):
+                yield target.id, " ".join(str(text.value.value).split()).replace("None:", "null:")
+
+
+if __name__ == "__main__":
+    main()
