@@ -58,6 +58,7 @@ OTHERS = {
     "pytest": ".ci/run",
     ".ci/run": "is what runs the rest",
     "python docs/configuration.py": "tests/project/test_documents.py holds its page against it",
+    "python docs/files.py": "tests/project/test_files.py holds its page against it",
     "python docs/captures.py": "needs tmux and minutes",
     "python docs/screenshots.py": "needs a browser and minutes",
     "python -m benchmarks": "hours; tests/project/test_benchmarks.py runs one, and below: there are such benchmarks",
