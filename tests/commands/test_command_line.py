@@ -106,15 +106,12 @@ def with_screen(command: list[str], screen: str) -> "subprocess.CompletedProcess
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
 
 
-SCREENS = {
-    "| head -4": "finished",
-    "> /dev/full": "finished",
-    "2>&1 >&- | cat": "finished",
-    ">&- 2>&-": "finished",
-}
+COLD = pytest.mark.slow  # commands of a shell do not start warm
 
 
-@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize(
+    "screen", ["| head -4", "> /dev/full", *(pytest.param(by, marks=COLD) for by in ("2>&1 >&- | cat", ">&- 2>&-"))]
+)
 def test_training_goes_on_without_a_screen(screen: str) -> None:
     """The exit code is that of the training, and the log has the output that the screen has lost."""
     done = with_screen(once(*COMMAND, "epochs=9", "name='a long name'"), screen)
@@ -127,10 +124,12 @@ def test_training_goes_on_without_a_screen(screen: str) -> None:
     assert ("Standard output cannot be written" in log) == (screen in ("| head -4", "> /dev/full"))
 
 
+@COLD
 def test_a_failed_run_fails_without_a_screen_too() -> None:
     assert with_screen([*COMMAND, "lr=1e30"], "> /dev/full 2>&1").returncode == 1
 
 
+@COLD
 def test_a_sweep_goes_on_without_a_screen() -> None:
     done = with_screen(once(*COMMAND, "-m", "hidden=8,12", "hydra.sweeper.report=false"), "| head -1")
     assert done.returncode == 0, done.stderr
@@ -139,6 +138,7 @@ def test_a_sweep_goes_on_without_a_screen() -> None:
     assert [ledger.read(folder).state for folder in folders] == ["finished"] * 2
 
 
+@COLD
 def test_what_prints_its_result_fails_where_that_is_lost_but_not_where_it_is_not_wanted() -> None:
     make_run(Path("outputs/runs/2026-01-31/one"), ["hidden=8"], 0.9)
     report = [sys.executable, "-m", "mnist_exp.report", "--json"]
@@ -210,7 +210,11 @@ def test_a_pruner_is_for_a_search(command: Callable[..., tuple[int, str, str]]) 
     assert "help: Choose one, with -m: search=tpe" in err
 
 
-@pytest.mark.parametrize("typed", [["hiden=16"], ["lr=1e30"], ["-m", "hidden=8,12"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "typed",
+    [["hiden=16"], pytest.param(["lr=1e30"], marks=COLD), pytest.param(["-m", "hidden=8,12"], marks=COLD)],
+    ids=" ".join,
+)
 def test_a_command_that_starts_warm_prints_and_leaves_the_same(typed: list[str]) -> None:
     """Most tests' commands are forks of a process that has loaded the libraries; see tests/support/warm.py."""
     came = []

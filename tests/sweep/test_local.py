@@ -96,6 +96,7 @@ assert not {name for name in set(sys.modules) - loaded if name.startswith("torch
 """
 
 
+@pytest.mark.slow  # an interpreter of its own
 def test_what_the_end_of_a_sweep_needs_is_loaded_ahead() -> None:
     subprocess.run([sys.executable, "-c", AHEAD], check=True, timeout=120)
 
@@ -115,6 +116,7 @@ finish.load_ahead()
 """
 
 
+@pytest.mark.slow  # an interpreter of its own
 def test_leaving_while_it_loads_neither_aborts_nor_prints_an_error() -> None:
     done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "exported\n", "")
