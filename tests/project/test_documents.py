@@ -13,6 +13,7 @@ from mnist_exp.models import mlp
 PAGES = [
     REPO / "README.md",
     REPO / "CONTRIBUTING.md",
+    *sorted(REPO.glob(".github/*.md")),
     REPO / "benchmarks" / "README.md",
     *sorted(REPO.glob("docs/*.md")),
 ]

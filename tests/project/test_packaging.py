@@ -27,6 +27,18 @@ def test_a_released_version_stands_in_the_changelog() -> None:
     assert "## Unreleased" in text or f"## {version}" in text
 
 
+def test_what_others_cite_and_open_agrees_with_it() -> None:
+    citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == tuple(
+        PROJECT["project"][key] for key in ("version", "license")
+    )
+    container = json.loads((REPO / ".devcontainer" / "devcontainer.json").read_text())
+    (extras,) = re.findall(r"\.\[([\w,]+)\]", container["postCreateCommand"])
+    assert set(extras.split(",")) <= set(PROJECT["project"]["optional-dependencies"])
+    asked = yaml.safe_load((REPO / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())["body"]
+    assert "mnist_exp.doctor" in str(asked)
+
+
 @pytest.mark.parametrize("name", PROJECT["project"]["scripts"])
 def test_each_console_script_can_be_called(name: str) -> None:
     module, function = PROJECT["project"]["scripts"][name].split(":")
