@@ -21,7 +21,7 @@ from typing import Literal, final
 from packaging.requirements import Requirement
 from rich.markup import escape
 
-from mnist_exp import processor
+from mnist_exp import processor, system
 from mnist_exp.config import compose, options, stores
 from mnist_exp.config.secrets import hide, masked, without_login
 from mnist_exp.console import exits
@@ -148,8 +148,7 @@ def device() -> Iterator[Check]:
 
     chosen = build.device(compose(["data=synthetic", "tracking=off"]))
     name = f" ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else ""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Check("device", "ok", f"{chosen}{name}, {torch.get_num_threads()} threads on {cores} cores")
+    yield Check("device", "ok", f"{chosen}{name}, {torch.get_num_threads()} threads on {system.cores()} cores")
     if chosen.type == "cpu" and processor.lacks_bfloat16():
         yield Check("bfloat16", "note", processor.SLOW_BFLOAT16, "Train with precision=fp32.")
     try:

@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import re
-import signal
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.text import Text
 
+from mnist_exp import system
 from mnist_exp.config.secrets import hide
 from mnist_exp.config.stores import started_in
 from mnist_exp.errors import ExperimentError
@@ -165,7 +165,7 @@ def safe_streams() -> Iterator[SafeStream]:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # workers inherit it
+        system.ignore_hangup()
     before = sys.stdout, sys.stderr
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):
