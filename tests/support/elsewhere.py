@@ -19,15 +19,16 @@ from typing import Any, final
 # have on Linux and not there.
 LACKS = {
     "win32": {
-        "os": "O_ACCMODE O_ASYNC O_CLOEXEC O_DIRECT O_DIRECTORY O_DSYNC O_NOATIME O_NOCTTY O_NOFOLLOW O_NONBLOCK O_PATH "
-        "O_SYNC O_TMPFILE WNOHANG WUNTRACED WEXITED WIFEXITED WEXITSTATUS WIFSIGNALED WTERMSIG WCOREDUMP chown chroot "
-        "confstr copy_file_range ctermid environb eventfd fchdir fchmod fchown fdatasync fork forkpty fpathconf fstatvfs "
-        "fwalk get_blocking getegid getenvb geteuid getgid getgrouplist getgroups getloadavg getpgid getpgrp getpriority "
-        "getrandom getresgid getresuid getsid getuid getxattr initgroups killpg lchown listxattr lockf login_tty major "
-        "makedev memfd_create minor mkfifo mknod nice openpty pathconf pidfd_open pipe2 posix_fadvise posix_fallocate "
-        "posix_spawn posix_spawnp pread preadv pwrite pwritev readv register_at_fork removexattr sched_getaffinity "
-        "sched_getscheduler sched_setaffinity sched_setscheduler sched_yield sendfile set_blocking setegid seteuid "
-        "setgid setgroups setpgid setpgrp setpriority setregid setresgid setresuid setreuid setsid setuid setxattr "
+        "os": "O_ACCMODE O_ASYNC O_CLOEXEC O_DIRECT O_DIRECTORY O_DSYNC O_NOATIME O_NOCTTY O_NOFOLLOW O_NONBLOCK "
+        "O_PATH O_SYNC O_TMPFILE WNOHANG WUNTRACED WEXITED WIFEXITED WEXITSTATUS WIFSIGNALED WTERMSIG "
+        "WCOREDUMP chown chroot confstr copy_file_range ctermid environb eventfd fchdir fchmod fchown "
+        "fdatasync fork forkpty fpathconf fstatvfs fwalk get_blocking getegid getenvb geteuid getgid "
+        "getgrouplist getgroups getloadavg getpgid getpgrp getpriority getrandom getresgid getresuid getsid "
+        "getuid getxattr initgroups killpg lchown listxattr lockf major makedev memfd_create minor mkfifo "
+        "mknod nice openpty pathconf pidfd_open pipe2 posix_fadvise posix_fallocate posix_spawn posix_spawnp "
+        "pread preadv pwrite pwritev readv register_at_fork removexattr sched_getaffinity sched_getscheduler "
+        "sched_setaffinity sched_setscheduler sched_yield sendfile set_blocking setegid seteuid setgid "
+        "setgroups setpgid setpgrp setpriority setregid setresgid setresuid setreuid setsid setuid setxattr "
         "splice statvfs sync sysconf tcgetpgrp tcsetpgrp ttyname uname wait wait3 wait4 waitid writev",
         "signal": "ITIMER_REAL ITIMER_VIRTUAL SIGALRM SIGBUS SIGCHLD SIGCONT SIGHUP SIGIO SIGKILL SIGPIPE SIGPROF "
         "SIGQUIT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGUSR1 SIGUSR2 SIGVTALRM SIGWINCH SIGXCPU SIGXFSZ SIG_BLOCK "
@@ -46,9 +47,9 @@ LACKS = {
         "time": "CLOCK_BOOTTIME pthread_getcpuclockid",
     },
 }
-ABSENT = {
-    "win32": "fcntl grp posix pty pwd resource syslog termios tty".split(),
-    "darwin": ["spwd"],
+ABSENT: dict[str, list[str]] = {
+    "win32": ["fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"],
+    "darwin": [],
 }
 OURS = ("mnist_exp", "hydra_plugins")
 CATCHABLE = (signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGINT, signal.SIGSEGV, signal.SIGTERM)
@@ -82,7 +83,9 @@ def install(platform: str) -> None:
             "ctypes": {"windll": SimpleNamespace(kernel32=SimpleNamespace(SetConsoleCtrlHandler=ignore_ctrl_c))},
         }
     reals = (os, signal, subprocess, ctypes, sys, *map(__import__, ("select", "socket", "time")))
-    others = {each.__name__: Other(each, LACKS[platform].get(each.__name__, ""), has.get(each.__name__)) for each in reals}
+    others = {
+        each.__name__: Other(each, LACKS[platform].get(each.__name__, ""), has.get(each.__name__)) for each in reals
+    }
     importer = builtins.__import__
 
     def imported(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
