@@ -137,6 +137,13 @@ def extras() -> Iterator[Check]:
         yield Check(f"extra {extra}", "note", state)
 
 
+def machine() -> Iterator[Check]:
+    """The operating system, and what is not known of it."""
+    found = f"{system.name()}, workers by {system.start_method()}"
+    untried = "This package was tested on Linux only, and on others by simulation: please say what fails."
+    yield Check("system", "ok", found) if system.TESTED else Check("system", "note", found, untried)
+
+
 def device() -> Iterator[Check]:
     """The device of a run; whether torch and torchvision can be loaded."""
     try:
@@ -303,7 +310,7 @@ def _guarded(look: Callable[[], Iterator[Check]]) -> Callable[[], list[Check]]:
     return guarded
 
 
-LOOKS = [_guarded(look) for look in (versions, device, data, store, disk, extras, environment)]
+LOOKS = [_guarded(look) for look in (versions, machine, device, data, store, disk, extras, environment)]
 
 
 cli = exits.command(main)

@@ -24,6 +24,11 @@ READERS = 2.0  # seconds in which a reader closes a file that Windows does not r
 ASKERS = 0.05  # seconds in which others that only ask let a lock go
 
 
+def name() -> str:
+    """What this system and its machine call themselves."""
+    return f"{platform.system()} {platform.release()} on {platform.machine()}"
+
+
 # Processes
 
 

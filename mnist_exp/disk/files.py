@@ -45,8 +45,8 @@ def tidy(folder: Path, *names: str) -> None:
 
 
 def file_name(text: str) -> str:
-    """*text* as the name of one file: never a path, and never hidden."""
-    return re.sub(r"^\.+|[^\w.-]+", "_", text)
+    """*text* as the name of one file on every system: never a path, never hidden, and none that Windows keeps."""
+    return re.sub(r"(?i)^(?=(con|prn|aux|nul|com\d|lpt\d)(\.|$))|^\.+|\.+$|[^\w.-]+", "_", text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -188,3 +188,24 @@ def test_the_names_that_are_removed_are_there() -> None:
         name for name in names if not hasattr(importlib.import_module(name.split(".")[0]), name.split(".")[1])
     ] == []
     assert [name for names in ABSENT.values() for name in names if importlib.util.find_spec(name) is None] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        ("import os\nos.setpgid(0, 0)", "AttributeError: module 'os' has no attribute 'setpgid'"),
+        ("import fcntl", "ModuleNotFoundError: No module named 'fcntl'"),
+        ("from signal import SIGHUP", "ImportError: cannot import name 'SIGHUP'"),
+        ("from pathlib import Path\nPath('/proc/meminfo').read_text()", "FileNotFoundError"),
+        ("import subprocess\nsubprocess.Popen(['true'], process_group=0)", "AssertionError"),
+    ],
+)
+def test_meta_the_simulation_fails_where_windows_would(code: str, missing: str) -> None:
+    support = REPO / "tests" / "support"
+    own = {"PYTHONPATH": f"{support / 'hook'}{os.pathsep}{support}", "MNIST_EXP_ELSEWHERE": "win32"}
+    text = f"exec({code!r}, {{'__name__': 'mnist_exp.new'}})"
+    done = subprocess.run(
+        [sys.executable, "-c", text], env={**os.environ, **own}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert missing in done.stderr
