@@ -9,15 +9,19 @@ import functools
 import os
 import platform
 import re
+import shutil
 import signal
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if sys.platform != "win32":
     import fcntl
+
+if TYPE_CHECKING:
+    import filelock
 
 TESTED = sys.platform == "linux"
 READERS = 2.0  # seconds in which a reader closes a file that Windows does not replace before
@@ -156,6 +160,17 @@ def replace(new: Path, old: Path) -> None:
             if sys.platform != "win32" or time.monotonic() > limit:
                 raise
         time.sleep(0.01)
+
+
+def delete(folder: Path, lock: "filelock.BaseFileLock") -> None:
+    """Deletes *folder*, in which this process holds *lock*. Windows deletes no open file: there it lets go before.
+
+    Raises:
+        OSError: not all of it could be deleted.
+    """
+    if sys.platform == "win32":
+        lock.release()
+    shutil.rmtree(folder)
 
 
 def sync_names(folder: Path) -> None:

@@ -56,6 +56,15 @@ def test_onednn_multiplies_where_mkl_holds_back(zen5: bool, monkeypatch: pytest.
 PROCESSORS = [("GenuineIntel", 6, True, False), ("AuthenticAMD", 25, False, False), ("AuthenticAMD", 26, False, True)]
 
 
+def test_apples_processor_has_products_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch is built with Accelerate there, and without MKL."""
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    monkeypatch.setattr(processor, "is_zen5", lambda: True)
+    products.onednn_pays.cache_clear()
+    assert products.fastest(torch.ones(1)) is TORCH
+    products.onednn_pays.cache_clear()
+
+
 @pytest.mark.parametrize(("maker", "family", "intel", "zen5"), PROCESSORS)
 def test_the_maker_and_the_family_of_the_processor(
     maker: str, family: int, intel: bool, zen5: bool, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ import errno
 import importlib.util
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,19 @@ def test_a_lock_is_seen_where_none_can_be_shared(monkeypatch: pytest.MonkeyPatch
     assert not system.locked(Path("lock"))
     assert not system.locked(Path("missing"))
     assert not Path("missing").exists(), "who asks leaves nothing"
+
+
+def test_a_folder_is_let_go_before_it_is_deleted_where_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, real = [], shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda folder: (held.append(lock.is_locked), real(folder)))
+    for platform in ("linux", "win32"):
+        monkeypatch.setattr(sys, "platform", platform)
+        Path("run").mkdir()
+        lock = filelock.FileLock("run/.lock")
+        lock.acquire()
+        system.delete(Path("run"), lock)
+        assert not Path("run").exists()
+    assert held == [True, False]
 
 
 def test_a_reader_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
