@@ -13,6 +13,7 @@ import psutil
 import pytest
 import warm
 from kit import OFF, QUIET, SMALL, end, only_sweep, processes, states, wait_for, whole
+from samples import REPO
 
 from mnist_exp.disk import lanes, ledger
 
@@ -73,16 +74,22 @@ def test_a_run_is_tracked_reported_and_examined_there() -> None:
     assert "spawn" in out
 
 
-@pytest.mark.parametrize("platform", ["win32", "darwin"])
-def test_a_sweep_with_a_worker_that_is_killed_and_a_report(platform: str) -> None:
-    code, _, err = there(platform, "-m", *FAULTY, "+model.mode=fine,sigkill", "seed=0,1", *TWO)
+def test_a_sweep_with_workers_that_are_killed_and_a_report_on_a_mac() -> None:
+    code, _, err = there("darwin", "-m", *FAULTY, "+model.mode=fine,sigkill", "seed=0,1", *TWO)
     assert code == 1, err
     assert sorted(states()) == ["finished", "finished", "killed", "killed"]
-    longest = max(len(str(path)) for path in Path("outputs").rglob("*"))
-    assert longest < 100, "Windows takes 260, and some are the project's own folder"
-    code, out, err = there(platform, "last", module="report")
+    code, out, err = there("darwin", "last", module="report")
     assert code == 0, err
     assert "4 runs (2 finished, 2 killed)" in out
+
+
+def test_what_the_workflow_types_on_other_systems() -> None:
+    """A sweep of four with a worker that is killed, its resume, report and doctor."""
+    script = [sys.executable, str(REPO / ".ci" / "elsewhere.py")]
+    done = subprocess.run(script, env=environment("win32"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    longest = max(len(str(path)) for path in Path("outputs").rglob("*"))
+    assert longest < 100, "Windows takes 260, of which some are the project's own folder"
 
 
 def test_runs_of_a_pack_go_on_after_its_worker_was_killed() -> None:
@@ -117,9 +124,9 @@ def test_ctrl_c(times: int) -> None:
 
 def test_a_job_that_hangs_is_killed_when_its_time_is_up() -> None:
     limit = ["hydra.launcher.job_timeout=15", *TWO]
-    code, out, err = there("win32", "-m", *FAULTY, "+model.mode=fine,hang", *limit)
+    code, out, err = there("win32", "-m", *FAULTY, "+model.mode=hang", *limit)
     assert code == 1, out + err
-    assert states() == ["finished", "killed"]
+    assert states() == ["killed"]
     assert "It was still running after 15 s (job_timeout)." in out
 
 
