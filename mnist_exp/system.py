@@ -9,7 +9,6 @@ import functools
 import os
 import platform
 import re
-import shutil
 import signal
 import sys
 import time
@@ -168,6 +167,8 @@ def delete(folder: Path, lock: "filelock.BaseFileLock") -> None:
     Raises:
         OSError: not all of it could be deleted.
     """
+    import shutil
+
     if sys.platform == "win32":
         lock.release()
     shutil.rmtree(folder)

@@ -6,8 +6,10 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import filelock
@@ -115,6 +117,23 @@ def test_a_lock_is_seen_where_none_can_be_shared(monkeypatch: pytest.MonkeyPatch
     assert not system.locked(Path("lock"))
     assert not system.locked(Path("missing"))
     assert not Path("missing").exists(), "who asks leaves nothing"
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_a_signal_from_a_thread_is_handled_by_the_main_thread(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    handled: list[tuple[int, bool]] = []
+    before = signal.signal(
+        signal.SIGTERM,
+        lambda number, _: handled.append((number, threading.current_thread() is threading.main_thread())),
+    )
+    try:
+        thread = threading.Thread(target=system.interrupt, args=(signal.SIGTERM,))
+        thread.start()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handled == [(signal.SIGTERM, True)]
 
 
 def test_a_folder_is_let_go_before_it_is_deleted_where_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
