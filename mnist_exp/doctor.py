@@ -21,7 +21,7 @@ from typing import Literal, final
 from packaging.requirements import Requirement
 from rich.markup import escape
 
-from mnist_exp import processor
+from mnist_exp import processor, system
 from mnist_exp.config import compose, options, stores
 from mnist_exp.config.secrets import hide, masked, without_login
 from mnist_exp.console import exits
@@ -137,6 +137,13 @@ def extras() -> Iterator[Check]:
         yield Check(f"extra {extra}", "note", state)
 
 
+def machine() -> Iterator[Check]:
+    """The operating system, and what is not known of it."""
+    found = f"{system.name()}, workers by {system.start_method()}"
+    untried = "This package was tested on Linux only, and on others by simulation: please say what fails."
+    yield Check("system", "ok", found) if system.TESTED else Check("system", "note", found, untried)
+
+
 def device() -> Iterator[Check]:
     """The device of a run; whether torch and torchvision can be loaded."""
     try:
@@ -148,8 +155,7 @@ def device() -> Iterator[Check]:
 
     chosen = build.device(compose(["data=synthetic", "tracking=off"]))
     name = f" ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else ""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Check("device", "ok", f"{chosen}{name}, {torch.get_num_threads()} threads on {cores} cores")
+    yield Check("device", "ok", f"{chosen}{name}, {torch.get_num_threads()} threads on {system.cores()} cores")
     if chosen.type == "cpu" and processor.lacks_bfloat16():
         yield Check("bfloat16", "note", processor.SLOW_BFLOAT16, "Train with precision=fp32.")
     try:
@@ -304,7 +310,7 @@ def _guarded(look: Callable[[], Iterator[Check]]) -> Callable[[], list[Check]]:
     return guarded
 
 
-LOOKS = [_guarded(look) for look in (versions, device, data, store, disk, extras, environment)]
+LOOKS = [_guarded(look) for look in (versions, machine, device, data, store, disk, extras, environment)]
 
 
 cli = exits.command(main)

@@ -1,13 +1,13 @@
 """`python -m mnist_exp.remove`, or `mnist-exp-remove`: deletes runs, or their checkpoints, here and in MLflow."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from mnist_exp import system
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import reason, uri_for
 from mnist_exp.console import exits
@@ -135,7 +135,7 @@ def delete(chosen: Sequence[Removal], sweeps: Iterable[Path]) -> list[str]:
                 if record.store != without_login(uri):
                     raise ExperimentError(f"it is in another store, {record.store}: set MLFLOW_TRACKING_URI")
                 delete_run(uri, record.run_id)
-            shutil.rmtree(each.path)
+            system.delete(each.path, lock)
         except Exception as error:  # each kind of store raises its own
             failures.append(f"{shown(each.path)}: {reason(error)}")
         finally:
@@ -145,7 +145,7 @@ def delete(chosen: Sequence[Removal], sweeps: Iterable[Path]) -> list[str]:
         with contextlib.suppress(BusyError):  # its first run is about to begin
             lock = plan.hold(home)
             if not any(home.glob(f"*/{RunFolder.ledger}")):
-                shutil.rmtree(home)
+                system.delete(home, lock)
             with contextlib.suppress(OSError):
                 lock.release()
     return failures

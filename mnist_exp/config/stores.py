@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote
 
 from hydra.core.hydra_config import HydraConfig
@@ -52,9 +52,9 @@ def uri_for(configured: str | None, key: str = "tracking.uri") -> str:
     return uri
 
 
-def in_file(path: Path, scheme: str = "sqlite:///", options: str = "") -> str:
+def in_file(path: PurePath, scheme: str = "sqlite:///", options: str = "") -> str:
     """The URI of the store in the SQLite file *path*."""
-    return scheme + re.sub("[%?#]", lambda sign: f"%{ord(sign[0]):02X}", str(path)) + options
+    return scheme + re.sub("[%?#]", lambda sign: f"%{ord(sign[0]):02X}", path.as_posix()) + options
 
 
 def database(uri: str) -> Path | None:

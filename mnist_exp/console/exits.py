@@ -5,7 +5,6 @@ HYDRA_FULL_ERROR=1 shows the whole traceback instead.
 """
 
 import atexit
-import errno
 import gc
 import os
 import sys
@@ -17,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from mnist_exp import system
 from mnist_exp.config.explain import is_bad_choice, translate
 from mnist_exp.console import terminal
 from mnist_exp.errors import ConfigError, ExperimentError
@@ -38,7 +38,7 @@ def run(main: Callable[[], object], prints_result: bool = True) -> int:
         code = _run(main)
         output.flush()
         failure = output.failure if prints_result and code == 0 else None
-        if failure and failure.errno != errno.EPIPE:
+        if failure and not system.is_reader_gone(failure):
             reason = f"Standard output cannot be written: {failure.strerror}."
             code = explain(ConfigError(reason, "Choose another place."))
     return code

@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import re
-import signal
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.text import Text
 
+from mnist_exp import system
 from mnist_exp.config.secrets import hide
 from mnist_exp.config.stores import started_in
 from mnist_exp.errors import ExperimentError
@@ -145,7 +145,7 @@ class SafeStream:
 
     def _drop(self, error: OSError) -> None:
         self.failure = error
-        with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nothing:  # noqa: PTH123
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "w", encoding="utf-8") as nothing:  # noqa: PTH123
             os.dup2(nothing.fileno(), self.stream.fileno())
         _log.info("%s cannot be written (%s): going on without it.", self.called, error.strerror)
 
@@ -165,13 +165,13 @@ def safe_streams() -> Iterator[SafeStream]:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # workers inherit it
+        system.ignore_hangup()
     before = sys.stdout, sys.stderr
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # PYTHONIOENCODING=ascii, or LANG=C
-    out = SafeStream(sys.stdout or open(os.devnull, "w"), "Standard output")  # noqa: PTH123, SIM115
-    err = SafeStream(sys.stderr or open(os.devnull, "w"), "Standard error")  # noqa: PTH123, SIM115
+    out = SafeStream(sys.stdout or open(os.devnull, "w", encoding="utf-8"), "Standard output")  # noqa: PTH123, SIM115
+    err = SafeStream(sys.stderr or open(os.devnull, "w", encoding="utf-8"), "Standard error")  # noqa: PTH123, SIM115
     sys.stdout, sys.stderr = out, err
     try:
         yield out
@@ -246,8 +246,8 @@ def changing(every: float = 60.0) -> Iterator[Callable[[str], None]]:
 
 
 def shown(folder: Path) -> str:
-    """*folder* relative to the folder in which the command was started, if it lies inside."""
+    """*folder* relative to the folder in which the command was started, if it lies inside; with `/` on every system."""
     try:
-        return str(folder.resolve().relative_to(started_in()))
+        return folder.resolve().relative_to(started_in()).as_posix()
     except ValueError:
-        return str(folder)
+        return folder.as_posix()

@@ -9,6 +9,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from mnist_exp import system
+
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Writes *data* so that readers see the old file or the new one, and a power cut keeps one of them.
@@ -26,17 +28,13 @@ def atomic_write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())  # the bytes are durable
-        tmp.replace(path)
+        system.replace(tmp, path)
     except BaseException as error:
         tmp.unlink(missing_ok=True)
         if isinstance(error, OSError):
             error.filename, error.filename2 = str(path), None  # a full disk names no file, others the temporary one
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)  # the name is durable
-    finally:
-        os.close(directory)
+    system.sync_names(path.parent)
 
 
 def tidy(folder: Path, *names: str) -> None:
@@ -47,8 +45,8 @@ def tidy(folder: Path, *names: str) -> None:
 
 
 def file_name(text: str) -> str:
-    """*text* as the name of one file: never a path, and never hidden."""
-    return re.sub(r"^\.+|[^\w.-]+", "_", text)
+    """*text* as the name of one file on every system: never a path, never hidden, and none that Windows keeps."""
+    return re.sub(r"(?i)^(?=(con|prn|aux|nul|com\d|lpt\d)(\.|$))|^\.+|\.+$|[^\w.-]+", "_", text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import filelock
 
+from mnist_exp import system
 from mnist_exp.disk.files import read_json
 from mnist_exp.disk.layout import Folder
 from mnist_exp.errors import BusyError, ExperimentError
@@ -102,18 +101,5 @@ def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.File
 
 
 def held(folder: Path) -> bool:
-    """Whether a process holds the lock of *folder*.
-
-    Asks with a shared lock: those who ask do not take each other for the holder, and `hold` tries again.
-    """
-    try:
-        file = os.open(Folder(folder).lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
+    """Whether a process holds the lock of *folder*."""
+    return system.locked(Folder(folder).lock)

@@ -2,7 +2,8 @@
 
 torch leaves float32 products to MKL, which keeps its AVX-512 code for Intel's own processors. oneDNN, which torch
 brings along for convolutions, takes half the time on AMD's Zen 5 (benchmarks/README.md has both as floors). On Zen 4,
-with its 256-bit units, AVX2 is as fast, and MKL leads for small networks.
+with its 256-bit units, AVX2 is as fast, and MKL leads for small networks. On a Mac torch has neither for products but
+Apple's Accelerate, whose matrix units no other library knows; it stays.
 """
 
 import functools

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mnist_exp import config as configs
-from mnist_exp import data
+from mnist_exp import data, system
 from mnist_exp.config import Config, Precision
 from mnist_exp.disk import lanes
 from mnist_exp.disk.checkpoint import Checkpoint
@@ -48,9 +48,9 @@ def grouped(members: Sequence[Member]) -> list[list[Member]]:
 def within_memory(members: list[Member]) -> list[list[Member]]:
     """*members* as packs that the memory of their GPU holds; begun ones keep their lanes, and with them their pack."""
     device = build.device(members[0].config)
-    if device.type != "cuda" or members[0].record or len(members) == 1:
+    if device.type == "cpu" or members[0].record or len(members) == 1:
         return [members]
-    free, _ = torch.cuda.mem_get_info(device)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else system.memory()  # Apple's GPU shares it
     if sum(memory(member.config, member.network) for member in members) <= SHARE * free:
         return [members]
     return [pack for half in halves(members) for pack in within_memory(half)]

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import itertools
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_exp import system
 from mnist_exp.config import Tracking
 from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
 from mnist_exp.console.terminal import shown
@@ -173,7 +173,7 @@ def held(folder: Path) -> Iterator[None]:
                 atomic_write(path, data)
             studies.storage.cache_clear()  # it has read what is gone
             if folder in made:
-                shutil.rmtree(folder)
+                system.delete(folder, lock)
             for path in made[1:]:
                 with contextlib.suppress(OSError):  # another sweep is in it by now
                     path.rmdir()

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import filelock
 
@@ -133,7 +133,7 @@ def moved(database: Path, experiment: str) -> tuple[str, str]:
     """
     with _opened(database) as connection:
         if found := _experiment(connection, experiment):
-            old = Path(unquote(urlsplit(found[1]).path))
+            old = _path(found[1])
             new = database.parent / "mlruns" / old.name
             named = old.parent.name == "mlruns" and old.name in (file_name(experiment), str(found[0]))
             left = not old.exists() or (old.parent.parent / database.name).exists()
@@ -149,12 +149,19 @@ def settle(database: Path, experiment: str) -> None:
         return
     with _opened(database) as connection, connection:
         connection.execute("UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?", (new, old))
-        if Path(unquote(urlsplit(new).path)).is_dir():  # its files came along
+        if _path(new).is_dir():  # its files came along
             for table, column in KEPT:
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                     (new, len(old) + 1, len(old) + 1, f"{old}/"),
                 )
+
+
+def _path(location: str) -> Path:
+    """The folder at *location*, a path or the address of a file."""
+    from urllib.request import url2pathname  # torch has loaded it where it is trained
+
+    return Path(url2pathname(urlsplit(location).path))
 
 
 def _experiment(connection: sqlite3.Connection, name: str) -> tuple[int, str, str] | None:

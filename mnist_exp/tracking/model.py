@@ -98,6 +98,6 @@ def describe(exported: Path, data: Data, folder: Path) -> None:
     )
     model.save(str(folder / "MLmodel"))
     conda = _mlflow_conda_env(additional_pip_deps=requirements, install_mlflow=False)
-    (folder / "conda.yaml").write_text(safe_dump(conda, sort_keys=False))
-    (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
+    (folder / "conda.yaml").write_text(safe_dump(conda, sort_keys=False), encoding="utf-8")
+    (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
     _PythonEnv.current().to_yaml(str(folder / "python_env.yaml"))

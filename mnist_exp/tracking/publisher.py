@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from mnist_exp import system
 from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import uri_for
@@ -46,18 +47,23 @@ class Publisher:
         self.option = f" --uri {without_login(self.uri)}" if tracking.uri else ""  # sync reads no config
         self.folders: list[Path] = []
         self.delivered = False
-        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # the child's warnings; closed when it has ended
-        # Its own process group: Ctrl-C in the terminal goes to the trainer only, which then closes the pipe.
+        self.output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # the child's warnings; closed when it has ended
+        # Ctrl-C in the terminal goes to the trainer only, which then closes the pipe.
         self.process = subprocess.Popen(
             # -P: no modules of this folder
             [sys.executable, "-P", "-m", "mnist_exp.tracking.sender", self.experiment],
             stdin=subprocess.PIPE,
             stdout=self.output,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "MLFLOW_TRACKING_URI": self.uri, "PYTHONPATH": provenance.python_path()},
+            env={
+                **os.environ,
+                "MLFLOW_TRACKING_URI": self.uri,
+                "PYTHONPATH": provenance.python_path(),
+                "PYTHONIOENCODING": "utf-8",
+            },
             cwd=stores.started_in(),
-            process_group=0,
-            text=True,
+            encoding="utf-8",
+            **system.apart(),
         )
 
     def _look(self, file: Path) -> None:
@@ -89,14 +95,14 @@ class Publisher:
 
     def _send(self, kind: str, folder: Path) -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died: `close` reports that
+        with contextlib.suppress(OSError):  # it died: `close` reports that
             self.process.stdin.write(json.dumps([kind, str(folder.resolve())]) + "\n")
             self.process.stdin.flush()
 
     def finish(self) -> None:
         """Asks the child to publish the rest and to end: nothing more will be written."""
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             self.process.stdin.close()
 
     def close(self, kind: type[BaseException] | None = None) -> None:

@@ -296,7 +296,7 @@ def _extras(
 def _unsent(folder: Path, record: TrackedRun) -> dict[str, int]:
     """New and changed pictures, such as those of `evaluate`: name → time of writing, in nanoseconds."""
     paths = sorted(folder.glob(f"{RunFolder.figures}/**/*.png"))
-    written = {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
+    written = {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in paths}
     return {name: time for name, time in written.items() if record.pictures.get(name) != time}
 
 

@@ -7,7 +7,7 @@ import pytest
 from samples import TINY
 
 from mnist_exp import config as configs
-from mnist_exp import processor
+from mnist_exp import system
 from mnist_exp.config import Config
 from mnist_exp.console import exits
 from mnist_exp.errors import ConfigError
@@ -156,7 +156,7 @@ def test_a_bad_setting_is_explained(
 ) -> None:
     overrides = ["device=cpu", *typed.split()]
     monkeypatch.setattr("sys.argv", ["mnist-exp", *overrides])
-    monkeypatch.setattr(processor, "memory", lambda: 25 * 10**9)
+    monkeypatch.setattr(system, "memory", lambda: 25 * 10**9)
     with pytest.raises(Exception) as caught:  # noqa: PT011  # `explain` reads Hydra's errors
         build.rehearse(composed(*overrides))
     code = exits.explain(caught.value)

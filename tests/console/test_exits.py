@@ -15,7 +15,7 @@ from mnist_exp.console import exits, terminal
 def main(typed):
     with terminal.log_to("log"):
         for number in range(3):
-            terminal.say(f"line {number} …")
+            terminal.say(f"line {number} … ≤")
             print("warning", file=sys.stderr, flush=True)
     open("done", "w").close()
 
@@ -50,9 +50,15 @@ def test_a_screen_that_fails_ends_nothing(line: str, code: int) -> None:
     assert ("Standard output cannot be written: No space left on device." in done.stderr) is bool(code)
 
 
-def test_a_screen_that_lacks_letters_gets_their_numbers() -> None:
-    done = in_shell("$C training", PYTHONIOENCODING="ascii")
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, r"line 0 \u2026")
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [("ascii", rb"line 0 \u2026 \u2264"), ("cp1252", b"line 0 \x85 \\u2264"), ("utf-8", "line 0 … ≤".encode())],
+)
+def test_a_screen_that_lacks_letters_gets_their_numbers(encoding: str, said: bytes) -> None:
+    Path("command.py").write_text(COMMAND)
+    variables = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "command.py", "training"], capture_output=True, env=variables, check=False)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, said)
 
 
 def test_a_terminal_that_hangs_up_ends_nothing() -> None:

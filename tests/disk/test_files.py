@@ -2,7 +2,7 @@
 
 import errno
 import os
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from hypothesis import given
@@ -80,3 +80,30 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: .*/ledger\.json'"):
         files.atomic_write(tmp_path / "ledger.json", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("mnist_exp", "mnist_exp"),
+        ("a/b: c?", "a_b_c_"),
+        (r"a\b", "a_b"),
+        ("..hidden", "_hidden"),
+        ("ends in dots..", "ends_in_dots_"),
+        ("CON", "_CON"),
+        ("nul.txt", "_nul.txt"),
+        ("com1", "_com1"),
+        ("contact", "contact"),
+    ],
+)
+def test_a_name_is_one_on_every_system(text: str, name: str) -> None:
+    assert files.file_name(text) == name
+
+
+@given(st.text(min_size=1, max_size=20))
+def test_any_text_gives_a_name_that_windows_takes(text: str) -> None:
+    name = files.file_name(text)
+    assert name
+    assert not set(name) & set('<>:"/\\|?*')
+    assert not name.endswith((".", " "))
+    assert not PureWindowsPath(name).is_reserved()

@@ -11,7 +11,7 @@ from trainings import KINDS, Compose, interrupted, outcome
 
 from mnist_exp.engine import products
 
-ON_MPS = [*(o for o in TINY if o != "device=cpu"), "device=auto"]
+ON_MPS = [*(o for o in TINY if o != "device=cpu"), "device=mps"]
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"bf16", "autograd", "convolutions"}))

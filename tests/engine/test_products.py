@@ -9,7 +9,7 @@ import torch
 from samples import TINY
 from trainings import LIBRARIES
 
-from mnist_exp import doctor, processor
+from mnist_exp import doctor, processor, system
 from mnist_exp.config import Config
 from mnist_exp.engine import products
 from mnist_exp.engine.products import ONEDNN, TORCH, Products
@@ -56,13 +56,22 @@ def test_onednn_multiplies_where_mkl_holds_back(zen5: bool, monkeypatch: pytest.
 PROCESSORS = [("GenuineIntel", 6, True, False), ("AuthenticAMD", 25, False, False), ("AuthenticAMD", 26, False, True)]
 
 
+def test_apples_processor_has_products_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch is built with Accelerate there, and without MKL."""
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    monkeypatch.setattr(processor, "is_zen5", lambda: True)
+    products.onednn_pays.cache_clear()
+    assert products.fastest(torch.ones(1)) is TORCH
+    products.onednn_pays.cache_clear()
+
+
 @pytest.mark.parametrize(("maker", "family", "intel", "zen5"), PROCESSORS)
 def test_the_maker_and_the_family_of_the_processor(
     maker: str, family: int, intel: bool, zen5: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = f"processor\t: 0\nvendor_id\t: {maker}\ncpu family\t: {family}\nmodel\t\t: 17\n"
     monkeypatch.setattr(Path, "open", lambda *_, **__: io.StringIO(lines))
-    monkeypatch.setattr(processor, "description", processor.description.__wrapped__)
+    monkeypatch.setattr(system, "processor", system.processor.__wrapped__)
     assert (processor.is_intel(), processor.is_zen5()) == (intel, zen5)
 
 
@@ -84,7 +93,7 @@ def test_what_is_said_of_a_processor_without_bfloat16(
     said: str, lacks: bool, tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing where it is not known, and nothing of another device or precision."""
-    monkeypatch.setattr(processor, "description", lambda: said)
+    monkeypatch.setattr(system, "processor", lambda: said)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert bool(build.advice(tiny(precision="bf16"), cpu)) is lacks
     assert not build.advice(tiny(precision="bf16"), gpu)
@@ -94,7 +103,7 @@ def test_what_is_said_of_a_processor_without_bfloat16(
 def test_the_header_and_the_doctor_warn_of_bf16_without_bfloat16(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor, "description", lambda: FLAGS.format("avx2"))
+    monkeypatch.setattr(system, "processor", lambda: FLAGS.format("avx2"))
     code, out, _ = command(*TINY, "precision=bf16", "epochs=1", "hydra.run.dir=run")
     said = "This processor has no bfloat16: precision=bf16 is many times slower on it than fp32."
     assert code == 0
@@ -120,5 +129,5 @@ def test_without_proc_the_system_says_which_processor_it_is(
 
     monkeypatch.setattr(Path, "open", missing)
     monkeypatch.setattr("platform.processor", lambda: said)
-    monkeypatch.setattr(processor, "description", processor.description.__wrapped__)
+    monkeypatch.setattr(system, "processor", system.processor.__wrapped__)
     assert (processor.is_intel(), processor.is_zen5()) == (intel, zen5)

@@ -10,7 +10,7 @@ from beartype import beartype
 from jaxtyping import Float, jaxtyped
 from torch import Tensor, nn
 
-from mnist_exp import processor
+from mnist_exp import system
 from mnist_exp.config import Config
 from mnist_exp.errors import ConfigError
 from mnist_exp.models import MLP, Classifier, export
@@ -94,7 +94,7 @@ def test_a_wrong_setting_is_refused(settings: dict[str, Any], sentence: str) -> 
 def test_rehearsing_counts_parameters_without_memory(
     composed: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processor, "memory", lambda: 10**11)  # bytes: enough to train it
+    monkeypatch.setattr(system, "memory", lambda: 10**11)  # bytes: enough to train it
     config = composed("hidden=[1000000,1000]", "device=cpu")  # 7 GB, if they were made
     assert build.rehearse(config) == 785 * 1_000_000 + 1_000_001 * 1000 + 1001 * 10
 

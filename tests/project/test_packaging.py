@@ -128,6 +128,14 @@ def test_the_workflow_runs_what_the_readme_says_and_what_ci_is() -> None:
     assert jobs["everything"]["steps"][-1] == {"run": ".ci/run"}
 
 
+def test_the_workflow_types_the_first_line_of_the_readme_on_other_systems() -> None:
+    job = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["elsewhere"]
+    assert {name.split("-")[0] for name in job["strategy"]["matrix"]["system"]} == {"ubuntu", "macos", "windows"}
+    first, sweep = (step["run"] for step in job["steps"] if "run" in step)
+    assert first in (REPO / "README.md").read_text().splitlines()
+    assert (REPO / sweep.split("/", 1)[1]).is_file()
+
+
 def test_ci_lints_what_the_hooks_do_that_people_commit_by() -> None:
     """Each of their tools is one that the extra `dev` brings, with the same options. CI itself may be without git."""
     (repository,) = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"]

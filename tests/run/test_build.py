@@ -75,6 +75,27 @@ def test_augmentation_takes_its_shape_from_the_dataset(name: str, composed: Comp
     assert 0.5 < varied.mean() / 255 <= 1
 
 
+@pytest.mark.parametrize(
+    ("overrides", "cuda", "expected"),
+    [
+        ([], False, "cpu"),
+        (["hidden=256"], False, "cpu"),
+        (["hidden=[4096,4096]", "batch_size=256"], False, "mps"),
+        (["model=small_cnn"], False, "mps"),
+        (["model=small_cnn"], True, "cuda"),
+        (["device=mps"], False, "mps"),
+        (["model=small_cnn", "device=cpu"], False, "cpu"),
+    ],
+)
+def test_apples_gpu_is_taken_where_it_is_likely_to_pay(
+    overrides: list[str], cuda: bool, expected: str, composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert build.device(composed("data=synthetic", *overrides)).type == expected
+
+
 def test_a_rehearsal_loads_nothing_heavy() -> None:
     code = (
         "import sys; from mnist_exp import config; from mnist_exp.run import build\n"

@@ -9,6 +9,7 @@ import torch
 import trainings
 from trainings import Compose, Listener, lanes, outcome, tasks
 
+from mnist_exp import system
 from mnist_exp.config import Config
 from mnist_exp.disk import lanes as pack_records
 from mnist_exp.disk import ledger
@@ -110,6 +111,13 @@ def test_the_memory_of_a_lane_is_about_what_its_tensors_take(hidden: str, compos
         network = build.model(config)
     weights = 4 * sum(p.numel() for p in network.parameters())
     assert 6 * weights < pack.memory(config, network) < 7 * weights + 12e6
+
+
+def test_apples_gpu_has_the_memory_of_the_machine(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "device", lambda config: torch.device("mps"))
+    monkeypatch.setattr(system, "memory", lambda: 2 * 10**9)
+    packs = pack.within_memory(members(composed("hidden=1024", "data=synthetic"), 64))
+    assert [len(each) for each in packs] == [32, 32]
 
 
 def test_nothing_is_divided_on_a_cpu(composed: Compose) -> None:

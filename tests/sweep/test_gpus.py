@@ -58,7 +58,7 @@ def pool(jobs: list[Job], per_gpu: int, workers: int | None, gpus: list[str]) ->
     anything: Any = mock.MagicMock()
     options = {"on_error": "continue", "max_failures": None, "job_timeout": None, "retries": 0}
     made = Pool(options, anything, Capacity(workers, per_gpu, gpus, numbered=True), anything, Stop())
-    made.start_worker = lambda slot: Worker(mock.MagicMock(), anything, slot)  # type: ignore[method-assign]
+    made.start_worker = lambda slot: Worker(mock.MagicMock(), anything, anything, slot)  # type: ignore[method-assign]
     made.assign = lambda to, pack: to.jobs.extend(pack)  # type: ignore[method-assign]
     made.begin([[job] for job in jobs])
     return made

@@ -16,6 +16,7 @@ import pytest
 from hydra.core.singleton import Singleton
 from samples import once
 
+from mnist_exp import system
 from mnist_exp.disk import ledger, plan
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.display import Display
@@ -76,7 +77,7 @@ def test_ctrl_c_while_a_job_is_being_set_up_is_no_failure_of_it(monkeypatch: pyt
 
 
 def test_what_is_missing_of_a_sweep_has_no_more_threads_than_the_rest_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "cores", lambda: 8)
+    monkeypatch.setattr(system, "cores", lambda: 8)
     assert [Capacity(None, 1, [], total=4).threads(most=missing) for missing in (4, 1)] == [2, 2]
     assert [Capacity(2, 1, [], total=4).threads(most=missing) for missing in (4, 1)] == [4, 4]
     assert Capacity(None, 1, [], total=100).threads(most=1) == 1
@@ -135,7 +136,7 @@ def test_the_first_jobs_are_under_way_before_any_is_followed(monkeypatch: pytest
         to.jobs = []
         return []
 
-    monkeypatch.setattr(pool, "start_worker", lambda slot: Worker(anything, anything, slot))
+    monkeypatch.setattr(pool, "start_worker", lambda slot: Worker(anything, anything, anything, slot))
     monkeypatch.setattr(pool, "assign", assign)
     monkeypatch.setattr(pool, "ready", lambda: pool.workers)
     monkeypatch.setattr(pool, "listen", listen)

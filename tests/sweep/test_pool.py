@@ -13,6 +13,7 @@ import cloudpickle
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
+from mnist_exp import system
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied
@@ -27,7 +28,8 @@ class Process:
     """A worker's process that has ended, or was killed."""
 
     def __init__(self, exitcode: int = 0) -> None:
-        self.exitcode, self.killed, self.pid = exitcode, 0, 2**30
+        self.exitcode, self.killed = exitcode, 0
+        self.listens, self.lifeline = multiprocessing.Pipe(duplex=False)
 
     def join(self, seconds: float) -> None:
         """It has ended."""
@@ -51,7 +53,8 @@ def jobs(*numbers: int) -> list[Job]:
 def worker(pool: Pool, *numbers: int, exitcode: int = 0) -> tuple[Worker, Connection]:
     """A worker of *pool* that has these jobs, and its end of the pipe."""
     ours, theirs = multiprocessing.Pipe()
-    made = Worker(Process(exitcode), ours, {})
+    process = Process(exitcode)
+    made = Worker(process, ours, process.lifeline, {})
     pool.workers.append(made)
     if numbers:
         pool.assign(made, jobs(*numbers))
@@ -149,9 +152,7 @@ def test_a_message_that_came_in_time_counts_after_the_deadline(pool: Pool) -> No
     assert pool.display.done == 1
 
 
-def test_the_user_stops_the_sweep(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(pools.os, "kill", lambda pid, number: asked.append((pid, number)))
+def test_the_user_stops_the_sweep(pool: Pool) -> None:
     busy, theirs = worker(pool, 3)
     idle, _ = worker(pool)
     (job,) = busy.jobs
@@ -159,7 +160,8 @@ def test_the_user_stops_the_sweep(pool: Pool, monkeypatch: pytest.MonkeyPatch) -
     assert pool.stopping
     before = pools.time.monotonic()
     pool.ask_to_stop()
-    assert asked == [(busy.process.pid, signal.SIGINT)]
+    assert busy.process.listens.recv() == signal.SIGINT
+    assert not idle.process.listens.poll()
     assert before + pools.STOP_GRACE <= busy.deadline < float("inf") == idle.deadline
     pool.waiting.extend([jobs(5)])
     pool.hand_out()
@@ -221,8 +223,7 @@ def test_close_kills_those_that_are_busy(pool: Pool) -> None:
     idle, _ = worker(pool)
     pool.close()
     assert (busy.process.killed, idle.process.killed) == (1, 0)
-    pool.workers.clear()
-    pool.__post_init__()  # the fixture closes it again
+    pool.workers.clear()  # the fixture closes it again
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_close_kills_those_that_are_busy(pool: Pool) -> None:
 def test_workers_and_their_threads(
     capacity: Capacity, most: int, slots: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "cores", lambda: 4)
+    monkeypatch.setattr(system, "cores", lambda: 4)
     assert len(capacity.slots(most)) == slots
     assert capacity.threads(most) == threads
     visible = [slot.get("CUDA_VISIBLE_DEVICES") for slot in capacity.slots(most)]

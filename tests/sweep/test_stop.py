@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM while a sweep runs: what its jobs do, what is printed, and the exit code."""
 
 import contextlib
+import multiprocessing
 import os
 import re
 import signal
@@ -76,7 +77,9 @@ def test_a_worker_that_has_just_died_is_not_asked(capsys: pytest.CaptureFixture[
     dead.wait()
     nothing: Any = None
     pool = Pool({}, nothing, nothing, Display(1, set()), Stop())
-    pool.workers = [Worker(dead, nothing, {}, [Job(0, [])])]
+    listens, lifeline = multiprocessing.Pipe(duplex=False)
+    listens.close()
+    pool.workers = [Worker(dead, nothing, lifeline, {}, [Job(0, [])])]
     pool.ask_to_stop()
     assert pool.workers[0].deadline < float("inf")
     assert "Stopping: " in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import inspect
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from hydra.core.utils import JobStatus
 from hydra.types import HydraContext, RunMode, TaskFunction
 from samples import TINY
 
-from mnist_exp import config, train
+from mnist_exp import config, system, train
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State
 from mnist_exp.engine.events import Control, Observer
@@ -168,3 +169,15 @@ def test_why_a_process_ended_is_a_sentence() -> None:
     assert reason(JobDied("It died.")) == "It died."
     assert reason(Interrupted("Stopped.")) == "Stopped."
     assert reason(ValueError("no luck\nat all")) == "ValueError: no luck"
+
+
+def test_a_worker_handles_what_its_driver_passes_on_and_does_not_outlive_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    listens, lifeline = multiprocessing.Pipe(duplex=False)
+    done: list[int] = []
+    monkeypatch.setattr(system, "interrupt", done.append)
+    monkeypatch.setattr(worker.os, "_exit", done.append)
+    monkeypatch.setattr(worker, "GRACE", 0)
+    lifeline.send(signal.SIGINT)
+    lifeline.close()
+    worker._follow(listens)
+    assert done == [signal.SIGINT, signal.SIGTERM, 143]

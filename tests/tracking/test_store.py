@@ -5,9 +5,10 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
+from sqlalchemy import make_url
 
 from mnist_exp import config
 from mnist_exp.config import stores
@@ -135,3 +136,10 @@ def test_an_id_may_have_quotes(mlflow_store: Callable[[str], Store]) -> None:
     assert opened.run_id(id) == ""
     made = opened.client.create_run(opened.experiment_id, tags=source(id))
     assert opened.run_id(id) == made.info.run_id
+
+
+def test_a_database_on_windows_has_the_address_that_libraries_read() -> None:
+    address = stores.in_file(PureWindowsPath(r"C:\my runs\mlflow.db"))
+    assert address == "sqlite:///C:/my runs/mlflow.db"
+    assert make_url(address).database == "C:/my runs/mlflow.db"
+    assert PureWindowsPath(str(stores.database(address))) == PureWindowsPath(r"C:\my runs\mlflow.db")

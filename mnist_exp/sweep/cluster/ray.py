@@ -5,6 +5,7 @@ cluster without a work-around, and gives up the whole sweep when one job has die
 """
 
 import os
+import platform
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -125,7 +126,7 @@ def on_worker(common: bytes, packed: bytes, threads: int, here: str) -> bytes:
     """What a worker process of Ray runs: one job of the sweep, whose JobReturn it returns pickled."""
     job: Job = cloudpickle.loads(packed)
     if not job.sweep.is_dir():
-        host = os.uname().nodename
+        host = platform.node()
         raise ExperimentError(f"{host} does not see {job.sweep}: the machines must share a file system.")
     os.chdir(here)
     return bytes(cloudpickle.dumps(Runner(common, threads).run([job])[0]))

@@ -12,7 +12,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections import deque
@@ -25,6 +24,7 @@ from typing import Any, final
 import cloudpickle
 from hydra.core.utils import JobStatus
 
+from mnist_exp import system
 from mnist_exp.disk import provenance
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.composing import Composer
@@ -44,17 +44,14 @@ class Worker:
 
     process: Any
     pipe: Connection
+    lifeline: Connection
+    """Its closing tells the process that the driver is gone; a number, which signal it is to handle."""
     slot: dict[str, str]
     jobs: list[Job] = field(default_factory=list)
     """Its pack, without those that have an outcome."""
     gpu: str = ""
     """The GPU that its jobs ask for by number, now or last: it has memory there."""
     deadline: float = field(default=float("inf"))
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @final
@@ -77,12 +74,12 @@ class Capacity:
             seen = [{} if self.numbered else {"CUDA_VISIBLE_DEVICES": g} for g in self.gpus]
             slots = seen * min(self.per_gpu, most)
         else:
-            slots = [{}] * min(self.workers or cores(), most)
+            slots = [{}] * min(self.workers or system.cores(), most)
         return slots[: min(self.workers or len(slots), most)]
 
     def threads(self, most: int) -> int:
         """CPU threads for each worker, of which there are *most* at present."""
-        return max(1, cores() // max(1, len(self.slots(max(most, self.total)))))
+        return max(1, system.cores() // max(1, len(self.slots(max(most, self.total)))))
 
 
 @final
@@ -105,9 +102,6 @@ class Pool:
     waiting: deque[list[Job]] = field(default_factory=deque)
     slots: list[dict[str, str]] = field(default_factory=list)
     """The environments of workers that may still be started."""
-
-    def __post_init__(self) -> None:
-        self.lifeline, self.our_end = multiprocessing.Pipe(duplex=False)
 
     def begin(self, packs: list[list[Job]]) -> None:
         """Hands out the first of *packs*."""
@@ -173,13 +167,15 @@ class Pool:
     def start_worker(self, slot: dict[str, str]) -> Worker:
         """A new worker process."""
         ours, theirs = multiprocessing.Pipe()
+        listens, lifeline = multiprocessing.Pipe(duplex=False)
         process = self.context.Process(  # type: ignore[attr-defined]
-            target=worker.main, args=(theirs, self.lifeline, self.handover.common, self.threads, slot), daemon=False
+            target=worker.main, args=(theirs, listens, self.handover.common, self.threads, slot), daemon=False
         )
         with starting():  # the fork server may have died
             process.start()
         theirs.close()  # else its death would not close the pipe
-        return Worker(process, ours, slot)
+        listens.close()
+        return Worker(process, ours, lifeline, slot)
 
     def assign(self, to: Worker, pack: list[Job]) -> None:
         """Gives *pack* to an idle worker."""
@@ -199,8 +195,8 @@ class Pool:
         for w in self.workers:
             if w.jobs:
                 w.deadline = time.monotonic() + STOP_GRACE
-                with contextlib.suppress(ProcessLookupError):  # it has died: `listen` will see that
-                    os.kill(w.process.pid, signal.SIGINT)
+                with contextlib.suppress(OSError):  # it has died: `listen` will see that
+                    w.lifeline.send(signal.SIGINT)
 
     def ready(self) -> list[Worker]:
         """The workers that have something to say, have died, or are out of time; does not wait for long."""
@@ -234,6 +230,7 @@ class Pool:
         """Removes a worker that has died; its job failed, or those of its pack go on, the second time alone."""
         dead.process.join(5)
         dead.pipe.close()
+        dead.lifeline.close()
         self.workers.remove(dead)
         why = why or died_of(dead.process.exitcode)
         for job in dead.jobs:
@@ -274,8 +271,7 @@ class Pool:
                 w.process.kill()
         for w in self.workers:
             w.process.join(5)
-        self.our_end.close()
-        self.lifeline.close()
+            w.lifeline.close()
 
 
 def device_of(job: Job, composer: Composer) -> str:
@@ -284,9 +280,8 @@ def device_of(job: Job, composer: Composer) -> str:
 
 
 def context(gpus: int) -> BaseContext:
-    """How workers start: forked from a server that has loaded torch, or afresh where each needs its own GPU."""
-    fork = "forkserver" in multiprocessing.get_all_start_methods() and not gpus
-    return multiprocessing.get_context("forkserver" if fork and sys.platform == "linux" else "spawn")
+    """How workers start: as the system has it, but afresh where each needs its own GPU."""
+    return multiprocessing.get_context("spawn" if gpus else system.start_method())
 
 
 @contextlib.contextmanager
@@ -299,7 +294,7 @@ def starting() -> Iterator[None]:
     own, folder = {"PYTHONSAFEPATH": "1", "PYTHONPATH": provenance.python_path()}, tempfile.tempdir
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
-    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
+    if system.start_method() == "forkserver" and len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
         tempfile.tempdir = "/tmp"  # multiprocessing makes a folder of its own there, for this process
     try:
         yield

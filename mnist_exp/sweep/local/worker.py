@@ -24,6 +24,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.types import TaskFunction
 
+from mnist_exp import system
 from mnist_exp.config import parse
 from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
@@ -199,12 +200,12 @@ def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, en
     """The process's main: runs each pack of jobs that comes through *pipe* until it closes.
 
     Args:
-        lifeline: Readable only when the driver is gone.
+        lifeline: Says which signal to handle; closes when the driver is gone.
         common: See `Handover`.
         threads: CPU threads for each job.
         environment: Set before anything looks at it, such as CUDA_VISIBLE_DEVICES.
     """
-    os.setpgid(0, 0)  # Ctrl-C in the terminal is for the driver, which then signals us
+    system.ignore_interrupts()
     os.environ.update(environment)
     threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
     runner = Runner(common, threads, lambda job, about, control: [Forward(pipe, job.number, about.config.epochs)])
@@ -219,10 +220,11 @@ def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, en
 
 
 def _follow(lifeline: Connection) -> None:
-    """Waits for the driver's death, then stops this process: gently, and after a while at once."""
+    """Passes the driver's signals on. After its death it stops this process: gently, and after a while at once."""
     with contextlib.suppress(EOFError, OSError):
-        lifeline.recv_bytes()
-    os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            system.interrupt(lifeline.recv())
+    system.interrupt(signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(143)
 

@@ -3,6 +3,7 @@
 `MNIST_EXP_FAULT` is JSON: the arguments of `nth.Nth`. `MNIST_EXP_HELD` names a file: while it exists, no run completes
 its third epoch. `MNIST_EXP_CLOCK` names a file with the error of the clock in seconds. `MNIST_EXP_INSTANT` names a
 folder in which two processes wait for each other before they name their output folders, both after the same second.
+`MNIST_EXP_ELSEWHERE` names another operating system; see `elsewhere.py`.
 """
 
 import json
@@ -10,6 +11,11 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+
+if "MNIST_EXP_ELSEWHERE" in os.environ:
+    import elsewhere
+
+    elsewhere.install(os.environ["MNIST_EXP_ELSEWHERE"])
 
 if "MNIST_EXP_FAULT" in os.environ:
     from nth import Nth  # in the parent folder, which is on PYTHONPATH, too

@@ -1,0 +1,213 @@
+"""What depends on the operating system: processes and signals, processors and memory, files that others hold.
+
+No other module uses a name that only some systems have, but for Slurm's (`sweep/cluster/slurm.py`): its jobs run on
+Linux. On macOS and Windows none of this has been run; tests simulate what they lack (tests/support/elsewhere.py).
+"""
+
+import errno
+import functools
+import os
+import platform
+import re
+import signal
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    import filelock
+
+TESTED = sys.platform == "linux"
+READERS = 2.0  # seconds in which a reader closes a file that Windows does not replace before
+ASKERS = 0.05  # seconds in which others that only ask let a lock go
+
+
+def name() -> str:
+    """What this system and its machine call themselves."""
+    return f"{platform.system()} {platform.release()} on {platform.machine()}"
+
+
+# Processes
+
+
+def start_method() -> str:
+    """How workers start: forked from a server that has loaded torch, or afresh.
+
+    Windows cannot fork, and on macOS what a system library did before a fork may end the process after it.
+    """
+    return "forkserver" if sys.platform == "linux" else "spawn"
+
+
+def ignore_interrupts() -> None:
+    """Keeps Ctrl-C in the terminal from this process: it is for the driver, which then asks its workers."""
+    if sys.platform == "win32":
+        import ctypes
+
+        ctypes.windll.kernel32.SetConsoleCtrlHandler(None, True)
+    else:
+        os.setpgid(0, 0)
+
+
+def apart() -> dict[str, Any]:
+    """Options of `subprocess.Popen` for a child that Ctrl-C does not reach, and that outlives a closed console.
+
+    Elsewhere than on Windows it inherits for the latter what `ignore_hangup` did.
+    """
+    if sys.platform == "win32":
+        import subprocess
+
+        return {"creationflags": subprocess.CREATE_NO_WINDOW}  # a console of its own
+    return {"process_group": 0}
+
+
+def ignore_hangup() -> None:
+    """Lets this process and its children outlive their terminal. On Windows a console that is closed ends them."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def interrupt(number: int) -> None:
+    """Has the main thread of this process handle that signal."""
+    if sys.platform == "win32":
+        signal.raise_signal(number)  # os.kill would end the process
+    else:
+        os.kill(os.getpid(), number)  # also wakes the main thread
+
+
+# Processors and memory
+
+
+@functools.cache
+def processor() -> str:
+    """What Linux has in a file about the first core, and other systems say by themselves."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as cores:
+            return cores.read(4000)  # a server has hundreds of cores
+    except OSError:
+        return platform.processor()
+
+
+def cores() -> int:
+    """Processors that this process may use; of Apple's only the fast ones, as torch has it."""
+    if sys.platform == "darwin":
+        return _fast_cores() or os.cpu_count() or 1
+    if sys.platform == "win32":
+        import psutil
+
+        return len(psutil.Process().cpu_affinity()) or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _fast_cores() -> int:
+    """Performance cores of an Apple processor; of an Intel Mac, which has one kind, 0."""
+    import subprocess
+
+    asked = ["sysctl", "-n", "hw.perflevel0.physicalcpu"]
+    try:
+        said = subprocess.run(asked, capture_output=True, encoding="utf-8", check=False).stdout.strip()
+    except OSError:
+        return 0
+    return int(said) if said.isdecimal() else 0
+
+
+def memory() -> int:
+    """Bytes of memory that are free or can be freed, within a container's limit."""
+    if available := re.search(r"MemAvailable:\s+(\d+) kB", _text("/proc/meminfo")):
+        sizes = [1024 * int(available[1])]
+    else:
+        import psutil
+
+        sizes = [psutil.virtual_memory().available]
+    for line in _text("/proc/self/cgroup").splitlines():
+        _, kind, group = line.split(":", 2)
+        for path in {group, "/"}:  # a container sees its own group as the root
+            limit = "memory/memory.limit_in_bytes" if kind == "memory" else "memory.max"
+            folder, name = os.path.split(limit)
+            sizes += map(int, re.findall(r"^\d+", _text(f"/sys/fs/cgroup/{folder}/{path}/{name}")))
+    return min(sizes)
+
+
+def _text(path: str) -> str:
+    """What is in a file of the system; nothing where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+# Files
+
+
+def replace(new: Path, old: Path) -> None:
+    """Gives *new* the name of *old*, in one step. On Windows it waits until those who read *old* have closed it.
+
+    Raises:
+        OSError: it cannot be done, or a reader did not end within `READERS` seconds.
+    """
+    limit = time.monotonic() + READERS
+    while True:
+        try:
+            new.replace(old)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > limit:
+                raise
+        time.sleep(0.01)
+
+
+def delete(folder: Path, lock: "filelock.BaseFileLock") -> None:
+    """Deletes *folder*, in which this process holds *lock*. Windows deletes no open file: there it lets go before.
+
+    Raises:
+        OSError: not all of it could be deleted.
+    """
+    import shutil
+
+    if sys.platform == "win32":
+        lock.release()
+    shutil.rmtree(folder)
+
+
+def sync_names(folder: Path) -> None:
+    """Makes the names of the files in *folder* durable; Windows does that by itself."""
+    if sys.platform != "win32":
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def locked(lock: Path) -> bool:
+    """Whether a process holds the file *lock*, by `filelock`. Those who ask do not take each other for the holder."""
+    if sys.platform == "win32":  # no lock that they could share
+        import filelock
+
+        try:
+            with filelock.FileLock(lock, timeout=ASKERS, poll_interval=ASKERS / 10) if lock.exists() else nullcontext():
+                return False
+        except filelock.Timeout:
+            return True
+    else:
+        try:
+            file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
+
+def is_reader_gone(error: OSError) -> bool:
+    """Whether *error* of a write says that nobody reads the pipe any more."""
+    return error.errno == errno.EPIPE or (sys.platform == "win32" and error.errno == errno.EINVAL)

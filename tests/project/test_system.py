@@ -1,0 +1,244 @@
+"""What depends on the system: here on Linux, with the answers of others put in its place."""
+
+import ast
+import errno
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import filelock
+import psutil
+import pytest
+from elsewhere import ABSENT, LACKS, OURS
+from samples import REPO
+
+from mnist_exp import system
+from mnist_exp.disk.files import atomic_write
+
+FREE = {"/proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:   3000000 kB\n", "/proc/self/cgroup": "0::/box\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (FREE, 3_072_000_000),
+        (FREE | {"/sys/fs/cgroup//box/memory.max": "2000000000\n"}, 2_000_000_000),
+        (FREE | {"/sys/fs/cgroup//box/memory.max": "max\n", "/sys/fs/cgroup///memory.max": "1000\n"}, 1000),
+        (
+            FREE
+            | {"/proc/self/cgroup": "4:memory:/box\n0::/\n", "/sys/fs/cgroup/memory//box/memory.limit_in_bytes": "500"},
+            500,
+        ),
+    ],
+)
+def test_memory_is_what_is_free_and_allowed(
+    files: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = {Path(name): text for name, text in files.items()}
+    monkeypatch.setattr(system, "_text", lambda path: paths.get(Path(path), ""))
+    assert system.memory() == expected
+
+
+def test_this_machine_has_some() -> None:
+    assert 2**20 < system.memory() < 2**50
+
+
+def test_without_such_files_the_memory_that_is_free_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "_text", lambda path: "")
+    assert 2**20 < system.memory() <= psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("platform", "said", "expected"),
+    [("darwin", "4\n", 4), ("darwin", "", 10), ("win32", "", len(os.sched_getaffinity(0)))],
+    ids=["Apple", "an Intel Mac", "Windows"],
+)
+def test_cores_elsewhere(platform: str, said: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(subprocess, "run", lambda asked, **_: subprocess.CompletedProcess(asked, 0, said))
+    monkeypatch.setattr(os, "cpu_count", lambda: 10)
+    system._fast_cores.cache_clear()
+    assert system.cores() == expected
+    system._fast_cores.cache_clear()
+
+
+def test_a_mac_without_sysctl_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("PATH", "")
+    system._fast_cores.cache_clear()
+    assert system.cores() == os.cpu_count()
+    system._fast_cores.cache_clear()
+
+
+def read_until(closed: float, monkeypatch: pytest.MonkeyPatch, platform: str = "win32") -> None:
+    """From here on a file cannot be replaced until *closed* seconds have passed, as while somebody reads it there."""
+    clock, real = itertools.count(), Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if next(clock) < closed * 100:
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(system.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(system.time, "monotonic", (each / 100 for each in itertools.count()).__next__)
+
+
+def test_a_file_that_is_being_read_is_replaced_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_until(1.0, monkeypatch)
+    atomic_write(Path("a"), b"new")
+    assert Path("a").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("closed", "platform"), [(9.0, "win32"), (1.0, "linux")])
+def test_one_that_stays_open_or_is_protected_is_an_error(
+    closed: float, platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("a").write_bytes(b"old")
+    read_until(closed, monkeypatch, platform)
+    with pytest.raises(PermissionError):
+        atomic_write(Path("a"), b"new")
+    assert [path.name for path in Path().iterdir()] == ["a"], "no temporary file stays"
+    assert Path("a").read_bytes() == b"old"
+
+
+def test_a_lock_is_seen_where_none_can_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = filelock.FileLock("lock")
+    with lock:
+        monkeypatch.setattr(sys, "platform", "win32")
+        assert system.locked(Path("lock"))
+    assert not system.locked(Path("lock"))
+    assert not system.locked(Path("missing"))
+    assert not Path("missing").exists(), "who asks leaves nothing"
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_a_signal_from_a_thread_is_handled_by_the_main_thread(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    handled: list[tuple[int, bool]] = []
+    before = signal.signal(
+        signal.SIGTERM,
+        lambda number, _: handled.append((number, threading.current_thread() is threading.main_thread())),
+    )
+    try:
+        thread = threading.Thread(target=system.interrupt, args=(signal.SIGTERM,))
+        thread.start()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handled == [(signal.SIGTERM, True)]
+
+
+def test_a_folder_is_let_go_before_it_is_deleted_where_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, real = [], shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda folder: (held.append(lock.is_locked), real(folder)))
+    for platform in ("linux", "win32"):
+        monkeypatch.setattr(sys, "platform", platform)
+        Path("run").mkdir()
+        lock = filelock.FileLock("run/.lock")
+        lock.acquire()
+        system.delete(Path("run"), lock)
+        assert not Path("run").exists()
+    assert held == [True, False]
+
+
+def test_a_reader_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = [system.is_reader_gone(OSError(number, "")) for number in (errno.EPIPE, errno.EINVAL, errno.ENOSPC)]
+    assert gone == [True, False, False]
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert system.is_reader_gone(OSError(errno.EINVAL, ""))
+
+
+# Which names only some systems have, and who uses them.
+
+LIMITED = {f"{module}.{name}" for lacks in LACKS.values() for module, names in lacks.items() for name in names.split()}
+LIMITED |= {"os.kill", "os.name", "sys.platform", "platform.system"} | {
+    name for names in ABSENT.values() for name in names
+}
+OPTIONS = {"process_group", "start_new_session", "preexec_fn", "pass_fds", "dir_fd", "creationflags"}
+ALLOWED = {
+    "mnist_exp/system.py": None,
+    "mnist_exp/sweep/cluster/slurm.py": {
+        "signal.SIGUSR2",
+        "signal.pthread_sigmask",
+        "signal.SIG_UNBLOCK",
+    },  # its jobs are on Linux
+}
+
+
+def limited(source: str) -> set[str]:
+    """What the text *source* uses that only some systems have, or that is another thing on each."""
+    used = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            used.add(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, ast.Import):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            used |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.keyword):
+            used |= {str(node.arg)} & OPTIONS
+        elif isinstance(node, ast.Constant) and str(node.value).startswith(("/proc/", "/sys/", "/dev/")):
+            used.add(str(node.value))
+    return {name for name in used if name in LIMITED | OPTIONS or name.startswith("/")}
+
+
+@pytest.mark.parametrize("path", [p for each in OURS for p in (REPO / each).rglob("*.py")], ids=lambda p: p.stem)
+def test_only_one_module_uses_what_some_systems_lack(path: Path) -> None:
+    allowed = ALLOWED.get(path.relative_to(REPO).as_posix(), set())
+    assert allowed is None or limited(path.read_text(encoding="utf-8")) == allowed
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import os\nos.setpgid(0, 0)", {"os.setpgid"}),
+        ("from os import fork", {"os.fork"}),
+        ("def f():\n    import fcntl", {"fcntl"}),
+        ("from signal import SIGUSR2", {"signal.SIGUSR2"}),
+        ("Popen([], process_group=0)", {"process_group"}),
+        ("open('/proc/cpuinfo')", {"/proc/cpuinfo"}),
+        ("len(os.sched_getaffinity(0))", {"os.sched_getaffinity"}),
+        ("if sys.platform == 'linux': pass", {"sys.platform"}),
+        ("import os\nos.fsync(1)\nsignal.SIGINT", set()),
+    ],
+)
+def test_meta_such_a_name_is_found(source: str, found: set[str]) -> None:
+    assert limited(source) == found
+
+
+def test_the_names_that_are_removed_are_there() -> None:
+    """Else a typing error in their list would remove nothing."""
+    names = {name for name in LIMITED if "." in name}
+    assert [
+        name for name in names if not hasattr(importlib.import_module(name.split(".")[0]), name.split(".")[1])
+    ] == []
+    assert [name for names in ABSENT.values() for name in names if importlib.util.find_spec(name) is None] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        ("import os\nos.setpgid(0, 0)", "AttributeError: module 'os' has no attribute 'setpgid'"),
+        ("import fcntl", "ModuleNotFoundError: No module named 'fcntl'"),
+        ("from signal import SIGHUP", "ImportError: cannot import name 'SIGHUP'"),
+        ("from pathlib import Path\nPath('/proc/meminfo').read_text()", "FileNotFoundError"),
+        ("import subprocess\nsubprocess.Popen(['true'], process_group=0)", "AssertionError"),
+    ],
+)
+def test_meta_the_simulation_fails_where_windows_would(code: str, missing: str) -> None:
+    support = REPO / "tests" / "support"
+    own = {"PYTHONPATH": f"{support / 'hook'}{os.pathsep}{support}", "MNIST_EXP_ELSEWHERE": "win32"}
+    text = f"exec({code!r}, {{'__name__': 'mnist_exp.new'}})"
+    done = subprocess.run(
+        [sys.executable, "-c", text], env={**os.environ, **own}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert missing in done.stderr

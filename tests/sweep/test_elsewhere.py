@@ -1,0 +1,159 @@
+"""The real command line on a simulated Windows or Mac (`elsewhere.py`): spawned workers, and their faults."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import kit
+import psutil
+import pytest
+import warm
+from kit import OFF, QUIET, SMALL, end, only_sweep, processes, states, wait_for, whole
+from samples import REPO
+
+from mnist_exp.disk import lanes, ledger
+
+pytestmark = pytest.mark.slow
+
+TWO = ["hydra.launcher.workers=2", "hydra.launcher.pack=off", QUIET, OFF]
+FAULTY = [
+    *(word for word in SMALL if word != "hidden=16"),
+    "model=custom",
+    "model._target_=faulty.Faulty",
+    "+model.after=8",
+]
+
+
+def environment(platform: str) -> dict[str, str]:
+    """The variables of a command there."""
+    path = os.pathsep.join([str(kit.HERE / "hook"), str(kit.HERE), os.environ["PYTHONPATH"]])
+    return {**os.environ, "PYTHONPATH": path, "MNIST_EXP_ELSEWHERE": platform, **warm.COLD}
+
+
+def start(platform: str, *typed: str, module: str = "train") -> "subprocess.Popen[str]":
+    """Starts the command there, in an interpreter and a session of its own."""
+    command = [sys.executable, "-m", f"mnist_exp.{module}", *kit.once(*typed)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, env=environment(platform), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+
+
+def there(platform: str, *typed: str, module: str = "train") -> tuple[int, str, str]:
+    """`start`, then `kit.end`."""
+    return end(start(platform, *typed, module=module))
+
+
+def ctrl_c(driver: "subprocess.Popen[str]") -> None:
+    """What a console does: the signal comes to all that have not left."""
+    os.killpg(driver.pid, signal.SIGINT)
+
+
+def workers(driver: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The driver's processes that train."""
+    children = psutil.Process(driver.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def under_way(number: int) -> Callable[[], bool]:
+    """Whether so many runs of the only sweep have finished an epoch."""
+    return lambda: len(list(Path().glob("outputs/sweeps/*/*/*/metrics.jsonl"))) >= number
+
+
+def test_a_run_is_tracked_reported_and_examined_there() -> None:
+    code, out, err = there("win32", *SMALL)
+    assert code == 0, err
+    assert "Tracked in MLflow: mlflow ui" in out
+    assert ledger.read(kit.only_run()).state == "finished"
+    code, out, err = there("win32", module="doctor")
+    assert code == 0, out + err
+    assert "spawn" in out
+
+
+def test_a_sweep_with_workers_that_are_killed_and_a_report_on_a_mac() -> None:
+    code, _, err = there("darwin", "-m", *FAULTY, "+model.mode=fine,sigkill", "seed=0,1", *TWO)
+    assert code == 1, err
+    assert sorted(states()) == ["finished", "finished", "killed", "killed"]
+    code, out, err = there("darwin", "last", module="report")
+    assert code == 0, err
+    assert "4 runs (2 finished, 2 killed)" in out
+
+
+def test_what_the_workflow_types_on_other_systems() -> None:
+    """A sweep of four with a worker that is killed, its resume, report and doctor."""
+    script = [sys.executable, str(REPO / ".ci" / "elsewhere.py")]
+    done = subprocess.run(script, env=environment("win32"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    longest = max(len(str(path)) for path in Path("outputs").rglob("*"))
+    assert longest < 100, "Windows takes 260, of which some are the project's own folder"
+
+
+def test_runs_of_a_pack_go_on_after_its_worker_was_killed() -> None:
+    typed = ["-m", *kit.LONG, "hidden=16,24", "epochs=60", "hydra.launcher.workers=1", QUIET, OFF]
+    driver = start("win32", *typed)
+    wait_for(under_way(2))
+    (worker,) = workers(driver)
+    worker.kill()
+    code, out, err = end(driver)
+    assert code == 0, out + err
+    assert "It was in a pack" in out
+    assert states() == ["finished", "finished"]
+    for folder in (only_sweep() / "0", only_sweep() / "1"):
+        whole(folder)
+        assert lanes.read(folder)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c(times: int) -> None:
+    driver = start("win32", "-m", *kit.LONG, "epochs=3000", "hidden=16,24", *TWO)
+    wait_for(under_way(2))
+    ctrl_c(driver)
+    if times == 2:
+        with contextlib.suppress(ProcessLookupError):
+            ctrl_c(driver)
+    code, _, err = end(driver)
+    assert code == 130, err
+    assert "resume=" in err
+    assert {ledger.status(only_sweep() / str(i))[1] for i in (0, 1)} == {"killed"}
+    wait_for(lambda: not processes())
+
+
+def test_a_job_that_hangs_is_killed_when_its_time_is_up() -> None:
+    limit = ["hydra.launcher.job_timeout=15", *TWO]
+    code, out, err = there("win32", "-m", *FAULTY, "+model.mode=hang", *limit)
+    assert code == 1, out + err
+    assert states() == ["killed"]
+    assert "It was still running after 15 s (job_timeout)." in out
+
+
+def test_workers_and_the_publisher_end_after_their_driver_was_killed() -> None:
+    driver = start("win32", "-m", *kit.LONG, "epochs=3000", "hidden=16,24", *TWO[:-1])
+    wait_for(under_way(2))
+    assert len(workers(driver)) == 2
+    driver.kill()
+    driver.communicate()
+    wait_for(lambda: not processes())
+    assert {ledger.read(only_sweep() / str(i)).state for i in (0, 1)} == {"killed"}, "each has ended its epoch"
+
+
+BELIEVES = """
+import sys
+from mnist_exp import system
+system.sys.__dict__["platform"] = "linux"
+from mnist_exp.train import cli
+sys.argv[1:] = {typed}
+cli()
+"""
+
+
+def test_meta_a_command_that_believes_it_is_on_linux_fails_there() -> None:
+    text = BELIEVES.format(typed=[*SMALL, OFF])
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=environment("win32"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "SIGHUP" in done.stderr
