@@ -3,11 +3,16 @@
 import dataclasses
 import functools
 import hashlib
+import operator
 from typing import Any
 
 from mnist_exp.config import schema
 from mnist_exp.config.overrides import compact, split
 from mnist_exp.config.schema import FOLLOWING, Config, Kind, within
+
+
+OPTIONAL = ("data.stratify", "data.limit", "data.folds", "data.fold")
+"""Settings that are params only where they are chosen."""
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -89,8 +94,9 @@ def params(config: Config) -> dict[str, Any]:
         "schedule": named["schedule"],
         "augment": named["augment"] or "none",
         "data": config.data.name,
-        "val_size": config.data.val_size,
+        "val_size": config.data.validating,
         **({"split_seed": config.data.split_seed} if config.data.split_seed else {}),
+        **{key: value for key in OPTIONAL if (value := operator.attrgetter(key)(config)) not in (None, False)},
         "precision": config.precision.name,
         **flatten(dataclasses.asdict(config.training), "training."),
         **detail,

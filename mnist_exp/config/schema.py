@@ -25,6 +25,7 @@ ANY, PRECISION, VALIDATION = Rule(), Rule("fp32, tf32 or bf16"), Rule("0 to trai
 NAMES = Rule("as many as num_classes")
 SOME = at_least(1)
 IMAGES = at_least(1, 2**31)
+PARTS = at_least(2, 1000)
 THREADS = at_least(1, 1024, "1 to 1024")
 SEED = between(0, 2**63 - 1, typical=0, last="2**63 - 1")
 DATA_SEED = at_least(0, 2**63 - 1)
@@ -152,6 +153,15 @@ class Data:
     std: float = setting(1.0, "standard deviation of the training pixels, as a share of white", STD)
     val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
     stratify: bool = setting(False, "validate on the same share of each class", kind=LATER)
+    limit: int | None = setting(
+        None, "train on so many of the images that do not validate, each class by its share; null: all", SOME, LATER
+    )
+    folds: int | None = setting(
+        None, "equal parts of the training images, one of which validates instead of val_size; null: none", PARTS, LATER
+    )
+    fold: int | None = setting(
+        None, "which of the folds validates, from 0; null with -m: each, in a run of its own", DATA_SEED, LATER
+    )
     mirrors: bool = setting(False, "mirror images show the same class: of objects, not of characters", kind=LATER)
     split_seed: int = setting(0, "seed of the shuffle that decides which images validate", DATA_SEED)
     order_seed: int | None = setting(
@@ -162,6 +172,16 @@ class Data:
     def shape(self) -> Shape:
         """Of an image."""
         return self.channels, self.height, self.width
+
+    @property
+    def validating(self) -> int:
+        """How many images validate."""
+        return len(range(self.fold or 0, self.train_images, self.folds)) if self.folds else self.val_size
+
+    @property
+    def training(self) -> int:
+        """How many images are trained on."""
+        return min(self.limit or self.train_images, self.train_images - self.validating)
 
 
 @dataclass
@@ -306,7 +326,8 @@ SYNONYMS = {
     "data": "dataset dataset_name data_name datamodule",
     "data.root": "data_dir data_path data_root dataset_path datadir dataset_dir path",
     "data.val_size": "val_split validation_split validation_fraction val_frac valid_size validation_size n_val holdout",
-    "data.train_images": "train_size n_train num_train limit_train_batches train_samples limit",
+    "data.limit": "train_size n_train num_train limit_train_batches train_samples subset max_samples max_train_samples",
+    "data.folds": "n_splits n_folds num_folds kfold k_fold cv cross_validation",
     "tracking": "logger log wandb mlflow tensorboard logging report_to",
     "tracking.experiment": "experiment_name project project_name mlflow_experiment mlflow_experiment_name",
     "tracking.uri": "tracking_uri mlflow_uri mlflow_tracking_uri",

@@ -114,7 +114,7 @@ def _named(config: Config) -> str:
 
 def _check_last_batch(config: Config, network: nn.Module) -> None:
     """Raises ConfigError if *network* has batch norm and the last batch of an epoch is a single image."""
-    rows, size = config.data.train_images - config.data.val_size, config.batch_size
+    rows, size = config.data.training, config.batch_size
     if not any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules()) or (rows - 1) % size:
         return
     fitting = [b for b in sorted(range(2, rows + 1), key=lambda b: abs(b - size)) if (rows - 1) % b][:2]

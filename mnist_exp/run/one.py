@@ -96,13 +96,14 @@ class Screen(Observer):
         """Prints the header; the bar follows *control* from now on."""
         entry, config = about.ledger, about.config
         self.begun = True
-        images = config.data.train_images - config.data.val_size
+        images = config.data.training
         self.total = config.epochs * -(-images // config.batch_size)
         self.control = control
         say(entry.name)
         optimizer = f"{entry.params['optimizer']} lr {config.lr:g}, batch {config.batch_size}, {about.method}"
         say(f"{entry.params['model']} with {entry.parameters:,} parameters, {optimizer}")
-        held_out = f"{config.data.val_size:,} validation, {config.data.test_images:,} test images"
+        fold = f" (fold {config.data.fold} of {config.data.folds})" if config.data.folds else ""
+        held_out = f"{config.data.validating:,} validation{fold}, {config.data.test_images:,} test images"
         say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {about.threads} threads")
         from mnist_exp.run import build  # torch
 
