@@ -11,7 +11,7 @@ from mnist_exp.config.overrides import compact, split
 from mnist_exp.config.schema import FOLLOWING, Config, Kind, within
 
 
-OPTIONAL = ("data.stratify", "data.limit", "data.folds", "data.fold")
+OPTIONAL = ("init", "data.stratify", "data.limit", "data.folds", "data.fold")
 """Settings that are params only where they are chosen."""
 
 
@@ -35,7 +35,9 @@ def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def fingerprint(config: Config) -> str:
     """Digest of what decides a run's result; where it is tracked and how it is called does not."""
-    flat = [(key, value) for key, value in flatten(to_dict(config)).items() if has_effect(key) and _given(key, value)]
+    plain = to_dict(config)
+    plain["init"] = config.init and config.init.rpartition("@")[2]  # its digest, wherever the source is
+    flat = [(key, value) for key, value in flatten(plain).items() if has_effect(key) and _given(key, value)]
     return hashlib.sha256(repr(sorted(flat)).encode()).hexdigest()[:16]
 
 

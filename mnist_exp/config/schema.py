@@ -237,6 +237,11 @@ class Config:
     epochs: int = setting(10, "passes over the training images", SOME)
     batch_size: int = setting(64, "images per optimiser step", IMAGES, BUILT)
     seed: int = setting(0, "seed of initial weights, order of batches and dropout", SEED, OWN)
+    init: str | None = setting(
+        None,
+        "start from the weights of a run: last, best, its id or folder; null: random ones, by the seed",
+        kind=BUILT | PRIVATE | LATER,
+    )
     device: str = setting("auto", "where to train", DEVICE, BUILT)
     precision: Precision = setting(Precision.fp32, "arithmetic of the matrix products", PRECISION, BUILT)
     threads: int | None = setting(
@@ -298,6 +303,7 @@ SYNONYMS = {
     "epochs": "epoch max_epochs n_epochs num_epochs nb_epoch num_train_epochs max_epoch iterations max_iter max_steps",
     "batch_size": "batch bs batchsize minibatch mini_batch minibatch_size train_batch_size",
     "seed": "random_seed random_state manual_seed rng seed_everything seeds",
+    "init": "pretrained from_run warm_start warmstart init_from init_weights initial_weights finetune weights",
     "device=cuda": "gpu gpus cuda use_gpu use_cuda no_cuda n_gpus num_gpus ngpu cpu use_cpu accelerator devices",
     "precision": "amp fp16 bf16 dtype mixed_precision use_amp half float16 bfloat16",
     "threads": "num_threads n_threads cores num_cores cpus torch_threads omp_num_threads",

@@ -23,6 +23,7 @@ from mnist_exp.engine.schedules import Decay, Schedule
 from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.models import MLP
+from mnist_exp.run import warm
 
 ELEMENTWISE = {optim.Adadelta, optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.ASGD}
 ELEMENTWISE |= {optim.NAdam, optim.RAdam, optim.RMSprop, optim.Rprop, optim.SGD}
@@ -244,7 +245,8 @@ def rehearse(config: Config) -> int:
         The number of trainable parameters.
 
     Raises:
-        ConfigError: as `device`, `model`, `optimizer`, `schedule` and `augment`; or the machine lacks the memory.
+        ConfigError: as `device`, `model`, `optimizer`, `schedule`, `augment` and `warm.check`; or the machine lacks
+            the memory.
     """
     device(config)
     with torch.device("meta"):
@@ -253,6 +255,8 @@ def rehearse(config: Config) -> int:
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
+    if config.init:
+        warm.check(config.init, network)
     units = sum(layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear))
     needed = 16 * parameters + 4 * EVALUATION * units  # weights, gradients, two moments, and a pass
     _check_memory(f"A network of {parameters:,} parameters", needed, "Choose a smaller one.")

@@ -16,7 +16,7 @@ from mnist_exp.console.formats import percent, seconds
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, Interrupted
-from mnist_exp.run import resume
+from mnist_exp.run import resume, warm
 from mnist_exp.search import reporter
 from mnist_exp.tracking.publisher import Publisher
 
@@ -46,6 +46,8 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
     """
     if config.resume:
         config = resume.stored(folder, config, overrides)
+    elif config.init:
+        config.init, overrides = warm.resolved(config.init), warm.typed(overrides)
     publisher = Publisher(config.tracking) if config.tracking.enabled else None
     if publisher:
         publisher.follow(folder)
@@ -111,6 +113,8 @@ class Screen(Observer):
             say(note)
         if entry.epoch:
             say(f"Going on after epoch {entry.epoch}.")
+        elif config.init:
+            say(f"Starting from the weights of {config.init}.")
         return [self, *reporter.watch(about.folder, config, entry.epoch, control)]
 
     def on_epoch(self, event: EpochEnd) -> None:
