@@ -10,8 +10,7 @@ from mnist_exp.config import schema
 from mnist_exp.config.overrides import compact, split
 from mnist_exp.config.schema import FOLLOWING, Config, Kind, within
 
-
-OPTIONAL = ("init", "data.stratify", "data.limit", "data.folds", "data.fold")
+OPTIONAL = ("init", "callbacks", "data.stratify", "data.limit", "data.folds", "data.fold")
 """Settings that are params only where they are chosen."""
 
 
@@ -85,6 +84,8 @@ def params(config: Config) -> dict[str, Any]:
         for key, value in flatten(getattr(config, group)).items()
         if key not in left_out
     }
+    further = flatten(config.callbacks, "callbacks.")
+    detail |= {key: compact(value) for key, value in further.items() if not key.endswith("._target_")}
     return {
         **_hidden(config),
         "lr": config.lr,
@@ -98,7 +99,8 @@ def params(config: Config) -> dict[str, Any]:
         "data": config.data.name,
         "val_size": config.data.validating,
         **({"split_seed": config.data.split_seed} if config.data.split_seed else {}),
-        **{key: value for key in OPTIONAL if (value := operator.attrgetter(key)(config)) not in (None, False)},
+        **{key: value for key in OPTIONAL if (value := operator.attrgetter(key)(config)) not in (None, False, {})},
+        **({"callbacks": " ".join(config.callbacks)} if config.callbacks else {}),
         "precision": config.precision.name,
         **flatten(dataclasses.asdict(config.training), "training."),
         **detail,

@@ -63,6 +63,12 @@ LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=
 NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
 ANY_NODE = Rule("", ((lambda node: node.get("_target_") or not node, LACKING),), CHOOSE)
 
+NODES = must(
+    "hold names, each with a _target_ below it",
+    lambda nodes: all(isinstance(node, dict) and node.get("_target_") for node in nodes.values()),
+    way_out="Choose a file of conf/{key}: {key}=…",
+)
+
 
 class Precision(enum.Enum):
     """Arithmetic of the matrix products; weights stay in float32."""
@@ -277,6 +283,9 @@ class Config:
     schedule: dict[str, Any] = setting({}, "learning rate over time: a `_target_` (group schedule)", NODE, BUILT)
     augment: dict[str, Any] = setting(
         {}, "how training images are varied: a `_target_`, or nothing (group augment)", ANY_NODE
+    )
+    callbacks: dict[str, Any] = setting(
+        {}, "who else follows a run: names, each with a `_target_` (group callbacks)", NODES, PRIVATE | LATER
     )
     training: Training = part(Training)
     data: Data = part(Data, BUILT)

@@ -144,7 +144,8 @@ def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
     Columns: the keys in which settings differ; `n` seeds, or folds of seeds, of which a run finished;
     `not_finished`, such as `1 failed`; for each split that was measured the mean final accuracy `<split>_mean` and its
     sample standard deviation over seeds and folds `<split>_sd` (n - 1; NaN with one), from 0 to 1;
-    mean `seconds` of training and `parameters` of the finished runs; `best`, the index in *table* of its median run, or -1.
+    mean `seconds` of training and `parameters` of the finished runs; `best`, the index in *table* of its median run,
+    or -1.
 
     Args:
         table: As from `results.load`.

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, final
 from mnist_exp.config import compact
 from mnist_exp.config.identity import OPTIONAL
 from mnist_exp.config.overrides import split
+from mnist_exp.config.schema import within
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
@@ -208,8 +209,8 @@ def keys(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[str]:
             values.setdefault(key, set()).add(value)
     for key in ("data", *REPLICATES, *itertools.chain(*SPLIT.values())):
         values.pop(key, None)
-    for key in OPTIONAL:
-        if key in values and any("epochs" in run.settings and key not in run.settings for run in runs):
+    for key in values:
+        if within(key, OPTIONAL) and any("epochs" in run.settings and key not in run.settings for run in runs):
             values[key].add(ABSENT)  # it trained without, and is known to
     differ = [key for key, several in values.items() if len(several) > 1]
     if swept is None:
@@ -313,7 +314,7 @@ def _point(run: Run, by: Sequence[str]) -> tuple[Any, ...]:
 def _varies(runs: Sequence[Run], key: str, by: Sequence[str]) -> bool:
     """Whether runs that agree in the keys *by* differ in *key*."""
     first: dict[tuple[Any, ...], Any] = {}
-    known = (run for run in runs if key in run.settings or (key in OPTIONAL and "epochs" in run.settings))
+    known = (run for run in runs if key in run.settings or (within(key, OPTIONAL) and "epochs" in run.settings))
     return any(first.setdefault(_point(run, by), run.settings.get(key)) != run.settings.get(key) for run in known)
 
 

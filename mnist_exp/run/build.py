@@ -17,6 +17,7 @@ from mnist_exp import processor
 from mnist_exp.config import Config, Data, Precision, sizes
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
+from mnist_exp.engine.events import Callback
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.loop import EVALUATION
 from mnist_exp.engine.schedules import Decay, Schedule
@@ -238,6 +239,30 @@ def augment(config: Config) -> Augment | None:
     return built
 
 
+def callbacks(config: Config, run: Any) -> dict[str, Callback]:
+    """The callbacks of *run*, by name; they get it if they take it.
+
+    Raises:
+        ConfigError: as `model`.
+    """
+    built = {}
+    for name, maker in _callbacks(config).items():
+        given = {"run": run} if "run" in inspect.signature(maker.func).parameters else {}
+        made = built[name] = _make(f"callbacks.{name}", config.callbacks[name], functools.partial(maker, **given))
+        if not isinstance(made, Callback):
+            raise ConfigError(
+                f"callbacks.{name}._target_ must make a Callback, not a {type(made).__name__}.",
+                "Its class derives from mnist_exp.engine.events.Callback.",
+            )
+    return built
+
+
+def _callbacks(config: Config) -> "dict[str, functools.partial[Any]]":
+    """What makes each callback, checked to take its keywords; not called: it may open files."""
+    nodes = config.callbacks.items()
+    return {name: _maker(f"callbacks.{name}", node, offered={"run": None}) for name, node in nodes}
+
+
 def rehearse(config: Config) -> int:
     """Builds everything without memory or data, so that a wrong keyword costs no training.
 
@@ -245,8 +270,8 @@ def rehearse(config: Config) -> int:
         The number of trainable parameters.
 
     Raises:
-        ConfigError: as `device`, `model`, `optimizer`, `schedule`, `augment` and `warm.check`; or the machine lacks
-            the memory.
+        ConfigError: as `device`, `model`, `optimizer`, `schedule`, `augment`, `callbacks` and `warm.check`; or the
+            machine lacks the memory.
     """
     device(config)
     with torch.device("meta"):
@@ -255,6 +280,7 @@ def rehearse(config: Config) -> int:
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
+    _callbacks(config)
     if config.init:
         warm.check(config.init, network)
     units = sum(layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear))

@@ -16,7 +16,6 @@ from mnist_exp.console.terminal import shown
 from mnist_exp.disk.files import sha256
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import CheckpointError, ConfigError, first_line
-from mnist_exp.results import names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +31,8 @@ def resolved(name: str) -> str:
         CheckpointError: it has no trained weights.
         ExperimentError: the MLflow store cannot be read.
     """
+    from mnist_exp.results import names  # not for --help
+
     known = SOURCE.fullmatch(name)
     folder = names.one(known[1] if known else name, needed=(RunFolder.weights,))
     digest = _digest(folder)
