@@ -142,6 +142,13 @@ def check(config: Config) -> None:
             f"data.classes has {len(data.classes)} names, but data.num_classes is {data.num_classes}.",
             "Give as many names, or data.classes=null for the labels.",
         )
+    for key in ("mean", "std"):
+        value = getattr(data, key)
+        if isinstance(value, list) and len(value) != data.channels:
+            raise ConfigError(
+                f"data.{key} has {len(value)} numbers, but data.channels is {data.channels}.",
+                "Give one for each channel, or one for all.",
+            )
     if config.augment.get("mirror") and not data.mirrors:
         raise ConfigError(
             f"augment.mirror turns images round, but those of {data.name} are others then (data.mirrors=false).",

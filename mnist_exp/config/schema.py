@@ -13,7 +13,18 @@ from typing import Any, final
 
 from omegaconf import MISSING
 
-from mnist_exp.config.rules import NUMBER, Rule, at_least, between, must, numbers, pattern, positive, widths
+from mnist_exp.config.rules import (
+    NUMBER,
+    Rule,
+    at_least,
+    between,
+    each_within,
+    must,
+    numbers,
+    pattern,
+    positive,
+    widths,
+)
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -29,8 +40,11 @@ PARTS = at_least(2, 1000)
 THREADS = at_least(1, 1024, "1 to 1024")
 SEED = between(0, 2**63 - 1, typical=0, last="2**63 - 1")
 DATA_SEED = at_least(0, 2**63 - 1)
-MEAN = between(0, 1, typical=0)
-STD = between(0.001, 1000, typical=1)
+MEAN = must(
+    "be between 0 and 1, or a list of such", each_within(0, 1), "0 to 1, or as many as channels", "Try {key}=0."
+)
+SPREAD = "0.001 to 1000, or as many as channels"
+STD = must("be between 0.001 and 1000, or a list of such", each_within(0.001, 1000), SPREAD, "Try {key}=1.")
 SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1")
 FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
 RATE = positive("Try {key}=1e-3.")
@@ -155,8 +169,8 @@ class Data:
     )
     train_images: int = setting(60_000, "training images, before validation is cut off", IMAGES)
     test_images: int = setting(10_000, "test images", IMAGES)
-    mean: float = setting(0.0, "mean of the training pixels, as a share of white", MEAN)
-    std: float = setting(1.0, "standard deviation of the training pixels, as a share of white", STD)
+    mean: Any = setting(0.0, "mean of the training pixels, as a share of white; or a list, one for each channel", MEAN)
+    std: Any = setting(1.0, "standard deviation of the training pixels, likewise", STD)
     val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
     stratify: bool = setting(False, "validate on the same share of each class", kind=LATER)
     limit: int | None = setting(
@@ -173,6 +187,9 @@ class Data:
     order_seed: int | None = setting(
         None, "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together", DATA_SEED
     )
+
+    def __post_init__(self) -> None:
+        self.mean, self.std = map(_as_floats, (self.mean, self.std))
 
     @property
     def shape(self) -> Shape:
@@ -441,6 +458,13 @@ def help_text() -> str:
         rule = f" ({each.rule.text})" if each.rule.text else ""
         lines.append(f"  {each.key:<{width}}{each.help}{rule}{value}")
     return "\n".join(lines).replace("$", "$$")  # Hydra fills in the template with string.Template
+
+
+def _as_floats(value: Any) -> Any:
+    """*value*, or each one in a list, as the same number whether it was typed as 0 or 0.0."""
+    if isinstance(value, list):
+        return [_as_floats(each) for each in value]
+    return float(value) if type(value) is int else value
 
 
 def classes(data: Data) -> Sequence[str]:

@@ -37,10 +37,10 @@ class Split:
     """(n,) int64, from 0."""
     rows: Tensor
     """(m,) int64: which of them belong to this split."""
-    scale: float
-    """A pixel times this, plus `offset`, has mean 0 and standard deviation 1."""
+    scale: float | Tensor
+    """A pixel times this, plus `offset`, has mean 0 and standard deviation 1; (pixel,) where channels have their own."""
     offset: Tensor
-    """() float32; a tensor, so that one kernel converts, scales and shifts."""
+    """() or (pixel,) float32; a tensor, so that one kernel converts, scales and shifts."""
     shape: Shape = SHAPE
     """Of an image."""
 
@@ -52,7 +52,9 @@ class Split:
         return self.standard(self.images.index_select(0, rows)), self.labels.index_select(0, rows)
 
     def standard(self, pixels: Tensor) -> Tensor:
-        """*pixels*, 0 to 255, as float32 of mean 0 and standard deviation 1."""
+        """*pixels* (batch, pixel), 0 to 255, as float32 of mean 0 and standard deviation 1."""
+        if isinstance(self.scale, Tensor):
+            return torch.addcmul(self.offset, pixels.float(), self.scale)
         return torch.add(self.offset, pixels, alpha=self.scale)  # one pass: from bytes to numbers
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -152,8 +154,13 @@ def _digest(arrays: Iterable[Tensor]) -> str:
 def _split(images: Tensor, labels: Tensor, data: Data, device: torch.device) -> Split:
     rows = torch.arange(len(images), device=device)
     pixels = images.flatten(1).to(device)
-    offset = torch.tensor(-data.mean / data.std, device=device)
-    return Split(pixels, labels.long().to(device), rows, 1 / (255 * data.std), offset, data.shape)
+    labels = labels.long().to(device)
+    if not isinstance(data.mean, list) and not isinstance(data.std, list):
+        offset = torch.tensor(-data.mean / data.std, device=device)
+        return Split(pixels, labels, rows, 1 / (255 * data.std), offset, data.shape)
+    mean, std = (torch.tensor(value, device=device).expand(data.channels) for value in (data.mean, data.std))
+    scale, offsets = (each.repeat_interleave(data.height * data.width) for each in (1 / (255 * std), -mean / std))
+    return Split(pixels, labels, rows, scale, offsets, data.shape)
 
 
 def divide(whole: Split, data: Data) -> tuple[Split, Split]:
@@ -229,7 +236,7 @@ class Order:
             sizes = [len(rows) for rows in batches[first : first + several]]
             rows = torch.cat(batches[first : first + several])
             pixels = train.images.index_select(0, rows).float().view(-1, *train.shape)
-            images = train.standard(self.augment(pixels, rng)).flatten(1)
+            images = train.standard(self.augment(pixels, rng).flatten(1))
             yield from zip(images.split(sizes), train.labels.index_select(0, rows).split(sizes), strict=True)
 
 
