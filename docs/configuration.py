@@ -55,6 +55,7 @@ GROUPS = {
     "optimizer": "The optimiser; each brings the learning rate that is usual for it.",
     "schedule": "The learning rate over time, as a factor of `lr`.",
     "augment": "How training images are varied, each time anew.",
+    "callbacks": "Who else follows a run. Several: `'callbacks=[macro_f1,tensorboard]'`.",
     "data": "The images.",
     "tracking": "Where runs are compared.",
     "checkpoint": "What is kept for resuming.",

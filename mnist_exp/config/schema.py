@@ -40,11 +40,10 @@ PARTS = at_least(2, 1000)
 THREADS = at_least(1, 1024, "1 to 1024")
 SEED = between(0, 2**63 - 1, typical=0, last="2**63 - 1")
 DATA_SEED = at_least(0, 2**63 - 1)
-MEAN = must(
-    "be between 0 and 1, or a list of such", each_within(0, 1), "0 to 1, or as many as channels", "Try {key}=0."
+MEAN = must("be between 0 and 1, or a list of such", each_within(0, 1), "each 0 to 1", "Try {key}=0.")
+STD = must(
+    "be between 0.001 and 1000, or a list of such", each_within(0.001, 1000), "each 0.001 to 1000", "Try {key}=1."
 )
-SPREAD = "0.001 to 1000, or as many as channels"
-STD = must("be between 0.001 and 1000, or a list of such", each_within(0.001, 1000), SPREAD, "Try {key}=1.")
 SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1")
 FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
 RATE = positive("Try {key}=1e-3.")

@@ -38,7 +38,7 @@ class Split:
     rows: Tensor
     """(m,) int64: which of them belong to this split."""
     scale: float | Tensor
-    """A pixel times this, plus `offset`, has mean 0 and standard deviation 1; (pixel,) where channels have their own."""
+    """A pixel times this, plus `offset`, has mean 0 and standard deviation 1. (pixel,) where channels differ."""
     offset: Tensor
     """() or (pixel,) float32; a tensor, so that one kernel converts, scales and shifts."""
     shape: Shape = SHAPE

@@ -32,15 +32,15 @@ class TensorBoard(Callback):
                 "callbacks=tensorboard needs tensorboard.", 'Install it: pip install "mnist_exp[tensorboard]"'
             ) from error
         # Those of epochs that a killed attempt wrote, and that are trained again, are hidden.
-        self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.ledger.epoch + 1)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.ledger.epoch + 1)
 
     def on_epoch(self, event: EpochEnd) -> None:
         for key, value in event.metrics.items():
-            self.writer.add_scalar(key, value, event.epoch, event.time_ms / 1000)  # type: ignore[no-untyped-call]
-        self.writer.flush()  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(key, value, event.epoch, event.time_ms / 1000)
+        self.writer.flush()
 
     def on_end(self, event: LaneEnd) -> None:
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
 
 @final
