@@ -64,14 +64,14 @@ def load(folder: Path) -> Config:
         part = getattr(safe, group) if group else safe
         value, allowed = getattr(part, name), mine.get(key, schema.settings()[key].default)
         setattr(part, name, copy.copy(allowed))
-        if key == "init":
-            safe.init = value and "@" + value.rpartition("@")[2]  # the run goes on from its checkpoint
-        elif value and value != allowed:
+        if value and value != allowed:
             log.warning(
                 "%s is not below outputs/runs: its %s is not used. If it is yours, keep it there, or type that "
                 "setting again with resume=.",
                 *(folder, key),
             )
+    if stored.init:
+        safe.init = "@" + stored.init.rpartition("@")[2]  # what it began with; it goes on from its checkpoint
     return safe
 
 

@@ -34,6 +34,8 @@ def resolved(name: str) -> str:
     from mnist_exp.results import names  # not for --help
 
     known = SOURCE.fullmatch(name)
+    if known and not known[1]:
+        raise ConfigError(f"init={name}: where those weights are is not known here.", "Name their run: init=…")
     folder = names.one(known[1] if known else name, needed=(RunFolder.weights,))
     digest = _digest(folder)
     if known and known[2] != digest:
@@ -53,9 +55,10 @@ def typed(overrides: Sequence[str]) -> list[str]:
 def _typed(each: str) -> str:
     read = reads(each)
     values = [] if read is None else read.value().list if read.is_choice_sweep() else [read.value()]
-    if not values or not all(isinstance(value, str) for value in values):
-        return each  # null, or what has an error of its own
-    return "init=" + ",".join(override("init", resolved(str(value))).partition("=")[2] for value in values)
+    if not values or not all(isinstance(value, str | None) for value in values):
+        return each  # it has an error of its own
+    texts = ["null" if v is None else override("init", resolved(str(v))).partition("=")[2] for v in values]
+    return f"init={','.join(texts)}"
 
 
 def check(source: str, network: "nn.Module") -> None:

@@ -19,7 +19,8 @@ from torch import Tensor
 from mnist_exp import data
 from mnist_exp.config import Config, Data
 from mnist_exp.data import Order, Split, Splits, fetch, idx, mix, splits, synthetic
-from mnist_exp.errors import DataError
+from mnist_exp.errors import ConfigError, DataError
+from mnist_exp.models import Classifier
 from mnist_exp.run import session
 
 CPU = torch.device("cpu")
@@ -263,3 +264,50 @@ def test_folds_partition_the_images_and_none_both_trains_and_validates(
 def test_folds_differ_by_their_seed() -> None:
     one, other = (cut(split_of(60), 0, seed, folds=3, fold=0)[1] for seed in (0, 1))
     assert not one.rows.equal(other.rows)
+
+
+def test_each_channel_has_its_own_mean_and_std(tiny: Callable[..., Config]) -> None:
+    sides: dict[str, Any] = {"channels": 3, "height": 4, "width": 5}
+    config = tiny(data={**sides, "mean": [0.1, 0.2, 0.3], "std": [0.5, 1, 2]})
+    one = data.load(config.data, CPU).train
+    pixels = one.images[one.rows].view(-1, 3, 4, 5).float()
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in ([0.1, 0.2, 0.3], [0.5, 1.0, 2.0]))
+    images = torch.cat([batch for batch, _ in one.chunks(7)]).view(-1, 3, 4, 5)
+    assert images.allclose((pixels / 255 - mean) / std, atol=1e-5)
+    varied = Order(one.rows, 8, 0, augment=lambda given, rng: given)
+    for batch, rows in zip(varied.feed(one, 0), varied.batches(0), strict=True):
+        assert batch[0].allclose(one.take(rows)[0], atol=1e-5)
+    whole = Classifier(torch.nn.Identity(), [0.1, 0.2, 0.3], [0.5, 1.0, 2.0], (3, 4, 5))
+    assert whole(pixels).allclose(torch.softmax(images, -1), atol=1e-5)
+    alike = data.load(tiny(data={**sides, "mean": [0.1] * 3, "std": 0.5}).data, CPU).train
+    plain = data.load(tiny(data={**sides, "mean": 0.1, "std": 0.5}).data, CPU).train
+    assert alike.take(alike.rows)[0].allclose(plain.take(plain.rows)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"limit": 9}, "data.limit must be between 10 (one image of each class) and 100 (the training images"),
+        ({"limit": 101}, "but got 101."),
+        ({"limit": 81, "folds": 3, "fold": 0}, "and 80 (the"),
+        ({"fold": 0}, "data.fold=0 needs data.folds"),
+        ({"folds": 3}, "data.fold has no value: it says which of data.folds=3 validates"),
+        ({"folds": 3, "fold": 3}, "data.fold must be at most 2, but got 3"),
+        ({"folds": 121, "fold": 0}, "data.folds=121 are more than the 120 training images"),
+        ({"folds": 1, "fold": 0}, "data.folds must be at least 2"),
+        ({"mean": [0.5, 0.5]}, "data.mean has 2 numbers, but data.channels is 1"),
+        ({"std": [0.0]}, "data.std must be between 0.001 and 1000, or a list of such"),
+        ({"mean": []}, "data.mean must be between 0 and 1, or a list of such, but got []"),
+    ],
+)
+def test_a_subset_or_fold_that_cannot_be_is_refused(
+    typed: dict[str, Any], said: str, tiny: Callable[..., Config]
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        tiny(data=typed)
+
+
+def test_limits_and_folds_are_what_a_run_trains_on(tiny: Callable[..., Config]) -> None:
+    config = tiny(data={"limit": 30, "folds": 4, "fold": 3, "val_size": 500})
+    loaded = data.load(config.data, CPU)
+    assert (len(loaded.train), len(loaded.val)) == (config.data.training, config.data.validating) == (30, 30)
