@@ -55,6 +55,7 @@ GROUPS = {
     "optimizer": "The optimiser; each brings the learning rate that is usual for it.",
     "schedule": "The learning rate over time, as a factor of `lr`.",
     "augment": "How training images are varied, each time anew.",
+    "callbacks": "Who else follows a run. Several: `'callbacks=[macro_f1,tensorboard]'`.",
     "data": "The images.",
     "tracking": "Where runs are compared.",
     "checkpoint": "What is kept for resuming.",
@@ -101,7 +102,8 @@ def settings() -> Iterator[str]:
             given = f"`{key}={chosen[key]}`" if key in chosen else "those of MNIST" if key == "data.sha256" else "none"
         else:
             given = f"`{spelled(plain[key])}`"
-        parts.setdefault(part, []).append([f"`{key}`", type_of(kind), given, setting.help, setting.rule.text])
+        row = [f"`{key}`", type_of(kind, setting.default), given, setting.help, setting.rule.text]
+        parts.setdefault(part, []).append(row)
     for part, rows in parts.items():
         yield f"## {f'`{part}.…`' if part else 'Settings'}\n"
         yield table(["setting", "type", "default", "meaning", "rule"], rows)
@@ -112,8 +114,8 @@ def spelled(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else config.compact(value)
 
 
-def type_of(kind: Any) -> str:
-    """A type in words: `whole number or null`."""
+def type_of(kind: Any, default: Any = 0) -> str:
+    """A type in words: `whole number or null`; of one that may be a list, too, by its *default*."""
     if isinstance(kind, types.UnionType):
         return " or ".join(map(type_of, typing.get_args(kind)))
     if isinstance(kind, enum.EnumMeta):
@@ -122,7 +124,7 @@ def type_of(kind: Any) -> str:
         return "keys and values"
     if typing.get_origin(kind) is list:
         return "list"
-    return TYPES.get(kind, "whole number or list")
+    return TYPES.get(kind, f"{TYPES[type(default)]} or list")
 
 
 def group(name: str) -> str:

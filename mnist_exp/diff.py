@@ -111,7 +111,8 @@ def _images(one: Side, other: Side) -> dict[str, Any] | str:
     """By split, which images only one of them gets right; or why that is unknown."""
     if one.entry.dataset.get("digest") != other.entry.dataset.get("digest"):
         return "They saw other images."
-    same = all(getattr(one.config.data, key) == getattr(other.config.data, key) for key in ("val_size", "split_seed"))
+    keys = ("validating", "split_seed", "stratify", "folds", "fold")
+    same = all(getattr(one.config.data, key) == getattr(other.config.data, key) for key in keys)
     pairs = {split: [hits.read(each.folder, split) for each in (one, other)] for split in ("val", "test")}
     compared = {}
     for split, (first, second) in pairs.items():

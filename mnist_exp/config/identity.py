@@ -3,11 +3,15 @@
 import dataclasses
 import functools
 import hashlib
+import operator
 from typing import Any
 
 from mnist_exp.config import schema
 from mnist_exp.config.overrides import compact, split
 from mnist_exp.config.schema import FOLLOWING, Config, Kind, within
+
+OPTIONAL = ("init", "callbacks", "data.stratify", "data.limit", "data.folds", "data.fold")
+"""Settings that are params only where they are chosen."""
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -30,7 +34,9 @@ def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def fingerprint(config: Config) -> str:
     """Digest of what decides a run's result; where it is tracked and how it is called does not."""
-    flat = [(key, value) for key, value in flatten(to_dict(config)).items() if has_effect(key) and _given(key, value)]
+    plain = to_dict(config)
+    plain["init"] = config.init and config.init.rpartition("@")[2]  # its digest, wherever the source is
+    flat = [(key, value) for key, value in flatten(plain).items() if has_effect(key) and _given(key, value)]
     return hashlib.sha256(repr(sorted(flat)).encode()).hexdigest()[:16]
 
 
@@ -78,6 +84,8 @@ def params(config: Config) -> dict[str, Any]:
         for key, value in flatten(getattr(config, group)).items()
         if key not in left_out
     }
+    further = flatten(config.callbacks, "callbacks.")
+    detail |= {key: compact(value) for key, value in further.items() if not key.endswith("._target_")}
     return {
         **_hidden(config),
         "lr": config.lr,
@@ -89,8 +97,10 @@ def params(config: Config) -> dict[str, Any]:
         "schedule": named["schedule"],
         "augment": named["augment"] or "none",
         "data": config.data.name,
-        "val_size": config.data.val_size,
+        "val_size": config.data.validating,
         **({"split_seed": config.data.split_seed} if config.data.split_seed else {}),
+        **{key: value for key in OPTIONAL if (value := operator.attrgetter(key)(config)) not in (None, False, {})},
+        **({"callbacks": " ".join(config.callbacks)} if config.callbacks else {}),
         "precision": config.precision.name,
         **flatten(dataclasses.asdict(config.training), "training."),
         **detail,

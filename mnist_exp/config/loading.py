@@ -23,7 +23,7 @@ from mnist_exp.config.explain import deleted_key, translate
 from mnist_exp.config.guesses import unknown_key
 from mnist_exp.config.identity import flatten, label, to_dict
 from mnist_exp.config.overrides import check_deletions, check_once, check_text, compact
-from mnist_exp.config.schema import FOLLOWING, Config
+from mnist_exp.config.schema import FOLLOWING, Config, Data
 from mnist_exp.errors import ConfigError, first_line
 
 LONGEST, DEEPEST = 2**20, 40  # characters and levels of a run's config; one of the usual ones has 2,000 and 3
@@ -130,7 +130,8 @@ def check(config: Config) -> None:
         if got != wanted:  # what is trained and what is logged would differ
             raise ConfigError(f"{group}.{key} follows {key}={compact(wanted)}, but got {got!r}.", f"Set {key} instead.")
     data = config.data
-    if not 0 <= data.val_size < data.train_images:
+    _check_folds(data)
+    if not data.folds and not 0 <= data.val_size < data.train_images:
         raise ConfigError(
             f"data.val_size must be between 0 and {data.train_images - 1} "
             f"(training images - 1), but got {data.val_size}.",
@@ -141,15 +142,45 @@ def check(config: Config) -> None:
             f"data.classes has {len(data.classes)} names, but data.num_classes is {data.num_classes}.",
             "Give as many names, or data.classes=null for the labels.",
         )
+    for key in ("mean", "std"):
+        value = getattr(data, key)
+        if isinstance(value, list) and len(value) != data.channels:
+            raise ConfigError(
+                f"data.{key} has {len(value)} numbers, but data.channels is {data.channels}.",
+                "Give one for each channel, or one for all.",
+            )
     if config.augment.get("mirror") and not data.mirrors:
         raise ConfigError(
             f"augment.mirror turns images round, but those of {data.name} are others then (data.mirrors=false).",
             "Choose another augmentation. Where a mirror image shows the same class: data.mirrors=true.",
         )
-    if config.training.patience is not None and not data.val_size:
+    rest = data.train_images - data.validating
+    if data.limit is not None and not data.num_classes <= data.limit <= rest:
+        raise ConfigError(
+            f"data.limit must be between {data.num_classes} (one image of each class) and {rest} (the training images "
+            f"that do not validate), but got {data.limit}.",
+            "data.limit=null trains on all.",
+        )
+    if config.training.patience is not None and not data.validating:
         raise ConfigError(
             "training.patience waits for better validation accuracy, but data.val_size is 0.",
             "Try data.val_size=5000, or training.patience=null.",
+        )
+
+
+def _check_folds(data: Data) -> None:
+    """Raises ConfigError unless `data.fold` names one of `data.folds`, where there are some."""
+    if data.folds is None:
+        if data.fold is not None:
+            raise ConfigError(f"data.fold={data.fold} needs data.folds, the number of folds.", "Try data.folds=5.")
+        return
+    if data.folds > data.train_images:
+        raise ConfigError(f"data.folds={data.folds} are more than the {data.train_images} training images.")
+    if data.fold is None or data.fold >= data.folds:
+        got = "has no value" if data.fold is None else f"must be at most {data.folds - 1}, but got {data.fold}"
+        raise ConfigError(
+            f"data.fold {got}: it says which of data.folds={data.folds} validates, from 0.",
+            "Name one, such as data.fold=0. A grid has a run for each: -m data.folds=5",
         )
 
 

@@ -81,6 +81,16 @@ def pattern(expression: str, what: str, way_out: str = "", text: str = "") -> Ru
     return must(f"be {what}", re.compile(expression, re.DOTALL).fullmatch, text, way_out, "{value!r}")
 
 
+def each_within(lowest: float, highest: float) -> Callable[[Any], bool]:
+    """A test that a value, or each one in a list, is a number from *lowest* to *highest*."""
+
+    def holds(value: Any) -> bool:
+        each = value if isinstance(value, list) else [value]
+        return bool(each) and all(type(number) in (int, float) and lowest <= number <= highest for number in each)
+
+    return holds
+
+
 def widths(value: Any) -> bool:
     """Whether it is a positive whole number, or a list of them."""
     each = value if isinstance(value, list) else [value]

@@ -13,7 +13,18 @@ from typing import Any, final
 
 from omegaconf import MISSING
 
-from mnist_exp.config.rules import NUMBER, Rule, at_least, between, must, numbers, pattern, positive, widths
+from mnist_exp.config.rules import (
+    NUMBER,
+    Rule,
+    at_least,
+    between,
+    each_within,
+    must,
+    numbers,
+    pattern,
+    positive,
+    widths,
+)
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -25,11 +36,14 @@ ANY, PRECISION, VALIDATION = Rule(), Rule("fp32, tf32 or bf16"), Rule("0 to trai
 NAMES = Rule("as many as num_classes")
 SOME = at_least(1)
 IMAGES = at_least(1, 2**31)
+PARTS = at_least(2, 1000)
 THREADS = at_least(1, 1024, "1 to 1024")
 SEED = between(0, 2**63 - 1, typical=0, last="2**63 - 1")
 DATA_SEED = at_least(0, 2**63 - 1)
-MEAN = between(0, 1, typical=0)
-STD = between(0.001, 1000, typical=1)
+MEAN = must("be between 0 and 1, or a list of such", each_within(0, 1), "each 0 to 1", "Try {key}=0.")
+STD = must(
+    "be between 0.001 and 1000, or a list of such", each_within(0.001, 1000), "each 0.001 to 1000", "Try {key}=1."
+)
 SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1")
 FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
 RATE = positive("Try {key}=1e-3.")
@@ -61,6 +75,12 @@ DURATION = pattern(r"\d+(\.\d+)?[smhd]?", "a number with s, m, h or d", "Try {ke
 LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
 NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
 ANY_NODE = Rule("", ((lambda node: node.get("_target_") or not node, LACKING),), CHOOSE)
+
+NODES = must(
+    "hold names, each with a _target_ below it",
+    lambda nodes: all(isinstance(node, dict) and node.get("_target_") for node in nodes.values()),
+    way_out="Choose a file of conf/{key}: {key}=…",
+)
 
 
 class Precision(enum.Enum):
@@ -148,20 +168,42 @@ class Data:
     )
     train_images: int = setting(60_000, "training images, before validation is cut off", IMAGES)
     test_images: int = setting(10_000, "test images", IMAGES)
-    mean: float = setting(0.0, "mean of the training pixels, as a share of white", MEAN)
-    std: float = setting(1.0, "standard deviation of the training pixels, as a share of white", STD)
+    mean: Any = setting(0.0, "mean of the training pixels, as a share of white; or a list, one for each channel", MEAN)
+    std: Any = setting(1.0, "standard deviation of the training pixels, likewise", STD)
     val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
     stratify: bool = setting(False, "validate on the same share of each class", kind=LATER)
+    limit: int | None = setting(
+        None, "train on so many of the images that do not validate, each class by its share; null: all", SOME, LATER
+    )
+    folds: int | None = setting(
+        None, "equal parts of the training images, one of which validates instead of val_size; null: none", PARTS, LATER
+    )
+    fold: int | None = setting(
+        None, "which of the folds validates, from 0; null with -m: each, in a run of its own", DATA_SEED, LATER
+    )
     mirrors: bool = setting(False, "mirror images show the same class: of objects, not of characters", kind=LATER)
     split_seed: int = setting(0, "seed of the shuffle that decides which images validate", DATA_SEED)
     order_seed: int | None = setting(
         None, "seed of the order of batches; null: the run's seed. 0 lets runs of other seeds train together", DATA_SEED
     )
 
+    def __post_init__(self) -> None:
+        self.mean, self.std = map(_as_floats, (self.mean, self.std))
+
     @property
     def shape(self) -> Shape:
         """Of an image."""
         return self.channels, self.height, self.width
+
+    @property
+    def validating(self) -> int:
+        """How many images validate."""
+        return len(range(self.fold or 0, self.train_images, self.folds)) if self.folds else self.val_size
+
+    @property
+    def training(self) -> int:
+        """How many images are trained on."""
+        return min(self.limit or self.train_images, self.train_images - self.validating)
 
 
 @dataclass
@@ -217,6 +259,11 @@ class Config:
     epochs: int = setting(10, "passes over the training images", SOME)
     batch_size: int = setting(64, "images per optimiser step", IMAGES, BUILT)
     seed: int = setting(0, "seed of initial weights, order of batches and dropout", SEED, OWN)
+    init: str | None = setting(
+        None,
+        "start from the weights of a run: last, best, its id or folder; null: random ones, by the seed",
+        kind=BUILT | PRIVATE | LATER,
+    )
     device: str = setting("auto", "where to train", DEVICE, BUILT)
     precision: Precision = setting(Precision.fp32, "arithmetic of the matrix products", PRECISION, BUILT)
     threads: int | None = setting(
@@ -253,6 +300,9 @@ class Config:
     augment: dict[str, Any] = setting(
         {}, "how training images are varied: a `_target_`, or nothing (group augment)", ANY_NODE
     )
+    callbacks: dict[str, Any] = setting(
+        {}, "who else follows a run: names, each with a `_target_` (group callbacks)", NODES, PRIVATE | LATER
+    )
     training: Training = part(Training)
     data: Data = part(Data, BUILT)
     tracking: Tracking = part(Tracking, PLACE)
@@ -278,6 +328,7 @@ SYNONYMS = {
     "epochs": "epoch max_epochs n_epochs num_epochs nb_epoch num_train_epochs max_epoch iterations max_iter max_steps",
     "batch_size": "batch bs batchsize minibatch mini_batch minibatch_size train_batch_size",
     "seed": "random_seed random_state manual_seed rng seed_everything seeds",
+    "init": "pretrained from_run warm_start warmstart init_from init_weights initial_weights finetune weights",
     "device=cuda": "gpu gpus cuda use_gpu use_cuda no_cuda n_gpus num_gpus ngpu cpu use_cpu accelerator devices",
     "precision": "amp fp16 bf16 dtype mixed_precision use_amp half float16 bfloat16",
     "threads": "num_threads n_threads cores num_cores cpus torch_threads omp_num_threads",
@@ -306,7 +357,8 @@ SYNONYMS = {
     "data": "dataset dataset_name data_name datamodule",
     "data.root": "data_dir data_path data_root dataset_path datadir dataset_dir path",
     "data.val_size": "val_split validation_split validation_fraction val_frac valid_size validation_size n_val holdout",
-    "data.train_images": "train_size n_train num_train limit_train_batches train_samples limit",
+    "data.limit": "train_size n_train num_train limit_train_batches train_samples subset max_samples max_train_samples",
+    "data.folds": "n_splits n_folds num_folds kfold k_fold cv cross_validation",
     "tracking": "logger log wandb mlflow tensorboard logging report_to",
     "tracking.experiment": "experiment_name project project_name mlflow_experiment mlflow_experiment_name",
     "tracking.uri": "tracking_uri mlflow_uri mlflow_tracking_uri",
@@ -405,6 +457,13 @@ def help_text() -> str:
         rule = f" ({each.rule.text})" if each.rule.text else ""
         lines.append(f"  {each.key:<{width}}{each.help}{rule}{value}")
     return "\n".join(lines).replace("$", "$$")  # Hydra fills in the template with string.Template
+
+
+def _as_floats(value: Any) -> Any:
+    """*value*, or each one in a list, as the same number whether it was typed as 0 or 0.0."""
+    if isinstance(value, list):
+        return [_as_floats(each) for each in value]
+    return float(value) if type(value) is int else value
 
 
 def classes(data: Data) -> Sequence[str]:

@@ -37,10 +37,10 @@ class Split:
     """(n,) int64, from 0."""
     rows: Tensor
     """(m,) int64: which of them belong to this split."""
-    scale: float
-    """A pixel times this, plus `offset`, has mean 0 and standard deviation 1."""
+    scale: float | Tensor
+    """A pixel times this, plus `offset`, has mean 0 and standard deviation 1. (pixel,) where channels differ."""
     offset: Tensor
-    """() float32; a tensor, so that one kernel converts, scales and shifts."""
+    """() or (pixel,) float32; a tensor, so that one kernel converts, scales and shifts."""
     shape: Shape = SHAPE
     """Of an image."""
 
@@ -52,7 +52,9 @@ class Split:
         return self.standard(self.images.index_select(0, rows)), self.labels.index_select(0, rows)
 
     def standard(self, pixels: Tensor) -> Tensor:
-        """*pixels*, 0 to 255, as float32 of mean 0 and standard deviation 1."""
+        """*pixels* (batch, pixel), 0 to 255, as float32 of mean 0 and standard deviation 1."""
+        if isinstance(self.scale, Tensor):
+            return torch.addcmul(self.offset, pixels.float(), self.scale)
         return torch.add(self.offset, pixels, alpha=self.scale)  # one pass: from bytes to numbers
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -88,7 +90,7 @@ def load(data: Data, device: torch.device) -> Splits:
     arrays, identity = _read(data)
     images, labels, test_images, test_labels = arrays
     whole = _split(images, labels, data, device)
-    train, val = split_off_validation(whole, data.val_size, data.split_seed, data.stratify)
+    train, val = divide(whole, data)
     test = _split(test_images, test_labels, data, device)
     return Splits(train, val, test, data.name, identity)
 
@@ -152,26 +154,49 @@ def _digest(arrays: Iterable[Tensor]) -> str:
 def _split(images: Tensor, labels: Tensor, data: Data, device: torch.device) -> Split:
     rows = torch.arange(len(images), device=device)
     pixels = images.flatten(1).to(device)
-    offset = torch.tensor(-data.mean / data.std, device=device)
-    return Split(pixels, labels.long().to(device), rows, 1 / (255 * data.std), offset, data.shape)
+    labels = labels.long().to(device)
+    if not isinstance(data.mean, list) and not isinstance(data.std, list):
+        offset = torch.tensor(-data.mean / data.std, device=device)
+        return Split(pixels, labels, rows, 1 / (255 * data.std), offset, data.shape)
+    mean, std = (torch.tensor(value, device=device).expand(data.channels) for value in (data.mean, data.std))
+    scale, offsets = (each.repeat_interleave(data.height * data.width) for each in (1 / (255 * std), -mean / std))
+    return Split(pixels, labels, rows, scale, offsets, data.shape)
 
 
-def split_off_validation(train: Split, size: int, seed: int, stratify: bool = False) -> tuple[Split, Split]:
-    """(training, validation): the last *size* images of a seeded shuffle of *train* validate.
+def divide(whole: Split, data: Data) -> tuple[Split, Split]:
+    """(training, validation): what *data* says of *whole*, the images of the training file; both in its order.
 
-    Both keep the order of the file. With *stratify*, each class has the same share of both, to an image.
+    A shuffle seeded by `data.split_seed` decides. Its last `data.val_size` images validate, or every `data.folds`-th
+    from `data.fold` on; with `data.stratify` each class has the same share of both, to an image. Of the rest
+    `data.limit` are trained on: each class by its share to an image, at least one, and all of those of a lower limit.
     """
-    shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    if stratify:
-        labels = train.labels[train.rows].cpu()[shuffled]
-        grouped = labels.argsort(stable=True)
-        counts = labels.bincount()
-        within = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-        place = (within + 0.5) / counts.repeat_interleave(counts)  # from 0 to 1 in its class
-        shuffled = shuffled[grouped[place.argsort(stable=True)]]
-    shuffled = shuffled.to(train.rows.device)
-    cut = len(train) - size
-    return train.select(shuffled[:cut].sort().values), train.select(shuffled[cut:].sort().values)
+    shuffled = torch.randperm(len(whole), generator=torch.Generator().manual_seed(data.split_seed))
+    labels = whole.labels[whole.rows].cpu()
+    if data.folds:
+        ordered = shuffled[labels[shuffled].argsort(stable=True)] if data.stratify else shuffled
+        chosen = torch.zeros(len(whole), dtype=torch.bool)
+        chosen[ordered[data.fold :: data.folds]] = True
+        train, val = shuffled[~chosen[shuffled]], shuffled[chosen[shuffled]]
+    else:
+        shuffled = _spread(shuffled, labels, 0.5) if data.stratify else shuffled
+        train, val = shuffled.split([len(whole) - data.val_size, data.val_size])
+    if data.limit:
+        train = _spread(train, labels)[: data.limit]
+    return tuple(whole.select(part.sort().values.to(whole.rows.device)) for part in (train, val))  # type: ignore[return-value]
+
+
+def _spread(order: Tensor, labels: Tensor, start: float = 0.0) -> Tensor:
+    """*order* (m,) of images with *labels* (n,), with the images of each class evenly over its whole length.
+
+    Args:
+        start: Where the first of a class is, as a share of the distance between two; 0: all classes begin at once.
+    """
+    ordered = labels[order]
+    grouped = ordered.argsort(stable=True)
+    counts = ordered.bincount()
+    within = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    place = (within + start) / counts.repeat_interleave(counts)  # from 0 to 1 in its class
+    return order[grouped[place.argsort(stable=True)]]
 
 
 @final
@@ -211,7 +236,7 @@ class Order:
             sizes = [len(rows) for rows in batches[first : first + several]]
             rows = torch.cat(batches[first : first + several])
             pixels = train.images.index_select(0, rows).float().view(-1, *train.shape)
-            images = train.standard(self.augment(pixels, rng)).flatten(1)
+            images = train.standard(self.augment(pixels, rng).flatten(1))
             yield from zip(images.split(sizes), train.labels.index_select(0, rows).split(sizes), strict=True)
 
 

@@ -69,8 +69,9 @@ def _folder(path: Path, name: str) -> tuple[Data, list[str]]:
 def facts(data: Data, arrays: tuple[np.ndarray, ...]) -> list[str]:
     """Counts of the classes where they differ, and pictures that training and test set share; sets mean and std."""
     images, labels, test_images, test_labels = arrays
-    scaled = images.reshape(len(images), -1) / np.float32(255)
-    data.mean, data.std = round(float(scaled.mean(dtype=float)), 4), round(float(scaled.std(dtype=float)), 4)
+    scaled = images.reshape(len(images), data.channels, -1) / np.float32(255)
+    means, stds = (np.round(each((0, 2), dtype=float), 4).tolist() for each in (scaled.mean, scaled.std))
+    data.mean, data.std = (means, stds) if data.channels > 1 else (means[0], stds[0])
     lines = []
     for what, numbers in (("training", labels), ("test", test_labels)):
         counts = np.bincount(numbers, minlength=data.num_classes)

@@ -57,7 +57,7 @@ def load(folder: Path) -> Config:
     stored = config.load(RunFolder(folder).config)
     if own(folder):
         return stored
-    check(config.to_dict(stored), folder)
+    check({**config.to_dict(stored), "callbacks": {}}, folder)  # they are dropped
     safe, mine = copy.deepcopy(stored), _sources(stored.data.name)
     for key in PRIVATE:
         group, _, name = key.rpartition(".")
@@ -70,6 +70,8 @@ def load(folder: Path) -> Config:
                 "setting again with resume=.",
                 *(folder, key),
             )
+    if stored.init:
+        safe.init = "@" + stored.init.rpartition("@")[2]  # what it began with; it goes on from its checkpoint
     return safe
 
 

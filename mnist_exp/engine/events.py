@@ -5,6 +5,7 @@ The loop knows no tracker, no checkpoint and no progress bar: it emits these eve
 """
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
@@ -32,6 +33,8 @@ class EpochEnd:
     """Whether no earlier epoch had a higher validation accuracy (without validation: always)."""
     hits: "dict[str, Tensor]" = field(default_factory=dict)
     """For `val` and `test`, where there are such images, which of them were right: (n,) booleans on the CPU."""
+    answers: "dict[str, Tensor]" = field(default_factory=dict)
+    """Likewise the class that each image was taken for: (n,) uint8 on the CPU, in the order of `Run.labels`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,30 @@ class Observer(abc.ABC):
     def on_end(self, event: LaneEnd) -> None: ...
 
 
+class Callback(Observer):
+    """What a file of `conf/callbacks` may name by `_target_`: a metric, a logger, a rule that ends a run.
+
+    Every method may be left as it is. A callback is made for each attempt to train a run, in the process that trains
+    it, before the first file is written. Its constructor gets the keywords of the file and, if it takes `run`, a
+    `mnist_exp.run.session.Run`. It keeps nothing between attempts: what it needs of earlier epochs is in the journal,
+    `mnist_exp.disk.journal.read(run.folder)`. An exception in it ends the run as failed, with its finished epochs kept.
+    """
+
+    def measure(self, event: EpochEnd) -> Mapping[str, float]:
+        """Further metrics of the epoch, such as `{"val/macro_f1": 0.97}`: finite, and recorded like all others."""
+        return {}
+
+    def stop(self, event: EpochEnd) -> str:
+        """Why the run ends as finished after this epoch, in one sentence; empty: it goes on."""
+        return ""
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        """After the epoch is recorded in the run's files; `event.metrics` has what all callbacks measured."""
+
+    def on_end(self, event: LaneEnd) -> None:
+        """After the last file of the run is written; not where training is interrupted."""
+
+
 @final
 @dataclass
 class Control:
@@ -70,3 +97,5 @@ class Control:
     """Optimiser steps taken so far, for progress bars."""
     pruned: dict[int, str] = field(default_factory=dict)
     """Lanes that an observer has given up after the latest epoch, and why; not after the last epoch."""
+    stopped: dict[int, str] = field(default_factory=dict)
+    """Lanes that a callback has ended after the latest epoch, and why; they are finished."""

@@ -87,7 +87,8 @@ def fit(
     """Trains *stack* from `progress.epoch` up to `progress.epochs`; the *observers* of a lane receive its events.
 
     A lane ends as failed if its loss stops being finite, as finished after `progress.patience` epochs without a better
-    validation accuracy, as pruned if an observer has put it into `control.pruned`. It stays in the stack, without
+    validation accuracy, as pruned if an observer has put it into `control.pruned`, as finished if one has put it into
+    `control.stopped`. It stays in the stack, without
     events, while the others continue.
 
     Raises:
@@ -116,9 +117,10 @@ def fit(
         for lane in filter(progress.stopped, sorted(alive)):
             alive.discard(lane)
             emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=progress.chosen(lane)))
-        for lane in sorted(alive & control.pruned.keys()):
-            alive.discard(lane)
-            emit(observers, LaneEnd(lane=lane, state=State.PRUNED, reason=control.pruned.pop(lane)))
+        for state, asked in ((State.PRUNED, control.pruned), (State.FINISHED, control.stopped)):
+            for lane in sorted(alive & asked.keys()):
+                alive.discard(lane)
+                emit(observers, LaneEnd(lane=lane, state=state, reason=asked.pop(lane)))
         if not alive:
             return
         began, busy = time.perf_counter(), time.process_time()
@@ -144,11 +146,11 @@ def fit(
             return
         train_loss, train_accuracy = tally.means()
         metrics = [{"train/loss": train_loss[i], "train/accuracy": train_accuracy[i]} for i in range(stack.lanes)]
-        hits: dict[str, Tensor] = {}
+        answers: dict[str, list[Tensor]] = {}
         with average.in_use():
             for name, split in (("val", splits.val), ("test", splits.test)):
                 if len(split):
-                    losses, accuracies, hits[name] = evaluate(stack, split)
+                    losses, accuracies, *answers[name] = evaluate(stack, split)
                     for lane, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
                         metrics[lane] |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
         seconds, cpu = (time.perf_counter() - began) / stack.lanes, (time.process_time() - busy) / stack.lanes
@@ -166,7 +168,8 @@ def fit(
                 metrics={**_test_first(metrics[lane]), "time/epoch": seconds, "time/epoch_cpu": cpu},
                 time_ms=now,
                 best=best,
-                hits={name: right[lane].clone() for name, right in hits.items()},
+                hits={name: right[lane].clone() for name, (right, _) in answers.items()},
+                answers={name: taken_for[lane].clone() for name, (_, taken_for) in answers.items()},
             )
             for observer in observers[lane]:
                 observer.on_epoch(event)
@@ -175,13 +178,16 @@ def fit(
         emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=reason))
 
 
-def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float], Tensor]:
-    """Each lane's mean loss and accuracy (0 to 1) on *split*, without dropout, and its hits (lane, n) on the CPU."""
-    tally = Tally(stack.lanes)
+def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float], Tensor, Tensor]:
+    """Each lane's mean loss and accuracy (0 to 1) on *split*, without dropout, and on the CPU its hits and answers.
+
+    Hits (lane, n) are booleans, answers (lane, n) the classes as uint8.
+    """
+    tally = Tally(stack.lanes, keeps=True)
     for images, labels in split.chunks(EVALUATION):
         tally.add(stack.logits(images), labels)
         tally.close_window()
-    return *tally.means(), torch.cat(tally.right, 1).cpu()
+    return *tally.means(), torch.cat(tally.right, 1).cpu(), torch.cat(tally.answers, 1).to("cpu", torch.uint8)
 
 
 @final
@@ -191,9 +197,11 @@ class Tally:
     Args:
         lanes: How many lanes there are.
         step: Steps taken before the first batch.
+        keeps: Whether it keeps what each image was taken for.
     """
 
-    def __init__(self, lanes: int, step: int = 0) -> None:
+    def __init__(self, lanes: int, step: int = 0, keeps: bool = False) -> None:
+        self.keeps = keeps
         self.loss = torch.zeros(lanes, dtype=torch.float64)
         self.hits = torch.zeros(lanes, dtype=torch.float64)
         self.images, self.step = 0, step
@@ -201,6 +209,8 @@ class Tally:
         self.labels: list[Tensor] = []
         self.right: list[Tensor] = []
         """For each window, which images were right: (lane, image)."""
+        self.answers: list[Tensor] = []
+        """For each window, the class that each image was taken for: (lane, image)."""
         self.windows: list[tuple[int, int, Tensor, Tensor]] = []
         """Scored, but still on the device: steps before it, steps up to its end, losses (lane, some), hits (lane,)."""
 
@@ -218,10 +228,14 @@ class Tally:
         """Scores what was added, on the device."""
         logits, labels = torch.cat(self.logits, 2), torch.cat(self.labels)
         losses = cross_entropy(logits, labels.expand(len(logits), -1), reduction="none")  # (lane, image)
-        self.right.append(logits.max(1).indices == labels)  # argmax takes 5 times as long
+        answers = logits.max(1).indices  # argmax takes 5 times as long
+        right = answers == labels
+        if self.keeps:
+            self.right.append(right)
+            self.answers.append(answers)
         if losses.device.type in DOUBLE:
             losses = losses.sum(1, keepdim=True, dtype=torch.float64)
-        self.windows.append((self.step, self.step + self.steps, losses, self.right[-1].sum(1)))
+        self.windows.append((self.step, self.step + self.steps, losses, right.sum(1)))
         self.images, self.step = self.images + len(labels), self.step + self.steps
         self.logits, self.labels = [], []
 

@@ -15,14 +15,19 @@ class Classifier(nn.Module):
 
     Args:
         network: Maps standardised images (batch, *shape) to logits (batch, class).
-        mean: Of the training pixels, as a share of white.
+        mean: Of the training pixels, as a share of white; or one for each channel.
         std: Likewise.
         shape: Of an image.
     """
 
-    def __init__(self, network: nn.Module, mean: float, std: float, shape: Shape = SHAPE) -> None:
+    def __init__(
+        self, network: nn.Module, mean: float | list[float], std: float | list[float], shape: Shape = SHAPE
+    ) -> None:
         super().__init__()
-        self.network, self.mean, self.std, self.shape = network, mean, std, shape
+        self.network, self.shape = network, shape
+        self.mean, self.std = (
+            torch.tensor(value).view(-1, 1, 1) if isinstance(value, list) else value for value in (mean, std)
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Probabilities (batch, class) for *pixels* (batch, *shape), 0 for black to 255 for white."""

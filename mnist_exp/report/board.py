@@ -141,10 +141,11 @@ def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":
 def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
     """One row for each setting of *ranked*, best first.
 
-    Columns: the keys in which settings differ; `n` seeds of which a run finished; `not_finished`, such as `1 failed`;
-    for each split that was measured the mean final accuracy `<split>_mean` and its sample standard deviation over seeds
-    `<split>_sd` (n - 1; NaN with one seed), from 0 to 1; mean `seconds` of training and `parameters` of the finished
-    runs; `best`, the index in *table* of its median run, or -1.
+    Columns: the keys in which settings differ; `n` seeds, or folds of seeds, of which a run finished;
+    `not_finished`, such as `1 failed`; for each split that was measured the mean final accuracy `<split>_mean` and its
+    sample standard deviation over seeds and folds `<split>_sd` (n - 1; NaN with one), from 0 to 1;
+    mean `seconds` of training and `parameters` of the finished runs; `best`, the index in *table* of its median run,
+    or -1.
 
     Args:
         table: As from `results.load`.
@@ -344,7 +345,7 @@ def how_sure(comparison: Comparison) -> str:
     if sure is None:
         return ""
     low, high = sure.interval
-    what = "other seeds" if rows[0]["n"] > 1 else "other images; another seed may change more"
+    what = "other seeds" if sure.seeds > 1 else "other images; another seed may change more"
     text = f"Its 95 % interval is {percent(low)} to {percent(high)} (for {what})."
     if sure.compared >= MANY:
         text += (
@@ -365,7 +366,8 @@ def more_seeds(comparison: Comparison) -> str:
     rows = comparison.board.loc[[0, *sure.rivals]]
     several = [key for key in sweep.keys if key in rows and rows[key].nunique() < table[key].nunique()]
     values = {key: dict.fromkeys(map(value, rows[key])) for key in several}
-    n, used = int(rows["n"].max()), set(table["seed"]) if "seed" in table else {0}
+    folds = max(1, table["data.fold"].nunique()) if "data.fold" in table else 1
+    n, used = int(rows["n"].max()) // folds, set(table["seed"]) if "seed" in table else {0}
     fresh = itertools.islice((seed for seed in itertools.count() if seed not in used), max(2, n))
     typed = [f"{key}={','.join(chosen)}" for key, chosen in values.items()]
     return resuming(comparison.selection.home, sweep.cluster, *typed, "seed=" + ",".join(map(str, fresh)))

@@ -38,7 +38,7 @@ from mnist_exp.report import board
 from mnist_exp.report.board import Comparison
 from mnist_exp.results import names
 from mnist_exp.results.names import Selection
-from mnist_exp.results.ranking import LOST
+from mnist_exp.results.ranking import LOST, REPLICATES
 from mnist_exp.search.analysis import Analysis, analyse
 
 ROWS = 1000  # of a table at most, the best ones: half a megabyte
@@ -279,7 +279,7 @@ def _failures(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _seeds(table: pd.DataFrame) -> list[str]:
-    return ["seed"] if "seed" in table and table["seed"].nunique() > 1 else []
+    return [key for key in REPLICATES if key in table and table[key].nunique() > 1]
 
 
 def _listed(comparison: Comparison) -> list[Any]:

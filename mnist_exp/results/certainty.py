@@ -1,8 +1,9 @@
 """How sure it is which setting of a ranking is the best."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from statistics import fmean
+from typing import Any, final
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class Certainty:
     """Number of settings."""
     luck: float
     """By how much the best one would exceed their mean if all were equally good; see `statistics.luck`."""
+    seeds: int
+    """Number of seeds of the best setting, each with all of its folds."""
 
 
 def certainty(ranking: Ranking) -> Certainty | None:
@@ -39,21 +42,37 @@ def certainty(ranking: Ranking) -> Certainty | None:
     positions, everyone = list(compared), list(compared.values())
     rivals = sorted(positions[i] for i in statistics.contenders(everyone))
     interval, luck = statistics.interval(everyone[0]), statistics.luck(everyone)
-    return Certainty(interval, [i for i in rivals if i], len(everyone), luck)
+    return Certainty(interval, [i for i in rivals if i], len(everyone), luck, len(everyone[0].accuracies))
 
 
 def _scores(setting: Replicates, best: Replicates) -> Scores | None:
     """What *setting* got right of the validation images; None if it is not compared with the *best*."""
     if setting.split != "val" or (setting.failed > 0) != (best.failed > 0):
         return None
-    validated = [next((r for r in runs if "final/val_accuracy" in r.metrics), None) for runs in setting.seeds]
-    runs = {run.settings.get("seed", i): run for i, run in enumerate(validated) if run}
-    right = {seed: _hits(run) for seed, run in runs.items()}
+    seeds: dict[Any, dict[Any, Run]] = {}
+    for i, same in enumerate(setting.seeds):
+        if run := next((each for each in same if "final/val_accuracy" in each.metrics), None):
+            seeds.setdefault(run.settings.get("seed", i), {})[run.settings.get("data.fold")] = run
+    folds = {tuple(sorted(parts, key=str)) for parts in seeds.values()}
+    right = {seed: _together(parts) for seed, parts in seeds.items()}
     whole = {seed: images for seed, images in right.items() if images is not None}
-    kept = whole if len(whole) == len(runs) and len({len(images) for images in whole.values()}) == 1 else None
-    images = len(next(iter(kept.values()))) if kept else _images(list(runs.values()))
-    accuracies = {seed: run.metrics["final/val_accuracy"] for seed, run in runs.items()}
-    return Scores(accuracies, images, kept) if images else None
+    alike = len(folds) == len({len(images) for images in whole.values()}) == 1
+    kept = whole if len(whole) == len(seeds) and alike else None
+    images = len(next(iter(kept.values()))) if kept else min(map(_images, seeds.values()), default=0)
+    accuracies = {
+        seed: fmean(run.metrics["final/val_accuracy"] for run in parts.values()) for seed, parts in seeds.items()
+    }
+    return Scores(accuracies, images, kept, next(iter(folds))) if images else None
+
+
+def _together(folds: Mapping[Any, Run]) -> np.ndarray | None:
+    """Which validation images the runs of one seed got right, fold after fold; None if that of one was not kept.
+
+    Each image validates in one fold, so all of them together are the answers to the training images.
+    """
+    right = [_hits(folds[fold]) for fold in sorted(folds, key=str)]
+    kept = [images for images in right if images is not None]
+    return np.concatenate(kept) if len(kept) == len(right) else None
 
 
 def _hits(run: Run) -> np.ndarray | None:
@@ -63,6 +82,6 @@ def _hits(run: Run) -> np.ndarray | None:
     return right if same else None
 
 
-def _images(runs: Sequence[Run]) -> int:
-    """How many validation images *runs* have, by their settings; 0 if that is unknown."""
-    return min((int(run.settings.get("val_size", 0)) for run in runs), default=0)
+def _images(folds: Mapping[Any, Run]) -> int:
+    """How many validation images the runs of one seed have, by their settings; 0 if that is unknown."""
+    return sum(int(run.settings.get("val_size", 0)) for run in folds.values())

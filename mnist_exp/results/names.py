@@ -61,8 +61,9 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     if name == "best" or name.startswith("best:"):
         selection = resolve(name.partition(":")[2] or "last", root)
         run = _best(selection)
-        seed = f" (seed {run.settings['seed']})" if "seed" in run.settings else ""
-        return Selection(f"Best run of {selection.title}{seed}", run.at, [run.at])
+        which = [f"{key.rpartition('.')[2]} {run.settings[key]}" for key in ranking.REPLICATES if key in run.settings]
+        replicate = f" ({', '.join(which)})" if which else ""
+        return Selection(f"Best run of {selection.title}{replicate}", run.at, [run.at])
     if name == "last":
         newest = last(root, "sweeps") or last(root, "runs")
         if newest is None:

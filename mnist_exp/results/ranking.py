@@ -1,10 +1,12 @@
 """The best setting, and the run that represents it: one rule for reports, names and registered models.
 
-Replicates are runs with the same settings and other seeds. The best setting has the highest mean validation accuracy
-over its seeds, and its median run represents it: the best run would promise too much. The test set chooses nothing.
+Replicates are runs with the same settings and other seeds or folds (`data.fold`). The best setting has the highest mean
+validation accuracy over them, and its median run represents it: the best run would promise too much. The test set
+chooses nothing.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,9 @@ from statistics import fmean
 from typing import Any, TypeVar, final
 
 from mnist_exp.config import compact
+from mnist_exp.config.identity import OPTIONAL
 from mnist_exp.config.overrides import split
+from mnist_exp.config.schema import within
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
@@ -27,8 +31,16 @@ FIELDS = (
 LOST = tuple(state.value for state in State if state.lost)
 """States of runs that will not finish by themselves, as text."""
 
-SPLIT = {"val_size": ("val_size", "data.val_size"), "split_seed": ("split_seed", "data.split_seed")}
+SPLIT = {
+    "val_size": ("val_size", "data.val_size"),
+    "split_seed": ("split_seed", "data.split_seed"),
+    "stratify": ("data.stratify",),
+    "folds": ("data.folds",),
+}
 """What decides which images validate, by its names among the settings: as a param and as an override."""
+
+REPLICATES = ("seed", "data.fold")
+"""Keys in which runs of one setting differ."""
 
 DIGITS = 12  # significant in comparisons: means of equal accuracies may differ in the last bits
 
@@ -62,14 +74,15 @@ class Run:
         Name and digest of its dataset, which of its images validate, and whether the result is that of the best epoch,
         which `training.patience` keeps, or that of the last. Each is empty if it is unknown.
         """
-        size, seed = (self._known(*names) for names in SPLIT.values())
-        seed = seed or ("0" if size else "")  # a param only where it is another
+        size, seed, stratify, folds = (self._known(*names) for names in SPLIT.values())
+        seed = seed or ("0" if size else "")  # a param only where it is another, as stratify and folds
         patience = self._known("training.patience")
         return (
             self._known("data"),
             self.digest,
-            f"val_size={size}" if size else "",
+            f"folds={folds}" if folds not in ("", "null") else f"val_size={size}" if size else "",
             f"split_seed={seed}" if seed and size != "0" else "",
+            f"stratify={stratify.lower() or 'false'}" if size and size != "0" else "",
             f"{'without' if patience in ('None', 'null') else 'with'} patience" if patience else "",
         )
 
@@ -86,7 +99,7 @@ class Replicates:
     runs: list[Run]
     """All of them, in their original order."""
     seeds: list[list[Run]]
-    """The finished runs of each seed that has any; together they count as one value."""
+    """The finished runs of each seed, or each fold of a seed, that has any; together they count as one value."""
     failed: int
     """Number of seeds with a lost run and no finished one."""
 
@@ -194,8 +207,11 @@ def keys(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[str]:
     for run in runs:
         for key, value in run.settings.items():
             values.setdefault(key, set()).add(value)
-    for key in ("seed", "data", *SPLIT["val_size"], *SPLIT["split_seed"]):
+    for key in ("data", *REPLICATES, *itertools.chain(*SPLIT.values())):
         values.pop(key, None)
+    for key in values:
+        if within(key, OPTIONAL) and any("epochs" in run.settings and key not in run.settings for run in runs):
+            values[key].add(ABSENT)  # it trained without, and is known to
     differ = [key for key, several in values.items() if len(several) > 1]
     if swept is None:
         return differ
@@ -280,10 +296,11 @@ def _typed(text: str) -> int | float | bool | str:
 
 
 def _replicates(runs: Sequence[Run]) -> Replicates:
-    """*runs* with the same settings, by their seeds."""
+    """*runs* with the same settings, by their seeds and folds."""
     seeds: dict[Any, list[Run]] = {}
     for number, run in enumerate(runs):  # an unknown seed equals no other
-        seeds.setdefault(run.settings.get("seed", ("unknown", number)), []).append(run)
+        seed = run.settings.get("seed", ("unknown", number))
+        seeds.setdefault((seed, run.settings.get("data.fold")), []).append(run)
     finished = {seed: [run for run in same if run.state == State.FINISHED] for seed, same in seeds.items()}
     failed = [seed for seed, same in seeds.items() if not finished[seed] and any(run.state in LOST for run in same)]
     return Replicates(list(runs), [done for done in finished.values() if done], len(failed))
@@ -297,8 +314,8 @@ def _point(run: Run, by: Sequence[str]) -> tuple[Any, ...]:
 def _varies(runs: Sequence[Run], key: str, by: Sequence[str]) -> bool:
     """Whether runs that agree in the keys *by* differ in *key*."""
     first: dict[tuple[Any, ...], Any] = {}
-    known = (run for run in runs if key in run.settings)
-    return any(first.setdefault(_point(run, by), run.settings[key]) != run.settings[key] for run in known)
+    known = (run for run in runs if key in run.settings or (within(key, OPTIONAL) and "epochs" in run.settings))
+    return any(first.setdefault(_point(run, by), run.settings.get(key)) != run.settings.get(key) for run in known)
 
 
 def _fits(one: Sequence[str], other: Sequence[str]) -> bool:

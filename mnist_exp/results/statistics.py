@@ -33,6 +33,8 @@ class Scores:
     """Number of the images on which they were measured."""
     hits: dict[int, np.ndarray] | None = None
     """For each seed, which images (images,) it got right, as booleans; None: that was not kept."""
+    part: tuple[object, ...] = ()
+    """Which folds these images are; those of other folds are other images."""
 
     @property
     def mean(self) -> float:
@@ -87,7 +89,7 @@ def difference(a: Scores, b: Scores) -> Difference:
     right, the two count as measured on different images, which makes the difference less sure than it is.
     """
     mean = a.mean - b.mean
-    if a.hits is None or b.hits is None or a.images != b.images:
+    if a.hits is None or b.hits is None or (a.images, a.part) != (b.images, b.part):
         parts = [_of_seeds(list(s.accuracies.values())) for s in (a, b)]
         parts += [(s.mean * (1 - s.mean) / s.images, math.inf) for s in (a, b)]
         return _sum(mean, parts)

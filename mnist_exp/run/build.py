@@ -17,12 +17,14 @@ from mnist_exp import processor, system
 from mnist_exp.config import Config, Data, Precision, sizes
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
+from mnist_exp.engine.events import Callback
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.loop import EVALUATION
 from mnist_exp.engine.schedules import Decay, Schedule
 from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.models import MLP
+from mnist_exp.run import warm
 
 ELEMENTWISE = {optim.Adadelta, optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.ASGD}
 ELEMENTWISE |= {optim.NAdam, optim.RAdam, optim.RMSprop, optim.Rprop, optim.SGD}
@@ -130,7 +132,7 @@ def _named(config: Config) -> str:
 
 def _check_last_batch(config: Config, network: nn.Module) -> None:
     """Raises ConfigError if *network* has batch norm and the last batch of an epoch is a single image."""
-    rows, size = config.data.train_images - config.data.val_size, config.batch_size
+    rows, size = config.data.training, config.batch_size
     if not any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules()) or (rows - 1) % size:
         return
     fitting = [b for b in sorted(range(2, rows + 1), key=lambda b: abs(b - size)) if (rows - 1) % b][:2]
@@ -253,6 +255,30 @@ def augment(config: Config) -> Augment | None:
     return built
 
 
+def callbacks(config: Config, run: Any) -> dict[str, Callback]:
+    """The callbacks of *run*, by name; they get it if they take it.
+
+    Raises:
+        ConfigError: as `model`.
+    """
+    built = {}
+    for name, maker in _callbacks(config).items():
+        given = {"run": run} if "run" in inspect.signature(maker.func).parameters else {}
+        made = built[name] = _make(f"callbacks.{name}", config.callbacks[name], functools.partial(maker, **given))
+        if not isinstance(made, Callback):
+            raise ConfigError(
+                f"callbacks.{name}._target_ must make a Callback, not a {type(made).__name__}.",
+                "Its class derives from mnist_exp.engine.events.Callback.",
+            )
+    return built
+
+
+def _callbacks(config: Config) -> "dict[str, functools.partial[Any]]":
+    """What makes each callback, checked to take its keywords; not called: it may open files."""
+    nodes = config.callbacks.items()
+    return {name: _maker(f"callbacks.{name}", node, offered={"run": None}) for name, node in nodes}
+
+
 def rehearse(config: Config) -> int:
     """Builds everything without memory or data, so that a wrong keyword costs no training.
 
@@ -260,7 +286,8 @@ def rehearse(config: Config) -> int:
         The number of trainable parameters.
 
     Raises:
-        ConfigError: as `device`, `model`, `optimizer`, `schedule` and `augment`; or the machine lacks the memory.
+        ConfigError: as `device`, `model`, `optimizer`, `schedule`, `augment`, `callbacks` and `warm.check`; or the
+            machine lacks the memory.
     """
     device(config)
     with torch.device("meta"):
@@ -269,6 +296,9 @@ def rehearse(config: Config) -> int:
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
+    _callbacks(config)
+    if config.init:
+        warm.check(config.init, network)
     units = sum(layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear))
     needed = 16 * parameters + 4 * EVALUATION * units  # weights, gradients, two moments, and a pass
     _check_memory(f"A network of {parameters:,} parameters", needed, "Choose a smaller one.")

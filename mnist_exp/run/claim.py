@@ -24,7 +24,7 @@ from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine.stack import same_shapes
 from mnist_exp.errors import BusyError, CheckpointError, ConfigError, DivergedError, Interrupted, first_line
-from mnist_exp.run import build
+from mnist_exp.run import build, warm
 from mnist_exp.run.resume import changed
 
 log = logging.getLogger(__name__)
@@ -144,6 +144,8 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
         if record and not record.fits(config):  # with force
             record = None
         saved = _load_checkpoint(config, folder, entry, network)
+        if config.init and not saved:
+            warm.load(config.init, network)
     except BaseException as error:
         _record_failure(entry, config, folder, error, begun=False)
         raise

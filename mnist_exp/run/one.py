@@ -16,7 +16,7 @@ from mnist_exp.console.formats import percent, seconds
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, Interrupted
-from mnist_exp.run import resume
+from mnist_exp.run import resume, warm
 from mnist_exp.search import reporter
 from mnist_exp.tracking.publisher import Publisher
 
@@ -46,6 +46,8 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
     """
     if config.resume:
         config = resume.stored(folder, config, overrides)
+    elif config.init:
+        config.init, overrides = warm.resolved(config.init), warm.typed(overrides)
     publisher = Publisher(config.tracking) if config.tracking.enabled else None
     if publisher:
         publisher.follow(folder)
@@ -96,13 +98,14 @@ class Screen(Observer):
         """Prints the header; the bar follows *control* from now on."""
         entry, config = about.ledger, about.config
         self.begun = True
-        images = config.data.train_images - config.data.val_size
+        images = config.data.training
         self.total = config.epochs * -(-images // config.batch_size)
         self.control = control
         say(entry.name)
         optimizer = f"{entry.params['optimizer']} lr {config.lr:g}, batch {config.batch_size}, {about.method}"
         say(f"{entry.params['model']} with {entry.parameters:,} parameters, {optimizer}")
-        held_out = f"{config.data.val_size:,} validation, {config.data.test_images:,} test images"
+        fold = f" (fold {config.data.fold} of {config.data.folds})" if config.data.folds else ""
+        held_out = f"{config.data.validating:,} validation{fold}, {config.data.test_images:,} test images"
         say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {about.threads} threads")
         from mnist_exp.run import build  # torch
 
@@ -110,6 +113,8 @@ class Screen(Observer):
             say(note)
         if entry.epoch:
             say(f"Going on after epoch {entry.epoch}.")
+        elif config.init:
+            say(f"Starting from the weights of {config.init}.")
         return [self, *reporter.watch(about.folder, config, entry.epoch, control)]
 
     def on_epoch(self, event: EpochEnd) -> None:

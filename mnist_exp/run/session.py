@@ -8,19 +8,20 @@ import logging
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 import torch
 
-from mnist_exp.config import Config
+from mnist_exp.config import Config, classes
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.engine.loop import fit
 from mnist_exp.errors import ExperimentError, first_line
 from mnist_exp.run import build
+from mnist_exp.run.callbacks import Named, Recorder
 from mnist_exp.run.claim import Member, Result, Task, claim, failing
 from mnist_exp.run.export import draw_augmented
 from mnist_exp.run.pack import Pack, grouped, halves, within_memory
@@ -43,6 +44,10 @@ class Run:
     threads: int
     method: str
     """How gradients are computed, and the class of an optimiser that `engine/fused.py` lacks; for the log."""
+    labels: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Of the images of `val` and `test`: (n,) int64 on the CPU; none where there are no such images."""
+    classes: Sequence[str] = ()
+    """What the classes are called, by label."""
 
 
 Watch = Callable[[Run, Control], Sequence[Observer]]
@@ -114,12 +119,19 @@ def halving(members: list[Member], waiting: deque[list[Member]]) -> Iterator[Non
 
 
 def _observers(member: Member, pack: Pack, watch: Watch, control: Control) -> list[Observer]:
-    """Who gets the events of *member*: first the writer of its files."""
+    """Who gets the events of *member*: who adds to its metrics, then the writer of its files, then all others."""
+    splits, data = pack.splits, member.config.data
+    labels = {name: each.labels[each.rows].cpu() for name, each in (("val", splits.val), ("test", splits.test))}
+    about = Run(
+        member.config, member.folder, member.entry, pack.device, pack.threads, pack.method, labels, classes(data)
+    )
+    callbacks = build.callbacks(member.config, about)
     writer = RunWriter(member, pack)
     if pack.order.augment and member.entry.figures:
         draw_augmented(pack.order, pack.splits.train, member.folder)
-    about = Run(member.config, member.folder, member.entry, pack.device, pack.threads, pack.method)
-    return [writer, *watch(about, control)]
+    named = [Named(name, callback) for name, callback in callbacks.items()]
+    recorders = [Recorder(callbacks, control)] if callbacks else []
+    return [*recorders, writer, *watch(about, control), *named]
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ def watch(folder: Path, config: Config, epoch: int, control: Control) -> Sequenc
         trial = _running(studies.join(sweep, search), int(folder.name))
         if trial is None:
             return []
-        metric = search.watched or ("val/accuracy" if config.data.val_size else "train/accuracy")
+        metric = search.watched or ("val/accuracy" if config.data.validating else "train/accuracy")
         reporter = Reporter(trial, metric, config.epochs, control)
         for row in journal.read(folder)[:epoch]:
             reporter.report(row["epoch"], row["metrics"])  # what a killed attempt had no time to report

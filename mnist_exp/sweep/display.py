@@ -13,6 +13,7 @@ from mnist_exp.config.overrides import key_of
 from mnist_exp.console import formats, terminal
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import console, say
+from mnist_exp.results.ranking import REPLICATES
 
 LONG = re.compile(r"\d\.\d{5,}(e-?\d+)?")  # as a sampler draws them
 
@@ -90,7 +91,7 @@ class Display:
             result = f"  {self.reasons[number]}"
         elif isinstance(objective, float):
             result = f"  {self.splits.get(number, 'val')} {formats.percent(objective)}"
-            setting = self._short([override for override in overrides if key_of(override) != "seed"])
+            setting = self._short([override for override in overrides if key_of(override) not in REPLICATES])
             self.scores.setdefault(setting, []).append(objective)
             self.means[setting] = fmean(self.scores[setting])
         self._line(f"#{number} {text}{result}")
@@ -128,8 +129,8 @@ class Display:
             parts.append(f"{len(self.running)} running")
         if self.means:
             best = max(self.means, key=self.means.__getitem__)
-            split, seeds = next(iter(self.splits.values()), "val"), len(self.scores[best])
-            which = ", ".join(filter(None, [best, plural(seeds, "seed") if seeds > 1 else ""]))
+            split, runs = next(iter(self.splits.values()), "val"), len(self.scores[best])
+            which = ", ".join(filter(None, [best, plural(runs, "run") if runs > 1 else ""]))
             parts.append(f"best {split} {formats.percent(self.means[best])}" + (f" ({which})" if which else ""))
         if left := self.left():
             parts.append(f"{formats.duration(left)} left")

@@ -27,6 +27,7 @@ from mnist_exp.disk.layout import RunFolder, SweepFolder, holds_runs, is_sweep
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import CheckpointError, ConfigError, DataError
 from mnist_exp.results import names
+from mnist_exp.run import warm
 from mnist_exp.search import study as studies
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.job import Job
@@ -123,7 +124,7 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     typed = [f"{key}={value}" for key, value in sweeper.options["params"].items()]
     typed += [o for o in as_typed(master) if steers(o)]
     where = [a for a in arguments if key_of(a) == "cluster"]  # where jobs run is no part of what they run
-    typed += [a for a in arguments if not is_control(a) and a not in where]
+    typed += warm.typed([a for a in arguments if not is_control(a) and a not in where])
     selection = names.resolve(control["resume"]) if control["resume"] else None
     old = selection.sweep if selection else None
     if selection and old:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import math
 import random
@@ -12,7 +13,9 @@ from typing import Any
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
 from mnist_exp.config import Config, as_typed, schema, sweeps
@@ -32,6 +35,7 @@ BUILT = schema.of(Kind.BUILT)
 LISTED = 10  # faults that are reported one by one
 MANY = 1000  # points from which on checking takes a while, and says how far it is
 LARGEST = 10_000_000  # points, which take some GB
+FOLD = "data.fold"
 SHAPES = "A CSV file has keys in its first line; a YAML file has a list of mappings, or lists of equal length by key."
 
 
@@ -65,7 +69,29 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
         order = list(range(len(combinations)))
         random.Random(home.options["seed"]).shuffle(order)  # a larger n_trials later adds to those of a smaller one
         combinations = [combinations[i] for i in sorted(order[:wanted])]
+    if not any(key_of(override) == FOLD for override in itertools.chain(home.varying, *combinations[:1])):
+        folded = by_fold(combinations, _common_folds(home, typed))
+        keys += [FOLD] if len(folded) > len(combinations) else []
+        combinations = folded
     return combinations, list(dict.fromkeys(keys))
+
+
+def by_fold(combinations: list[list[str]], common: int | None) -> list[list[str]]:
+    """*combinations*, with one for each fold of those with `data.folds`; *common* is its value in the config."""
+    folded = []
+    for overrides in combinations:
+        typed = next((read.value() for o in overrides if key_of(o) == "data.folds" and (read := reads(o))), common)
+        folds = typed if isinstance(typed, int) and 1 < typed <= MANY else 0  # others are refused with all points
+        folded += [[*overrides, f"{FOLD}={fold}"] for fold in range(folds)] or [overrides]
+    return folded
+
+
+def _common_folds(home: Home, typed: Sequence[Override]) -> int | None:
+    """The value of `data.folds` that all points have from their files; None where there is none, or it varies."""
+    with contextlib.suppress(HydraException, OmegaConfBaseException):  # reported with all points
+        common = home.composer.own([str(o.input_line) for o in typed if not o.is_sweep_override()])
+        return common.data.folds if common.data.fold is None else None
+    return None
 
 
 def product(typed: Sequence[Override]) -> list[list[str]]:

@@ -11,7 +11,7 @@ from data_fixtures import write_dataset
 from PIL import Image
 
 from mnist_exp.config import Config, Data
-from mnist_exp.data import __main__ as command
+from mnist_exp.data import __main__ as cli
 from mnist_exp.data import splits
 from mnist_exp.errors import ConfigError, DataError
 
@@ -81,7 +81,7 @@ def test_without_a_folder_the_way_out_is_data_root(composed: Callable[..., Confi
 def checked(source: str, scratch: Path, composed: Callable[..., Config]) -> Data:
     """What `check` writes of *source*, as a run would have it."""
     (scratch / "own" / "data").mkdir(parents=True)
-    command.main(["check", source, "write=own/data/mine.yaml"])
+    cli.main(["check", source, "write=own/data/mine.yaml"])
     written = yaml.safe_load(Path("own/data/mine.yaml").read_text())
     data = Data(**written)
     splits.check(data)
@@ -96,13 +96,13 @@ def test_check_says_what_pictures_are(
     (root / "test" / "dog" / "0.png").write_bytes((root / "train" / "dog" / "0.png").read_bytes())
     data = checked("scans", scratch, composed)
     out = capsys.readouterr().out
-    assert "23 training and 5 test images of 3x4x6, 2 classes; mean 0." in out
+    assert "23 training and 5 test images of 3x4x6, 2 classes; mean [0." in out
     assert "1 of them have another size and are scaled (data.resize=true)." in out
     assert "training images of a class: 11 (dog) to 12 (cat)." in out
     assert "duplicates: 1 test images are training images, too" in out
     assert (data.shape, data.classes, data.resize) == ((3, 4, 6), ["cat", "dog"], True)
     with pytest.raises(ConfigError, match="is there already"):
-        command.main(["check", "scans", "write=own/data/mine.yaml"])
+        cli.main(["check", "scans", "write=own/data/mine.yaml"])
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -134,3 +134,27 @@ def test_idx_files_are_checked_too(scratch: Path, composed: Callable[..., Config
     write_dataset(scratch / "files")
     data = checked("files", scratch, composed)
     assert (data.shape, data.num_classes, data.train_images) == ((1, 28, 28), 10, 12)
+
+
+def test_the_command_trains_on_a_folder_and_refuses_a_mean_of_another_number_of_channels(
+    scratch: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    draw(scratch / "scans", {"cat": 20, "dog": 16}, {"cat": 2, "dog": 3})
+    size = ("data=folder", "data.root=scans", "data.channels=3", "data.height=4", "data.width=6", "data.std=0.3")
+    quick = ("batch_size=8", "epochs=1", "threads=1", "tracking=off", "checkpoint.model=false")
+    code, out, err = command(*size, *quick, "data.mean=[0.1,0.4,0.9]")
+    assert code == 0, err
+    assert "folder: 33 training, 3 validation, 5 test images" in out
+    code, _, err = command(*size, *quick, "data.mean=[0.1,0.4]")
+    assert code == 2
+    assert "data.mean has 2 numbers, but data.channels is 3." in err
+
+
+def test_check_has_mean_and_std_of_each_channel(scratch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(scratch / "scans", {"a": 11, "b": 12}, {"a": 1, "b": 1})
+    cli.main(["check", "scans", "write=scans.yaml"])
+    written = yaml.safe_load(Path("scans.yaml").read_text())
+    pixels = splits.load(Data(**written), CPU).train.images.view(-1, 3, 24).float() / 255
+    assert written["mean"] != [written["mean"][0]] * 3
+    assert pixels.mean((0, 2)).tolist() == pytest.approx(written["mean"], abs=0.02)  # two images validate
+    assert len(written["std"]) == 3

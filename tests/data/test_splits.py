@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 from mnist_exp import data
 from mnist_exp.config import Config, Data
 from mnist_exp.data import Order, Split, Splits, fetch, idx, mix, splits, synthetic
-from mnist_exp.errors import DataError
+from mnist_exp.errors import ConfigError, DataError
+from mnist_exp.models import Classifier
 from mnist_exp.run import session
 
 CPU = torch.device("cpu")
@@ -28,18 +30,24 @@ def split_of(count: int) -> Split:
     return Split(torch.zeros(count, 784, dtype=torch.uint8), torch.zeros(count).long(), torch.arange(count), 1.0, 0.0)
 
 
+def cut(whole: Split, size: int, seed: int, **more: Any) -> tuple[Split, Split]:
+    """*whole* as training and validation images."""
+    data = Data("x", train_images=len(whole), val_size=size, split_seed=seed, **more)
+    return splits.divide(whole, data)
+
+
 @given(st.integers(1, 300), st.data(), st.integers(0, 5))
 def test_every_image_trains_or_validates_and_none_does_both(count: int, draw: st.DataObject, seed: int) -> None:
     size = draw.draw(st.integers(0, count - 1))
-    train, val = splits.split_off_validation(split_of(count), size, seed)
+    train, val = cut(split_of(count), size, seed)
     assert len(val) == size
     assert sorted([*train.rows.tolist(), *val.rows.tolist()]) == list(range(count))
 
 
 def test_the_split_is_a_function_of_its_seed() -> None:
-    _, first = splits.split_off_validation(split_of(100), 10, seed=0)
-    _, again = splits.split_off_validation(split_of(100), 10, seed=0)
-    _, other = splits.split_off_validation(split_of(100), 10, seed=1)
+    _, first = cut(split_of(100), 10, seed=0)
+    _, again = cut(split_of(100), 10, seed=0)
+    _, other = cut(split_of(100), 10, seed=1)
     assert first.rows.equal(again.rows)
     assert not first.rows.equal(other.rows)
 
@@ -53,7 +61,7 @@ def test_the_runs_seed_leaves_the_split_alone(tiny: Callable[..., Config]) -> No
 
 def test_the_documented_split_does_not_drift() -> None:
     """Another split would make results incomparable with those of earlier versions."""
-    _, val = splits.split_off_validation(split_of(20), 5, seed=0)
+    _, val = cut(split_of(20), 5, seed=0)
     assert val.rows.tolist() == [0, 1, 8, 12, 15]
 
 
@@ -197,12 +205,109 @@ def test_synthetic_images_have_any_shape_and_number_of_classes() -> None:
 def test_a_stratified_split_has_the_same_share_of_each_class(size: int) -> None:
     labels = torch.tensor([0] * 60 + [1] * 25 + [3] * 5)
     whole = dataclasses.replace(split_of(90), labels=labels)
-    train, val = splits.split_off_validation(whole, size, seed=0, stratify=True)
+    train, val = cut(whole, size, seed=0, stratify=True)
     assert len(val) == size
     assert sorted([*train.rows.tolist(), *val.rows.tolist()]) == list(range(90))
     for label in (0, 1, 3):
         expected = size * (labels == label).sum() / 90
         assert abs((labels[val.rows] == label).sum() - expected) <= 1
-    again, other = (splits.split_off_validation(whole, size, seed, stratify=True)[1] for seed in (0, 1))
+    again, other = (cut(whole, size, seed, stratify=True)[1] for seed in (0, 1))
     assert again.rows.equal(val.rows)
     assert size in (0, 89) or not other.rows.equal(val.rows)
+
+
+LABELS = torch.tensor([0] * 60 + [1] * 25 + [3] * 5)
+
+
+def uneven() -> Split:
+    """Ninety images of uneven classes, mixed."""
+    mixed = LABELS[torch.randperm(90, generator=torch.Generator().manual_seed(7))]
+    return dataclasses.replace(split_of(90), labels=mixed)
+
+
+def test_limits_have_each_class_by_its_share_and_those_of_a_lower_one() -> None:
+    whole, before = uneven(), set[int]()
+    _, val = cut(whole, 30, seed=1)
+    for limit in (4, 10, 30, 59, 60):
+        train, same = cut(whole, 30, seed=1, limit=limit)
+        assert same.rows.equal(val.rows)
+        rows = set(train.rows.tolist())
+        assert len(rows) == limit
+        assert before <= rows
+        assert not rows & set(val.rows.tolist())
+        rest = torch.tensor([row for row in range(90) if row not in set(val.rows.tolist())])
+        for label in (0, 1, 3):
+            share = limit * float((whole.labels[rest] == label).sum()) / 60
+            assert max(1, share - 1) <= float((whole.labels[train.rows] == label).sum()) <= share + 1.5
+        before = rows
+    assert not cut(whole, 30, seed=2, limit=10)[0].rows.equal(cut(whole, 30, seed=1, limit=10)[0].rows)
+
+
+@given(st.integers(2, 300), st.data(), st.integers(0, 5), st.booleans())
+def test_folds_partition_the_images_and_none_both_trains_and_validates(
+    count: int, draw: st.DataObject, seed: int, stratify: bool
+) -> None:
+    folds = draw.draw(st.integers(2, min(count, 12)))
+    labels = torch.tensor(draw.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)))
+    whole, seen = dataclasses.replace(split_of(count), labels=labels), list[int]()
+    for fold in range(folds):
+        train, val = cut(whole, 0, seed, folds=folds, fold=fold, stratify=stratify)
+        assert sorted([*train.rows.tolist(), *val.rows.tolist()]) == list(range(count))
+        assert len(val) == Data("x", train_images=count, folds=folds, fold=fold).validating
+        assert len(train) == Data("x", train_images=count, folds=folds, fold=fold).training
+        for label in labels.unique() if stratify else ():
+            assert abs(float((labels[val.rows] == label).sum()) - float((labels == label).sum()) / folds) < 1
+        seen += val.rows.tolist()
+    assert sorted(seen) == list(range(count))
+
+
+def test_folds_differ_by_their_seed() -> None:
+    one, other = (cut(split_of(60), 0, seed, folds=3, fold=0)[1] for seed in (0, 1))
+    assert not one.rows.equal(other.rows)
+
+
+def test_each_channel_has_its_own_mean_and_std(tiny: Callable[..., Config]) -> None:
+    sides: dict[str, Any] = {"channels": 3, "height": 4, "width": 5}
+    config = tiny(data={**sides, "mean": [0.1, 0.2, 0.3], "std": [0.5, 1, 2]})
+    one = data.load(config.data, CPU).train
+    pixels = one.images[one.rows].view(-1, 3, 4, 5).float()
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in ([0.1, 0.2, 0.3], [0.5, 1.0, 2.0]))
+    images = torch.cat([batch for batch, _ in one.chunks(7)]).view(-1, 3, 4, 5)
+    assert images.allclose((pixels / 255 - mean) / std, atol=1e-5)
+    varied = Order(one.rows, 8, 0, augment=lambda given, rng: given)
+    for batch, rows in zip(varied.feed(one, 0), varied.batches(0), strict=True):
+        assert batch[0].allclose(one.take(rows)[0], atol=1e-5)
+    whole = Classifier(torch.nn.Identity(), [0.1, 0.2, 0.3], [0.5, 1.0, 2.0], (3, 4, 5))
+    assert whole(pixels).allclose(torch.softmax(images, -1), atol=1e-5)
+    alike = data.load(tiny(data={**sides, "mean": [0.1] * 3, "std": 0.5}).data, CPU).train
+    plain = data.load(tiny(data={**sides, "mean": 0.1, "std": 0.5}).data, CPU).train
+    assert alike.take(alike.rows)[0].allclose(plain.take(plain.rows)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"limit": 9}, "data.limit must be between 10 (one image of each class) and 100 (the training images"),
+        ({"limit": 101}, "but got 101."),
+        ({"limit": 81, "folds": 3, "fold": 0}, "and 80 (the"),
+        ({"fold": 0}, "data.fold=0 needs data.folds"),
+        ({"folds": 3}, "data.fold has no value: it says which of data.folds=3 validates"),
+        ({"folds": 3, "fold": 3}, "data.fold must be at most 2, but got 3"),
+        ({"folds": 121, "fold": 0}, "data.folds=121 are more than the 120 training images"),
+        ({"folds": 1, "fold": 0}, "data.folds must be at least 2"),
+        ({"mean": [0.5, 0.5]}, "data.mean has 2 numbers, but data.channels is 1"),
+        ({"std": [0.0]}, "data.std must be between 0.001 and 1000, or a list of such"),
+        ({"mean": []}, "data.mean must be between 0 and 1, or a list of such, but got []"),
+    ],
+)
+def test_a_subset_or_fold_that_cannot_be_is_refused(
+    typed: dict[str, Any], said: str, tiny: Callable[..., Config]
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        tiny(data=typed)
+
+
+def test_limits_and_folds_are_what_a_run_trains_on(tiny: Callable[..., Config]) -> None:
+    config = tiny(data={"limit": 30, "folds": 4, "fold": 3, "val_size": 500})
+    loaded = data.load(config.data, CPU)
+    assert (len(loaded.train), len(loaded.val)) == (config.data.training, config.data.validating) == (30, 30)

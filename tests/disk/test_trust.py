@@ -151,6 +151,7 @@ def elsewhere(tiny: Callable[..., Config]) -> Path:
     plain["data"] |= {"root": "private", "package": "theirs==1.0", "torchvision": "Theirs", "sha256": {"a": "0"}}
     plain["data"] |= {"reader": "npz", "debian": "dataset-theirs"}
     plain |= {"points": "theirs.csv", "enqueue": "theirs.csv"}
+    plain["callbacks"] = {"theirs": {"_target_": "os.system", "command": "touch canary"}}
     plain["tracking"] |= {"enabled": True, "uri": "http://127.0.0.1:9", "register": "theirs"}
     (folder / "config.yaml").write_text(yaml.safe_dump(plain))
     return folder
@@ -185,7 +186,7 @@ def test_what_is_not_taken_from_elsewhere_is_said(elsewhere: Path, caplog: pytes
     trust.load(elsewhere)
     said = "elsewhere is not below outputs/runs: its data.root is not used. If it is yours, keep it there, or type"
     assert said in caplog.text
-    assert caplog.text.count("is not used") == len(trust.PRIVATE)
+    assert caplog.text.count("is not used") == len(trust.PRIVATE) - 1  # without init, as most runs are
 
 
 def test_a_pack_from_elsewhere_calls_nothing_of_its_own(elsewhere: Path, canary: Path, command: Any) -> None:
@@ -493,12 +494,22 @@ def test_what_is_not_taken_from_a_foreign_plan_is_refused(key: str) -> None:
             home.check_foreign(plan, Path("theirs"), [])
 
 
-@pytest.mark.parametrize("key", [key for key in REFUSED if key in config.settings() and key != "resume"])
+@pytest.mark.parametrize("key", [key for key in REFUSED if key in config.settings() and key not in ("resume", "init")])
 def test_what_is_not_taken_from_a_foreign_run_is_the_users_own(key: str, elsewhere: Path) -> None:
     """`resume` is the present command's, whatever a config says; see `resume.stored`."""
     stored, taken = config.load(elsewhere / "config.yaml"), trust.load(elsewhere)
     assert operator.attrgetter(key)(stored)
     assert operator.attrgetter(key)(taken) == config.settings()[key].default
+
+
+def test_of_the_source_of_weights_only_their_digest_is_taken(elsewhere: Path) -> None:
+    """So the run is still the same, and goes on from its checkpoint."""
+    stored = config.load(elsewhere / "config.yaml")
+    stored.init, stored.callbacks = "/theirs@0123456789ab", {}
+    (elsewhere / "config.yaml").write_text(config.to_yaml(stored))
+    taken = trust.load(elsewhere)
+    assert taken.init == "@0123456789ab"
+    assert config.fingerprint(dataclasses.replace(stored, data=taken.data)) == config.fingerprint(taken)
 
 
 @pytest.mark.parametrize(

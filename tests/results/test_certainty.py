@@ -1,5 +1,7 @@
 """Which settings may be the best: with kept answers, without them, and beside settings that failed."""
 
+import dataclasses
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from mnist_exp.disk import hits
 from mnist_exp.results import ranking
 from mnist_exp.results.certainty import Certainty, certainty
 from mnist_exp.results.ranking import Run
+from mnist_exp.results.statistics import wilson
 
 IMAGES = 1000
 
@@ -63,3 +66,49 @@ def test_nothing_is_said_without_a_finished_run_or_validation(tmp_path: Path) ->
     assert of(run_of(tmp_path, "a", 0, slice(1), state="failed")) is None
     assert of(Run("x", "finished", {"key": 1}, {"final/train_accuracy": 0.9})) is None
     assert of(Run("x", "finished", {"key": 1}, {"final/val_accuracy": 0.9})) is None  # of how many images?
+
+
+def of_folds(folder: Path, key: str, wrong: dict[int, slice], seeds: tuple[int, ...] = (0,)) -> list[Run]:
+    """Runs of *key*, one for each fold, which is wrong on these of its images; each seed has other ones wrong."""
+    runs = []
+    for seed in seeds:
+        for fold, images in wrong.items():
+            run = run_of(folder, f"{key}{fold}", seed, slice(images.start + seed, images.stop + seed))
+            settings = {**run.settings, "key": key, "data.folds": 2, "data.fold": fold}
+            runs.append(dataclasses.replace(run, settings=settings))
+    return runs
+
+
+def test_folds_are_compared_image_by_image_within_each() -> None:
+    """30 of 2,000 against 20: all of the 20 are among the 30, if each fold is beside itself."""
+    with tempfile.TemporaryDirectory() as scratch:
+        a = of_folds(Path(scratch), "a", {0: slice(0, 5), 1: slice(100, 115)})
+        b = of_folds(Path(scratch), "b", {1: slice(100, 120), 0: slice(0, 10)})
+        sure = of(*b, *a)
+        assert sure is not None
+        assert (sure.rivals, sure.seeds) == ([], 1)
+        assert sure.interval == wilson(1 - 20 / 2000, 2000)
+
+
+def test_other_folds_are_other_images(tmp_path: Path) -> None:
+    """The same answers, as if of another fold: nothing is paired, and 30 against 20 may be chance."""
+    a = of_folds(tmp_path, "a", {0: slice(0, 20)})
+    b = of_folds(tmp_path, "b", {1: slice(0, 30)})
+    sure = of(*b, *a)
+    assert sure is not None
+    assert sure.rivals == [1]
+    same = of_folds(tmp_path, "c", {0: slice(0, 30)})
+    sure = of(*same, *a)
+    assert sure is not None
+    assert sure.rivals == []
+
+
+def test_seeds_with_all_of_their_folds_are_compared_as_seeds(tmp_path: Path) -> None:
+    runs = of_folds(tmp_path, "a", {0: slice(0, 20), 1: slice(0, 30)}, seeds=(0, 1, 2))
+    sure = of(*runs)
+    assert sure is not None
+    assert sure.seeds == 3
+    assert sure.interval == pytest.approx((0.975, 0.975))  # all seeds are equally good
+    partial = of(*runs[:-1])  # one fold of the last seed is missing: that one counts by what it has
+    assert partial is not None
+    assert partial.interval[0] < partial.interval[1]

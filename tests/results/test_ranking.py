@@ -1,5 +1,6 @@
 """The one rule for what is best: which setting comes first, which run stands for it, and that all agree on it."""
 
+import dataclasses
 import shutil
 import statistics
 import tempfile
@@ -297,3 +298,32 @@ def test_one_failed_seed_puts_a_setting_behind_those_without() -> None:
     (ranked,) = ranking.rank(runs)
     assert [setting.failed for setting in ranked.groups] == [0, 1]
     assert ranked.best is runs[2]
+
+
+def test_folds_are_replicates_as_seeds_are_and_have_a_leaderboard_of_their_own() -> None:
+    of_folds = (("a", 0, 0, 0.9), ("a", 0, 1, 0.7), ("a", 1, 0, 0.9), ("b", 0, 0, 0.85), ("b", 0, 1, 0.8))
+    folds = []
+    for key, seed, fold, accuracy in of_folds:
+        settings = {"key": key, "seed": seed, "data.folds": 2, "data.fold": fold, "val_size": 51 - fold}
+        folds.append(Run((key, seed, fold), "finished", settings, {"final/val_accuracy": accuracy}))
+    (ranked,) = ranking.rank(folds)
+    assert ranked.by == ["key"]
+    assert [(group.runs[0].settings["key"], len(group.seeds)) for group in ranked.groups] == [("a", 3), ("b", 2)]
+    assert ranked.groups[0].over_seeds("final/val_accuracy") == [0.9, 0.7, 0.9]
+    plain = Run("c", "finished", {"key": "c", "seed": 0, "val_size": 50}, {"final/val_accuracy": 0.99})
+    assert [each.data for each in ranking.rank([*folds, plain])] == ["folds=2", "val_size=50"]
+    stratified = dataclasses.replace(plain, settings={**plain.settings, "data.stratify": True})
+    assert [each.data for each in ranking.rank([plain, stratified])] == ["stratify=false", "stratify=true"]
+
+
+def test_a_run_on_some_of_the_images_is_no_replicate_of_one_on_all() -> None:
+    """`data.limit` is a param only where it is set."""
+    shared = {"seed": 0, "epochs": 2, "val_size": 50}
+    all_of_them = Run("all", "finished", shared, {"final/val_accuracy": 0.9})
+    some = Run("some", "finished", {**shared, "data.limit": 100}, {"final/val_accuracy": 0.8})
+    planned = Run("planned", "planned", {"seed": 1}, {})
+    (ranked,) = ranking.rank([some, all_of_them, planned])
+    assert ranked.by == ["data.limit"]
+    assert [group.runs[0].at for group in ranked.groups][:2] == ["all", "some"]
+    (swept,) = ranking.rank([some, all_of_them], swept=["epochs"])
+    assert swept.by == ["epochs", "data.limit"]

@@ -75,7 +75,7 @@ def test_the_best_so_far_is_the_setting_with_the_best_mean_and_not_the_luckiest_
     display = Display(total=4, fixed={"epochs=1"})
     for number, (hidden, seed, accuracy) in enumerate([(8, 0, 0.99), (8, 1, 0.9), (16, 0, 0.96), (16, 1, 0.96)]):
         display.finished(number, ["epochs=1", f"hidden={hidden}", f"seed={seed}"], accuracy)
-    assert "best val 96.00 % (hidden=16, 2 seeds)" in display.status()
+    assert "best val 96.00 % (hidden=16, 2 runs)" in display.status()
     alone = Display(total=1, fixed=set())
     alone.finished(0, ["hidden=8"], 0.5)
     assert "best val 50.00 % (hidden=8)" in alone.status()

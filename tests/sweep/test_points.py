@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from samples import REPO
+from samples import REPO, TINY
 
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
@@ -26,6 +26,8 @@ def expand(scratch: Path) -> Callable[..., list[str]]:
         steering |= {"hydra": {"sweeper": {"zip": zip, "seed": seed}}}
         plan = Plan(id="sweep", typed=[], keys=[])
         home = Home(SWEEPER, scratch, list(typed), plan, False, {}, OmegaConf.create(steering))
+        without = OmegaConf.create({"data": {"folds": None, "fold": None}})
+        vars(home)["composer"] = SimpleNamespace(own=lambda overrides: without)
         return [" ".join(point) for point in points.expand(home)[0]]
 
     return lines
@@ -161,3 +163,29 @@ def test_a_grid_that_no_memory_holds_is_refused(expand: Callable[..., list[str]]
 
 def test_the_usual_number_of_trials_is_the_documented_one() -> None:
     assert f"({trials.DEFAULT_TRIALS} unless given)" in (REPO / "docs" / "search.md").read_text(encoding="utf-8")
+
+
+def test_folds_have_a_point_each_unless_one_is_named() -> None:
+    both = [["data.folds=2", "lr=1"], ["data.folds=3", "lr=1"], ["lr=2"]]
+    assert [point[-1] for point in points.by_fold(both, None)] == [
+        *("data.fold=0", "data.fold=1", "data.fold=0", "data.fold=1", "data.fold=2", "lr=2"),
+    ]
+    assert len(points.by_fold([["lr=1"], ["lr=2", "data.folds=null"]], 4)) == 5
+
+
+def test_a_sweep_has_a_run_for_each_fold_whoever_asks_for_them(command: Any) -> None:
+    quick = ("hydra/launcher=basic", "hydra.sweeper.report=false")
+    Path("mine/experiment").mkdir(parents=True)
+    Path("mine/experiment/cv.yaml").write_text("# @package _global_\ndata:\n  folds: 3\n")
+    code, out, err = command("-m", *TINY, "--config-dir", "mine", "experiment=cv", "seed=0,1", "epochs=1", *quick)
+    assert code == 0, err
+    assert "(n=6)" in out
+    code, out, err = command("-m", *TINY, "data.folds=3", "data.fold=0,2", "--dry-run")
+    assert code == 0, err
+    assert "Dry run: 2 runs" in out
+    code, _, err = command("-m", *TINY, "data.folds=1", "hidden=8,16")
+    assert code == 2
+    assert "data.folds must be at least 2" in err
+    code, _, err = command("-m", *TINY, "data.folds=3", "search=random", "hidden=choice(8,16)", "n_trials=2")
+    assert code == 2
+    assert "data.fold has no value" in err
