@@ -126,6 +126,24 @@ def test_a_sweep_has_its_page_before_it_ends(
     assert not kit.processes()
 
 
+def test_the_page_of_a_sweep_that_is_stopped_rests(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(folder: Path) -> None:
+        kit.wait_for(lambda: live.BANNER in page(folder))
+        raise KeyboardInterrupt
+
+    swept(monkeypatch, meanwhile)
+    code, _, err = command("-m", *TINY, "seed=0,1", "hydra/launcher=basic")
+    assert code == 130
+    assert "Go on with: python -m mnist_exp.train -m resume=" in err
+    home = kit.only_sweep()
+    assert page(home)
+    assert live.BANNER not in page(home)
+    kit.clean()
+    assert not kit.processes()
+
+
 def test_a_page_that_cannot_be_written_is_a_warning(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
