@@ -1,5 +1,6 @@
 """What the first page shows: the sweeps and runs of a folder, newest first, as their files have them now."""
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from mnist_exp.results.names import Selection
 from mnist_exp.results.ranking import Ranking
 
 SHOWN = 200  # of each kind, the newest
+SPARING = 20  # times as long as it takes to read a sweep, until it is read again
 
 
 @final
@@ -44,11 +46,13 @@ class Entry:
 
 @final
 class Overview:
-    """Reads the sweeps and runs below *root*; those whose files have not changed only once."""
+    """Reads the sweeps and runs below *root*: those whose files have changed, and a large sweep not at every look."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.known: dict[Path, tuple[object, Entry]] = {}
+        self.known: dict[Path, tuple[object, float, Entry]] = {}
+        """What was read, with the times of its files, and when it may be read again."""
+        self.numbers: dict[Path, tuple[int, str]] = {}
 
     def sweeps(self) -> list[Entry]:
         """The newest sweeps."""
@@ -60,14 +64,28 @@ class Overview:
 
     def _newest(self, kind: str) -> list[Path]:
         """Those in `<root>/<kind>/<day>/<time>`. Links are left out: they may lead anywhere."""
-        numbered = [(_number(folder), folder) for folder in self.root.glob(f"{kind}/*/*") if _is_one(folder)]
-        return [folder for _, folder in sorted(numbered, reverse=True)][:SHOWN]
+        folders = [folder for folder in self.root.glob(f"{kind}/*/*") if _is_one(folder)]
+        return sorted(folders, key=self._number, reverse=True)[:SHOWN]
+
+    def _number(self, folder: Path) -> tuple[int, str]:
+        """Orders by what was begun last; a damaged one comes after the others."""
+        if folder not in self.numbers:
+            begun = None
+            with contextlib.suppress(ExperimentError):
+                begun = order.begun(folder)
+            if begun is None:
+                return -1, folder.name
+            self.numbers[folder] = begun[0], folder.name
+        return self.numbers[folder]
 
     def _entry(self, folder: Path) -> Entry:
-        stamp = (records.held(folder), *sorted(_times(folder)))
-        if folder not in self.known or self.known[folder][0] != stamp:
-            self.known[folder] = stamp, self._read(folder)
-        return self.known[folder][1]
+        began, stamp = time.monotonic(), (records.held(folder), *sorted(_times(folder)))
+        before, due, entry = self.known.get(folder, (None, 0.0, None))
+        if entry is None or (stamp != before and began >= due):
+            entry = self._read(folder)
+            now = time.monotonic()
+            self.known[folder] = stamp, now + SPARING * (now - began), entry
+        return entry
 
     def _read(self, folder: Path) -> Entry:
         try:
@@ -94,15 +112,6 @@ def _is_one(folder: Path) -> bool:
     return not folder.is_symlink() and not folder.parent.is_symlink() and folder.is_dir() and holds_runs(folder)
 
 
-def _number(folder: Path) -> tuple[int, str]:
-    """Orders by what was begun last; a damaged one by its name, after the others."""
-    try:
-        begun = order.begun(folder)
-    except ExperimentError:
-        begun = None
-    return (begun[0] if begun else -1), folder.name
-
-
 def _times(folder: Path) -> Iterator[tuple[str, int]]:
     """When the files that an entry depends on were written."""
     wanted = (SweepFolder.plan, SweepFolder.page, RunFolder.ledger, RunFolder.tracked)
@@ -115,7 +124,7 @@ def _title(selection: Selection) -> str:
     """`hidden × lr`, or the name of a run."""
     if selection.sweep:
         return " × ".join(selection.sweep.keys) or "one setting"
-    entry = ledger.find(selection.folders[0]) if selection.folders else None
+    entry = ledger.find(selection.folders[0]) if len(selection.folders) == 1 else None
     return entry.name if entry else selection.title
 
 

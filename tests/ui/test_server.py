@@ -9,6 +9,7 @@ import pytest
 from report_fixtures import make_run, make_sweep, track
 
 from mnist_exp.disk import plan
+from mnist_exp.ui import overview
 from mnist_exp.ui.mlflow import MLflow
 from mnist_exp.ui.server import Server
 
@@ -31,8 +32,9 @@ def sweep() -> Path:
 
 
 @pytest.fixture
-def get(sweep: Path) -> Iterator[Get]:
+def get(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Get]:
     """`get("/", Host="other")`: what the server answers."""
+    monkeypatch.setattr(overview, "SPARING", 0)
     server = Server(0, Path("outputs"), MLflow(wanted=False))
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
