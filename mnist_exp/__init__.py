@@ -1,18 +1,21 @@
 """Sweeps of small image classifiers, described by Hydra, trained with PyTorch, compared in MLflow.
 
-From Python, `mnist_exp.train_from(["hidden=256"])` trains and `mnist_exp.results.load()` compares. Importing the
-package loads neither, so that commands start fast.
+From Python, `mnist_exp.train_from(["hidden=256"])` trains, `mnist_exp.sweep(["hidden=64,128"])` trains many,
+`mnist_exp.results.load()` compares and `mnist_exp.load_model("best")` uses. Importing the package loads none of these,
+so that commands start fast.
 """
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from mnist_exp import processor
 
 if TYPE_CHECKING:
-    from mnist_exp.notebook import train_from
+    from mnist_exp import results
+    from mnist_exp.notebook import load_model, sweep, train_from
 
-__all__ = ["train_from"]
+__all__ = ["load_model", "results", "sweep", "train_from"]
 
 # How many times OpenMP threads look for each other before they sleep, read when torch is loaded. Left alone, two
 # threads on two cores lose each other for 80 ms a step as soon as another program wants a core. Milliseconds a step at
@@ -25,8 +28,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000" if processor.is_intel() else "20
 
 
 def __getattr__(name: str) -> Any:
-    if name == "train_from":
-        from mnist_exp.notebook import train_from
-
-        return train_from
+    if name in ("results", "sweep"):  # the second is a folder that can be called
+        return importlib.import_module(f"mnist_exp.{name}")
+    if name in __all__:
+        return getattr(importlib.import_module("mnist_exp.notebook"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

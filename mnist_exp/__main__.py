@@ -9,7 +9,7 @@ from mnist_exp.console import exits
 from mnist_exp.console.arguments import version
 from mnist_exp.console.terminal import console
 
-COMMANDS = ("train", "report", "evaluate", "predict", "diff", "rerun", "sync", "remove", "data", "doctor")
+COMMANDS = ("train", "ui", "report", "evaluate", "predict", "diff", "rerun", "sync", "remove", "data", "doctor")
 
 
 def main(arguments: Sequence[str]) -> None:

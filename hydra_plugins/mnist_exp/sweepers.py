@@ -16,7 +16,7 @@ class GridConf:
     params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
     zip: bool = False  # the first values of all keys together, then the second ones, instead of all combinations
     seed: int = 0  # of the draw, where n_trials asks for some combinations only
-    report: bool = True  # write report.html at the end
+    report: bool = True  # write report.html, while the sweep runs and at its end
     dry_run: bool = False  # show what would run, and write nothing; also typed as --dry-run
 
 
@@ -37,7 +37,7 @@ class OptunaConf:
     batch: int = 4  # trials that launchers other than `local` get at once
     patience: int | None = None  # trials in a row without a better one after which no more begin; null: n_trials
     max_failures: int = 10  # failed trials after which the search gives up; until then each is replaced
-    report: bool = True  # write report.html at the end
+    report: bool = True  # write report.html, while the sweep runs and at its end
     dry_run: bool = False  # show what would run, and write nothing; also typed as --dry-run
 
 

@@ -3,17 +3,20 @@
 Below `parse` there is no DictConfig: typed dataclasses only.
 """
 
+import contextlib
 import dataclasses
 import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from secrets import token_hex
 
 import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -64,10 +67,22 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     check_deletions(overrides)
     check_once(overrides)
     try:
-        with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+        with _own_hydra():
             return parse(hydra.compose("train", list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise translate(error, list(overrides)) from error
+
+
+@contextlib.contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Hydra with our conf/; afterwards what the user's own `hydra.initialize` has set up counts again."""
+    theirs, version = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra, VersionBase.instance().version_base = theirs, version
 
 
 def parse(cfg: DictConfig) -> Config:

@@ -21,6 +21,9 @@ from mnist_exp.config.explain import is_bad_choice, translate
 from mnist_exp.console import terminal
 from mnist_exp.errors import ConfigError, ExperimentError
 
+tell: Callable[[ExperimentError], object] = terminal.complain
+"""What `explain` does with an error; the process of a sweep from Python hands it to that one."""
+
 
 def command(main: Callable[[Sequence[str]], object], prints_result: bool = True) -> Callable[[], None]:
     """The console script of *main*, which takes the arguments; see `run`."""
@@ -89,5 +92,5 @@ def explain(error: Exception) -> int:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} (in {frame.name}, {frame.filename}:{frame.lineno})"
         error = ExperimentError(text, "HYDRA_FULL_ERROR=1 before the command shows the whole traceback.")
-    terminal.complain(error)
+    tell(error)
     return error.exit_code

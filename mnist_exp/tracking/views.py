@@ -130,7 +130,7 @@ def state(subject: Subject) -> dict[str, Any]:
             "selectedMetrics": [subject.primary],
             "showAllRuns": True,
         },
-        {"type": "BAR", "metricSectionId": "overview", "metricKey": subject.primary},
+        {"type": "BAR", "metricSectionId": "overview", "metricKey": subject.primary.replace("/accuracy", "/error")},
     ]
     charts += [
         {

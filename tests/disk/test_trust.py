@@ -19,6 +19,7 @@ from PIL import Image
 from report_fixtures import make_run, make_sweep
 from samples import REPO, TINY
 
+import mnist_exp
 from hydra_plugins.mnist_exp.launchers import LocalConf, RayConf
 from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
 from mnist_exp import config, predict, report, rerun, sync
@@ -66,6 +67,7 @@ def theirs(tiny: Callable[..., Config], canary: Path) -> Path:
 
 
 COMMANDS: dict[str, Callable[[], Any]] = {
+    "load_model": lambda: mnist_exp.load_model("theirs"),
     "evaluate": lambda: evaluate.main(["run=theirs", "data=synthetic"]),
     "predict": lambda: predict.main(["run=theirs", "digit.png"]),
     "rerun": lambda: rerun.main(["run=theirs"]),

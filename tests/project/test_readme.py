@@ -37,6 +37,7 @@ EXCEPTIONS = {
 NOT_RUN = {
     "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/project/test_experiments.py runs them",
     "cluster=": "needs Slurm or Ray",
+    "mnist_exp.ui": "serves until Ctrl-C; tests/commands/test_ui.py",
     "tracking.lan": "a server of one's own",
     "tracking.experiment=papers": "hours: python -m benchmarks.papers",
 }

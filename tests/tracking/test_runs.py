@@ -65,6 +65,8 @@ def test_a_finished_run_is_published_completely(finished: Path, shop: Store) -> 
     for key in rows[0]["metrics"]:
         expected = [(row["epoch"], row["metrics"][key], row["time_ms"]) for row in rows]
         assert histories(shop, stored.info.run_id, key) == expected
+    wrong = [(row["epoch"], 1 - row["metrics"]["val/accuracy"], row["time_ms"]) for row in rows]
+    assert histories(shop, stored.info.run_id, "val/error") == wrong
     for key, value in entry.summary.items():
         assert stored.data.metrics[key] == value
     assert stored.data.metrics["final/test_accuracy"] == rows[-1]["metrics"]["test/accuracy"]

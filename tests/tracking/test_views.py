@@ -53,7 +53,7 @@ def test_a_view_shows_all_runs_of_its_sweep_ordered_by_its_metric(store: Store, 
     assert (state["orderByKey"], state["orderByAsc"]) == (f"metrics.`{primary}`", False)
     parallel, bar, *lines = state["compareRunCharts"]
     assert (parallel["type"], parallel["selectedParams"]) == ("PARALLEL", ["hidden", "model.dropout"])
-    assert (bar["type"], bar["metricKey"]) == ("BAR", primary)
+    assert (bar["type"], bar["metricKey"]) == ("BAR", primary.replace("accuracy", "error"))
     assert [line["metricKey"] for line in lines] == list(dict.fromkeys([primary, *views.METRICS]))
 
 

@@ -1,0 +1,167 @@
+"""The page of a sweep while it runs: written anew from the files on disk, and renewed where it is looked at.
+
+A process of its own does that, at low priority: drawing takes seconds, in which the driver has to hand out jobs, and a
+fault there, or a lack of memory, is none of the sweep.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, final
+
+from mnist_exp.config import stores
+from mnist_exp.console.terminal import say, shown
+from mnist_exp.disk import provenance
+from mnist_exp.disk.files import atomic_write, tidy
+from mnist_exp.disk.layout import SweepFolder
+from mnist_exp.errors import first_line
+
+log = logging.getLogger(__name__)
+
+FIRST = 5.0  # seconds after which a sweep is long enough for it
+SHARE = 0.02  # of the machine's processor time, at most, for pages after the first
+SHORTEST = 5.0  # seconds between two
+NICENESS = 5  # a quarter of a core where the runs want all of them
+
+MARK = re.compile(r"<!-- running -->.*?<!-- /running -->\n?", re.DOTALL)
+BANNER = '<p class="notice" role="status">This sweep is running, and this page follows it.</p>'
+# Before the page's security policy, which is for what follows it. A reload keeps the place; who reads is not disturbed.
+RENEWAL = """\
+<script>(() => {
+  let touched = 0;
+  const touch = () => { touched = Date.now() };
+  for (const kind of ["pointerdown", "keydown", "wheel"]) addEventListener(kind, touch, {passive: true});
+  setInterval(() => document.hidden || Date.now() - touched < SECONDS * 1000 || location.reload(), SECONDS * 1000);
+})()</script><noscript><meta http-equiv="refresh" content="SECONDS"></noscript>"""
+
+
+@contextlib.contextmanager
+def page(folder: Path, wanted: bool) -> Iterator[None]:
+    """While it lasts, `report.html` of the sweep in *folder* is there, and renewed; unless it is not *wanted*."""
+    renewer = Renewer(folder)
+    timer = threading.Timer(FIRST, renewer.start)
+    timer.daemon = True
+    if wanted:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if wanted:
+            timer.join()
+        renewer.end()
+
+
+@final
+class Renewer:
+    """The driver's handle on the process that writes the page of the sweep in *folder*."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+        self.output: IO[str] | None = None
+
+    def start(self) -> None:
+        """Starts it, and says where the page will be."""
+        try:
+            self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # its faults; closed by `end`
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mnist_exp.sweep.live", str(self.folder.resolve())],
+                stdin=subprocess.PIPE,  # closed when the driver ends, however it ends
+                stdout=self.output,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": provenance.python_path(), "OMP_NUM_THREADS": "1"},
+                cwd=stores.started_in(),
+                process_group=0,
+            )
+        except OSError as error:
+            log.warning("The page cannot be written while the sweep runs: %s", error)
+            return
+        say(f"To follow it in a browser, in a moment: {shown(SweepFolder(self.folder).page)}")
+
+    def end(self) -> None:
+        """Ends it, in the middle of a page if need be, and logs its faults. The page is as it was last."""
+        if self.process and self.output:
+            assert self.process.stdin
+            self.process.kill()
+            self.process.wait()
+            self.process.stdin.close()
+            tidy(self.folder, *SweepFolder.written)
+            tidy(SweepFolder(self.folder).figures, "*")
+            settle(self.folder)
+            with self.output:
+                self.output.seek(0)
+                for line in dict.fromkeys(self.output):
+                    log.warning(line.rstrip())
+
+
+def marked(text: str, seconds: float) -> str:
+    """*text* of a page that looks for a newer one every so many *seconds*, and says so."""
+    renewal = RENEWAL.replace("SECONDS", str(math.ceil(seconds)))
+    text = text.replace("<head>\n", f"<head>\n<!-- running -->{renewal}<!-- /running -->\n", 1)
+    return text.replace("<body>\n", f"<body>\n<!-- running -->{BANNER}<!-- /running -->\n", 1)
+
+
+def settle(folder: Path) -> None:
+    """Makes the page of the sweep in *folder* one that is not renewed, if there is one."""
+    with contextlib.suppress(OSError):
+        path = SweepFolder(folder).page
+        text = path.read_text(encoding="utf-8")
+        if MARK.search(text):
+            atomic_write(path, MARK.sub("", text).encode())
+
+
+def renew(folder: Path, seconds: float) -> None:
+    """Writes the page of the sweep in *folder*, which looks for a newer one every so many *seconds*.
+
+    Raises:
+        ExperimentError, OSError: as `report.write`.
+    """
+    from mnist_exp.report import board, page
+    from mnist_exp.results import names
+
+    path = SweepFolder(folder).page
+    draft = page.write(board.compare(names.resolve(folder)), path.with_name(f".{path.name}.tmp-draft"))
+    text = draft.read_text(encoding="utf-8")
+    draft.unlink()
+    atomic_write(path, marked(text, seconds).encode())
+
+
+def pause(busy: float, cores: int) -> float:
+    """Seconds until the next page, where the last one took *busy* seconds of one of *cores*."""
+    return max(SHORTEST, busy / (SHARE * cores))
+
+
+def main() -> None:
+    """The process: writes the page again and again until the driver ends."""
+    folder, over = Path(sys.argv[1]), threading.Event()
+
+    def follow() -> None:
+        os.read(0, 1)
+        over.set()
+
+    threading.Thread(target=follow, daemon=True).start()
+    os.nice(NICENESS)
+    rest = SHORTEST
+    while not over.is_set():
+        busy = time.process_time()
+        try:
+            renew(folder, rest)
+        except Exception as error:  # the next one may succeed
+            print(f"The page could not be renewed: {first_line(error)}", flush=True)  # noqa: T201  # the driver logs it
+        rest = pause(time.process_time() - busy, os.cpu_count() or 1)
+        over.wait(rest)
+    settle(folder)
+
+
+if __name__ == "__main__":
+    main()

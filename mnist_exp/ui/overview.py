@@ -1,0 +1,156 @@
+"""What the first page shows: the sweeps and runs of a folder, newest first, as their files have them now."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import final
+
+from mnist_exp import config
+from mnist_exp.console.formats import percent, value
+from mnist_exp.disk import ledger, order, records, tracked
+from mnist_exp.disk.layout import RunFolder, State, SweepFolder, holds_runs
+from mnist_exp.errors import ExperimentError
+from mnist_exp.results import names
+from mnist_exp.results.names import Selection
+from mnist_exp.results.ranking import Ranking
+
+SHOWN = 200  # of each kind, the newest
+SPARING = 20  # times as long as it takes to read a sweep, until it is read again
+
+
+@final
+@dataclass(frozen=True)
+class Entry:
+    """A sweep or a run."""
+
+    folder: Path
+    id: str
+    title: str
+    """What varies, or what was set."""
+    began: str
+    """In UTC."""
+    state: str
+    running: bool
+    best: str
+    """The best setting so far, or the run's accuracy."""
+    command: str
+    page: str
+    """Address of its page, from the root of the folder; empty: it has none yet."""
+    view: str
+    """Address in MLflow, without the server's name; empty: it is not tracked."""
+
+
+@final
+class Overview:
+    """Reads the sweeps and runs below *root*: those whose files have changed, and a large sweep not at every look."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.known: dict[Path, tuple[object, float, Entry]] = {}
+        """What was read, with the times of its files, and when it may be read again."""
+        self.numbers: dict[Path, tuple[int, str]] = {}
+
+    def sweeps(self) -> list[Entry]:
+        """The newest sweeps."""
+        return [self._entry(folder) for folder in self._newest("sweeps")]
+
+    def runs(self) -> list[Entry]:
+        """The newest runs that belong to no sweep."""
+        return [self._entry(folder) for folder in self._newest("runs")]
+
+    def _newest(self, kind: str) -> list[Path]:
+        """Those in `<root>/<kind>/<day>/<time>`. Links are left out: they may lead anywhere."""
+        folders = [folder for folder in self.root.glob(f"{kind}/*/*") if _is_one(folder)]
+        return sorted(folders, key=self._number, reverse=True)[:SHOWN]
+
+    def _number(self, folder: Path) -> tuple[int, str]:
+        """Orders by what was begun last; a damaged one comes after the others."""
+        if folder not in self.numbers:
+            begun = None
+            with contextlib.suppress(ExperimentError):
+                begun = order.begun(folder)
+            if begun is None:
+                return -1, folder.name
+            self.numbers[folder] = begun[0], folder.name
+        return self.numbers[folder]
+
+    def _entry(self, folder: Path) -> Entry:
+        began, stamp = time.monotonic(), (records.held(folder), *sorted(_times(folder)))
+        before, due, entry = self.known.get(folder, (None, 0.0, None))
+        if entry is None or (stamp != before and began >= due):
+            entry = self._read(folder)
+            now = time.monotonic()
+            self.known[folder] = stamp, now + SPARING * (now - began), entry
+        return entry
+
+    def _read(self, folder: Path) -> Entry:
+        try:
+            selection = names.resolve(folder)
+            rankings = names.rankings(selection)
+        except ExperimentError as error:
+            return Entry(folder, folder.name, "damaged", "", error.message, False, "", "", "", "")
+        page, record = SweepFolder(folder).page, tracked.read(folder)
+        return Entry(
+            folder=folder,
+            id=folder.name,
+            title=_title(selection),
+            began=time.strftime("%Y-%m-%d %H:%M", time.gmtime(_began(selection) / 1000)),
+            state=_state(rankings),
+            running=records.held(folder),
+            best=_best(rankings),
+            command=config.command(selection.sweep.typed, sweep=True) if selection.sweep else "",
+            page=page.relative_to(self.root).as_posix() if page.is_file() else "",
+            view=record.page if record else "",
+        )
+
+
+def _is_one(folder: Path) -> bool:
+    return not folder.is_symlink() and not folder.parent.is_symlink() and folder.is_dir() and holds_runs(folder)
+
+
+def _times(folder: Path) -> Iterator[tuple[str, int]]:
+    """When the files that an entry depends on were written."""
+    wanted = (SweepFolder.plan, SweepFolder.page, RunFolder.ledger, RunFolder.tracked)
+    for path in [*(folder / name for name in wanted), *folder.glob(f"*/{RunFolder.ledger}")]:
+        if path.is_file():
+            yield str(path), path.stat().st_mtime_ns
+
+
+def _title(selection: Selection) -> str:
+    """`hidden × lr`, or the name of a run."""
+    if selection.sweep:
+        return " × ".join(selection.sweep.keys) or "one setting"
+    entry = ledger.find(selection.folders[0]) if len(selection.folders) == 1 else None
+    return entry.name if entry else selection.title
+
+
+def _began(selection: Selection) -> int:
+    """When it was begun, in milliseconds."""
+    if selection.sweep:
+        return selection.sweep.created_ms
+    entries = [entry for folder in selection.folders if (entry := ledger.find(folder))]
+    return min((entry.started_ms for entry in entries), default=0)
+
+
+def _state(rankings: list[Ranking]) -> str:
+    """`3 of 6 finished, 1 failed, 2 running`, or the state of a single run."""
+    states = Counter(run.state for ranked in rankings for group in ranked.groups for run in group.runs)
+    total = states.total()
+    if total == 1:
+        return str(next(iter(states)))
+    others = [f"{n} {state}" for state, n in states.items() if state != State.FINISHED]
+    return ", ".join([f"{states[State.FINISHED]} of {total} finished", *others])
+
+
+def _best(rankings: list[Ranking]) -> str:
+    """The mean validation accuracy of the best setting, with what it has set; of several comparisons nothing."""
+    if len(rankings) != 1 or not (first := rankings[0].groups[0]).seeds:
+        return ""
+    split = first.split
+    reached = first.over_seeds(f"final/{split}_accuracy")
+    setting = " ".join(f"{key}={value(first.runs[0].settings.get(key))}" for key in rankings[0].by)
+    return f"{split} {percent(fmean(reached))} {setting}".strip() if reached else ""
