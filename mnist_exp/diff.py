@@ -16,7 +16,7 @@ from mnist_exp.config import Config
 from mnist_exp.config.identity import has_effect
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
-from mnist_exp.console.formats import SPLIT_NAMES, percent, seconds, value
+from mnist_exp.console.formats import SPLIT_NAMES, loss, percent, points, seconds, value
 from mnist_exp.console.terminal import console, say, shown
 from mnist_exp.disk import hits, journal, ledger, trust
 from mnist_exp.disk.journal import Row
@@ -148,11 +148,11 @@ def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
         say(f"Image by image they cannot be compared. {facts['images']}")
         return
     for split, about in facts["images"].items():
-        low, high = (f"{100 * bound:+.2f}" for bound in about["interval"])
+        low, high = map(points, about["interval"])
         say(
             f"Of {about['images']:,} {SPLIT_NAMES[split]} images A alone gets {len(about['only_first'])} right, "
             f"B alone {len(about['only_second'])}, neither {about['neither']}: "
-            f"B is {100 * about['difference']:+.2f} points better (95 %: {low} to {high}, of these two networks)."
+            f"B is {points(about['difference'])} points better (95 %: {low} to {high}, of these two networks)."
         )
         for letter, key in (("A", "only_first"), ("B", "only_second")):
             listed = ", ".join(map(str, about[key][:LISTED])) + (", …" if len(about[key]) > LISTED else "")
@@ -182,6 +182,8 @@ def _result(key: str, number: float | None) -> str:
         return "–"
     if key.endswith("accuracy"):
         return percent(number)
+    if key.endswith("loss"):
+        return loss(number)
     return seconds(number) if "time/" in key else value(number)
 
 

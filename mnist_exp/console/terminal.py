@@ -70,12 +70,27 @@ def say(line: str, style: str = "") -> None:
         console.print(escape(line), style=style or None)
 
 
+def offer(about: str, *lines: str) -> None:
+    """Says *about*, then what a person copies, such as an address, a path or a command: each alone on its line."""
+    for line in (about, *(f"  {line}" for line in lines)):
+        say(line)
+
+
+def stopping() -> None:
+    """Says that Ctrl-C or SIGTERM has come; in a thread, since that may have been amid another line."""
+    threading.Thread(target=say, args=("Stopping… Ctrl-C again leaves at once.",)).start()
+
+
 def complain(error: ExperimentError, word: str = "[bold red]error:[/]") -> None:
-    """Prints what was wrong, and the way out; *word* is what the first line begins with."""
+    """Prints what was wrong, and the way out; *word* is what the first line begins with.
+
+    A way out may have further lines: commands to copy.
+    """
     _log.info("error: %s %s", error.message, error.help)
     errors.print(f"{word} {escape(error.message)}")
     if error.help:
-        errors.print(f"  help: {escape(error.help)}")
+        way_out = error.help.replace("\n", "\n    ")
+        errors.print(f"  help: {escape(way_out)}")
 
 
 @final

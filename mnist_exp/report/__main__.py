@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
         path = page.write(comparisons, options.out)
     except OSError as error:
         raise ConfigError(f"The report cannot be written: {error}", "Choose another place with --out FILE.") from error
-    (terminal.errors if options.json else terminal.console).print(f"Report: {shown(path)}", markup=False)
+    (terminal.errors if options.json else terminal.console).print(f"Report:\n  {shown(path)}", markup=False)
 
 
 cli = exits.command(main)

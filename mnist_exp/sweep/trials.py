@@ -21,7 +21,7 @@ from mnist_exp import config
 from mnist_exp.config import sweeps
 from mnist_exp.config.overrides import key_of
 from mnist_exp.console.formats import plural
-from mnist_exp.console.terminal import say, shown
+from mnist_exp.console.terminal import offer, say, shown
 from mnist_exp.disk import ledger, trust
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.errors import ConfigError, Interrupted, SweepError
@@ -341,7 +341,8 @@ def launch(trials: Trials) -> None:
     """
     search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
     already = f", {trials.done} of them done already" if trials.done else ""
-    say(f"Search {plan.id}: {search.n_trials} trials{already}; {method(search)}; folder {shown(trials.folder)}")
+    trials_ = plural(search.n_trials, "trial")
+    offer(f"Search {plan.id}: {trials_}{already}; {method(search)}, in", shown(trials.folder))
     try:
         if isinstance(launcher, StreamingLauncher):
             launcher.run_source(trials)
@@ -372,7 +373,7 @@ def conclude(trials: Trials, table: pd.DataFrame) -> None:
         say(f"{plural(len(trials.repeats), 'trial')} repeated an earlier one, and has its result.")
     if trials.ended_by and trials.done < trials.search.n_trials:
         say(f"{trials.ended_by} ended the search after {trials.done} of {trials.search.n_trials} trials.")
-        say(f"Go on with: {trials.home.again}")
+        offer("Go on with:", trials.home.again)
     begun = {number: state for number, state in trials.ended.items() if trials.plan.points[number]}
     failed = table["number"].isin([number for number, state in begun.items() if state == "FAIL"])
     failures = board.failures(table[failed], {*table["state"]})
@@ -383,5 +384,5 @@ def conclude(trials: Trials, table: pd.DataFrame) -> None:
         raise SweepError(
             f"{len(failures)} of {len(table)} runs failed; {trials.done} finished or were pruned:\n"
             f"  {finish.listed(failures, trials.plan)}",
-            f"{missing} are missing: {trials.home.again}" if missing > 0 else "",
+            f"{missing} are missing:\n{trials.home.again}" if missing > 0 else "",
         )

@@ -81,7 +81,7 @@ def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
             process.kill()
     assert process.returncode == code
     assert err.startswith("error: Stopped in epoch ")
-    assert "help: Go on with: python -m mnist_exp.train resume=outputs/runs/" in err
+    assert "help: Go on with:\n    python -m mnist_exp.train resume=outputs/runs/" in err
     assert "Traceback" not in err
     (folder,) = Path("outputs/runs").glob("*/*")
     entry = ledger.read(folder)

@@ -56,7 +56,7 @@ REFUSED = {
     "lr=0": (f"{NUMBER} 0.0.", "Try lr=1e-3."),
     "lr=-1": (f"{NUMBER} -1.0.", "Try lr=1e-3."),
     "lr=1e999": (f"{NUMBER} inf.", "Try lr=1e-3."),
-    "lr=1e39": (f"{NUMBER} 1e+39.", "Try lr=1e-3."),
+    "lr=1e39": (f"{NUMBER} 1e39.", "Try lr=1e-3."),
     "lr=1e-40": (f"{NUMBER} 1e-40.", "Try lr=1e-3."),
     "lr=fast": ("lr must be a number, but got 'fast'.", "lr: learning rate;"),
     "lr=": ("lr must be a number, but got ''.", "lr: learning rate;"),
@@ -132,7 +132,7 @@ REFUSED = {
     "tracking.uri=nonsense://x": ("tracking.uri must be the address of an MLflow store, but got 'nonsense", "http"),
     "optimizer=muon optimizer.momentum=2": ("refused its settings: Invalid momentum value: 2", ""),
     "optimizer.weight_decay=1e300": (
-        "optimizer.weight_decay must be a number that float32 can hold, but got 1e+300.",
+        "optimizer.weight_decay must be a number that float32 can hold, but got 1e300.",
         "Those are 0 and, in size, 1e-37 to 1e38.",
     ),
     "optimizer.betas=[0.9,1e-300]": ("optimizer.betas must be a number that float32 can hold, but got 1e-300.", ""),

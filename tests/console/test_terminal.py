@@ -45,15 +45,16 @@ def test_a_run_prints_a_header_a_line_an_epoch_and_a_result(command: Command) ->
     number, share = r"\d+\.\d{4}", r"\d+\.\d\d %"
     for epoch, line in enumerate(lines[3:5], start=1):
         assert re.fullmatch(
-            rf"Epoch {epoch}/2, Train Loss: {number}, Test Loss: {number}, val {share}, \d+\.\d\d s", line
+            rf"Epoch {epoch}/2, Train Loss: {number}, Test Loss: {number}, val {share}, \d+\.\d+ s", line
         )
         assert len(line) <= 80
     assert re.fullmatch(rf"Final accuracy: train {share}, val {share}, test {share}", lines[5])
-    assert re.fullmatch(r"Run folder: outputs/runs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{6}", lines[6])
-    assert len(lines) == 7
+    assert lines[6] == "Run folder:"
+    assert re.fullmatch(r"  outputs/runs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{6}", lines[7])
+    assert len(lines) == 8
     assert err == ""
     assert "\x1b" not in out
-    folder = Path(lines[6].removeprefix("Run folder: "))
+    folder = Path(lines[7].strip())
     log = (folder / "train.log").read_text()
     assert all(line in log for line in lines[:6])  # the same lines are kept
     kept = {path.name for path in folder.iterdir()}
@@ -64,13 +65,13 @@ def test_a_run_shows_its_result_before_it_waits_for_mlflow(
     command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
-    publisher = MagicMock(**{"where_to_look.return_value": "Look at the run."})
+    publisher = MagicMock(**{"where_to_look.return_value": ["Look at the run.", "here"]})
     publisher.__exit__ = lambda *error: said.extend(capsys.readouterr().out.splitlines())
     monkeypatch.setattr(single, "Publisher", lambda tracking: publisher)
     code, out, err = command(*TINY, "tracking=mlflow")
     assert code == 0, err
-    assert [line.partition(": ")[0] for line in said[-2:]] == ["Final accuracy", "Run folder"]
-    assert out == "Look at the run.\n"
+    assert [line.partition(": ")[0] for line in said[-3:-1]] == ["Final accuracy", "Run folder:"]
+    assert out == "Look at the run.\n  here\n"
 
 
 def test_two_runs_in_one_second_have_two_folders(command: Command) -> None:
@@ -225,5 +226,5 @@ def test_a_sweeps_line_says_which_accuracy_it_shows(split: str, capsys: pytest.C
     display.started(0, ["lr=1"])
     display.epoch(0, 1, 1, {"train/accuracy": 0.5, f"{split}/accuracy": 0.25})
     display.finished(0, ["lr=1"], 0.25)
-    assert f"#0 lr=1  {split} 25.00 %" in capsys.readouterr().out
+    assert f"] lr=1  {split} 25.00 %" in capsys.readouterr().out
     assert f"best {split} 25.00 % (lr=1)" in display.status()

@@ -18,8 +18,8 @@ from mnist_exp.results import names, ranking
 
 GOLDEN = """\
 hidden   lr     val %         test %        n  not finished  seconds  parameters
-[64,32]  0.001  96.00 ± 2.83  96.00 ± 2.83  2                6.00 s   50,890
-64       0.001  95.00         95.00         1  1 failed      6.00 s   50,890
+[64,32]  0.001  96.00 ± 2.83  96.00 ± 2.83  2                6.0 s    50,890
+64       0.001  95.00         95.00         1  1 failed      6.0 s    50,890
 64       0.1    –             –             0  1 planned     –        –
 """
 

@@ -295,7 +295,7 @@ def test_a_search_ends_early_says_why_and_goes_on(ends: str, done: int, command:
     assert code in (0, 2), err
     if done:
         assert f"{ends} ended the search after " in out
-        assert "Go on with: python -m mnist_exp.train -m resume=" in out
+        assert "Go on with:\n  python -m mnist_exp.train -m resume=" in out
         assert studies.join(home()).trials[0].params["hidden"] == 40
         before = len(states(home()))
         assert done <= before < 30

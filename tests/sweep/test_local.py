@@ -212,7 +212,7 @@ def test_ctrl_c_stops_gently_and_says_how_to_go_on(tmp_path: Path) -> None:
     driver.send_signal(signal.SIGINT)
     _, errors = driver.communicate(timeout=240)
     assert driver.returncode == 130
-    (command_line,) = re.findall(r"Go on with: python -m mnist_exp.train -m (resume=\S+)", errors)
+    (command_line,) = re.findall(r"Go on with:\n +python -m mnist_exp.train -m (resume=\S+)", errors)
     home = only_sweep(tmp_path)
     assert ledger.read(home / "2").state == "killed"  # the widest starts first
     assert not (home / "0").exists()

@@ -64,14 +64,14 @@ def test_a_job_that_hangs_does_not_keep_a_sweep_from_stopping(
     with signalled(number, home / "0", epoch=1):
         left, out, err = command("-m", *OWN, "+model.mode=hang,fine", f"hydra.sweep.dir={home}")
     assert left == code, err
-    assert "Stopping: running jobs finish their batch." in out
+    assert out.count("Stopping… Ctrl-C again leaves at once.") == 1
     assert "FAILED" not in out
-    assert re.search(r"help: Go on with: python -m mnist_exp\.train -m resume=sweep$", err, re.MULTILINE)
+    assert re.search(r"help: Go on with:\n    python -m mnist_exp\.train -m resume=sweep$", err, re.MULTILINE)
     entry = ledger.read(home / "0")
     assert (entry.state, entry.reason) == ("killed", "It did not stop within 0.5 s.")
 
 
-def test_a_worker_that_has_just_died_is_not_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_has_just_died_is_not_asked() -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
     nothing: Any = None
@@ -79,7 +79,6 @@ def test_a_worker_that_has_just_died_is_not_asked(capsys: pytest.CaptureFixture[
     pool.workers = [Worker(dead, nothing, {}, [Job(0, [])])]
     pool.ask_to_stop()
     assert pool.workers[0].deadline < float("inf")
-    assert "Stopping: " in capsys.readouterr().out
 
 
 @final
