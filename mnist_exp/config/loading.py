@@ -36,7 +36,6 @@ def register() -> None:
     add("mnist_exp.new_folder", new_folder, use_cache=True, replace=True)
     add("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)  # None: it is written already
     add("mnist_exp.pictures", folders.described, use_cache=True, replace=True)
-    add("mnist_exp.settings", schema.help_text, replace=True)
     add("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 
 

@@ -10,6 +10,12 @@ from mnist_exp.config.numerals import brief
 from mnist_exp.errors import ConfigError
 
 
+class _Number(str):
+    """How messages show a number, also those that show what was typed in quotes."""
+
+    __repr__ = str.__str__
+
+
 @final
 @dataclass(frozen=True)
 class Rule:
@@ -29,7 +35,7 @@ class Rule:
         for holds, message in self.tests:
             if not holds(value):
                 count = len(value) if isinstance(value, list) else 1
-                shown = brief(value, 12) if isinstance(value, float) else value
+                shown = _Number(brief(value, 12)) if isinstance(value, float) else value
                 raise ConfigError(message.format(key=key, value=shown, count=count), self.way_out.format(key=key))
 
 

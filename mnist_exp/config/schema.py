@@ -395,18 +395,6 @@ def within(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def help_text() -> str:
-    """The settings as lines for `--help`."""
-    lines, width = [], max(map(len, settings())) + 2
-    for each in settings().values():
-        default = each.default
-        shown = default.name if isinstance(default, enum.Enum) else "" if default == MISSING else default
-        value = "" if shown in ("", {}) else f" [{'null' if shown is None else shown}]"
-        rule = f" ({each.rule.text})" if each.rule.text else ""
-        lines.append(f"  {each.key:<{width}}{each.help}{rule}{value}")
-    return "\n".join(lines).replace("$", "$$")  # Hydra fills in the template with string.Template
-
-
 def classes(data: Data) -> Sequence[str]:
     """What the classes are called, by label."""
     return data.classes or tuple(map(str, range(data.num_classes)))

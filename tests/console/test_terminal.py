@@ -82,7 +82,7 @@ def test_two_runs_in_one_second_have_two_folders(command: Command) -> None:
 def test_a_failed_run_says_so_on_the_error_stream(command: Command) -> None:
     code, out, err = command(*TINY, "lr=1e30")
     assert code == 1
-    assert err.startswith("error: The loss is not finite somewhere in steps 1 to 7. Lower lr, now 1e+30.")
+    assert err.startswith("error: The loss is not finite somewhere in steps 1 to 7. Lower lr, now 1e30.")
     assert "Final accuracy" not in out
 
 
@@ -124,7 +124,7 @@ def test_in_a_terminal_a_line_that_changes_is_drawn_again_and_leaves_nothing(mon
 def test_the_epoch_line_begins_as_the_beginners_script_had_it() -> None:
     metrics = {"train/loss": 0.28749, "test/loss": 0.1422, "train/accuracy": 0.9, "test/accuracy": 0.97826}
     event = EpochEnd(lane=0, epoch=1, step=9, metrics={**metrics, "time/epoch": 1.234}, time_ms=0, best=True)
-    assert single.epoch_line(event, 10) == ("Epoch 1/10, Train Loss: 0.2875, Test Loss: 0.1422, test 97.83 %, 1.23 s")
+    assert single.epoch_line(event, 10) == ("Epoch 1/10, Train Loss: 0.2875, Test Loss: 0.1422, test 97.83 %, 1.2 s")
 
 
 class Screen(io.StringIO):

@@ -68,7 +68,7 @@ def test_a_job_that_hangs_does_not_keep_a_sweep_from_stopping(
     assert "FAILED" not in out
     assert re.search(r"help: Go on with:\n    python -m mnist_exp\.train -m resume=sweep$", err, re.MULTILINE)
     entry = ledger.read(home / "0")
-    assert (entry.state, entry.reason) == ("killed", "It did not stop within 0.5 s.")
+    assert (entry.state, entry.reason) == ("killed", "It did not stop within 0.50 s.")
 
 
 def test_a_worker_that_has_just_died_is_not_asked() -> None:
