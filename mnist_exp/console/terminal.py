@@ -14,15 +14,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO, final
 
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from mnist_exp.config.secrets import hide
@@ -258,6 +260,18 @@ def changing(every: float = 60.0) -> Iterator[Callable[[str], None]]:
         yield draw if redraws() else log
     finally:
         live.stop()
+
+
+def table(head: str, lines: Sequence[Sequence[str]]) -> None:
+    """Prints a table of A and B, if it has *lines*: what *head* says, and that of each."""
+    if not lines:
+        return
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in (head, "A", "B"):
+        drawn.add_column(title, justify="left" if title == head else "right")
+    for line in lines:
+        drawn.add_row(*map(escape, line))
+    console.print(drawn)
 
 
 def shown(folder: Path) -> str:
