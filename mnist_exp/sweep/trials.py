@@ -308,11 +308,14 @@ def seconds(typed: str) -> float:
 def known_points(home: Home, space: Space) -> list[dict[str, Any]]:
     """The values that `enqueue` names, by key: of a table, of points as typed, or of the best run of a sweep.
 
+    None where that was typed before: a search that goes on has them already.
+
     Raises:
         ConfigError: it names nothing of the kind, or a value is not in *space*.
     """
     typed = home.steering.get("enqueue")
-    if not typed or home.resumed:
+    before = home.plan.typed if home.resumed else []
+    if not typed or any(key_of(override) == "enqueue" and override in before for override in home.typed):
         return []
     if Path(typed).suffix in (".csv", ".yaml", ".yml"):
         rows = points.read(Path(typed))

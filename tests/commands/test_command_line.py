@@ -76,10 +76,11 @@ def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
                 if line.startswith("Epoch 2/"):
                     process.send_signal(number)
                     break
-            _, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == code
+    assert out.count("Stopping… Ctrl-C again leaves at once.") == 1
     assert err.startswith("error: Stopped in epoch ")
     assert "help: Go on with:\n    python -m mnist_exp.train resume=outputs/runs/" in err
     assert "Traceback" not in err

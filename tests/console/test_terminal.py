@@ -17,6 +17,7 @@ from mnist_exp.console import terminal
 from mnist_exp.engine.events import EpochEnd
 from mnist_exp.errors import ConfigError
 from mnist_exp.run import one as single
+from mnist_exp.run import session
 from mnist_exp.sweep.display import Display
 
 Command = Callable[..., tuple[int, str, str]]
@@ -84,6 +85,22 @@ def test_a_failed_run_says_so_on_the_error_stream(command: Command) -> None:
     assert code == 1
     assert err.startswith("error: The loss is not finite somewhere in steps 1 to 7. Lower lr, now 1e30.")
     assert "Final accuracy" not in out
+
+
+def test_a_run_that_is_stopped_at_once_ends_with_the_command_that_goes_on(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its folder lies elsewhere, with what is not taken from there."""
+
+    def second(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "fit", second)
+    for folder, further in (("outputs/runs/day/one", []), ("elsewhere/one", ["data.root=images"])):
+        code, _, err = command(*TINY, "data.root=images", f"hydra.run.dir={folder}")
+        assert code == 130
+        assert err.startswith("error: Stopped at once.\n  help: Go on with:\n")
+        assert err.splitlines()[-1].split() == ["python", "-m", "mnist_exp.train", f"resume={folder}", *further]
 
 
 def test_without_validation_nothing_is_said_about_it(command: Command) -> None:

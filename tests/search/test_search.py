@@ -265,6 +265,9 @@ def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Com
     values = {(trial.params["hidden"], trial.value) for trial in studies.join(home()).trials}
     assert len(values) == 2
     assert len(plan.read(home()).repeats) == 6
+    code, _, err = command("-m", "resume=last", "n_trials=10", "hydra.launcher.workers=0")
+    assert code == 2, "also where no job is left for a worker"
+    assert "hydra.launcher.workers must be at least 1, but got 0." in err
     code, out, err = command(*here[:1], "resume=last", "n_trials=10", "hydra/launcher=basic")
     assert code == 0, err
     assert "8 of them done already" in out
@@ -318,6 +321,13 @@ def test_known_points_come_first(command: Command) -> None:
     assert code == 0, err
     params = [trial.params for trial in studies.join(home()).trials]
     assert params[:2] == [{"hidden": 5, "lr": 0.01}, {"hidden": 7, "lr": 0.02}]
+    for n_trials in (4, 5):  # typed with resume= it is tried next, and not once more by the same command
+        more = (f"n_trials={n_trials}", "enqueue='hidden=9 lr=0.03'")
+        code, _, err = command("-m", "resume=last", "hydra/launcher=basic", *more)
+        assert code == 0, err
+        studies.storage.cache_clear()
+        params = [trial.params for trial in studies.join(home()).trials]
+        assert [i for i, each in enumerate(params) if each == {"hidden": 9, "lr": 0.03}] == [3]
     best = configs.load(names.best(names.resolve("last")) / "config.yaml")
     second = "hydra.sweep.dir=outputs/sweeps/b/c"
     code, _, err = command(*here, "search=random", "n_trials=1", *SPACE, "enqueue=last", second)

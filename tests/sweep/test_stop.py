@@ -22,6 +22,7 @@ from trainings import run
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger
 from mnist_exp.errors import ExperimentError, Interrupted
+from mnist_exp.sweep import finish
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied
 from mnist_exp.sweep.launching import Stop
@@ -170,3 +171,17 @@ def test_a_second_ctrl_c_is_no_failure_of_the_run(tiny: Callable[..., Config]) -
     with pytest.raises(KeyboardInterrupt):
         run(tiny(), Path("run"), watch=watch)
     assert ledger.read(Path("run")).state == "killed"
+
+
+def test_ctrl_c_after_the_last_job_ends_with_the_command_that_goes_on(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finish, "present", interrupted)
+    code, _, err = command("-m", *OWN[:-3], "hidden=8,9", "hydra/launcher=basic", "hydra.sweep.dir=sweep")
+    assert code == 130
+    assert err.endswith(
+        "error: The sweep was stopped.\n  help: Go on with:\n    python -m mnist_exp.train -m resume=sweep\n"
+    )
