@@ -5,10 +5,7 @@
 tests/project/test_documents.py compares the page with them.
 """
 
-import ast
 import enum
-import inspect
-import json
 import re
 import types
 import typing
@@ -17,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 from hydra_plugins.mnist_exp.launchers import LocalConf
 from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
 from mnist_exp import config
-from mnist_exp.config import Config, compose
+from mnist_exp.config import Config, compose, reference
+from mnist_exp.config.reference import spelled
 
 PAGE = Path(__file__).resolve().with_suffix(".md")
 CONF = Path(config.conf_dir())
@@ -30,7 +27,8 @@ HEAD = """\
 # Configuration
 
 Every setting, with its type, default, meaning and rule. `python docs/configuration.py` writes this page from
-`mnist_exp/config/schema.py` and `conf/`; `python -m mnist_exp.train --help` shows the same in the terminal.
+`mnist_exp/config/schema.py` and `conf/`; `python -m mnist_exp.train --help all` shows the same in the terminal, and
+`--help optimizer` what concerns one topic.
 
 A setting is given as `key=value`, an option of a group as `group=option`; with `-m` several values, separated by
 commas, are swept over. What a rule forbids, a number that float32 cannot hold, and every key that is not listed, is
@@ -109,11 +107,6 @@ def settings() -> Iterator[str]:
         yield table(["setting", "type", "default", "meaning", "rule"], rows)
 
 
-def spelled(value: Any) -> str:
-    """A value in the syntax of an override: `null`, `true`, `[0.5,0.75]`."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else config.compact(value)
-
-
 def type_of(kind: Any, default: Any = 0) -> str:
     """A type in words: `whole number or null`; of one that may be a list, too, by its *default*."""
     if isinstance(kind, types.UnionType):
@@ -134,23 +127,10 @@ def group(name: str) -> str:
 
 
 def described(name: str, option: str) -> tuple[str, str]:
-    """The header of a file of conf/, and its settings with their comments."""
-    text = (CONF / name / f"{option}.yaml").read_text()
-    head = re.match(r"(?:# @package.*\n)?((?:# .*\n)*)", text)
-    assert head
-    about = " ".join(line.removeprefix("# ") for line in head[1].splitlines())
-    # Comments by the last key of their setting.
-    notes = {key: note for key, note in re.findall(r"^ *([\w.-]+):.*?\S\s+# (.+)$", text, re.MULTILINE)}
-    plain = config.flatten(OmegaConf.to_container(OmegaConf.create(text)))  # type: ignore[arg-type]  # a mapping
-    package = re.match(r"# @package (\S+)", text)
-    prefix = f"{package[1] if package else name}.".removeprefix("_global_.")
-    shown = []
-    for key, value in plain.items():
-        if "_target_" in key or key in ("defaults", "optimizer.lr", "hidden") or ".sha256" in f".{key}":
-            continue
-        note = f" ({notes[key.rpartition('.')[2]]})" if key.rpartition(".")[2] in notes else ""
-        shown.append(f"`{prefix}{key}={spelled(value)}`{note}")
-    return about, "<br>".join(shown)
+    """What a file of conf/ is, and its settings with their comments."""
+    path = CONF / name / f"{option}.yaml"
+    shown = [f"`{e.key}={e.value}`" + (f" ({e.meaning})" if e.meaning else "") for e in reference.of_file(path)]
+    return reference.about(path), "<br>".join(shown)
 
 
 def experiments() -> str:
@@ -168,12 +148,11 @@ def experiments() -> str:
 def sweeps(when: str, prefix: str, kind: type) -> str:
     """A table of the options of the launcher or a sweeper, from the comments of their dataclass."""
     hints = typing.get_type_hints(kind)
-    fields = re.findall(r"^    (\w+): .*? = (.*?)  # (.*)$", inspect.getsource(kind), re.MULTILINE)
     rows = []
-    for name, default, meaning in fields:
-        shown = "{}" if "dict)" in default else "[]" if "list)" in default else spelled(ast.literal_eval(default))
-        shown_type = "text or whole number" if hints[name] is Any else type_of(hints[name])
-        rows.append([f"`{prefix}.{name}`", shown_type, f"`{shown}`", meaning])
+    for each in reference.of_options(kind, prefix):
+        hint = hints[each.key.rpartition(".")[2]]
+        shown_type = "text or whole number" if hint is Any else type_of(hint)
+        rows.append([f"`{each.key}`", shown_type, f"`{each.value}`", each.meaning])
     return (f"{when}\n\n" if when else "") + table(["setting", "type", "default", "meaning"], rows)
 
 

@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
 from mnist_exp import config
 from mnist_exp.config import Config
 from mnist_exp.config.identity import has_effect
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
-from mnist_exp.console.formats import SPLIT_NAMES, percent, seconds, value
-from mnist_exp.console.terminal import console, say, shown
+from mnist_exp.console.formats import SPLIT_NAMES, loss, percent, points, seconds, value
+from mnist_exp.console.terminal import console, say, shown, table
 from mnist_exp.disk import hits, journal, ledger, trust
 from mnist_exp.disk.journal import Row
 from mnist_exp.disk.layout import RunFolder
@@ -136,41 +132,29 @@ def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
     """Prints *facts*."""
     for letter, each in zip("AB", (one, other), strict=True):
         say(f"{letter}: {shown(each.folder)}  {each.entry.name} ({each.entry.state})")
-    _table("setting", [[key, *map(_text, pair)] for key, pair in facts["settings"].items()])
+    table("setting", [[key, *map(_text, pair)] for key, pair in facts["settings"].items()])
     for line in facts["made_with"] or ["Code, data, versions and machine are the same."]:
         say(line)
-    _table("result", [[key, *(_result(key, each) for each in pair)] for key, pair in facts["results"].items()])
+    table("result", [[key, *(_result(key, each) for each in pair)] for key, pair in facts["results"].items()])
     key = "val/accuracy" if "val/accuracy" in facts["curves"] else "train/accuracy"
     ours, theirs = facts["curves"].get(key, [[], []])
     pairs = list(enumerate(itertools.zip_longest(ours, theirs), start=1))
     step = max(1, len(pairs) // EPOCHS)
-    _table(key, [[f"epoch {n}", *(_result(key, each) for each in pair)] for n, pair in pairs[::-step][::-1]])
+    table(key, [[f"epoch {n}", *(_result(key, each) for each in pair)] for n, pair in pairs[::-step][::-1]])
     if isinstance(facts["images"], str):
         say(f"Image by image they cannot be compared. {facts['images']}")
         return
     for split, about in facts["images"].items():
-        low, high = (f"{100 * bound:+.2f}" for bound in about["interval"])
+        low, high = map(points, about["interval"])
         say(
             f"Of {about['images']:,} {SPLIT_NAMES[split]} images A alone gets {len(about['only_first'])} right, "
             f"B alone {len(about['only_second'])}, neither {about['neither']}: "
-            f"B is {100 * about['difference']:+.2f} points better (95 %: {low} to {high}, of these two networks)."
+            f"B is {points(about['difference'])} points better (95 %: {low} to {high}, of these two networks)."
         )
         for letter, key in (("A", "only_first"), ("B", "only_second")):
             listed = ", ".join(map(str, about[key][:LISTED])) + (", …" if len(about[key]) > LISTED else "")
             if listed:
                 say(f"  only {letter}: {listed}")
-
-
-def _table(head: str, lines: Sequence[Sequence[str]]) -> None:
-    """A table of A and B, if it has lines."""
-    if not lines:
-        return
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in (head, "A", "B"):
-        drawn.add_column(title, justify="left" if title == head else "right")
-    for line in lines:
-        drawn.add_row(*map(escape, line))
-    console.print(drawn)
 
 
 def _text(setting: Any) -> str:
@@ -183,6 +167,8 @@ def _result(key: str, number: float | None) -> str:
         return "–"
     if key.endswith("accuracy"):
         return percent(number)
+    if key.endswith("loss"):
+        return loss(number)
     return seconds(number) if "time/" in key else value(number)
 
 

@@ -26,7 +26,7 @@ from mnist_exp.config import compose, options, stores
 from mnist_exp.config.secrets import hide, masked, without_login
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
-from mnist_exp.console.formats import plural
+from mnist_exp.console.formats import plural, size
 from mnist_exp.console.terminal import console
 from mnist_exp.disk import provenance
 from mnist_exp.errors import ExperimentError, first_line
@@ -266,7 +266,7 @@ def disk() -> Iterator[Check]:
     for name, wanted in folders.items():
         folder = next(f for f in (wanted.absolute(), *wanted.absolute().parents) if f.is_dir())
         free = shutil.disk_usage(folder).free
-        space = f"{folder}, {free / 2**30:.1f} GB free"
+        space = f"{folder}, {size(free)} free"
         try:
             with tempfile.TemporaryFile(dir=folder):
                 pass

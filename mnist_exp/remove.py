@@ -12,7 +12,7 @@ from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import reason, uri_for
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
-from mnist_exp.console.formats import plural
+from mnist_exp.console.formats import plural, size
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger, plan, tracked
 from mnist_exp.disk.layout import RunFolder, State, holds_runs
@@ -74,14 +74,14 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError(f"--keep must be at least 1, but got {typed.keep}.", "To delete a sweep, name it.")
     selections = [names.resolve(name) for name in typed.names] if typed.names else everything()
     chosen = list(removals(selections, typed.failed, typed.older, typed.keep, typed.checkpoints))
-    size = f"{sum(each.size for each in chosen) / 1e6:,.1f} MB"
+    total = size(sum(each.size for each in chosen))
     for each in chosen:
         say(f"{'Deletes' if typed.yes else 'Would delete'} {shown(each.path)}  {each.label}")
     if not typed.yes:
-        say(f"{plural(len(chosen), 'run')}, {size}. Nothing was deleted: add --yes.")
+        say(f"{plural(len(chosen), 'run')}, {total}. Nothing was deleted: add --yes.")
         return
     failures = delete(chosen, [each.home for each in selections if each.sweep])
-    say(f"{plural(len(chosen) - len(failures), 'run')} of {len(chosen)}, {size} in all.")
+    say(f"{plural(len(chosen) - len(failures), 'run')} of {len(chosen)}, {total} in all.")
     if failures:
         raise ExperimentError("\n  ".join(["Not deleted:", *failures]), "Repeat this once that is put right.")
 

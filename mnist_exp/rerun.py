@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mnist_exp import config
 from mnist_exp.config import Config, compose
+from mnist_exp.config.numerals import brief
 from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.console.formats import plural
@@ -121,7 +122,7 @@ def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:
             if was[key] != now[key]:
                 first = first or f"{key} of epoch {old['epoch']} was {was[key]!r}, now {now[key]!r}"
                 largest = max(largest, abs(was[key] - now[key]))
-    return f"{first}; the largest difference is {largest:.2g}." if first else ""
+    return f"{first}; the largest difference is {brief(largest, 2)}." if first else ""
 
 
 cli = exits.command(main, prints_result=False)

@@ -17,6 +17,7 @@ from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import reason, uri_for
 from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Parser
+from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import say
 from mnist_exp.disk import ledger, tracked, trust
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
@@ -76,6 +77,12 @@ def main(arguments: Sequence[str]) -> None:
             f"{len(result.refused)} could not be sent:\n  {listed}",
             "Nothing is lost: put that right, and repeat this. What can be sent was sent.",
         )
+    if result.closed:
+        listed = "\n  ".join(f"{error.message} {error.help}" for error in result.closed.values())
+        raise ExperimentError(
+            f"Runs of {plural(len(result.closed), 'experiment')} could not be sent:\n  {listed}",
+            "Nothing is lost: put that right, and repeat this. Runs of others were sent.",
+        )
 
 
 @final
@@ -92,6 +99,8 @@ class Sent:
     """Ids of runs that somebody has deleted there."""
     refused: dict[Path, Exception] = field(default_factory=dict)
     """The errors of the others, by folder."""
+    closed: dict[str, ExperimentError] = field(default_factory=dict)
+    """Why experiments take no runs, by their names."""
 
 
 def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
@@ -110,7 +119,13 @@ def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
         if entry.state == State.RUNNING and ledger.alive(folder):
             say(f"{folder}  {entry.name}  is being trained: whoever trains it sends it")
             continue
-        store = stores[entry.experiment] = stores.get(entry.experiment) or open_store(uri, entry.experiment)
+        if entry.experiment in result.closed:
+            continue
+        try:
+            store = stores[entry.experiment] = stores.get(entry.experiment) or open_store(uri, entry.experiment)
+        except ExperimentError as error:  # of the experiment: others may take runs
+            result.closed[entry.experiment] = error
+            continue
         ledger.reap(folder)
         with _noted(result.refused, folder, store):
             presence = publishing.presence(folder, ledger.read(folder), store)

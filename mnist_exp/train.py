@@ -9,20 +9,21 @@ from omegaconf import DictConfig
 
 from mnist_exp import config
 from mnist_exp.config.overrides import check_text
-from mnist_exp.console import exits, hydra_words, terminal
+from mnist_exp.console import exits, guard, help, hydra_words, terminal
 from mnist_exp.console.arguments import version
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import one, resume
 
 config.register()
 resume.register()
+help.register()
 
 
 @hydra.main(version_base="1.3", config_path=config.conf_dir(), config_name="train")  # type: ignore[untyped-decorator]  # hydra ships no types
 def main(cfg: DictConfig) -> float:
     """Trains one run; returns the validation accuracy that a sweep maximises."""
     try:
-        return one.train(config.parse(cfg), *one.from_hydra()).objective
+        return one.train(guard.parse_once(cfg), *one.from_hydra()).objective
     except ExperimentError as error:
         if HydraConfig.get().mode is RunMode.RUN:  # Hydra would say something of its own first
             sys.exit(exits.explain(error))

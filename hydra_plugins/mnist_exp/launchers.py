@@ -52,6 +52,7 @@ class LocalLauncher(StreamingLauncher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from mnist_exp.sweep.local import launch  # heavy
 
+        launch.check(self.options)
         launch.start_early()
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 

@@ -68,7 +68,7 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
         guess = f"Did you mean '{match[1]}={near}'? " if near else ""
         return ConfigError(f"There is no {match[1]} called '{match[2]}'.", f"{guess}There are: {', '.join(names)}")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return ConfigError(" ".join(lines[:2]) or type(error).__name__, "See python -m mnist_exp.train --help")
+    return ConfigError(" ".join(lines[:2]) or type(error).__name__, "See python -m mnist_exp.train --help all")
 
 
 def _unknown_in_file(file: str, key: str) -> ConfigError:

@@ -26,7 +26,7 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
         return ConfigError(f"{path} is for a search{where}.", "Choose one, with -m: search=tpe")
     group, near, other = path.partition(".")[0], guess(path), _other(path)
     every = "Hydra's settings: python -m mnist_exp.train --cfg hydra"
-    every = every if group == "hydra" else "All settings: python -m mnist_exp.train --help"
+    every = every if group == "hydra" else "All settings: python -m mnist_exp.train --help all"
     if path in choices.keywords():
         way_out = [_having(path), f"+{path}=… passes a keyword that is not listed."]
     elif near:

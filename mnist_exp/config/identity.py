@@ -7,6 +7,7 @@ import operator
 from typing import Any
 
 from mnist_exp.config import schema
+from mnist_exp.config.numerals import brief
 from mnist_exp.config.overrides import compact, split
 from mnist_exp.config.schema import FOLLOWING, Config, Kind, within
 
@@ -61,7 +62,7 @@ def run_name(config: Config, overrides: list[str]) -> str:
     """What people read in MLflow's table: `hidden=256 lr=0.001 seed=0`, then what else was typed."""
     if config.name:
         return config.name[:250]
-    shown = {**_hidden(config), "lr": f"{config.lr:g}", "seed": str(config.seed)}
+    shown = {**_hidden(config), "lr": brief(config.lr), "seed": str(config.seed)}
     for each in overrides:
         key, _, value = split(each)
         if key not in (*shown, "hidden") and not within(key, unnamed()):

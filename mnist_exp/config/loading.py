@@ -25,11 +25,11 @@ from mnist_exp.config.choices import conf_dir
 from mnist_exp.config.explain import deleted_key, translate
 from mnist_exp.config.guesses import unknown_key
 from mnist_exp.config.identity import flatten, label, to_dict
-from mnist_exp.config.overrides import check_deletions, check_once, check_text, compact
+from mnist_exp.config.overrides import DEEPEST, check_deletions, check_once, check_text, compact
 from mnist_exp.config.schema import FOLLOWING, Config, Data
 from mnist_exp.errors import ConfigError, first_line
 
-LONGEST, DEEPEST = 2**20, 40  # characters and levels of a run's config; one of the usual ones has 2,000 and 3
+LONGEST = 2**20  # characters of a run's config; one of the usual ones has 2,000, and 3 levels
 
 
 def register() -> None:
@@ -39,7 +39,6 @@ def register() -> None:
     add("mnist_exp.new_folder", new_folder, use_cache=True, replace=True)
     add("mnist_exp.subdir", lambda resume: None if resume else ".hydra", replace=True)  # None: it is written already
     add("mnist_exp.pictures", folders.described, use_cache=True, replace=True)
-    add("mnist_exp.settings", schema.help_text, replace=True)
     add("mnist_exp.gpus", lambda device: 1 if "cuda" in device else None, replace=True)
 
 

@@ -1,5 +1,6 @@
 """Overrides: how one is read, written and quoted, and which setting it concerns."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,9 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from mnist_exp.config import choices, schema
 from mnist_exp.config.schema import Kind
 from mnist_exp.errors import ConfigError
+
+MOST_DIGITS, DEEPEST = 309, 40
+_ENDLESS = re.compile(rf"\d{{{MOST_DIGITS + 1},}}")
 
 CONTROL = schema.of(Kind.CONTROL)
 """Settings that control resuming and are no part of what is run."""
@@ -40,12 +44,21 @@ def steers(override: str) -> bool:
 
 
 def check_text(overrides: Sequence[str]) -> None:
-    """Refuses bytes that are no text: files, MLflow and the report are UTF-8.
+    """Refuses what no parser reads: bytes that are no text, numbers without end, and brackets without bottom.
+
+    Files, MLflow and the report are UTF-8; no number has more than 309 digits before its point.
 
     Raises:
         ConfigError: one of *overrides* has some.
     """
     for override in overrides:
+        start = override[:40] + ("…" if len(override) > 40 else "")
+        if number := _ENDLESS.search(override):
+            raise ConfigError(
+                f"{start} has a number of {len(number[0]):,} digits.", f"{MOST_DIGITS} are the most; write 1e9."
+            )
+        if _depth(override) > DEEPEST:
+            raise ConfigError(f"{start} has brackets that are {_depth(override):,} deep.", f"{DEEPEST} are the most.")
         try:
             override.encode()
         except UnicodeEncodeError as error:
@@ -53,6 +66,11 @@ def check_text(overrides: Sequence[str]) -> None:
             raise ConfigError(
                 f"{shown} holds bytes that are not UTF-8.", "Type it anew, in a terminal of UTF-8."
             ) from error
+
+
+def _depth(text: str) -> int:
+    """How deep the brackets of *text* are."""
+    return max(itertools.accumulate((char in "[{(") - (char in "]})") for char in text), default=0)
 
 
 def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:

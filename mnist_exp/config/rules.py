@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
+from mnist_exp.config.numerals import brief
 from mnist_exp.errors import ConfigError
+
+
+class _Number(str):
+    """How messages show a number, also those that show what was typed in quotes."""
+
+    __repr__ = str.__str__
 
 
 @final
@@ -28,7 +35,8 @@ class Rule:
         for holds, message in self.tests:
             if not holds(value):
                 count = len(value) if isinstance(value, list) else 1
-                raise ConfigError(message.format(key=key, value=value, count=count), self.way_out.format(key=key))
+                shown = _Number(brief(value, 12)) if isinstance(value, float) else value
+                raise ConfigError(message.format(key=key, value=shown, count=count), self.way_out.format(key=key))
 
 
 def must(what: str, holds: Callable[[Any], object], text: str = "", way_out: str = "", value: str = "{value}") -> Rule:

@@ -447,18 +447,6 @@ def within(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def help_text() -> str:
-    """The settings as lines for `--help`."""
-    lines, width = [], max(map(len, settings())) + 2
-    for each in settings().values():
-        default = each.default
-        shown = default.name if isinstance(default, enum.Enum) else "" if default == MISSING else default
-        value = "" if shown in ("", {}) else f" [{'null' if shown is None else shown}]"
-        rule = f" ({each.rule.text})" if each.rule.text else ""
-        lines.append(f"  {each.key:<{width}}{each.help}{rule}{value}")
-    return "\n".join(lines).replace("$", "$$")  # Hydra fills in the template with string.Template
-
-
 def _as_floats(value: Any) -> Any:
     """*value*, or each one in a list, as the same number whether it was typed as 0 or 0.0."""
     if isinstance(value, list):

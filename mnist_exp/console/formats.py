@@ -1,6 +1,9 @@
 """How numbers and settings are written for people; an unknown one is `–`."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from mnist_exp.config.numerals import brief, in_text
 
 SPLIT_NAMES = {"val": "validation", "test": "test", "train": "training"}
 
@@ -17,13 +20,28 @@ def score(mean: float, sd: float | None) -> str:
     return f"{100 * mean:.2f}" + ("" if sd is None or _unknown(sd) else f" ± {100 * sd:.2f}")
 
 
+def points(difference: float) -> str:
+    """A difference of two shares in percentage points: `+0.12`."""
+    return f"{100 * difference:+.2f}"
+
+
+def loss(number: float) -> str:
+    """A loss: `0.2875`."""
+    return f"{number:.4f}"
+
+
 def value(setting: Any) -> str:
     """A setting as one types it."""
     if _unknown(setting):
         return "–"
     if isinstance(setting, bool):
         return str(setting).lower()
-    return f"{setting:g}" if isinstance(setting, float) else str(setting)
+    return brief(setting) if isinstance(setting, float) else str(setting)
+
+
+def settings(overrides: Iterable[str]) -> str:
+    """*overrides* in a line: `hidden=64 lr=1e-5`."""
+    return in_text(" ".join(overrides))
 
 
 def count(number: float) -> str:
@@ -37,13 +55,13 @@ def plural(number: int | str, noun: str) -> str:
 
 
 def seconds(time: float) -> str:
-    """A duration that was measured: `0.82 s`, `42 s`, `3:05 min`, `2:10 h`."""
+    """A duration that was measured: `0.82 s`, `5.1 s`, `42 s`, `3 min 05 s`, `2 h 10 min`."""
     if _unknown(time):
         return "–"
-    if time < 100:
-        return f"{time:.2f} s" if time < 10 else f"{time:.0f} s"
-    whole, minutes = round(time), round(time / 60)
-    return f"{whole // 60}:{whole % 60:02} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02d} h"
+    if time < 90:
+        return f"{time:.{2 if time < 0.995 else 1 if time < 9.95 else 0}f} s"
+    whole = round(time)
+    return f"{whole // 60} min {whole % 60:02} s" if whole < 90 * 60 else duration(time)
 
 
 def duration(seconds: float) -> str:
@@ -52,6 +70,13 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def size(count: float) -> str:
+    """Bytes: `340 MB`, `2.1 GB`."""
+    unit, name = (1e9, "GB") if count >= 999.5e6 else (1e6, "MB")
+    amount = count / unit
+    return f"{amount:,.{0 if amount >= 9.95 else 1}f} {name}"
 
 
 def _unknown(number: Any) -> bool:

@@ -9,11 +9,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config import parse, schema, secrets, stores
+from mnist_exp.config import Config, parse, schema, secrets, stores
 from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.config.schema import Kind
-from mnist_exp.console import exits
-from mnist_exp.console.terminal import shown
+from mnist_exp.console import exits, formats
+from mnist_exp.console.terminal import offer, shown
 from mnist_exp.disk import trust
 from mnist_exp.disk.files import file_name
 from mnist_exp.disk.layout import RunFolder, holds_runs, is_sweep
@@ -24,11 +24,15 @@ from mnist_exp.errors import ConfigError
 class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
     """Refuses what cannot be, before Hydra writes anything: see `check`, and a single run with what is a sweep's."""
 
+    parsed: Config | None = None
+    """The config of the single run that comes next, if it is known already."""
+
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        Guard.parsed = None
         check(config)
         try:
             check_single([*typed(config), *steering(config)], sys.argv[1:])
-            check_settings(config)
+            Guard.parsed = check_settings(config)
             folder = Path(config.hydra.run.dir)
             if RunFolder(folder).ledger.exists():
                 trust.check_entries(folder)
@@ -40,7 +44,16 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
             sys.exit(exits.explain(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        Guard.parsed = None
         check(config)
+        if not config.hydra.sweeper.get("dry_run"):  # what comes next takes seconds to load
+            offer("Preparing a sweep:", *filter(None, [formats.settings(config.hydra.overrides.task)]))
+
+
+def parse_once(composed: DictConfig) -> Config:
+    """As `config.parse`, which the guard of a single run has called already."""
+    parsed, Guard.parsed = Guard.parsed, None
+    return parsed or parse(composed)
 
 
 def typed(composed: DictConfig) -> list[str]:
@@ -58,17 +71,20 @@ def steering(composed: DictConfig) -> list[str]:
     return [*steers, *(f"hydra.sweeper.params.{key}={value}" for key, value in (params or {}).items())]
 
 
-def check_settings(composed: DictConfig) -> None:
-    """Raises ConfigError if a setting of *composed* breaks its rule: a refused run leaves no folder.
+def check_settings(composed: DictConfig) -> Config | None:
+    """The config that *composed* holds for a run: a refused run leaves no folder.
 
-    Where the run sets variables of its environment, which settings may refer to, that is known only later.
+    None where the run sets variables of its environment, which settings may refer to: then it is known only later.
+
+    Raises:
+        ConfigError: a setting breaks its rule.
     """
     if composed.hydra.job.env_set:
-        return
+        return None
     own = copy.deepcopy(composed)
     with read_write(own), open_dict(own):
         del own["hydra"]
-    parse(own)
+    return parse(own)
 
 
 def check(composed: DictConfig) -> None:

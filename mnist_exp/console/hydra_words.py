@@ -11,6 +11,7 @@ from mnist_exp.config import choices, schema, sweeps
 from mnist_exp.config.explain import translate
 from mnist_exp.config.guesses import guess
 from mnist_exp.config.overrides import CONTROL, STEERING, check_deletions, check_single
+from mnist_exp.console import help
 from mnist_exp.errors import ConfigError
 
 DRY = "--dry-run"
@@ -48,6 +49,8 @@ def arranged(words: Sequence[str]) -> list[str]:
             raise ConfigError(f"{DRY} is for a sweep.", "Add -m; --cfg job shows the config of a single run.")
         flags.remove(DRY)
         overrides.append("hydra.sweeper.dry_run=true")
+    if options.help:
+        return [*flags, *help.asked(overrides)]
     if options.shell_completion:
         return [*flags, *overrides]
     check_deletions(overrides)

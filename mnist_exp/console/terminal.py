@@ -13,15 +13,17 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO, final
 
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from mnist_exp import system
@@ -70,12 +72,27 @@ def say(line: str, style: str = "") -> None:
         console.print(escape(line), style=style or None)
 
 
+def offer(about: str, *lines: str) -> None:
+    """Says *about*, then what a person copies, such as an address, a path or a command: each alone on its line."""
+    for line in (about, *(f"  {line}" for line in lines)):
+        say(line)
+
+
+def stopping() -> None:
+    """Says that Ctrl-C or SIGTERM has come; in a thread, since that may have been amid another line."""
+    threading.Thread(target=say, args=("Stopping… Ctrl-C again leaves at once.",)).start()
+
+
 def complain(error: ExperimentError, word: str = "[bold red]error:[/]") -> None:
-    """Prints what was wrong, and the way out; *word* is what the first line begins with."""
+    """Prints what was wrong, and the way out; *word* is what the first line begins with.
+
+    A way out may have further lines: commands to copy.
+    """
     _log.info("error: %s %s", error.message, error.help)
     errors.print(f"{word} {escape(error.message)}")
     if error.help:
-        errors.print(f"  help: {escape(error.help)}")
+        way_out = error.help.replace("\n", "\n    ")
+        errors.print(f"  help: {escape(way_out)}")
 
 
 @final
@@ -243,6 +260,18 @@ def changing(every: float = 60.0) -> Iterator[Callable[[str], None]]:
         yield draw if redraws() else log
     finally:
         live.stop()
+
+
+def table(head: str, lines: Sequence[Sequence[str]]) -> None:
+    """Prints a table of A and B, if it has *lines*: what *head* says, and that of each."""
+    if not lines:
+        return
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in (head, "A", "B"):
+        drawn.add_column(title, justify="left" if title == head else "right")
+    for line in lines:
+        drawn.add_row(*map(escape, line))
+    console.print(drawn)
 
 
 def shown(folder: Path) -> str:

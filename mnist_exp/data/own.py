@@ -93,9 +93,12 @@ def pixels(path: Path, data: Data) -> np.ndarray:
     """The picture in *path* in the colours of *data*, uint8 (height, width) or (3, height, width).
 
     Raises:
-        DataError: it is not a picture, or has another size and `data.resize` is off.
+        DataError: it is not a picture, has 32 bits for each pixel, or has another size and `data.resize` is off.
     """
-    picture = opened(path).convert("L" if data.channels == 1 else "RGB")
+    picture = opened(path)
+    if picture.mode in ("I", "F"):
+        raise DataError(f"{path} has 32 bits for each pixel: what is white is not known.", "Save it with 8 or 16.")
+    picture = picture.convert("L" if data.channels == 1 else "RGB")
     width, height = picture.size
     if (height, width) != (data.height, data.width):
         if not data.resize:
@@ -109,7 +112,7 @@ def pixels(path: Path, data: Data) -> np.ndarray:
 
 
 def opened(path: Path) -> Image.Image:
-    """The picture in *path*, loaded and turned as its camera says.
+    """The picture in *path*, loaded and turned as its camera says; one of 16 bits as one of 8.
 
     Raises:
         DataError: the file is not a picture, or too large to be an honest one.
@@ -117,11 +120,14 @@ def opened(path: Path) -> Image.Image:
     try:
         with Image.open(path) as file:
             file.load()
-            return ImageOps.exif_transpose(file)
+            picture = ImageOps.exif_transpose(file)
     except FileNotFoundError as error:
         raise DataError(f"There is no picture {path}.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as a picture: {error}.", "PNG, JPEG and the like can.") from error
+    if picture.mode.startswith("I;16"):  # Pillow would clip them at 255
+        return Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
+    return picture
 
 
 def fitted(picture: Image.Image, data: Data) -> Image.Image:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from mnist_exp.config.numerals import brief
 from mnist_exp.data import Order, Split, Splits
 from mnist_exp.disk.layout import State
 from mnist_exp.engine import graph
@@ -261,7 +262,7 @@ class Tally:
 
 def diverged(lane: int, last_ok: int, step: int, rate: float) -> LaneEnd:
     """The sentence about a loss that is not finite: when, and at which learning rate."""
-    reason = f"The loss is not finite somewhere in steps {last_ok + 1} to {step}. Lower lr, now {rate:g}."
+    reason = f"The loss is not finite somewhere in steps {last_ok + 1} to {step}. Lower lr, now {brief(rate)}."
     return LaneEnd(lane=lane, state=State.FAILED, reason=reason)
 
 

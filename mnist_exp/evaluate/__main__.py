@@ -15,7 +15,7 @@ from rich.table import Table
 from mnist_exp import config
 from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Key, Parser
-from mnist_exp.console.formats import SPLIT_NAMES, percent
+from mnist_exp.console.formats import SPLIT_NAMES, loss, percent
 from mnist_exp.console.terminal import console, say, shown
 from mnist_exp.disk import tracked, trust
 from mnist_exp.disk.layout import RunFolder
@@ -186,7 +186,7 @@ def _present(folder: Path, settings: "Config", images: Labelled, as_json: bool) 
 def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
     """Prints what was measured."""
     say(
-        f"{facts['images']:,} {title}: accuracy {percent(facts['accuracy'])}, loss {facts['loss']:.4f}, "
+        f"{facts['images']:,} {title}: accuracy {percent(facts['accuracy'])}, loss {loss(facts['loss'])}, "
         f"ECE {percent(facts['ece'])}"
     )
     if answers.uneven:

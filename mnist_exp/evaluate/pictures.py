@@ -68,7 +68,7 @@ def open_grey(path: Path) -> np.ndarray:
         DataError: the file is not a picture, or too large to be an honest one.
     """
     picture = opened(path)
-    if picture.mode[0] in "IF":  # 16 or 32 bits, which Pillow would clip
+    if picture.mode in ("I", "F"):  # 32 bits, which Pillow would clip
         deep = np.asarray(picture, float)
         stretched: np.ndarray = 255 * (deep - deep.min()) / (np.ptp(deep) or 1)
         return stretched

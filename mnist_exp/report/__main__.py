@@ -1,5 +1,6 @@
-"""`python -m mnist_exp.report`, or `mnist-exp-report`: compares runs that are done."""
+"""`python -m mnist_exp.report`, or `mnist-exp-report`: compares runs that are done, or two sweeps."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from mnist_exp.console.terminal import shown
 from mnist_exp.errors import ConfigError
 from mnist_exp.results import names
 
-ABOUT = "Shows which setting of a sweep is best, and writes a page with pictures beside its runs."
+ABOUT = """\
+Shows which setting of a sweep is best, and writes a page with pictures beside its runs. Of two sweeps it shows how
+their settings differ and whose best one is better."""
 EXAMPLES = """\
 what can be
   last                    the newest sweep, else the newest run (the default)
@@ -25,6 +28,7 @@ examples
   python -m mnist_exp.report 14-03-22 --out sweep.html
   python -m mnist_exp.report best
   python -m mnist_exp.report outputs/sweeps/2026-01-31/14-03-22-9f8e7d --no-html
+  python -m mnist_exp.report 14-03-22 last                  what differs, and which is better
   python -m mnist_exp.report mnist_exp --json --no-html | jq '.leaderboard[0]'
 """
 
@@ -36,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
         ExperimentError: there is no such sweep, or its files cannot be read or written.
     """
     parser = Parser("report", ABOUT, EXAMPLES)
-    what = parser.add_argument("what", nargs="?", default="last", help="which runs [last]")
+    what = parser.add_argument("what", nargs="*", help="which runs [last]; two: compared with each other")
     what.completer = lambda **_: names.offered()  # type: ignore[attr-defined]  # see `Parser.add_words`
     parser.add_argument("--json", action="store_true", help="print the leaderboard as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the page goes [report.html beside the runs]")
@@ -44,8 +48,17 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.read(arguments)
     if options.out and options.no_html:
         parser.error("--out names a page, but --no-html asks for none")
-    selection = names.resolve(options.what.removeprefix("run="))
-    from mnist_exp.report import board  # pandas: not for --help
+    if len(options.what) > 2:
+        parser.error("one name is a report, two are a comparison, and more are neither")
+    selection, *other = (names.resolve(name.removeprefix("run=")) for name in options.what or ["last"])
+    from mnist_exp.report import board, versus  # pandas: not for --help
+
+    if other:
+        if options.out:
+            parser.error("--out names a page, and a comparison of two has none")
+        facts = versus.compare(selection, *other)
+        versus.show(facts) if not options.json else terminal.console.print_json(json.dumps(facts, allow_nan=False))
+        return
 
     comparisons = board.compare(selection)
     board.show(comparisons, options.json)
@@ -57,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
         path = page.write(comparisons, options.out)
     except OSError as error:
         raise ConfigError(f"The report cannot be written: {error}", "Choose another place with --out FILE.") from error
-    (terminal.errors if options.json else terminal.console).print(f"Report: {shown(path)}", markup=False)
+    (terminal.errors if options.json else terminal.console).print(f"Report:\n  {shown(path)}", markup=False)
 
 
 cli = exits.command(main)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from mnist_exp import config
 from mnist_exp.console import terminal
-from mnist_exp.console.formats import SPLIT_NAMES, count, percent, plural, score, seconds, value
+from mnist_exp.console.formats import SPLIT_NAMES, count, percent, plural, points, score, seconds, value
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ConfigError
@@ -227,7 +227,7 @@ def _show_board(comparison: Comparison) -> None:
     if sure := how_sure(comparison):
         out.print(escape(sure))
     if again := more_seeds(comparison):
-        out.print(escape(f"To tell them apart: {again}"))
+        out.print(escape(f"To tell them apart:\n  {again}"))
 
 
 def _show_table(head: list[str], lines: list[list[str]]) -> None:
@@ -349,7 +349,7 @@ def how_sure(comparison: Comparison) -> str:
     text = f"Its 95 % interval is {percent(low)} to {percent(high)} (for {what})."
     if sure.compared >= MANY:
         text += (
-            f" The best of {sure.compared} equal settings would look {100 * sure.luck:.2f} points better than they are."
+            f" The best of {sure.compared} equal settings would look {points(sure.luck)} points better than they are."
         )
     if sure.rivals:
         rivals = [label(rows[i], comparison.by) for i in sure.rivals]
@@ -365,7 +365,7 @@ def more_seeds(comparison: Comparison) -> str:
         return ""
     rows = comparison.board.loc[[0, *sure.rivals]]
     several = [key for key in sweep.keys if key in rows and rows[key].nunique() < table[key].nunique()]
-    values = {key: dict.fromkeys(map(value, rows[key])) for key in several}
+    values = {key: dict.fromkeys(map(config.as_typed, rows[key].dropna())) for key in several}  # to the last digit
     folds = max(1, table["data.fold"].nunique()) if "data.fold" in table else 1
     n, used = int(rows["n"].max()) // folds, set(table["seed"]) if "seed" in table else {0}
     fresh = itertools.islice((seed for seed in itertools.count() if seed not in used), max(2, n))

@@ -36,7 +36,7 @@ def certainty(ranking: Ranking) -> Certainty | None:
     Settings that are ranked behind because of failed seeds are not compared.
     """
     best = ranking.groups[0]
-    compared = {i: scores for i, each in enumerate(ranking.groups) if (scores := _scores(each, best))}
+    compared = {i: found for i, each in enumerate(ranking.groups) if (found := scores(each, best))}
     if 0 not in compared:
         return None
     positions, everyone = list(compared), list(compared.values())
@@ -45,7 +45,7 @@ def certainty(ranking: Ranking) -> Certainty | None:
     return Certainty(interval, [i for i in rivals if i], len(everyone), luck, len(everyone[0].accuracies))
 
 
-def _scores(setting: Replicates, best: Replicates) -> Scores | None:
+def scores(setting: Replicates, best: Replicates) -> Scores | None:
     """What *setting* got right of the validation images; None if it is not compared with the *best*."""
     if setting.split != "val" or (setting.failed > 0) != (best.failed > 0):
         return None

@@ -10,10 +10,12 @@ from hydra.types import RunMode
 
 from mnist_exp import data
 from mnist_exp.config import Config, command, override
-from mnist_exp.config.overrides import steers
+from mnist_exp.config.overrides import is_control, key_of, steers
 from mnist_exp.console import terminal
-from mnist_exp.console.formats import percent, seconds
-from mnist_exp.console.terminal import say, shown
+from mnist_exp.console.formats import count, loss, percent, seconds, value
+from mnist_exp.console.terminal import offer, say, shown
+from mnist_exp.disk import ledger, trust
+from mnist_exp.disk.layout import RunFolder
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.run import resume, warm
@@ -44,6 +46,16 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
     Raises:
         ExperimentError: see `session.run_many`.
     """
+    try:
+        return _train(config, folder, overrides, sweep)
+    except KeyboardInterrupt:
+        if not RunFolder(folder).ledger.exists():
+            raise
+        raise Interrupted("Stopped at once.", going_on(folder, overrides)) from None
+
+
+def _train(config: Config, folder: Path, overrides: list[str], sweep: str) -> "Result":
+    """See `train`."""
     if config.resume:
         config = resume.stored(folder, config, overrides)
     elif config.init:
@@ -59,19 +71,26 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
         build.rehearse(config)
         data.check(config.data)
         with screen.bar:
-            (outcome,) = run_many([Task(config, folder, overrides)], screen.watch, sweep)
+            (outcome,) = run_many([Task(config, folder, overrides)], screen.watch, sweep, stopping=terminal.stopping)
         if isinstance(outcome, Interrupted):
-            again = command([override("resume", shown(folder))])
-            raise Interrupted(outcome.message, f"Go on with: {again}", outcome.signal)
+            raise Interrupted(outcome.message, going_on(folder, overrides), outcome.signal)
         if isinstance(outcome, Exception):
             raise outcome
         if not screen.begun:
             say(f"Nothing was trained: this run is {outcome.state} already.")
         show(outcome)
-        say(f"Run folder: {shown(folder)}")
+        offer("Run folder:", shown(folder))
     if publisher:
-        say(publisher.where_to_look(folder))
+        offer(*publisher.where_to_look(folder))
     return outcome
+
+
+def going_on(folder: Path, overrides: Sequence[str]) -> str:
+    """How one goes on with the run in *folder*, with what of its *overrides* is not taken from a folder elsewhere."""
+    entry = ledger.find(folder)
+    typed = {key_of(each): each for each in (*(entry.overrides if entry else ()), *overrides) if not is_control(each)}
+    further = [] if trust.own(folder) else filter(trust.reaches, typed.values())
+    return f"Go on with:\n{command([override('resume', shown(folder)), *further])}"
 
 
 def show(result: "Result") -> None:
@@ -102,8 +121,8 @@ class Screen(Observer):
         self.total = config.epochs * -(-images // config.batch_size)
         self.control = control
         say(entry.name)
-        optimizer = f"{entry.params['optimizer']} lr {config.lr:g}, batch {config.batch_size}, {about.method}"
-        say(f"{entry.params['model']} with {entry.parameters:,} parameters, {optimizer}")
+        optimizer = f"{entry.params['optimizer']} lr {value(config.lr)}, batch {config.batch_size}, {about.method}"
+        say(f"{entry.params['model']} with {count(entry.parameters)} parameters, {optimizer}")
         fold = f" (fold {config.data.fold} of {config.data.folds})" if config.data.folds else ""
         held_out = f"{config.data.validating:,} validation{fold}, {config.data.test_images:,} test images"
         say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {about.threads} threads")
@@ -130,7 +149,7 @@ def epoch_line(event: EpochEnd, epochs: int) -> str:
     It begins as the beginner's script had it. Without validation it has the test accuracy, which nothing depends on.
     """
     m = event.metrics
-    losses = [f"{s.title()} Loss: {m[f'{s}/loss']:.4f}" for s in ("train", "test") if f"{s}/loss" in m]
+    losses = [f"{s.title()} Loss: {loss(m[f'{s}/loss'])}" for s in ("train", "test") if f"{s}/loss" in m]
     split = next(s for s in ("val", "test", "train") if f"{s}/accuracy" in m)
     accuracy, time = percent(m[f"{split}/accuracy"]), seconds(m["time/epoch"])
     return f"Epoch {event.epoch}/{epochs}, {', '.join(losses)}, {split} {accuracy}, {time}"

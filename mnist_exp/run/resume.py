@@ -39,7 +39,7 @@ def run_folder(root: str, name: str | None) -> str:
     selection = names.resolve(name, runs.parent)
     if selection.sweep:
         again = names.resuming(selection.home, selection.sweep.cluster)
-        raise ConfigError(f"{selection.title} has many runs.", f"Go on with all of them: {again}")
+        raise ConfigError(f"{selection.title} has many runs.", f"Go on with all of them:\n{again}")
     if len(selection.folders) != 1:
         raise ConfigError(f"{selection.title}: that is not one run on this machine.", "Give the folder of a run.")
     return str(selection.folders[0])

@@ -54,7 +54,11 @@ Watch = Callable[[Run, Control], Sequence[Observer]]
 
 
 def run_many(
-    tasks: Sequence[Task], watch: Watch = lambda run, control: (), sweep: str = "", extras: bool = True
+    tasks: Sequence[Task],
+    watch: Watch = lambda run, control: (),
+    sweep: str = "",
+    extras: bool = True,
+    stopping: Callable[[], None] = lambda: None,
 ) -> list[Result | Exception]:
     """Trains runs that may share their batches (`sweep/packing.py` decides which) in one process.
 
@@ -67,6 +71,7 @@ def run_many(
         sweep: Id of the sweep that the runs belong to.
         extras: Whether to export the network and to have its figures drawn. In a sweep they cost more than a
             short training, so only the best run gets them, at the end.
+        stopping: Called at the first Ctrl-C or SIGTERM.
 
     Returns:
         For each task its result, or the error that ended it: before training a ConfigError, DataError, CheckpointError
@@ -76,7 +81,7 @@ def run_many(
     """
     claims: list[Member | Result | Exception] = []
     control = Control()
-    with contextlib.ExitStack() as locks, _signals(control):
+    with contextlib.ExitStack() as locks, _signals(control, stopping):
         for task in tasks:
             try:
                 claims.append(claim(task, sweep, extras, locks))
@@ -135,7 +140,7 @@ def _observers(member: Member, pack: Pack, watch: Watch, control: Control) -> li
 
 
 @contextlib.contextmanager
-def _signals(control: Control) -> Iterator[None]:
+def _signals(control: Control, stopping: Callable[[], None]) -> Iterator[None]:
     """Inside, the first Ctrl-C or SIGTERM asks the loop to stop; a second Ctrl-C stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -144,6 +149,8 @@ def _signals(control: Control) -> Iterator[None]:
     def ask(number: int, frame: Any) -> None:
         if control.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not control.signal:
+            stopping()
         control.signal = number
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,11 +1,11 @@
-"""What a sweep shows: a line for each job that ends, and in a terminal one status line below."""
+"""What a sweep shows: a line for each job that ends, and in a terminal two lines below that are redrawn."""
 
-import re
 import time
 from collections.abc import Sequence
 from statistics import fmean
 from typing import final
 
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
@@ -15,12 +15,10 @@ from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import console, say
 from mnist_exp.results.ranking import REPLICATES
 
-LONG = re.compile(r"\d\.\d{5,}(e-?\d+)?")  # as a sampler draws them
-
 
 @final
 class Display:
-    """One sweep on the screen. Lines for events; a status line only where a terminal can redraw it.
+    """One sweep on the screen. Lines for events; a status only where a terminal can redraw it.
 
     Args:
         total: Number of jobs.
@@ -94,7 +92,7 @@ class Display:
             setting = self._short([override for override in overrides if key_of(override) not in REPLICATES])
             self.scores.setdefault(setting, []).append(objective)
             self.means[setting] = fmean(self.scores[setting])
-        self._line(f"#{number} {text}{result}")
+        self._line(f"{text or f'#{number}'}{result}")
 
     def failed(self, number: int, overrides: Sequence[str], reason: str, again: bool) -> None:
         """A job has failed; it may be tried again."""
@@ -102,24 +100,22 @@ class Display:
         if not again:
             self.bad += 1
             self.ended.add(number)
-        self._line(f"#{number} {self._short(overrides)}  FAILED{', trying again' if again else ''}: {reason}", "red")
+        which = self._short(overrides) or f"#{number}"
+        self._line(f"{which}  FAILED{', trying again' if again else ''}: {reason}", "red")
 
     def stopped(self, number: int) -> None:
         """A job has saved its epochs and stopped, as asked."""
         self.running.pop(number, None)
         self.refresh()
 
-    def stopping(self) -> None:
-        """The user wants to stop."""
-        say("Stopping: running jobs finish their batch. Ctrl-C again to leave at once.")
-
     def refresh(self) -> None:
-        """Draws the status line anew."""
+        """Draws the two lines of the status anew."""
         if self.live:
-            self.live.update(Text(self.status(), overflow="ellipsis", no_wrap=True), refresh=True)
+            lines = (Text(line, overflow="ellipsis", no_wrap=True) for line in (self.status(), self.now()) if line)
+            self.live.update(Group(*lines), refresh=True)
 
     def status(self) -> str:
-        """Done, failed, running, best so far and time left, in one line."""
+        """Done, failed, running, time left and best so far, in one line."""
         parts = [f"{self.done + self.bad}/{self.total} done"]
         if self.bad:
             parts.append(f"{self.bad} failed")
@@ -127,15 +123,18 @@ class Display:
             parts.append(f"{len(self.reasons)} pruned")
         if self.running:
             parts.append(f"{len(self.running)} running")
+        if left := self.left():
+            parts.append(f"{formats.duration(left)} left")
         if self.means:
             best = max(self.means, key=self.means.__getitem__)
             split, runs = next(iter(self.splits.values()), "val"), len(self.scores[best])
             which = ", ".join(filter(None, [best, plural(runs, "run") if runs > 1 else ""]))
             parts.append(f"best {split} {formats.percent(self.means[best])}" + (f" ({which})" if which else ""))
-        if left := self.left():
-            parts.append(f"{formats.duration(left)} left")
-        parts += [f"#{n}{state}" for n, (_, state) in sorted(self.running.items())]
         return " · ".join(parts)
+
+    def now(self) -> str:
+        """The running jobs, each with its settings and how far it is, in one line."""
+        return " · ".join(f"{text or f'#{n}'}{state}" for n, (text, state) in sorted(self.running.items()))
 
     def left(self) -> float:
         """Seconds that the rest will take if it is trained as fast as what was trained so far; 0 if nothing was."""
@@ -155,8 +154,7 @@ class Display:
         self.shares[number] = share
 
     def _short(self, overrides: Sequence[str]) -> str:
-        text = " ".join(o for o in overrides if o not in self.fixed and not o.startswith("hydra."))
-        return LONG.sub(lambda number: f"{float(number[0]):.4g}", text)
+        return formats.settings(o for o in overrides if o not in self.fixed and not o.startswith("hydra."))
 
     def _line(self, text: str, style: str = "") -> None:
         say(f"[{self.done + self.bad}/{self.total}] {text}", style)

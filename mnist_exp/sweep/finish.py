@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from mnist_exp.config import Config
-from mnist_exp.console.terminal import say, shown
+from mnist_exp.console import formats
+from mnist_exp.console.terminal import offer, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.files import tidy
 from mnist_exp.disk.layout import RunFolder
@@ -93,7 +94,7 @@ def present(home: Home, reporter: SweepReporter) -> pd.DataFrame:
         if home.options["report"]:
             from mnist_exp.report import page  # matplotlib: not for --help
 
-            say(f"Report: {shown(page.write(comparisons, None, reporter.wait))}")
+            offer("Report:", shown(page.write(comparisons, None, reporter.wait)))
         else:
             reporter.wait()
             board.save([board.tracked(comparison) for comparison in comparisons])
@@ -113,7 +114,7 @@ def listed(failures: list[dict[str, Any]], plan: Plan) -> str:
     """Runs of `board.failures` as lines, each with the overrides that not all runs share."""
     common, lines = shared(plan.points), []
     for run in failures:
-        own = " ".join(override for override in plan.points[run["number"]] if override not in common)
+        own = formats.settings(override for override in plan.points[run["number"]] if override not in common)
         log = [f"  log: {run['log']}"] if run["log"] else []
         lines += [f"#{run['number']} {own}: {run['reason']}", *log, f"  again: {run['rerun']}"]
     return "\n  ".join(lines)
@@ -122,5 +123,5 @@ def listed(failures: list[dict[str, Any]], plan: Plan) -> str:
 def interrupted(stop: Interrupted | KeyboardInterrupt, done: str, home: Home) -> Interrupted:
     """The error of a sweep that the user has stopped: how much was *done*, which jobs go on, and how to resume it."""
     error = stop if isinstance(stop, Interrupted) else Interrupted("The sweep was stopped.")
-    more = f"{error.help}\n        " if error.help else ""
-    return Interrupted(f"{error.message} {done}", f"{more}Go on with: {home.again}", error.signal)
+    more = f"{error.help}\n" if error.help else ""
+    return Interrupted(f"{error.message} {done}".strip(), f"{more}Go on with:\n{home.again}", error.signal)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from mnist_exp.config import Config
 from mnist_exp.config.identity import label
 from mnist_exp.config.overrides import key_of
+from mnist_exp.console import formats
 from mnist_exp.console.formats import count, duration, plural
 from mnist_exp.console.terminal import say
 from mnist_exp.disk import ledger
@@ -40,9 +41,9 @@ def grid(home: Home) -> None:
     pack_of = {job.number: i for i, pack in enumerate(packs, start=1) for job in pack if len(pack) > 1}
     common = shared([job.overrides for job in jobs])
     if common:
-        say(f"All: {' '.join(sorted(common, key=jobs[0].overrides.index))}")
+        say(f"All: {formats.settings(sorted(common, key=jobs[0].overrides.index))}")
     for job in sorted(jobs, key=lambda job: job.number)[:SHOWN]:
-        own = " ".join(override for override in job.overrides if override not in common)
+        own = formats.settings(override for override in job.overrides if override not in common)
         state = "done" if job.number not in missing else f"pack {pack_of[job.number]}" if job.number in pack_of else ""
         assert job.config
         say("  ".join(filter(None, [f"#{job.number}", own, f"{count(build.rehearse(job.config))} parameters", state])))

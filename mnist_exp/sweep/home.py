@@ -202,10 +202,10 @@ def check_new(folder: Path) -> None:
             f"{shown(folder)} would be in the folder of another sweep.", "Choose another: hydra.sweep.dir=…"
         )
     if holds_runs(folder):
-        again = f"Go on with it: {names.resuming(folder)}, or choose" if is_sweep(folder) else "Choose"
+        again = f"\nor go on with that one:\n{names.resuming(folder)}" if is_sweep(folder) else ""
         raise ConfigError(
             f"{shown(folder)} has runs already, and a new sweep would be mixed up with them.",
-            f"{again} another folder: hydra.sweep.dir=…",
+            f"Choose another folder: hydra.sweep.dir=…{again}",
         )
 
 

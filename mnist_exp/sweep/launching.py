@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import mnist_exp
 from mnist_exp.config import parse
+from mnist_exp.console import terminal
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.job import Job
@@ -65,7 +66,7 @@ class Handover:
 
 @final
 class Stop:
-    """While it lasts, Ctrl-C and SIGTERM are noted; the second one ends everything at once.
+    """While it lasts, Ctrl-C and SIGTERM are noted, which the screen says; the second one ends everything at once.
 
     Raises:
         Interrupted: at its end, if one came, also where it was handled meanwhile.
@@ -87,3 +88,4 @@ class Stop:
         again, self.signal = self.signal, number
         if again:
             raise KeyboardInterrupt
+        terminal.stopping()

@@ -73,7 +73,7 @@ class Renewer:
     def start(self) -> None:
         """Starts it, and says where the page will be."""
         try:
-            self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # its faults; closed by `end`
+            self.output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed by `end`
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mnist_exp.sweep.live", str(self.folder.resolve())],
                 stdin=subprocess.PIPE,  # closed when the driver ends, however it ends

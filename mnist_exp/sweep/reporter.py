@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import final
 
 from mnist_exp.config import Tracking
-from mnist_exp.console.terminal import say
+from mnist_exp.console.terminal import offer
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import SweepError
 from mnist_exp.tracking.publisher import Publisher
@@ -48,7 +48,7 @@ class SweepReporter:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self.wait(kind)
         if self.publisher and kind in (None, SweepError):
-            say(self.publisher.where_to_look(self.folder))
+            offer(*self.publisher.where_to_look(self.folder))
 
     def _begin(self) -> Publisher:
         self.publisher = Publisher(self.tracking)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from hydra.core.utils import JobReturn
 
-from mnist_exp.console.terminal import say, shown
+from mnist_exp.console.formats import plural
+from mnist_exp.console.terminal import offer, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
@@ -39,12 +40,16 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
 
             trials.sweep(home)
             return []
+        except KeyboardInterrupt as stop:
+            if not SweepFolder(home.folder).plan.exists():
+                raise  # nothing was started
+            raise finish.interrupted(stop, "", home) from None
         except OSError as error:
             if not SweepFolder(home.folder).plan.exists():
                 raise  # nothing was started
             raise ExperimentError(
                 f"The sweep cannot go on: {error.filename or shown(home.folder)}: {error.strerror}.",
-                f"Make room, or mend its rights. Go on with: {home.again}",
+                f"Make room, or mend its rights. Go on with:\n{home.again}",
             ) from error
 
 
@@ -63,7 +68,7 @@ def grid(home: Home) -> Sequence[JobReturn]:
     assert jobs[0].config
     with home.reporter(keys, jobs[0].config.tracking) as reporter:
         already = f", {total - len(missing)} of them done already" if len(missing) < total else ""
-        say(f"Sweep {plan.id}: {total} runs{already}; folder {shown(home.folder)}")
+        offer(f"Sweep {plan.id}: {plural(total, 'run')}{already}, in", shown(home.folder))
         try:
             with live.page(home.folder, home.options["report"]):
                 returns = home.launch(missing, total)
@@ -75,6 +80,6 @@ def grid(home: Home) -> Sequence[JobReturn]:
         if failures := board.failures(table, {*table["state"]} - {State.FINISHED, State.PRUNED}):
             raise SweepError(
                 f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {finish.listed(failures, plan)}",
-                f"All of them again: {home.again} retry_failed=true",
+                f"All of them again:\n{home.again} retry_failed=true",
             )
     return returns

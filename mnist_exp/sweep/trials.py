@@ -21,7 +21,7 @@ from mnist_exp import config
 from mnist_exp.config import sweeps
 from mnist_exp.config.overrides import key_of
 from mnist_exp.console.formats import plural
-from mnist_exp.console.terminal import say, shown
+from mnist_exp.console.terminal import offer, say, shown
 from mnist_exp.disk import ledger, trust
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.errors import ConfigError, Interrupted, SweepError
@@ -309,11 +309,14 @@ def seconds(typed: str) -> float:
 def known_points(home: Home, space: Space) -> list[dict[str, Any]]:
     """The values that `enqueue` names, by key: of a table, of points as typed, or of the best run of a sweep.
 
+    None where that was typed before: a search that goes on has them already.
+
     Raises:
         ConfigError: it names nothing of the kind, or a value is not in *space*.
     """
     typed = home.steering.get("enqueue")
-    if not typed or home.resumed:
+    before = home.plan.typed if home.resumed else []
+    if not typed or any(key_of(override) == "enqueue" and override in before for override in home.typed):
         return []
     if Path(typed).suffix in (".csv", ".yaml", ".yml"):
         rows = points.read(Path(typed))
@@ -342,7 +345,8 @@ def launch(trials: Trials) -> None:
     """
     search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
     already = f", {trials.done} of them done already" if trials.done else ""
-    say(f"Search {plan.id}: {search.n_trials} trials{already}; {method(search)}; folder {shown(trials.folder)}")
+    trials_ = plural(search.n_trials, "trial")
+    offer(f"Search {plan.id}: {trials_}{already}; {method(search)}, in", shown(trials.folder))
     try:
         if isinstance(launcher, StreamingLauncher):
             launcher.run_source(trials)
@@ -373,7 +377,7 @@ def conclude(trials: Trials, table: pd.DataFrame) -> None:
         say(f"{plural(len(trials.repeats), 'trial')} repeated an earlier one, and has its result.")
     if trials.ended_by and trials.done < trials.search.n_trials:
         say(f"{trials.ended_by} ended the search after {trials.done} of {trials.search.n_trials} trials.")
-        say(f"Go on with: {trials.home.again}")
+        offer("Go on with:", trials.home.again)
     begun = {number: state for number, state in trials.ended.items() if trials.plan.points[number]}
     failed = table["number"].isin([number for number, state in begun.items() if state == "FAIL"])
     failures = board.failures(table[failed], {*table["state"]})
@@ -384,5 +388,5 @@ def conclude(trials: Trials, table: pd.DataFrame) -> None:
         raise SweepError(
             f"{len(failures)} of {len(table)} runs failed; {trials.done} finished or were pruned:\n"
             f"  {finish.listed(failures, trials.plan)}",
-            f"{missing} are missing: {trials.home.again}" if missing > 0 else "",
+            f"{missing} are missing:\n{trials.home.again}" if missing > 0 else "",
         )

@@ -162,20 +162,20 @@ class Publisher:
                 *(without_login(self.uri), self.option),
             )
 
-    def where_to_look(self, folder: Path) -> str:
-        """The line that opens the run or the sweep in *folder* in a browser."""
+    def where_to_look(self, folder: Path) -> list[str]:
+        """How the run or the sweep in *folder* is opened in a browser: a headline, then what one copies."""
         record = tracked.read(folder)
         if record is None:
-            return "Tracked in MLflow: not yet."
+            return ["Tracked in MLflow: not yet."]
         registered = f" (registered as {record.registered})" if record.registered else ""
         if self.uri.startswith("http"):
-            return f"Tracked in MLflow{registered}: {without_login(self.uri).rstrip('/')}/{record.page}"
+            return [f"Tracked in MLflow{registered}:", f"{without_login(self.uri).rstrip('/')}/{record.page}"]
         start, here = "mlflow ui", stores.in_file(stores.started_in() / "mlflow.db")
         if self.uri == here and "%" in here:  # a plain `mlflow ui` does not escape it
             start += " --backend-store-uri sqlite:///mlflow.db"
         elif self.uri != here:
             start += f" --backend-store-uri {shlex.quote(without_login(self.uri))}"
-        return f"Tracked in MLflow{registered}: {start}, then http://127.0.0.1:5000/{record.page}"
+        return [f"Tracked in MLflow{registered}; to see it:", start, f"http://127.0.0.1:5000/{record.page}"]
 
 
 def _written(path: Path) -> int:

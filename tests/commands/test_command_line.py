@@ -27,7 +27,7 @@ def test_a_typo_leaves_with_2_and_one_sentence() -> None:
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         "error: There is no setting 'hiden' (override 'hiden=256').",
-        "  help: Did you mean 'hidden'? All settings: python -m mnist_exp.train --help",
+        "  help: Did you mean 'hidden'? All settings: python -m mnist_exp.train --help all",
     ]
 
 
@@ -76,12 +76,13 @@ def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
                 if line.startswith("Epoch 2/"):
                     process.send_signal(number)
                     break
-            _, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == code
+    assert out.count("Stopping… Ctrl-C again leaves at once.") == 1
     assert err.startswith("error: Stopped in epoch ")
-    assert "help: Go on with: python -m mnist_exp.train resume=outputs/runs/" in err
+    assert "help: Go on with:\n    python -m mnist_exp.train resume=outputs/runs/" in err
     assert "Traceback" not in err
     (folder,) = Path("outputs/runs").glob("*/*")
     entry = ledger.read(folder)
@@ -133,7 +134,7 @@ def test_a_failed_run_fails_without_a_screen_too() -> None:
 def test_a_sweep_goes_on_without_a_screen() -> None:
     done = with_screen(once(*COMMAND, "-m", "hidden=8,12", "hydra.sweeper.report=false"), "| head -1")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Sweep ")
+    assert done.stdout == "Preparing a sweep:\n"
     folders = [path.parent for path in Path("outputs/sweeps").glob("*/*/*/ledger.json")]
     assert [ledger.read(folder).state for folder in folders] == ["finished"] * 2
 
@@ -274,3 +275,16 @@ def test_a_module_in_the_working_folder_is_found(
     code, out, err = command(*TINY, "model._target_=beside.Mine")
     assert code == 0, err
     assert "mine with" in out
+
+
+def test_a_sweep_says_something_before_it_loads_anything_heavy(tmp_path: Path) -> None:
+    """In an interpreter where torch, Optuna and MLflow cannot be loaded."""
+    for name in ("torch", "optuna", "mlflow"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('too early')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "mnist_exp.train", "-m", "hidden=8,16", "lr=1e-05"]
+    environment = {**os.environ, **warm.COLD, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "too early" in done.stderr
+    assert done.stdout == "Preparing a sweep:\n  hidden=8,16 lr=1e-5\n"

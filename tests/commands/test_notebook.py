@@ -30,7 +30,7 @@ def test_the_notebook_runs(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     said = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
     assert said.count("Epoch 3/3, Train Loss: ") == 1
-    assert said.count("[3/3] #") == 1  # of the sweep
+    assert said.count("[3/3] hidden=") == 1  # of the sweep
     assert "\r" not in said.replace("\r\n", "\n")  # a notebook keeps what a terminal would overwrite
     assert "\x1b[2K" not in said
     pictures = [out for cell in notebook.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]

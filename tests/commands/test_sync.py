@@ -226,3 +226,21 @@ def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
     monkeypatch.chdir(trained.parents[3])
     runs = store.client.search_runs([store.experiment_id])
     assert sorted(each.info.status for each in runs) == ["FINISHED", "RUNNING"]
+
+
+def test_a_deleted_experiment_does_not_hold_up_the_others(
+    trained: Path, tiny: Callable[..., Config], command: Sync, store: Store
+) -> None:
+    for name in ("gone", "kept"):
+        trainings.run(tiny(tracking={"enabled": True, "experiment": name}), trained.with_name(name))
+    gone = store.client.create_experiment("gone")
+    store.client.delete_experiment(gone)
+    code, out, err = command()
+    assert code == 1
+    assert ": 2. There already: 0." in out
+    assert "Runs of 1 experiment could not be sent:\n  The experiment 'gone' in " in err
+    assert f"mlflow experiments restore -x {gone}" in err
+    store.client.restore_experiment(gone)
+    code, out, err = command()
+    assert code == 0, err
+    assert ": 1. There already: 2." in out

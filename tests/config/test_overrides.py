@@ -1,6 +1,7 @@
 """Overrides as they are typed: text, and each key once."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -16,6 +17,21 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     assert str(refused.value).isascii()
     with pytest.raises(ConfigError, match="bytes that are not UTF-8"):
         compose(["+tags.why='\udcff'"])
+
+
+@pytest.mark.parametrize("typed", ["hidden={}", "seed=-{}", "hidden=[8,{}]", "lr=1e{}", "lr=0.{}", "-m hidden={},8"])
+def test_a_number_without_end_is_refused(typed: str, command: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = command(*typed.format("7" * 5000).split())
+    assert code == 2, err
+    assert "has a number of 5,000 digits." in err
+    assert len(err) < 300, "it is not repeated"
+
+
+@pytest.mark.parametrize("deep", ["hidden=" + "[" * 5000, "hidden=" + "[" * 999 + "]" * 999, "model={a:" + "{a:" * 99])
+def test_brackets_without_bottom_are_refused(deep: str, command: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = command(deep)
+    assert code == 2, err
+    assert "has brackets that are " in err
 
 
 @pytest.mark.parametrize(

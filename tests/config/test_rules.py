@@ -9,7 +9,7 @@ from samples import TINY
 from mnist_exp import config as configs
 from mnist_exp import system
 from mnist_exp.config import Config
-from mnist_exp.console import exits
+from mnist_exp.console import exits, guard
 from mnist_exp.errors import ConfigError
 from mnist_exp.run import build
 
@@ -53,10 +53,10 @@ REFUSED = {
     "hidden": ("'hidden' has no value.", "Write hidden=…"),
     "model.hidden=32": ("model.hidden follows hidden=128, but got 32.", "Set hidden instead."),
     "lr=nan": (f"{NUMBER} nan.", "Try lr=1e-3."),
-    "lr=0": (f"{NUMBER} 0.0.", "Try lr=1e-3."),
-    "lr=-1": (f"{NUMBER} -1.0.", "Try lr=1e-3."),
+    "lr=0": (f"{NUMBER} 0.", "Try lr=1e-3."),
+    "lr=-1": (f"{NUMBER} -1.", "Try lr=1e-3."),
     "lr=1e999": (f"{NUMBER} inf.", "Try lr=1e-3."),
-    "lr=1e39": (f"{NUMBER} 1e+39.", "Try lr=1e-3."),
+    "lr=1e39": (f"{NUMBER} 1e39.", "Try lr=1e-3."),
     "lr=1e-40": (f"{NUMBER} 1e-40.", "Try lr=1e-3."),
     "lr=fast": ("lr must be a number, but got 'fast'.", "lr: learning rate;"),
     "lr=": ("lr must be a number, but got ''.", "lr: learning rate;"),
@@ -92,7 +92,7 @@ REFUSED = {
     "data.classes=[a,b]": ("data.classes has 2 names, but data.num_classes is 10.", "or data.classes=null"),
     "data.mean=nan": ("data.mean must be between 0 and 1, but got nan.", "Try data.mean=0."),
     "data.mean=33.3": ("data.mean must be between 0 and 1, but got 33.3.", "Try data.mean=0."),
-    "data.std=0": ("data.std must be between 0.001 and 1000, but got 0.0.", "Try data.std=1."),
+    "data.std=0": ("data.std must be between 0.001 and 1000, but got 0.", "Try data.std=1."),
     "data.std=1e-300": ("data.std must be between 0.001 and 1000, but got 1e-300.", "Try data.std=1."),
     "data.std=inf": ("data.std must be between 0.001 and 1000, but got inf.", "Try data.std=1."),
     "tracking.patience=inf": ("tracking.patience must be finite and >= 0, but got inf.", ""),
@@ -132,7 +132,7 @@ REFUSED = {
     "tracking.uri=nonsense://x": ("tracking.uri must be the address of an MLflow store, but got 'nonsense", "http"),
     "optimizer=muon optimizer.momentum=2": ("refused its settings: Invalid momentum value: 2", ""),
     "optimizer.weight_decay=1e300": (
-        "optimizer.weight_decay must be a number that float32 can hold, but got 1e+300.",
+        "optimizer.weight_decay must be a number that float32 can hold, but got 1e300.",
         "Those are 0 and, in size, 1e-37 to 1e38.",
     ),
     "optimizer.betas=[0.9,1e-300]": ("optimizer.betas must be a number that float32 can hold, but got 1e-300.", ""),
@@ -199,7 +199,7 @@ def test_what_nobody_foresaw_says_where_it_happened(command: Command, monkeypatc
     def broken(config: Config) -> Config:
         raise ZeroDivisionError("of all things")
 
-    monkeypatch.setattr(configs, "parse", broken)
+    monkeypatch.setattr(guard, "parse_once", broken)
     code, _, err = command(*TINY)
     assert code == 1
     assert "ZeroDivisionError: of all things (in broken, " in err

@@ -14,7 +14,9 @@ from mnist_exp.console import formats
     [
         (True, "true"),
         (0.001, "0.001"),
-        (np.float64(1e-5), "1e-05"),
+        (np.float64(1e-5), "1e-5"),
+        (1e9, "1e9"),
+        (0.00123456789, "0.00123457"),
         (64, "64"),
         ("[64,32]", "[64,32]"),
         (None, "–"),
@@ -43,23 +45,52 @@ def test_one_is_singular() -> None:
     [
         (0.824, "0.82 s", "1 s"),
         (42, "42 s", "42 s"),
-        (185, "3:05 min", "3 min"),
-        (7500, "2:05 h", "2 h 05 min"),
-        (9.99, "9.99 s", "10 s"),
+        (0.0, "0.00 s", "0 s"),
+        (0.996, "1.0 s", "1 s"),
+        (5.1, "5.1 s", "5 s"),
+        (185, "3 min 05 s", "3 min"),
+        (7500, "2 h 05 min", "2 h 05 min"),
+        (9.99, "10 s", "10 s"),
         (10, "10 s", "10 s"),
         (89, "89 s", "89 s"),
-        (90, "90 s", "2 min"),
-        (99, "99 s", "2 min"),
-        (100, "1:40 min", "2 min"),
-        (119.7, "2:00 min", "2 min"),  # and not 1:60
-        (89 * 60, "89:00 min", "89 min"),
-        (90 * 60, "90:00 min", "1 h 30 min"),
-        (99 * 60, "99:00 min", "1 h 39 min"),
-        (100 * 60, "1:40 h", "1 h 40 min"),
+        (90, "1 min 30 s", "2 min"),
+        (119.7, "2 min 00 s", "2 min"),  # and not 1 min 60 s
+        (89 * 60, "89 min 00 s", "89 min"),
+        (90 * 60, "1 h 30 min", "1 h 30 min"),
+        (100 * 60, "1 h 40 min", "1 h 40 min"),
     ],
 )
 def test_durations_say_as_much_as_is_known(time: float, measured: str, estimated: str) -> None:
     assert (formats.seconds(time), formats.duration(time)) == (measured, estimated)
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("lr=1000000000.0", "lr=1e9"),
+        ("lr=1e-05", "lr=1e-5"),
+        ("lr=1e-3", "lr=0.001"),
+        ("optimizer.betas=[0.9,0.99912345678]", "optimizer.betas=[0.9,0.999123]"),
+        ("seed=1000000007", "seed=1000000007"),
+        ("hidden=[512,256]", "hidden=[512,256]"),
+        ("name=v1.50", "name=v1.50"),
+        ("tags.day=2026.01.30", "tags.day=2026.01.30"),
+        ("name=a1e05", "name=a1e05"),
+    ],
+)
+def test_settings_have_their_numbers_written_as_in_tables(typed: str, shown: str) -> None:
+    assert formats.settings([typed, "seed=1"]) == f"{shown} seed=1"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0.0 MB"), (3.4e6, "3.4 MB"), (421e6, "421 MB"), (999.6e6, "1.0 GB"), (1.2e13, "12,000 GB")]
+)
+def test_bytes_have_a_unit(count: float, text: str) -> None:
+    assert formats.size(count) == text
+
+
+def test_a_difference_has_a_sign() -> None:
+    assert [formats.points(d) for d in (0.0012, -0.0012)] == ["+0.12", "-0.12"]
 
 
 def test_an_unknown_number_is_a_dash() -> None:

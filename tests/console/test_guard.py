@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 from samples import TINY
+
+from mnist_exp.config import Config, loading
 
 
 @pytest.mark.parametrize("wrong", ["hidden=-1", "epochs=0", "data.val_size=999"])
@@ -19,3 +22,21 @@ def test_a_setting_may_refer_to_what_the_run_puts_into_its_environment(
 ) -> None:
     code, _, err = command(*TINY, "epochs=1", "+hydra.job.env_set.WHO=me", "name='${oc.env:WHO}'")
     assert code == 0, err
+
+
+def test_a_single_run_has_its_config_parsed_once(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[DictConfig] = []
+    typed = loading.typed
+
+    def noted(cfg: DictConfig) -> Config:
+        parsed.append(cfg)
+        return typed(cfg)
+
+    monkeypatch.setattr(loading, "typed", noted)
+    for hidden in (8, 9):
+        code, out, err = command(*TINY, "epochs=1", f"hidden={hidden}")
+        assert code == 0, err
+        assert out.startswith(f"hidden={hidden} ")
+    assert len(parsed) == 2

@@ -17,6 +17,7 @@ from mnist_exp.console import terminal
 from mnist_exp.engine.events import EpochEnd
 from mnist_exp.errors import ConfigError
 from mnist_exp.run import one as single
+from mnist_exp.run import session
 from mnist_exp.sweep.display import Display
 
 Command = Callable[..., tuple[int, str, str]]
@@ -45,15 +46,16 @@ def test_a_run_prints_a_header_a_line_an_epoch_and_a_result(command: Command) ->
     number, share = r"\d+\.\d{4}", r"\d+\.\d\d %"
     for epoch, line in enumerate(lines[3:5], start=1):
         assert re.fullmatch(
-            rf"Epoch {epoch}/2, Train Loss: {number}, Test Loss: {number}, val {share}, \d+\.\d\d s", line
+            rf"Epoch {epoch}/2, Train Loss: {number}, Test Loss: {number}, val {share}, \d+\.\d+ s", line
         )
         assert len(line) <= 80
     assert re.fullmatch(rf"Final accuracy: train {share}, val {share}, test {share}", lines[5])
-    assert re.fullmatch(r"Run folder: outputs/runs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{6}", lines[6])
-    assert len(lines) == 7
+    assert lines[6] == "Run folder:"
+    assert re.fullmatch(r"  outputs/runs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{6}", lines[7])
+    assert len(lines) == 8
     assert err == ""
     assert "\x1b" not in out
-    folder = Path(lines[6].removeprefix("Run folder: "))
+    folder = Path(lines[7].strip())
     log = (folder / "train.log").read_text()
     assert all(line in log for line in lines[:6])  # the same lines are kept
     kept = {path.name for path in folder.iterdir()}
@@ -64,13 +66,13 @@ def test_a_run_shows_its_result_before_it_waits_for_mlflow(
     command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
-    publisher = MagicMock(**{"where_to_look.return_value": "Look at the run."})
+    publisher = MagicMock(**{"where_to_look.return_value": ["Look at the run.", "here"]})
     publisher.__exit__ = lambda *error: said.extend(capsys.readouterr().out.splitlines())
     monkeypatch.setattr(single, "Publisher", lambda tracking: publisher)
     code, out, err = command(*TINY, "tracking=mlflow")
     assert code == 0, err
-    assert [line.partition(": ")[0] for line in said[-2:]] == ["Final accuracy", "Run folder"]
-    assert out == "Look at the run.\n"
+    assert [line.partition(": ")[0] for line in said[-3:-1]] == ["Final accuracy", "Run folder:"]
+    assert out == "Look at the run.\n  here\n"
 
 
 def test_two_runs_in_one_second_have_two_folders(command: Command) -> None:
@@ -81,8 +83,24 @@ def test_two_runs_in_one_second_have_two_folders(command: Command) -> None:
 def test_a_failed_run_says_so_on_the_error_stream(command: Command) -> None:
     code, out, err = command(*TINY, "lr=1e30")
     assert code == 1
-    assert err.startswith("error: The loss is not finite somewhere in steps 1 to 7. Lower lr, now 1e+30.")
+    assert err.startswith("error: The loss is not finite somewhere in steps 1 to 7. Lower lr, now 1e30.")
     assert "Final accuracy" not in out
+
+
+def test_a_run_that_is_stopped_at_once_ends_with_the_command_that_goes_on(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its folder lies elsewhere, with what is not taken from there."""
+
+    def second(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "fit", second)
+    for folder, further in (("outputs/runs/day/one", []), ("elsewhere/one", ["data.root=images"])):
+        code, _, err = command(*TINY, "data.root=images", f"hydra.run.dir={folder}")
+        assert code == 130
+        assert err.startswith("error: Stopped at once.\n  help: Go on with:\n")
+        assert err.splitlines()[-1].split() == ["python", "-m", "mnist_exp.train", f"resume={folder}", *further]
 
 
 def test_without_validation_nothing_is_said_about_it(command: Command) -> None:
@@ -123,7 +141,7 @@ def test_in_a_terminal_a_line_that_changes_is_drawn_again_and_leaves_nothing(mon
 def test_the_epoch_line_begins_as_the_beginners_script_had_it() -> None:
     metrics = {"train/loss": 0.28749, "test/loss": 0.1422, "train/accuracy": 0.9, "test/accuracy": 0.97826}
     event = EpochEnd(lane=0, epoch=1, step=9, metrics={**metrics, "time/epoch": 1.234}, time_ms=0, best=True)
-    assert single.epoch_line(event, 10) == ("Epoch 1/10, Train Loss: 0.2875, Test Loss: 0.1422, test 97.83 %, 1.23 s")
+    assert single.epoch_line(event, 10) == ("Epoch 1/10, Train Loss: 0.2875, Test Loss: 0.1422, test 97.83 %, 1.2 s")
 
 
 class Screen(io.StringIO):
@@ -225,5 +243,5 @@ def test_a_sweeps_line_says_which_accuracy_it_shows(split: str, capsys: pytest.C
     display.started(0, ["lr=1"])
     display.epoch(0, 1, 1, {"train/accuracy": 0.5, f"{split}/accuracy": 0.25})
     display.finished(0, ["lr=1"], 0.25)
-    assert f"#0 lr=1  {split} 25.00 %" in capsys.readouterr().out
+    assert f"] lr=1  {split} 25.00 %" in capsys.readouterr().out
     assert f"best {split} 25.00 % (lr=1)" in display.status()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mnist_exp.config import Config, Data
 from mnist_exp.data import __main__ as cli
-from mnist_exp.data import splits
+from mnist_exp.data import own, splits
 from mnist_exp.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -158,3 +158,14 @@ def test_check_has_mean_and_std_of_each_channel(scratch: Path, capsys: pytest.Ca
     assert written["mean"] != [written["mean"][0]] * 3
     assert pixels.mean((0, 2)).tolist() == pytest.approx(written["mean"], abs=0.02)  # two images validate
     assert len(written["std"]) == 3
+
+
+def test_pictures_of_sixteen_bits_are_as_those_of_eight(scratch: Path, composed: Callable[..., Config]) -> None:
+    data = composed("data=synthetic").data
+    eight = np.arange(28 * 28).reshape(28, 28) % 256
+    Image.fromarray(eight.astype(np.uint8)).save("eight.png")
+    Image.fromarray((eight * 257).astype(np.uint16)).save("sixteen.png")
+    assert (own.pixels(Path("sixteen.png"), data) == own.pixels(Path("eight.png"), data)).all()
+    Image.fromarray(eight.astype(np.float32)).save("floats.tiff")
+    with pytest.raises(DataError, match="has 32 bits for each pixel"):
+        own.pixels(Path("floats.tiff"), data)

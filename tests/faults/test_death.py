@@ -129,7 +129,7 @@ def test_a_run_that_is_stopped_goes_on(number: int, code: int, injected: Injecte
     whole(folder)
     if code > 0:
         assert ledger.read(folder).state == "killed"
-        (again,) = re.findall(r"Go on with: python -m mnist_exp\.train (resume=\S+)", err)
+        (again,) = re.findall(r"Go on with:\n +python -m mnist_exp\.train (resume=\S+)", err)
         assert again == f"resume={folder.relative_to(Path.cwd()) if folder.is_absolute() else folder}"
     reached = len(journal.read(folder))
     left, out, err = command(f"resume={folder}", f"epochs={reached + 2}", "force=true")

@@ -88,7 +88,7 @@ def test_a_command_waits_for_a_database_that_is_locked_for_a_while(database: Pat
     code, out, err = end(process)
     assert code == 0, err
     assert "warning" not in err
-    assert out.splitlines()[-1].startswith("Tracked in MLflow: mlflow ui, then http://")
+    assert out.splitlines()[-1].startswith("  http://127.0.0.1:5000/#/experiments/")
     assert links() == (True, True)
     injected()
 
@@ -425,7 +425,7 @@ def test_a_folder_of_any_name_has_its_database_in_it(
     monkeypatch.chdir(folder)
     code, out, err = command(*TRACKED, *typed)
     assert code == 0, err
-    assert "Tracked in MLflow: mlflow ui --backend-store-uri sqlite:///mlflow.db, then" in out
+    assert "\n  mlflow ui --backend-store-uri sqlite:///mlflow.db\n  http" in out
     assert [path.name for path in scratch.iterdir() if not path.name.startswith(".")] == [folder.name]
     assert list(scratch.rglob("mlflow.db")) == [folder / "mlflow.db"]
     assert command(module="sync")[1].endswith(": 0. There already: 1.\n")

@@ -28,7 +28,7 @@ EXCEPTIONS = {
     "--config-dir my_conf": "its files stand in docs/add-a-model.md; tests/project/test_experiments.py runs them",
     "mnist-exp -sc": "prints the shell's line for tab completion",
     "cluster=slurm": "needs the extra slurm; tests/services/test_slurm.py runs it",
-    "python -m mnist_exp.train --help": "tests/config/test_help.py reads it",
+    "python -m mnist_exp.train --help": "tests/console/test_help.py reads it",
     "python -m mnist_exp.train --hydra-help": "Hydra's own page",
 }
 

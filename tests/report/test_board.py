@@ -18,8 +18,8 @@ from mnist_exp.results import names, ranking
 
 GOLDEN = """\
 hidden   lr     val %         test %        n  not finished  seconds  parameters
-[64,32]  0.001  96.00 ± 2.83  96.00 ± 2.83  2                6.00 s   50,890
-64       0.001  95.00         95.00         1  1 failed      6.00 s   50,890
+[64,32]  0.001  96.00 ± 2.83  96.00 ± 2.83  2                6.0 s    50,890
+64       0.001  95.00         95.00         1  1 failed      6.0 s    50,890
 64       0.1    –             –             0  1 planned     –        –
 """
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_told_from_the_best_is_named_with_the_command_that_tells(
     assert "Its 95 % interval is 97.57 % to 98.35 % (for other images; another seed may change more)." in text
     assert "Cannot be told from it: hidden=64 lr=0.2.\n" in text
     again = "python -m mnist_exp.train -m resume=10-00-00-abcdef hidden=128,64 seed=1,2\n"
-    assert "To tell them apart: " in text
+    assert "To tell them apart:\n  " in text
     assert again in text
 
 

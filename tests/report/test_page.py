@@ -428,7 +428,7 @@ def test_the_command_writes_where_it_is_told(tmp_path: Path, capsys: pytest.Capt
     command([str(folder), "--out", "page.html"])
     assert Path("page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert not (folder / "report.html").exists()
-    assert "Report: page.html" in capsys.readouterr().out
+    assert "Report:\n  page.html" in capsys.readouterr().out
 
 
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

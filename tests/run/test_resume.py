@@ -200,7 +200,7 @@ def test_a_sweep_is_no_run_but_its_best_is_one() -> None:
     assert resume.run_folder("outputs/runs", "best") == str(sweep / "0")
     with pytest.raises(ConfigError) as caught:
         resume.run_folder("outputs/runs", sweep.name)
-    assert caught.value.help == f"Go on with all of them: python -m mnist_exp.train -m resume={sweep.name}"
+    assert caught.value.help == f"Go on with all of them:\npython -m mnist_exp.train -m resume={sweep.name}"
 
 
 def test_a_run_that_has_finished_says_that_nothing_was_trained(command: Command) -> None:

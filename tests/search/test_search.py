@@ -265,6 +265,9 @@ def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Com
     values = {(trial.params["hidden"], trial.value) for trial in studies.join(home()).trials}
     assert len(values) == 2
     assert len(plan.read(home()).repeats) == 6
+    code, _, err = command("-m", "resume=last", "n_trials=10", "hydra.launcher.workers=0")
+    assert code == 2, "also where no job is left for a worker"
+    assert "hydra.launcher.workers must be at least 1, but got 0." in err
     code, out, err = command(*here[:1], "resume=last", "n_trials=10", "hydra/launcher=basic")
     assert code == 0, err
     assert "8 of them done already" in out
@@ -295,7 +298,7 @@ def test_a_search_ends_early_says_why_and_goes_on(ends: str, done: int, command:
     assert code in (0, 2), err
     if done:
         assert f"{ends} ended the search after " in out
-        assert "Go on with: python -m mnist_exp.train -m resume=" in out
+        assert "Go on with:\n  python -m mnist_exp.train -m resume=" in out
         assert studies.join(home()).trials[0].params["hidden"] == 40
         before = len(states(home()))
         assert done <= before < 30
@@ -318,6 +321,13 @@ def test_known_points_come_first(command: Command) -> None:
     assert code == 0, err
     params = [trial.params for trial in studies.join(home()).trials]
     assert params[:2] == [{"hidden": 5, "lr": 0.01}, {"hidden": 7, "lr": 0.02}]
+    for n_trials in (4, 5):  # typed with resume= it is tried next, and not once more by the same command
+        more = (f"n_trials={n_trials}", "enqueue='hidden=9 lr=0.03'")
+        code, _, err = command("-m", "resume=last", "hydra/launcher=basic", *more)
+        assert code == 0, err
+        studies.storage.cache_clear()
+        params = [trial.params for trial in studies.join(home()).trials]
+        assert [i for i, each in enumerate(params) if each == {"hidden": 9, "lr": 0.03}] == [3]
     best = configs.load(names.best(names.resolve("last")) / "config.yaml")
     second = "hydra.sweep.dir=outputs/sweeps/b/c"
     code, _, err = command(*here, "search=random", "n_trials=1", *SPACE, "enqueue=last", second)
@@ -337,7 +347,7 @@ def test_every_combination_with_pruning(command: Command) -> None:
 def test_bad_ends_are_reported_before_anything_starts(command: Command) -> None:
     code, _, err = command(*HERE, "search=random", "lr=interval(-1,1)")
     assert code == 2
-    assert "lr must be a finite number > 0 in float32, but got -1.0" in err
+    assert "lr must be a finite number > 0 in float32, but got -1" in err
     assert not list(Path("outputs").glob("sweeps/*/*/0"))
 
 

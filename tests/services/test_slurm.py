@@ -47,11 +47,11 @@ def test_eight_points_one_of_them_killed(reference: Path, tmp_path: Path) -> Non
     assert re.search(
         r"Slurm takes 5 jobs as \d+\.\nSlurm takes 3 jobs as \d+\.\n", done.stdout
     )  # as many as an array may have
-    assert f"#{VICTIM} hidden=16 lr=0.003  FAILED: Its process was killed by SIGKILL (out of memory?)." in done.stdout
+    assert "hidden=16 lr=0.003  FAILED: Its process was killed by SIGKILL (out of memory?)." in done.stdout
     assert f"  #{VICTIM} hidden=16 lr=0.003: Its process was killed by SIGKILL" in done.stderr
     assert clusters.states(tmp_path) == ["finished"] * VICTIM + ["killed"] + ["finished"] * 4
     assert clusters.tracked(tmp_path) == {"FINISHED": 7, "KILLED": 1}
-    (again,) = re.findall(r"All of them again: python -m mnist_exp.train -m (.*)", done.stderr)
+    (again,) = re.findall(r"All of them again:\n +python -m mnist_exp.train -m (.*)", done.stderr)
     assert again == f"resume={clusters.home(tmp_path).name} cluster=slurm retry_failed=true"
 
     done = clusters.run(tmp_path, *again.split(), ON[1])
@@ -77,7 +77,8 @@ def test_a_job_that_has_to_leave_its_node_goes_on_exactly_and_a_driver_comes_bac
     _, output = driver.communicate(timeout=120)
     assert driver.returncode == 130
     (job,) = re.findall(r"Cancel them: scancel (\d+)\n", output)
-    assert f"Go on with: python -m mnist_exp.train -m resume={clusters.home(tmp_path).name} cluster=slurm" in output
+    again = f"python -m mnist_exp.train -m resume={clusters.home(tmp_path).name} cluster=slurm"
+    assert f"Go on with:\n    {again}" in output
 
     before = entry()
     subprocess.run(["scancel", "--signal=USR2", job], check=True)  # what Slurm sends ahead of the end

@@ -87,7 +87,7 @@ def test_several_at_once(start: Start, server: Server, tmp_path: Path) -> None:
     for process in (*singles, sweep):
         said, _ = process.communicate()
         assert process.returncode == 0, said
-        assert f"Tracked in MLflow: {server.uri}/#/experiments/" in said
+        assert f"Tracked in MLflow:\n  {server.uri}/#/experiments/" in said
     assert_all_tracked_once(tmp_path, server.uri, "mnist_exp")
     store, runs = stored(server.uri, "mnist_exp")
     kept = {f.path for f in store.client.list_artifacts(runs[0].info.run_id)}  # type: ignore[attr-defined]
@@ -184,7 +184,7 @@ def test_a_server_with_passwords(start: Start, database: str, tmp_path: Path, mo
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
         said, _ = (run := start(tmp_path / "taken", guarded.uri, *arguments)).communicate()
         assert run.returncode == 0, said
-        assert "Tracked in MLflow: http" in said
+        assert "Tracked in MLflow:\n  http" in said
         assert_all_tracked_once(tmp_path / "taken", guarded.uri, "guarded")
     written = [p for p in (tmp_path / "taken").rglob("*") if p.is_file()]
     assert not [p for p in written if password.encode() in p.read_bytes()]

@@ -94,11 +94,11 @@ def test_a_line_names_what_the_jobs_do_not_share(said: list[str]) -> None:
     display.failed(1, ["hidden=16", "epochs=1"], "It broke.", again=True)
     display.failed(1, ["hidden=16", "epochs=1"], "It broke.", again=False)
     assert said == [
-        "[1/3] #0 hidden=8 lr=0.001235  val 50.00 %",
-        "[1/3] #1 hidden=16  FAILED, trying again: It broke.",
-        "[2/3] #1 hidden=16  FAILED: It broke.",
+        "[1/3] hidden=8 lr=0.00123457  val 50.00 %",
+        "[1/3] hidden=16  FAILED, trying again: It broke.",
+        "[2/3] hidden=16  FAILED: It broke.",
     ]
-    assert display.status() == "2/3 done · 1 failed · best val 50.00 % (hidden=8 lr=0.001235)"
+    assert display.status() == "2/3 done · 1 failed · best val 50.00 % (hidden=8 lr=0.00123457)"
 
 
 def test_the_best_of_equals_is_the_first(said: list[str]) -> None:
@@ -114,9 +114,10 @@ def test_the_status_counts_what_runs_and_what_was_pruned(clock: Clock, said: lis
     display.started(0, ["hidden=8"])
     display.started(1, ["hidden=16"])
     display.epoch(1, 2, 4, {"train/accuracy": 0.25, "val/accuracy": 0.5})
-    assert display.status() == "0/3 done · 2 running · #0 · #1 2/4 50.00 %"
+    assert display.status() == "0/3 done · 2 running"
+    assert display.now() == "hidden=8 · hidden=16 2/4 50.00 %"
     display.pruned(1, "Pruned after epoch 2.")
     display.finished(1, ["hidden=16"], 0.5)
     display.stopped(0)
     assert display.status() == "1/3 done · 1 pruned"
-    assert said == ["[1/3] #1 hidden=16  Pruned after epoch 2."]
+    assert said == ["[1/3] hidden=16  Pruned after epoch 2."]

@@ -142,8 +142,8 @@ def test_what_a_job_has_trained_is_shown_once() -> None:
     (one.folder / "metrics.jsonl").write_text(row)
     following = driver(Fake())
     following.show(one)
-    assert following.display.status().startswith("0/1 done · 1 running · ")
-    assert following.display.status().endswith("#0 1/4 50.00 %")
+    assert following.display.status().startswith("0/1 done · 1 running")
+    assert following.display.now() == "hidden=8 1/4 50.00 %"
     following.display.running.clear()
     following.show(one)
     assert not following.display.running, "the same epoch again"

@@ -53,8 +53,8 @@ class Publisher:
         for folder in filter(Path.exists, self.folders):
             write_json(folder / "mlflow.json", {"run_id": f"run-{folder.name}", "experiment_id": "1", "page": "#/view"})
 
-    def where_to_look(self, folder: Path) -> str:
-        return f"Look at {folder.name}."
+    def where_to_look(self, folder: Path) -> list[str]:
+        return [f"Look at {folder.name}."]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_sweep_is_reported_whose_jobs_report_themselves(
     command: Command, reported: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
+    monkeypatch.setattr(one, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": ["Look"]}))
     code, out, err = command(*HERE, "tracking=mlflow", "hidden=8,16")
     assert code == 0, err
     assert reported == ["0 finished", "1 finished", "sweep", "finished", "sent"]
@@ -80,13 +80,13 @@ def test_a_sweep_is_reported_whose_jobs_report_themselves(
 def test_the_page_links_to_what_is_reported_last(
     lr: str, code: int, command: Command, reported: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": "Look at the run."}))
+    monkeypatch.setattr(one, "Publisher", MagicMock(**{"return_value.where_to_look.return_value": ["Look"]}))
     typed = (*HERE, "hydra.sweeper.report=true", "tracking=mlflow", f"lr={lr},3e-3")
     left, out, err = command(*typed)
     assert left == code, err
     assert reported.count("sent") == 1
     lines = out.splitlines()
-    at = [next(i for i, line in enumerate(lines) if line.startswith(text)) for text in ("Sweep ", "lr ", "Report: ")]
+    at = [next(i for i, line in enumerate(lines) if line.startswith(text)) for text in ("Sweep ", "lr ", "Report:")]
     assert at == sorted(at)
     assert lines[-1] == f"Look at {home().name}."
     page = (home() / "report.html").read_text()
@@ -195,4 +195,4 @@ def test_a_full_disk_under_the_plan_says_how_to_go_on(
     code, _, err = command("-m", *TINY, "search=random", "n_trials=2", "hydra.sweeper.report=false")
     assert code == expected
     assert "that/file" in err
-    assert ("Go on with: python -m mnist_exp.train -m resume=" in err) == (writes > 0)
+    assert ("Go on with:\n    python -m mnist_exp.train -m resume=" in err) == (writes > 0)

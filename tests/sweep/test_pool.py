@@ -80,7 +80,8 @@ def test_a_worker_gets_its_pack_prepared(pool: Pool) -> None:
     assert cloudpickle.loads(theirs.recv_bytes()) == [3, 4]
     assert before + 20 <= idle.deadline <= pools.time.monotonic() + 20
     assert [job.tries for job in pack] == [1, 1]
-    assert pool.display.status() == "0/9 done · 2 running · #3 · #4"
+    assert pool.display.status() == "0/9 done · 2 running"
+    assert pool.display.now() == "hidden=3 · hidden=4"
 
 
 def test_results_arrive_one_by_one(pool: Pool) -> None:
@@ -88,7 +89,7 @@ def test_results_arrive_one_by_one(pool: Pool) -> None:
     busy, theirs = worker(pool, 3, 4)
     theirs.send(("epoch", 3, 1, 2, {"val/accuracy": 0.5}))
     assert pool.listen(busy) == []
-    assert "#3 1/2 50.00 %" in pool.display.status()
+    assert "hidden=3 1/2 50.00 %" in pool.display.now()
     theirs.send(("done", 4, returned(0.25)))
     assert pool.listen(busy) == []
     assert [job.number for job in busy.jobs] == [3]

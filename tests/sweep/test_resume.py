@@ -180,7 +180,7 @@ def test_the_printed_command_goes_on_with_a_sweep_elsewhere(command: Command) ->
     far = ("hydra.sweep.dir=sub/ss", "epochs=1", "data.val_size=2")
     code, _, err = command(*HERE, *TINY, *far, *images, "lr=0.1,1e30")
     assert code == 1, err
-    typed = shlex.split(err.rpartition("All of them again: ")[2])[4:]
+    typed = shlex.split(err.rpartition("All of them again:\n")[2])[4:]
     assert {"resume=sub/ss", "data.root=images"} <= set(typed)
     code, _, err = command(*HERE, *typed)
     assert code == 1, err

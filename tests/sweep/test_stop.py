@@ -23,6 +23,7 @@ from trainings import run
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger
 from mnist_exp.errors import ExperimentError, Interrupted
+from mnist_exp.sweep import finish
 from mnist_exp.sweep.display import Display
 from mnist_exp.sweep.job import Job, JobDied
 from mnist_exp.sweep.launching import Stop
@@ -65,14 +66,14 @@ def test_a_job_that_hangs_does_not_keep_a_sweep_from_stopping(
     with signalled(number, home / "0", epoch=1):
         left, out, err = command("-m", *OWN, "+model.mode=hang,fine", f"hydra.sweep.dir={home}")
     assert left == code, err
-    assert "Stopping: running jobs finish their batch." in out
+    assert out.count("Stopping… Ctrl-C again leaves at once.") == 1
     assert "FAILED" not in out
-    assert re.search(r"help: Go on with: python -m mnist_exp\.train -m resume=sweep$", err, re.MULTILINE)
+    assert re.search(r"help: Go on with:\n    python -m mnist_exp\.train -m resume=sweep$", err, re.MULTILINE)
     entry = ledger.read(home / "0")
-    assert (entry.state, entry.reason) == ("killed", "It did not stop within 0.5 s.")
+    assert (entry.state, entry.reason) == ("killed", "It did not stop within 0.50 s.")
 
 
-def test_a_worker_that_has_just_died_is_not_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_has_just_died_is_not_asked() -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
     nothing: Any = None
@@ -82,7 +83,6 @@ def test_a_worker_that_has_just_died_is_not_asked(capsys: pytest.CaptureFixture[
     pool.workers = [Worker(dead, nothing, lifeline, {}, [Job(0, [])])]
     pool.ask_to_stop()
     assert pool.workers[0].deadline < float("inf")
-    assert "Stopping: " in capsys.readouterr().out
 
 
 @final
@@ -174,3 +174,17 @@ def test_a_second_ctrl_c_is_no_failure_of_the_run(tiny: Callable[..., Config]) -
     with pytest.raises(KeyboardInterrupt):
         run(tiny(), Path("run"), watch=watch)
     assert ledger.read(Path("run")).state == "killed"
+
+
+def test_ctrl_c_after_the_last_job_ends_with_the_command_that_goes_on(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finish, "present", interrupted)
+    code, _, err = command("-m", *OWN[:-3], "hidden=8,9", "hydra/launcher=basic", "hydra.sweep.dir=sweep")
+    assert code == 130
+    assert err.endswith(
+        "error: The sweep was stopped.\n  help: Go on with:\n    python -m mnist_exp.train -m resume=sweep\n"
+    )

@@ -26,6 +26,7 @@ from mnist_exp.tracking.store import Store, open_store
 
 Tiny = Callable[..., Config]
 HERE = Path("run")
+SEE = "Tracked in MLflow; to see it:"
 
 
 def replace_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
@@ -54,7 +55,7 @@ def test_a_run_reaches_mlflow_through_the_publisher(tiny: Tiny, store_template: 
     assert stored.info.status == "FINISHED"
     assert stored.data.metrics["final/val_accuracy"] == ledger.read(HERE).summary["final/val_accuracy"]
     page = f"/#/experiments/{store.experiment_id}/runs/{stored.info.run_id}?workflowType=machine_learning"
-    assert publisher.where_to_look(HERE) == f"Tracked in MLflow: mlflow ui, then http://127.0.0.1:5000{page}"
+    assert publisher.where_to_look(HERE) == [SEE, "mlflow ui", f"http://127.0.0.1:5000{page}"]
 
 
 def test_what_was_never_started_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,23 +229,26 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_publisher(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("uri", "line"),
+    ("uri", "lines"),
     [
-        ("http://tracker:5000/", "Tracked in MLflow: http://tracker:5000/#/experiments/3/runs/abc"),
-        (None, "Tracked in MLflow: mlflow ui, then http://127.0.0.1:5000/#/experiments/3/runs/abc"),
+        ("http://tracker:5000/", ["Tracked in MLflow:", "http://tracker:5000/#/experiments/3/runs/abc"]),
+        (None, [SEE, "mlflow ui", "http://127.0.0.1:5000/#/experiments/3/runs/abc"]),
         (
             "sqlite:////srv/mlflow.db",
-            "Tracked in MLflow: mlflow ui --backend-store-uri sqlite:////srv/mlflow.db, "
-            "then http://127.0.0.1:5000/#/experiments/3/runs/abc",
+            [
+                SEE,
+                "mlflow ui --backend-store-uri sqlite:////srv/mlflow.db",
+                "http://127.0.0.1:5000/#/experiments/3/runs/abc",
+            ],
         ),
     ],
     ids=["server", "here", "elsewhere"],
 )
-def test_the_line_that_opens_the_run(uri: str | None, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lines_that_open_the_run(uri: str | None, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     replace_child(monkeypatch, "")
     publisher = Publisher(Tracking(uri=uri))
     HERE.mkdir()
-    assert publisher.where_to_look(HERE) == "Tracked in MLflow: not yet."
+    assert publisher.where_to_look(HERE) == ["Tracked in MLflow: not yet."]
     (HERE / "mlflow.json").write_text(json.dumps({"page": "#/experiments/3/runs/abc"}))
-    assert publisher.where_to_look(HERE) == line
+    assert publisher.where_to_look(HERE) == lines
     publisher.close()

@@ -98,7 +98,6 @@ class Driver:
                 if way := self.scheduler.stop():
                     text = f"The sweep is no longer watched; {len(waiting)} jobs go on."
                     raise Interrupted(text, way, self.stop.signal)
-                self.display.stopping()
                 deadline = time.monotonic() + STOP_GRACE
             time.sleep(PAUSE)
 

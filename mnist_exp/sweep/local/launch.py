@@ -49,11 +49,10 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
         source: Gives a job to each worker that is free when *jobs* are all under way; they are not returned.
 
     Raises:
-        ConfigError: an option of the launcher is out of range.
         HydraException, OmegaConfBaseException: an override of some job does not fit; none was started.
         Interrupted: Ctrl-C or SIGTERM; what was running has saved its epochs.
     """
-    options = check(launcher.options)
+    options = launcher.options
     exports = any(job.config for job in jobs)  # they come from a sweeper of ours, which exports the best at the end
     handover = Handover(launcher, jobs)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
@@ -76,12 +75,11 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
     return Returns([job.outcome or cloudpickle.dumps(job.failed(never)) for job in jobs])
 
 
-def check(options: dict[str, Any]) -> dict[str, Any]:
-    """The launcher's options. Raises ConfigError if one is out of its range."""
+def check(options: dict[str, Any]) -> None:
+    """Raises ConfigError if one of the launcher's options is out of its range."""
     for key, rule in RULES.items():
         if options[key] is not None:
             rule.check(f"hydra.launcher.{key}", options[key])
-    return options
 
 
 def packed(

@@ -25,6 +25,7 @@ import cloudpickle
 from hydra.core.utils import JobStatus
 
 from mnist_exp import system
+from mnist_exp.console.formats import seconds
 from mnist_exp.disk import provenance
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.composing import Composer
@@ -191,7 +192,6 @@ class Pool:
     def ask_to_stop(self) -> None:
         """Asks the workers that have jobs to finish their batch."""
         self.asked = True
-        self.display.stopping()
         for w in self.workers:
             if w.jobs:
                 w.deadline = time.monotonic() + STOP_GRACE
@@ -210,8 +210,9 @@ class Pool:
         if time.monotonic() > to.deadline and not to.pipe.poll():
             to.process.kill()
             if self.asked:
-                return self.on_death(to, f"It did not stop within {STOP_GRACE:g} s.")
-            return self.on_death(to, f"It was still running after {self.options['job_timeout']:g} s (job_timeout).")
+                return self.on_death(to, f"It did not stop within {seconds(STOP_GRACE)}.")
+            limit = seconds(self.options["job_timeout"])
+            return self.on_death(to, f"It was still running after {limit} (job_timeout).")
         try:
             kind, number, *rest = to.pipe.recv()
         except (EOFError, OSError):
