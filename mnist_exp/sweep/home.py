@@ -90,7 +90,8 @@ class Home:
         plan.experiment = tracking.experiment if tracking.enabled else ""
         plan.write(self.folder)
         OmegaConf.save(self.sweeper.config, SweepFolder(self.folder).config)
-        return SweepReporter(plan, self.folder, tracking, live=isinstance(self.sweeper.launcher, OurLauncher))
+        live, page = isinstance(self.sweeper.launcher, OurLauncher), self.options["report"]
+        return SweepReporter(plan, self.folder, tracking, live, page)
 
     def launch(self, jobs: list[Job], total: int = 0) -> Sequence[JobReturn]:
         """Hands *jobs* of a sweep of *total* to the launcher, each with the folder that its number names."""

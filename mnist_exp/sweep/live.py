@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, final
 
@@ -44,31 +43,21 @@ RENEWAL = """\
 })()</script><noscript><meta http-equiv="refresh" content="SECONDS"></noscript>"""
 
 
-@contextlib.contextmanager
-def page(folder: Path, wanted: bool) -> Iterator[None]:
-    """While it lasts, `report.html` of the sweep in *folder* is there, and renewed; unless it is not *wanted*."""
-    renewer = Renewer(folder)
-    timer = threading.Timer(FIRST, renewer.start)
-    timer.daemon = True
-    if wanted:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if wanted:
-            timer.join()
-        renewer.end()
-
-
 @final
 class Renewer:
-    """The driver's handle on the process that writes the page of the sweep in *folder*."""
+    """The driver's handle on the process that writes the page of the sweep in *folder*, between `begin` and `end`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.timer: threading.Timer | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.output: IO[str] | None = None
+
+    def begin(self) -> None:
+        """The first run is about to begin: the process starts in a while."""
+        self.timer = threading.Timer(FIRST, self.start)
+        self.timer.daemon = True
+        self.timer.start()
 
     def start(self) -> None:
         """Starts it, and says where the page will be."""
@@ -90,11 +79,15 @@ class Renewer:
 
     def end(self) -> None:
         """Ends it, in the middle of a page if need be, and logs its faults. The page is as it was last."""
+        if self.timer:
+            self.timer.cancel()
+            self.timer.join()
         if self.process and self.output:
             assert self.process.stdin
             self.process.kill()
             self.process.wait()
             self.process.stdin.close()
+            self.process = None
             tidy(self.folder, *SweepFolder.written)
             tidy(SweepFolder(self.folder).figures, "*")
             settle(self.folder)

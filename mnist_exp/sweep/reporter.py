@@ -1,4 +1,4 @@
-"""Reports a sweep to MLflow, through the publisher."""
+"""What a sweep tells while it runs: its page, and MLflow, through the publisher."""
 
 from pathlib import Path
 from typing import final
@@ -7,6 +7,7 @@ from mnist_exp.config import Tracking
 from mnist_exp.console.terminal import offer
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import SweepError
+from mnist_exp.sweep.live import Renewer
 from mnist_exp.tracking.publisher import Publisher
 
 
@@ -17,16 +18,20 @@ class SweepReporter:
     Args:
         live: Reports from the beginning, as the jobs of our launchers do not report themselves. Other jobs do; then
             only the sweep is left to report, at its end.
+        page: Whether its page is there from the beginning.
     """
 
-    def __init__(self, plan: Plan, folder: Path, tracking: Tracking, live: bool) -> None:
+    def __init__(self, plan: Plan, folder: Path, tracking: Tracking, live: bool, page: bool = False) -> None:
         self.plan, self.folder, self.tracking, self.live = plan, folder, tracking, live
+        self.renewer = Renewer(folder) if page else None
         self.publisher: Publisher | None = None
         self.closed = False
 
     def __enter__(self) -> "SweepReporter":
         if self.tracking.enabled and self.live:
             self._begin()
+        if self.renewer:
+            self.renewer.begin()
         return self
 
     def follow(self, folder: Path) -> None:
@@ -35,7 +40,9 @@ class SweepReporter:
             self.publisher.follow(folder)
 
     def finish(self) -> None:
-        """All runs have ended: what is not reported yet is reported from now on."""
+        """All runs have ended: what is not reported yet is reported from now on, and the page is left to be written."""
+        if self.renewer:
+            self.renewer.end()
         if self.tracking.enabled:
             (self.publisher or self._begin()).finish()
 
@@ -46,6 +53,8 @@ class SweepReporter:
             (self.publisher or self._begin()).close(kind)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self.renewer:
+            self.renewer.end()
         self.wait(kind)
         if self.publisher and kind in (None, SweepError):
             offer(*self.publisher.where_to_look(self.folder))

@@ -11,7 +11,7 @@ from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.search import study
-from mnist_exp.sweep import finish, forecast, live, points
+from mnist_exp.sweep import finish, forecast, points
 from mnist_exp.sweep.home import Home, opened
 from mnist_exp.sweep.shell import OurSweeper
 
@@ -70,8 +70,7 @@ def grid(home: Home) -> Sequence[JobReturn]:
         already = f", {total - len(missing)} of them done already" if len(missing) < total else ""
         offer(f"Sweep {plan.id}: {plural(total, 'run')}{already}, in", shown(home.folder))
         try:
-            with live.page(home.folder, home.options["report"]):
-                returns = home.launch(missing, total)
+            returns = home.launch(missing, total)
         except (Interrupted, KeyboardInterrupt) as stop:
             entries = [ledger.find(home.folder / str(number)) for number in range(len(plan.points))]
             done = sum(entry is not None and entry.state == State.FINISHED for entry in entries)

@@ -32,7 +32,7 @@ from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
 from mnist_exp.search.study import GRID, TPE, Search
-from mnist_exp.sweep import finish, forecast, live, points
+from mnist_exp.sweep import finish, forecast, points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.shell import StreamingLauncher
@@ -62,8 +62,7 @@ def sweep(home: Home) -> None:
         study.enqueue_trial(point)
     with home.reporter([*space.varied], first.tracking) as reporter:
         trials.follow = reporter.follow
-        with live.page(home.folder, home.options["report"]):
-            launch(trials)
+        launch(trials)
         conclude(trials, finish.present(home, reporter))
 
 

@@ -143,6 +143,8 @@ def test_comparing_two_runs_shows_what_differs(server: str, project: dict[str, A
     wait(browser, lambda page: "Show diff only" in text(page))
     chosen = wait(browser, lambda page: text(page).partition("Parameters:\n")[2].partition("\nMetrics:")[0])
     assert chosen.splitlines() == ["hidden", "lr"]
+    measured = text(browser).partition("\nMetrics:\n")[2].splitlines()[0]
+    assert measured == "val/accuracy"  # the test set chooses nothing
     for row in ("hidden 8 16", "lr 0.001 0.01"):
         assert row in text(browser)
 

@@ -65,6 +65,7 @@ def test_a_finished_run_is_published_completely(finished: Path, shop: Store) -> 
     for key in rows[0]["metrics"]:
         expected = [(row["epoch"], row["metrics"][key], row["time_ms"]) for row in rows]
         assert histories(shop, stored.info.run_id, key) == expected
+    assert next(iter(stored.data.metrics)) == "val/accuracy"  # which MLflow compares runs by
     wrong = [(row["epoch"], 1 - row["metrics"]["val/accuracy"], row["time_ms"]) for row in rows]
     assert histories(shop, stored.info.run_id, "val/error") == wrong
     for key, value in entry.summary.items():
