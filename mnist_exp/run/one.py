@@ -1,7 +1,7 @@
 """One run as people start it: a header, a line for each epoch, a result, and where to see it in MLflow."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -46,16 +46,6 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
     Raises:
         ExperimentError: see `session.run_many`.
     """
-    try:
-        return _train(config, folder, overrides, sweep)
-    except KeyboardInterrupt:
-        if not RunFolder(folder).ledger.exists():
-            raise
-        raise Interrupted("Stopped at once.", going_on(folder, overrides)) from None
-
-
-def _train(config: Config, folder: Path, overrides: list[str], sweep: str) -> "Result":
-    """See `train`."""
     if config.resume:
         config = resume.stored(folder, config, overrides)
     elif config.init:
@@ -67,7 +57,7 @@ def _train(config: Config, folder: Path, overrides: list[str], sweep: str) -> "R
     from mnist_exp.run import build  # torch: the publisher loads mlflow on another core meanwhile
     from mnist_exp.run.session import Task, run_many
 
-    with publisher or contextlib.nullcontext():
+    with _stopped_at_once(folder, overrides), publisher or contextlib.nullcontext():
         build.rehearse(config)
         data.check(config.data)
         with screen.bar:
@@ -83,6 +73,17 @@ def _train(config: Config, folder: Path, overrides: list[str], sweep: str) -> "R
     if publisher:
         offer(*publisher.where_to_look(folder))
     return outcome
+
+
+@contextlib.contextmanager
+def _stopped_at_once(folder: Path, overrides: list[str]) -> Iterator[None]:
+    """Makes a second Ctrl-C, or one that came before or after training, an error that says how the run goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not RunFolder(folder).ledger.exists():
+            raise
+        raise Interrupted("Stopped at once.", going_on(folder, overrides)) from None
 
 
 def going_on(folder: Path, overrides: Sequence[str]) -> str:

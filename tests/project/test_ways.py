@@ -92,7 +92,7 @@ def test_meta_a_longer_way_is_seen(command: Command, record: Any, monkeypatch: p
     """With one more function of the package between."""
     ways = record(MLPStack, "gradient")
     space: dict[str, Any] = {"__name__": "mnist_exp.run.session", "run_many": session.run_many}
-    exec("def detour(*arguments): return run_many(*arguments)", space)
+    exec("def detour(*arguments, **named): return run_many(*arguments, **named)", space)
     monkeypatch.setattr(session, "run_many", space["detour"])
     code, _, err = command(*TINY)
     assert code == 0, err
