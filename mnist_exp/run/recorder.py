@@ -1,4 +1,4 @@
-"""Callbacks among the observers of a run: their metrics come before an epoch is recorded, and their faults are named."""
+"""Callbacks among the observers of a run: their metrics are recorded with an epoch, and their faults have a name."""
 
 import contextlib
 import math
