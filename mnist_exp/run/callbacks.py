@@ -1,18 +1,18 @@
-"""The callbacks of a run: those of `conf/callbacks`, asked for their metrics before an epoch is recorded."""
+"""The callbacks that come with the package: a metric, and what other programs read, each with its extra."""
 
-import contextlib
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
 
-from mnist_exp.engine.events import Callback, Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.errors import ExperimentError, first_line
+import torch
+
+from mnist_exp.disk.files import atomic_write
+from mnist_exp.disk.layout import State
+from mnist_exp.engine.events import Callback, EpochEnd, LaneEnd
+from mnist_exp.errors import ConfigError
 
 if TYPE_CHECKING:
     from mnist_exp.run.session import Run
-
-METRIC = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @final
@@ -47,57 +47,69 @@ class MacroF1(Callback):
 
 
 @final
-class Recorder(Observer):
-    """Adds what *callbacks* measure to the metrics of an epoch before others see it, and ends the run they stop."""
+class TensorBoard(Callback):
+    """Event files with the metrics of each epoch in the run's folder: `tensorboard --logdir outputs`.
 
-    def __init__(self, callbacks: Mapping[str, Callback], control: Control) -> None:
-        self.callbacks, self.control = callbacks, control
+    Args:
+        run: See `session.Run`.
+
+    Raises:
+        ConfigError: the extra is missing.
+    """
+
+    def __init__(self, run: "Run") -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                "callbacks=tensorboard needs tensorboard.", 'Install it: pip install "mnist_exp[tensorboard]"'
+            ) from error
+        # Those of epochs that a killed attempt wrote, and that are trained again, are hidden.
+        self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.ledger.epoch + 1)
 
     def on_epoch(self, event: EpochEnd) -> None:
-        for name, callback in self.callbacks.items():
-            with naming(name):
-                for key, value in callback.measure(event).items():
-                    if not METRIC.fullmatch(key) or key in event.metrics:
-                        raise ValueError(f"a metric {key!r}, which has another form than val/name, or is there already")
-                    if not math.isfinite(value):
-                        raise ValueError(f"{key} is {value}")
-                    event.metrics[key] = float(value)
-                if reason := callback.stop(event):
-                    self.control.stopped[event.lane] = reason
+        for key, value in event.metrics.items():
+            self.writer.add_scalar(key, value, event.epoch, event.time_ms / 1000)
+        self.writer.flush()
 
     def on_end(self, event: LaneEnd) -> None:
-        """The callbacks get that themselves."""
+        self.writer.close()
 
 
 @final
-class Named(Observer):
-    """Passes events to *callback*; its exceptions become errors that name it."""
+class ONNX(Callback):
+    """`model.onnx` in the folder of a finished run: pixels (batch, *shape), 0 to 255, to probabilities (batch, class).
 
-    def __init__(self, name: str, callback: Callback) -> None:
-        self.name, self.callback = name, callback
-
-    def on_epoch(self, event: EpochEnd) -> None:
-        with naming(self.name):
-            self.callback.on_epoch(event)
-
-    def on_end(self, event: LaneEnd) -> None:
-        with naming(self.name):
-            self.callback.on_end(event)
-
-
-@contextlib.contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Makes of an exception the error of the callback *name*.
+    Args:
+        run: See `session.Run`.
 
     Raises:
-        ExperimentError: with what was raised.
+        ConfigError: the extra is missing.
     """
-    try:
-        yield
-    except ExperimentError:
-        raise
-    except Exception as error:
-        raise ExperimentError(
-            f"callbacks.{name} failed: {type(error).__name__}: {first_line(error)}",
-            "Its traceback is in the run's log. Mend it and resume the run, or start one without it.",
-        ) from error
+
+    def __init__(self, run: "Run") -> None:
+        try:
+            import onnxscript  # noqa: F401  # what torch's exporter needs
+        except ImportError as error:
+            raise ConfigError(
+                "callbacks=onnx needs onnxscript.", 'Install it: pip install "mnist_exp[onnx]"'
+            ) from error
+        self.run = run
+
+    def on_end(self, event: LaneEnd) -> None:
+        if event.state != State.FINISHED:
+            return
+        from mnist_exp.run.export import restore
+
+        network = restore(self.run.config, self.run.folder)
+        with torch.no_grad():
+            program = torch.onnx.export(
+                network,
+                (torch.zeros(2, *network.shape),),
+                dynamic_shapes=({0: torch.export.Dim.AUTO},),
+                input_names=["pixels"],
+                output_names=["probabilities"],
+                verbose=False,
+            )
+        assert program
+        atomic_write(self.run.folder / "model.onnx", program.model_proto.SerializeToString())

@@ -21,10 +21,10 @@ from mnist_exp.engine.events import Control, Observer
 from mnist_exp.engine.loop import fit
 from mnist_exp.errors import ExperimentError, first_line
 from mnist_exp.run import build
-from mnist_exp.run.callbacks import Named, Recorder
 from mnist_exp.run.claim import Member, Result, Task, claim, failing
 from mnist_exp.run.export import draw_augmented
 from mnist_exp.run.pack import Pack, grouped, halves, within_memory
+from mnist_exp.run.recorder import Named, Recorder
 from mnist_exp.run.writer import RunWriter
 
 __all__ = ["Result", "Run", "Task", "Watch", "run_many"]

@@ -120,7 +120,7 @@ def test_tensorboard_reads_what_a_resumed_run_wrote(tiny: Tiny) -> None:
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    config = tiny(epochs=3, callbacks=named("mnist_exp.run.exporters.TensorBoard"))
+    config = tiny(epochs=3, callbacks=named("mnist_exp.run.callbacks.TensorBoard"))
     trainings.interrupted(config, HERE, after=2)
     trainings.run(config, HERE)
     events = EventAccumulator(str(HERE / "tensorboard"))
@@ -134,7 +134,7 @@ def test_an_onnx_model_answers_as_the_network(tiny: Tiny) -> None:
     pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
     from onnx.reference import ReferenceEvaluator
 
-    config = tiny(epochs=1, callbacks=named("mnist_exp.run.exporters.ONNX"))
+    config = tiny(epochs=1, callbacks=named("mnist_exp.run.callbacks.ONNX"))
     trainings.run(config, HERE)
     pixels = torch.randint(0, 256, (3, 1, 28, 28), generator=torch.Generator().manual_seed(0)).float()
     (answers,) = ReferenceEvaluator(str(HERE / "model.onnx")).run(None, {"pixels": pixels.numpy()})
