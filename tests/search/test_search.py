@@ -87,11 +87,11 @@ def states(folder: Path) -> list[str]:
 def test_a_trial_ends_as_its_run_did(scratch: Path, state: str, summary: dict[str, float], becomes: str) -> None:
     search, study = begun(scratch)
     study.ask()
-    assert studies.settle(study, 0, search, Ledger(state=state, summary=summary)) == becomes
+    assert studies.settle(study, 0, search, [Ledger(state=state, summary=summary)]) == becomes
     assert study.trials[0].state.name == becomes
     assert study.trials[0].value == (0.5 if becomes == "COMPLETE" else None)
     if becomes != "RUNNING":  # what has ended stays so
-        assert studies.settle(study, 0, search, Ledger(state="failed")) == becomes
+        assert studies.settle(study, 0, search, [Ledger(state="failed")]) == becomes
 
 
 def test_a_run_reports_each_epoch_and_ends_where_the_pruner_says(scratch: Path, tiny: Callable[..., Config]) -> None:

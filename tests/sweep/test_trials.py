@@ -1,5 +1,6 @@
 """A search's runs: how many there will be, what becomes of those that end, and what goes on after a stop."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,13 +61,13 @@ def test_there_are_as_many_as_were_asked_for(made: Callable[..., Trials]) -> Non
     source = made()
     assert (source.wanted, source.coming, source.total, source.fixed) == (3, 3, 3, {"lr=0.1"})
     jobs = [source.next(), source.next()]
-    assert [job and (job.number, job.overrides) for job in jobs] == [(0, ["hidden=8"]), (1, ["hidden=9"])]
+    assert [(job.number, job.overrides) for job in itertools.chain(*jobs)] == [(0, ["hidden=8"]), (1, ["hidden=9"])]
     assert (source.wanted, source.coming, source.total, source.done) == (1, 1, 3, 0)
     ends(source, 0, "finished")
     ends(source, 1, "pruned")
     assert (source.done, source.failures, source.ended) == (2, 0, {0: "COMPLETE", 1: "PRUNED"})
-    assert source.next() is not None
-    assert source.next() is None
+    assert source.next()
+    assert not source.next()
     assert source.followed == [FOLDER / "0", FOLDER / "1", FOLDER / "2"]  # type: ignore[attr-defined]
     assert source.plan.points == [["hidden=8"], ["hidden=9"], ["hidden=10"]]
     assert all(source.plan.configs)
@@ -90,7 +91,7 @@ def test_a_search_ends_after_so_many_failures(made: Callable[..., Trials]) -> No
         source.next()
         ends(source, number, "failed")
         assert source.wanted == (5 if number == 0 else 0)
-    assert source.next() is None
+    assert not source.next()
 
 
 def test_a_suggestion_that_cannot_be_is_replaced_and_its_reason_kept(made: Callable[..., Trials]) -> None:
@@ -103,8 +104,7 @@ def test_a_suggestion_that_cannot_be_is_replaced_and_its_reason_kept(made: Calla
         return works(overrides)
 
     source.composer.config_of = config_of  # type: ignore[method-assign]
-    job = source.next()
-    assert job is not None
+    (job,) = source.next()
     assert job.number == 1
     assert (source.reasons, source.ended, source.failures) == ({0: "It does not fit."}, {0: "FAIL"}, 1)
     assert source.plan.configs[0] == ""
@@ -143,7 +143,7 @@ def test_after_a_stop_finished_runs_count_and_others_go_on(made: Callable[..., T
     again.home.control["force"] = True
     again.catch_up()
     assert again.ended == {0: "COMPLETE"}
-    assert [(job.number, job.overrides) for job in again.waiting] == [
+    assert [(job.number, job.overrides) for job in itertools.chain(*again.waiting)] == [
         (1, ["hidden=9", "force=true"]),
         (2, ["hidden=10", "force=true"]),
         (3, ["hidden=11"]),
