@@ -229,7 +229,7 @@ class Config:
         False, "on CUDA, take kernels that give the same bits each time, also for convolutions; slower", kind=PLACE
     )
     name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
-    n_trials: int | None = setting(None, "with -m: runs of a search, or combinations drawn from a grid", SOME, SWEEP)
+    n_trials: int | None = setting(None, "with -m: trials of a search or runs of a race; of a grid, combinations drawn", SOME, SWEEP)
     time_budget: str | None = setting(
         None, "with -m search=…: after this long no more trials begin, such as 90s, 10m or 2h", DURATION, SWEEP
     )

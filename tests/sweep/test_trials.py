@@ -31,8 +31,9 @@ def made(tiny: Callable[..., Any]) -> Iterator[Callable[..., Trials]]:
         search = Search(**{"study": "s", "n_trials": 3, "sampler": RANDOM, "max_failures": 10, **options})
         study = studies.lead(FOLDER, search, {}, again)
         plan = Plan(id=FOLDER.name, typed=[], keys=[], points=[], configs=[])
-        composer = SimpleNamespace(config_of=lambda overrides: tiny(hidden=int(overrides[0].partition("=")[2])))
+        composer = SimpleNamespace(config_of=lambda overrides: tiny(**dict(map(_setting, overrides))))
         parts = {"control": {"force": False}, "steering": {}, "again": "python -m mnist_exp.train -m resume=day"}
+        parts["sweeper"] = SimpleNamespace(launcher=None)
         home: Any = SimpleNamespace(plan=plan, folder=FOLDER, composer=composer, **parts)
         fixed = {"lr": "lr=0.1"}
         space: Any = SimpleNamespace(
@@ -50,10 +51,15 @@ def made(tiny: Callable[..., Any]) -> Iterator[Callable[..., Trials]]:
     optuna.logging.set_verbosity(optuna.logging.INFO)
 
 
-def ends(source: Trials, number: int, state: str) -> None:
-    """The run of trial *number* has ended so; `lost`: it left no ledger."""
+def _setting(override: str) -> tuple[str, int]:
+    key, _, value = override.partition("=")
+    return key, int(value)
+
+
+def ends(source: Trials, number: int, state: str, accuracy: float = 0.9) -> None:
+    """The run of that *number* has ended so; `lost`: it left no ledger."""
     if state != "lost":
-        make_run(FOLDER / str(number), source.plan.points[number], 0.9, state=state)
+        make_run(FOLDER / str(number), source.plan.points[number], accuracy, state=state)
     source.end(number)
 
 
@@ -193,3 +199,69 @@ def test_what_pruning_saved_and_what_failed_is_said(
     assert failed.value.help.startswith("1 are missing: python -m mnist_exp.train -m resume=")
     trials.conclude(source, pd.DataFrame(rows[:1]))
     assert capsys.readouterr().out == ""
+
+
+SEEDS = [["seed=0"], ["seed=1"]]
+
+
+def test_the_seeds_of_a_trial_begin_in_turn_and_its_value_is_their_mean(
+    made: Callable[..., Trials],
+) -> None:
+    source = made(n_trials=2, replicates=SEEDS)
+    assert (source.wanted, source.coming, source.total) == (2, 4, 4)
+    assert [job.overrides for job in source.next()] == [["hidden=8", "seed=0"]]
+    assert [job.overrides for job in source.next()] == [["hidden=9", "seed=0"]]
+    assert not source.next()
+    assert (source.wanted, source.coming, source.total) == (0, 2, 4)
+    ends(source, 0, "finished", accuracy=0.8)
+    assert source.study.trials[0].state.name == "RUNNING"
+    assert [job.number for job in source.next()] == [1]
+    ends(source, 1, "finished", accuracy=0.6)
+    assert source.ended == {0: "COMPLETE"}
+    assert source.study.trials[0].value == pytest.approx(0.7)
+    assert (source.wanted, source.coming, source.total) == (0, 1, 4)
+    assert source.plan.points[2:] == [["hidden=9", "seed=0"], ["hidden=9", "seed=1"]]
+
+
+@pytest.mark.parametrize(("state", "becomes"), [("pruned", "PRUNED"), ("failed", "FAIL"), ("lost", "FAIL")])
+def test_a_seed_that_does_not_finish_ends_its_trial(state: str, becomes: str, made: Callable[..., Trials]) -> None:
+    source = made(n_trials=1, replicates=SEEDS)
+    source.next()
+    ends(source, 0, state)
+    assert source.ended == {0: becomes}
+    assert source.study.trials[0].state.name == becomes
+    assert source.plan.repeats == [1]  # it never begins
+    assert source.wanted == (becomes == "FAIL")
+    assert source.total == 1 + 2 * source.wanted
+
+
+def test_a_trial_goes_on_with_the_seeds_that_it_lacks(made: Callable[..., Trials]) -> None:
+    """Of the first trial a seed is missing; of the second one was killed; the third has all, but was not settled."""
+    source = made(n_trials=3, replicates=SEEDS)
+    for _ in range(3):
+        source.next()
+    for number, state in ((0, "finished"), (2, "killed"), (4, "finished"), (5, "finished")):
+        make_run(FOLDER / str(number), source.plan.points[number], 0.9, state=state)
+    again = made(again=True, n_trials=3, replicates=SEEDS)
+    again.home.plan.points, again.home.plan.configs = source.plan.points, source.plan.configs
+    again.home.control["force"] = True
+    again.catch_up()
+    assert again.ended == {2: "COMPLETE"}
+    assert [job.number for job in itertools.chain(*again.waiting)] == [1, 2]
+    assert (again.wanted, again.coming, again.total, again.over) == (0, 3, 6, {0, 4, 5})
+    assert [job.number for job in again.next()] == [1]
+    ends(again, 1, "finished")
+    assert again.ended == {0: "COMPLETE", 2: "COMPLETE"}
+
+
+def test_a_trial_of_several_seeds_that_repeats_another_has_its_result(made: Callable[..., Trials]) -> None:
+    source = made(n_trials=2, replicates=SEEDS)
+    source.space.point = lambda trial: ["hidden=8"]  # type: ignore[method-assign]
+    source.next()
+    assert not source.next()
+    ends(source, 0, "finished", accuracy=0.8)
+    source.next()
+    ends(source, 1, "finished", accuracy=0.6)
+    assert [trial.value for trial in source.study.trials] == [pytest.approx(0.7)] * 2
+    assert source.plan.repeats == [2, 3]
+    assert not source.next()
