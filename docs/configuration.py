@@ -20,7 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from hydra_plugins.mnist_exp.launchers import LocalConf
-from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
+from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf, RaceConf
 from mnist_exp import config
 from mnist_exp.config import Config, compose
 
@@ -66,6 +66,7 @@ GROUPS = {
 SWEEPS = (
     ("", "hydra.launcher", LocalConf),
     ("With `search=grid`, `zip` and `points`:", "hydra.sweeper", GridConf),
+    ("With `search=race`:", "hydra.sweeper", RaceConf),
     ("With any other `search=`:", "hydra.sweeper", OptunaConf),
 )
 

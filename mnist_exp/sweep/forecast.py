@@ -29,9 +29,8 @@ SHOWN = 50  # points that are listed
 EARLIER = 300  # runs that the time is estimated from: the newest
 
 
-def grid(home: Home) -> None:
-    """Shows the points of a grid."""
-    combinations, _ = points.expand(home)
+def grid(home: Home, combinations: list[list[str]]) -> None:
+    """Shows the points of a grid: its *combinations*, and those of an earlier attempt."""
     jobs = points.planned(home, combinations)
     missing = {job.number for job in points.missing(jobs, home.control)}
     waiting = [job for job in jobs if job.number in missing]

@@ -429,7 +429,7 @@ def known_points(home: Home, space: Space) -> list[dict[str, Any]]:
     typed = home.steering.get("enqueue")
     if not typed or home.resumed:
         return []
-    if Path(typed).suffix in (".csv", ".yaml", ".yml"):
+    if Path(typed).suffix in points.TABLES:
         rows = points.read(Path(typed))
     elif "=" in typed:
         rows = [point.split() for point in typed.split(";") if point.strip()]

@@ -26,7 +26,7 @@ def expand(scratch: Path) -> Callable[..., list[str]]:
         steering |= {"hydra": {"sweeper": {"zip": zip, "seed": seed}}}
         plan = Plan(id="sweep", typed=[], keys=[])
         home = Home(SWEEPER, scratch, list(typed), plan, False, {}, OmegaConf.create(steering))
-        return [" ".join(point) for point in points.expand(home)[0]]
+        return [" ".join(point) for point in points.drawn(home, points.expand(home)[0])]
 
     return lines
 
