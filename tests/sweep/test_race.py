@@ -10,10 +10,10 @@ import pytest
 from report_fixtures import make_run
 from samples import TINY
 
+from benchmarks.race import raced
 from mnist_exp.disk import ledger, plan
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
-from mnist_exp.results.statistics import Scores, contenders
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.race import Race
 
@@ -173,21 +173,6 @@ def drawn(rng: np.random.Generator, effects: Sequence[float], seeds: int, images
     lucky, noise = rng.normal(0, 0.08, (*size[:2], 1)), rng.normal(0, 0.4, size)
     right: np.ndarray = np.asarray(effects)[:, None, None] + own + lucky + noise + hard > 0
     return right
-
-
-def raced(hits: np.ndarray, limit: int) -> list[int]:
-    """The settings that are left of a race in *hits*, with at most so many runs, the best first."""
-    left, n, spent, look = list(range(len(hits))), 0, 0, 0
-    settings = [[f"x={i}"] for i in left]
-    race = Race(None, settings, [""] * hits.shape[1], 3, None, limit)  # type: ignore[arg-type]
-    while len(left) > 1 and (new := race.more(n, len(left), spent)):
-        n, spent, look = n + new, spent + new * len(left), look + 1
-        scores = [
-            Scores({r: float(hits[i, r].mean()) for r in range(n)}, hits.shape[2], {r: hits[i, r] for r in range(n)})
-            for i in left
-        ]
-        left = [left[i] for i in contenders(scores, look)]
-    return left
 
 
 @pytest.mark.slow
