@@ -161,3 +161,24 @@ def test_a_grid_that_no_memory_holds_is_refused(expand: Callable[..., list[str]]
 
 def test_the_usual_number_of_trials_is_the_documented_one() -> None:
     assert f"({trials.DEFAULT_TRIALS} unless given)" in (REPO / "docs" / "search.md").read_text(encoding="utf-8")
+
+
+def test_a_row_with_several_values_is_a_grid(expand: Callable[..., list[str]], scratch: Path) -> None:
+    text = "- {lr: '0.1,0.2', hidden: 'range(8,17,8)', tags.why: 'slow, but sure'}\n- {lr: 0.3, hidden: [8, 8]}\n"
+    (scratch / "grids.yaml").write_text(text)
+    assert expand("seed=0,1", points="grids.yaml")[::2] == [
+        "lr=0.1 hidden=8 +tags.why='slow, but sure' seed=0",
+        "lr=0.1 hidden=16 +tags.why='slow, but sure' seed=0",
+        "lr=0.2 hidden=8 +tags.why='slow, but sure' seed=0",
+        "lr=0.2 hidden=16 +tags.why='slow, but sure' seed=0",
+        "lr=0.3 hidden=[8,8] seed=0",
+    ]
+    (scratch / "grids.yaml").write_text("- {lr: 'interval(0.1,0.2)'}\n")
+    with pytest.raises(ConfigError, match=r"A grid cannot try all of lr=interval\(0.1,0.2\)"):
+        expand(points="grids.yaml")
+
+
+@pytest.mark.parametrize("name", ["nosuch", "outputs"])
+def test_what_is_neither_a_table_nor_a_sweep(name: str, expand: Callable[..., list[str]]) -> None:
+    with pytest.raises(ConfigError):
+        expand(points=name)

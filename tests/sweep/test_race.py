@@ -177,7 +177,7 @@ def drawn(rng: np.random.Generator, effects: Sequence[float], seeds: int, images
 
 @pytest.mark.slow
 def test_a_race_keeps_the_best_and_finds_it_more_often_than_equal_seeds() -> None:
-    """Three good settings of twelve, 72 runs: the best is found in 80 of 100 races, and in 70 with six seeds each."""
+    """Three good settings of twelve, 72 runs; of 600 smaller races: 433 against 400, and none lost."""
     rng, effects = np.random.default_rng(0), [0, -0.04, -0.06, *[-0.4] * 9]
     found, equal, kept = 0, 0, 0
     for _ in range(200):
