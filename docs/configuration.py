@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from hydra_plugins.mnist_exp.launchers import LocalConf
-from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
+from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf, RaceConf
 from mnist_exp import config
 from mnist_exp.config import Config, compose, reference
 from mnist_exp.config.reference import spelled
@@ -65,6 +65,7 @@ GROUPS = {
 SWEEPS = (
     ("", "hydra.launcher", LocalConf),
     ("With `search=grid`, `zip` and `points`:", "hydra.sweeper", GridConf),
+    ("With `search=race`:", "hydra.sweeper", RaceConf),
     ("With any other `search=`:", "hydra.sweeper", OptunaConf),
 )
 

@@ -65,7 +65,7 @@ class LocalLauncher(StreamingLauncher):
         from mnist_exp.sweep.local import launch  # heavy
 
         if first := source.next():
-            launch.launch(self, [first], source=source)
+            launch.launch(self, first, source=source)
 
 
 class RayLauncher(OurLauncher):

@@ -1,4 +1,4 @@
-"""`hydra/sweeper=grid` and `hydra/sweeper=optuna`: every combination of the values given, or what Optuna suggests."""
+"""`hydra/sweeper=grid`, `race` and `optuna`: every combination of the values given, or what Optuna suggests."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,19 @@ class GridConf:
     seed: int = 0  # of the draw, where n_trials asks for some combinations only
     report: bool = True  # write report.html, while the sweep runs and at its end
     dry_run: bool = False  # show what would run, and write nothing; also typed as --dry-run
+
+
+@dataclass
+class RaceConf:
+    """Options of the sweeper: `hydra.sweeper.<name>=<value>`."""
+
+    _target_: str = "hydra_plugins.mnist_exp.sweepers.RaceSweeper"
+    params: dict[str, str] = field(default_factory=dict)  # overrides that the command line may replace
+    zip: bool = False  # as in a grid
+    first: int = 3  # seeds of each setting before the first decision
+    patience: int | None = None  # rounds without a decision after which it ends; null: n_trials
+    report: bool = True  # write report.html at the end
+    dry_run: bool = False  # show what would run first, and write nothing; also typed as --dry-run
 
 
 @dataclass
@@ -43,6 +56,7 @@ class OptunaConf:
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="mnist_exp")
 ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConf, provider="mnist_exp")
+ConfigStore.instance().store(group="hydra/sweeper", name="race", node=RaceConf, provider="mnist_exp")
 
 
 class GridSweeper(OurSweeper):
@@ -52,6 +66,10 @@ class GridSweeper(OurSweeper):
         from mnist_exp.sweep import start  # heavy
 
         return start.sweep(self, arguments)
+
+
+class RaceSweeper(GridSweeper):
+    """Begins like the grid, then adds seeds where they decide something; see mnist_exp/sweep/race.py."""
 
 
 class OptunaSweeper(GridSweeper):

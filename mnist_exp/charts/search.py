@@ -24,6 +24,8 @@ def pictures(table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: 
     objectives = analysis.search.objectives or [f"final/{split}_accuracy"]
     objective, direction = objectives[0], analysis.search.directions[0]
     ended = table[table["state"].isin([state for state in State if state.done]) & table[objective].notna()]
+    if analysis.search.replicates:
+        ended = trials(ended, objectives, analysis.search.runs)
     if not (ended["state"] == State.FINISHED).any():
         return []
     drawings = [history(ended, objective, direction)]
@@ -33,6 +35,14 @@ def pictures(table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: 
         drawings.append(front(ended[ended["state"] == State.FINISHED], objectives, analysis.front))
     keys = [key for key in dict.fromkeys([*analysis.importance, *by]) if key in ended and ended[key].nunique() > 1]
     return [*drawings, *(slice_of(ended, key, objective) for key in keys)]
+
+
+def trials(ended: pd.DataFrame, objectives: Sequence[str], runs: int) -> pd.DataFrame:
+    """A row for each trial of so many *runs*, with the means of their objectives; it was pruned if one of them was."""
+    by = ended.groupby(ended["number"] // runs)
+    rows = by.first().assign(**{key: by[key].mean() for key in objectives}, number=by["number"].first() // runs)
+    pruned = (ended["state"] == State.PRUNED).groupby(ended["number"] // runs).any()
+    return rows.assign(state=pruned.map({True: State.PRUNED, False: State.FINISHED}))
 
 
 @drawn

@@ -276,7 +276,9 @@ class Config:
         False, "on CUDA, take kernels that give the same bits each time, also for convolutions; slower", kind=PLACE
     )
     name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
-    n_trials: int | None = setting(None, "with -m: runs of a search, or combinations drawn from a grid", SOME, SWEEP)
+    n_trials: int | None = setting(
+        None, "with -m: trials of a search, most runs of a race, or combinations drawn from a grid", SOME, SWEEP
+    )
     time_budget: str | None = setting(
         None, "with -m search=…: after this long no more trials begin, such as 90s, 10m or 2h", DURATION, SWEEP
     )
@@ -286,7 +288,9 @@ class Config:
         kind=SWEEP | PRIVATE,
     )
     points: str | None = setting(
-        None, "with -m search=points: the table (csv or yaml) that has a run in each row", kind=SWEEP | PRIVATE
+        None,
+        "with -m search=points or race: a table (csv or yaml) with a run or a grid in each row, or a sweep: its best",
+        kind=SWEEP | PRIVATE,
     )
     resume: str | None = setting(None, "go on with a run, or with -m a sweep: last, its id or folder", kind=CONTROL)
     retry_failed: bool = setting(False, "with resume: try failed runs again, too", kind=CONTROL)

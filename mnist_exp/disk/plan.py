@@ -36,7 +36,7 @@ class Plan:
     configs: list[str] = field(default_factory=list)
     """The fingerprint of each point's config."""
     repeats: list[int] = field(default_factory=list)
-    """Trials of a search that have no run, because an earlier one has the same config."""
+    """Points of a search that never run: an earlier trial has the same config, or another seed ended theirs."""
     cluster: str = "local"
     """Where it ran last; see `conf/cluster`."""
     order: int = 0

@@ -26,12 +26,13 @@ from mnist_exp.errors import ConfigError
 from mnist_exp.results import ranking
 from mnist_exp.results import table as table_of
 from mnist_exp.results.certainty import Certainty, certainty
-from mnist_exp.results.names import Selection, resuming
+from mnist_exp.results.names import Selection, name_of, resuming
 from mnist_exp.results.ranking import LOST, Ranking, Run
 
 SPLITS = ("val", "test", "train")
 TOP = 20  # rows that a terminal shows
 NAMED = 3  # settings in a sentence
+FURTHER = 20  # seeds of a race
 MANY = 6  # settings, of which the best is likely a lucky one
 NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
 INNER = ["best"]  # columns of a leaderboard that lead to its runs
@@ -359,10 +360,21 @@ def how_sure(comparison: Comparison) -> str:
 
 
 def more_seeds(comparison: Comparison) -> str:
-    """The command that adds seeds to the settings of a grid that may be the best; empty if there is but one."""
+    """The command that adds seeds to the settings that may be the best; empty if there is but one.
+
+    A race goes on. Those of a search are no grid, and were chosen by the seeds that they had: they race with others.
+    """
     sweep, sure, table = comparison.selection.sweep, comparison.certainty, comparison.table
-    if not sweep or not sure or not sure.rivals or SweepFolder(comparison.selection.home).study.exists():
+    if not sweep or not sure or not sure.rivals:
         return ""
+    home = comparison.selection.home
+    if {"search=race", "hydra/sweeper=race"}.intersection(sweep.typed):
+        return resuming(home, sweep.cluster, f"n_trials={2 * len(table)}")
+    if SweepFolder(home).study.exists():
+        where = [] if sweep.cluster == "local" else [f"cluster={sweep.cluster}"]
+        known = int(max(table["seed"])) if "seed" in table else 0
+        seeds = f"seed=range({known + 1},{known + 1 + FURTHER})"
+        return config.command(["search=race", config.override("points", name_of(home)), *where, seeds], sweep=True)
     rows = comparison.board.loc[[0, *sure.rivals]]
     several = [key for key in sweep.keys if key in rows and rows[key].nunique() < table[key].nunique()]
     values = {key: dict.fromkeys(map(config.as_typed, rows[key].dropna())) for key in several}  # to the last digit
@@ -370,7 +382,7 @@ def more_seeds(comparison: Comparison) -> str:
     n, used = int(rows["n"].max()) // folds, set(table["seed"]) if "seed" in table else {0}
     fresh = itertools.islice((seed for seed in itertools.count() if seed not in used), max(2, n))
     typed = [f"{key}={','.join(chosen)}" for key, chosen in values.items()]
-    return resuming(comparison.selection.home, sweep.cluster, *typed, "seed=" + ",".join(map(str, fresh)))
+    return resuming(home, sweep.cluster, *typed, "seed=" + ",".join(map(str, fresh)))
 
 
 def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """How sure it is which setting of a ranking is the best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, final
@@ -35,14 +35,26 @@ def certainty(ranking: Ranking) -> Certainty | None:
 
     Settings that are ranked behind because of failed seeds are not compared.
     """
-    best = ranking.groups[0]
-    compared = {i: found for i, each in enumerate(ranking.groups) if (found := scores(each, best))}
+    compared = _compared(ranking.groups)
     if 0 not in compared:
         return None
     positions, everyone = list(compared), list(compared.values())
     rivals = sorted(positions[i] for i in statistics.contenders(everyone))
     interval, luck = statistics.interval(everyone[0]), statistics.luck(everyone)
     return Certainty(interval, [i for i in rivals if i], len(everyone), luck, len(everyone[0].accuracies))
+
+
+def contenders(settings: Sequence[Replicates], look: int) -> list[int]:
+    """Positions of those of *settings* that may be the best, by *look* of `statistics.contenders`; none: none may."""
+    compared = _compared(settings)
+    positions = list(compared)
+    return sorted(positions[i] for i in statistics.contenders(list(compared.values()), look)) if compared else []
+
+
+def _compared(settings: Sequence[Replicates]) -> dict[int, Scores]:
+    """What those of *settings* got right that are compared with the best, by their positions."""
+    best = min(settings, key=lambda setting: setting.order)
+    return {i: found for i, each in enumerate(settings) if (found := scores(each, best))}
 
 
 def scores(setting: Replicates, best: Replicates) -> Scores | None:

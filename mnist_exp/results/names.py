@@ -131,13 +131,16 @@ def resuming(folder: Path, cluster: str = "local", *further: str) -> str:
     Args:
         cluster: As in `Plan`.
     """
+    where = [] if cluster == "local" else [f"cluster={cluster}"]
+    return command([override("resume", name_of(folder)), *where, *further], sweep=True)
+
+
+def name_of(folder: Path) -> str:
+    """What the sweep in *folder* is called in a command."""
     name = shown(folder)
     if re.fullmatch(r"outputs/sweeps/[^/]+/[^/]+", name):
-        name = folder.name
-    elif name in ("last", "best") or name.startswith("best:"):
-        name = f"./{name}"
-    where = [] if cluster == "local" else [f"cluster={cluster}"]
-    return command([override("resume", name), *where, *further], sweep=True)
+        return folder.name
+    return f"./{name}" if name in ("last", "best") or name.startswith("best:") else name
 
 
 def one(

@@ -190,7 +190,7 @@ def ordered(runs: Sequence[Run], by: Sequence[str]) -> list[Replicates]:
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(_point(run, by), []).append(run)
-    return sorted(map(_replicates, groups.values()), key=lambda group: group.order)
+    return sorted(map(replicates, groups.values()), key=lambda group: group.order)
 
 
 def keys(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[str]:
@@ -295,7 +295,7 @@ def _typed(text: str) -> int | float | bool | str:
     return text.replace(", ", ",") if text.startswith("[") else text
 
 
-def _replicates(runs: Sequence[Run]) -> Replicates:
+def replicates(runs: Sequence[Run]) -> Replicates:
     """*runs* with the same settings, by their seeds and folds."""
     seeds: dict[Any, list[Run]] = {}
     for number, run in enumerate(runs):  # an unknown seed equals no other

@@ -1,7 +1,8 @@
 """The study of a sweep: how it searches, and how its trials ended.
 
 `study.json` in the sweep's folder says how, so that any process which sees the folder can take part: run N of the
-sweep is trial N of the study. The trials are in `optuna.journal` beside it, or in any storage that Optuna knows.
+sweep is trial N of the study, or where a trial has K runs, one of trial N // K. The trials are in `optuna.journal`
+beside it, or in any storage that Optuna knows.
 """
 
 import dataclasses
@@ -11,9 +12,10 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, final
 
 from hydra.errors import InstantiationException
@@ -52,6 +54,8 @@ class Search:
     """Its name in the storage."""
     n_trials: int
     """How many are to finish or to be pruned."""
+    replicates: list[list[str]] = field(default_factory=list)
+    """The overrides, such as its seed, of each run of a trial, whose value is their mean; empty: it has one run."""
     sampler: dict[str, Any]
     """A `_target_` node."""
     pruner: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +74,11 @@ class Search:
     format: int = FORMAT
 
     @property
+    def runs(self) -> int:
+        """How many a trial has."""
+        return len(self.replicates) or 1
+
+    @property
     def directions(self) -> list[str]:
         """One for each objective."""
         return ["maximize" if "accuracy" in key else "minimize" for key in self.objectives] or ["maximize"]
@@ -85,11 +94,11 @@ class Search:
         kind, _, metric = objective.partition("/")
         return metric.replace("_", "/", 1) if kind in ("final", "best") else None
 
-    def values(self, entry: Ledger) -> list[float]:
-        """The objectives of a finished run; NaN where it lacks one."""
+    def values(self, entries: Sequence[Ledger]) -> list[float]:
+        """The objectives of the finished runs of a trial, each their mean; NaN where one lacks it."""
         if not self.objectives:
-            return [entry.objective]
-        return [entry.summary.get(key, math.nan) for key in self.objectives]
+            return [fmean(entry.objective for entry in entries)]
+        return [fmean(entry.summary.get(key, math.nan) for entry in entries) for key in self.objectives]
 
     def write(self, folder: Path) -> None:
         """Publishes it, atomically."""
@@ -348,20 +357,27 @@ def running(study: "optuna.Study", number: int) -> "optuna.Trial | None":
     return Trial(study, trial._trial_id)
 
 
-def settle(study: "optuna.Study", number: int, search: Search, entry: Ledger | None) -> str:
-    """Reports to *study* how trial *number* ended, by the ledger of its run; returns the state that it has now.
+def settle(study: "optuna.Study", number: int, search: Search, entries: Sequence[Ledger | None]) -> str:
+    """Reports to *study* how trial *number* ended, by the ledgers of its runs; returns the state that it has now.
 
-    A run that has not ended leaves the trial running: it can still go on. A trial that has ended stays as it is.
+    It has finished when all of its runs have, and fails with the first one that failed: what is left of its seeds may
+    be the lucky ones. While no run has failed or was pruned, one that has not ended leaves the trial running: it can
+    still go on. A trial that has ended stays as it is.
     """
     from optuna.trial import TrialState
 
     trial = study.get_trials(deepcopy=False)[number]
-    if trial.state.is_finished() or entry is None or entry.state in (State.RUNNING, State.KILLED, State.PLANNED):
+    states = [entry.state if entry else State.PLANNED for entry in entries]
+    if trial.state.is_finished():
         return trial.state.name
-    if entry.state == State.FINISHED and all(map(math.isfinite, values := search.values(entry))):
+    if State.FAILED in states or State.PRUNED in states:
+        state = TrialState.FAIL if State.FAILED in states else TrialState.PRUNED
+        return study.tell(number, state=state).state.name
+    if any(state != State.FINISHED for state in states):
+        return trial.state.name
+    if all(map(math.isfinite, values := search.values([entry for entry in entries if entry]))):
         return study.tell(number, values).state.name
-    state = TrialState.PRUNED if entry.state == State.PRUNED else TrialState.FAIL
-    return study.tell(number, state=state).state.name
+    return study.tell(number, state=TrialState.FAIL).state.name
 
 
 def repeat(study: "optuna.Study", number: int, first: int) -> str:

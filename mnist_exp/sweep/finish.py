@@ -16,9 +16,9 @@ from mnist_exp.console import formats
 from mnist_exp.console.terminal import offer, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.files import tidy
-from mnist_exp.disk.layout import RunFolder
+from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.disk.plan import Plan
-from mnist_exp.errors import Interrupted
+from mnist_exp.errors import Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.results import names
 from mnist_exp.sweep.home import Home
@@ -108,6 +108,27 @@ def warned(what: str, way_out: str) -> Iterator[None]:
         yield
     except OSError as error:
         log.warning("%s cannot be written: %s: %s. %s", what, error.filename, error.strerror, way_out)
+
+
+def conclude(home: Home, reporter: SweepReporter) -> None:
+    """Presents a sweep whose points have run. Raises SweepError if some did not finish."""
+    table, plan = present(home, reporter), home.plan
+    if failures := board.failures(table, {*table["state"]} - {State.FINISHED, State.PRUNED}):
+        raise SweepError(
+            f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {listed(failures, plan)}",
+            f"All of them again:\n{home.again} retry_failed=true",
+        )
+
+
+@contextlib.contextmanager
+def stoppable(home: Home) -> Iterator[None]:
+    """While the points of a sweep run: Interrupted then says how many have finished, and how to go on."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as stop:
+        entries = [ledger.find(home.folder / str(number)) for number in range(len(home.plan.points))]
+        done = sum(entry is not None and entry.state == State.FINISHED for entry in entries)
+        raise interrupted(stop, f"{done} of {len(home.plan.points)} runs are finished.", home) from None
 
 
 def listed(failures: list[dict[str, Any]], plan: Plan) -> str:

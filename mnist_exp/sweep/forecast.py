@@ -20,6 +20,7 @@ from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.run import build
+from mnist_exp.search.study import Search
 from mnist_exp.sweep import packing, points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job, shared
@@ -29,9 +30,8 @@ SHOWN = 50  # points that are listed
 EARLIER = 300  # runs that the time is estimated from: the newest
 
 
-def grid(home: Home) -> None:
-    """Shows the points of a grid."""
-    combinations, _ = points.expand(home)
+def grid(home: Home, combinations: list[list[str]]) -> None:
+    """Shows the points of a grid: its *combinations*, and those of an earlier attempt."""
     jobs = points.planned(home, combinations)
     missing = {job.number for job in points.missing(jobs, home.control)}
     waiting = [job for job in jobs if job.number in missing]
@@ -52,16 +52,20 @@ def grid(home: Home) -> None:
     say(time([job.config for job in waiting if job.config], workers))
 
 
-def search(home: Home, space: Any, n_trials: int, how: str) -> None:
-    """Shows the *space* of a search of *n_trials*.
+def search(home: Home, space: Any, how: Search, method: str) -> None:
+    """Shows the *space* of a search.
 
     Args:
-        how: Sampler and pruner.
+        method: Sampler and pruner.
     """
+    runs = how.n_trials * how.runs
     entries = [ledger.find(home.folder / str(number)) for number in range(len(home.plan.points))]
     done = sum(entry is not None and entry.state in (State.FINISHED, State.PRUNED) for entry in entries)
     already = f", {done} of them done already" if done else ""
-    say(f"Dry run: {plural(n_trials, 'trial')}{already}; {how}. Nothing is written, nothing is trained.")
+    several = f" of {how.runs} runs each" if how.replicates else ""
+    say(
+        f"Dry run: {plural(how.n_trials, 'trial')}{several}{already}; {method}. Nothing is written, nothing is trained."
+    )
     if space.fixed:
         say(f"All: {' '.join(space.fixed.values())}")
     for override in home.varying:
@@ -71,8 +75,8 @@ def search(home: Home, space: Any, n_trials: int, how: str) -> None:
     configs = [job.config for job in corners if job.config]
     sizes = sorted(map(build.rehearse, configs))
     say(f"{count(sizes[0])} to {count(sizes[-1])} parameters")
-    workers = len(launch.capacity_for(corners, home.composer, *_local(home)[:2]).slots(n_trials))
-    ends = itertools.islice(itertools.cycle(configs), max(0, n_trials - done))
+    workers = len(launch.capacity_for(corners, home.composer, *_local(home)[:2]).slots(runs))
+    ends = itertools.islice(itertools.cycle(configs), max(0, runs - done))
     say(time(list(ends), workers, pruned=True))
 
 

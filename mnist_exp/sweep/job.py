@@ -84,8 +84,8 @@ class Source(Protocol):
     def fixed(self) -> set[str]:
         """The overrides that all of them share."""
 
-    def next(self) -> Job | None:
-        """The next one; None while there is none."""
+    def next(self) -> list[Job]:
+        """The next ones, which train together; none while there are none."""
 
     def end(self, number: int) -> None:
         """That job is over, for good."""

@@ -23,9 +23,11 @@ from mnist_exp.config.overrides import key_of
 from mnist_exp.config.schema import Kind
 from mnist_exp.config.sweeps import reads
 from mnist_exp.console.terminal import changing, say
-from mnist_exp.disk import lanes, ledger
+from mnist_exp.disk import lanes, ledger, trust
 from mnist_exp.disk.layout import State
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
+from mnist_exp.results import names
+from mnist_exp.results.certainty import certainty
 from mnist_exp.run.resume import changed
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.home import Home
@@ -36,26 +38,25 @@ LISTED = 10  # faults that are reported one by one
 MANY = 1000  # points from which on checking takes a while, and says how far it is
 LARGEST = 10_000_000  # points, which take some GB
 FOLD = "data.fold"
+TABLES = (".csv", ".yaml", ".yml")
 SHAPES = "A CSV file has keys in its first line; a YAML file has a list of mappings, or lists of equal length by key."
 
 
-def expand(home: Home) -> tuple[list[list[str]], list[str]]:
-    """The combinations of what was typed that are wanted, and the keys that vary.
+def expand(home: Home, without: Sequence[str] = ()) -> tuple[list[list[str]], list[str]]:
+    """The combinations of what was typed, and the keys that vary.
+
+    Args:
+        without: Keys that are no part of them.
 
     Raises:
         ConfigError: values cannot be expanded (an interval), lists do not pair up, or search=points has no table.
     """
-    typed = sweeps.parsed(home.varying, home.loader)
-    for override in typed:
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise ConfigError(
-                f"A grid cannot try all of {override.input_line}.",
-                f"List the values: {override.key_or_group}=a,b,c, use range(start,stop,step), or add search=tpe.",
-            )
+    typed = _discrete([o for o in sweeps.parsed(home.varying, home.loader) if o.key_or_group not in without])
     keys = [str(o.key_or_group) for o in typed if o.is_sweep_override()]
     combinations = pairs(typed) if home.options["zip"] else product(typed)
     if path := home.steering.get("points"):
-        rows = read(Path(path))
+        rows = read(Path(path)) if Path(path).is_file() or Path(path).suffix in TABLES else of_sweep(path)
+        rows = [row for grid in rows for row in product(_discrete(sweeps.parsed(grid, home.loader)))]
         if twice := {key_of(o) for row in rows for o in row} & {key_of(o) for o in home.varying}:
             raise ConfigError(
                 f"points={path} sets {', '.join(sorted(twice))}, and so does what was typed.", "Set it once."
@@ -64,34 +65,61 @@ def expand(home: Home) -> tuple[list[list[str]], list[str]]:
         keys = [*dict.fromkeys(key_of(override) for row in rows for override in row), *keys]
     elif OmegaConf.select(home.steering, "hydra.runtime.choices.search") == "points":
         raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
-    if (wanted := home.steering.get("n_trials")) is not None:
-        config.settings()["n_trials"].check(wanted)
-        order = list(range(len(combinations)))
-        random.Random(home.options["seed"]).shuffle(order)  # a larger n_trials later adds to those of a smaller one
-        combinations = [combinations[i] for i in sorted(order[:wanted])]
-    if not any(key_of(override) == FOLD for override in itertools.chain(home.varying, *combinations[:1])):
-        folded = by_fold(combinations, _common_folds(home, typed))
-        keys += [FOLD] if len(folded) > len(combinations) else []
-        combinations = folded
     return combinations, list(dict.fromkeys(keys))
+
+
+def _discrete(typed: list[Override]) -> list[Override]:
+    """*typed*, if a grid can try all of it. Raises ConfigError if not."""
+    for override in typed:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ConfigError(
+                f"A grid cannot try all of {override.input_line}.",
+                f"List the values: {override.key_or_group}=a,b,c, use range(start,stop,step), or add search=tpe.",
+            )
+    return typed
+
+
+def drawn(home: Home, combinations: list[list[str]]) -> list[list[str]]:
+    """`n_trials` of *combinations*, if it was typed."""
+    if (wanted := home.steering.get("n_trials")) is None:
+        return combinations
+    config.settings()["n_trials"].check(wanted)
+    order = list(range(len(combinations)))
+    random.Random(home.options["seed"]).shuffle(order)  # a larger n_trials later adds to those of a smaller one
+    return [combinations[i] for i in sorted(order[:wanted])]
+
+
+def folded(home: Home, combinations: list[list[str]]) -> list[list[str]]:
+    """*combinations*, with one for each fold of those with `data.folds`, unless the folds were typed."""
+    if any(key_of(override) == FOLD for override in itertools.chain(home.varying, *combinations[:1])):
+        return combinations
+    return by_fold(combinations, _common_folds(home))
 
 
 def by_fold(combinations: list[list[str]], common: int | None) -> list[list[str]]:
     """*combinations*, with one for each fold of those with `data.folds`; *common* is its value in the config."""
-    folded = []
+    result = []
     for overrides in combinations:
         typed = next((read.value() for o in overrides if key_of(o) == "data.folds" and (read := reads(o))), common)
         folds = typed if isinstance(typed, int) and 1 < typed <= MANY else 0  # others are refused with all points
-        folded += [[*overrides, f"{FOLD}={fold}"] for fold in range(folds)] or [overrides]
-    return folded
+        result += [[*overrides, f"{FOLD}={fold}"] for fold in range(folds)] or [overrides]
+    return result
 
 
-def _common_folds(home: Home, typed: Sequence[Override]) -> int | None:
+def _common_folds(home: Home) -> int | None:
     """The value of `data.folds` that all points have from their files; None where there is none, or it varies."""
+    typed = sweeps.parsed(home.varying, home.loader)
     with contextlib.suppress(HydraException, OmegaConfBaseException):  # reported with all points
         common = home.composer.own([str(o.input_line) for o in typed if not o.is_sweep_override()])
         return common.data.folds if common.data.fold is None else None
     return None
+
+
+def refuse_searching(home: Home) -> None:
+    """Raises ConfigError if what was typed is for a search only."""
+    for key in ("time_budget", "enqueue"):
+        if home.steering.get(key) is not None:
+            raise ConfigError(f"{key} is for a search, and this is a grid.", "Add search=tpe, or drop it.")
 
 
 def product(typed: Sequence[Override]) -> list[list[str]]:
@@ -142,11 +170,33 @@ def read(path: Path) -> list[list[str]]:
     return [[cell(key, value) for key, value in row.items()] for row in rows if row]
 
 
+def of_sweep(name: str) -> list[list[str]]:
+    """The overrides, without the seed, of each setting of the sweep called *name* that may be its best.
+
+    Raises:
+        ConfigError: there is no such sweep, it is not the user's own, or nothing of it can be compared.
+    """
+    selection = names.resolve(name)
+    if not selection.sweep or not trust.own(selection.home):
+        raise ConfigError(f"points={name} is neither a table nor a sweep of yours.", SHAPES)
+    ranked = names.rankings(selection)
+    sure = certainty(ranked[0]) if len(ranked) == 1 else None
+    if sure is None:
+        raise ConfigError(
+            f"{selection.title} has no settings that can be compared.", "Name a sweep on one dataset that has finished."
+        )
+    medians = [ranked[0].groups[i].median for i in (0, *sure.rivals)]
+    rows = [selection.sweep.points[int(run.at.name)] for run in medians if run]
+    return [[override for override in row if key_of(override) != "seed"] for row in rows]
+
+
 def cell(key: str, value: str) -> str:
-    """The override that sets *key* to *value*, which is a text if it cannot be read as anything else."""
+    """The override that sets *key* to *value*, or to several, which is a text if it cannot be read as anything else."""
+    plain = key.startswith("tags.") or key in schema.texts()
     key = f"+{key}" if key.startswith("tags.") else key
     read = reads(f"{key}={value}")
-    return f"{key}={value}" if read and not read.is_sweep_override() else config.override(key, value)
+    several = read is not None and read.is_sweep_override()
+    return f"{key}={value}" if read and not (several and plain) else config.override(key, value)
 
 
 def _csv(text: str) -> list[dict[str, str]]:

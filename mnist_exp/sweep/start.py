@@ -1,4 +1,4 @@
-"""A sweep from its beginning to its end: takes the folder, then runs a grid here or a search in `trials.py`."""
+"""A sweep from its beginning to its end: takes the folder, then runs a grid here, or what `race` or `trials` do."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,10 @@ from hydra.core.utils import JobReturn
 
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import offer, shown
-from mnist_exp.disk import ledger
-from mnist_exp.disk.layout import State, SweepFolder
-from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
-from mnist_exp.report import board
+from mnist_exp.disk.layout import SweepFolder
+from mnist_exp.errors import ExperimentError
 from mnist_exp.search import study
-from mnist_exp.sweep import finish, forecast, points
+from mnist_exp.sweep import finish, forecast, points, race
 from mnist_exp.sweep.home import Home, opened
 from mnist_exp.sweep.shell import OurSweeper
 
@@ -34,6 +32,9 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
     with opened(sweeper, arguments) as home:
         home.composer.check_swept(home.varying)
         try:
+            if "first" in home.options:
+                race.sweep(home)
+                return []
             if "sampler" not in home.options:
                 return grid(home)
             from mnist_exp.sweep import trials
@@ -55,13 +56,14 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
 
 def grid(home: Home) -> Sequence[JobReturn]:
     """Runs every combination of the values that were typed, each once, or what is missing of them."""
-    if home.options["dry_run"]:
-        forecast.grid(home)
-        return []
-    for key in ("time_budget", "enqueue"):
-        if home.steering.get(key) is not None:
-            raise ConfigError(f"{key} is for a search, and this is a grid.", "Add search=tpe, or drop it.")
     combinations, keys = points.expand(home)
+    chosen = points.drawn(home, combinations)
+    combinations = points.folded(home, chosen)
+    keys += [points.FOLD] if len(combinations) > len(chosen) else []
+    if home.options["dry_run"]:
+        forecast.grid(home, combinations)
+        return []
+    points.refuse_searching(home)
     jobs = points.planned(home, combinations)
     missing, plan, total = points.missing(jobs, home.control), home.plan, len(jobs)
     points.check_images(missing)
@@ -69,16 +71,7 @@ def grid(home: Home) -> Sequence[JobReturn]:
     with home.reporter(keys, jobs[0].config.tracking) as reporter:
         already = f", {total - len(missing)} of them done already" if len(missing) < total else ""
         offer(f"Sweep {plan.id}: {plural(total, 'run')}{already}, in", shown(home.folder))
-        try:
+        with finish.stoppable(home):
             returns = home.launch(missing, total)
-        except (Interrupted, KeyboardInterrupt) as stop:
-            entries = [ledger.find(home.folder / str(number)) for number in range(len(plan.points))]
-            done = sum(entry is not None and entry.state == State.FINISHED for entry in entries)
-            raise finish.interrupted(stop, f"{done} of {len(plan.points)} runs are finished.", home) from None
-        table = finish.present(home, reporter)
-        if failures := board.failures(table, {*table["state"]} - {State.FINISHED, State.PRUNED}):
-            raise SweepError(
-                f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {finish.listed(failures, plan)}",
-                f"All of them again:\n{home.again} retry_failed=true",
-            )
+        finish.conclude(home, reporter)
     return returns

@@ -2,19 +2,24 @@
 
 Under the local launcher a worker that is free gets the next suggestion at once. Other launchers take batches, and
 each batch waits for its slowest run.
+
+A trial has a run for each of several seeds, and its value is their mean. Those that can share batches train as one
+pack; the others begin one after the other, so that a trial which fails or is pruned costs no more of them.
 """
 
+import contextlib
 import itertools
 import math
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, final
 
 import pandas as pd
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from mnist_exp import config
@@ -22,9 +27,10 @@ from mnist_exp.config import sweeps
 from mnist_exp.config.overrides import key_of
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import offer, say, shown
-from mnist_exp.disk import ledger, trust
+from mnist_exp.disk import lanes, ledger, trust
 from mnist_exp.disk.layout import State, SweepFolder
-from mnist_exp.errors import ConfigError, Interrupted, SweepError
+from mnist_exp.disk.ledger import Ledger
+from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.results import names
 from mnist_exp.run.resume import changed
@@ -35,16 +41,19 @@ from mnist_exp.search.study import GRID, TPE, Search
 from mnist_exp.sweep import finish, forecast, points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.local import launch
 from mnist_exp.sweep.shell import StreamingLauncher
 
 DEFAULT_TRIALS = 50
+REPLICATING = ("seed",)
+"""Keys whose values are not searched: a trial has a run of each."""
 
 
 def sweep(home: Home) -> None:
     """Searches until `n_trials` runs have finished or were pruned."""
     search = search_options(home)
     space = search_space(home, search)
-    corners = points.check(home.composer, space.corners())
+    corners = points.check(home.composer, [[*c, *each] for c in space.corners() for each in search.replicates or [[]]])
     points.check_images(corners)
     first = corners[0].config
     assert first
@@ -52,7 +61,7 @@ def sweep(home: Home) -> None:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
     if home.options["dry_run"]:
-        forecast.search(home, space, search.n_trials, method(search))
+        forecast.search(home, space, search, method(search))
         return
     study = studies.lead(home.folder, search, space.varied, again=home.resumed)
     trials = Trials(home, study, search, space)
@@ -62,7 +71,7 @@ def sweep(home: Home) -> None:
         study.enqueue_trial(point)
     with home.reporter([*space.varied], first.tracking) as reporter:
         trials.follow = reporter.follow
-        launch(trials)
+        run(trials)
         conclude(trials, finish.present(home, reporter))
 
 
@@ -85,23 +94,52 @@ def search_options(home: Home) -> Search:
     search.sampler = search.sampler or {"_target_": TPE}
     if home.resumed:
         before = studies.read(home.folder)
-        search.study, search.storage = before.study, before.storage
+        search.study, search.storage, search.replicates = before.study, before.storage, before.replicates
         studies.check_foreign(search, home.folder)
     studies.check(search)
     return search
 
 
 def search_space(home: Home, search: Search) -> Space:
-    """The space that was typed, or where nothing was, the usual one, which then counts as typed."""
+    """The space that was typed, or where nothing was, the usual one, which then counts as typed.
+
+    Seeds that were listed are none of it, but become the runs of each trial.
+    """
     parsed = sweeps.parsed(home.varying, home.loader)
     fixed = [override for override in parsed if not override.is_sweep_override()]
     defaults = home.composer.own([str(override.input_line) for override in fixed])
-    if len(fixed) == len(parsed) and not search.space and search.sampler.get("_target_") != GRID:
+    parsed = replicated(home, search, parsed)
+    if all(override in fixed for override in parsed) and not search.space and search.sampler.get("_target_") != GRID:
         if usual := spaces.usual(defaults, {override.key_or_group for override in fixed}):
             say(f"Nothing was given to search, so the usual is: {shlex.join(usual)}")
         home.typed += usual
         parsed += sweeps.parsed(usual)
     return spaces.space(parsed, defaults, search.space, search.sampler.get("_target_") == GRID)
+
+
+def replicated(home: Home, search: Search, parsed: list[Override]) -> list[Override]:
+    """*parsed* without the lists of `REPLICATING` keys, which become the runs of each trial of *search*.
+
+    Raises:
+        ConfigError: such a key has an interval, or other values than those of the trials so far.
+    """
+    lists = [o for o in parsed if o.key_or_group in REPLICATING and o.is_sweep_override()]
+    if home.resumed and {str(o.key_or_group) for o in lists} & set(home.plan.keys):
+        return parsed  # a search of an earlier version, which took a seed for something to search
+    if interval := next((o for o in lists if not o.is_discrete_sweep()), None):
+        raise ConfigError(
+            f"{interval.input_line}: a search does not look for a lucky seed.",
+            f"List some, {interval.key_or_group}=0,1,2: each trial has a run of each, and its value is their mean.",
+        )
+    replicates = points.product(lists) if lists else []
+    if home.resumed and replicates != search.replicates:
+        was = " ".join(itertools.chain(*search.replicates)) or "one run each"
+        raise ConfigError(
+            f"The trials of this search have {was}; with other seeds they could not be compared.",
+            f"Begin a new search that tries the best of this one first: enqueue={home.folder.name}",
+        )
+    search.replicates = replicates
+    return [o for o in parsed if o not in lists]
 
 
 @final
@@ -115,9 +153,16 @@ class Trials:
     space: Space
     follow: Callable[[Path], None] = lambda folder: None
     """Called with the folder of each new run."""
-    waiting: deque[Job] = field(default_factory=deque)
-    """What an earlier attempt has left unfinished."""
+    waiting: deque[list[Job]] = field(default_factory=deque)
+    """Packs that may begin."""
+    later: dict[int, deque[list[Job]]] = field(default_factory=dict)
+    """Trial → the packs that begin after the one at hand, if that one finishes."""
     running: set[int] = field(default_factory=set)
+    """Trials with a run under way, or that wait for the one that they repeat."""
+    training: set[int] = field(default_factory=set)
+    """Runs under way."""
+    over: set[int] = field(default_factory=set)
+    """Runs that have ended."""
     ended: dict[int, str] = field(default_factory=dict)
     """Trial → COMPLETE, PRUNED or FAIL."""
     reasons: dict[int, str] = field(default_factory=dict)
@@ -149,7 +194,8 @@ class Trials:
         if self.failures > self.search.max_failures or self.ended_by:
             return 0
         counted = len(self.ended) if self.search.sampler.get("_target_") == GRID else self.done
-        return max(0, self.search.n_trials - counted - len(self.running) - len(self.waiting))
+        begun = self.running | {self.trial(pack[0].number) for pack in self.waiting}
+        return max(0, self.search.n_trials - counted - len(begun))
 
     @property
     def ended_by(self) -> str:
@@ -163,17 +209,26 @@ class Trials:
     @property
     def total(self) -> int:
         """Runs that there will be, if no more of them fail."""
-        return len(self.ended) + len(self.running) + self.coming
+        return len(self.over) + len(self.training) + self.coming
 
     @property
     def coming(self) -> int:
         """Runs that `next` will still give, if no more fail."""
-        return len(self.waiting) + self.wanted
+        known = [*self.waiting, *itertools.chain(*self.later.values())]
+        return sum(map(len, known)) + self.wanted * self.search.runs
 
     @property
     def fixed(self) -> set[str]:
         """The overrides that all runs share."""
         return set(self.space.fixed.values())
+
+    def trial(self, number: int) -> int:
+        """The trial of run *number*."""
+        return number // self.search.runs
+
+    def runs(self, trial: int) -> range:
+        """The numbers of the runs of *trial*."""
+        return range(trial * self.search.runs, (trial + 1) * self.search.runs)
 
     def catch_up(self) -> None:
         """Brings study and plan to what the runs' ledgers say; what was running goes on where it stopped.
@@ -182,45 +237,77 @@ class Trials:
             ConfigError: a run was made with other config, code or data, and `force` is not set.
             DataError: its images are missing or damaged.
         """
-        for number, overrides in enumerate(self.plan.points):
-            if trial := studies.recall(self.study, number, self.space.again(overrides)):
-                self.space.point(trial)
+        planned = self.trial(len(self.plan.points))
+        for trial in range(planned):
+            own = {override for each in self.search.replicates for override in each}
+            overrides = [override for override in self.plan.points[self.runs(trial)[0]] if override not in own]
+            if again := studies.recall(self.study, trial, self.space.again(overrides)):
+                self.space.point(again)
                 if not overrides:  # it was not written down
-                    studies.fail(self.study, number)
-        changes, force = [], self.home.control["force"]
-        for number, overrides in enumerate(self.plan.points):
-            folder = self.folder / str(number)
-            ledger.reap(folder)
-            state = studies.settle(self.study, number, self.search, entry := ledger.find(folder))
-            if state == "FAIL":
-                self.ended[number] = state
-                continue
-            parsed = self.composer.config_of(overrides)
-            if entry and not force and (difference := changed(folder, entry, parsed)):
-                changes.append(f"#{number} {' '.join(overrides)}: {difference}")
-            if state == "RUNNING" and (entry or not self.repeat(number)):
-                forced = ["force=true"] if force else []
-                self.waiting.append(Job(number, [*overrides, *forced], self.folder, parsed))
-            elif state != "RUNNING":
-                self.ended[number] = state
+                    studies.fail(self.study, trial)
+        changes: list[str] = []
+        for trial in range(planned):
+            changes += self._catch_up(trial)
         points.refuse(changes, self.folder)
-        for number in range(len(self.plan.points), studies.asked(self.study)):  # it is in the study only
-            if trial := studies.running(self.study, number):
-                self.record(trial)
+        for trial in range(planned, studies.asked(self.study)):  # it is in the study only
+            if suggested := studies.running(self.study, trial):
+                self.record(suggested)
             else:
-                self.plan.points.append([])
-                self.plan.configs.append("")
-                self.ended[number] = "FAIL"
+                self.plan.points += [[] for _ in self.runs(trial)]
+                self.plan.configs += ["" for _ in self.runs(trial)]
+                self.ended[trial] = "FAIL"
 
-    def next(self) -> Job | None:
-        """The next run; None while there is none. When others end, there may be again."""
+    def _catch_up(self, trial: int) -> list[str]:
+        """Brings *trial* to what the ledgers of its runs say; returns what has changed since they ran."""
+        entries: dict[int, Ledger | None] = {}
+        for number in self.runs(trial):
+            ledger.reap(self.folder / str(number))
+            entries[number] = ledger.find(self.folder / str(number))
+        state = studies.settle(self.study, trial, self.search, list(entries.values()))
+        self.over |= {number for number, entry in entries.items() if entry and (entry.state.done or state != "RUNNING")}
+        if state == "FAIL":
+            self._end(trial, state)
+            return []
+        changes, jobs, force = [], [], self.home.control["force"]
+        for number, entry in entries.items():
+            overrides = self.plan.points[number]
+            parsed = self.composer.config_of(overrides)
+            if entry and not force and (difference := changed(self.folder / str(number), entry, parsed)):
+                changes.append(f"#{number} {' '.join(overrides)}: {difference}")
+            forced = ["force=true"] if force else []
+            jobs.append(Job(number, [*overrides, *forced], self.folder, parsed))
+        if state != "RUNNING":
+            self._end(trial, state)
+        elif any(entries.values()) or not self.repeat(trial):
+            self.queue([job for job in jobs if job.number not in self.over])
+        return changes
+
+    def next(self) -> list[Job]:
+        """The next runs, which train together; none while there are none. When others end, there may be again."""
         while not self.waiting and self.wanted:
             self.ask()
         if not self.waiting:
-            return None
-        job = self.waiting.popleft()
-        self.running.add(job.number)
-        return job
+            return []
+        pack = self.waiting.popleft()
+        self.running.add(self.trial(pack[0].number))
+        self.training |= {job.number for job in pack}
+        return pack
+
+    def queue(self, jobs: list[Job]) -> None:
+        """The runs *jobs* of one trial may begin: the first of them, or all that train together; then the others."""
+        first, *others = self.packs(jobs)
+        self.waiting.append(first)
+        self.later[self.trial(first[0].number)] = deque(others)
+
+    def packs(self, jobs: list[Job]) -> list[list[Job]]:
+        """The runs *jobs* of one trial, by pack, where the launcher trains packs as they come."""
+        if len(jobs) == 1 or not isinstance(self.home.sweeper.launcher, StreamingLauncher):
+            return [[job] for job in jobs]
+        for job in jobs:
+            with contextlib.suppress(ExperimentError):
+                record = lanes.read(job.folder)
+                job.pack = record.pack if record else ""
+        return launch.in_turn(self.home.sweeper.launcher, jobs, self.composer)
 
     def ask(self) -> None:
         """Lets the study suggest one more run."""
@@ -243,19 +330,23 @@ class Trials:
         except ConfigError:
             studies.fail(self.study, trial.number)
             raise
-        self.plan.points.append(overrides)
+        numbers = self.runs(trial.number)
+        each = [[*overrides, *own] for own in self.search.replicates or [[]]]
+        self.plan.points += each
         try:
-            parsed = self.composer.config_of(overrides)
+            parsed = [self.composer.config_of(overrides) for overrides in each]
         except ConfigError as error:
-            self.plan.configs.append("")
+            self.plan.configs += ["" for _ in numbers]
+            self.plan.repeats += numbers[1:]  # the first one is shown as failed
             self.reasons[trial.number], self.ended[trial.number] = error.message, "FAIL"
             self.failures += 1
             studies.fail(self.study, trial.number)
         else:
-            self.plan.configs.append(config.fingerprint(parsed))
+            self.plan.configs += map(config.fingerprint, parsed)
             if not self.repeat(trial.number):
-                self.waiting.append(Job(trial.number, overrides, self.folder, parsed))
-                self.follow(self.folder / str(trial.number))
+                self.queue([Job(n, o, self.folder, c) for n, o, c in zip(numbers, each, parsed, strict=True)])
+                for number in numbers:
+                    self.follow(self.folder / str(number))
         self.plan.keys = list(dict.fromkeys([*self.plan.keys, *trial.params]))
         self.plan.write(self.folder)
 
@@ -264,14 +355,14 @@ class Trials:
 
         Its values are told to the study, now or when that one ends, and the trial has no run.
         """
-        fingerprint, earlier = self.plan.configs[number], self.plan.configs[:number]
+        first_runs = self.plan.configs[:: self.search.runs]
+        fingerprint, earlier = first_runs[number], first_runs[:number]
         same = (i for i, other in enumerate(earlier) if other == fingerprint and i not in self.repeats)
         first = next((i for i in same if self.ended.get(i) != "FAIL"), None)
         if first is None:
             return False
         self.repeats[number] = first
-        if number not in self.plan.repeats:
-            self.plan.repeats.append(number)
+        self._leave_out(self.runs(number))
         self.running.add(number)
         if first in self.ended:
             self._answer(number)
@@ -284,19 +375,43 @@ class Trials:
         self.stale += self.ended[number] != "FAIL"
 
     def end(self, number: int) -> None:
-        """The job of trial *number* is over; its ledger has how it ended. Without an entry it has failed."""
-        self.running.discard(number)
-        state = studies.settle(self.study, number, self.search, ledger.find(self.folder / str(number)))
+        """The job of run *number* is over; its ledger has how it ended. Without an entry it has failed."""
+        self.training.discard(number)
+        self.over.add(number)
+        trial = self.trial(number)
+        if self.training.intersection(self.runs(trial)):
+            return
+        entries = {run: ledger.find(self.folder / str(run)) for run in self.runs(trial)}
+        state = studies.settle(self.study, trial, self.search, list(entries.values()))
+        lost = any(entry is None or not entry.state.done for run, entry in entries.items() if run in self.over)
+        if state == "RUNNING" and not lost:
+            self.running.discard(trial)
+            self.waiting.appendleft(self.later[trial].popleft())
+            return
         if state == "RUNNING":
-            studies.fail(self.study, number)
+            studies.fail(self.study, trial)
             state = "FAIL"
         self.failures += state == "FAIL"
-        self.ended[number] = state
         if self.search.patience and state != "FAIL":
-            best = state == "COMPLETE" and self.study.best_trial.number == number
+            best = state == "COMPLETE" and self.study.best_trial.number == trial
             self.stale = 0 if best else self.stale + 1
-        for repeat in [each for each, first in self.repeats.items() if first == number and each in self.running]:
+        self._end(trial, state)
+        for repeat in [each for each, first in self.repeats.items() if first == trial and each in self.running]:
             self._answer(repeat)
+
+    def _end(self, trial: int, state: str) -> None:
+        """*trial* has ended so; those of its runs that did not begin never will."""
+        self.running.discard(trial)
+        self.later.pop(trial, None)
+        self.ended[trial] = state
+        never = [number for number in self.runs(trial) if number not in self.over]
+        self._leave_out(never[1:] if len(never) == self.search.runs else never)  # one shows that it failed
+
+    def _leave_out(self, numbers: Sequence[int]) -> None:
+        """The runs *numbers* never begin."""
+        if new := [number for number in numbers if number not in self.plan.repeats]:
+            self.plan.repeats += new
+            self.plan.write(self.folder)
 
 
 def seconds(typed: str) -> float:
@@ -317,7 +432,7 @@ def known_points(home: Home, space: Space) -> list[dict[str, Any]]:
     before = home.plan.typed if home.resumed else []
     if not typed or any(key_of(override) == "enqueue" and override in before for override in home.typed):
         return []
-    if Path(typed).suffix in (".csv", ".yaml", ".yml"):
+    if Path(typed).suffix in points.TABLES:
         rows = points.read(Path(typed))
     elif "=" in typed:
         rows = [point.split() for point in typed.split(";") if point.strip()]
@@ -336,7 +451,7 @@ def method(search: Search) -> str:
     return " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
 
 
-def launch(trials: Trials) -> None:
+def run(trials: Trials) -> None:
     """Runs trials until there are enough.
 
     Raises:
@@ -344,8 +459,8 @@ def launch(trials: Trials) -> None:
     """
     search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
     already = f", {trials.done} of them done already" if trials.done else ""
-    trials_ = plural(search.n_trials, "trial")
-    offer(f"Search {plan.id}: {trials_}{already}; {method(search)}, in", shown(trials.folder))
+    several = f"{plural(search.n_trials, 'trial')}{f' of {search.runs} runs each' if search.replicates else ''}"
+    offer(f"Search {plan.id}: {several}{already}; {method(search)}, in", shown(trials.folder))
     try:
         if isinstance(launcher, StreamingLauncher):
             launcher.run_source(trials)
@@ -358,7 +473,8 @@ def launch(trials: Trials) -> None:
 
 def in_batches(trials: Trials) -> None:
     """For launchers that return when all of their jobs have ended."""
-    while batch := list(itertools.islice(iter(trials.next, None), min(trials.search.batch, trials.search.n_trials))):
+    most = min(trials.search.batch, trials.search.n_trials)
+    while batch := list(itertools.chain(*itertools.islice(iter(trials.next, []), most))):
         batch.sort(key=lambda job: job.number)
         for returned in trials.home.launch(batch):
             if isinstance(returned._return_value, Interrupted):
@@ -369,19 +485,24 @@ def in_batches(trials: Trials) -> None:
 
 def conclude(trials: Trials, table: pd.DataFrame) -> None:
     """Says what pruning and repeats saved. Raises SweepError if some runs of *table* failed."""
-    if pruned := int((table["state"] == State.PRUNED).sum()):
-        full, trained = (int(pd.to_numeric(table[column]).sum()) for column in ("epochs", "epoch"))
-        say(f"{pruned} of {len(table)} runs were pruned: {trained} of {full} epochs were trained.")
+    runs = trials.search.runs
+    trial = table["number"] // runs
+    if pruned := trial[table["state"] == State.PRUNED].nunique():
+        full = runs * int(pd.to_numeric(table["epochs"]).groupby(trial).max().sum())
+        trained, what = int(pd.to_numeric(table["epoch"]).sum()), "trials" if runs > 1 else "runs"
+        say(f"{pruned} of {trial.nunique()} {what} were pruned: {trained} of {full} epochs were trained.")
     if trials.repeats:
         say(f"{plural(len(trials.repeats), 'trial')} repeated an earlier one, and has its result.")
     if trials.ended_by and trials.done < trials.search.n_trials:
         say(f"{trials.ended_by} ended the search after {trials.done} of {trials.search.n_trials} trials.")
         offer("Go on with:", trials.home.again)
-    begun = {number: state for number, state in trials.ended.items() if trials.plan.points[number]}
-    failed = table["number"].isin([number for number, state in begun.items() if state == "FAIL"])
+    failed = trial.isin([number for number, state in trials.ended.items() if state == "FAIL"])
+    failed &= table["number"].map(lambda number: bool(trials.plan.points[number]))  # else it was never written down
+    if runs > 1:
+        failed &= ~table["state"].isin([State.FINISHED, State.PRUNED])  # another seed of the trial failed
     failures = board.failures(table[failed], {*table["state"]})
     for run in failures:
-        run["reason"] = trials.reasons.get(run["number"], run["reason"])
+        run["reason"] = trials.reasons.get(run["number"] // runs, run["reason"])
     if failures:
         missing = trials.search.n_trials - trials.done
         raise SweepError(

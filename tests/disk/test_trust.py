@@ -21,7 +21,7 @@ from samples import REPO, TINY
 
 import mnist_exp
 from hydra_plugins.mnist_exp.launchers import LocalConf, RayConf
-from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
+from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf, RaceConf
 from mnist_exp import config, predict, report, rerun, sync
 from mnist_exp.config import Config, Tracking
 from mnist_exp.disk import lanes, trust
@@ -482,7 +482,11 @@ def texts(kind: type, prefix: str = "") -> Iterator[str]:
 def test_every_setting_that_can_hold_text_is_classified() -> None:
     """In the table of docs/reliability.md, or among the plain texts below it."""
     launchers = {*texts(LocalConf, "hydra.launcher."), *texts(RayConf, "hydra.launcher.")}
-    sweepers = {*texts(GridConf, "hydra.sweeper."), *texts(OptunaConf, "hydra.sweeper.")}
+    sweepers = {
+        *texts(GridConf, "hydra.sweeper."),
+        *texts(OptunaConf, "hydra.sweeper."),
+        *texts(RaceConf, "hydra.sweeper."),
+    }
     plain = (REPO / "docs/reliability.md").read_text().partition("\nPlain texts: ")[2]
     known = [*CLASSIFIED, *re.findall(r"`([\w.]+)`", plain)]
     assert sorted({*texts(Config), *launchers, *sweepers}) == sorted(known)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -21,14 +22,14 @@ from mnist_exp import config as configs
 from mnist_exp.charts import search as searching
 from mnist_exp.charts.style import svg
 from mnist_exp.config import Config, settings
-from mnist_exp.disk import ledger, plan
+from mnist_exp.disk import journal, lanes, ledger, plan
 from mnist_exp.disk.files import read_json
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError
-from mnist_exp.results import names
-from mnist_exp.run.session import Run
+from mnist_exp.results import load, names
+from mnist_exp.run.session import Result, Run, Task, run_many
 from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import Analysis, analyse
@@ -87,11 +88,11 @@ def states(folder: Path) -> list[str]:
 def test_a_trial_ends_as_its_run_did(scratch: Path, state: str, summary: dict[str, float], becomes: str) -> None:
     search, study = begun(scratch)
     study.ask()
-    assert studies.settle(study, 0, search, Ledger(state=state, summary=summary)) == becomes
+    assert studies.settle(study, 0, search, [Ledger(state=state, summary=summary)]) == becomes
     assert study.trials[0].state.name == becomes
     assert study.trials[0].value == (0.5 if becomes == "COMPLETE" else None)
     if becomes != "RUNNING":  # what has ended stays so
-        assert studies.settle(study, 0, search, Ledger(state="failed")) == becomes
+        assert studies.settle(study, 0, search, [Ledger(state="failed")]) == becomes
 
 
 def test_a_run_reports_each_epoch_and_ends_where_the_pruner_says(scratch: Path, tiny: Callable[..., Config]) -> None:
@@ -108,6 +109,49 @@ def test_a_run_reports_each_epoch_and_ends_where_the_pruner_says(scratch: Path, 
     assert (entry.state, entry.epoch) == ("pruned", 1)
     assert not (folder / "weights.safetensors").exists()
     assert study.trials[2].intermediate_values == {1: result.summary["final/val_accuracy"]}
+
+
+def validated(folder: Path) -> list[float]:
+    return [row["metrics"]["val/accuracy"] for row in journal.read(folder)]
+
+
+def test_seeds_one_after_the_other_report_their_mean_so_far(scratch: Path, tiny: Callable[..., Config]) -> None:
+    """A step of the study is an epoch of each: here two of the first, then two of the second."""
+    _, study = begun(scratch, replicates=[["seed=0"], ["seed=1"]], pruner={"_target_": "optuna.pruners.NopPruner"})
+    study.ask()
+    for seed in (0, 1):
+        run(tiny(epochs=4, seed=seed), scratch / str(seed), watch=watch)
+    first, second = validated(scratch / "0"), validated(scratch / "1")
+    means = [fmean([first[1], second[1]]), fmean([first[3], second[3]])]
+    assert study.trials[0].intermediate_values == pytest.approx(dict(enumerate([*first[1::2], *means], start=1)))
+
+
+def test_seeds_that_train_together_report_the_mean_of_all_and_end_together(
+    scratch: Path, tiny: Callable[..., Config]
+) -> None:
+    _, study = begun(scratch, replicates=[["seed=0"], ["seed=1"], ["seed=2"]])
+    for _ in range(2):
+        rival = study.ask()
+        rival.report(1.0, 1)
+        rival.should_prune()
+    study.ask()
+    each = [tiny(epochs=6, seed=seed) for seed in range(3)]
+    for one in each:
+        one.data.order_seed = 0
+    folders = [scratch / str(number) for number in (6, 7, 8)]
+    results = run_many([Task(*pair) for pair in zip(each, folders, strict=True)], watch=watch)
+    assert {result.reason for result in results if isinstance(result, Result)} == {"Pruned after epoch 1 of 6."}
+    assert [len(validated(folder)) for folder in folders] == [1, 1, 1]
+    mean = fmean(validated(folder)[0] for folder in folders)
+    assert study.trials[2].intermediate_values == {1: pytest.approx(mean)}
+
+
+def test_a_seed_that_goes_on_reports_what_was_not(scratch: Path, tiny: Callable[..., Config]) -> None:
+    _, study = begun(scratch, replicates=[["seed=0"], ["seed=1"]])
+    run(tiny(epochs=2), scratch / "0", watch=watch)
+    study.ask()
+    watch(Run(tiny(epochs=4), scratch / "0", Ledger(epoch=2), *[None] * 3), Control())  # type: ignore[arg-type]
+    assert list(study.trials[0].intermediate_values) == [1]
 
 
 def test_a_run_without_a_study_or_with_a_finished_trial_is_left_alone(
@@ -275,6 +319,54 @@ def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Com
     assert len(list(home().glob("*/ledger.json"))) == 2
 
 
+def test_seeds_are_averaged_in_each_trial(command: Command) -> None:
+    code, out, err = command(*HERE, "search=random", "n_trials=2", "seed=0,1", *SPACE)
+    assert code == 0, err
+    assert "2 trials of 2 runs each; RandomSampler" in out
+    seeds = [point[-1] for point in plan.read(home()).points]
+    assert seeds == ["seed=0", "seed=1"] * 2
+    for trial in studies.join(home()).trials:
+        assert set(trial.params) == {"hidden", "lr"}
+        runs = [ledger.read(home() / str(2 * trial.number + i)) for i in range(2)]
+        assert trial.value == pytest.approx(fmean(entry.objective for entry in runs))
+    assert searching.trials(load(home()), ["final/val_accuracy"], 2)["number"].tolist() == [0, 1]
+    code, _, err = command("-m", "resume=last", "seed=0,1,2", "hydra/launcher=basic")
+    assert code == 2
+    assert "The trials of this search have seed=0 seed=1; with other seeds they could not be compared." in err
+    code, out, err = command("-m", "resume=last", "n_trials=3", "hydra/launcher=basic")
+    assert code == 0, err
+    assert len(list(home().glob("*/ledger.json"))) == 6
+
+
+def test_a_lucky_seed_is_not_searched_for(command: Command) -> None:
+    code, _, err = command(*HERE, "search=random", "seed=interval(0,9)", *SPACE)
+    assert code == 2
+    assert "seed=interval(0,9): a search does not look for a lucky seed." in err
+
+
+def test_a_search_of_an_earlier_version_goes_on_with_the_seed_as_a_choice(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(trials, "REPLICATING", ())
+        assert command(*HERE, "search=random", "n_trials=1", "seed=0,1", *SPACE)[0] == 0
+    code, out, err = command("-m", "resume=last", "n_trials=3", "hydra/launcher=basic")
+    assert code == 0, out + err
+    assert len(plan.read(home()).points) == 3
+    assert all(trial.params["seed"] in (0, 1) for trial in studies.join(home()).trials)
+
+
+def test_the_seeds_of_a_trial_train_together(command: Command) -> None:
+    here = [word for word in HERE if "launcher" not in word]
+    typed = ("search=random", "n_trials=2", "seed=0,1,2", "data.order_seed=0", "lr=interval(0.01,0.1)")
+    code, out, err = command(*here, *typed, "hydra.launcher.workers=2")
+    assert code == 0, out + err
+    records = [lanes.read(home() / str(number)) for number in range(6)]
+    assert [record and record.lane for record in records] == [0, 1, 2, 0, 1, 2]
+    assert len({record.pack for record in records if record}) == 2
+    assert states(home()) == ["COMPLETE"] * 2
+
+
 @pytest.mark.parametrize(("typed", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
 def test_a_duration_as_one_types_it(typed: str, expected: float) -> None:
     settings()["time_budget"].check(typed)
@@ -293,7 +385,7 @@ def test_what_is_no_duration(typed: str) -> None:
 def test_a_search_ends_early_says_why_and_goes_on(ends: str, done: int, command: Command) -> None:
     here = [word for word in HERE if "hidden" not in word]
     first = "enqueue='hidden=40 lr=0.05'"  # the best there is
-    space = ["hidden=2,40", "lr=1e-9,0.05", "seed=range(0,9)"]
+    space = ["hidden=2,40", "lr=1e-9,0.05", "batch_size=range(12,21)"]
     code, out, err = command(*here, "search=random", "n_trials=30", *space, ends, first)
     assert code in (0, 2), err
     if done:

@@ -26,9 +26,7 @@ def expand(scratch: Path) -> Callable[..., list[str]]:
         steering |= {"hydra": {"sweeper": {"zip": zip, "seed": seed}}}
         plan = Plan(id="sweep", typed=[], keys=[])
         home = Home(SWEEPER, scratch, list(typed), plan, False, {}, OmegaConf.create(steering))
-        without = OmegaConf.create({"data": {"folds": None, "fold": None}})
-        vars(home)["composer"] = SimpleNamespace(own=lambda overrides: without)
-        return [" ".join(point) for point in points.expand(home)[0]]
+        return [" ".join(point) for point in points.drawn(home, points.expand(home)[0])]
 
     return lines
 
@@ -189,3 +187,24 @@ def test_a_sweep_has_a_run_for_each_fold_whoever_asks_for_them(command: Any) -> 
     code, _, err = command("-m", *TINY, "data.folds=3", "search=random", "hidden=choice(8,16)", "n_trials=2")
     assert code == 2
     assert "data.fold has no value" in err
+
+
+def test_a_row_with_several_values_is_a_grid(expand: Callable[..., list[str]], scratch: Path) -> None:
+    text = "- {lr: '0.1,0.2', hidden: 'range(8,17,8)', tags.why: 'slow, but sure'}\n- {lr: 0.3, hidden: [8, 8]}\n"
+    (scratch / "grids.yaml").write_text(text)
+    assert expand("seed=0,1", points="grids.yaml")[::2] == [
+        "lr=0.1 hidden=8 +tags.why='slow, but sure' seed=0",
+        "lr=0.1 hidden=16 +tags.why='slow, but sure' seed=0",
+        "lr=0.2 hidden=8 +tags.why='slow, but sure' seed=0",
+        "lr=0.2 hidden=16 +tags.why='slow, but sure' seed=0",
+        "lr=0.3 hidden=[8,8] seed=0",
+    ]
+    (scratch / "grids.yaml").write_text("- {lr: 'interval(0.1,0.2)'}\n")
+    with pytest.raises(ConfigError, match=r"A grid cannot try all of lr=interval\(0.1,0.2\)"):
+        expand(points="grids.yaml")
+
+
+@pytest.mark.parametrize("name", ["nosuch", "outputs"])
+def test_what_is_neither_a_table_nor_a_sweep(name: str, expand: Callable[..., list[str]]) -> None:
+    with pytest.raises(ConfigError):
+        expand(points=name)

@@ -1,5 +1,6 @@
 """A search's runs: how many there will be, what becomes of those that end, and what goes on after a stop."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,8 +31,9 @@ def made(tiny: Callable[..., Any]) -> Iterator[Callable[..., Trials]]:
         search = Search(**{"study": "s", "n_trials": 3, "sampler": RANDOM, "max_failures": 10, **options})
         study = studies.lead(FOLDER, search, {}, again)
         plan = Plan(id=FOLDER.name, typed=[], keys=[], points=[], configs=[])
-        composer = SimpleNamespace(config_of=lambda overrides: tiny(hidden=int(overrides[0].partition("=")[2])))
+        composer = SimpleNamespace(config_of=lambda overrides: tiny(**dict(map(_setting, overrides))))
         parts = {"control": {"force": False}, "steering": {}, "again": "python -m mnist_exp.train -m resume=day"}
+        parts["sweeper"] = SimpleNamespace(launcher=None)
         home: Any = SimpleNamespace(plan=plan, folder=FOLDER, composer=composer, **parts)
         fixed = {"lr": "lr=0.1"}
         space: Any = SimpleNamespace(
@@ -49,10 +51,15 @@ def made(tiny: Callable[..., Any]) -> Iterator[Callable[..., Trials]]:
     optuna.logging.set_verbosity(optuna.logging.INFO)
 
 
-def ends(source: Trials, number: int, state: str) -> None:
-    """The run of trial *number* has ended so; `lost`: it left no ledger."""
+def _setting(override: str) -> tuple[str, int]:
+    key, _, value = override.partition("=")
+    return key, int(value)
+
+
+def ends(source: Trials, number: int, state: str, accuracy: float = 0.9) -> None:
+    """The run of that *number* has ended so; `lost`: it left no ledger."""
     if state != "lost":
-        make_run(FOLDER / str(number), source.plan.points[number], 0.9, state=state)
+        make_run(FOLDER / str(number), source.plan.points[number], accuracy, state=state)
     source.end(number)
 
 
@@ -60,13 +67,13 @@ def test_there_are_as_many_as_were_asked_for(made: Callable[..., Trials]) -> Non
     source = made()
     assert (source.wanted, source.coming, source.total, source.fixed) == (3, 3, 3, {"lr=0.1"})
     jobs = [source.next(), source.next()]
-    assert [job and (job.number, job.overrides) for job in jobs] == [(0, ["hidden=8"]), (1, ["hidden=9"])]
+    assert [(job.number, job.overrides) for job in itertools.chain(*jobs)] == [(0, ["hidden=8"]), (1, ["hidden=9"])]
     assert (source.wanted, source.coming, source.total, source.done) == (1, 1, 3, 0)
     ends(source, 0, "finished")
     ends(source, 1, "pruned")
     assert (source.done, source.failures, source.ended) == (2, 0, {0: "COMPLETE", 1: "PRUNED"})
-    assert source.next() is not None
-    assert source.next() is None
+    assert source.next()
+    assert not source.next()
     assert source.followed == [FOLDER / "0", FOLDER / "1", FOLDER / "2"]  # type: ignore[attr-defined]
     assert source.plan.points == [["hidden=8"], ["hidden=9"], ["hidden=10"]]
     assert all(source.plan.configs)
@@ -90,7 +97,7 @@ def test_a_search_ends_after_so_many_failures(made: Callable[..., Trials]) -> No
         source.next()
         ends(source, number, "failed")
         assert source.wanted == (5 if number == 0 else 0)
-    assert source.next() is None
+    assert not source.next()
 
 
 def test_a_suggestion_that_cannot_be_is_replaced_and_its_reason_kept(made: Callable[..., Trials]) -> None:
@@ -103,8 +110,7 @@ def test_a_suggestion_that_cannot_be_is_replaced_and_its_reason_kept(made: Calla
         return works(overrides)
 
     source.composer.config_of = config_of  # type: ignore[method-assign]
-    job = source.next()
-    assert job is not None
+    (job,) = source.next()
     assert job.number == 1
     assert (source.reasons, source.ended, source.failures) == ({0: "It does not fit."}, {0: "FAIL"}, 1)
     assert source.plan.configs[0] == ""
@@ -143,7 +149,7 @@ def test_after_a_stop_finished_runs_count_and_others_go_on(made: Callable[..., T
     again.home.control["force"] = True
     again.catch_up()
     assert again.ended == {0: "COMPLETE"}
-    assert [(job.number, job.overrides) for job in again.waiting] == [
+    assert [(job.number, job.overrides) for job in itertools.chain(*again.waiting)] == [
         (1, ["hidden=9", "force=true"]),
         (2, ["hidden=10", "force=true"]),
         (3, ["hidden=11"]),
@@ -193,3 +199,69 @@ def test_what_pruning_saved_and_what_failed_is_said(
     assert failed.value.help.startswith("1 are missing: python -m mnist_exp.train -m resume=")
     trials.conclude(source, pd.DataFrame(rows[:1]))
     assert capsys.readouterr().out == ""
+
+
+SEEDS = [["seed=0"], ["seed=1"]]
+
+
+def test_the_seeds_of_a_trial_begin_in_turn_and_its_value_is_their_mean(
+    made: Callable[..., Trials],
+) -> None:
+    source = made(n_trials=2, replicates=SEEDS)
+    assert (source.wanted, source.coming, source.total) == (2, 4, 4)
+    assert [job.overrides for job in source.next()] == [["hidden=8", "seed=0"]]
+    assert [job.overrides for job in source.next()] == [["hidden=9", "seed=0"]]
+    assert not source.next()
+    assert (source.wanted, source.coming, source.total) == (0, 2, 4)
+    ends(source, 0, "finished", accuracy=0.8)
+    assert source.study.trials[0].state.name == "RUNNING"
+    assert [job.number for job in source.next()] == [1]
+    ends(source, 1, "finished", accuracy=0.6)
+    assert source.ended == {0: "COMPLETE"}
+    assert source.study.trials[0].value == pytest.approx(0.7)
+    assert (source.wanted, source.coming, source.total) == (0, 1, 4)
+    assert source.plan.points[2:] == [["hidden=9", "seed=0"], ["hidden=9", "seed=1"]]
+
+
+@pytest.mark.parametrize(("state", "becomes"), [("pruned", "PRUNED"), ("failed", "FAIL"), ("lost", "FAIL")])
+def test_a_seed_that_does_not_finish_ends_its_trial(state: str, becomes: str, made: Callable[..., Trials]) -> None:
+    source = made(n_trials=1, replicates=SEEDS)
+    source.next()
+    ends(source, 0, state)
+    assert source.ended == {0: becomes}
+    assert source.study.trials[0].state.name == becomes
+    assert source.plan.repeats == [1]  # it never begins
+    assert source.wanted == (becomes == "FAIL")
+    assert source.total == 1 + 2 * source.wanted
+
+
+def test_a_trial_goes_on_with_the_seeds_that_it_lacks(made: Callable[..., Trials]) -> None:
+    """Of the first trial a seed is missing; of the second one was killed; the third has all, but was not settled."""
+    source = made(n_trials=3, replicates=SEEDS)
+    for _ in range(3):
+        source.next()
+    for number, state in ((0, "finished"), (2, "killed"), (4, "finished"), (5, "finished")):
+        make_run(FOLDER / str(number), source.plan.points[number], 0.9, state=state)
+    again = made(again=True, n_trials=3, replicates=SEEDS)
+    again.home.plan.points, again.home.plan.configs = source.plan.points, source.plan.configs
+    again.home.control["force"] = True
+    again.catch_up()
+    assert again.ended == {2: "COMPLETE"}
+    assert [job.number for job in itertools.chain(*again.waiting)] == [1, 2]
+    assert (again.wanted, again.coming, again.total, again.over) == (0, 3, 6, {0, 4, 5})
+    assert [job.number for job in again.next()] == [1]
+    ends(again, 1, "finished")
+    assert again.ended == {0: "COMPLETE", 2: "COMPLETE"}
+
+
+def test_a_trial_of_several_seeds_that_repeats_another_has_its_result(made: Callable[..., Trials]) -> None:
+    source = made(n_trials=2, replicates=SEEDS)
+    source.space.point = lambda trial: ["hidden=8"]  # type: ignore[method-assign]
+    source.next()
+    assert not source.next()
+    ends(source, 0, "finished", accuracy=0.8)
+    source.next()
+    ends(source, 1, "finished", accuracy=0.6)
+    assert [trial.value for trial in source.study.trials] == [pytest.approx(0.7)] * 2
+    assert source.plan.repeats == [2, 3]
+    assert not source.next()

@@ -46,7 +46,7 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
     Args:
         total: Jobs of the sweep, with those that are done already: the cores are shared as if all were to run, because
             the number of threads decides the last bits.
-        source: Gives a job to each worker that is free when *jobs* are all under way; they are not returned.
+        source: Gives a pack to each worker that is free when *jobs*, its first, are under way; they are not returned.
 
     Raises:
         HydraException, OmegaConfBaseException: an override of some job does not fit; none was started.
@@ -60,7 +60,7 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
     fixed = source.fixed if source else shared([job.overrides for job in jobs])
     with Display(len(jobs), fixed) as display, Stop() as stop:
         pool = Pool(options, handover, capacity, display, stop, source)
-        packs = packed(jobs, handover, launcher.config.hydra, options["pack"], capacity)
+        packs = [list(jobs)] if source else packed(jobs, handover, launcher.config.hydra, options["pack"], capacity)
         display.costs |= costs(jobs)
         try:
             pool.begin(packs)
@@ -87,16 +87,33 @@ def packed(
 ) -> list[list[Job]]:
     """The jobs in the packs that they are given out in, the longest first; another application's as they come.
 
-    One by one where jobs would notice: with callbacks (but the guard, which looks at the sweep), or an environment or a
-    working directory of their own, by *hydra*, that part of the sweep's config.
+    One by one where jobs would notice, by *hydra*, that part of the sweep's config.
     """
     if not handover.trains:
         return [[job] for job in jobs]
+    return _divided(jobs, max(1, len(capacity.slots(len(jobs)))), hydra, option, capacity)
+
+
+def in_turn(launcher: OurLauncher, jobs: Sequence[Job], composer: Composer) -> list[list[Job]]:
+    """The packs of *jobs* that one worker is to train, one after the other."""
+    options = launcher.options
+    capacity = capacity_for(jobs, composer, options["workers"], options["per_gpu"])
+    return _divided(jobs, 1, launcher.config.hydra, options["pack"], capacity)
+
+
+def _divided(
+    jobs: Sequence[Job], workers: int, hydra: DictConfig, option: str | int, capacity: Capacity
+) -> list[list[Job]]:
+    """*jobs* by pack.
+
+    One by one where they would notice: with callbacks (but the guard, which looks at the sweep), or an environment or a
+    working directory of their own.
+    """
     from mnist_exp.sweep import packing  # torch
 
     if hydra.callbacks.keys() - {"guard"} or hydra.job.env_set or hydra.job.chdir:
         option = "off"
-    configs, workers = [job.config for job in jobs if job.config], max(1, len(capacity.slots(len(jobs))))
+    configs = [job.config for job in jobs if job.config]
     packs = packing.divide(configs, workers, option, bool(capacity.gpus), before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
 

@@ -95,7 +95,7 @@ class Pool:
     display: Display
     stop: Stop
     source: Source | None = None
-    """Gives a job to each worker that is free when all others are under way."""
+    """Gives a pack to each worker that is free when all others are under way."""
     failures: int = 0
     asked: bool = False
     """Whether the workers were asked to stop."""
@@ -127,13 +127,13 @@ class Pool:
             self.draw()
 
     def draw(self) -> None:
-        """Adds jobs of the source, if there is one, to those that wait, until there is one for each free worker."""
+        """Adds packs of the source, if there is one, to those that wait, until there is one for each free worker."""
         if self.source is None or self.stopping:
             return
         free = len(self.slots) + sum(not w.jobs for w in self.workers)
-        while len(self.waiting) < free and (job := self.source.next()):
-            self.waiting.append([job])
-            self.display.costs |= costs([job])
+        while len(self.waiting) < free and (pack := self.source.next()):
+            self.waiting.append(pack)
+            self.display.costs |= costs(pack)
         self.display.total, self.display.coming = self.source.total, self.source.coming
 
     def hand_out(self) -> None:
