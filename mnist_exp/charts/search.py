@@ -19,20 +19,22 @@ from mnist_exp.search.analysis import Analysis
 Column: TypeAlias = "pd.Series[Any]"
 
 
-def pictures(table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: str) -> list[Picture]:
-    """Every picture of the search in *analysis*. Its runs in *table* differ in the keys *by*."""
+def pictures(
+    table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: str
+) -> tuple[list[Picture], list[Picture]]:
+    """How the search in *analysis* went, and the objective over each key. Its runs in *table* differ in the keys *by*."""
     objectives = analysis.search.objectives or [f"final/{split}_accuracy"]
     objective, direction = objectives[0], analysis.search.directions[0]
     ended = table[table["state"].isin([state for state in State if state.done]) & table[objective].notna()]
     if not (ended["state"] == State.FINISHED).any():
-        return []
+        return [], []
     drawings = [history(ended, objective, direction)]
     if analysis.importance:
         drawings.append(importance(analysis.importance, objective))
     if len(objectives) == 2:
         drawings.append(front(ended[ended["state"] == State.FINISHED], objectives, analysis.front))
     keys = [key for key in dict.fromkeys([*analysis.importance, *by]) if key in ended and ended[key].nunique() > 1]
-    return [*drawings, *(slice_of(ended, key, objective) for key in keys)]
+    return drawings, [slice_of(ended, key, objective) for key in keys]
 
 
 @drawn

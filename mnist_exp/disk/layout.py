@@ -106,6 +106,8 @@ class SweepFolder(Folder):
     """The trials of a search, unless another storage keeps them."""
     config = Entry("multirun.yaml")
     board = Entry("leaderboard.csv")
+    contenders = Entry("contenders.csv")
+    """The points of a search that may be the best, for `search=points`."""
     table = Entry("runs.csv")
     page = Entry("report.html")
     jobs = Entry("slurm.json")
