@@ -18,8 +18,11 @@ def bundle() -> str:
     """The script, with a first line that says what it is and whose."""
     names = ("vega-embed", vl_convert.get_vega_embed_version()), ("vega", vl_convert.get_vega_version())
     versions = ", ".join(f"{name} {version}" for name, version in names)
-    text = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").strip().replace("</", "<\\/")
-    return f"/*! {versions}, vega-lite; (c) Vega contributors, BSD-3-Clause: see vega.LICENSE. Written by docs/bundle.py. */\n{text}\n"
+    text = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").strip()
+    assert "</script" not in text
+    assert "<!--" not in text
+    head = f"/*! {versions}, vega-lite; BSD-3-Clause: see vega.LICENSE. Written by docs/bundle.py. */"
+    return f"{head}\n{text}\n"
 
 
 if __name__ == "__main__":

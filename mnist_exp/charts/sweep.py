@@ -149,12 +149,16 @@ def _band(axes: Axes, seeds: Any, i: int, label: str) -> list[float]:
 
 
 @drawn
-def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str) -> list[Picture]:
-    """Accuracy against parameters and against seconds, with the settings that nothing beats in both."""
+def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str, clock: str) -> list[Picture]:
+    """Accuracy against parameters and against seconds, with the settings that nothing beats in both.
+
+    Args:
+        clock: What measured the seconds; see `clock`.
+    """
     pictures = []
     rows = board.assign(label=labels)[board[f"{split}_mean"].notna()]
     accuracy = 100 * rows[f"{split}_mean"]
-    for cost, title in (("parameters", "parameters"), ("seconds", "seconds of training")):
+    for cost, title in (("parameters", "parameters"), ("seconds", clock)):
         figure, axes = style.canvas()
         low, high = style.limits(accuracy)
         x = rows[cost].astype(float)
@@ -197,7 +201,7 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Pic
             means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in positions.values]]
             line: Any = {"color": style.COLOURS[0], "marker": "o", "markersize": 7, "label": "mean"}
             line["linestyle"] = "" if positions.kind == "order" or key == "seed" else "-"
-            axes.plot(positions.centres, np.maximum(means, low), **line)
+            axes.plot(positions.centres, means.where(means >= low), **line)
         positions.label(axes, "x", key)
         axes.set(ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
         axes.margins(x=0.12)
@@ -221,15 +225,22 @@ def explained(accuracy: Numbers, values: "pd.Series[Any]") -> float | None:
     return float((groups.transform("mean") - accuracy.mean()).pow(2).sum() / total)
 
 
+def clock(table: pd.DataFrame) -> tuple[Numbers, str]:
+    """What each run of *table* cost, and in what: processor seconds where they were measured.
+
+    Runs that share the cores have a long time by the clock, which says more about the others than about them.
+    """
+    measured = (table.loc[table["state"] == State.FINISHED, "cpu_seconds"].astype(float) > 0).all()
+    return (table["cpu_seconds"], "processor seconds") if measured else (table["seconds"], "seconds of training")
+
+
 def finished(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """The finished runs of *table* that were measured on *split*."""
     return table[(table["state"] == State.FINISHED) & table[f"final/{split}_accuracy"].notna()]
 
 
 def dots(axes: Axes, x: Any, y: Numbers, low: float, colour: str, label: str) -> None:
-    """Points; those below the frame are arrows at its edge."""
+    """Points at *low* or above; how many lie below is said."""
     x, inside = np.array(x), np.array(y >= low)
     axes.scatter(x[inside], y[inside], color=colour, alpha=0.8, linewidths=0, label=label, **style.dotted(len(x), 22))
-    if not inside.all():
-        below: Any = {"marker": "v", "label": "below the frame", "clip_on": False, **style.dotted(len(x), 40)}
-        axes.scatter(x[~inside], np.full((~inside).sum(), low), color=colour, **below)
+    style.left_out(axes, int((~inside).sum()), low, label)

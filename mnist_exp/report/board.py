@@ -379,7 +379,9 @@ def background(comparison: Comparison) -> str:
     what = "other seeds" if comparison.board["n"].iloc[0] > 1 else "other images; another seed may change more"
     text += f" The interval is for {what}."
     if sure.compared >= MANY:
-        text += f" The best of {sure.compared} equal settings would look {100 * sure.luck:.2f} points better than they are."
+        text += (
+            f" The best of {sure.compared} equal settings would look {100 * sure.luck:.2f} points better than they are."
+        )
     return text
 
 
@@ -418,7 +420,7 @@ def _unused_seeds(comparison: Comparison) -> list[int]:
 def _contenders(comparison: Comparison) -> pd.DataFrame:
     """The overrides of each setting that may be the best, without their seed; see `search=points`."""
     sure = comparison.certainty
-    chosen = comparison.board["best"].loc[[0, *sure.rivals]] if sure and sure.rivals else []
+    chosen: list[Any] = list(comparison.board["best"].loc[[0, *sure.rivals]]) if sure and sure.rivals else []
     typed = [map(parts, comparison.table.loc[at, "overrides"]) for at in chosen]
     points = [{key: text for key, equals, text in overrides if equals} for overrides in typed]
     return pd.DataFrame(points).drop(columns="seed", errors="ignore")

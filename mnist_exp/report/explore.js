@@ -29,7 +29,7 @@
   keys.forEach((key, at) => {
     axes[`key ${at}`] = { name: key.name, scale: key.scale, order: key.order, values: facts.values[at] };
   });
-  for (const [name, title] of [["parameters", "parameters"], ["seconds", "seconds of training"], ["number", "run, in order"]]) {
+  for (const [name, title] of [["parameters", "parameters"], ["seconds", facts.clock], ["number", "run, in order"]]) {
     const values = known(runs[name]);
     if (new Set(values).size < 2) continue;
     const wide = name !== "number" && Math.min(...values) > 0 && Math.max(...values) > 4 * Math.min(...values);
@@ -59,15 +59,14 @@
       for (let at = Math.ceil(from / step) * step; at <= to + 1e-9 * step; at += step) found.push(Number(at.toPrecision(10)));
       return found;
     };
-    if (scale !== "log" || high / low < 3) return steps(low, high);
-    for (const parts of [[1, 2, 5], [1, 3], [1]]) {
+    if (scale !== "log") return steps(low, high);
+    for (const parts of [[1, 1.5, 2, 3, 4, 5, 7], [1, 2, 5], [1, 3], [1]]) {
       const found = [];
       for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++)
         for (const m of parts) if (m * 10 ** e >= low * 0.999 && m * 10 ** e <= high * 1.001) found.push(Number((m * 10 ** e).toPrecision(3)));
-      if (found.length <= most) return found;
+      if (found.length <= most) return found.length > 2 ? found : steps(low, high);
     }
-    const decades = steps(Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))).filter(Number.isInteger);
-    return decades.map((e) => 10 ** e);
+    return steps(Math.log10(low), Math.log10(high)).filter(Number.isInteger).map((e) => 10 ** e);
   }
 
   const short = 'abs(datum.value) >= 1e6 ? format(datum.value / 1e6, "~g") + "M" : abs(datum.value) >= 1e4 ? format(datum.value / 1e3, "~g") + "k" : format(datum.value, "~g")';
@@ -86,7 +85,7 @@
     const typed = order.length > 1 && order.length <= 7 ? [...new Set(numbers)] : null;
     return {
       field, type: "quantitative",
-      scale: { type: scale === "log" ? "log" : "linear", domain: wide, nice: false, zero: false },
+      scale: { type: scale === "log" ? "log" : "linear", domain: wide, nice: false, ...(scale === "log" ? {} : { zero: false }) },
       axis: { title: name, values: typed ?? ticks(wide, scale), labelExpr: short, labelOverlap: "greedy", labelFlush: false },
     };
   }
@@ -244,8 +243,8 @@
         const mean = done.length ? done.reduce((sum, i) => sum + runs[split][i], 0) / done.length : null;
         const [x, y] = put(ids[0]).map(String);
         const says = `${axes[a].name}=${x} ${axes[b].name}=${y}\n${mean === null ? "" : `mean ${mean.toFixed(2)} % of ${done.length} runs`}${lost ? `, ${lost} failed` : ""}`;
-        const light = mean === null ? theme().ink : (mean - domain[0]) / (domain[1] - domain[0]) > 0.55 ? "#000" : "#fff";
-        return { x, y, accuracy: mean, cell: ids, run: done[Math.floor((done.length - 1) / 2)] ?? ids[0], label: [mean === null ? "" : mean.toFixed(2), lost ? `${lost} failed` : ""].filter(Boolean).join(", "), says, ink: light };
+        const ink = mean === null ? "" : (mean - domain[0]) / (domain[1] - domain[0]) > 0.55 ? "dark" : "light";
+        return { x, y, accuracy: mean, cell: ids, run: done[Math.floor((done.length - 1) / 2)] ?? ids[0], label: [mean === null ? "" : mean.toFixed(2), lost ? `${lost} failed` : ""].filter(Boolean).join(", "), says, ink };
       });
       return { cells: rows };
     };
@@ -255,8 +254,8 @@
     await draw("pair", {
       datasets: fill(new Set(all)), data: { name: "cells" },
       layer: [
-        { params: [brush(["x", "y"])], mark: { type: "rect" }, encoding: { x, y, color: shade(domain), tooltip: tipped, stroke: { value: theme().soft }, strokeWidth: { condition: { test: "datum.accuracy === null", value: 1 }, value: 0 }, strokeDash: { value: [3, 3] } } },
-        { mark: { type: "text", fontSize: nx > 7 ? 10 : 12 }, encoding: { x, y, text: { field: "label" }, color: { field: "ink", type: "nominal", scale: null }, tooltip: tipped } },
+        { params: [brush(["x", "y"])], mark: { type: "rect" }, encoding: { x, y, color: { ...shade(domain), legend: null }, tooltip: tipped, stroke: { value: theme().soft }, strokeWidth: { condition: { test: "datum.accuracy === null", value: 1 }, value: 0 } } },
+        { mark: { type: "text", fontSize: nx > 7 ? 10 : 12 }, encoding: { x, y, text: { field: "label" }, color: { condition: [{ test: "datum.ink == 'dark'", value: "#000" }, { test: "datum.ink == 'light'", value: "#fff" }], value: theme().ink }, tooltip: tipped } },
       ],
     }, `Mean accuracy over ${axes[a].name} and ${axes[b].name}`, (range) => has.filter((i) => inside(String(put(i)[0]), range.x ?? []) && inside(String(put(i)[1]), range.y ?? [])));
     show();
@@ -282,6 +281,7 @@
       return [...groups].map(([x, list]) => ({ x, y: list.reduce((p, q) => p + q, 0) / list.length })).filter(({ y }) => !bounds || y >= bounds[0]);
     };
     const x = encoding(a, "x"), y = encoding(b, "y", bounds);
+    $("figure-against").querySelector("figcaption").textContent = `Each point is a run${tops(new Set(all)).length ? ", each bar a mean" : ""}`;
     figures.against = { ...figures.against, brushed: null, fill: (on) => ({ runs: dots(on), means: tops(on) }), view: figures.against?.view ?? { finalize() {} } };
     await draw("against", {
       datasets: { runs: dots(new Set(all)), means: tops(new Set(all)) },
@@ -303,7 +303,7 @@
 
   function curveAxis(rows, metric, domain) {
     const loss = metric.endsWith("loss"), [which] = metric.split("/");
-    return { field: "y", type: "quantitative", scale: { type: loss ? "log" : "linear", domain, nice: false, zero: false }, axis: { title: (loss ? lossName : accuracyName)[which], values: ticks(domain, loss ? "log" : "linear"), labelExpr: short } };
+    return { field: "y", type: "quantitative", scale: { type: loss ? "log" : "linear", domain, nice: false, ...(loss ? {} : { zero: false }) }, axis: { title: (loss ? lossName : accuracyName)[which], values: ticks(domain, loss ? "log" : "linear"), labelExpr: short } };
   }
 
   const epochAxis = (rows) => {
@@ -421,7 +421,7 @@
     show();
   }
 
-  function start() {
+  async function start() {
     document.documentElement.classList.add("touched");
     section.hidden = false;
     wireTables();
@@ -451,5 +451,10 @@
     return drawAll();
   }
 
-  start().finally(() => document.documentElement.classList.add("drawn"));
+  // Where it fails, the pictures that do without are shown.
+  start().catch((error) => {
+    section.hidden = true;
+    document.documentElement.classList.remove("touched");
+    throw error;
+  }).finally(() => document.documentElement.classList.add("drawn"));
 })();

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from mnist_exp import config
 from mnist_exp.charts import style
+from mnist_exp.charts import sweep as charts
 from mnist_exp.charts.sweep import LEADING, explained, finished
 from mnist_exp.config.secrets import hide
 from mnist_exp.console import formats
@@ -31,8 +32,7 @@ def data(
     """What explore.js reads; accuracies in percent, what is unknown is null.
 
     `keys`: those in which the runs differ, by importance, each with its `name`, its `scale` (`linear`, `log` or
-    `order`), and its values as text in `order`. `runs`: columns, one entry for each run, whose values of the keys are in
-    `values` (key, run). `curves`: for the position of a run its epochs and metrics.
+    `order`), and its values as text in `order`. `runs`: columns, one entry for each run. `values`: of the keys, (key, run). `curves`: for the position of a run its epochs and metrics.
 
     Args:
         runs: The runs that the page lists, by their index in the table; see `page`.
@@ -42,11 +42,13 @@ def data(
     listed = list(runs)
     table, rows = comparison.table.loc[listed], comparison.rows
     split, labels = board.deciding_split(table), [board.label(row, comparison.by) for row in _records(comparison)]
+    time, clock = charts.clock(table)
     curves = {at: _curve(histories[index]) for at, index in enumerate(listed) if len(histories.get(index, ()))}
     facts = {
         "splits": [each for each in board.SPLITS if f"{each}_mean" in comparison.board],
         "split": split,
         "keys": [_key(table[key]) for key in _keys(comparison, searched)],
+        "clock": clock,
         "search": searched is not None,
         "settings": labels,
         "leading": LEADING,
@@ -60,14 +62,15 @@ def data(
             "link": [run["link"] for run in runs.values()],
             "epoch": [int(epoch) for epoch in table["epoch"]],
             "time": [formats.seconds(time) for time in table["seconds"]],
-            "seconds": _numbers(table["seconds"], 1),
+            "seconds": _numbers(time, 1),
             "parameters": _numbers(table["parameters"], 1),
             **{each: _numbers(table[f"final/{each}_accuracy"], 100) for each in board.SPLITS},
         },
         "values": [_values(table[key]) for key in _keys(comparison, searched)],
         "curves": {at: curve for at, curve in curves.items() if curve},
     }
-    return _hidden(facts)
+    hidden: dict[str, Any] = _hidden(facts)
+    return hidden
 
 
 def embedded(facts: Mapping[str, Any]) -> Markup:

@@ -1,7 +1,7 @@
 """One page that holds everything about a sweep: no network, no server, nothing beside it.
 
-The page forbids itself every request by a content security policy, and all scripts but its own: explore.js makes the
-figures that can be touched with Vega-Lite (vega.js), sort.js sorts tables. Without scripts there are tables and pictures.
+A content security policy forbids every request, and all scripts but the page's own: explore.js makes the figures that
+can be touched with Vega-Lite (vega.js), sort.js sorts tables. Without scripts there are tables and pictures.
 """
 
 import base64
@@ -168,7 +168,14 @@ def _pictures(
 ) -> dict[str, list[Picture]]:
     """The pictures of each section of the page; a section without data has none."""
     table, by, split = comparison.table, comparison.by, board.deciding_split(comparison.table)
-    pictures: dict[str, list[Picture]] = {"search": [], "slices": [], "maps": [], "curves": [], "effects": [], "tradeoffs": []}
+    pictures: dict[str, list[Picture]] = {
+        "search": [],
+        "slices": [],
+        "maps": [],
+        "curves": [],
+        "effects": [],
+        "tradeoffs": [],
+    }
     several = [key for key in by if table[key].nunique() > 1]
     done = charts.finished(table, split)
     if len(done):
@@ -181,7 +188,9 @@ def _pictures(
         elif len(done) > 2:
             pictures["effects"] = charts.main_effects(table, [*several, *_seeds(table)], split)
     if len(comparison.board) > 1 and len(done):
-        pictures["tradeoffs"] = charts.tradeoffs(comparison.board, labels, split)
+        cost, clock = charts.clock(table)
+        costs = cost[table["state"] == State.FINISHED].astype(float).groupby(comparison.rows).mean()
+        pictures["tradeoffs"] = charts.tradeoffs(comparison.board.assign(seconds=costs), labels, split, clock)
     if groups:
         splits = _followed_splits(split)
         pictures["curves"] = [p for what in ("loss", "accuracy") for p in charts.curves(groups, what, splits)]
