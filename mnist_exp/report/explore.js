@@ -109,13 +109,22 @@
     legend: { title: accuracyName[split], orient: "top", gradientLength: 160, gradientThickness: 10, format: "~g", tickCount: 3 },
   });
 
+  // An image to those who can't see it: the tables have its numbers, and open its runs.
+  async function embed(holder, spec, description, options) {
+    const common = { width: "container", description, autosize: { type: "fit-x", contains: "padding" } };
+    const fixed = { ast: true, actions: false, defaultStyle: false, mode: "vega-lite", config: theme().config }; // ast: no eval
+    const { view } = await vegaEmbed(holder, { ...common, ...spec }, { ...fixed, ...options });
+    holder.setAttribute("role", "img");
+    holder.setAttribute("aria-label", description);
+    [...holder.children].forEach((part) => part.setAttribute("aria-hidden", "true"));
+    return view;
+  }
+
   // Draws *spec* in the figure *name*. *hits* turns a brush into the runs inside it.
   async function draw(name, spec, description, hits, marks = 0) {
     const holder = $(`figure-${name}`).querySelector(".chart");
     figures[name]?.view.finalize();
-    const { view } = await vegaEmbed(holder, { $schema: "https://vega.github.io/schema/vega-lite/v6.json", width: "container", height: 290, description, autosize: { type: "fit-x", contains: "padding" }, ...spec }, {
-      ast: true, actions: false, defaultStyle: false, mode: "vega-lite", renderer: marks > 3000 ? "canvas" : "svg", tooltip, config: theme().config,
-    });
+    const view = await embed(holder, { height: 290, ...spec }, description, { tooltip, renderer: marks > 3000 ? "canvas" : "svg" });
     figures[name] = { view, brushed: null, fill: figures[name]?.fill };
     if (hits)
       view.addSignalListener("brush", (_, brush) => {
@@ -195,7 +204,7 @@
     });
     const x = { field: "dim", type: "ordinal", scale: { type: "point", padding: 0.35 }, axis: null };
     const y = { field: "y", type: "quantitative", scale: { domain: [-0.03, 1.03], nice: false }, axis: null };
-    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? accuracyName[split] : axes[id].name }));
+    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? accuracyName[split].replace(" accuracy", "") : brief(axes[id].name) }));
     const names = { labels: dims.length > 4 ? 90 : 150 };
     note("parallel", below ? `${below} of the finished runs lie below ${format(Number(domain[0].toFixed(2)))} %, and are not drawn.` : "");
     figures.parallel = { fill: (on) => ({ runs: lines(on) }), view: { finalize() {} } };
@@ -209,6 +218,12 @@
         { data: { name: "heads" }, mark: { type: "text", dy: -10, fontSize: 12, fontWeight: 500, color: theme().ink, limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
       ],
     }, `Parallel coordinates of ${shown.length} runs`, ({ dim, y: range }) => all.filter((i) => shown.includes(i) && dim.every((d) => inside(places[d].at(axes[dims[d]].values[i]), range))), shown.length * dims.length);
+  }
+
+  // The last part of a key, where no other has the same.
+  function brief(name) {
+    const last = name.split(".").pop();
+    return keys.filter((key) => key.name.split(".").pop() === last).length > 1 ? name : last;
   }
 
   const paper = () => getComputedStyle(document.documentElement).getPropertyValue("--page").trim();
@@ -384,11 +399,10 @@
       const metric = `${split}/${what}`;
       const y = curveAxis(rows, metric, reach(rows, metric));
       y.axis.title = what === "loss" ? "loss" : "accuracy, %";
-      await vegaEmbed($(holder), {
-        $schema: "https://vega.github.io/schema/vega-lite/v6.json", width: "container", height: 190, autosize: { type: "fit-x", contains: "padding" }, description: `${what} of this run over epochs`,
-        data: { values: rows }, mark: { type: "line", point: rows.length < 100 },
+      await embed($(holder), {
+        height: 190, data: { values: rows }, mark: { type: "line", point: rows.length < 100 },
         encoding: { x: epochAxis(rows), y, color: { field: "split", type: "nominal", scale: { domain: ["validation", "training", "test"], range: ["#E69F00", "#0072B2", "#009E73"] }, legend: { title: null, orient: "top" } }, strokeDash: { field: "split", type: "nominal", legend: null } },
-      }, { ast: true, actions: false, defaultStyle: false, mode: "vega-lite", renderer: "svg", tooltip: false, config: theme().config });
+      }, `${what} of this run over epochs`, { renderer: "svg", tooltip: false });
     }
   }
 

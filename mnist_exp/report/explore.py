@@ -32,7 +32,8 @@ def data(
     """What explore.js reads; accuracies in percent, what is unknown is null.
 
     `keys`: those in which the runs differ, by importance, each with its `name`, its `scale` (`linear`, `log` or
-    `order`), and its values as text in `order`. `runs`: columns, one entry for each run. `values`: of the keys, (key, run). `curves`: for the position of a run its epochs and metrics.
+    `order`), and its values as text in `order`. `runs`: columns, one entry for each run. `values`: of the keys,
+    (key, run). `curves`: for the position of a run its epochs and metrics.
 
     Args:
         runs: The runs that the page lists, by their index in the table; see `page`.

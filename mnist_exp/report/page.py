@@ -168,14 +168,8 @@ def _pictures(
 ) -> dict[str, list[Picture]]:
     """The pictures of each section of the page; a section without data has none."""
     table, by, split = comparison.table, comparison.by, board.deciding_split(comparison.table)
-    pictures: dict[str, list[Picture]] = {
-        "search": [],
-        "slices": [],
-        "maps": [],
-        "curves": [],
-        "effects": [],
-        "tradeoffs": [],
-    }
+    sections = ("search", "slices", "maps", "curves", "effects", "tradeoffs")
+    pictures: dict[str, list[Picture]] = {section: [] for section in sections}
     several = [key for key in by if table[key].nunique() > 1]
     done = charts.finished(table, split)
     if len(done):
