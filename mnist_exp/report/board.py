@@ -349,7 +349,7 @@ def answer(comparison: Comparison) -> str:
         return f"{how_good[0].upper()}{how_good[1:]}."
     text = f"{label(rows[0], comparison.by)} is best: {how_good}"
     if sure is None:
-        return f"{text}; there are no validation images to tell how sure that is."
+        return f"{text}; how sure that is cannot be told."
     others = [label(rows[i], comparison.by) for i in sure.rivals]
     if not others:
         return f"{text}; it is better than the others at 95 % confidence."

@@ -26,6 +26,7 @@ from mnist_exp.report.__main__ import main as command
 from mnist_exp.results import names
 from mnist_exp.tracking.store import Store
 
+VEGA = (Path(html.__file__).parent / "vega.js").read_text(encoding="utf-8")
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
 
@@ -95,6 +96,8 @@ def test_the_page_fetches_nothing(tmp_path: Path) -> None:
     loads.feed(text)
     assert loads.requests == []
     assert "default-src 'none'" in text
+    assert "unsafe-eval" not in text
+    text = text.replace(VEGA, "")  # whose requests tests/services/test_browser.py counts
     assert not re.search(r"url\((?!#)|@import", text)
 
 
@@ -105,7 +108,7 @@ def test_meta_a_fetch_would_be_found() -> None:
 
 
 def test_every_picture_has_a_text(tmp_path: Path) -> None:
-    text = page_of(grid(tmp_path, 2, 2, 2))
+    text = page_of(grid(tmp_path, 2, 2, 2)).replace(VEGA, "")
     assert text.count("<svg") == len(re.findall(r'role="img" aria-label="[^"]{20,}', text)) >= 8
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
@@ -174,7 +177,7 @@ def many_keys(root: Path, keys: int, runs: int, epochs: int = 3) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("keys", [0, 8], ids=["grid", "eight-keys"])
-def test_a_hundred_runs_stay_below_two_megabytes(keys: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_runs_stay_below_three_megabytes(keys: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the pictures of the best run: twenty mistakes and 64 units that are noise, which nothing compresses."""
     folder = many_keys(tmp_path, keys, 100, epochs=60) if keys else grid(tmp_path, 5, 5, 4, epochs=60)
     for run_folder in folder.glob("*/"):
@@ -189,18 +192,16 @@ def test_a_hundred_runs_stay_below_two_megabytes(keys: int, tmp_path: Path, monk
     text = page.read_text(encoding="utf-8")
     assert "Most confident mistakes" in text
     assert "First layer, 64 of 99 units" in text
-    assert page.stat().st_size < 2_000_000
+    assert page.stat().st_size < 3_000_000
 
 
-def test_any_two_keys_have_their_map(tmp_path: Path) -> None:
+def test_any_two_of_the_four_leading_keys_have_their_map(tmp_path: Path) -> None:
     folder = many_keys(tmp_path, 5, 32)
     text = page_of(folder)
-    pairs = list(itertools.combinations(range(5), 2))
+    pairs = list(itertools.combinations(range(1, 5), 2))  # the first explains least
     for y, x in pairs:
         assert f"optimizer.key_{x} × optimizer.key_{y}" in text
     assert len(list((folder / "figures").glob("heat_map_*.svg"))) == len(pairs)
-    folded = text.partition("Maps of 4 more pairs</summary>")[2].partition("</details>")[0]
-    assert folded.count("<figure>") == 4
 
 
 def test_the_page_leads_to_the_saved_view_of_the_sweep(tmp_path: Path) -> None:
@@ -349,7 +350,7 @@ def test_each_dataset_has_its_own_page(tmp_path: Path) -> None:
         ("data-mnist/report.html", "mnist"),
         ("data-kanji/report.html", "kanji"),
     ]
-    assert "2 runs (2 finished). Best validation accuracy 91.00 % with hidden=16." in text
+    assert "hidden=16 is best: validation accuracy 91.00 %, test accuracy 91.00 %; how sure that is" in text
     assert not [path.name for path in folder.glob("*.csv")]
     for name, runs in (("mnist", 2), ("kanji", 1)):
         assert len(pd.read_csv(folder / f"data-{name}" / "runs.csv")) == runs
