@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator, NullLocator
 
 from mnist_exp.console.formats import value
 
@@ -141,7 +141,8 @@ class Scale:
         axis.set_label_text(key)
         names = [value(v) for v in self.values]
         if len(names) <= FEW:
-            axis.set_ticks(self.centres, names)
+            apart = _apart(self.centres)
+            axis.set_ticks(self.centres[apart], [names[i] for i in apart])
         elif self.kind == "log":
             axis.set_major_locator(MultipleLocator(1))
             axis.set_major_formatter(FuncFormatter(lambda at, _: f"{10**at:g}"))
@@ -149,6 +150,15 @@ class Scale:
             axis.set_major_locator(MaxNLocator(6, integer=self.kind == "order"))
         if which == "x" and len(names) <= FEW and len("".join(names)) > 36:
             axes.tick_params(axis="x", labelrotation=30)
+
+
+def _apart(at: np.ndarray) -> list[int]:
+    """Which of the ascending positions *at* have room for a tick's label: no two are nearer than a twelfth."""
+    chosen: list[int] = []
+    for i, position in enumerate(at):
+        if not chosen or position - at[chosen[-1]] >= (at[-1] - at[0]) / 12:
+            chosen.append(i)
+    return chosen
 
 
 def scale(column: "pd.Series[Any]") -> Scale:
@@ -213,7 +223,7 @@ def plain_ticks(axis: Any) -> None:
     """Round ticks for a logarithmic axis, written as numbers."""
     axis.set_major_locator(RoundLocator())
     plain_numbers(axis)
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def plain_numbers(axis: Any) -> None:

@@ -1,6 +1,7 @@
 """Pictures of many runs. Accuracies are drawn in percent."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ from mnist_exp.disk.layout import State
 from mnist_exp.results.ranking import LOST
 
 Numbers: TypeAlias = "pd.Series[float]"
+WIDE = 34  # characters of a label, of which two do not fit side by side
 LEADING = len(style.COLOURS)  # settings that curves distinguish
 
 
@@ -28,8 +30,8 @@ LEADING = len(style.COLOURS)  # settings that curves distinguish
 def heat_map(table: pd.DataFrame, x: str, y: str, split: str) -> Picture:
     """Mean final accuracy for each pair of values of two keys, with the number of runs; failed cells hatched.
 
-    Keys with many values, as a random search has, are drawn as points instead of cells. Runs without one of the keys,
-    such as a CNN's without `hidden`, are left out.
+    Keys with many values, or mostly empty cells, as a search has, are drawn as points instead of cells. Runs
+    without one of the keys, such as a CNN's without `hidden`, are left out.
     """
     column = f"final/{split}_accuracy"
     table = table[[x, y, "state", column]].dropna(subset=[x, y])
@@ -40,7 +42,8 @@ def heat_map(table: pd.DataFrame, x: str, y: str, split: str) -> Picture:
     low, high = style.limits(100 * done[column])
     shades = ScalarMappable(Normalize(low, min(high, 100)), matplotlib.colormaps["viridis"])
     cells = max(len(across.values), len(up.values))  # along one axis
-    if cells <= style.FEW:
+    grid = len(table[[x, y]].drop_duplicates()) >= len(across.values) * len(up.values) / 2
+    if cells <= style.FEW and grid:
         axes.grid(False)
         left, bottom = across.edges, up.edges
         axes.set(xlim=left[[0, -1]], ylim=bottom[[0, -1]])
@@ -95,28 +98,31 @@ def _cell(axes: Axes, x: Any, y: Any, accuracy: Numbers, failed: int, shades: Sc
 def curves(groups: Sequence[tuple[str, Sequence[pd.DataFrame]]], quantity: str, splits: Sequence[str]) -> list[Picture]:
     """A picture for each split: *quantity* over epochs, seeds as mean and band of ± one standard deviation.
 
-    The leading groups have colours, the others are grey. All pictures have the same limits, those of the
-    leading groups.
+    The leading groups have colours, which the first picture names; the others are grey. All pictures have the same
+    limits, those of the leading groups.
 
     Args:
         groups: Label and histories (as from `results.history`) of each setting, best first.
         quantity: `loss` (log axis) or `accuracy`.
     """
     pictures, frames, reach = [], [], list[float]()
-    legend = 0.2 * -(-min(len(groups), LEADING) // 2)
+    labels = [re.sub(r"[\w.]+\.(?=\w+=)", "", label) for label, _ in groups[:LEADING]]  # without what leads to a key
+    columns = 2 if max(map(len, labels)) < WIDE else 1
     for split in splits:
-        figure, axes = style.canvas(height=style.SIZE[1] + legend)
+        legend = len(groups) > 1 and split == splits[0]
+        figure, axes = style.canvas(height=style.SIZE[1] + legend * 0.2 * -(-len(labels) // columns))
         column = f"{split}/{quantity}"
         others = itertools.chain.from_iterable(histories for _, histories in groups[LEADING:])
         lines = [np.column_stack([h["epoch"], _units(h[column].to_numpy(), quantity)]) for h in others]
         # As pixels: hundreds of long lines would weigh megabytes.
         axes.add_collection(LineCollection(lines, color=style.MUTED, linewidth=0.6, alpha=0.5, rasterized=True))
-        for i, (label, histories) in enumerate(groups[:LEADING]):
+        for i, (label, (_, histories)) in enumerate(zip(labels, groups, strict=False)):
             seeds = pd.concat(histories)
             reach += _band(axes, _units(seeds[column], quantity).groupby(seeds["epoch"]), i, label)
         axes.set(xlabel="epoch", ylabel=f"{SPLIT_NAMES[split]} {quantity}" + (", %" if quantity == "accuracy" else ""))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(loc="outside lower left", ncols=2, columnspacing=1, handlelength=2.6)
+        if legend:
+            figure.legend(loc="outside lower left", ncols=columns, columnspacing=1, handlelength=2.6)
         title = f"{SPLIT_NAMES[split]} {quantity}".capitalize()
         alt = f"{title} over epochs of {len(groups)} settings, with the best first: {groups[0][0]}."
         pictures.append(Picture(f"{split}_{quantity}", title, alt, figure))

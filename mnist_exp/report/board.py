@@ -59,8 +59,9 @@ class Comparison:
     def title(self) -> str:
         """What is compared, as one would say it: `hidden × lr on mnist`."""
         what = " × ".join(self.by[:NAMED]) + (f" × {len(self.by) - NAMED} more" if len(self.by) > NAMED else "")
-        if not what:
-            what = self.table["name"].iloc[0] if len(self.table) == 1 else plural(len(self.table), "run")
+        if len(self.table) == 1:
+            what = " ".join(part for part in self.table["name"].iloc[0].split() if not part.startswith("data="))
+        what = what or plural(len(self.table), "run")
         return f"{what} on {self.ranked.data}" if self.ranked.data else what
 
     @property

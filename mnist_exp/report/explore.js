@@ -106,7 +106,7 @@
 
   const shade = (domain) => ({
     field: "accuracy", type: "quantitative", scale: { scheme: "viridis", domain, clamp: true },
-    legend: { title: accuracyName[split], orient: "top", gradientLength: 160, gradientThickness: 10, format: "~g", tickCount: 3 },
+    legend: { title: accuracyName[split], orient: "top", gradientLength: 160, gradientThickness: 10, labelExpr: short, tickCount: 3 },
   });
 
   // An image to those who can't see it: the tables have its numbers, and open its runs.

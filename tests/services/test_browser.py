@@ -337,3 +337,13 @@ def test_without_scripts_there_are_pictures_and_tables(page: str, browser: webdr
     assert browser.find_element(By.CSS_SELECTOR, "[aria-labelledby=curves] svg").is_displayed()
     assert not browser.find_element(By.ID, "explore").is_displayed()
     assert len(browser.find_elements(By.CSS_SELECTOR, "[aria-labelledby=leaderboard] tbody tr")) == 6
+
+
+def test_the_library_is_what_its_wheel_has() -> None:
+    vl_convert = pytest.importorskip("vl_convert", reason="the extra `browser` is not installed")
+    locked = "vl-convert-python==1.9.0.post1"
+    assert locked in (Path(__file__).parents[2] / ".ci" / "constraints.txt").read_text().splitlines()
+    if vl_convert.__version__ != "1.9.0":
+        pytest.skip("another version than the locked one")
+    bundle = script("bundle")
+    assert bundle.TARGET.read_text(encoding="utf-8") == bundle.bundle()
