@@ -29,6 +29,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import presence_of_element_located
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -230,6 +231,11 @@ def drawn(driver: webdriver.Chrome) -> None:
     wait(driver, lambda page: page.execute_script("return document.documentElement.classList.contains('drawn')"))
 
 
+def complaints(driver: webdriver.Chrome) -> list[Any]:
+    """What the console said since the last call."""
+    return list(driver.get_log("browser"))  # type: ignore[no-untyped-call]
+
+
 def marks(driver: webdriver.Chrome, figure: str) -> list[Any]:
     """The points of a figure."""
     return driver.find_elements(By.CSS_SELECTOR, f"#figure-{figure} .mark-symbol path")
@@ -248,7 +254,7 @@ def rows_shown(driver: webdriver.Chrome) -> int:
 def test_the_figures_ask_for_nothing_and_complain_of_nothing(explored: webdriver.Chrome) -> None:
     asked = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
     assert explored.execute_script(asked) == []
-    assert explored.get_log("browser") == []
+    assert complaints(explored) == []
     assert [len(marks(explored, "against")), rows_shown(explored)] == [12, 12]
     for figure in ("parallel", "pair", "curves"):
         assert explored.find_elements(By.CSS_SELECTOR, f"#figure-{figure} svg [role=graphics-symbol]")
@@ -272,11 +278,12 @@ def test_a_click_opens_command_link_and_curves(explored: webdriver.Chrome) -> No
     assert "python -m mnist_exp.train hidden=64 lr=0.001" in dialog.text
     assert dialog.find_element(By.TAG_NAME, "h2").text == f"hidden=64 lr=0.001 note={NAME}"
     assert f"{1:032x}" in str(dialog.find_element(By.LINK_TEXT, "Open in MLflow").get_attribute("href"))
-    for curves in ("run-loss", "run-accuracy"):
-        wait(explored, lambda page, name=curves: page.find_elements(By.CSS_SELECTOR, f"#{name} svg .mark-line path"))
+    for curves in ("#run-loss", "#run-accuracy"):
+        lines = (By.CSS_SELECTOR, f"{curves} svg .mark-line path")
+        wait(explored, presence_of_element_located(lines))
     dialog.find_element(By.CSS_SELECTOR, "[aria-label=Close]").click()
     assert not dialog.is_displayed()
-    assert explored.get_log("browser") == []
+    assert complaints(explored) == []
 
 
 def test_the_keyboard_opens_a_run_too(explored: webdriver.Chrome) -> None:
@@ -309,7 +316,7 @@ def test_another_axis_is_one_choice_away(explored: webdriver.Chrome) -> None:
     Select(explored.find_element(By.ID, "against-x")).select_by_visible_text("lr")
     titles = "return [...document.querySelectorAll('#figure-against .role-axis-title text')].map((t) => t.textContent)"
     wait(explored, lambda page: "lr" in page.execute_script(titles))
-    assert explored.get_log("browser") == []
+    assert complaints(explored) == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
