@@ -25,6 +25,7 @@ examples
   python -m mnist_exp.report 14-03-22 --out sweep.html
   python -m mnist_exp.report best
   python -m mnist_exp.report outputs/sweeps/2026-01-31/14-03-22-9f8e7d --no-html
+  python -m mnist_exp.report last --figures paper/figures
   python -m mnist_exp.report mnist_exp --json --no-html | jq '.leaderboard[0]'
 """
 
@@ -41,9 +42,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the leaderboard as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the page goes [report.html beside the runs]")
     parser.add_argument("--no-html", action="store_true", help="only print: write no page, pictures or CSV")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="write the pictures there, too, as PNG and SVG")
     options = parser.read(arguments)
     if options.out and options.no_html:
         parser.error("--out names a page, but --no-html asks for none")
+    if options.figures and options.no_html:
+        parser.error("--figures asks for pictures, but --no-html for none")
     selection = names.resolve(options.what.removeprefix("run="))
     from mnist_exp.report import board  # pandas: not for --help
 
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     from mnist_exp.report import page
 
     try:
-        path = page.write(comparisons, options.out)
+        path = page.write(comparisons, options.out, paper=options.figures)
     except OSError as error:
         raise ConfigError(f"The report cannot be written: {error}", "Choose another place with --out FILE.") from error
     (terminal.errors if options.json else terminal.console).print(f"Report: {shown(path)}", markup=False)

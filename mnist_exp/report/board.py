@@ -67,8 +67,12 @@ class Comparison:
     @property
     def home(self) -> Path:
         """Where its files belong."""
-        home = self.selection.home
-        return home / re.sub(r"[^\w.-]+", "_", f"data-{self.data}") if self.data else home
+        return self.selection.home / self.folder
+
+    @property
+    def folder(self) -> str:
+        """The name of its own folder, where the selection has several comparisons; else empty."""
+        return re.sub(r"[^\w.-]+", "_", f"data-{self.data}") if self.data else ""
 
     @property
     def by(self) -> list[str]:

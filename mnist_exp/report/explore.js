@@ -384,7 +384,7 @@
     $("run-title").textContent = nameOf(run);
     $("run-facts").replaceChildren(
       ...facts.splits.map((each) => fact(accuracyName[each].replace(", %", ""), runs[each][run] === null ? "–" : `${runs[each][run].toFixed(2)} %`)),
-      fact("run", `${runs.number[run]}: ${runs.state[run]} after ${runs.epoch[run]} epochs`), fact("time", runs.time[run]),
+      fact(`run ${runs.number[run]}`, runs.state[run]), fact("epochs", runs.epoch[run]), fact("time", runs.time[run]),
       ...(runs.reason[run] ? [fact("why", runs.reason[run])] : []),
     );
     $("run-command").textContent = runs.command[run];

@@ -51,7 +51,7 @@ def data(
         "keys": [_key(table[key]) for key in _keys(comparison, searched)],
         "clock": clock,
         "search": searched is not None,
-        "settings": labels,
+        "settings": labels[: 1 + int(rows[listed].max())],  # the best ones are listed
         "leading": LEADING,
         "runs": {
             "setting": [int(rows[index]) for index in listed],

@@ -6,6 +6,7 @@ can be touched with Vega-Lite (vega.js), sort.js sorts tables. Without scripts t
 
 import base64
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -54,7 +55,12 @@ Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""
 
 
-def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Callable[[], object] | None = None) -> Path:
+def write(
+    comparisons: Sequence[Comparison],
+    out: Path | None = None,
+    wait: Callable[[], object] | None = None,
+    paper: Path | None = None,
+) -> Path:
     """Writes the page about the runs of *comparisons*, and beside them their data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
@@ -63,6 +69,7 @@ def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Call
     Args:
         out: Where the page goes; None: `report.html` in the selection's own folder.
         wait: Called when all pictures are drawn; returns when MLflow has the runs, to which the page links.
+        paper: A folder that gets the pictures, too, as PNG and SVG; of several comparisons in a folder for each.
 
     Returns:
         The path of the page.
@@ -73,7 +80,7 @@ def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Call
     """
     selection = comparisons[0].selection
     out = out or SweepFolder(selection.home).page
-    drawn = [_draw(comparison) for comparison in comparisons]
+    drawn = [_draw(comparison, paper and paper / comparison.folder) for comparison in comparisons]
     if wait:
         wait()
         comparisons = [board.tracked(comparison) for comparison in comparisons]
@@ -92,8 +99,12 @@ def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Call
     return out
 
 
-def _draw(comparison: Comparison) -> dict[str, Any]:
-    """Draws the pictures of one dataset as files in its own folder; returns those sections of its page."""
+def _draw(comparison: Comparison, paper: Path | None) -> dict[str, Any]:
+    """Draws the pictures of one dataset as files in its own folder; returns those sections of its page.
+
+    Args:
+        paper: As in `write`.
+    """
     folder = SweepFolder(comparison.home).figures
     folder.mkdir(parents=True, exist_ok=True)
     histories = {index: results.history(comparison.table.loc[index]) for index in _followed(comparison)}
@@ -101,6 +112,11 @@ def _draw(comparison: Comparison) -> dict[str, Any]:
     searched, groups = analyse(comparison.home), _groups(comparison, labels, histories)
     best, best_pictures = _best(comparison, labels)
     pictures = _pictures(comparison, labels, groups, searched) | {"best_pictures": best_pictures}
+    if paper:
+        paper.mkdir(parents=True, exist_ok=True)
+        for picture in itertools.chain.from_iterable(pictures.values()):
+            style.png(picture, paper)
+            atomic_write(paper / f"{picture.name}.svg", style.svg(picture).encode())
     sections = {section: [_save(picture, folder) for picture in several] for section, several in pictures.items()}
     kept = {f"{picture.name}.svg" for several in pictures.values() for picture in several}
     for old in folder.glob("*.svg"):

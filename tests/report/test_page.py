@@ -1,10 +1,12 @@
 """The page: what it shows, what it must never do, and that odd sweeps do not break it."""
 
 import itertools
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.errors import ConfigError, DataError, DivergedError
 from mnist_exp.evaluate import answers as best
 from mnist_exp.report import board as leaderboard
+from mnist_exp.report import explore
 from mnist_exp.report import page as html
 from mnist_exp.report.__main__ import main as command
 from mnist_exp.results import names
@@ -355,7 +358,7 @@ def test_each_dataset_has_its_own_page(tmp_path: Path) -> None:
     for name, runs in (("mnist", 2), ("kanji", 1)):
         assert len(pd.read_csv(folder / f"data-{name}" / "runs.csv")) == runs
         page = (folder / f"data-{name}" / "report.html").read_text(encoding="utf-8")
-        assert f"<h1>Sweep 10-00-00-abcdef, data={name}</h1>" in page
+        assert f"<h1>hidden on {name}</h1>" in page
     elsewhere = tmp_path / "mail" / "page.html"
     elsewhere.parent.mkdir()
     command([str(folder), "--out", str(elsewhere)])
@@ -542,3 +545,57 @@ def test_what_accuracy_costs_is_drawn_of_several_settings_only(tmp_path: Path) -
     for i in range(2):
         make_run(folder / str(i), ["lr=0.1", f"seed={i}"], 0.9)
     assert "What accuracy costs" not in page_of(folder)
+
+
+def test_pictures_for_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = grid(tmp_path / "outputs", 2, 3, 1)
+    command([str(folder), "--figures", str(tmp_path / "paper")])
+    kept = {path.stem for path in (folder / "figures").glob("*.svg")}
+    for suffix, begins in ((".svg", b"<?xml"), (".png", b"\x89PNG")):
+        written = list((tmp_path / "paper").glob(f"*{suffix}"))
+        assert {path.stem for path in written} == kept
+        assert all(path.read_bytes().startswith(begins) for path in written)
+    with pytest.raises(SystemExit):
+        command([str(folder), "--figures", "x", "--no-html"])
+    assert "--no-html for none" in capsys.readouterr().err
+
+
+def facts_of(text: str) -> Any:
+    return json.loads(text.partition('id="facts">')[2].partition("</script>")[0])
+
+
+def test_the_figures_have_each_run_once(tmp_path: Path) -> None:
+    points = [[f"lr={lr:g}", "optimizer=</script><b>"] for lr in (1e-4, 1e-3, 1e-2)]
+    folder = make_sweep(tmp_path, points)
+    for i, point in enumerate(points[:2]):
+        make_run(folder / str(i), point, 0.9 + 0.05 * i, epochs=100)
+    make_run(folder / "2", points[2], None, state="failed", reason="</script>")
+    text = page_of(folder)
+    facts = facts_of(text)
+    assert [key["name"] for key in facts["keys"]] == ["lr"]
+    assert (facts["keys"][0]["scale"], facts["values"]) == ("log", [[0.0001, 0.001, 0.01]])
+    assert facts["runs"]["val"] == [90, 95, None]
+    assert facts["runs"]["reason"] == ["", "", "</script>"]
+    assert facts["runs"]["command"][2] == "python -m mnist_exp.train lr=0.01 'optimizer=</script><b>'"
+    assert set(facts["curves"]) == {"0", "1"}
+    assert len(facts["curves"]["0"]["epoch"]) == explore.EPOCHS
+    assert facts["curves"]["0"]["epoch"][-1] == 100
+    assert text.count("</script>") == 4  # three that run, and the facts
+
+
+def test_of_many_runs_the_figures_have_the_listed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "ROWS", 4)
+    facts = facts_of(page_of(grid(tmp_path, 3, 3, 1)))
+    assert len(facts["runs"]["val"]) == len(facts["values"][0]) == 4
+    assert len(facts["settings"]) == 4
+    assert facts["runs"]["val"] == sorted(facts["runs"]["val"], reverse=True)
+
+
+def test_passwords_are_not_among_the_facts(tmp_path: Path) -> None:
+    points = [[f"storage=postgresql://me:secret{i}word@host/db"] for i in range(2)]
+    folder = make_sweep(tmp_path, points)
+    for i, point in enumerate(points):
+        make_run(folder / str(i), point, 0.9)
+    text = page_of(folder)
+    assert "secret0word" not in text
+    assert "host/db" in json.dumps(facts_of(text))
