@@ -204,7 +204,7 @@
     });
     const x = { field: "dim", type: "ordinal", scale: { type: "point", padding: 0.35 }, axis: null };
     const y = { field: "y", type: "quantitative", scale: { domain: [-0.03, 1.03], nice: false }, axis: null };
-    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? accuracyName[split].replace(" accuracy", "") : brief(axes[id].name) }));
+    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? accuracyName[split].split(" ")[0] : brief(axes[id].name) }));
     const names = { labels: dims.length > 4 ? 90 : 150 };
     note("parallel", below ? `${below} of the finished runs lie below ${format(Number(domain[0].toFixed(2)))} %, and are not drawn.` : "");
     figures.parallel = { fill: (on) => ({ runs: lines(on) }), view: { finalize() {} } };
@@ -322,8 +322,9 @@
   }
 
   const epochAxis = (rows) => {
-    const last = Math.max(1, ...rows.map((row) => row.epoch));
-    return { field: "epoch", type: "quantitative", scale: { domain: [Math.min(1, ...rows.map((row) => row.epoch)), last], nice: false, zero: false, padding: 6 }, axis: { title: "epoch", tickMinStep: 1, tickCount: 6, format: "d", grid: false } };
+    const last = rows.reduce((most, row) => Math.max(most, row.epoch), 2);
+    const values = ticks([1, last], "linear", 8).filter(Number.isInteger);
+    return { field: "epoch", type: "quantitative", scale: { domain: [1, last], nice: false, zero: false, padding: 6 }, axis: { title: "epoch", values, format: "d", grid: false } };
   };
 
   // Limits of curves that good runs fill: one that diverged leaves the frame.
