@@ -4,9 +4,9 @@
 
 It trains hidden=256 (10 epochs), a sweep of six settings with three seeds and a search of 30 trials (3 epochs) on the
 real MNIST in a temporary folder and starts a bare `mlflow ui` there. It takes screenshots of MLflow's pages and of the
-reports in headless Chromium, 1280 and 390 pixels wide, copies the figures of `evaluate` and of an augmentation, and executes
-the notebook. Five minutes on two idle cores. Needs the extras `browser` and `notebook`, and Debian's packages chromium
-and chromium-driver. Pictures of terminals come from docs/captures.py.
+reports in headless Chromium, 1280 and 390 pixels wide, copies the figures of `evaluate` and of an augmentation, and
+executes the notebook. Needs the extras `browser` and `notebook`, and Debian's packages chromium and chromium-driver.
+Pictures of terminals come from docs/captures.py.
 """
 
 import base64
