@@ -355,10 +355,10 @@ def test_each_dataset_has_its_own_page(tmp_path: Path) -> None:
     ]
     assert "hidden=16 is best: validation accuracy 91.00 %, test accuracy 91.00 %; how sure that is" in text
     assert not [path.name for path in folder.glob("*.csv")]
-    for name, runs in (("mnist", 2), ("kanji", 1)):
+    for name, runs, title in (("mnist", 2, "hidden"), ("kanji", 1, "hidden=8")):
         assert len(pd.read_csv(folder / f"data-{name}" / "runs.csv")) == runs
         page = (folder / f"data-{name}" / "report.html").read_text(encoding="utf-8")
-        assert f"<h1>hidden on {name}</h1>" in page
+        assert f"<h1>{title} on {name}</h1>" in page
     elsewhere = tmp_path / "mail" / "page.html"
     elsewhere.parent.mkdir()
     command([str(folder), "--out", str(elsewhere)])
