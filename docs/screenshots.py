@@ -2,11 +2,11 @@
 
     python docs/screenshots.py
 
-It trains hidden=256 (10 epochs) and a sweep of six settings with three seeds (3 epochs) on the real MNIST in a
-temporary folder and starts a bare `mlflow ui` there. It takes screenshots of MLflow's pages and of the sweep's report
-in headless Chromium, 1280 and 390 pixels wide, copies the figures of `evaluate` and of an augmentation, and executes
-the notebook. Five minutes on two idle cores. Needs the extras `browser` and `notebook`, and Debian's packages chromium
-and chromium-driver. Pictures of terminals come from docs/captures.py.
+It trains hidden=256 (10 epochs), a sweep of six settings with three seeds and a search of 30 trials (3 epochs) on the
+real MNIST in a temporary folder and starts a bare `mlflow ui` there. It takes screenshots of MLflow's pages and of the
+reports in headless Chromium, 1280 and 390 pixels wide, copies the figures of `evaluate` and of an augmentation, and
+executes the notebook. Needs the extras `browser` and `notebook`, and Debian's packages chromium and chromium-driver.
+Pictures of terminals come from docs/captures.py.
 """
 
 import base64
@@ -32,6 +32,7 @@ HERE = Path(__file__).resolve().parent
 IMAGES = HERE / "images"
 NOTEBOOK = HERE / "notebook.ipynb"
 DESK, PHONE = (1280, 1100), (390, 844)
+SEARCH = ["-m", "search=tpe", "n_trials=30", "epochs=3", "tracking=off"]
 SWEEP = ["-m", "hidden=64,128,256", "lr=1e-3,3e-3", "seed=0,1,2", "epochs=3"]
 AUGMENTED = ["augment=combined", "hidden=16", "epochs=1", "tracking=off"]
 HINTS = "button[aria-label='Close'], button[aria-label='Hide banner']"
@@ -39,10 +40,10 @@ GOT_IT = "//button[.='Got it']"
 SIDEBAR = "button[aria-label='Toggle sidebar']"
 # Plotly shows its tools on hover only; a headless browser has no mouse, so it always shows them.
 TOOLS = ".modebar-container { display: none !important }"
-# Hides the report's tables and text but titles, and all but one row of each section's pictures.
+# Hides the report's small print, and all but one row of the pictures of the best run.
 DIGEST = """
-    main > details, [aria-labelledby=varies], [aria-labelledby=leaderboard], [aria-labelledby=costs], footer,
-    section .soft, section details, [aria-labelledby=best] > :not(h2, .figures), figure:nth-child(n + 3)
+    main > details, [aria-labelledby=varies], [aria-labelledby=costs], footer, section > .soft, section details,
+    [aria-labelledby=best] > :not(h2, .figures), [aria-labelledby=best] figure:nth-child(n + 3)
     { display: none !important }
 """
 
@@ -67,13 +68,29 @@ def main() -> None:
                 with chromium(*size) as browser:
                     photograph(browser, f"{address}/{page}", awaited, name)
         (report,) = project.glob("outputs/sweeps/*/*/report.html")
-        for dark in (False, True):
-            with chromium(*DESK, dark=dark) as browser:
-                excerpt(browser, report, f"report{'-dark' if dark else ''}", DIGEST, "body", "main")
-            with chromium(*PHONE, dark=dark) as browser:
-                name = f"report-phone{'-dark' if dark else ''}"
-                excerpt(browser, report, name, "", "[aria-labelledby=leaderboard]", "[aria-labelledby=effects] figure")
+        reports(report)
+        command(project, "train", *SEARCH)
+        (searched,) = set(project.glob("outputs/sweeps/*/*/report.html")) - {report}
+        of_search(searched)
         execute(project)
+
+
+def reports(page: Path) -> None:
+    """Photographs the report of a grid, and what a click opens."""
+    for dark in (False, True):
+        suffix = "-dark" if dark else ""
+        with chromium(*DESK, dark=dark) as browser:
+            excerpt(browser, page, f"report{suffix}", DIGEST, "body", "main")
+        with chromium(*PHONE, dark=dark) as browser:
+            excerpt(browser, page, f"report-phone{suffix}", "", "body", "#figure-pair")
+    with chromium(1000, 900) as browser:
+        excerpt(browser, page, "report-run", "", "body", "#run", "document.querySelector('td button.open').click()")
+
+
+def of_search(page: Path) -> None:
+    """Photographs the figures of a search."""
+    with chromium(*DESK) as browser:
+        excerpt(browser, page, "report-search", DIGEST, "body", "#explore")
 
 
 def command(project: Path, name: str, *arguments: str) -> None:
@@ -139,10 +156,20 @@ def photograph(browser: webdriver.Chrome, address: str, awaited: str, name: str)
     save(Image.open(io.BytesIO(browser.get_screenshot_as_png())), name)
 
 
-def excerpt(browser: webdriver.Chrome, page: Path, name: str, style: str, first: str, last: str) -> None:
-    """Writes docs/images/*name*.png: the report *page* from the element *first* to *last*, with *style* added."""
+def excerpt(
+    browser: webdriver.Chrome, page: Path, name: str, style: str, first: str, last: str, script: str = ""
+) -> None:
+    """Writes docs/images/*name*.png: the report *page* from the element *first* to *last*, with *style* added.
+
+    Args:
+        script: What is done before.
+    """
     browser.get(page.as_uri())
+    shown = "return document.documentElement.classList.contains('drawn')"
+    WebDriverWait(browser, 120).until(lambda driver: driver.execute_script(shown))
     restyle(browser, style)
+    browser.execute_script(script)
+    time.sleep(2)  # what it opens is drawn
     top = browser.execute_script("return document.querySelector(arguments[0]).getBoundingClientRect().top", first)
     bottom = browser.execute_script("return document.querySelector(arguments[0]).getBoundingClientRect().bottom", last)
     width = browser.execute_script("return innerWidth")

@@ -19,22 +19,28 @@ from mnist_exp.search.analysis import Analysis
 Column: TypeAlias = "pd.Series[Any]"
 
 
-def pictures(table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: str) -> list[Picture]:
-    """Every picture of the search in *analysis*. Its runs in *table* differ in the keys *by*."""
+def pictures(
+    table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: str
+) -> tuple[list[Picture], list[Picture]]:
+    """How the search in *analysis* went, and the objective over each key.
+
+    Args:
+        by: The keys in which the runs of *table* differ.
+    """
     objectives = analysis.search.objectives or [f"final/{split}_accuracy"]
     objective, direction = objectives[0], analysis.search.directions[0]
     ended = table[table["state"].isin([state for state in State if state.done]) & table[objective].notna()]
     if analysis.search.replicates:
         ended = trials(ended, objectives, analysis.search.runs)
     if not (ended["state"] == State.FINISHED).any():
-        return []
+        return [], []
     drawings = [history(ended, objective, direction)]
     if analysis.importance:
         drawings.append(importance(analysis.importance, objective))
     if len(objectives) == 2:
         drawings.append(front(ended[ended["state"] == State.FINISHED], objectives, analysis.front))
     keys = [key for key in dict.fromkeys([*analysis.importance, *by]) if key in ended and ended[key].nunique() > 1]
-    return [*drawings, *(slice_of(ended, key, objective) for key in keys)]
+    return drawings, [slice_of(ended, key, objective) for key in keys]
 
 
 def trials(ended: pd.DataFrame, objectives: Sequence[str], runs: int) -> pd.DataFrame:
@@ -102,10 +108,11 @@ def front(done: pd.DataFrame, objectives: Sequence[str], best: Sequence[int]) ->
     y, x = units(done[objectives[0]]), units(done[objectives[1]])
     chosen = done["number"].isin(best)
     low, high = style.limits(y) if "accuracy" in objectives[0] else (float(y.min()), float(y.max()))
-    axes.scatter(
-        x, y.clip(lower=low), color=style.MUTED, alpha=0.8, linewidths=0, label="run", **style.dotted(len(x), 22)
-    )
-    line = pd.DataFrame({"x": x[chosen], "y": y[chosen].clip(lower=low)}).sort_values("x")
+    inside = y >= low
+    dots: Any = {"color": style.MUTED, "alpha": 0.8, "linewidths": 0, **style.dotted(len(x), 22)}
+    axes.scatter(x[inside], y[inside], label="run", **dots)
+    style.left_out(axes, int((~inside).sum()), low, "run")
+    line = pd.DataFrame({"x": x[chosen & inside], "y": y[chosen & inside]}).sort_values("x")
     axes.plot(line["x"], line["y"], color=style.COLOURS[1], marker="D", markersize=5, label="nothing is better in both")
     axes.set(xlabel=label(objectives[1]), ylabel=label(objectives[0]))
     if "accuracy" in objectives[0]:
@@ -150,10 +157,13 @@ def _frame(axes: Axes, values: Column, done: Column, objective: str) -> float:
 
 
 def _dots(axes: Axes, x: Column, y: Column, done: Column, bottom: float, colours: Any = style.COLOURS[0]) -> None:
-    """Finished runs filled, pruned ones hollow; what lies below the frame stands at its edge."""
-    shown = y.clip(lower=bottom)
-    filled: Any = {"linewidths": 0, "label": "finished", "clip_on": False, **style.dotted(len(x), 24)}
-    axes.scatter(x[done], shown[done], c=colours, **filled)
+    """Finished runs filled, pruned ones hollow; how many lie below the frame is said."""
+    inside = y >= bottom
+    chosen = done & inside
+    shades = colours if isinstance(colours, str) else colours[np.array(inside[done])]
+    filled: Any = {"linewidths": 0, "label": "finished", **style.dotted(len(x), 24)}
+    axes.scatter(x[chosen], y[chosen], c=shades, **filled)
     if not done.all():
-        hollow: Any = {"facecolors": "none", "edgecolors": style.MUTED, "label": "pruned", "clip_on": False}
-        axes.scatter(x[~done], shown[~done], **hollow, **style.dotted(len(x), 22))
+        hollow: Any = {"facecolors": "none", "edgecolors": style.MUTED, "label": "pruned"}
+        axes.scatter(x[~done & inside], y[~done & inside], **hollow, **style.dotted(len(x), 22))
+    style.left_out(axes, int((~inside).sum()), bottom, "run")

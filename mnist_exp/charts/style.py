@@ -6,6 +6,7 @@ text, so that one picture serves light and dark pages.
 """
 
 import io
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator, NullLocator
 
 from mnist_exp.console.formats import value
 
@@ -140,7 +141,8 @@ class Scale:
         axis.set_label_text(key)
         names = [value(v) for v in self.values]
         if len(names) <= FEW:
-            axis.set_ticks(self.centres, names)
+            apart = _apart(self.centres)
+            axis.set_ticks(self.centres[apart], [names[i] for i in apart])
         elif self.kind == "log":
             axis.set_major_locator(MultipleLocator(1))
             axis.set_major_formatter(FuncFormatter(lambda at, _: f"{10**at:g}"))
@@ -148,6 +150,15 @@ class Scale:
             axis.set_major_locator(MaxNLocator(6, integer=self.kind == "order"))
         if which == "x" and len(names) <= FEW and len("".join(names)) > 36:
             axes.tick_params(axis="x", labelrotation=30)
+
+
+def _apart(at: np.ndarray) -> list[int]:
+    """Which of the ascending positions *at* have room for a tick's label: no two are nearer than a twelfth."""
+    chosen: list[int] = []
+    for i, position in enumerate(at):
+        if not chosen or position - at[chosen[-1]] >= (at[-1] - at[0]) / 12:
+            chosen.append(i)
+    return chosen
 
 
 def scale(column: "pd.Series[Any]") -> Scale:
@@ -184,13 +195,46 @@ def limits(percent: "pd.Series[float]") -> tuple[float, float]:
     return float(low - margin), float(best + margin)
 
 
+@final
+class RoundLocator(Locator):
+    """At most *most* round numbers on a logarithmic axis, and three at least, however wide or narrow it is."""
+
+    PARTS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
+
+    def __init__(self, most: int = 7) -> None:
+        self.most = most
+
+    def __call__(self) -> Any:
+        """The ticks of the axis as it is."""
+        return self.tick_values(*self.axis.get_view_interval())  # type: ignore[union-attr]  # set by matplotlib
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """The ticks between two positive numbers."""
+        low, high = max(min(vmin, vmax), 1e-300), max(vmin, vmax)
+        decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+        for parts in self.PARTS:
+            found = [part * 10.0**e for e in decades for part in parts if low <= part * 10.0**e <= high]
+            if len(found) <= self.most:
+                return found if len(found) > 2 else MaxNLocator(self.most - 2).tick_values(low, high)
+        return [10.0**e for e in decades if e % -(-len(decades) // self.most) == 0]
+
+
 def plain_ticks(axis: Any) -> None:
-    """Ticks at 1, 2 and 5 of each decade, written as numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
-    axis.set_major_formatter(
-        FuncFormatter(lambda at, _: f"{at / 1e6:g}M" if at >= 1e6 else f"{at / 1e3:g}k" if at >= 1e4 else f"{at:g}")
-    )
-    axis.set_minor_formatter(NullFormatter())
+    """Round ticks for a logarithmic axis, written as numbers."""
+    axis.set_major_locator(RoundLocator())
+    plain_numbers(axis)
+    axis.set_minor_locator(NullLocator())
+
+
+def plain_numbers(axis: Any) -> None:
+    """Ticks written as short numbers: `0.003`, `200k`, `1M`, `1e+09`."""
+    axis.set_major_formatter(FuncFormatter(lambda at, _: _short(at)))
+
+
+def _short(number: float) -> str:
+    if not 1e4 <= number < 1e9:
+        return f"{number:g}"
+    return f"{number / 1e6:g}M" if number >= 1e6 else f"{number / 1e3:g}k"
 
 
 def spread(axes: Axes, x: "pd.Series[float]", ratio: float) -> None:
@@ -198,6 +242,16 @@ def spread(axes: Axes, x: "pd.Series[float]", ratio: float) -> None:
     if x.min() > 0 and x.max() / x.min() > ratio:
         axes.set_xscale("log")
         plain_ticks(axes.xaxis)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        plain_numbers(axes.xaxis)
+
+
+def left_out(axes: Axes, count: int, low: float, what: str) -> None:
+    """Says how many of *what* lie below an axis of accuracies that begins at *low*; they are not drawn."""
+    if count:
+        text = f"{count} {what}{'' if count == 1 else 's'} below {low:.4g} %"
+        axes.text(0.01, 0.02, text, transform=axes.transAxes, fontsize=8.5, alpha=0.7)
 
 
 def plain(key: str) -> str:

@@ -1,6 +1,7 @@
 """Pictures of many runs. Accuracies are drawn in percent."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ from mnist_exp.disk.layout import State
 from mnist_exp.results.ranking import LOST
 
 Numbers: TypeAlias = "pd.Series[float]"
+WIDE = 34  # characters of a label, of which two do not fit side by side
 LEADING = len(style.COLOURS)  # settings that curves distinguish
 
 
@@ -28,8 +30,8 @@ LEADING = len(style.COLOURS)  # settings that curves distinguish
 def heat_map(table: pd.DataFrame, x: str, y: str, split: str) -> Picture:
     """Mean final accuracy for each pair of values of two keys, with the number of runs; failed cells hatched.
 
-    Keys with many values, as a random search has, are drawn as points instead of cells. Runs without one of the keys,
-    such as a CNN's without `hidden`, are left out.
+    Keys with many values, or mostly empty cells, as a search has, are drawn as points instead of cells. Runs
+    without one of the keys, such as a CNN's without `hidden`, are left out.
     """
     column = f"final/{split}_accuracy"
     table = table[[x, y, "state", column]].dropna(subset=[x, y])
@@ -40,7 +42,8 @@ def heat_map(table: pd.DataFrame, x: str, y: str, split: str) -> Picture:
     low, high = style.limits(100 * done[column])
     shades = ScalarMappable(Normalize(low, min(high, 100)), matplotlib.colormaps["viridis"])
     cells = max(len(across.values), len(up.values))  # along one axis
-    if cells <= style.FEW:
+    grid = len(table[[x, y]].drop_duplicates()) >= len(across.values) * len(up.values) / 2
+    if cells <= style.FEW and grid:
         axes.grid(False)
         left, bottom = across.edges, up.edges
         axes.set(xlim=left[[0, -1]], ylim=bottom[[0, -1]])
@@ -95,28 +98,31 @@ def _cell(axes: Axes, x: Any, y: Any, accuracy: Numbers, failed: int, shades: Sc
 def curves(groups: Sequence[tuple[str, Sequence[pd.DataFrame]]], quantity: str, splits: Sequence[str]) -> list[Picture]:
     """A picture for each split: *quantity* over epochs, seeds as mean and band of ± one standard deviation.
 
-    The leading groups have colours, the others are grey. All pictures have the same limits, those of the
-    leading groups.
+    The leading groups have colours, which the first picture names; the others are grey. All pictures have the same
+    limits, those of the leading groups.
 
     Args:
         groups: Label and histories (as from `results.history`) of each setting, best first.
         quantity: `loss` (log axis) or `accuracy`.
     """
     pictures, frames, reach = [], [], list[float]()
-    legend = 0.2 * -(-min(len(groups), LEADING) // 2)
+    labels = [re.sub(r"[\w.]+\.(?=\w+=)", "", label) for label, _ in groups[:LEADING]]  # without what leads to a key
+    columns = 2 if max(map(len, labels)) < WIDE else 1
     for split in splits:
-        figure, axes = style.canvas(height=style.SIZE[1] + legend)
+        legend = len(groups) > 1 and split == splits[0]
+        figure, axes = style.canvas(height=style.SIZE[1] + legend * 0.2 * -(-len(labels) // columns))
         column = f"{split}/{quantity}"
         others = itertools.chain.from_iterable(histories for _, histories in groups[LEADING:])
         lines = [np.column_stack([h["epoch"], _units(h[column].to_numpy(), quantity)]) for h in others]
         # As pixels: hundreds of long lines would weigh megabytes.
         axes.add_collection(LineCollection(lines, color=style.MUTED, linewidth=0.6, alpha=0.5, rasterized=True))
-        for i, (label, histories) in enumerate(groups[:LEADING]):
+        for i, (label, (_, histories)) in enumerate(zip(labels, groups, strict=False)):
             seeds = pd.concat(histories)
             reach += _band(axes, _units(seeds[column], quantity).groupby(seeds["epoch"]), i, label)
         axes.set(xlabel="epoch", ylabel=f"{SPLIT_NAMES[split]} {quantity}" + (", %" if quantity == "accuracy" else ""))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(loc="outside lower left", ncols=2, columnspacing=1, handlelength=2.6)
+        if legend:
+            figure.legend(loc="outside lower left", ncols=columns, columnspacing=1, handlelength=2.6)
         title = f"{SPLIT_NAMES[split]} {quantity}".capitalize()
         alt = f"{title} over epochs of {len(groups)} settings, with the best first: {groups[0][0]}."
         pictures.append(Picture(f"{split}_{quantity}", title, alt, figure))
@@ -149,12 +155,16 @@ def _band(axes: Axes, seeds: Any, i: int, label: str) -> list[float]:
 
 
 @drawn
-def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str) -> list[Picture]:
-    """Accuracy against parameters and against seconds, with the settings that nothing beats in both."""
+def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str, clock: str) -> list[Picture]:
+    """Accuracy against parameters and against seconds, with the settings that nothing beats in both.
+
+    Args:
+        clock: What measured the seconds; see `clock`.
+    """
     pictures = []
     rows = board.assign(label=labels)[board[f"{split}_mean"].notna()]
     accuracy = 100 * rows[f"{split}_mean"]
-    for cost, title in (("parameters", "parameters"), ("seconds", "seconds of training")):
+    for cost, title in (("parameters", "parameters"), ("seconds", clock)):
         figure, axes = style.canvas()
         low, high = style.limits(accuracy)
         x = rows[cost].astype(float)
@@ -197,7 +207,7 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Pic
             means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in positions.values]]
             line: Any = {"color": style.COLOURS[0], "marker": "o", "markersize": 7, "label": "mean"}
             line["linestyle"] = "" if positions.kind == "order" or key == "seed" else "-"
-            axes.plot(positions.centres, np.maximum(means, low), **line)
+            axes.plot(positions.centres, means.where(means >= low), **line)
         positions.label(axes, "x", key)
         axes.set(ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
         axes.margins(x=0.12)
@@ -221,15 +231,22 @@ def explained(accuracy: Numbers, values: "pd.Series[Any]") -> float | None:
     return float((groups.transform("mean") - accuracy.mean()).pow(2).sum() / total)
 
 
+def clock(table: pd.DataFrame) -> tuple[Numbers, str]:
+    """What each run of *table* cost, and in what: processor seconds where they were measured.
+
+    Runs that share the cores have a long time by the clock, which says more about the others than about them.
+    """
+    measured = (table.loc[table["state"] == State.FINISHED, "cpu_seconds"].astype(float) > 0).all()
+    return (table["cpu_seconds"], "processor seconds") if measured else (table["seconds"], "seconds of training")
+
+
 def finished(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """The finished runs of *table* that were measured on *split*."""
     return table[(table["state"] == State.FINISHED) & table[f"final/{split}_accuracy"].notna()]
 
 
 def dots(axes: Axes, x: Any, y: Numbers, low: float, colour: str, label: str) -> None:
-    """Points; those below the frame are arrows at its edge."""
+    """Points at *low* or above; how many lie below is said."""
     x, inside = np.array(x), np.array(y >= low)
     axes.scatter(x[inside], y[inside], color=colour, alpha=0.8, linewidths=0, label=label, **style.dotted(len(x), 22))
-    if not inside.all():
-        below: Any = {"marker": "v", "label": "below the frame", "clip_on": False, **style.dotted(len(x), 40)}
-        axes.scatter(x[~inside], np.full((~inside).sum(), low), color=colour, **below)
+    style.left_out(axes, int((~inside).sum()), low, label)

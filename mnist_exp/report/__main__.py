@@ -29,6 +29,7 @@ examples
   python -m mnist_exp.report best
   python -m mnist_exp.report outputs/sweeps/2026-01-31/14-03-22-9f8e7d --no-html
   python -m mnist_exp.report 14-03-22 last                  what differs, and which is better
+  python -m mnist_exp.report last --figures paper/figures
   python -m mnist_exp.report mnist_exp --json --no-html | jq '.leaderboard[0]'
 """
 
@@ -45,17 +46,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the leaderboard as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the page goes [report.html beside the runs]")
     parser.add_argument("--no-html", action="store_true", help="only print: write no page, pictures or CSV")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="write the pictures there, too, as PNG and SVG")
     options = parser.read(arguments)
     if options.out and options.no_html:
         parser.error("--out names a page, but --no-html asks for none")
+    if options.figures and options.no_html:
+        parser.error("--figures asks for pictures, but --no-html for none")
     if len(options.what) > 2:
         parser.error("one name is a report, two are a comparison, and more are neither")
     selection, *other = (names.resolve(name.removeprefix("run=")) for name in options.what or ["last"])
     from mnist_exp.report import board, versus  # pandas: not for --help
 
     if other:
-        if options.out:
-            parser.error("--out names a page, and a comparison of two has none")
+        if options.out or options.figures:
+            parser.error("--out and --figures are for a page, and a comparison of two has none")
         facts = versus.compare(selection, *other)
         versus.show(facts) if not options.json else terminal.console.print_json(json.dumps(facts, allow_nan=False))
         return
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     from mnist_exp.report import page
 
     try:
-        path = page.write(comparisons, options.out)
+        path = page.write(comparisons, options.out, paper=options.figures)
     except OSError as error:
         raise ConfigError(f"The report cannot be written: {error}", "Choose another place with --out FILE.") from error
     (terminal.errors if options.json else terminal.console).print(f"Report:\n  {shown(path)}", markup=False)

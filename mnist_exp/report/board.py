@@ -56,14 +56,22 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """What is compared."""
-        return f"{self.selection.title}, data={self.data}" if self.data else self.selection.title
+        """What is compared, as one would say it: `hidden × lr on mnist`."""
+        what = " × ".join(self.by[:NAMED]) + (f" × {len(self.by) - NAMED} more" if len(self.by) > NAMED else "")
+        if len(self.table) == 1:
+            what = " ".join(part for part in self.table["name"].iloc[0].split() if not part.startswith("data="))
+        what = what or plural(len(self.table), "run")
+        return f"{what} on {self.ranked.data}" if self.ranked.data else what
 
     @property
     def home(self) -> Path:
         """Where its files belong."""
-        home = self.selection.home
-        return home / re.sub(r"[^\w.-]+", "_", f"data-{self.data}") if self.data else home
+        return self.selection.home / self.folder
+
+    @property
+    def folder(self) -> str:
+        """The name of its own folder, where the selection has several comparisons; else empty."""
+        return re.sub(r"[^\w.-]+", "_", f"data-{self.data}") if self.data else ""
 
     @property
     def by(self) -> list[str]:
@@ -221,14 +229,15 @@ def show(comparisons: Sequence[Comparison], as_json: bool = False, lost: bool = 
 
 
 def _show_board(comparison: Comparison) -> None:
-    """Headline and table."""
-    board, out = comparison.board, terminal.console
-    out.print(escape(f"{comparison.title}: {sentence(comparison)}"))
-    (_show_table if out.is_terminal else _show_text)(*cells(board, comparison.by))
-    if sure := how_sure(comparison):
-        out.print(escape(sure))
-    if again := more_seeds(comparison):
-        out.print(escape(f"To tell them apart:\n  {again}"))
+    """The answer, what to do next, and the table."""
+    out = terminal.console
+    out.print(escape(comparison.title), style="bold")
+    out.print(escape(answer(comparison)))
+    what, command = next_step(comparison)
+    if command:
+        out.print(escape(f"{what}:\n  {command}"))
+    out.print(escape(f"{comparison.selection.title}: {background(comparison)}"))
+    (_show_table if out.is_terminal else _show_text)(*cells(comparison.board, comparison.by))
 
 
 def _show_table(head: list[str], lines: list[list[str]]) -> None:
@@ -327,62 +336,91 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def sentence(comparison: Comparison) -> str:
-    """How many runs there are, how they ended, and which setting is best."""
-    facts = summary(comparison)
-    states = f"{plural(facts['runs'], 'run')} ({counted(facts['states'])})."
-    if facts["best"] is None:
-        return states
-    row = comparison.board.head(1).to_dict("records")[0]
-    split = deciding_split(comparison.table)
-    spread = f"{score(row[f'{split}_mean'], row[f'{split}_sd'])} %" + (f" (n={row['n']})" if row["n"] > 1 else "")
-    which = f" with {label(row, comparison.by)}" if comparison.by else ""
-    return f"{states} Best {SPLIT_NAMES[split]} accuracy {spread}{which}."
-
-
-def how_sure(comparison: Comparison) -> str:
-    """How sure it is that the first setting is the best; empty if that is unknown."""
-    sure, rows = comparison.certainty, comparison.board.to_dict("records")
+def answer(comparison: Comparison) -> str:
+    """Which setting is best, how good it is, and which others cannot be told from it: one sentence to repeat."""
+    best, sure = comparison.ranked.best, comparison.certainty
+    if best is None:
+        return f"No run has finished: {counted(summary(comparison)['states'])}."
+    rows, alone = comparison.board.to_dict("records"), len(comparison.board) == 1
+    how_good = _how_good(rows[0], comparison)
+    if alone:
+        return f"{how_good[0].upper()}{how_good[1:]}."
+    text = f"{label(rows[0], comparison.by)} is best: {how_good}"
     if sure is None:
-        return ""
-    low, high = sure.interval
+        return f"{text}; how sure that is cannot be told."
+    others = [label(rows[i], comparison.by) for i in sure.rivals]
+    if not others:
+        return f"{text}; it is better than the others at 95 % confidence."
+    named = others if len(others) <= NAMED else [*others[: NAMED - 1], f"{len(others) - NAMED + 1} more"]
+    listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    return f"{text}; {listed} cannot be told from it."
+
+
+def _how_good(row: Mapping[Any, Any], comparison: Comparison) -> str:
+    """The accuracies of the best setting, which is that of *row*, with their interval."""
+    deciding, sure = deciding_split(comparison.table), comparison.certainty
+    text = f"{SPLIT_NAMES[deciding]} accuracy {score(row[f'{deciding}_mean'], row[f'{deciding}_sd'])} %"
+    notes = [f"n={row['n']}"] if row["n"] > 1 else []
+    notes += [f"95 % interval {percent(sure.interval[0])} to {percent(sure.interval[1])}"] if sure else []
+    text += f" ({', '.join(notes)})" if notes else ""
+    if deciding != "test" and row.get("test_mean", math.nan) == row.get("test_mean", math.nan):
+        text += f", test accuracy {percent(row['test_mean'])}"
+    return text
+
+
+def background(comparison: Comparison) -> str:
+    """How many runs there are, how they ended, and what the interval is about."""
+    facts, sure = summary(comparison), comparison.certainty
+    text = f"{plural(facts['runs'], 'run')} ({counted(facts['states'])})."
+    if sure is None:
+        return text
     what = "other seeds" if sure.seeds > 1 else "other images; another seed may change more"
-    text = f"Its 95 % interval is {percent(low)} to {percent(high)} (for {what})."
+    text += f" The interval is for {what}."
     if sure.compared >= MANY:
         text += (
             f" The best of {sure.compared} equal settings would look {points(sure.luck)} points better than they are."
         )
-    if sure.rivals:
-        rivals = [label(rows[i], comparison.by) for i in sure.rivals]
-        more = f" and {len(rivals) - NAMED} more" if len(rivals) > NAMED else ""
-        return f"{text} Cannot be told from it: {', '.join(rivals[:NAMED])}{more}."
-    return f"{text} None of the others may be the best, at 95 %." if len(rows) > 1 else text
+    return text
 
 
-def more_seeds(comparison: Comparison) -> str:
-    """The command that adds seeds to the settings that may be the best; empty if there is but one.
+def next_step(comparison: Comparison) -> tuple[str, str]:
+    """What to do now, and the command that does it; both are empty where that is known no better than by the user.
 
-    A race goes on. Those of a search are no grid, and were chosen by the seeds that they had: they race with others.
+    A race goes on. The best of a search are no grid, and were chosen by the seeds that they had: they race with others.
     """
-    sweep, sure, table = comparison.selection.sweep, comparison.certainty, comparison.table
-    if not sweep or not sure or not sure.rivals:
-        return ""
-    home = comparison.selection.home
+    sweep, sure, home = comparison.selection.sweep, comparison.certainty, comparison.selection.home
+    table, best = comparison.table, comparison.ranked.best
+    if best is None or sure is None or comparison.selection.query:
+        return "", ""
+    fresh = ",".join(map(str, _unused_seeds(comparison, sure)))
+    if not sure.rivals:
+        if sure.seeds > 1:
+            return "", ""
+        overrides = [each for each in table.loc[best.at, "overrides"] if not each.startswith("seed=")]
+        return "To see what another seed changes", config.command([*overrides, f"seed={fresh}"], sweep=True)
+    if not sweep:
+        return "", ""
     if {"search=race", "hydra/sweeper=race"}.intersection(sweep.typed):
-        return resuming(home, sweep.cluster, f"n_trials={2 * len(table)}")
-    if SweepFolder(home).study.exists():
+        typed = [f"n_trials={2 * len(table)}"]
+    elif SweepFolder(home).study.exists():
         where = [] if sweep.cluster == "local" else [f"cluster={sweep.cluster}"]
         known = int(max(table["seed"])) if "seed" in table else 0
         seeds = f"seed=range({known + 1},{known + 1 + FURTHER})"
-        return config.command(["search=race", config.override("points", name_of(home)), *where, seeds], sweep=True)
-    rows = comparison.board.loc[[0, *sure.rivals]]
-    several = [key for key in sweep.keys if key in rows and rows[key].nunique() < table[key].nunique()]
-    values = {key: dict.fromkeys(map(config.as_typed, rows[key].dropna())) for key in several}  # to the last digit
-    folds = max(1, table["data.fold"].nunique()) if "data.fold" in table else 1
-    n, used = int(rows["n"].max()) // folds, set(table["seed"]) if "seed" in table else {0}
-    fresh = itertools.islice((seed for seed in itertools.count() if seed not in used), max(2, n))
-    typed = [f"{key}={','.join(chosen)}" for key, chosen in values.items()]
-    return resuming(home, sweep.cluster, *typed, "seed=" + ",".join(map(str, fresh)))
+        race = ["search=race", config.override("points", name_of(home)), *where, seeds]
+        return "To tell them apart", config.command(race, sweep=True)
+    else:
+        rows = comparison.board.loc[[0, *sure.rivals]]
+        several = [key for key in sweep.keys if key in rows and rows[key].nunique() < table[key].nunique()]
+        values = {key: dict.fromkeys(map(config.as_typed, rows[key].dropna())) for key in several}  # to the last digit
+        typed = [*(f"{key}={','.join(chosen)}" for key, chosen in values.items()), f"seed={fresh}"]
+    return "To tell them apart", resuming(home, sweep.cluster, *typed)
+
+
+def _unused_seeds(comparison: Comparison, sure: Certainty) -> list[int]:
+    """Seeds that no run has, as many as the best setting has, but two at least."""
+    used = set(comparison.table["seed"]) if "seed" in comparison.table else {0}
+    unused = (seed for seed in itertools.count() if seed not in used)
+    return list(itertools.islice(unused, max(2, sure.seeds)))
 
 
 def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:

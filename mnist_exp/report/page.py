@@ -1,10 +1,12 @@
 """One page that holds everything about a sweep: no network, no server, nothing beside it.
 
-The page forbids itself every request by a content security policy; its only script sorts tables.
+A content security policy forbids every request, and all scripts but the page's own: explore.js makes the figures that
+can be touched with Vega-Lite (vega.js), sort.js sorts tables. Without scripts there are tables and pictures.
 """
 
 import base64
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -34,7 +36,7 @@ from mnist_exp.disk import tracked, trust
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ExperimentError
-from mnist_exp.report import board
+from mnist_exp.report import board, explore
 from mnist_exp.report.board import Comparison
 from mnist_exp.results import names
 from mnist_exp.results.names import Selection
@@ -45,7 +47,7 @@ ROWS = 1000  # of a table at most, the best ones: half a megabyte
 FAILURES = 100  # that are listed
 FILES = 300  # runs at most whose curves are drawn, or whose configs are compared: a millisecond each
 SEEDS = 50  # of one setting, so that six settings are distinguishable whatever their number of seeds
-KEYS = 8  # that heat maps pair, those that explain most: 28 maps, 20 KB each
+KEYS = 4  # that heat maps pair, those that explain most; the figures that can be touched have any two
 # Where a run is stored, not what it is.
 UNLISTED = schema.of(Kind.PLACE | Kind.UNLISTED)
 
@@ -53,7 +55,12 @@ Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""
 
 
-def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Callable[[], object] | None = None) -> Path:
+def write(
+    comparisons: Sequence[Comparison],
+    out: Path | None = None,
+    wait: Callable[[], object] | None = None,
+    paper: Path | None = None,
+) -> Path:
     """Writes the page about the runs of *comparisons*, and beside them their data (CSV) and pictures (SVG).
 
     Files: `report.html`, `leaderboard.csv`, `runs.csv`, and in `figures/` the pictures with `curves.csv` and
@@ -62,6 +69,7 @@ def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Call
     Args:
         out: Where the page goes; None: `report.html` in the selection's own folder.
         wait: Called when all pictures are drawn; returns when MLflow has the runs, to which the page links.
+        paper: A folder that gets the pictures, too, as PNG and SVG; of several comparisons in a folder for each.
 
     Returns:
         The path of the page.
@@ -72,7 +80,7 @@ def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Call
     """
     selection = comparisons[0].selection
     out = out or SweepFolder(selection.home).page
-    drawn = [_draw(comparison) for comparison in comparisons]
+    drawn = [_draw(comparison, paper and paper / comparison.folder) for comparison in comparisons]
     if wait:
         wait()
         comparisons = [board.tracked(comparison) for comparison in comparisons]
@@ -85,14 +93,18 @@ def write(comparisons: Sequence[Comparison], out: Path | None = None, wait: Call
         page = SweepFolder(comparison.home).page
         _page(comparison, pictures, page)
         link = Path(os.path.relpath(page.resolve(), out.resolve().parent)).as_posix()
-        linked.append({"data": comparison.data, "link": quote(link), "sentence": board.sentence(comparison)})
+        linked.append({"data": comparison.data, "link": quote(link), "answer": board.answer(comparison)})
     text = render({"title": selection.title, "written": _now(), "datasets": linked}, "datasets.html.j2")
     atomic_write(out, text.encode())
     return out
 
 
-def _draw(comparison: Comparison) -> dict[str, Any]:
-    """Draws the pictures of one dataset as files in its own folder; returns those sections of its page."""
+def _draw(comparison: Comparison, paper: Path | None) -> dict[str, Any]:
+    """Draws the pictures of one dataset as files in its own folder; returns those sections of its page.
+
+    Args:
+        paper: As in `write`.
+    """
     folder = SweepFolder(comparison.home).figures
     folder.mkdir(parents=True, exist_ok=True)
     histories = {index: results.history(comparison.table.loc[index]) for index in _followed(comparison)}
@@ -100,6 +112,11 @@ def _draw(comparison: Comparison) -> dict[str, Any]:
     searched, groups = analyse(comparison.home), _groups(comparison, labels, histories)
     best, best_pictures = _best(comparison, labels)
     pictures = _pictures(comparison, labels, groups, searched) | {"best_pictures": best_pictures}
+    if paper:
+        paper.mkdir(parents=True, exist_ok=True)
+        for picture in itertools.chain.from_iterable(pictures.values()):
+            style.png(picture, paper)
+            atomic_write(paper / f"{picture.name}.svg", style.svg(picture).encode())
     sections = {section: [_save(picture, folder) for picture in several] for section, several in pictures.items()}
     kept = {f"{picture.name}.svg" for several in pictures.values() for picture in several}
     for old in folder.glob("*.svg"):
@@ -109,7 +126,8 @@ def _draw(comparison: Comparison) -> dict[str, Any]:
     if best and "confusion" in best:
         board.write_csv(pd.DataFrame(best["confusion"]), folder / "confusion.csv")
     followed = sum(len(group) for _, group in groups) if len(histories) < len(comparison.table) else 0
-    return sections | {"searched": searched, "followed": followed, "seeds": SEEDS, "best": best}
+    facts = {"searched": searched, "followed": followed, "seeds": SEEDS, "best": best, "histories": histories}
+    return sections | facts
 
 
 def _save(picture: Picture, folder: Path) -> dict[str, Any]:
@@ -122,8 +140,12 @@ def _save(picture: Picture, folder: Path) -> dict[str, Any]:
 def _page(comparison: Comparison, drawn: dict[str, Any], out: Path) -> None:
     """The page of one dataset."""
     shared, uri = _shared(comparison.table)
-    facts = _head(comparison) | _tables(comparison, uri) | _failures(comparison.table) | drawn
-    atomic_write(out, render(facts | {"shared": shared}).encode())
+    facts = _head(comparison) | _tables(comparison, uri) | _failures(comparison.table) | drawn | {"shared": shared}
+    facts["embedded"] = ""
+    if len(comparison.table) > 1:
+        listed = {index: facts["runs"][index] for index in _listed(comparison)}
+        facts["embedded"] = explore.embedded(explore.data(comparison, listed, drawn["histories"], drawn["searched"]))
+    atomic_write(out, render(facts).encode())
 
 
 def _now() -> str:
@@ -132,17 +154,22 @@ def _now() -> str:
 
 def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
     """The text of a page. All of *context* is escaped; passwords in addresses are left out."""
-    template = resources.files("mnist_exp.report").joinpath(name).read_text(encoding="utf-8")
-    script = resources.files("mnist_exp.report").joinpath("sort.js").read_text(encoding="utf-8")
-    style = resources.files("mnist_exp.report").joinpath("report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template, style = _asset(name), _asset("report.css")
+    scripts = [_asset("sort.js"), *([_asset("vega.js"), _asset("explore.js")] if context.get("embedded") else [])]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     pages = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_discreet
     )
     pages.filters |= {"value": formats.value, "seconds": formats.seconds, "count": formats.count}
     pages.globals |= {"score": formats.score, "split_names": formats.SPLIT_NAMES}
-    assets = {"script": Markup(script), "style": Markup(style), "script_digest": digest}
+    allowed = Markup(" ").join(Markup("'sha256-{}'").format(digest) for digest in digests)
+    assets = {"scripts": list(map(Markup, scripts)), "style": Markup(style), "script_digests": allowed}
     return pages.from_string(template).render(**assets, **context)
+
+
+def _asset(name: str) -> str:
+    """A file of this folder."""
+    return resources.files("mnist_exp.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _discreet(text: Any) -> Any:
@@ -157,7 +184,8 @@ def _pictures(
 ) -> dict[str, list[Picture]]:
     """The pictures of each section of the page; a section without data has none."""
     table, by, split = comparison.table, comparison.by, board.deciding_split(comparison.table)
-    pictures: dict[str, list[Picture]] = {"search": [], "maps": [], "curves": [], "effects": [], "tradeoffs": []}
+    sections = ("search", "slices", "maps", "curves", "effects", "tradeoffs")
+    pictures: dict[str, list[Picture]] = {section: [] for section in sections}
     several = [key for key in by if table[key].nunique() > 1]
     done = charts.finished(table, split)
     if len(done):
@@ -166,11 +194,13 @@ def _pictures(
         pairs = [sorted((leading[i], leading[j]), key=several.index) for j in range(len(leading)) for i in range(j)]
         pictures["maps"] = [charts.heat_map(table, x, y, split) for y, x in pairs if len(done.dropna(subset=[x, y]))]
         if searched:
-            pictures["search"] = search_charts.pictures(table, by, searched, split)
+            pictures["search"], pictures["slices"] = search_charts.pictures(table, by, searched, split)
         elif len(done) > 2:
             pictures["effects"] = charts.main_effects(table, [*several, *_seeds(table)], split)
     if len(comparison.board) > 1 and len(done):
-        pictures["tradeoffs"] = charts.tradeoffs(comparison.board, labels, split)
+        cost, clock = charts.clock(table)
+        costs = cost[table["state"] == State.FINISHED].astype(float).groupby(comparison.rows).mean()
+        pictures["tradeoffs"] = charts.tradeoffs(comparison.board.assign(seconds=costs), labels, split, clock)
     if groups:
         splits = _followed_splits(split)
         pictures["curves"] = [p for what in ("loss", "accuracy") for p in charts.curves(groups, what, splits)]
@@ -246,9 +276,10 @@ def _head(comparison: Comparison) -> dict[str, Any]:
         "written": _now(),
         "started": table["started"].min(),
         "facts": facts,
-        "sentence": board.sentence(comparison),
-        "how_sure": board.how_sure(comparison),
-        "more_seeds": board.more_seeds(comparison),
+        "name": comparison.selection.title,
+        "answer": board.answer(comparison),
+        "step": board.next_step(comparison),
+        "background": board.background(comparison),
         "home": shown(comparison.home),
     }
 

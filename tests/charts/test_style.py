@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from mnist_exp.charts import style
+from mnist_exp.charts import style, sweep
 from mnist_exp.charts.style import FEW, MANY, Scale
 
 
@@ -92,3 +92,29 @@ def test_many_dots_are_small_and_drawn_as_pixels() -> None:
     assert style.dotted(MANY + 1, 8) == {"s": 2, "rasterized": True}
     assert style.plain("optimizer.betas[0]") == "optimizer_betas_0_"
     assert math.isclose(style._evenness([1, 2, 4]), 0.5)
+
+
+@pytest.mark.parametrize("bounds", [(0.021, 0.068), (1e-4, 1e8), (0.5, 3), (100, 101), (3e-7, 2e-3), (1, 1e40)])
+def test_a_logarithmic_axis_has_a_few_round_ticks(bounds: tuple[float, float]) -> None:
+    """Of any width: previously one, or none once a run had diverged."""
+    at = [tick for tick in style.RoundLocator().tick_values(*bounds) if bounds[0] <= tick <= bounds[1]]
+    assert 3 <= len(at) <= 7
+    assert all(len(f"{tick:g}".strip("0.").partition("e")[0].replace(".", "")) <= 4 for tick in at)
+
+
+def test_ticks_that_would_overlap_are_left_out() -> None:
+    figure, axes = style.canvas()
+    values = [0.0002, 0.00021, 0.0005, 0.05]
+    style.scale(pd.Series(values)).label(axes, "x", "lr")
+    assert style.scale(pd.Series(values)).kind == "order"
+    style.Scale(values, "log").label(axes, "x", "lr")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.0002", "0.0005", "0.05"]
+    assert figure.axes == [axes]
+
+
+def test_what_lies_below_an_axis_is_said_and_not_drawn() -> None:
+    _, axes = style.canvas()
+    sweep.dots(axes, np.arange(4), pd.Series([97.0, 98.0, 20.0, 10.0]), 96.0, style.MUTED, "run")
+    (points,) = axes.collections
+    assert points.get_offsets().tolist() == [[0, 97], [1, 98]]
+    assert [text.get_text() for text in axes.texts] == ["2 runs below 96 %"]

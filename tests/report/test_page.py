@@ -1,10 +1,12 @@
 """The page: what it shows, what it must never do, and that odd sweeps do not break it."""
 
 import itertools
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +23,13 @@ from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.errors import ConfigError, DataError, DivergedError
 from mnist_exp.evaluate import answers as best
 from mnist_exp.report import board as leaderboard
+from mnist_exp.report import explore
 from mnist_exp.report import page as html
 from mnist_exp.report.__main__ import main as command
 from mnist_exp.results import names
 from mnist_exp.tracking.store import Store
 
+VEGA = (Path(html.__file__).parent / "vega.js").read_text(encoding="utf-8")
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
 
@@ -95,6 +99,8 @@ def test_the_page_fetches_nothing(tmp_path: Path) -> None:
     loads.feed(text)
     assert loads.requests == []
     assert "default-src 'none'" in text
+    assert "unsafe-eval" not in text
+    text = text.replace(VEGA, "")  # whose requests tests/services/test_browser.py counts
     assert not re.search(r"url\((?!#)|@import", text)
 
 
@@ -105,7 +111,7 @@ def test_meta_a_fetch_would_be_found() -> None:
 
 
 def test_every_picture_has_a_text(tmp_path: Path) -> None:
-    text = page_of(grid(tmp_path, 2, 2, 2))
+    text = page_of(grid(tmp_path, 2, 2, 2)).replace(VEGA, "")
     assert text.count("<svg") == len(re.findall(r'role="img" aria-label="[^"]{20,}', text)) >= 8
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
@@ -174,7 +180,7 @@ def many_keys(root: Path, keys: int, runs: int, epochs: int = 3) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("keys", [0, 8], ids=["grid", "eight-keys"])
-def test_a_hundred_runs_stay_below_two_megabytes(keys: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_runs_stay_below_three_megabytes(keys: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the pictures of the best run: twenty mistakes and 64 units that are noise, which nothing compresses."""
     folder = many_keys(tmp_path, keys, 100, epochs=60) if keys else grid(tmp_path, 5, 5, 4, epochs=60)
     for run_folder in folder.glob("*/"):
@@ -189,18 +195,16 @@ def test_a_hundred_runs_stay_below_two_megabytes(keys: int, tmp_path: Path, monk
     text = page.read_text(encoding="utf-8")
     assert "Most confident mistakes" in text
     assert "First layer, 64 of 99 units" in text
-    assert page.stat().st_size < 2_000_000
+    assert page.stat().st_size < 3_000_000
 
 
-def test_any_two_keys_have_their_map(tmp_path: Path) -> None:
+def test_any_two_of_the_four_leading_keys_have_their_map(tmp_path: Path) -> None:
     folder = many_keys(tmp_path, 5, 32)
     text = page_of(folder)
-    pairs = list(itertools.combinations(range(5), 2))
+    pairs = list(itertools.combinations(range(1, 5), 2))  # the first explains least
     for y, x in pairs:
         assert f"optimizer.key_{x} × optimizer.key_{y}" in text
     assert len(list((folder / "figures").glob("heat_map_*.svg"))) == len(pairs)
-    folded = text.partition("Maps of 4 more pairs</summary>")[2].partition("</details>")[0]
-    assert folded.count("<figure>") == 4
 
 
 def test_the_page_leads_to_the_saved_view_of_the_sweep(tmp_path: Path) -> None:
@@ -349,12 +353,12 @@ def test_each_dataset_has_its_own_page(tmp_path: Path) -> None:
         ("data-mnist/report.html", "mnist"),
         ("data-kanji/report.html", "kanji"),
     ]
-    assert "2 runs (2 finished). Best validation accuracy 91.00 % with hidden=16." in text
+    assert "hidden=16 is best: validation accuracy 91.00 %, test accuracy 91.00 %; how sure that is" in text
     assert not [path.name for path in folder.glob("*.csv")]
-    for name, runs in (("mnist", 2), ("kanji", 1)):
+    for name, runs, title in (("mnist", 2, "hidden"), ("kanji", 1, "hidden=8")):
         assert len(pd.read_csv(folder / f"data-{name}" / "runs.csv")) == runs
         page = (folder / f"data-{name}" / "report.html").read_text(encoding="utf-8")
-        assert f"<h1>Sweep 10-00-00-abcdef, data={name}</h1>" in page
+        assert f"<h1>{title} on {name}</h1>" in page
     elsewhere = tmp_path / "mail" / "page.html"
     elsewhere.parent.mkdir()
     command([str(folder), "--out", str(elsewhere)])
@@ -541,3 +545,57 @@ def test_what_accuracy_costs_is_drawn_of_several_settings_only(tmp_path: Path) -
     for i in range(2):
         make_run(folder / str(i), ["lr=0.1", f"seed={i}"], 0.9)
     assert "What accuracy costs" not in page_of(folder)
+
+
+def test_pictures_for_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = grid(tmp_path / "outputs", 2, 3, 1)
+    command([str(folder), "--figures", str(tmp_path / "paper")])
+    kept = {path.stem for path in (folder / "figures").glob("*.svg")}
+    for suffix, begins in ((".svg", b"<?xml"), (".png", b"\x89PNG")):
+        written = list((tmp_path / "paper").glob(f"*{suffix}"))
+        assert {path.stem for path in written} == kept
+        assert all(path.read_bytes().startswith(begins) for path in written)
+    with pytest.raises(SystemExit):
+        command([str(folder), "--figures", "x", "--no-html"])
+    assert "--no-html for none" in capsys.readouterr().err
+
+
+def facts_of(text: str) -> Any:
+    return json.loads(text.partition('id="facts">')[2].partition("</script>")[0])
+
+
+def test_the_figures_have_each_run_once(tmp_path: Path) -> None:
+    points = [[f"lr={lr:g}", "optimizer=</script><b>"] for lr in (1e-4, 1e-3, 1e-2)]
+    folder = make_sweep(tmp_path, points)
+    for i, point in enumerate(points[:2]):
+        make_run(folder / str(i), point, 0.9 + 0.05 * i, epochs=100)
+    make_run(folder / "2", points[2], None, state="failed", reason="</script>")
+    text = page_of(folder)
+    facts = facts_of(text)
+    assert [key["name"] for key in facts["keys"]] == ["lr"]
+    assert (facts["keys"][0]["scale"], facts["values"]) == ("log", [[0.0001, 0.001, 0.01]])
+    assert facts["runs"]["val"] == [90, 95, None]
+    assert facts["runs"]["reason"] == ["", "", "</script>"]
+    assert facts["runs"]["command"][2] == "python -m mnist_exp.train lr=0.01 'optimizer=</script><b>'"
+    assert set(facts["curves"]) == {"0", "1"}
+    assert len(facts["curves"]["0"]["epoch"]) == explore.EPOCHS
+    assert facts["curves"]["0"]["epoch"][-1] == 100
+    assert text.count("</script>") == 4  # three that run, and the facts
+
+
+def test_of_many_runs_the_figures_have_the_listed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "ROWS", 4)
+    facts = facts_of(page_of(grid(tmp_path, 3, 3, 1)))
+    assert len(facts["runs"]["val"]) == len(facts["values"][0]) == 4
+    assert len(facts["settings"]) == 4
+    assert facts["runs"]["val"] == sorted(facts["runs"]["val"], reverse=True)
+
+
+def test_passwords_are_not_among_the_facts(tmp_path: Path) -> None:
+    points = [[f"storage=postgresql://me:secret{i}word@host/db"] for i in range(2)]
+    folder = make_sweep(tmp_path, points)
+    for i, point in enumerate(points):
+        make_run(folder / str(i), point, 0.9)
+    facts = json.dumps(facts_of(page_of(folder)))
+    assert "secret0word" not in facts
+    assert "host/db" in facts

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 import trainings
 from hydra import compose, initialize_config_dir
-from report_fixtures import make_run, make_sweep
+from report_fixtures import make_run, make_sweep, track
 from samples import script
 
 from mnist_exp import config, report
@@ -26,7 +26,11 @@ from mnist_exp.tracking.store import Store, open_store
 
 pytest.importorskip("selenium", reason="the extra `browser` is not installed")
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import presence_of_element_located
+from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 pytestmark = [
@@ -183,7 +187,7 @@ def test_a_report_follows_light_and_dark(page: str, dark: bool) -> None:
         driver.get(page)
         colours = driver.execute_script(
             "const look = (part) => getComputedStyle(document.querySelector(part));"
-            "return [look('body').backgroundColor, look('td').color, look('figure svg text').fill]"
+            "return [look('body').backgroundColor, look('td').color, look('figure .chart svg text').fill]"
         )
     paper, *inks = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in colours]
     for ink in inks:  # of tables and of pictures
@@ -196,10 +200,159 @@ def test_a_click_on_a_column_sorts_the_leaderboard(page: str, browser: webdriver
     (header,) = [th for th in table.find_elements(By.TAG_NAME, "th") if th.text.startswith("hidden")]
 
     def hidden() -> list[int]:
-        return [int(cell.text) for cell in table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(2)")]
+        return [int(cell.text) for cell in table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(5)")]
 
     assert hidden() == [128, 1024, 1024, 64, 64, 128]  # by accuracy, then the one with a failed seed
     for order, direction in ((sorted(hidden()), "ascending"), (sorted(hidden(), reverse=True), "descending")):
         header.find_element(By.TAG_NAME, "button").click()
         assert hidden() == order
         assert header.get_attribute("aria-sort") == direction
+
+
+NAME = "</script><script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """The report of twelve runs, one of them with a hostile setting, with its figures drawn."""
+    points = [
+        [f"hidden={hidden}", f"lr={lr}", f"note={note}"]
+        for hidden, lr, note in itertools.product((64, 128, 256), (0.001, 0.01), ("plain", NAME))
+    ]
+    folder = make_sweep(tmp_path_factory.mktemp("explored"), points)
+    for i, point in enumerate(points):
+        make_run(folder / str(i), [*point, "val_size=5000"], 0.95 + 0.002 * i, parameters=795 * (1 + i))
+        track(folder / str(i), f"{i:032x}")
+    with pages.chromium(1280, 1000) as driver:
+        driver.get(report.write(folder).as_uri())
+        drawn(driver)
+        yield driver
+
+
+def drawn(driver: webdriver.Chrome) -> None:
+    wait(driver, lambda page: page.execute_script("return document.documentElement.classList.contains('drawn')"))
+
+
+def complaints(driver: webdriver.Chrome) -> list[Any]:
+    """What the console said since the last call."""
+    return list(driver.get_log("browser"))  # type: ignore[no-untyped-call]
+
+
+def marks(driver: webdriver.Chrome, figure: str) -> list[Any]:
+    """The points of a figure."""
+    return driver.find_elements(By.CSS_SELECTOR, f"#figure-{figure} .mark-symbol path")
+
+
+def over(driver: webdriver.Chrome, mark: Any) -> ActionChains:
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
+    return ActionChains(driver).move_to_element(mark)
+
+
+def rows_shown(driver: webdriver.Chrome) -> int:
+    found: int = driver.execute_script("return document.querySelectorAll('tr[data-setting]:not([hidden])').length")
+    return found
+
+
+def test_the_figures_ask_for_nothing_and_complain_of_nothing(explored: webdriver.Chrome) -> None:
+    asked = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    assert explored.execute_script(asked) == []
+    assert complaints(explored) == []
+    assert [len(marks(explored, "against")), rows_shown(explored)] == [12, 12]
+    for figure in ("parallel", "pair", "curves"):
+        assert explored.find_elements(By.CSS_SELECTOR, f"#figure-{figure} svg [role=graphics-symbol]")
+    hidden = "return [...document.querySelectorAll('.replaced')].every((part) => part.offsetHeight === 0)"
+    assert explored.execute_script(hidden)
+
+
+def test_pointing_names_a_run(explored: webdriver.Chrome) -> None:
+    tip = explored.find_element(By.ID, "tip")
+    over(explored, marks(explored, "against")[0]).perform()
+    wait(explored, lambda _: "hidden=64 lr=0.001 note=plain\n" in tip.text)
+    over(explored, marks(explored, "against")[1]).perform()
+    wait(explored, lambda _: f"note={NAME}" in tip.text)
+    over(explored, explored.find_element(By.TAG_NAME, "h1")).perform()
+    wait(explored, lambda _: not tip.is_displayed())
+
+
+def test_a_click_opens_command_link_and_curves(explored: webdriver.Chrome) -> None:
+    over(explored, marks(explored, "against")[1]).click().perform()
+    dialog = wait(explored, lambda page: page.find_elements(By.CSS_SELECTOR, "dialog[open]"))[0]
+    assert "python -m mnist_exp.train hidden=64 lr=0.001" in dialog.text
+    assert dialog.find_element(By.TAG_NAME, "h2").text == f"hidden=64 lr=0.001 note={NAME}"
+    assert f"{1:032x}" in str(dialog.find_element(By.LINK_TEXT, "Open in MLflow").get_attribute("href"))
+    for curves in ("#run-loss", "#run-accuracy"):
+        lines = (By.CSS_SELECTOR, f"{curves} svg .mark-line path")
+        wait(explored, presence_of_element_located(lines))
+    dialog.find_element(By.CSS_SELECTOR, "[aria-label=Close]").click()
+    assert not dialog.is_displayed()
+    assert complaints(explored) == []
+
+
+def test_the_keyboard_opens_a_run_too(explored: webdriver.Chrome) -> None:
+    for closed in explored.find_elements(By.CSS_SELECTOR, "details"):
+        explored.execute_script("arguments[0].open = true", closed)
+    explored.find_element(By.CSS_SELECTOR, "[aria-label='Run 3: command and curves']").send_keys(Keys.ENTER)
+    dialog = wait(explored, lambda page: page.find_elements(By.CSS_SELECTOR, "dialog[open]"))[0]
+    assert dialog.find_element(By.TAG_NAME, "h2").text == f"hidden=64 lr=0.01 note={NAME}"
+    ActionChains(explored).send_keys(Keys.ESCAPE).perform()
+    wait(explored, lambda page: not page.find_elements(By.CSS_SELECTOR, "dialog[open]"))
+
+
+def test_dragging_over_one_figure_filters_the_others_and_the_tables(explored: webdriver.Chrome) -> None:
+    first, second = marks(explored, "against")[:2]
+    drag = over(explored, first).move_by_offset(-12, 12).click_and_hold().move_to_element(second)
+    drag.move_by_offset(8, -12).release().perform()
+    said = explored.find_element(By.ID, "chosen")
+    wait(explored, lambda _: said.text == "2 of 12 runs chosen.")
+    wait(explored, lambda _: rows_shown(explored) == 2)
+    cells = "return document.querySelectorAll('#figure-pair .mark-rect.role-mark path').length"
+    wait(explored, lambda page: page.execute_script(cells) < 6)
+    lines = "return document.querySelectorAll('#figure-curves .mark-line path').length"
+    wait(explored, lambda page: page.execute_script(lines) < 12)
+    explored.find_element(By.ID, "all").click()
+    wait(explored, lambda _: rows_shown(explored) == 12)
+    assert said.text == "All 12 runs."
+
+
+def test_another_axis_is_one_choice_away(explored: webdriver.Chrome) -> None:
+    Select(explored.find_element(By.ID, "against-x")).select_by_visible_text("lr")
+    titles = "return [...document.querySelectorAll('#figure-against .role-axis-title text')].map((t) => t.textContent)"
+    wait(explored, lambda page: "lr" in page.execute_script(titles))
+    assert complaints(explored) == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_accessibility(page: str, width: int, dark: bool) -> None:
+    """No finding of axe-core that is serious or critical, in the page and in what a click opens."""
+    axe = pytest.importorskip("axe_core_python", reason="the extra `browser` is not installed")
+    source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    with pages.chromium(width, 900, dark=dark) as driver:
+        driver.get(page)
+        drawn(driver)
+        for opened in (False, True):
+            if opened:
+                driver.execute_script("document.querySelector('td button.open').click()")
+            driver.execute_script(source)
+            found = driver.execute_async_script("axe.run().then(arguments[0])")
+            serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+            assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == []
+            assert len(found["passes"]) > 10
+
+
+def test_without_scripts_there_are_pictures_and_tables(page: str, browser: webdriver.Chrome) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(page)
+    assert browser.find_element(By.CSS_SELECTOR, "[aria-labelledby=curves] svg").is_displayed()
+    assert not browser.find_element(By.ID, "explore").is_displayed()
+    assert len(browser.find_elements(By.CSS_SELECTOR, "[aria-labelledby=leaderboard] tbody tr")) == 6
+
+
+def test_the_library_is_what_its_wheel_has() -> None:
+    vl_convert = pytest.importorskip("vl_convert", reason="the extra `browser` is not installed")
+    locked = "vl-convert-python==1.9.0.post1"
+    assert locked in (Path(__file__).parents[2] / ".ci" / "constraints.txt").read_text().splitlines()
+    if vl_convert.__version__ != "1.9.0":
+        pytest.skip("another version than the locked one")
+    bundle = script("bundle")
+    assert bundle.TARGET.read_text(encoding="utf-8") == bundle.bundle()
