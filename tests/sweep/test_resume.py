@@ -89,7 +89,7 @@ def test_a_new_sweep_is_not_put_among_the_runs_of_another(search: tuple[str, ...
     code, _, err = command(*sweep, "hidden=32,64")
     assert code == 2
     assert "ss has runs already" in err
-    assert "-m resume=ss, or choose another folder: hydra.sweep.dir=…" in err
+    assert "Choose another folder: hydra.sweep.dir=…\n    or go on with that one:\n" in err
     assert contents(Path("ss")) == before
     (Path("ss") / "sweep.json").unlink()
     code, _, err = command(*sweep, "hidden=32,64")

@@ -196,7 +196,7 @@ def test_what_pruning_saved_and_what_failed_is_said(
     assert "1 of 3 runs were pruned: 15 of 30 epochs were trained." in capsys.readouterr().out
     assert failed.value.message.startswith("1 of 3 runs failed; 2 finished or were pruned:\n")
     assert "It does not fit." in failed.value.message
-    assert failed.value.help.startswith("1 are missing: python -m mnist_exp.train -m resume=")
+    assert failed.value.help.startswith("1 are missing:\npython -m mnist_exp.train -m resume=")
     trials.conclude(source, pd.DataFrame(rows[:1]))
     assert capsys.readouterr().out == ""
 
