@@ -193,7 +193,7 @@ def test_failures_end_a_sweep_where_that_is_wanted(pool: Pool) -> None:
 @pytest.mark.parametrize(("error", "again"), [(JobDied("Killed."), True), (ValueError("no luck"), False)])
 def test_a_trial_whose_worker_died_has_one_more_try(error: Exception, again: bool, pool: Pool) -> None:
     over: list[int] = []
-    pool.source = SimpleNamespace(end=over.append, total=9, coming=0, fixed=set(), next=lambda: None)  # type: ignore[assignment]
+    pool.source = SimpleNamespace(end=over.append, total=9, coming=0, fixed=set(), next=list)  # type: ignore[assignment]
     (job,) = jobs(3)
     job.outcome, job.tries = returned(error, JobStatus.FAILED), 1
     assert pool.on_result(job) == ([[job]] if again else [])
@@ -205,7 +205,7 @@ def test_a_trial_whose_worker_died_has_one_more_try(error: Exception, again: boo
 
 def test_a_source_is_asked_for_as_many_jobs_as_there_are_free_workers(pool: Pool) -> None:
     coming = itertools.count(10)
-    source: Any = SimpleNamespace(next=lambda: jobs(next(coming))[0], total=20, coming=7, fixed=set())
+    source: Any = SimpleNamespace(next=lambda: jobs(next(coming)), total=20, coming=7, fixed=set())
     pool.source, pool.slots = source, [{}, {}]
     worker(pool)
     worker(pool, 3)
