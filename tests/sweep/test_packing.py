@@ -211,3 +211,11 @@ def test_each_set_of_options_is_a_group_of_the_optimiser(tiny: Callable[..., Con
     assert [(group["lr"], group["weight_decay"]) for group in groups[1:]] == [(2e-3, 0.5), (3e-3, 0.0)]
     optimizer = build.optimizer(configs[0], groups)
     assert [group["initial_lr"] for group in optimizer.param_groups] == [1e-3, 2e-3, 3e-3]
+
+
+def test_runs_on_other_images_train_apart(tiny: Callable[..., Config]) -> None:
+    def of(**data: Any) -> str | None:
+        return key(tiny(data={"order_seed": 0, **data}))
+
+    assert of(limit=50) == of(limit=50)
+    assert len({of(), of(limit=50), of(limit=60), of(folds=3, fold=0), of(folds=3, fold=1)}) == 5
