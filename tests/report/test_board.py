@@ -15,7 +15,6 @@ from mnist_exp.report import board as boards
 from mnist_exp.report import page as html
 from mnist_exp.report.__main__ import main
 from mnist_exp.results import names, ranking
-from mnist_exp.sweep import points as points_of
 
 GOLDEN = """\
 hidden   lr     val %         test %        n  not finished  seconds  parameters
@@ -264,9 +263,7 @@ def test_what_cannot_be_told_from_the_best_is_named_with_the_command_that_tells(
     ]
 
 
-def test_the_best_of_a_search_race_with_seeds_that_it_did_not_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_best_of_a_search_race_with_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are no combinations; with seeds that none of its runs had, luck of the search does not count again."""
     monkeypatch.chdir(tmp_path)
     points = [[f"hidden={width}", f"lr={rate}"] for width, rate in ((32, 0.1), (64, 0.2), (65, 0.3))]
