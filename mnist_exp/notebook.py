@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_exp import errors
+from mnist_exp import errors, system
 from mnist_exp.config import compose, new_folder, override
 from mnist_exp.config.overrides import check_once, check_single, check_text, key_of, split
 from mnist_exp.console import exits, terminal
@@ -177,11 +177,11 @@ def _run(typed: Sequence[str]) -> ExperimentError | None:
         told = Path(scratch, "error.json")
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "mnist_exp.notebook", str(told), *typed],
-            stdin=subprocess.PIPE,  # closed when this process ends, however it ends
+            stdin=subprocess.PIPE,  # takes the numbers of signals; closed when this process ends, however it ends
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": provenance.python_path(), "PYTHONIOENCODING": "utf-8"},
-            process_group=0,  # Ctrl-C comes here, and is passed on
+            **system.apart(),  # Ctrl-C comes here, and is passed on
             encoding="utf-8",
             errors="replace",
         )
@@ -207,6 +207,7 @@ def _run(typed: Sequence[str]) -> ExperimentError | None:
 
 def _relay(process: "subprocess.Popen[str]") -> int:
     """Prints what *process* prints until it ends, and passes on every Ctrl-C; returns its exit code."""
+    assert process.stdin
     assert process.stdout
     while True:
         try:
@@ -215,7 +216,8 @@ def _relay(process: "subprocess.Popen[str]") -> int:
                 sys.stdout.flush()
             return process.wait()
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
+            process.stdin.write(chr(signal.SIGINT))  # Windows sends no process that signal
+            process.stdin.flush()
 
 
 def main() -> None:
@@ -228,9 +230,9 @@ def main() -> None:
         write_json(Path(told), [type(error).__name__, *error.args])
 
     def follow() -> None:
-        while os.read(0, 1):  # not sys.stdin, whose lock Python wants when it ends
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        while number := os.read(0, 1):  # not sys.stdin, whose lock Python wants when it ends
+            system.interrupt(number[0])
+        system.interrupt(signal.SIGTERM)
 
     exits.tell = tell
     sys.argv[1:] = ["-m", *typed]

@@ -71,6 +71,16 @@ def ignore_hangup() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def step_back() -> None:
+    """Lets other processes go before this one: it gets a quarter of a core where they want all of them."""
+    if sys.platform == "win32":
+        import psutil
+
+        psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    else:
+        os.nice(5)
+
+
 def interrupt(number: int) -> None:
     """Has the main thread of this process handle that signal."""
     if sys.platform == "win32":

@@ -21,8 +21,6 @@ from mnist_exp.results.ranking import Replicates
 from mnist_exp.results.statistics import Scores
 
 LISTED = 6  # values of a setting
-NOWHERE = ("seed",)
-"""Settings that are compared as seeds."""
 
 
 @final
@@ -55,12 +53,12 @@ def compare(one: Selection, other: Selection) -> dict[str, Any]:
     bests = [side.ranked.groups[0] for side in sides]
     for side, best in zip(sides, bests, strict=True):
         if not best.seeds:
-            raise ConfigError(f"{side.title} has no finished run.", "Go on with it, or choose another.")
+            raise ConfigError(f"{side.selection.title} has no finished run.", "Go on with it, or choose another.")
     values = [_values(side) for side in sides]
     differ = [key for key in dict.fromkeys([*values[0], *values[1]]) if values[0].get(key) != values[1].get(key)]
     return {
         "format": 1,
-        "sweeps": [side.title for side in sides],
+        "sweeps": [side.selection.title for side in sides],
         "folders": [shown(side.home) for side in sides],
         "settings": {key: [each.get(key, []) for each in values] for key in differ},
         "best": [_facts(side) for side in sides],
@@ -86,9 +84,10 @@ def _check_basis(sides: Sequence[Comparison]) -> None:
     runs = [board.runs(side.table) for side in sides]
     both = [dataclasses.replace(run, at=(i, run.at)) for i, each in enumerate(runs) for run in each]
     if len(groups := ranking.comparable(both)) > 1:
+        named = [side.selection.title for side in sides]
         labels = {run.at[0]: label for label, group in groups.items() for run in group}
         raise ConfigError(
-            f"{sides[0].title} ({labels[0]}) and {sides[1].title} ({labels[1]}) were measured on other images.",
+            f"{named[0]} ({labels[0]}) and {named[1]} ({labels[1]}) were measured on other images.",
             "Sweeps with the same data and validation split can be compared: set data, data.val_size and "
             "data.split_seed of one as the other has them.",
         )
@@ -156,7 +155,7 @@ def show(facts: dict[str, Any]) -> None:
     out = terminal.console
     for letter, title, folder in zip("AB", facts["sweeps"], facts["folders"], strict=True):
         out.print(escape(f"{letter}: {title}\n  {folder}"))
-    differ = {key: pair for key, pair in facts["settings"].items() if key not in NOWHERE}
+    differ = {key: pair for key, pair in facts["settings"].items() if key not in ranking.REPLICATES}
     table("setting", [[key, *map(_listed, pair)] for key, pair in differ.items()])
     if not differ:
         out.print("Their settings are the same.")

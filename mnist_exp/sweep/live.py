@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import IO, final
 
+from mnist_exp import system
 from mnist_exp.config import stores
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import provenance
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 FIRST = 5.0  # seconds after which a sweep is long enough for it
 SHARE = 0.02  # of the machine's processor time, at most, for pages after the first
 SHORTEST = 5.0  # seconds between two
-NICENESS = 5  # a quarter of a core where the runs want all of them
 
 MARK = re.compile(r"<!-- running -->.*?<!-- /running -->\n?", re.DOTALL)
 BANNER = '<p class="notice" role="status">This sweep is running, and this page follows it.</p>'
@@ -70,7 +70,7 @@ class Renewer:
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": provenance.python_path(), "OMP_NUM_THREADS": "1"},
                 cwd=stores.started_in(),
-                process_group=0,
+                **system.apart(),
             )
         except OSError as error:
             log.warning("The page cannot be written while the sweep runs: %s", error)
@@ -143,7 +143,7 @@ def main() -> None:
         over.set()
 
     threading.Thread(target=follow, daemon=True).start()
-    os.nice(NICENESS)
+    system.step_back()
     rest = SHORTEST
     while not over.is_set():
         busy = time.process_time()
@@ -151,7 +151,7 @@ def main() -> None:
             renew(folder, rest)
         except Exception as error:  # the next one may succeed
             print(f"The page could not be renewed: {first_line(error)}", flush=True)  # noqa: T201  # the driver logs it
-        rest = pause(time.process_time() - busy, os.cpu_count() or 1)
+        rest = pause(time.process_time() - busy, system.cores())
         over.wait(rest)
     settle(folder)
 

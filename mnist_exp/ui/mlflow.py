@@ -2,13 +2,15 @@
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from typing import final
 
+import psutil
+
+from mnist_exp import system
 from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
 
@@ -48,11 +50,14 @@ class MLflow:
         """Ends it, with the processes that it has started."""
         with self.lock:
             if self.process:
-                for number in (signal.SIGTERM, signal.SIGKILL):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(self.process.pid, number)
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        self.process.wait(GRACE)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    started = psutil.Process(self.process.pid)
+                    family = [*started.children(recursive=True), started]
+                    for end in (psutil.Process.terminate, psutil.Process.kill):
+                        for each in family:
+                            with contextlib.suppress(psutil.NoSuchProcess):
+                                end(each)
+                        _, family = psutil.wait_procs(family, GRACE)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         port = _free(USUAL)
@@ -68,7 +73,7 @@ class MLflow:
                 "MLFLOW_WORKERS": "1",  # for one person; as usual it starts four, and one more for jobs
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             },
-            process_group=0,  # Ctrl-C comes here first
+            **system.apart(),  # Ctrl-C comes here first
         )
 
 

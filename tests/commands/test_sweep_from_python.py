@@ -29,7 +29,7 @@ def test_a_sweep_returns_its_table_under_a_running_event_loop(capsys: pytest.Cap
     home = kit.only_sweep()
     assert plan.read(home).typed == once(*TINY, "hidden=8,16")  # nothing but what was typed
     assert home.parts[:2] == ("outputs", "sweeps")
-    assert "[2/2] #" in capsys.readouterr().out
+    assert "[2/2] hidden=" in capsys.readouterr().out
 
 
 def test_it_goes_on_with_resume_in_another_folder_and_another_thread() -> None:
@@ -47,7 +47,7 @@ def test_a_refusal_is_the_commands_and_leaves_nothing(capsys: pytest.CaptureFixt
     with pytest.raises(ConfigError, match="There is no setting 'hiden'") as caught:
         mnist_exp.sweep(once(*TINY, "hiden=8,16"))
     assert caught.value.__notes__ == [
-        "help: Did you mean 'hidden'? All settings: python -m mnist_exp.train --help",
+        "help: Did you mean 'hidden'? All settings: python -m mnist_exp.train --help all",
     ]
     with pytest.raises(ConfigError, match="No run, sweep or experiment is called 'nothing'"):
         mnist_exp.sweep(["resume=nothing"])

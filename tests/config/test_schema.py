@@ -58,7 +58,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
         "steering": (overrides.STEERING, "enqueue hydra/sweeper n_trials points pruner search time_budget"),
         "private": (
             trust.PRIVATE,
-            "data.debian data.package data.reader data.root data.sha256 data.torchvision enqueue points"
+            "callbacks data.debian data.package data.reader data.root data.sha256 data.torchvision enqueue init points"
             " tracking.register tracking.uri",
         ),
         "private options": (
@@ -72,7 +72,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
             schema.FREE_KEYWORDS["optimizer"],
             "betas dampening eps lr momentum nesterov weight_decay",
         ),
-        "built": (points.BUILT, "batch_size data device model optimizer precision schedule"),
+        "built": (points.BUILT, "batch_size data device init model optimizer precision schedule"),
         "unnamed": (  # force and retry_failed never get that far
             unnamed(),
             "checkpoint cluster data.root deterministic device force hydra name resume retry_failed threads tracking",
@@ -112,7 +112,7 @@ FLOATS = [
     for prefix, cls in {"": Config, **{f"{part}.": cls for part, cls in schema.parts().items()}}.items()
     for key, hint in typing.get_type_hints(cls).items()
     if float in (hint, *typing.get_args(hint))
-]
+] + ["data.mean", "data.std"]  # or a list of numbers
 
 
 def test_a_number_that_float32_cannot_hold_breaks_the_rule_of_every_setting() -> None:

@@ -63,7 +63,8 @@ def test_every_choice_is_there_with_its_keywords(everything: str) -> None:
         for option in options:
             assert f"\n{group}={option}: " in everything
     for key in choices.keywords():
-        assert line_of(key, everything)
+        assert key.startswith("callbacks.") or line_of(key, everything)  # of those, each is a node of its own
+    assert line_of("callbacks.macro_f1.split", everything)
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [(LocalConf, "launcher"), (GridConf, "sweeper"), (OptunaConf, "sweeper")])

@@ -238,8 +238,8 @@ def test_nothing_is_asked_of_an_address_that_came_with_a_run(
         def follow(self, folder: Path) -> None:
             pass
 
-        def where_to_look(self, folder: Path) -> str:
-            return ""
+        def where_to_look(self, folder: Path) -> list[str]:
+            return ["nowhere"]
 
     monkeypatch.setattr(publisher, "Publisher", Idle)
     monkeypatch.setattr(single, "Publisher", Idle)

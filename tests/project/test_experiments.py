@@ -102,8 +102,8 @@ def commands() -> list[str]:
 
 
 def test_the_guide_has_files_and_commands() -> None:
-    assert len(commands()) == 7
-    assert len(re.findall(r"^`\S+`:$", GUIDE, flags=re.MULTILINE)) == 8
+    assert len(commands()) == 9
+    assert len(re.findall(r"^`\S+`:$", GUIDE, flags=re.MULTILINE)) == 10
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m")])
@@ -116,7 +116,7 @@ def test_the_guides_commands_work(command: str, tmp_path: Path, monkeypatch: pyt
         Path(name).write_text(body)
     argv = shlex.split(command)
     assert argv[:3] == ["python", "-m", "mnist_exp.train"]
-    overrides = [w.split(",")[0] for w in argv[3:] if "=" in w]
+    overrides = [w if "[" in w else w.split(",")[0] for w in argv[3:] if "=" in w]
     if "--config-dir" in argv:
         overrides.append(f"hydra.searchpath=[file://{tmp_path / argv[argv.index('--config-dir') + 1]}]")
     if "data=lines" in argv:

@@ -288,7 +288,8 @@ def test_what_a_report_draws_of_a_search(objectives: list[str]) -> None:
     analysis = Analysis(
         Search(study="s", n_trials=7, sampler=RANDOM, objectives=objectives), {"lr": 0.9, "hidden": 0.1}, [4]
     )
-    drawn = searching.pictures(pd.DataFrame(rows), ["hidden", "lr", "optimizer"], analysis, "val")
+    overview, each = searching.pictures(pd.DataFrame(rows), ["hidden", "lr", "optimizer"], analysis, "val")
+    drawn = overview + each
     names = [picture.name for picture in drawn]
     expected = ["search_history", "search_importance", "search_front", "search_lr", "search_hidden"]
     assert names == [name for name in expected if objectives or name != "search_front"]

@@ -136,7 +136,7 @@ def test_the_page_of_a_sweep_that_is_stopped_rests(
     swept(monkeypatch, meanwhile)
     code, _, err = command("-m", *TINY, "seed=0,1", "hydra/launcher=basic")
     assert code == 130
-    assert "Go on with: python -m mnist_exp.train -m resume=" in err
+    assert "Go on with:\n    python -m mnist_exp.train -m resume=" in err
     home = kit.only_sweep()
     assert page(home)
     assert live.BANNER not in page(home)

@@ -177,7 +177,7 @@ def test_a_sweep_has_a_run_for_each_fold_whoever_asks_for_them(command: Any) -> 
     Path("mine/experiment/cv.yaml").write_text("# @package _global_\ndata:\n  folds: 3\n")
     code, out, err = command("-m", *TINY, "--config-dir", "mine", "experiment=cv", "seed=0,1", "epochs=1", *quick)
     assert code == 0, err
-    assert "(n=6)" in out
+    assert "(n=6, " in out
     code, out, err = command("-m", *TINY, "data.folds=3", "data.fold=0,2", "--dry-run")
     assert code == 0, err
     assert "Dry run: 2 runs" in out

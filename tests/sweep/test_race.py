@@ -70,7 +70,7 @@ def test_seeds_go_to_the_settings_that_may_be_the_best(
     out = capsys.readouterr().out
     assert "After 3 seeds each: 2 of 4 settings may be the best." in out
     assert "The race ended after 40 runs: n_trials=40 are used up. May be the best: hidden=9; hidden=10." in out
-    assert "Go on with: python … -m resume=day n_trials=80" in out
+    assert "Go on with:\n  python … -m resume=day n_trials=80" in out
 
 
 def test_a_race_that_goes_on_repeats_its_decisions_and_no_run(race: Callable[..., Race]) -> None:
@@ -157,7 +157,7 @@ def test_a_race_from_a_table_of_grids_and_going_on(command: Command) -> None:
 def test_the_best_settings_of_a_search_race_with_other_seeds(command: Command) -> None:
     code, out, err = command(*HERE, "search=random", "n_trials=3", "lr=interval(0.01,0.02)", "epochs=1")
     assert code == 0, out + err
-    assert "To tell them apart: python -m mnist_exp.train -m search=race points=" in out
+    assert "To tell them apart:\n  python -m mnist_exp.train -m search=race points=" in out
     again = out.partition("search=race ")[2].split("\n")[0].replace("'", "").split()
     code, out, err = command("-m", "search=race", *again, "--dry-run")
     assert code == 0, err
