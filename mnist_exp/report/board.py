@@ -377,7 +377,8 @@ def background(comparison: Comparison) -> str:
     what = "other seeds" if sure.seeds > 1 else "other images; another seed may change more"
     text += f" The interval is for {what}."
     if sure.compared >= MANY:
-        text += f" The best of {sure.compared} equal settings would look {points(sure.luck).removeprefix('+')} points better than they are."
+        luck = points(sure.luck).removeprefix("+")
+        text += f" The best of {sure.compared} equal settings would look {luck} points better than they are."
     return text
 
 
