@@ -85,7 +85,7 @@ def test_a_sweep_stops_with_the_script_that_started_it(number: int) -> None:
     assert kit.states() == ["killed", "killed"]
     if number == signal.SIGINT:
         assert "mnist_exp.errors.Interrupted: The sweep was stopped." in err
-        assert "Go on with: python -m mnist_exp.train -m resume=" in err
+        assert "Go on with:\npython -m mnist_exp.train -m resume=" in err
 
 
 def test_a_trained_network_is_a_module_that_takes_pixels() -> None:

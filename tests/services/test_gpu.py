@@ -123,7 +123,7 @@ def test_a_lane_that_diverges_fails_alone_on_a_gpu(composed: Compose) -> None:
     worst = composed(*ON_GPU, "data.order_seed=0", "epochs=3", "schedule=constant", "lr=1e30")
     *good, bad = session.run_many(tasks([*configs, worst], "together"))
     assert isinstance(bad, DivergedError)
-    assert "somewhere in steps 1 to 7. Lower lr, now 1e+30" in bad.message
+    assert "somewhere in steps 1 to 7. Lower lr, now 1e30" in bad.message
     for i, (config, result) in enumerate(zip(configs, good, strict=True)):
         assert isinstance(result, Result)
         trainings.run(config, Path(f"alone/{i}"))

@@ -149,7 +149,7 @@ def prunes_in_batches(folder: Path, *arguments: str) -> None:
     counts = ends(folder)
     assert set(counts) == {"COMPLETE", "PRUNED"}
     assert counts.total() == 8
-    shown = re.findall(r"^\[\d/4\] #\d lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)
+    shown = re.findall(r"^\[\d/4\] lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)
     assert len(shown) == counts["PRUNED"]
 
 

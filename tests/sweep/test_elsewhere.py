@@ -67,7 +67,7 @@ def under_way(number: int) -> Callable[[], bool]:
 def test_a_run_is_tracked_reported_and_examined_there() -> None:
     code, out, err = there("win32", *SMALL)
     assert code == 0, err
-    assert "Tracked in MLflow: mlflow ui" in out
+    assert "Tracked in MLflow; to see it:" in out
     assert ledger.read(kit.only_run()).state == "finished"
     code, out, err = there("win32", module="doctor")
     assert code == 0, out + err

@@ -192,7 +192,7 @@ def test_the_publisher_shows_a_sweep_and_says_what_it_could_not_do(
         publisher.follow(folder / str(i))
     publisher.close()
     assert publisher.delivered
-    assert "viewStateShareKey=sweep&" in publisher.where_to_look(folder)
+    assert "viewStateShareKey=sweep&" in publisher.where_to_look(folder)[-1]
     assert "is the best run, but has no model.pt2" in caplog.text
     stored = store.client.search_runs([store.experiment_id], "tags.sweep = 'sweep'")
     assert sorted(run.info.status for run in stored) == ["FINISHED", "KILLED"]
