@@ -47,7 +47,7 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
         Guard.parsed = None
         check(config)
         if not config.hydra.sweeper.get("dry_run"):  # what comes next takes seconds to load
-            offer("Preparing a sweep:", *filter(None, [formats.settings(config.hydra.overrides.task)]))
+            offer("Preparing a sweep:", *filter(None, [formats.settings(typed(config))]))
 
 
 def parse_once(composed: DictConfig) -> Config:
