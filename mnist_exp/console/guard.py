@@ -47,7 +47,8 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
         Guard.parsed = None
         check(config)
         if not config.hydra.sweeper.get("dry_run"):  # what comes next takes seconds to load
-            offer("Preparing a sweep:", *filter(None, [formats.settings(typed(config))]))
+            own = formats.settings(each for each in typed(config) if not each.startswith("hydra."))
+            offer("Preparing a sweep:", *filter(None, [own]))
 
 
 def parse_once(composed: DictConfig) -> Config:
