@@ -32,6 +32,7 @@ def test_a_sweep_returns_its_table_under_a_running_event_loop(capsys: pytest.Cap
     assert "[2/2] hidden=" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # several sweeps
 def test_it_goes_on_with_resume_in_another_folder_and_another_thread() -> None:
     async def elsewhere(*typed: str) -> object:
         return await asyncio.to_thread(mnist_exp.sweep, [*typed], "mine")
@@ -57,6 +58,7 @@ def test_a_refusal_is_the_commands_and_leaves_nothing(capsys: pytest.CaptureFixt
     assert "error:" not in capsys.readouterr().out  # the exception says it
 
 
+@pytest.mark.slow  # several sweeps
 def test_failed_runs_are_an_error_that_says_where_the_others_are() -> None:
     with pytest.raises(SweepError, match="1 of 2 runs did not finish") as caught:
         mnist_exp.sweep(once(*TINY, "lr=1e-3,1e30"))
