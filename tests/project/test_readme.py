@@ -203,7 +203,7 @@ def test_meta_a_rotten_command_is_noticed(composed: Callable[..., object], capsy
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder: a run, a sweep, and own pictures of digits."""
     folder = tmp_path_factory.mktemp("project")
     for digit in range(10):
@@ -217,6 +217,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for typed in ("", "-m hidden=16,32"):
         run(f"python -m mnist_exp.train {typed}", folder)
     return folder
+
+
+@pytest.fixture
+def project(begun: Path, tmp_path: Path) -> Path:
+    """That folder for one page, to which `last` is nothing of another page."""
+    shutil.copytree(begun, tmp_path / "project", ignore=shutil.ignore_patterns("mnist"))
+    (tmp_path / "project" / "mnist").symlink_to(begun / "mnist")  # 50 MB
+    return tmp_path / "project"
 
 
 def run(line: str, folder: Path) -> None:
@@ -251,7 +259,9 @@ def shortened(line: str) -> str:
     if "mnist_exp.train" not in line or re.search(r"resume=|--help|--cfg", line):
         return line
     command, _, comment = line.partition("  #")
-    few = " n_trials=2" if re.search(r"search=(?!zip|points)", command) and "n_trials=" not in command else ""
+    few = ""
+    if "n_trials=" not in command and (search := re.search(r"search=(?!zip|points)(\w+)", command)):
+        few = " n_trials=18" if search[1] == "race" else " n_trials=2"  # a race begins with three for each setting
     return re.sub(r" epochs=\d+", "", command) + f" epochs=1{few}" + (f"  #{comment}" if comment else "")
 
 
