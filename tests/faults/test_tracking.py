@@ -76,7 +76,7 @@ def waits(process: "subprocess.Popen[str]") -> None:
 def links() -> tuple[bool, bool]:
     """Whether the sweep's page links MLflow's pages of the best run, and of all runs."""
     page = (only_sweep() / "report.html").read_text()
-    winner = page.partition('<tr class="first">')[2].partition("</tr>")[0]
+    winner = page.partition(' class="first">')[2].partition("</tr>")[0]
     return re.search(r'<a href="http[^"]*/runs/[0-9a-f]{32}\?', winner) is not None, "all runs of the sweep" in page
 
 
