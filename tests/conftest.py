@@ -1,6 +1,5 @@
 """Shared fixtures: a scratch folder per test, no network, an unchanged repository, short configs."""
 
-import functools
 import itertools
 import logging
 import os
@@ -40,7 +39,7 @@ pytest_plugins = ["fault_record"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Commands start warm from here on, in this environment; see there.
-warm.install(functools.cache(functools.partial(warm.started, dict(os.environ))))
+warm.install(warm.always(dict(os.environ)))
 
 # No deadline: the machine is shared. No database: it would be in the repository. The same examples each time, but where
 # others are asked for: --hypothesis-profile=deep, with --hypothesis-seed=1 the same again.

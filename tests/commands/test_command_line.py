@@ -219,6 +219,8 @@ def test_a_pruner_is_for_a_search(command: Callable[..., tuple[int, str, str]]) 
 def test_a_command_that_starts_warm_prints_and_leaves_the_same(typed: list[str]) -> None:
     """Most tests' commands are forks of a process that has loaded the libraries; see tests/support/warm.py."""
     came = []
+    server = warm.Popen.server()
+    before = server.started
     for start, environ in (("cold", warm.COLD), ("warm", {})):
         Path(start).mkdir()
         done = subprocess.run(
@@ -230,13 +232,28 @@ def test_a_command_that_starts_warm_prints_and_leaves_the_same(typed: list[str])
         came.append((done.returncode, *(sorted(text.splitlines()) for text in texts), weights))
     for cold, warmed in zip(*came, strict=True):
         assert cold == warmed
-    server = warm.Popen.server().process
-    assert server
-    assert server.poll() is None, "each command starts cold: the server has ended"
+    assert server.started == before + 1, "each command starts cold"
 
 
 CHANGING = r"(?<=last-\d{4}-)\w{12}|\d\d-\d\d-\d\d-\w{6}|\d{4}-\d\d-\d\d|\[\d/\d\]|\d+\.\d+ s"
 """Names of folders, digests of checkpoints, which have the time, the order in which jobs end, seconds."""
+
+
+def kill(server: warm.Server) -> None:
+    assert server.process
+    server.process.kill()
+    server.process.wait()
+
+
+def test_a_server_of_warm_starts_that_was_killed_is_replaced() -> None:
+    server = warm.always(dict(os.environ))
+    first = server()
+    assert server() is first
+    kill(first)
+    second = server()
+    assert second is not first
+    kill(second)
+    second.connection.close()
 
 
 def test_what_a_library_reads_while_it_is_imported_starts_cold() -> None:

@@ -92,6 +92,8 @@ class Server:
     def __init__(self, connection: socket.socket, environ: dict[str, str]) -> None:
         self.connection, self.environ, self.owner, self.lock = connection, environ, os.getpid(), threading.Lock()
         self.process: cold[bytes] | None = None
+        self.started = 0
+        """The number of its commands."""
 
     def start(self, what: Start, descriptors: Sequence[int]) -> int | None:
         """The new child's number; None if it has to start cold."""
@@ -101,10 +103,16 @@ class Server:
             prctl(SUBREAPER, 1)  # the child's parent ends at once, and then it is ours
             try:
                 socket.send_fds(self.connection, [pickle.dumps(what)], descriptors)
-                return int(self.connection.recv(20) or 0) or None
+                if pid := int(self.connection.recv(20) or 0):
+                    self.started += 1
+                    return pid
             finally:
                 prctl(SUBREAPER, 0)
         return None
+
+    def ended(self) -> bool:
+        """Whether its process has; False in a fork of its owner, which does not know."""
+        return os.getpid() == self.owner and self.process is not None and self.process.poll() is not None
 
     def fits(self, environ: dict[str, str]) -> bool:
         """Whether the libraries would be the same in *environ*."""
@@ -175,6 +183,23 @@ def spawn_helper(path: Any, typed: list[Any], kept: Sequence[int]) -> int:
         if pid := Popen.server().start(what, numbers):
             return pid
     return spawn(path, typed, kept)
+
+
+def always(environ: dict[str, str]) -> Callable[[], Server]:
+    """Returns what has one server in *environ*, started when it is first asked for.
+
+    A server that has ended is replaced: where memory runs out, the kernel kills the largest process, which it may be.
+    """
+    servers: list[Server] = []
+
+    def server() -> Server:
+        if servers and servers[0].ended():
+            servers.pop().connection.close()
+        if not servers:
+            servers.append(started(environ))
+        return servers[0]
+
+    return server
 
 
 def install(server: Callable[[], Server]) -> None:
