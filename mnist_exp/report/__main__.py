@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(options.what) > 2:
         parser.error("one name is a report, two are a comparison, and more are neither")
     selection, *other = (names.resolve(name.removeprefix("run=")) for name in options.what or ["last"])
-    from mnist_exp.report import board, versus  # pandas: not for --help
+    from mnist_exp.report import board, text, versus  # pandas: not for --help
 
     if other:
         if options.out or options.figures:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
         return
 
     comparisons = board.compare(selection)
-    board.show(comparisons, options.json)
+    text.show(comparisons, options.json)
     if options.no_html:
         return
     from mnist_exp.report import page

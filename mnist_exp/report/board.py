@@ -1,7 +1,6 @@
 """Settings as a table: seeds aggregated, the best one first (see `ranking`), test reported."""
 
 import dataclasses
-import itertools
 import json
 import math
 import re
@@ -13,28 +12,21 @@ from statistics import fmean, stdev
 from typing import Any, final
 
 import pandas as pd
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from mnist_exp import config
 from mnist_exp.console import terminal
-from mnist_exp.console.formats import SPLIT_NAMES, count, percent, plural, points, score, seconds, value
+from mnist_exp.console.formats import count, plural, score, seconds, value
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ConfigError
 from mnist_exp.results import ranking
 from mnist_exp.results import table as table_of
 from mnist_exp.results.certainty import Certainty, certainty
-from mnist_exp.results.names import Selection, name_of, resuming
+from mnist_exp.results.names import Selection
 from mnist_exp.results.ranking import LOST, Ranking, Run
 
 SPLITS = ("val", "test", "train")
-TOP = 20  # rows that a terminal shows
 NAMED = 3  # settings in a sentence
-FURTHER = 20  # seeds of a race
-MANY = 6  # settings, of which the best is likely a lucky one
-NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
 INNER = ["best"]  # columns of a leaderboard that lead to its runs
 
 
@@ -213,63 +205,6 @@ def _failure(run: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def show(comparisons: Sequence[Comparison], as_json: bool = False, lost: bool = True) -> None:
-    """Prints the leaderboards of *comparisons*: tables in a terminal, aligned text in a pipe, JSON if asked for.
-
-    Args:
-        lost: Whether to list the runs that failed below each.
-    """
-    if as_json:
-        terminal.console.print_json(json.dumps(to_json(comparisons), allow_nan=False))
-        return
-    for comparison in comparisons:
-        _show_board(comparison)
-        for failure in failures(comparison.table) if lost else []:
-            _show_failure(failure)
-
-
-def _show_board(comparison: Comparison) -> None:
-    """The answer, what to do next, and the table."""
-    out = terminal.console
-    out.print(escape(comparison.title), style="bold")
-    out.print(escape(answer(comparison)))
-    what, command = next_step(comparison)
-    if command:
-        out.print(escape(f"{what}:\n  {command}"))
-    out.print(escape(f"{comparison.selection.title}: {background(comparison)}"))
-    (_show_table if out.is_terminal else _show_text)(*cells(comparison.board, comparison.by))
-
-
-def _show_table(head: list[str], lines: list[list[str]]) -> None:
-    """A table with the first rows."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in head:
-        number = column in NUMBERS
-        table.add_column(escape(column), justify="right" if number else "left", no_wrap=number)
-    for line in lines[:TOP]:
-        table.add_row(*map(escape, line))
-    terminal.console.print(table)
-    if len(lines) > TOP:
-        terminal.console.print(f"and {len(lines) - TOP} more")
-
-
-def _show_text(head: list[str], lines: list[list[str]]) -> None:
-    """Aligned columns, for programs that read a pipe."""
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-    for line in (head, *lines):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        terminal.console.print(escape(text.rstrip()))
-
-
-def _show_failure(failure: dict[str, Any]) -> None:
-    """One of `failures`."""
-    out = terminal.console
-    out.print(escape(f"{failure['state']}: {failure['name']}: {failure['reason']}"), style="red")
-    if failure["log"]:
-        out.print(escape(f"  log: {failure['log']}"))
-    out.print(escape(f"  again: {failure['rerun']}"))
-
-
 def save(comparisons: Sequence[Comparison]) -> None:
     """Writes `runs.csv` and `leaderboard.csv` beside the runs; of several comparisons, each into its own folder."""
     if len(comparisons) > 1:
@@ -334,92 +269,6 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
         "leaderboard": lines,
         "failures": failures(comparison.table),
     }
-
-
-def answer(comparison: Comparison) -> str:
-    """Which setting is best, how good it is, and which others cannot be told from it: one sentence to repeat."""
-    best, sure = comparison.ranked.best, comparison.certainty
-    if best is None:
-        return f"No run has finished: {counted(summary(comparison)['states'])}."
-    rows, alone = comparison.board.to_dict("records"), len(comparison.board) == 1
-    how_good = _how_good(rows[0], comparison)
-    if alone:
-        return f"{how_good[0].upper()}{how_good[1:]}."
-    text = f"{label(rows[0], comparison.by)} is best: {how_good}"
-    if sure is None:
-        return f"{text}; how sure that is cannot be told."
-    others = [label(rows[i], comparison.by) for i in sure.rivals]
-    if not others:
-        return f"{text}; it is better than the others at 95 % confidence."
-    named = others if len(others) <= NAMED else [*others[: NAMED - 1], f"{len(others) - NAMED + 1} more"]
-    listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
-    return f"{text}; {listed} cannot be told from it."
-
-
-def _how_good(row: Mapping[Any, Any], comparison: Comparison) -> str:
-    """The accuracies of the best setting, which is that of *row*, with their interval."""
-    deciding, sure = deciding_split(comparison.table), comparison.certainty
-    text = f"{SPLIT_NAMES[deciding]} accuracy {score(row[f'{deciding}_mean'], row[f'{deciding}_sd'])} %"
-    notes = [f"n={row['n']}"] if row["n"] > 1 else []
-    notes += [f"95 % interval {percent(sure.interval[0])} to {percent(sure.interval[1])}"] if sure else []
-    text += f" ({', '.join(notes)})" if notes else ""
-    if deciding != "test" and row.get("test_mean", math.nan) == row.get("test_mean", math.nan):
-        text += f", test accuracy {percent(row['test_mean'])}"
-    return text
-
-
-def background(comparison: Comparison) -> str:
-    """How many runs there are, how they ended, and what the interval is about."""
-    facts, sure = summary(comparison), comparison.certainty
-    text = f"{plural(facts['runs'], 'run')} ({counted(facts['states'])})."
-    if sure is None:
-        return text
-    what = "other seeds" if sure.seeds > 1 else "other images; another seed may change more"
-    text += f" The interval is for {what}."
-    if sure.compared >= MANY:
-        luck = points(sure.luck).removeprefix("+")
-        text += f" The best of {sure.compared} equal settings would look {luck} points better than they are."
-    return text
-
-
-def next_step(comparison: Comparison) -> tuple[str, str]:
-    """What to do now, and the command that does it; both are empty where that is known no better than by the user.
-
-    A race goes on. The best of a search are no grid, and were chosen by the seeds that they had: they race with others.
-    """
-    sweep, sure, home = comparison.selection.sweep, comparison.certainty, comparison.selection.home
-    table, best = comparison.table, comparison.ranked.best
-    if best is None or sure is None or comparison.selection.query:
-        return "", ""
-    fresh = ",".join(map(str, _unused_seeds(comparison, sure)))
-    if not sure.rivals:
-        if sure.seeds > 1:
-            return "", ""
-        overrides = [each for each in table.loc[best.at, "overrides"] if not each.startswith("seed=")]
-        return "To see what another seed changes", config.command([*overrides, f"seed={fresh}"], sweep=True)
-    if not sweep:
-        return "", ""
-    if {"search=race", "hydra/sweeper=race"}.intersection(sweep.typed):
-        typed = [f"n_trials={2 * len(table)}"]
-    elif SweepFolder(home).study.exists():
-        where = [] if sweep.cluster == "local" else [f"cluster={sweep.cluster}"]
-        known = int(max(table["seed"])) if "seed" in table else 0
-        seeds = f"seed=range({known + 1},{known + 1 + FURTHER})"
-        race = ["search=race", config.override("points", name_of(home)), *where, seeds]
-        return "To tell them apart", config.command(race, sweep=True)
-    else:
-        rows = comparison.board.loc[[0, *sure.rivals]]
-        several = [key for key in sweep.keys if key in rows and rows[key].nunique() < table[key].nunique()]
-        values = {key: dict.fromkeys(map(config.as_typed, rows[key].dropna())) for key in several}  # to the last digit
-        typed = [*(f"{key}={','.join(chosen)}" for key, chosen in values.items()), f"seed={fresh}"]
-    return "To tell them apart", resuming(home, sweep.cluster, *typed)
-
-
-def _unused_seeds(comparison: Comparison, sure: Certainty) -> list[int]:
-    """Seeds that no run has, as many as the best setting has, but two at least."""
-    used = set(comparison.table["seed"]) if "seed" in comparison.table else {0}
-    unused = (seed for seed in itertools.count() if seed not in used)
-    return list(itertools.islice(unused, max(2, sure.seeds)))
 
 
 def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:

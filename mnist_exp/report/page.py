@@ -36,7 +36,7 @@ from mnist_exp.disk import tracked, trust
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ExperimentError
-from mnist_exp.report import board, explore
+from mnist_exp.report import answer, board, explore
 from mnist_exp.report.board import Comparison
 from mnist_exp.results import names
 from mnist_exp.results.names import Selection
@@ -93,7 +93,7 @@ def write(
         page = SweepFolder(comparison.home).page
         _page(comparison, pictures, page)
         link = Path(os.path.relpath(page.resolve(), out.resolve().parent)).as_posix()
-        linked.append({"data": comparison.data, "link": quote(link), "answer": board.answer(comparison)})
+        linked.append({"data": comparison.data, "link": quote(link), "answer": answer.sentence(comparison)})
     text = render({"title": selection.title, "written": _now(), "datasets": linked}, "datasets.html.j2")
     atomic_write(out, text.encode())
     return out
@@ -277,9 +277,9 @@ def _head(comparison: Comparison) -> dict[str, Any]:
         "started": table["started"].min(),
         "facts": facts,
         "name": comparison.selection.title,
-        "answer": board.answer(comparison),
-        "step": board.next_step(comparison),
-        "background": board.background(comparison),
+        "answer": answer.sentence(comparison),
+        "step": answer.next_step(comparison),
+        "background": answer.background(comparison),
         "home": shown(comparison.home),
     }
 

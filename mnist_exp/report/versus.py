@@ -12,7 +12,7 @@ from mnist_exp.console import terminal
 from mnist_exp.console.formats import SPLIT_NAMES, points, score, value
 from mnist_exp.console.terminal import shown, table
 from mnist_exp.errors import ConfigError
-from mnist_exp.report import board
+from mnist_exp.report import board, text
 from mnist_exp.report.board import Comparison
 from mnist_exp.results import ranking, statistics
 from mnist_exp.results.certainty import scores
@@ -169,7 +169,7 @@ def show(facts: dict[str, Any]) -> None:
     rows = [(pair["setting"], pair["difference"]) for pair in facts["same"] if pair["difference"]]
     if rows:
         out.print(escape("The same setting in both, B less A in points of validation accuracy:"))
-    for setting, found in rows[: board.TOP]:
+    for setting, found in rows[: text.TOP]:
         low, high = map(points, found["interval"])
         out.print(escape(f"  {board.label(setting, list(setting))}: {points(found['mean'])} (95 %: {low} to {high})"))
 

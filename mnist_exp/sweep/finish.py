@@ -19,7 +19,7 @@ from mnist_exp.disk.files import tidy
 from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import Interrupted, SweepError
-from mnist_exp.report import board
+from mnist_exp.report import board, text
 from mnist_exp.results import names
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import shared
@@ -89,7 +89,7 @@ def present(home: Home, reporter: SweepReporter) -> pd.DataFrame:
         present_best(home.folder, lambda number: home.composer.config_of(home.plan.points[number]))
     reporter.finish()
     comparisons = board.compare(names.resolve(home.folder))
-    board.show(comparisons, lost=False)  # an error names them
+    text.show(comparisons, lost=False)  # an error names them
     with warned("The report", f"Make room, then: python -m mnist_exp.report {shlex.quote(shown(home.folder))}"):
         if home.options["report"]:
             from mnist_exp.report import page  # matplotlib: not for --help

@@ -1,19 +1,15 @@
 """The leaderboard from fixed rows: what is aggregated, what decides the order, what is printed."""
 
-import io
 import json
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from report_fixtures import make_run, make_sweep
-from rich.console import Console
+from report_fixtures import make_run, make_sweep, printed
 
-from mnist_exp.console import terminal
 from mnist_exp.report import board as boards
 from mnist_exp.report import page as html
-from mnist_exp.report.__main__ import main
 from mnist_exp.results import names, ranking
 
 GOLDEN = """\
@@ -46,15 +42,6 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def board(table: pd.DataFrame) -> pd.DataFrame:
     (ranked,) = ranking.rank(boards.runs(table))
     return boards.leaderboard(table, ranked)
-
-
-def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str, terminal_width: int = 0) -> str:
-    console = Console(file=io.StringIO(), force_terminal=bool(terminal_width), width=terminal_width or None,
-                      highlight=False, soft_wrap=True, no_color=True)  # fmt: skip
-    monkeypatch.setattr(terminal, "console", console)
-    main([*arguments, "--no-html"])
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text
 
 
 def test_golden(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,68 +227,6 @@ def rows(results: list[tuple[str, float, float]]) -> pd.DataFrame:
             for key, val, test in results
         ]
     )
-
-
-def test_what_cannot_be_told_from_the_best_is_named_with_the_command_that_tells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    points = [[f"hidden={width}", f"lr={rate}"] for width in (32, 64, 128) for rate in (0.1, 0.2)]
-    folder = make_sweep(tmp_path / "outputs", points)
-    for number, (point, accuracy) in enumerate(zip(points, (0.9, 0.9, 0.970, 0.9792, 0.980, 0.90), strict=True)):
-        make_run(folder / str(number), [*point, "val_size=5000"], accuracy)
-    text = printed(monkeypatch, str(folder))
-    good = "validation accuracy 98.00 % (95 % interval 97.57 % to 98.35 %), test accuracy 98.00 %"
-    again = "python -m mnist_exp.train -m resume=10-00-00-abcdef hidden=128,64 seed=1,2"
-    assert text.splitlines()[:5] == [
-        "hidden × lr",
-        f"hidden=128 lr=0.1 is best: {good}; hidden=64 lr=0.2 cannot be told from it.",
-        "To tell them apart:",
-        f"  {again}",
-        "Sweep 10-00-00-abcdef: 6 runs (6 finished). The interval is for other images; another seed may change more."
-        " The best of 6 equal settings would look 0.42 points better than they are.",
-    ]
-
-
-def test_the_best_of_a_search_race_with_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are no combinations; with seeds that none of its runs had, luck of the search does not count again."""
-    monkeypatch.chdir(tmp_path)
-    points = [[f"hidden={width}", f"lr={rate}"] for width, rate in ((32, 0.1), (64, 0.2), (65, 0.3))]
-    folder = make_sweep(tmp_path / "outputs", points)
-    (folder / "study.json").write_text("{}")
-    for number, (point, accuracy) in enumerate(zip(points, (0.9, 0.9792, 0.980), strict=True)):
-        make_run(folder / str(number), [*point, "seed=0", "val_size=5000", "+tags.why=x"], accuracy)
-    what, command = boards.next_step(*boards.compare(names.resolve(folder)))
-    assert what == "To tell them apart"
-    race = "search=race points=10-00-00-abcdef 'seed=range(1,21)'"
-    assert command == f"python -m mnist_exp.train -m {race}"
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "said"),
-    [
-        ((0.90, 0.99), "hidden=64 is best: {}; it is better than the others at 95 % confidence."),
-        ((0.98, 0.98, 0.98, 0.98, 0.981), "; hidden=32, hidden=33 and 2 more cannot be told from it."),
-        ((0.98,), "Validation accuracy 98.00 % (95 % interval 97.57 % to 98.35 %), test accuracy 98.00 %."),
-        ((None, None), "No run has finished: 2 failed."),
-    ],
-    ids=["clear", "many", "one", "failed"],
-)
-def test_the_first_sentence(accuracies: tuple[float | None, ...], said: str, tmp_path: Path) -> None:
-    points = [[f"hidden={width}"] for width in (32, 64 if len(accuracies) == 2 else 33, 34, 35, 36)[: len(accuracies)]]
-    folder = make_sweep(tmp_path, points)
-    for number, (point, accuracy) in enumerate(zip(points, accuracies, strict=True)):
-        state = "finished" if accuracy else "failed"
-        make_run(folder / str(number), [*point, "val_size=5000", "data=mnist"], accuracy, state=state)
-    (comparison,) = boards.compare(names.resolve(folder))
-    good = "validation accuracy 99.00 % (95 % interval 98.68 % to 99.24 %), test accuracy 99.00 %"
-    assert boards.answer(comparison).endswith(said.format(good))
-    what, command = boards.next_step(comparison)
-    if len(accuracies) == 1 or accuracies[0] == 0.90:
-        assert what == "To see what another seed changes"
-        assert command.endswith(f"{points[-1][0]} val_size=5000 data=mnist seed=1,2")
-    title = "hidden=32 val_size=5000 on mnist" if len(accuracies) == 1 else "hidden on mnist"
-    assert comparison.title == title
 
 
 def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:

@@ -1,14 +1,20 @@
 """Run and sweep folders, made without training."""
 
+import io
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+from rich.console import Console
+
+from mnist_exp.console import terminal
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.journal import Journal
 from mnist_exp.disk.ledger import Ledger
+from mnist_exp.report.__main__ import main
 
 CONFIG = "hidden: 64\nepochs: 3\nmodel:\n  _target_: mnist_exp.models.MLP\n  dropout: 0.0\n"
 
@@ -77,3 +83,13 @@ def make_sweep(root: Path, points: Sequence[Sequence[str]], name: str = "10-00-0
 def track(folder: Path, run_id: str) -> None:
     """Records in *folder* that MLflow has the run."""
     (folder / "mlflow.json").write_text(json.dumps({"run_id": run_id, "experiment_id": "7"}))
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str, terminal_width: int = 0) -> str:
+    """What `python -m mnist_exp.report` prints with *arguments*, without its page."""
+    console = Console(file=io.StringIO(), force_terminal=bool(terminal_width), width=terminal_width or None,
+                      highlight=False, soft_wrap=True, no_color=True)  # fmt: skip
+    monkeypatch.setattr(terminal, "console", console)
+    main([*arguments, "--no-html"])
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text

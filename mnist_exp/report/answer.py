@@ -1,0 +1,102 @@
+"""The answer in words: which setting is best, how sure that is, and what to do next."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mnist_exp import config
+from mnist_exp.console.formats import SPLIT_NAMES, percent, plural, points, score
+from mnist_exp.disk.layout import SweepFolder
+from mnist_exp.report.board import NAMED, Comparison, counted, deciding_split, label, summary
+from mnist_exp.results.certainty import Certainty
+from mnist_exp.results.names import name_of, resuming
+
+FURTHER = 20  # seeds of a race
+MANY = 6  # settings, of which the best is likely a lucky one
+
+
+def sentence(comparison: Comparison) -> str:
+    """Which setting is best, how good it is, and which others cannot be told from it: one sentence to repeat."""
+    best, sure = comparison.ranked.best, comparison.certainty
+    if best is None:
+        return f"No run has finished: {counted(summary(comparison)['states'])}."
+    rows, alone = comparison.board.to_dict("records"), len(comparison.board) == 1
+    how_good = _how_good(rows[0], comparison)
+    if alone:
+        return f"{how_good[0].upper()}{how_good[1:]}."
+    text = f"{label(rows[0], comparison.by)} is best: {how_good}"
+    if sure is None:
+        return f"{text}; how sure that is cannot be told."
+    others = [label(rows[i], comparison.by) for i in sure.rivals]
+    if not others:
+        return f"{text}; it is better than the others at 95 % confidence."
+    named = others if len(others) <= NAMED else [*others[: NAMED - 1], f"{len(others) - NAMED + 1} more"]
+    listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    return f"{text}; {listed} cannot be told from it."
+
+
+def _how_good(row: Mapping[Any, Any], comparison: Comparison) -> str:
+    """The accuracies of the best setting, which is that of *row*, with their interval."""
+    deciding, sure = deciding_split(comparison.table), comparison.certainty
+    text = f"{SPLIT_NAMES[deciding]} accuracy {score(row[f'{deciding}_mean'], row[f'{deciding}_sd'])} %"
+    notes = [f"n={row['n']}"] if row["n"] > 1 else []
+    notes += [f"95 % interval {percent(sure.interval[0])} to {percent(sure.interval[1])}"] if sure else []
+    text += f" ({', '.join(notes)})" if notes else ""
+    if deciding != "test" and row.get("test_mean", math.nan) == row.get("test_mean", math.nan):
+        text += f", test accuracy {percent(row['test_mean'])}"
+    return text
+
+
+def background(comparison: Comparison) -> str:
+    """How many runs there are, how they ended, and what the interval is about."""
+    facts, sure = summary(comparison), comparison.certainty
+    text = f"{plural(facts['runs'], 'run')} ({counted(facts['states'])})."
+    if sure is None:
+        return text
+    what = "other seeds" if sure.seeds > 1 else "other images; another seed may change more"
+    text += f" The interval is for {what}."
+    if sure.compared >= MANY:
+        luck = points(sure.luck).removeprefix("+")
+        text += f" The best of {sure.compared} equal settings would look {luck} points better than they are."
+    return text
+
+
+def next_step(comparison: Comparison) -> tuple[str, str]:
+    """What to do now, and the command that does it; both are empty where that is known no better than by the user.
+
+    A race goes on. The best of a search are no grid, and were chosen by the seeds that they had: they race with others.
+    """
+    sweep, sure, home = comparison.selection.sweep, comparison.certainty, comparison.selection.home
+    table, best = comparison.table, comparison.ranked.best
+    if best is None or sure is None or comparison.selection.query:
+        return "", ""
+    fresh = ",".join(map(str, _unused_seeds(comparison, sure)))
+    if not sure.rivals:
+        if sure.seeds > 1:
+            return "", ""
+        overrides = [each for each in table.loc[best.at, "overrides"] if not each.startswith("seed=")]
+        return "To see what another seed changes", config.command([*overrides, f"seed={fresh}"], sweep=True)
+    if not sweep:
+        return "", ""
+    if {"search=race", "hydra/sweeper=race"}.intersection(sweep.typed):
+        typed = [f"n_trials={2 * len(table)}"]
+    elif SweepFolder(home).study.exists():
+        where = [] if sweep.cluster == "local" else [f"cluster={sweep.cluster}"]
+        known = int(max(table["seed"])) if "seed" in table else 0
+        seeds = f"seed=range({known + 1},{known + 1 + FURTHER})"
+        race = ["search=race", config.override("points", name_of(home)), *where, seeds]
+        return "To tell them apart", config.command(race, sweep=True)
+    else:
+        rows = comparison.board.loc[[0, *sure.rivals]]
+        several = [key for key in sweep.keys if key in rows and rows[key].nunique() < table[key].nunique()]
+        values = {key: dict.fromkeys(map(config.as_typed, rows[key].dropna())) for key in several}  # to the last digit
+        typed = [*(f"{key}={','.join(chosen)}" for key, chosen in values.items()), f"seed={fresh}"]
+    return "To tell them apart", resuming(home, sweep.cluster, *typed)
+
+
+def _unused_seeds(comparison: Comparison, sure: Certainty) -> list[int]:
+    """Seeds that no run has, as many as the best setting has, but two at least."""
+    used = set(comparison.table["seed"]) if "seed" in comparison.table else {0}
+    unused = (seed for seed in itertools.count() if seed not in used)
+    return list(itertools.islice(unused, max(2, sure.seeds)))
