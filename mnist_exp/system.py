@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import signal
+import stat
 import sys
 import time
 from contextlib import nullcontext
@@ -152,6 +153,14 @@ def _text(path: str) -> str:
 
 
 # Files
+
+
+def only_ours(file: int) -> bool:
+    """Whether the open *file* is this user's and not everybody may write it; on Windows its folder sees to that."""
+    if sys.platform == "win32":
+        return True
+    about = os.fstat(file)
+    return about.st_uid == os.geteuid() and not about.st_mode & stat.S_IWOTH
 
 
 def replace(new: Path, old: Path) -> None:

@@ -1,5 +1,6 @@
 """The files of `conf/`: which groups there are, their options, and the keywords of these."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
 
 
-def nodes() -> list[str]:
+@functools.cache
+def nodes() -> tuple[str, ...]:
     """The groups whose options are a `_target_` with its keywords."""
-    return [group for group in groups() if group in schema.settings() and schema.settings()[group].default == {}]
+    settings = schema.settings()
+    return tuple(group for group in groups() if group in settings and settings[group].default == {})
 
 
 def keywords() -> dict[str, list[str]]:

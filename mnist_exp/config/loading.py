@@ -246,4 +246,5 @@ def text_of(path: Path) -> str:
 
 def to_yaml(config: Config) -> str:
     """The config as the text of `config.yaml`."""
-    return str(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in a third of the time
+    return str(yaml.dump(to_dict(config), Dumper=dumper, sort_keys=False, allow_unicode=True))

@@ -245,7 +245,7 @@ class Checkpoint:
     """What is kept for resuming and for later use."""
 
     enabled: bool = setting(True, "save the last two states, one after each epoch")
-    model: bool = setting(True, "export the trained network, ready to serve (a second at the end)")
+    model: bool = setting(True, "export the trained network, ready to serve (a second for the first of its kind)")
 
 
 @dataclass

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
-import platformdirs
 
 from mnist_exp.config import SHAPE, Data, sizes
 from mnist_exp.data import idx, own, sources
+from mnist_exp.disk import cache
 from mnist_exp.disk.files import atomic_write, read_json, sha256, tidy, write_json
 from mnist_exp.errors import DataError
 
@@ -49,11 +49,11 @@ PICKLE_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e141
 def folder_of(data: Data) -> Path:
     """The folder for the IDX files of *data*: `data.root`, else ./data/<name> if it exists, else a per-user cache."""
     if data.reader in own.READERS:  # theirs stays as it is
-        return Path(platformdirs.user_cache_dir("mnist_exp")) / f"{data.name}-{own.stamp(data)}"
+        return cache.folder() / f"{data.name}-{own.stamp(data)}"
     if data.root:
         return Path(data.root).expanduser()
     local = Path("data") / data.name
-    return local if local.is_dir() else Path(platformdirs.user_cache_dir("mnist_exp")) / data.name
+    return local if local.is_dir() else cache.folder() / data.name
 
 
 def ensure(data: Data) -> Path:

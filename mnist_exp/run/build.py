@@ -337,7 +337,7 @@ def _maker(
     What is *offered* it gets as well, where it takes that and *node* does not say otherwise.
     """
     try:
-        maker = instantiate({**node, "_partial_": True}, _convert_="all")
+        maker = instantiate({**node, "_partial_": True, "_convert_": "all"})
     except InstantiationException as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(f"{group}._target_={node.get('_target_')} cannot be used: {reason}") from error

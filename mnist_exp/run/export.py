@@ -12,8 +12,8 @@ from mnist_exp.config import Config
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import CheckpointError, first_line
-from mnist_exp.models import Classifier, export
-from mnist_exp.run import build
+from mnist_exp.models import Classifier
+from mnist_exp.run import build, template
 
 
 def restore(config: Config, folder: Path) -> Classifier:
@@ -39,7 +39,7 @@ def restore(config: Config, folder: Path) -> Classifier:
 
 def export_model(config: Config, folder: Path) -> None:
     """Writes the final weights of *folder* as a model that MLflow can serve."""
-    atomic_write(RunFolder(folder).model, export(restore(config, folder)))
+    atomic_write(RunFolder(folder).model, template.export(config, restore(config, folder)))
 
 
 def show_augmented(config: Config, folder: Path) -> None:

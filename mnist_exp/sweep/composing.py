@@ -37,6 +37,8 @@ class Composer:
         self.loader, self.master, self.origin = loader, master, origin
         self.parser = sweeps.parser(loader)
         self.parsed: dict[str, Override] = {}
+        self.groups: dict[str, bool] = {}
+        """Whether a key is a group; looking at the files takes as long as setting a value."""
         self.bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
         """For each set of choices the whole config and the job's own, pickled: 7 times faster to copy."""
 
@@ -137,7 +139,10 @@ class Composer:
 
     def _chooses(self, override: Override) -> bool:
         """Whether *override* chooses an option of a group; else it sets the value of a key."""
-        return bool(self.loader.repository.group_exists(override.key_or_group))
+        key = override.key_or_group
+        if key not in self.groups:
+            self.groups[key] = bool(self.loader.repository.group_exists(key))
+        return self.groups[key]
 
 
 def _steering(job: DictConfig) -> dict[str, Any]:

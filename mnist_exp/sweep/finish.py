@@ -5,7 +5,7 @@ import functools
 import logging
 import shlex
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ from mnist_exp.sweep.job import shared
 from mnist_exp.sweep.reporter import SweepReporter
 
 log = logging.getLogger(__name__)
+
+
+def prepare(configs: Sequence[Config]) -> None:
+    """Loads ahead what the end of a sweep of *configs* needs, unless there is a template for each of their networks."""
+    from mnist_exp.run import template  # torch
+
+    kinds = {repr((config.model, config.data)): config for config in configs}
+    if not all(map(template.known, kinds.values())):
+        load_ahead()
 
 
 @functools.cache
@@ -68,10 +77,11 @@ def export_run(folder: Path, config: Config) -> None:
     """Exports the network of the run in *folder* and has its figures drawn, as far as *config* wants them."""
     tidy(folder, RunFolder.model, RunFolder.ledger)
     entry = ledger.read(folder)
-    from mnist_exp.run import export  # torch
+    from mnist_exp.run import export, template  # torch
 
     if config.checkpoint.model and not RunFolder(folder).model.exists():
-        load_ahead().join()
+        if not template.known(config):
+            load_ahead().join()
         export.export_model(config, folder)
     if config.tracking.figures and not entry.figures:
         if config.augment:

@@ -35,6 +35,9 @@ PIXELS = math.prod(SHAPE)  # at which that was measured: the first layer's weigh
 # A GPU has room for far more, and a step costs mostly its launches. An estimate: not measured on one.
 UNITS_GPU = 16_384
 
+_CLOSED: dict[str, bool] = {}
+"""What `_in_closed_form` knows, by kind."""
+
 
 def key(config: Config) -> str | None:
     """Runs with the same key can train together; None: this one trains alone.
@@ -46,15 +49,23 @@ def key(config: Config) -> str | None:
         return None
     if config.training.patience is not None:  # lanes that stop early would be carried along
         return None
-    with torch.device("meta"):
-        if not build.in_closed_form(config, build.model(config)):
-            return None
+    if not _in_closed_form(config):
+        return None
     plain = {k: v for k, v in configs.to_dict(config).items() if k not in FREE}
     for group, free in schema.FREE_KEYWORDS.items():
         plain[group] = {k: v for k, v in plain[group].items() if k not in free}
     plain["order"], plain["depth"] = configs.order_seed(config), len(widths(config))
     plain["data"] = {k: v for k, v in plain["data"].items() if k != "order_seed"}
     return json.dumps(plain, sort_keys=True, default=str)
+
+
+def _in_closed_form(config: Config) -> bool:
+    """Whether it trains without autograd; looked up once for each kind, since a network takes milliseconds to build."""
+    kind = repr((_network(config), config.optimizer["_target_"], config.precision))
+    if kind not in _CLOSED:
+        with torch.device("meta"):
+            _CLOSED[kind] = build.in_closed_form(config, build.model(config))
+    return _CLOSED[kind]
 
 
 def widths(config: Config) -> list[int]:

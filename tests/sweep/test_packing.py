@@ -16,6 +16,7 @@ from mnist_exp.config import Config
 from mnist_exp.disk import journal, ledger
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import build
+from mnist_exp.sweep import packing
 from mnist_exp.sweep.packing import UNITS, divide, key
 
 Tiny = Callable[..., Config]
@@ -33,6 +34,15 @@ SWEEP = (
     "hydra.sweeper.report=false",
     "hydra.launcher.workers=1",
 )
+
+
+def test_a_network_is_built_once_for_each_kind(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of points are divided in a second."""
+    monkeypatch.setattr(packing, "_CLOSED", {})
+    built: list[int] = []
+    monkeypatch.setattr(build, "in_closed_form", lambda config, network: built.append(config.seed) or True)
+    divide([tiny(seed=seed, hidden=hidden) for hidden in (8, 16) for seed in range(5)], 2, "auto", gpu=False)
+    assert built == [0, 0]
 
 
 @pytest.mark.parametrize(

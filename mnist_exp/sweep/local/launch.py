@@ -53,7 +53,7 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
         Interrupted: Ctrl-C or SIGTERM; what was running has saved its epochs.
     """
     options = launcher.options
-    exports = any(job.config for job in jobs)  # they come from a sweeper of ours, which exports the best at the end
+    ours = [job.config for job in jobs if job.config]  # from a sweeper of ours, which exports the best at the end
     handover = Handover(launcher, jobs)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     capacity = capacity_for(jobs, handover.composer, options["workers"], options["per_gpu"], total)
@@ -64,10 +64,10 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
         display.costs |= costs(jobs)
         try:
             pool.begin(packs)
-            if exports:
+            if ours:
                 from mnist_exp.sweep import finish
 
-                finish.load_ahead()
+                finish.prepare(ours)
             pool.follow()
         finally:
             pool.close()
