@@ -65,8 +65,8 @@ EXPERIMENTS = {
     "mlp128": "the same network, with a recipe that a search found",
     "strong_cnn": "five pooled convolutions",
 }
-WHOLE = "a run of ten epochs, whole command, against {0}"
-GRID = "a grid of twelve such runs, whole command, against {0}"
+WHOLE = "a run of ten epochs, against {0}"
+GRID = "a grid of twelve such runs, against {0}"
 FASTER = "{0} times faster"
 ROWS = (
     Row(WHOLE.format("`DataLoader`"), "train", "epochs", FASTER, ("DataLoader / ours",)),

@@ -40,7 +40,7 @@ FAILING = f"{TRAIN} -m optimizer=sgd hidden=64,128 lr=0.03,0.1,1000 epochs=4"
 STOPPED = f"{TRAIN} -m hidden=64,128,256,512 epochs=4"
 BESIDE = """<!doctype html><body style="margin: 0; display: flex; gap: 20px; align-items: flex-start; background: #fff">
 <img src="{left}" style="width: 810px; margin-top: 12px">
-<iframe src="{right}" style="border: 1px solid #ccc; width: 1160px; height: 1210px; zoom: 0.69"></iframe>"""
+<iframe src="{right}" style="border: 1px solid #ccc; width: 1160px; height: 930px; zoom: 0.69"></iframe>"""
 UNFIT = ("not yet", "everything yet", "KeyboardInterrupt", "Traceback")  # in no picture
 
 
@@ -69,7 +69,7 @@ def main() -> None:
         screen.keep("terminal-sweep-resumed", until="Report:")
 
         screen.type("MLFLOW_TRACKING_URI=http://localhost:1 python -m mnist_exp.doctor")
-        screen.keep("terminal-doctor", until=r"\d warnings?\.")
+        screen.keep("terminal-doctor", until=r"warnings?\.")
 
         screen.type(f"{TRAIN} hiden=256")
         screen.wait(r"help: (.|\n)*\n\$ $")
@@ -145,7 +145,7 @@ def beside(name: str, page: Path) -> None:
     left = HERE / "images" / f"{name}.svg"
     both = page.with_name("both.html")
     both.write_text(BESIDE.format(left=left.as_uri(), right=page.as_uri()), encoding="utf-8")
-    with chromium(1640, 980) as browser:
+    with chromium(1640, 790) as browser:
         browser.get(both.as_uri())
         time.sleep(10)  # the page is drawn
         save(Image.open(io.BytesIO(browser.get_screenshot_as_png())), "sweep")
