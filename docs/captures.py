@@ -31,7 +31,7 @@ from rich.text import Text
 from screenshots import save
 
 HERE = Path(__file__).resolve().parent
-WIDTH, HEIGHT = 100, 60  # characters
+WIDTH, HEIGHT = 100, 80  # characters
 PATIENCE = 300  # seconds for a command, on a busy machine
 PROMPT = "$ "
 TRAIN = "python -m mnist_exp.train"
