@@ -23,12 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
-from browser import chromium
 from PIL import Image
 from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.padding import Padding
 from rich.text import Text
-from screenshots import save
 
 HERE = Path(__file__).resolve().parent
 WIDTH, HEIGHT = 100, 80  # characters
@@ -142,6 +140,9 @@ def svg(ansi: str, path: Path) -> None:
 
 def beside(name: str, page: Path) -> None:
     """Writes docs/images/sweep.png: the terminal *name* beside the report *page*, as a visitor's first look."""
+    from browser import chromium  # the extras of docs/screenshots.py, which the test that reads UNFIT does without
+    from screenshots import save
+
     left = HERE / "images" / f"{name}.svg"
     both = page.with_name("both.html")
     both.write_text(BESIDE.format(left=left.as_uri(), right=page.as_uri()), encoding="utf-8")
