@@ -1,5 +1,6 @@
-"""The tables under "Measured" in README.md, made from `results/` and docs/results.csv, never by hand."""
+"""The table under "Measured" in README.md, made from `results/` and docs/results.csv, never by hand."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -7,8 +8,7 @@ from typing import Any, final
 import pandas as pd
 
 from benchmarks import papers
-from benchmarks.measure import Spread, from_json
-from benchmarks.table import machine, sort_key
+from benchmarks.measure import from_json
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -32,94 +32,64 @@ class Row:
     benchmark: str
     case: str
     said: str
-    """A format string, with a field for each of *names*: its median, or of an accuracy what `papers.summary` says."""
+    """A format string, with a field for each of *names*: its median, from the lowest to the highest machine's."""
     names: tuple[str, ...]
 
     def line(self, machines: list[Results]) -> str:
-        """As Markdown, with a column for each machine; empty if no machine measured it."""
-        cells = [self.cell(results) for results in machines]
-        command = f"python -m benchmarks{'.' if self.benchmark in COMMANDS else ' '}{self.benchmark}"
-        return f"| {self.what} | {' | '.join(cells)} | `{command}` |" if any(cells) else ""
-
-    def cell(self, results: Results) -> str:
-        """The figure in one machine's *results*; empty if it was not measured there."""
-        if self.benchmark not in results:
+        """As Markdown; empty if no machine measured it."""
+        measured = [medians for results in machines if (medians := self.medians(results))]
+        if not measured:
             return ""
+        figure = self.said.format(*(span(each) for each in zip(*measured, strict=True)))
+        command = f"python -m benchmarks{'.' if self.benchmark in COMMANDS else ' '}{self.benchmark}"
+        return f"| {self.what} | {figure} | `{command}` |"
+
+    def medians(self, results: Results) -> list[float]:
+        """One for each of *names*, in one machine's *results*; none if it was not measured there."""
+        if self.benchmark not in results:
+            return []
         result = from_json(results[self.benchmark])
         case = next(case for case in result.cases if case.label.startswith(self.case))
-        spreads: dict[str, Spread] = {**case.costs, **case.ratios}
-        if not set(self.names) <= spreads.keys():
-            return ""
-        if result.unit == "%":
-            return self.said.format(*(papers.summary(pd.Series(spreads[name].values)) for name in self.names))
-        return self.said.format(*(f"{spreads[name].median:.3g}" for name in self.names))
+        spreads = {**case.costs, **case.ratios}
+        return [spreads[name].median for name in self.names] if set(self.names) <= spreads.keys() else []
+
+
+def span(values: Iterable[float]) -> str:
+    """The lowest and the highest of *values*; one of them if they look alike."""
+    ordered = sorted(values)
+    return " to ".join(dict.fromkeys(f"{value:.3g}" for value in (ordered[0], ordered[-1])))
 
 
 EXPERIMENTS = {
     "beginner": "the script that this began with",
-    "mlp128": "the same network with the recipe that a search found",
-    "simard2003_mlp800_elastic": "800 units, elastic distortions",
-    "small_cnn": "small CNN, 3 epochs",
-    "strong_cnn": "five pooled convolutions, 12 epochs",
+    "mlp128": "the same network, with a recipe that a search found",
+    "strong_cnn": "five pooled convolutions",
 }
-STEP = "one training step of 784-{0}-10 against its five matrix products"
-WHOLE = "whole command with `epochs=10`, tracking and export included, against {0}"
-GRID = "4 × 3 grid of 10 epochs, start-up, tracking and report included, against {0}"
-FASTER, AS_LONG = "{0} times faster", "{0} times"
+WHOLE = "a run of ten epochs, against {0}"
+GRID = "a grid of twelve such runs, against {0}"
+FASTER = "{0} times faster"
 ROWS = (
-    Row(
-        "default network, test accuracy",
-        "accuracy",
-        "validation",
-        "{0}",
-        ("ours, schedule=cosine (the default)",),
-    ),
-    *(Row(STEP.format(hidden), "step", f"hidden={hidden}, 2", AS_LONG, ("ours / floor",)) for hidden in (128, 512)),
     Row(WHOLE.format("`DataLoader`"), "train", "epochs", FASTER, ("DataLoader / ours",)),
     Row(WHOLE.format("Lightning"), "train", "epochs", FASTER, ("Lightning / ours",)),
-    Row(GRID.format("its matrix products on all cores"), "grid", "12", AS_LONG, ("ours / floor, one process a core",)),
-    Row(GRID.format("Lightning, serially"), "grid", "12", FASTER, ("Lightning, serial / ours",)),
-    Row(GRID.format("PyTorch in memory under joblib"), "grid", "12", FASTER, ("in-memory PyTorch, joblib / ours",)),
-    Row(GRID.format("the same runs under joblib"), "grid", "12", FASTER, ("ours, joblib / ours",)),
-    Row(
-        "a hundred points at `hidden=64` packed, against unpacked", "hundred", "100", FASTER, ("ours, pack=off / ours",)
-    ),
-    Row(
-        "start to first step against `import torch`",
-        "startup",
-        "default",
-        AS_LONG,
-        ("ours, to the first step / import torch",),
-    ),
-    Row(
-        "a sweep of 1,000 tiny runs",
-        "thousand",
-        "1,000",
-        "first job after {0} s, all done after {1} s",
-        ("until the first job", "until the last"),
-    ),
-    Row("leaderboard of 10,000 runs, from the store", "ten_thousand", "10,000", "{0} s", ("leaderboard",)),
+    Row(GRID.format("Lightning, one by one"), "grid", "12", FASTER, ("Lightning, serial / ours",)),
+    Row(GRID.format("in-memory PyTorch under joblib"), "grid", "12", FASTER, ("in-memory PyTorch, joblib / ours",)),
+    Row("a sweep of 1,000 tiny runs", "thousand", "1,000", "{0} s", ("until the last",)),
 )
 
 
 def update(results: list[dict[str, Any]]) -> None:
-    """Writes the tables of *results*, as `results/*/*.json` hold them, into README.md."""
+    """Writes the table of *results*, as `results/*/*.json` hold them, into README.md."""
     text = README.read_text(encoding="utf-8")
     README.write_text(render(text, results, pd.read_csv(papers.ROWS)), encoding="utf-8")
 
 
 def render(text: str, results: list[dict[str, Any]], rows: "pd.DataFrame") -> str:
-    """*text* with the tables between its markers: accuracies, then times, with a column for each kind of machine."""
+    """*text* with the table between its markers: accuracies, then times over all kinds of machines."""
     machines: dict[str, Results] = {}
-    for plain in sorted(results, key=lambda plain: sort_key(plain)[::-1]):  # by machine
+    for plain in results:
         machines.setdefault(plain["environment"]["cpu"], {})[plain["name"]] = plain
     lines = ["| what | figure | command |", "| --- | --- | --- |", *accuracies(rows)]
-    machines = {cpu: results for cpu, results in machines.items() if any(row.cell(results) for row in ROWS)}
-    if machines:
-        lines += ["", f"| what | {' | '.join(machines)} | command |", f"| ---{' | ---' * len(machines)} | --- |"]
-        lines += filter(None, (row.line(list(machines.values())) for row in ROWS))
-        lines += ["", "Times: medians of rounds in which all contenders took turns.", ""]
-        lines += [f"- {machine(list(results.values())[-1]['environment'])}" for results in machines.values()]
+    lines += filter(None, (row.line(list(machines.values())) for row in ROWS))
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
     return "\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"])
 

@@ -3,9 +3,10 @@
     python docs/captures.py
 
 It types the commands below into a bash inside tmux, in an empty folder, on the real MNIST, and writes the screen as
-SVG: three minutes on two idle cores. Needs tmux. The folder is shown as `~/digits`, and lines longer than the screen
-are broken between words; nothing else is changed. If the screen shows a fault or a machine that was too busy, the
-program ends with an error and keeps the earlier pictures.
+SVG, one of them also beside the page of its sweep: some minutes on two idle cores. Needs tmux, and what
+docs/screenshots.py needs. The folder is shown as `~/digits`, and lines longer than the screen are broken between words;
+nothing else is changed. If the screen shows a fault or a machine that was too busy, the program ends with an error and
+keeps the earlier pictures.
 """
 
 import contextlib
@@ -22,17 +23,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
+from PIL import Image
 from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.padding import Padding
 from rich.text import Text
 
 HERE = Path(__file__).resolve().parent
-WIDTH, HEIGHT = 132, 60  # characters; an epoch's line is 131
+WIDTH, HEIGHT = 100, 80  # characters
 PATIENCE = 300  # seconds for a command, on a busy machine
 PROMPT = "$ "
 TRAIN = "python -m mnist_exp.train"
+SWEEP = f"{TRAIN} -m hidden=64,128,256 lr=1e-3,3e-3 epochs=5"
 FAILING = f"{TRAIN} -m optimizer=sgd hidden=64,128 lr=0.03,0.1,1000 epochs=4"
 STOPPED = f"{TRAIN} -m hidden=64,128,256,512 epochs=4"
+BESIDE = """<!doctype html><body style="margin: 0; display: flex; gap: 20px; align-items: flex-start; background: #fff">
+<img src="{left}" style="width: 810px; margin-top: 12px">
+<iframe src="{right}" style="border: 1px solid #ccc; width: 1160px; height: 930px; zoom: 0.69"></iframe>"""
 UNFIT = ("not yet", "everything yet", "KeyboardInterrupt", "Traceback")  # in no picture
 
 
@@ -44,19 +50,24 @@ def main() -> None:
         screen.type(f"{TRAIN} hidden=256 epochs=5")
         screen.keep("terminal-train", until="Tracked in MLflow")
 
+        screen.type(SWEEP)
+        screen.keep("terminal-sweep", until="workflowType")
+        (page,) = screen.home.glob("digits/outputs/sweeps/*/*/report.html")
+        beside("terminal-sweep", page)
+
         screen.type(FAILING)
         screen.keep("terminal-sweep-running", until=r"FAILED(.|\n)*[2-4]/6 done.* running", done=False)
-        screen.keep("terminal-sweep-failed", until=r"Report: ")
+        screen.keep("terminal-sweep-failed", until="Report:")
 
         screen.type(STOPPED)
         screen.wait(r"\[1/4\]")
         screen.press("C-c")
         screen.wait(r"error: (.|\n)*\n\$ $")
         screen.type(f"{TRAIN} -m resume=last", clear=False)
-        screen.keep("terminal-sweep-resumed", until="Report: ")
+        screen.keep("terminal-sweep-resumed", until="Report:")
 
         screen.type("MLFLOW_TRACKING_URI=http://localhost:1 python -m mnist_exp.doctor")
-        screen.keep("terminal-doctor", until=r"\d warnings?\.")
+        screen.keep("terminal-doctor", until=r"warnings?\.")
 
         screen.type(f"{TRAIN} hiden=256")
         screen.wait(r"help: (.|\n)*\n\$ $")
@@ -125,6 +136,20 @@ def svg(ansi: str, path: Path) -> None:
     console.print()  # else the last line's underscores are cut off
     plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     path.write_text(console.export_svg(title="mnist_exp", code_format=plain, unique_id=path.stem), encoding="utf-8")
+
+
+def beside(name: str, page: Path) -> None:
+    """Writes docs/images/sweep.png: the terminal *name* beside the report *page*, as a visitor's first look."""
+    from browser import chromium  # the extras of docs/screenshots.py, which the test that reads UNFIT does without
+    from screenshots import save
+
+    left = HERE / "images" / f"{name}.svg"
+    both = page.with_name("both.html")
+    both.write_text(BESIDE.format(left=left.as_uri(), right=page.as_uri()), encoding="utf-8")
+    with chromium(1640, 790) as browser:
+        browser.get(both.as_uri())
+        time.sleep(10)  # the page is drawn
+        save(Image.open(io.BytesIO(browser.get_screenshot_as_png())), "sweep")
 
 
 @contextlib.contextmanager

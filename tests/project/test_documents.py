@@ -86,6 +86,12 @@ def test_every_page_and_picture_is_linked_from_somewhere() -> None:
         assert re.search(rf"[(/\"]{re.escape(path.name)}", text), f"nobody links {path.name}"
 
 
+def test_a_table_of_the_front_page_has_four_columns_at_most() -> None:
+    tables = re.findall(r"^\|(?: -+:? \|)+$", (REPO / "README.md").read_text(), re.MULTILINE)
+    assert tables
+    assert max(line.count("|") - 1 for line in tables) <= 4
+
+
 def test_the_table_of_faults_is_complete() -> None:
     """`pytest -m faults -n 0 --fault-table` writes it."""
     text = (REPO / "docs" / "reliability.md").read_text()
