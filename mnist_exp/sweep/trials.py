@@ -3,8 +3,8 @@
 Under the local launcher a worker that is free gets the next suggestion at once; or, with `batch`, as many as may train
 faster together. Other launchers take batches, and each batch waits for its slowest run.
 
-A trial has a run for each of several seeds, and its value is their mean. Those that can share batches train as one
-pack; the others begin one after the other, so that a trial which fails or is pruned costs no more of them.
+A trial has a run for each of several seeds or folds, and its value is their mean. Those that can share batches train as
+one pack; the others begin one after the other, so that a trial which fails or is pruned costs no more of them.
 """
 
 import contextlib
@@ -33,6 +33,7 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.results import names
+from mnist_exp.results.ranking import REPLICATES
 from mnist_exp.run.resume import changed
 from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
@@ -46,8 +47,6 @@ from mnist_exp.sweep.shell import StreamingLauncher
 
 DEFAULT_TRIALS = 50
 BATCH = 4  # trials for launchers that return when all of their jobs have ended
-REPLICATING = ("seed",)
-"""Keys whose values are not searched: a trial has a run of each."""
 
 
 def sweep(home: Home) -> None:
@@ -104,7 +103,7 @@ def search_options(home: Home) -> Search:
 def search_space(home: Home, search: Search) -> Space:
     """The space that was typed, or where nothing was, the usual one, which then counts as typed.
 
-    Seeds that were listed are none of it, but become the runs of each trial.
+    Seeds and folds that were listed are none of it, but become the runs of each trial.
     """
     parsed = sweeps.parsed(home.varying, home.loader)
     fixed = [override for override in parsed if not override.is_sweep_override()]
@@ -119,17 +118,17 @@ def search_space(home: Home, search: Search) -> Space:
 
 
 def replicated(home: Home, search: Search, parsed: list[Override]) -> list[Override]:
-    """*parsed* without the lists of `REPLICATING` keys, which become the runs of each trial of *search*.
+    """*parsed* without the lists of `REPLICATES`, which become the runs of each trial of *search*.
 
     Raises:
         ConfigError: such a key has an interval, or other values than those of the trials so far.
     """
-    lists = [o for o in parsed if o.key_or_group in REPLICATING and o.is_sweep_override()]
+    lists = [o for o in parsed if o.key_or_group in REPLICATES and o.is_sweep_override()]
     if home.resumed and {str(o.key_or_group) for o in lists} & set(home.plan.keys):
         return parsed  # a search of an earlier version, which took a seed for something to search
     if interval := next((o for o in lists if not o.is_discrete_sweep()), None):
         raise ConfigError(
-            f"{interval.input_line}: a search does not look for a lucky seed.",
+            f"{interval.input_line}: a search does not look for a lucky seed or fold.",
             f"List some, {interval.key_or_group}=0,1,2: each trial has a run of each, and its value is their mean.",
         )
     replicates = points.product(lists) if lists else []

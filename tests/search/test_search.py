@@ -361,17 +361,26 @@ def test_seeds_are_averaged_in_each_trial(command: Command) -> None:
     assert len(list(home().glob("*/ledger.json"))) == 6
 
 
+def test_folds_are_averaged_in_each_trial(command: Command) -> None:
+    code, out, err = command(*HERE, "search=random", "n_trials=2", "data.folds=3", "data.fold=0,1,2", SPACE[1])
+    assert code == 0, out + err
+    for trial in studies.join(home()).trials:
+        assert set(trial.params) == {"lr"}
+        runs = [ledger.read(home() / str(3 * trial.number + i)) for i in range(3)]
+        assert trial.value == pytest.approx(fmean(entry.objective for entry in runs))
+
+
 def test_a_lucky_seed_is_not_searched_for(command: Command) -> None:
     code, _, err = command(*HERE, "search=random", "seed=interval(0,9)", *SPACE)
     assert code == 2
-    assert "seed=interval(0,9): a search does not look for a lucky seed." in err
+    assert "seed=interval(0,9): a search does not look for a lucky seed or fold." in err
 
 
 def test_a_search_of_an_earlier_version_goes_on_with_the_seed_as_a_choice(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr(trials, "REPLICATING", ())
+        earlier.setattr(trials, "REPLICATES", ())
         assert command(*HERE, "search=random", "n_trials=1", "seed=0,1", *SPACE)[0] == 0
     code, out, err = command("-m", "resume=last", "n_trials=3", "hydra/launcher=basic")
     assert code == 0, out + err
