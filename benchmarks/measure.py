@@ -159,15 +159,12 @@ def command(arguments: Sequence[str], folder: Path, watch_memory: bool = False) 
     Raises:
         RuntimeError: it failed; the message has the end of its output.
     """
-    drop = ("MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE")  # compiled modules are what users run
-    variables = {key: value for key, value in os.environ.items() if key not in drop}
-    variables |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     started_ms, began = time.time_ns() // 1_000_000, time.perf_counter()
     with (
         subprocess.Popen(
             [sys.executable, *arguments],
             cwd=folder,
-            env=variables,
+            env=variables(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -183,6 +180,13 @@ def command(arguments: Sequence[str], folder: Path, watch_memory: bool = False) 
     if code:
         raise RuntimeError(f"python {' '.join(arguments)} ended with {code}:\n{''.join(lines[-15:])}")
     return Finished(seconds, first_line, peak[0], started_ms)
+
+
+def variables() -> dict[str, str]:
+    """The environment of a command, as a user has it."""
+    drop = ("MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE")  # compiled modules are what users run
+    kept = {key: value for key, value in os.environ.items() if key not in drop}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 @contextlib.contextmanager

@@ -402,6 +402,8 @@ class Soak:
     def reference(self, folder: Path, entry: Ledger) -> Path:
         """The undisturbed run that the one in *folder* must equal: a single run, or the same lane of an equal pack.
 
+        Where pruned lanes have left it, placeholders leave when they did.
+
         Raises:
             ExperimentError: the pack cannot be trained.
         """
@@ -409,6 +411,14 @@ class Soak:
         if record is None:
             return self.calm[_point(entry)]
         settings = config.load(folder / "config.yaml")
+        if record.left:
+            home = self.folder / "calm" / "left" / folder.parent.name / folder.name
+            home.mkdir(parents=True)
+            lanes.copy(folder, home)
+            (outcome,) = run.run_many([run.Task(settings, home)])
+            if isinstance(outcome, Exception):
+                raise outcome
+            return home
         key = json.dumps([record.lanes, settings.seed], default=str)
         if key not in self.packs:
             home = self.folder / "calm" / "packs" / str(len(self.packs))

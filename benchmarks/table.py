@@ -18,6 +18,7 @@ BEGIN, END = "<!-- results: python -m benchmarks table -->", "<!-- end of result
 ORDER = (
     *("step", "epoch", "train", "grid", "hundred", "startup", "memory", "growth", "accuracy", "time_to_accuracy"),
     "search",
+    "packed_search",
     "thousand",
     "ten_thousand",
 )

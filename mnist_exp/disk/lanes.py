@@ -2,13 +2,14 @@
 
 The shapes of stacked matrices decide the order in which a product is summed up, and so the last bits. A run that began
 as a lane of a pack keeps the record: placeholders of the same shape replace lanes that have ended, or train elsewhere.
+Lanes that a search has pruned leave, so that the others do not wait for them; when they did is in the record, too.
 """
 
 import dataclasses
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -37,7 +38,22 @@ class PackRecord:
     """The settings of each lane that decide its shape and the calculation of its update."""
     first: str
     """Relative path to the folder of the first lane. Its record is written last: without it there is no pack."""
+    left: dict[str, int] = field(default_factory=dict)
+    """Lanes that left the pack, each with the epochs that they had trained."""
     format: int = FORMAT
+
+    @property
+    def of(self) -> str:
+        """The same for runs that train together: where a kill came while lanes left, some do not know of it."""
+        return f"{self.pack} {sorted(self.left.items())}"
+
+    def present(self, epoch: int) -> list[int]:
+        """The lanes that train on after so many epochs."""
+        return [lane for lane in range(len(self.lanes)) if self.left.get(str(lane), epoch + 1) > epoch]
+
+    def position(self, epoch: int) -> int:
+        """That of its own lane among these."""
+        return self.present(epoch).index(self.lane)
 
     def fits(self, config: Config) -> bool:
         """Whether *config* is still that of the lane."""
@@ -56,6 +72,13 @@ def begin(configs: Sequence[Config], folders: Sequence[Path]) -> list[PackRecord
     for record, folder in reversed(list(zip(members, folders, strict=True))):
         write_json(RunFolder(folder).lanes, dataclasses.asdict(record))
     return members
+
+
+def leave(record: PackRecord, lanes: Sequence[int], epoch: int, folder: Path) -> PackRecord:
+    """Writes into *folder*, whose *record* it is, that other *lanes* of its pack have left after *epoch*."""
+    after = dataclasses.replace(record, left=record.left | {str(lane): epoch for lane in lanes})
+    write_json(RunFolder(folder).lanes, dataclasses.asdict(after))
+    return after
 
 
 def read(folder: Path) -> PackRecord | None:
@@ -85,7 +108,8 @@ def _read(folder: Path) -> PackRecord | None:
     if not path.exists():
         return None
     record = records.read(PackRecord, path, FORMAT, CheckpointError, "")
-    if any(lane.keys() != set(OWN) for lane in record.lanes) or not 0 <= record.lane < len(record.lanes):
+    whole = 0 <= record.lane < len(record.lanes) and str(record.lane) not in record.left
+    if not whole or any(lane.keys() != set(OWN) for lane in record.lanes):
         raise CheckpointError(f"{path} is damaged: it does not describe the lanes of a pack.")
     trust.check({"lanes": record.lanes}, folder)
     return record

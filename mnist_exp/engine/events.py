@@ -5,7 +5,7 @@ The loop knows no tracker, no checkpoint and no progress bar: it emits these eve
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
@@ -99,3 +99,11 @@ class Control:
     """Lanes that an observer has given up after the latest epoch, and why; not after the last epoch."""
     stopped: dict[int, str] = field(default_factory=dict)
     """Lanes that a callback has ended after the latest epoch, and why; they are finished."""
+    doubts: dict[int, Callable[[], None]] = field(default_factory=dict)
+    """What fills `pruned` once all lanes have finished the epoch, by the number of the trial that it is about."""
+
+    def decide(self) -> None:
+        """Settles the doubts in the order of trials: that of lanes is one of widths, and who is asked early gains."""
+        doubts, self.doubts = self.doubts, {}
+        for number in sorted(doubts):
+            doubts[number]()

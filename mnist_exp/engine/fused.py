@@ -148,6 +148,12 @@ class Fused:
         for i, saved in state_dict["state"].items():
             p = everything[i]
             self.state[p] = {key: value.to(p.device, copy=True) for key, value in saved.items()}
+        for group in self.param_groups:
+            known = [p for p in group["params"] if p in self.state]
+            for p in group["params"] if known else ():  # those of placeholders, which nothing was saved of
+                if p not in self.state:
+                    like, state = known[0], self.state[known[0]]
+                    self.state[p] = {k: torch.zeros_like(p if v.shape == like.shape else v) for k, v in state.items()}
 
 
 def _check(group: Group) -> None:

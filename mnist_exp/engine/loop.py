@@ -5,7 +5,7 @@ It trains one model or many (`stack.py`) and knows no tracker, no checkpoint and
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -53,10 +53,18 @@ class Progress:
         epochs: How many to train.
         patience: Epochs without a better validation accuracy after which a lane ends; None: it trains all epochs.
         alive: The lanes to train; the others are placeholders. All, if not given.
+        pauses: Epochs after which other lanes leave.
     """
 
-    def __init__(self, lanes: int, epochs: int, patience: int | None = None, alive: set[int] | None = None) -> None:
-        self.epochs, self.patience = epochs, patience
+    def __init__(
+        self,
+        lanes: int,
+        epochs: int,
+        patience: int | None = None,
+        alive: set[int] | None = None,
+        pauses: Collection[int] = (),
+    ) -> None:
+        self.epochs, self.patience, self.pauses = epochs, patience, pauses
         self.alive = set(range(lanes)) if alive is None else alive
         self.epoch = 0
         """Epochs finished."""
@@ -89,8 +97,10 @@ def fit(
 
     A lane ends as failed if its loss stops being finite, as finished after `progress.patience` epochs without a better
     validation accuracy, as pruned if an observer has put it into `control.pruned`, as finished if one has put it into
-    `control.stopped`. It stays in the stack, without
-    events, while the others continue.
+    `control.stopped`. It stays in the stack, without events, while the others continue.
+
+    Returns early, with `progress.alive`, where the stack is to lose lanes: after `progress.pauses`, and when some were
+    pruned.
 
     Raises:
         Interrupted: `control.signal` was set; the epoch at hand is lost, the finished ones are not.
@@ -118,11 +128,12 @@ def fit(
         for lane in filter(progress.stopped, sorted(alive)):
             alive.discard(lane)
             emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=progress.chosen(lane)))
+        pruned = alive & control.pruned.keys()
         for state, asked in ((State.PRUNED, control.pruned), (State.FINISHED, control.stopped)):
             for lane in sorted(alive & asked.keys()):
                 alive.discard(lane)
                 emit(observers, LaneEnd(lane=lane, state=state, reason=asked.pop(lane)))
-        if not alive:
+        if not alive or pruned or epoch in progress.pauses:
             return
         began, busy = time.perf_counter(), time.process_time()
         stack.reseed(epoch)
@@ -174,6 +185,7 @@ def fit(
             )
             for observer in observers[lane]:
                 observer.on_epoch(event)
+        control.decide()
     for lane in sorted(alive):
         reason = progress.chosen(lane) if progress.patience else ""
         emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=reason))

@@ -81,8 +81,8 @@ class Member:
 
     @property
     def lane(self) -> int:
-        """Its position in the pack."""
-        return self.record.lane if self.record else 0
+        """Its position among the lanes that its pack has now."""
+        return self.record.position(self.epoch) if self.record else 0
 
     @property
     def epoch(self) -> int:
@@ -128,8 +128,8 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
     locks.callback(ledger.hold(folder).release)
     tidy(folder, *RunFolder.written_by_trainer)
     tidy(RunFolder(folder).checkpoints, "*")
-    entry, forced = _open_ledger(task)
-    if entry.state == State.FINISHED:
+    entry, forced = _open_ledger(task, sweep)
+    if entry.state.done:
         return _result(entry, folder)
     entry.sweep = sweep or entry.sweep
     if not entry.sweep and not RunFolder(folder).ledger.exists():
@@ -242,7 +242,7 @@ def _record_failure(entry: Ledger, config: Config, folder: Path, error: BaseExce
         log.exception("%s: %s", state, reason)
 
 
-def _open_ledger(task: Task) -> tuple[Ledger, str]:
+def _open_ledger(task: Task, sweep: str) -> tuple[Ledger, str]:
     """The run's ledger, and how the task differs from an earlier attempt in its folder, for the user.
 
     The ledger of an earlier attempt is marked as running again. If it is forced to continue with something else, it
@@ -257,7 +257,7 @@ def _open_ledger(task: Task) -> tuple[Ledger, str]:
         return _new_ledger(config, task.overrides), ""
     entry = ledger.read(folder)
     if not (difference := changed(folder, entry, config)):
-        if entry.state != State.FINISHED:
+        if not entry.state.done or (entry.state == State.PRUNED and not sweep):  # by itself it may go on
             entry.state, entry.reason, entry.ended_ms = State.RUNNING, "", None
             entry.pid, entry.host = os.getpid(), socket.gethostname()
             entry.register = config.tracking.register or ""

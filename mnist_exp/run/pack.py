@@ -15,7 +15,7 @@ from mnist_exp.config import Config, Precision
 from mnist_exp.disk import lanes
 from mnist_exp.disk.checkpoint import Checkpoint
 from mnist_exp.disk.journal import Row
-from mnist_exp.disk.layout import RunFolder
+from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import EVALUATION, WINDOW, Descent, Progress
@@ -36,7 +36,7 @@ def grouped(members: Sequence[Member]) -> list[list[Member]]:
 
     def pack(member: Member) -> tuple[int, int, str]:
         alone = str(member.folder) if member.saved else ""
-        return member.entry.threads, member.epoch, member.record.pack if member.record else alone
+        return member.entry.threads, member.epoch, member.record.of if member.record else alone
 
     def network(member: Member) -> str:
         return repr((member.config.model, member.config.lr, member.config.optimizer))
@@ -99,22 +99,41 @@ class Pack:
             records = lanes.begin([m.config for m in members], [m.folder for m in members])
             for member, record in zip(members, records, strict=True):
                 member.record = record
+        self._assemble(members)
+
+    def _assemble(self, members: Sequence[Member]) -> None:
+        """Builds what trains *members*, and brings each to where it was."""
         self.members = {member.lane: member for member in members}
-        settings, networks = [config], [members[0].network]
-        if first := members[0].record:
-            runs, size = self.members, len(first.lanes)
-            settings = [runs[i].config if i in runs else first.placeholder(i, config) for i in range(size)]
+        first, runs = members[0], self.members
+        config, settings, networks = first.config, [first.config], [first.network]
+        pauses: list[int] = []
+        if record := first.record:
+            present = enumerate(record.present(first.epoch))
+            settings = [runs[i].config if i in runs else record.placeholder(lane, config) for i, lane in present]
             networks = [runs[i].network if i in runs else build.model(s) for i, s in enumerate(settings)]
+            pauses = [epoch for epoch in record.left.values() if epoch > first.epoch]
         self.stack, self.method = build.stack(settings, networks, self.device)
         schedule = build.schedule(config, config.epochs * self.order.steps)
         optimizer = build.optimizer(settings[0], build.groups(settings, self.stack))
         self.method += build.note(optimizer) + graph.note(self.stack, optimizer)
         average = Average(optimizer, settings[0].training.ema)
         self.descent = Descent(optimizer, schedule, average, [each.lr for each in settings])
-        patience = config.training.patience
-        self.progress = Progress(len(settings), config.epochs, patience, alive=set(self.members))
-        saved = {lane: member.saved for lane, member in self.members.items() if member.saved}
+        self.progress = Progress(len(settings), config.epochs, config.training.patience, set(runs), pauses)
+        saved = {lane: member.saved for lane, member in runs.items() if member.saved}
         self._restore(saved, self._fitting(saved, settings))
+
+    def shed(self) -> bool:
+        """Makes the stack smaller by the lanes that have left; returns whether there is something left to train."""
+        epoch, staying = self.progress.epoch, [self.members[lane] for lane in sorted(self.progress.alive)]
+        if not staying or epoch == self.progress.epochs:
+            return False
+        pruned = [m.record.lane for m in self.members.values() if m.record and m.entry.state == State.PRUNED]
+        states = [self.state(member, [], {}, {}) for member in staying]
+        for member, state in zip(staying, states, strict=True):
+            assert member.record  # alone, it would have been the one to leave
+            member.saved, member.record = state, lanes.leave(member.record, pruned, epoch, member.folder)
+        self._assemble(staying)
+        return True
 
     def _fitting(self, saved: dict[int, Checkpoint], settings: Sequence[Config]) -> dict[int, Moments]:
         """The saved moments of each lane; none where force has brought an optimiser that keeps other ones."""

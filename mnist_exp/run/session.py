@@ -90,18 +90,22 @@ def run_many(
         waiting = deque(grouped([claimed for claimed in claims if isinstance(claimed, Member)]))
         while waiting:
             pack: Pack | None = None
-            observers: dict[int, list[Observer]] = {}  # with the pack before, they give its memory back,
+            observers: dict[Path, list[Observer]] = {}  # with the pack before, they give its memory back,
             torch.cuda.empty_cache()  # and so does torch; without CUDA it does nothing
             members, *others = within_memory(waiting.popleft())
             waiting.extendleft(reversed(others))
             with failing(members), halving(members, waiting):
                 pack = Pack(members)
-                observers = {i: _observers(member, pack, watch, control) for i, member in pack.members.items()}
+                observers = {m.folder: _observers(m, pack, watch, control) for m in pack.members.values()}
                 if note := build.advice(members[0].config, pack.device):
                     log.info(note)
                 log.info("Training %d on %s with %d threads, %s.", len(members), pack.device, pack.threads, pack.method)
-                control.step = pack.progress.epoch * pack.order.steps
-                fit(pack.stack, pack.descent, pack.splits, pack.order, pack.progress, observers, control)
+                training = True
+                while training:  # in as many parts as there are epochs after which lanes leave
+                    control.step = pack.progress.epoch * pack.order.steps
+                    watching = {lane: observers[member.folder] for lane, member in pack.members.items()}
+                    fit(pack.stack, pack.descent, pack.splits, pack.order, pack.progress, watching, control)
+                    training = pack.shed()
     return [claimed.outcome() if isinstance(claimed, Member) else claimed for claimed in claims]
 
 

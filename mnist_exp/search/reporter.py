@@ -9,8 +9,10 @@ before its other seeds begin. That is how sequential tests of algorithms save ru
 algorithm for configuring metaheuristics", GECCO 2002; Hutter and others, ParamILS, JAIR 2009.
 """
 
+import contextlib
+import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, final
@@ -76,13 +78,24 @@ class Reporter(Observer):
         self.folder, self.runs = folder, runs
 
     def on_epoch(self, event: EpochEnd) -> None:
-        try:
-            news = self.report(event.epoch, event.metrics)
-            if news and event.epoch < self.epochs and self.trial.should_prune():
+        with self._trying(event.epoch):
+            if self.report(event.epoch, event.metrics) and event.epoch < self.epochs:
+                self.control.doubts[self.trial.number] = functools.partial(self.decide, event)
+
+    def decide(self, event: EpochEnd) -> None:
+        """Ends the run, and those of its trial that train with it, if the pruner gives them up."""
+        with self._trying(event.epoch):
+            if self.trial.should_prune():
                 reason = f"Pruned after epoch {event.epoch} of {self.epochs}."
-                self.control.pruned |= dict.fromkeys([event.lane, *self._lanes().values()], reason)
-        except Exception as error:  # the storage's: training does not depend on it
-            log.warning("Epoch %d was not reported to the study: %s", event.epoch, error)
+                self.control.pruned |= dict.fromkeys([event.lane, *self._lanes(event.epoch).values()], reason)
+
+    @contextlib.contextmanager
+    def _trying(self, epoch: int) -> Iterator[None]:
+        """Makes a warning of the storage's exceptions: training does not depend on it."""
+        try:
+            yield
+        except Exception as error:
+            log.warning("Epoch %d was not reported to the study: %s", epoch, error)
 
     def report(self, epoch: int, metrics: dict[str, float]) -> bool:
         """Reports one *epoch* once all runs that train together have finished it; the first report of a step stays.
@@ -90,7 +103,7 @@ class Reporter(Observer):
         Returns:
             Whether they have, and the pruner may look at it.
         """
-        others, together = {run: journal.read(run) for run in self.runs if run != self.folder}, self._lanes()
+        others, together = {run: journal.read(run) for run in self.runs if run != self.folder}, self._lanes(epoch)
         trained = {run: min(len(rows), epoch) if run in together else len(rows) for run, rows in others.items()}
         step, part = divmod(epoch + sum(trained.values()), len(self.runs))
         if part or any(trained[run] < epoch for run in together):
@@ -100,11 +113,11 @@ class Reporter(Observer):
             self.trial.report(fmean(each[self.metric] for each in [metrics, *reached]), step)
         return True
 
-    def _lanes(self) -> dict[Path, int]:
-        """The other runs of the trial that are in the same pack, with their lanes."""
+    def _lanes(self, epoch: int) -> dict[Path, int]:
+        """The other runs of the trial that are in the same pack, with the lanes that they had in that *epoch*."""
         records = {run: record for run in self.runs if (record := lanes.read(run))} if len(self.runs) > 1 else {}
         own = records.pop(self.folder, None)
-        return {run: each.lane for run, each in records.items() if own and each.pack == own.pack}
+        return {run: each.position(epoch - 1) for run, each in records.items() if own and each.of == own.of}
 
     def on_end(self, event: LaneEnd) -> None:
         """The search reads it from the ledger."""

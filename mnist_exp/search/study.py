@@ -67,7 +67,8 @@ class Search:
     seed: int = 0
     storage: str | None = None
     """As typed: `${oc.env:NAME}` keeps a password out of this file. None: the journal in the folder."""
-    batch: int = 4
+    batch: int | None = None
+    """How many are suggested at once; None: one under a launcher that gives out single runs as they come, else 4."""
     patience: int | None = None
     """Trials without a better one, after which no more begin; None: it goes on."""
     max_failures: int = 10
@@ -117,7 +118,8 @@ def read(folder: Path) -> Search:
 
 def check(search: Search) -> None:
     """Raises ConfigError if one of its options breaks a rule."""
-    at_least(1).check("hydra.sweeper.batch", search.batch)
+    if search.batch is not None:
+        at_least(1).check("hydra.sweeper.batch", search.batch)
     at_least(0).check("hydra.sweeper.max_failures", search.max_failures)
     if search.patience is not None:
         at_least(1).check("hydra.sweeper.patience", search.patience)

@@ -88,7 +88,7 @@ class Source(Protocol):
         """The next ones, which train together; none while there are none."""
 
     def end(self, number: int) -> None:
-        """That job is over, for good."""
+        """That job is over, for good; may be said twice."""
 
 
 @final

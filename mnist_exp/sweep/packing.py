@@ -68,6 +68,13 @@ def _in_closed_form(config: Config) -> bool:
     return _CLOSED[kind]
 
 
+def joins(config: Config, option: str | int, gpu: bool) -> str | None:
+    """As `key`, where training together pays or was asked for; see `divide`."""
+    if option in ("off", False, 1) or (option == "auto" and not gpu and max(_units(config)) > NARROW):
+        return None
+    return key(config)
+
+
 def widths(config: Config) -> list[int]:
     """Units of the hidden layers, first to last; none where the model has no such setting."""
     return list(config.hidden) if isinstance(config.hidden, list) else [config.hidden or 0]
@@ -91,8 +98,7 @@ def divide(
     for i, pack in enumerate(before or [""] * len(jobs)):
         begun[pack].append(i)
     new = begun.pop("", [])
-    single = option in ("off", False, 1)
-    packs = [[i] for i in new] if single else _match({i: jobs[i] for i in new}, workers, option, gpu)
+    packs = _match({i: jobs[i] for i in new}, workers, option, gpu)
     packs += begun.values()
     known = costs(jobs)
     return sorted(packs, key=lambda pack: (-sum(known[i] for i in pack), min(pack)))
@@ -122,8 +128,7 @@ def _match(jobs: Mapping[int, Config], workers: int, option: str | int, gpu: boo
     """Packs of jobs with the same key, of the size that pays or that was asked for."""
     matching: defaultdict[str | None, list[int]] = defaultdict(list)
     for i, config in jobs.items():
-        pays = option != "auto" or gpu or max(_units(config)) <= NARROW
-        matching[key(config) if pays else None].append(i)
+        matching[joins(config, option, gpu)].append(i)
     packs = [[i] for i in matching.pop(None, [])]
     for same in matching.values():
         same.sort(key=lambda i: (widths(jobs[i]), i))

@@ -1,10 +1,10 @@
 """The Optuna sweeper: asks the study, launches, reports the states of the ledgers to it, sums up.
 
-Under the local launcher a worker that is free gets the next suggestion at once. Other launchers take batches, and
-each batch waits for its slowest run.
+Under the local launcher a worker that is free gets the next suggestion at once; or, with `batch`, as many as may train
+faster together. Other launchers take batches, and each batch waits for its slowest run.
 
-A trial has a run for each of several seeds, and its value is their mean. Those that can share batches train as one
-pack; the others begin one after the other, so that a trial which fails or is pruned costs no more of them.
+A trial has a run for each of several seeds or folds, and its value is their mean. Those that can share batches train as
+one pack; the others begin one after the other, so that a trial which fails or is pruned costs no more of them.
 """
 
 import contextlib
@@ -33,6 +33,7 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.results import names
+from mnist_exp.results.ranking import REPLICATES
 from mnist_exp.run.resume import changed
 from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
@@ -45,8 +46,7 @@ from mnist_exp.sweep.local import launch
 from mnist_exp.sweep.shell import StreamingLauncher
 
 DEFAULT_TRIALS = 50
-REPLICATING = ("seed",)
-"""Keys whose values are not searched: a trial has a run of each."""
+BATCH = 4  # trials for launchers that return when all of their jobs have ended
 
 
 def sweep(home: Home) -> None:
@@ -103,7 +103,7 @@ def search_options(home: Home) -> Search:
 def search_space(home: Home, search: Search) -> Space:
     """The space that was typed, or where nothing was, the usual one, which then counts as typed.
 
-    Seeds that were listed are none of it, but become the runs of each trial.
+    Seeds and folds that were listed are none of it, but become the runs of each trial.
     """
     parsed = sweeps.parsed(home.varying, home.loader)
     fixed = [override for override in parsed if not override.is_sweep_override()]
@@ -118,17 +118,17 @@ def search_space(home: Home, search: Search) -> Space:
 
 
 def replicated(home: Home, search: Search, parsed: list[Override]) -> list[Override]:
-    """*parsed* without the lists of `REPLICATING` keys, which become the runs of each trial of *search*.
+    """*parsed* without the lists of `REPLICATES`, which become the runs of each trial of *search*.
 
     Raises:
         ConfigError: such a key has an interval, or other values than those of the trials so far.
     """
-    lists = [o for o in parsed if o.key_or_group in REPLICATING and o.is_sweep_override()]
+    lists = [o for o in parsed if o.key_or_group in REPLICATES and o.is_sweep_override()]
     if home.resumed and {str(o.key_or_group) for o in lists} & set(home.plan.keys):
         return parsed  # a search of an earlier version, which took a seed for something to search
     if interval := next((o for o in lists if not o.is_discrete_sweep()), None):
         raise ConfigError(
-            f"{interval.input_line}: a search does not look for a lucky seed.",
+            f"{interval.input_line}: a search does not look for a lucky seed or fold.",
             f"List some, {interval.key_or_group}=0,1,2: each trial has a run of each, and its value is their mean.",
         )
     replicates = points.product(lists) if lists else []
@@ -194,7 +194,7 @@ class Trials:
         if self.failures > self.search.max_failures or self.ended_by:
             return 0
         counted = len(self.ended) if self.search.sampler.get("_target_") == GRID else self.done
-        begun = self.running | {self.trial(pack[0].number) for pack in self.waiting}
+        begun = self.running | {self.trial(job.number) for job in itertools.chain(*self.waiting)}
         return max(0, self.search.n_trials - counted - len(begun))
 
     @property
@@ -256,6 +256,8 @@ class Trials:
                 self.plan.points += [[] for _ in self.runs(trial)]
                 self.plan.configs += ["" for _ in self.runs(trial)]
                 self.ended[trial] = "FAIL"
+        if self.packing:
+            self.join()
 
     def _catch_up(self, trial: int) -> list[str]:
         """Brings *trial* to what the ledgers of its runs say; returns what has changed since they ran."""
@@ -286,10 +288,11 @@ class Trials:
         """The next runs, which train together; none while there are none. When others end, there may be again."""
         while not self.waiting and self.wanted:
             self.ask()
+            self.fill()
         if not self.waiting:
             return []
         pack = self.waiting.popleft()
-        self.running.add(self.trial(pack[0].number))
+        self.running |= {self.trial(job.number) for job in pack}
         self.training |= {job.number for job in pack}
         return pack
 
@@ -299,9 +302,30 @@ class Trials:
         self.waiting.append(first)
         self.later[self.trial(first[0].number)] = deque(others)
 
+    @property
+    def packing(self) -> bool:
+        """Whether trials train together: not if each has seeds that may, or if its time counts, which lanes share."""
+        launcher, alone = self.home.sweeper.launcher, "time/total" in self.search.objectives
+        return isinstance(launcher, StreamingLauncher) and self.search.runs == 1 and not alone
+
+    def fill(self) -> None:
+        """Asks for the rest of a batch, if the trial that waits can train with others."""
+        if self.waiting and self.packing and self.search.batch:
+            (job,) = self.waiting[0]
+            left = 1 + self.wanted + len(self.running)
+            share = launch.share(self.home.sweeper.launcher, job, self.composer, left)
+            for _ in range(1, min(self.search.batch, share)):
+                if self.wanted:
+                    self.ask()
+            self.join()
+
+    def join(self) -> None:
+        """Puts the trials that wait into packs."""
+        self.waiting = deque(self.packs([*itertools.chain(*self.waiting)]))
+
     def packs(self, jobs: list[Job]) -> list[list[Job]]:
-        """The runs *jobs* of one trial, by pack, where the launcher trains packs as they come."""
-        if len(jobs) == 1 or not isinstance(self.home.sweeper.launcher, StreamingLauncher):
+        """The runs *jobs* by pack, where the launcher trains packs as they come."""
+        if len(jobs) < 2 or not isinstance(self.home.sweeper.launcher, StreamingLauncher):
             return [[job] for job in jobs]
         for job in jobs:
             with contextlib.suppress(ExperimentError):
@@ -376,6 +400,8 @@ class Trials:
 
     def end(self, number: int) -> None:
         """The job of run *number* is over; its ledger has how it ended. Without an entry it has failed."""
+        if number in self.over:
+            return
         self.training.discard(number)
         self.over.add(number)
         trial = self.trial(number)
@@ -473,7 +499,7 @@ def run(trials: Trials) -> None:
 
 def in_batches(trials: Trials) -> None:
     """For launchers that return when all of their jobs have ended."""
-    most = min(trials.search.batch, trials.search.n_trials)
+    most = min(trials.search.batch or BATCH, trials.search.n_trials)
     while batch := list(itertools.chain(*itertools.islice(iter(trials.next, []), most))):
         batch.sort(key=lambda job: job.number)
         for returned in trials.home.launch(batch):

@@ -1,5 +1,6 @@
 """Runs that train together end as they would alone, whatever becomes of their neighbours."""
 
+import dataclasses
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,27 +85,92 @@ def test_a_lane_that_diverges_fails_alone(tiny: Tiny) -> None:
         assert_alike(result.folder, Path(f"alone/{i}"))
 
 
-def test_a_lane_that_is_pruned_leaves_the_others(tiny: Tiny) -> None:
+def pruning(epochs: dict[str, int], stop: int = 0) -> Callable[[Run, Control], Sequence[Observer]]:
+    """Gives up the runs in folders of these names after so many *epochs*; all are stopped after epoch *stop*."""
+
     class GiveUp(Observer):
-        def __init__(self, control: Control) -> None:
-            self.control = control
+        def __init__(self, about: Run, control: Control) -> None:
+            self.name, self.control = about.folder.name, control
 
         def on_epoch(self, event: EpochEnd) -> None:
-            if event.lane == 1 and event.epoch == 2:
-                self.control.pruned[1] = "Pruned after epoch 2 of 4."
+            if epochs.get(self.name) == event.epoch:
+                self.control.pruned[event.lane] = f"Pruned after epoch {event.epoch}."
+            if event.epoch == stop:
+                self.control.signal = signal.SIGINT
 
         def on_end(self, event: LaneEnd) -> None:
             pass
 
-    chosen = varied(tiny, epochs=4)
-    results = run_many(tasks(chosen, "together"), lambda about, control: [GiveUp(control)])
+    return lambda about, control: [GiveUp(about, control)]
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": {"fused": False}}, {"training": {"ema": 0.9, "clip": 0.5}}])
+def test_lanes_that_are_pruned_leave_and_the_others_train_on_as_they_would_alone(
+    tiny: Tiny, settings: dict[str, object]
+) -> None:
+    chosen = [tiny(data=ORDER, epochs=4, hidden=h, lr=1e-3 * h, **settings) for h in (8, 8, 9, 12)]
+    results = run_many(tasks(chosen, "together"), pruning({"1": 1, "3": 3, "0": 3}))
+    assert [result.state for result in results if isinstance(result, Result)] == [
+        "pruned",
+        "pruned",
+        "finished",
+        "pruned",
+    ]
     entries = [ledger.read(Path(f"together/{i}")) for i in range(4)]
-    assert [entry.state for entry in entries] == ["finished", "pruned", "finished", "finished"]
-    assert (entries[1].epoch, entries[1].reason) == (2, "Pruned after epoch 2 of 4.")
-    assert isinstance(results[1], Result)
-    assert results[1].state == "pruned"
+    assert [(entry.epoch, entry.reason) for entry in entries] == [
+        (3, "Pruned after epoch 3."),
+        (1, "Pruned after epoch 1."),
+        (4, ""),
+        (3, "Pruned after epoch 3."),
+    ]
+    record = lanes.read(Path("together/2"))
+    assert record
+    assert [len(record.present(epoch)) for epoch in range(4)] == [4, 3, 3, 1]
     run(chosen[2], Path("alone"))
     assert_alike(Path("together/2"), Path("alone"))
+
+
+def test_a_pack_that_lanes_have_left_goes_on_bit_for_bit(tiny: Tiny) -> None:
+    chosen, given_up = varied(tiny, epochs=5), {"1": 1, "2": 3}
+    run_many(tasks(chosen, "whole"), pruning(given_up))
+    run_many(tasks(chosen, "parts"), pruning(given_up, stop=2))
+    left = [Task(chosen[i], Path(f"parts/{i}")) for i in (0, 2, 3)]
+    run_many(left, pruning(given_up))
+    for i in (0, 3):
+        assert_equal(Path(f"parts/{i}"), Path(f"whole/{i}"))
+
+
+def test_a_run_whose_neighbours_left_is_repeated_bit_for_bit(tiny: Tiny) -> None:
+    """As `mnist_exp.rerun` does it: alone, with placeholders for as long as the others were there."""
+    chosen = varied(tiny, epochs=4)
+    run_many(tasks(chosen, "whole"), pruning({"1": 1, "2": 3}))
+    Path("again").mkdir()
+    lanes.copy(Path("whole/3"), Path("again"))
+    run(chosen[3], Path("again"))
+    assert_equal(Path("again"), Path("whole/3"))
+
+
+def test_a_pack_of_which_some_do_not_know_who_left_is_two(tiny: Tiny) -> None:
+    """A kill came between the records of two lanes."""
+    chosen = varied(tiny, epochs=4)
+    run_many(tasks(chosen, "parts"), pruning({"1": 1}, stop=2))
+    record = lanes.read(Path("parts/0"))
+    assert record
+    lanes.leave(dataclasses.replace(record, left={}), [], 1, Path("parts/0"))
+    left = [Task(chosen[i], Path(f"parts/{i}")) for i in (0, 2, 3)]
+    assert [getattr(result, "state", result) for result in run_many(left)] == ["finished"] * 3
+    for i in (0, 2, 3):
+        run(chosen[i], Path(f"alone/{i}"))
+        assert_alike(Path(f"parts/{i}"), Path(f"alone/{i}"))
+
+
+def test_a_pruned_run_of_a_sweep_is_not_run_again_and_alone_it_may_be(tiny: Tiny) -> None:
+    chosen = varied(tiny, epochs=3)[:2]
+    run_many(tasks(chosen, "sweep"), pruning({"1": 1}))
+    _, again = run_many(tasks(chosen, "sweep"), sweep="sweep")
+    assert isinstance(again, Result)
+    assert (again.state, len(losses(Path("sweep/1")))) == ("pruned", 1)
+    assert run(chosen[1], Path("sweep/1")).state == "finished"
 
 
 def test_a_lane_that_stops_early_leaves_the_others(tiny: Tiny) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -144,6 +145,27 @@ def test_seeds_that_train_together_report_the_mean_of_all_and_end_together(
     assert [len(validated(folder)) for folder in folders] == [1, 1, 1]
     mean = fmean(validated(folder)[0] for folder in folders)
     assert study.trials[2].intermediate_values == {1: pytest.approx(mean)}
+
+
+def test_trials_that_train_together_are_judged_in_their_order_when_all_have_reported(
+    scratch: Path, tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes are ordered by width, and a halving lets the first that it is asked about go on."""
+    _, study = begun(scratch)
+    asked: list[tuple[int, list[int]]] = []
+    monkeypatch.setattr(
+        optuna.Trial, "should_prune", lambda trial: asked.append((trial.number, reported(study))) or trial.number > 0
+    )
+    each = [tiny(epochs=2, hidden=hidden) for hidden in (30, 8, 20)]
+    for _ in each:
+        study.ask()
+    results = run_many([Task(config, scratch / str(i)) for i, config in enumerate(each)], watch=watch)
+    assert asked == [(i, [1, 1, 1]) for i in range(3)]
+    assert [result.state for result in results if isinstance(result, Result)] == ["finished", "pruned", "pruned"]
+
+
+def reported(study: optuna.Study) -> list[int]:
+    return [len(trial.intermediate_values) for trial in study.trials]
 
 
 def test_a_seed_that_goes_on_reports_what_was_not(scratch: Path, tiny: Callable[..., Config]) -> None:
@@ -339,17 +361,26 @@ def test_seeds_are_averaged_in_each_trial(command: Command) -> None:
     assert len(list(home().glob("*/ledger.json"))) == 6
 
 
+def test_folds_are_averaged_in_each_trial(command: Command) -> None:
+    code, out, err = command(*HERE, "search=random", "n_trials=2", "data.folds=3", "data.fold=0,1,2", SPACE[1])
+    assert code == 0, out + err
+    for trial in studies.join(home()).trials:
+        assert set(trial.params) == {"lr"}
+        runs = [ledger.read(home() / str(3 * trial.number + i)) for i in range(3)]
+        assert trial.value == pytest.approx(fmean(entry.objective for entry in runs))
+
+
 def test_a_lucky_seed_is_not_searched_for(command: Command) -> None:
     code, _, err = command(*HERE, "search=random", "seed=interval(0,9)", *SPACE)
     assert code == 2
-    assert "seed=interval(0,9): a search does not look for a lucky seed." in err
+    assert "seed=interval(0,9): a search does not look for a lucky seed or fold." in err
 
 
 def test_a_search_of_an_earlier_version_goes_on_with_the_seed_as_a_choice(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr(trials, "REPLICATING", ())
+        earlier.setattr(trials, "REPLICATES", ())
         assert command(*HERE, "search=random", "n_trials=1", "seed=0,1", *SPACE)[0] == 0
     code, out, err = command("-m", "resume=last", "n_trials=3", "hydra/launcher=basic")
     assert code == 0, out + err
@@ -366,6 +397,27 @@ def test_the_seeds_of_a_trial_train_together(command: Command) -> None:
     assert [record and record.lane for record in records] == [0, 1, 2, 0, 1, 2]
     assert len({record.pack for record in records if record}) == 2
     assert states(home()) == ["COMPLETE"] * 2
+
+
+def test_trials_train_together_until_they_are_pruned(command: Command) -> None:
+    here = [word for word in HERE if not word.startswith(("hydra/launcher", "hydra.sweeper.batch"))]
+    typed = ("search=asha", "n_trials=9", "epochs=4", "hydra.sweeper.batch=4", *SPACE)
+    code, out, err = command(*here, *typed, "hydra.launcher.workers=1")
+    assert code == 0, out + err
+    ends = states(home())
+    assert set(ends) == {"COMPLETE", "PRUNED"}
+    records = [lanes.read(home() / str(number)) for number in range(9)]
+    assert sorted(Counter(record.pack if record else "" for record in records).values()) == [1, 4, 4]
+    for number, record in enumerate(records):
+        rows = journal.read(home() / str(number))
+        assert sorted(studies.join(home()).trials[number].intermediate_values) == [row["epoch"] for row in rows]
+        assert (len(rows) == 4) == (ends[number] == "COMPLETE")
+        if record and ends[number] == "COMPLETE":
+            assert len(record.left) == sum(ends[i] == "PRUNED" for i in range(9) if alike(records[i], record))
+
+
+def alike(one: lanes.PackRecord | None, other: lanes.PackRecord) -> bool:
+    return one is not None and one.pack == other.pack
 
 
 @pytest.mark.parametrize(("typed", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
@@ -498,7 +550,8 @@ def test_a_trial_asked_for_before_a_kill_and_not_written_down_is_run(
 
 
 @pytest.mark.slow
-def test_driver_and_worker_killed_and_nothing_is_lost_or_repeated(scratch: Path) -> None:
+@pytest.mark.parametrize("how", ["hydra.launcher.pack=off", "hydra.sweeper.batch=3"])
+def test_driver_and_worker_killed_and_nothing_is_lost_or_repeated(how: str, scratch: Path) -> None:
     """At last exactly n_trials runs have finished or were pruned; the killed one went on where it was."""
     common = [
         "data=synthetic",
@@ -508,7 +561,7 @@ def test_driver_and_worker_killed_and_nothing_is_lost_or_repeated(scratch: Path)
         "threads=1",
         "checkpoint.model=false",
     ]
-    typed = ["search=asha", "n_trials=12", *SPACE, *common, "hydra.launcher.workers=2"]
+    typed = ["search=asha", "n_trials=12", *SPACE, *common, "hydra.launcher.workers=2", how]
     started = [sys.executable, "-m", "mnist_exp.train", "-m"]
     driver = subprocess.Popen([*started, *typed], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: list(Path("outputs").glob("sweeps/*/*/2/metrics.jsonl")))

@@ -9,13 +9,16 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from report_fixtures import make_run
 
+from mnist_exp.disk import lanes
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError, Interrupted, SweepError
 from mnist_exp.search import study as studies
 from mnist_exp.search.study import Search
 from mnist_exp.sweep import trials
+from mnist_exp.sweep.shell import StreamingLauncher
 from mnist_exp.sweep.trials import GRID, Trials
 
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
@@ -77,6 +80,81 @@ def test_there_are_as_many_as_were_asked_for(made: Callable[..., Trials]) -> Non
     assert source.followed == [FOLDER / "0", FOLDER / "1", FOLDER / "2"]  # type: ignore[attr-defined]
     assert source.plan.points == [["hidden=8"], ["hidden=9"], ["hidden=10"]]
     assert all(source.plan.configs)
+
+
+class Streaming(StreamingLauncher):
+    """A local launcher that runs nothing."""
+
+    def run_jobs(self, jobs: Any, total: int = 0) -> list[Any]:
+        return []
+
+    def run_source(self, source: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def streamed(made: Callable[..., Trials]) -> Callable[..., Trials]:
+    """As `made`, under the local launcher with two workers."""
+
+    def make(pack: str = "auto", **options: Any) -> Trials:
+        source = made(**options)
+        launcher = Streaming(workers=2, per_gpu=1, pack=pack)
+        launcher.config = OmegaConf.create({"hydra": {"callbacks": {}, "job": {"env_set": {}, "chdir": None}}})
+        source.home.sweeper.launcher = launcher
+        return source
+
+    return make
+
+
+def given(source: Trials) -> list[list[int]]:
+    """The numbers of the runs of all packs that it has now."""
+    return [[job.number for job in pack] for pack in iter(source.next, [])]
+
+
+def test_small_networks_are_given_out_in_batches_and_the_last_of_them_are_shared(
+    streamed: Callable[..., Trials],
+) -> None:
+    source = streamed(n_trials=11, batch=4)
+    assert given(source) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+    assert (source.wanted, source.running) == (0, set(range(11)))
+    ends(source, 5, "pruned")
+    source.end(5)  # said when it left its pack, and when that has ended
+    ends(source, 6, "failed")
+    assert (source.done, source.failures, source.wanted) == (1, 1, 1)
+    assert given(source) == [[11]]
+
+
+def test_trials_that_gain_nothing_from_others_are_given_out_one_by_one(streamed: Callable[..., Trials]) -> None:
+    assert given(streamed(n_trials=3, batch=4, pack="off")) == [[0], [1], [2]]
+    assert given(streamed(n_trials=3, batch=1, study="t")) == [[0], [1], [2]]
+    assert given(streamed(n_trials=3, batch=4, study="u", objectives=["time/total"])) == [[0], [1], [2]]
+    wide = streamed(n_trials=3, batch=4, study="v")
+    wide.space.point = lambda trial: [f"hidden={512 + trial.number}"]  # type: ignore[method-assign]
+    assert len(wide.next()) == 1
+    assert not wide.waiting, "the next is asked for when a worker is free"
+
+
+def test_a_trial_that_cannot_join_a_batch_waits_for_the_next_worker(streamed: Callable[..., Trials]) -> None:
+    source = streamed(n_trials=8, batch=4)
+    source.space.point = lambda trial: [f"hidden={8 + trial.number + 400 * (trial.number == 1)}"]  # type: ignore[method-assign]
+    assert sorted(given(source)[:2]) == [[0, 2, 3], [1]]
+
+
+def test_packs_of_trials_that_were_stopped_go_on_together(streamed: Callable[..., Trials]) -> None:
+    source = streamed(n_trials=4, batch=2)
+    assert given(source) == [[0, 1], [2, 3]]
+    for number in range(4):
+        state = "pruned" if number == 1 else "killed"
+        make_run(FOLDER / str(number), source.plan.points[number], 0.9, state=state)
+    for numbers in ((0, 1), (2, 3)):
+        lanes.begin(
+            [source.composer.config_of(source.plan.points[i]) for i in numbers], [FOLDER / str(i) for i in numbers]
+        )
+    again = streamed(again=True, n_trials=4)
+    again.home.plan.points, again.home.plan.configs = source.plan.points, source.plan.configs
+    again.home.control["force"] = True
+    again.catch_up()
+    assert sorted(given(again)) == [[0], [2, 3]]
 
 
 def test_a_failed_run_is_replaced_but_not_in_a_grid(made: Callable[..., Trials]) -> None:

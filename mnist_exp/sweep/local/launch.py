@@ -1,5 +1,6 @@
 """The local launcher: checks its options, makes the packs, and has a pool of workers run them."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,21 +102,37 @@ def in_turn(launcher: OurLauncher, jobs: Sequence[Job], composer: Composer) -> l
     return _divided(jobs, 1, launcher.config.hydra, options["pack"], capacity)
 
 
+def share(launcher: OurLauncher, job: Job, composer: Composer, trials: int) -> int:
+    """How many of so many *trials* are a worker's share, if it trains *job* and others together; 1 if it cannot."""
+    from mnist_exp.sweep import packing  # torch
+
+    options = launcher.options
+    capacity = capacity_for([job], composer, options["workers"], options["per_gpu"])
+    option = _allowed(launcher.config.hydra, options["pack"])
+    if not job.config or packing.joins(job.config, option, bool(capacity.gpus)) is None:
+        return 1
+    return math.ceil(trials / len(capacity.slots(trials)))
+
+
 def _divided(
     jobs: Sequence[Job], workers: int, hydra: DictConfig, option: str | int, capacity: Capacity
 ) -> list[list[Job]]:
-    """*jobs* by pack.
-
-    One by one where they would notice: with callbacks (but the guard, which looks at the sweep), or an environment or a
-    working directory of their own.
-    """
+    """*jobs* by pack."""
     from mnist_exp.sweep import packing  # torch
 
-    if hydra.callbacks.keys() - {"guard"} or hydra.job.env_set or hydra.job.chdir:
-        option = "off"
-    configs = [job.config for job in jobs if job.config]
+    configs, option = [job.config for job in jobs if job.config], _allowed(hydra, option)
     packs = packing.divide(configs, workers, option, bool(capacity.gpus), before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
+
+
+def _allowed(hydra: DictConfig, option: str | int) -> str | int:
+    """The *option* `pack`, but `off` where jobs would notice.
+
+    They would with callbacks (but the guard, which looks at the sweep), or an environment or a working directory of
+    their own.
+    """
+    noticed = hydra.callbacks.keys() - {"guard"} or hydra.job.env_set or hydra.job.chdir
+    return "off" if noticed else option
 
 
 def capacity_for(

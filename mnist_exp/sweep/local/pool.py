@@ -219,6 +219,8 @@ class Pool:
             return self.on_death(to)
         if kind != "done":
             (self.display.epoch if kind == "epoch" else self.display.pruned)(number, *rest)
+            if kind == "pruned" and self.source:
+                self.source.end(number)  # the rest of its pack may train for long
             return []
         job = next(job for job in to.jobs if job.number == number)
         (job.outcome,) = rest
