@@ -23,6 +23,7 @@ COMMANDS = {
     "a run, tracking=off": [*ONE, "tracking=off"],
     "a run": ONE,
     "a sweep of two, tracking=off": ["-m", *ONE[:2], "hidden=16,17", "tracking=off"],
+    "a sweep of two": ["-m", *ONE[:2], "hidden=16,17"],
 }
 TIMES = 3
 

@@ -16,6 +16,7 @@ import hypothesis
 import isolated
 import pytest
 import torch
+import trainings
 import warm
 from data_fixtures import write_dataset
 from hydra import compose, initialize_config_dir
@@ -92,8 +93,9 @@ def global_state() -> Iterator[None]:
     root, hydra = logging.getLogger(), logging.getLogger("hydra")
     before = {logger: (list(logger.handlers), logger.level) for logger in (root, hydra)}
     torch.set_num_threads(1)  # at these sizes more threads are slower
-    configs.register()
-    schema = ConfigStore.instance().repo["_schema.yaml"]
+    schema = ConfigStore.instance().repo[
+        "_schema.yaml"
+    ]  # registered by `train`: again takes half of a small test's time
     yield
     GlobalHydra.instance().clear()
     ConfigStore.instance().repo["_schema.yaml"] = schema
@@ -138,7 +140,6 @@ def composed() -> Callable[..., Config]:
 
 @pytest.fixture(scope="session")
 def _tiny() -> Any:
-    configs.register()
     with initialize_config_dir(configs.conf_dir(), version_base="1.3"):
         cfg = compose("train", list(TINY))
     OmegaConf.set_struct(cfg, False)  # a test may set other keywords of a group
@@ -153,6 +154,23 @@ def tiny(_tiny: Any) -> Callable[..., Config]:
         return configs.parse(OmegaConf.merge(_tiny, settings))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished") / "run"
+
+
+@pytest.fixture
+def finished(_finished: Path, tiny: Callable[..., Config]) -> Callable[[str | Path], Path]:
+    """`finished("theirs")`: a folder of that name with the smallest experiment, which is trained once for all tests."""
+
+    def copy(folder: str | Path) -> Path:
+        if not _finished.exists():
+            trainings.run(tiny(), _finished)
+        return Path(shutil.copytree(_finished, folder))
+
+    return copy
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
@@ -62,6 +63,7 @@ def asked(words: Sequence[str]) -> list[str]:
             if near.partition("=")[0] not in known:
                 raise ConfigError(f"There is no help about {topic!r}.", f"Topics: {', '.join(_topics())}, or any key.")
             topics[i] = near.partition("=")[0]
+    Hydra.format_config_groups = lambda *_: ""  # for a second it would list what our template has no place for
     return [*(word for word in words if "=" in word), override("hydra.help.header", " ".join(topics) or SHORT)]
 
 

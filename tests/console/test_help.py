@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra._internal.hydra import Hydra
 
 from hydra_plugins.mnist_exp.launchers import LocalConf
 from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
@@ -105,6 +106,11 @@ def test_more_of_it_fits_a_terminal_but_for_what_is_typed_in_one_piece(topic: st
 
 def test_a_pipe_gets_a_line_for_each_setting() -> None:
     assert line_of("threads", shown()).endswith("(1 to 1024)")
+
+
+def test_hydra_does_not_list_its_groups_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Hydra, "list_all_config_groups")
+    assert line_of("lr", shown("lr"))
 
 
 def test_a_topic_is_all_that_concerns_it() -> None:

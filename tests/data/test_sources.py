@@ -4,6 +4,8 @@ import bz2
 import pickle
 import struct
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +18,17 @@ from mnist_exp.config import Data
 from mnist_exp.data import fetch, idx, sources, splits
 from mnist_exp.errors import DataError
 
-try:
-    from torchvision import datasets
-except Exception as error:  # as when it was built for another torch
-    pytest.skip(f"torchvision cannot be loaded: {error}", allow_module_level=True)
-
 TRAIN, TEST = 6, 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets() -> ModuleType:
+    """Those of torchvision, which takes seconds to load: not for whoever only collects this file."""
+    try:
+        from torchvision import datasets
+    except Exception as error:  # as when it was built for another torch
+        pytest.skip(f"torchvision cannot be loaded: {error}")
+    return datasets
 
 
 def pictures(count: int, *shape: int) -> Tensor:
@@ -83,7 +90,7 @@ def test_usps_has_numbers_in_lines(tmp_path: Path) -> None:
     read("USPS", tmp_path, images, [0, 1, 2, 3, 4, 5])
 
 
-def test_svhn_has_zero_as_ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svhn_has_zero_as_ten(tmp_path: Path, datasets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.SVHN, "_check_integrity", lambda self: True)
     images = pictures(TRAIN, 3, 32, 32), pictures(TEST, 3, 32, 32)
     for name, each in zip(("train_32x32.mat", "test_32x32.mat"), images, strict=True):
@@ -107,7 +114,7 @@ def cifar(root: Path, images: tuple[Tensor, Tensor]) -> None:
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
 
 
-def test_cifar10_has_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_has_channels_first(tmp_path: Path, datasets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr(datasets.cifar, "check_integrity", lambda *_: True)
     images = pictures(TRAIN, 3, 32, 32), pictures(TEST, 3, 32, 32)

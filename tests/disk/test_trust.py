@@ -56,10 +56,9 @@ def canary(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def theirs(tiny: Callable[..., Config], canary: Path) -> Path:
+def theirs(finished: Callable[..., Path], canary: Path) -> Path:
     """The folder of a finished run whose config calls the canary."""
-    folder = Path("theirs")
-    trainings.run(tiny(), folder)
+    folder = finished("theirs")
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("mnist_exp.models.MLP", f"{CANARY}.call"))
     assert CANARY in (folder / "config.yaml").read_text()
@@ -145,10 +144,9 @@ def test_whoever_builds_a_stored_config_asks_first() -> None:
 
 
 @pytest.fixture
-def elsewhere(tiny: Callable[..., Config]) -> Path:
+def elsewhere(finished: Callable[..., Path]) -> Path:
     """The folder of a finished run that says where its images come from, and where to track it."""
-    folder = Path("elsewhere")
-    trainings.run(tiny(), folder)
+    folder = finished("elsewhere")
     plain = config.to_dict(config.load(folder / "config.yaml"))
     plain["data"] |= {"root": "private", "package": "theirs==1.0", "torchvision": "Theirs", "sha256": {"a": "0"}}
     plain["data"] |= {"reader": "npz", "debian": "dataset-theirs"}
@@ -281,11 +279,10 @@ def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Confi
     ("name", "what"), [("ledger.json", "hard link"), ("metrics.jsonl", "pipe"), ("mlflow.json", "pipe"), ("x", "pipe")]
 )
 def test_a_run_from_elsewhere_has_no_second_names_and_no_pipes(
-    name: str, what: str, tiny: Callable[..., Config], command: Any
+    name: str, what: str, finished: Callable[..., Path], command: Any
 ) -> None:
     """What is written to the one is written elsewhere, and who reads the other waits for ever."""
-    folder = Path("theirs")
-    trainings.run(tiny(), folder)
+    folder = finished("theirs")
     if what == "pipe":
         (folder / name).unlink(missing_ok=True)
         os.mkfifo(folder / name)
@@ -321,10 +318,9 @@ def test_a_sweep_with_links_is_not_sent(scratch: Path, caplog: pytest.LogCapture
 
 
 def test_the_users_own_runs_may_have_links_and_a_new_run_may_have_the_working_folder(
-    tiny: Callable[..., Config], command: Any
+    finished: Callable[..., Path], command: Any
 ) -> None:
-    mine = Path("outputs/runs/2026-01-31/mine")
-    trainings.run(tiny(), mine)
+    mine = finished("outputs/runs/2026-01-31/mine")
     (mine / "notes").symlink_to("/dev/null")
     assert naming.resolve(mine).folders == [mine]
     Path("data").symlink_to("/dev/null")
@@ -526,9 +522,9 @@ def test_of_the_source_of_weights_only_their_digest_is_taken(elsewhere: Path) ->
     ],
 )
 def test_a_run_from_elsewhere_takes_no_more_memory_than_it_brings(
-    was: str, now: str, refused: str, tiny: Callable[..., Config]
+    was: str, now: str, refused: str, finished: Callable[..., Path]
 ) -> None:
-    trainings.run(tiny(), Path("theirs"))
+    finished("theirs")
     text = Path("theirs/config.yaml").read_text()
     assert was in text
     Path("theirs/config.yaml").write_text(text.replace(was, now))

@@ -189,7 +189,7 @@ def test_sigterm_from_inside_a_step_lets_it_finish(injected: Injected) -> None:
 @pytest.mark.faults(5)
 def test_mlflow_says_killed_and_later_finished(injected: Injected) -> None:
     with held() as hold:
-        process = start(*LONG, "tracking.figures=false", "tracking.patience=60", **hold)
+        process = start(*SMALL, "epochs=12", "tracking.figures=false", "tracking.patience=60", **hold)
         folder = wait_for(begun)
         wait_for((folder / "mlflow.json").exists)
         process.send_signal(signal.SIGTERM)
@@ -201,7 +201,7 @@ def test_mlflow_says_killed_and_later_finished(injected: Injected) -> None:
     assert command(f"resume={folder}")[0] == 0
     (tracked,) = store.client.search_runs([store.experiment_id])
     assert tracked.info.status == "FINISHED"
-    sent_once(store.client, tracked.info.run_id, epochs=400)
+    sent_once(store.client, tracked.info.run_id, epochs=12)
     injected()
 
 
@@ -230,17 +230,17 @@ def test_no_worker_outlives_its_driver_and_nothing_runs_twice(injected: Injected
 
 
 @pytest.mark.faults(26)
-@pytest.mark.parametrize("victim", ["publisher", "forkserver"])
+@pytest.mark.parametrize("victim", ["sender", "forkserver"])
 def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
     grid = ["hidden=8,12", *LONG[:5], "epochs=30", *LONG[7:], QUIET, "tracking.figures=false", "tracking.patience=2"]
     with held() as hold:
         driver = start("-m", *grid, **hold)
         wait_for(begun)
-        children, name = psutil.Process(driver.pid).children(), victim.replace("publisher", "tracking.sender")
-        (helper,) = [child for child in children if name in " ".join([child.name(), *child.cmdline()])]
+        # A helper that starts warm has a name of its own: this test holds them to that, too.
+        (helper,) = [child for child in psutil.Process(driver.pid).children() if child.name() == victim]
         helper.kill()
     code, out, err = end(driver)
-    if victim == "publisher":
+    if victim == "sender":
         assert code == 0, err
         assert "Send it with: python -m mnist_exp.sync" in out + err
     if code:

@@ -266,10 +266,11 @@ def test_a_dead_server_costs_no_training(injected: Injected) -> None:
 @pytest.mark.parametrize("mode", ["500", "html", "slow", "hang"])
 def test_a_server_that_talks_nonsense_costs_no_training(mode: str, injected: Injected) -> None:
     with server(mode) as address:
-        code, out, err = command(*TRACKED, MLFLOW_TRACKING_URI=address)
+        asked = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}  # seconds, not five of them
+        code, out, err = command(*TRACKED, **asked)
         assert code == 0, err
         assert KEPT in out + err
-        code, _, err = command(module="sync", MLFLOW_TRACKING_URI=address)
+        code, _, err = command(module="sync", **asked)
         assert code == 1
         assert "Nothing is lost: repeat this" in err
     assert "<script>" not in out + err

@@ -257,8 +257,12 @@ def test_meta_a_line_without_shell_syntax_needs_no_shell() -> None:
     assert command_of("mnist-exp-predict *.png")[0][:2] == ["bash", "-c"]
 
 
+SHORT = "epochs=1 data.limit=1000 tracking.figures=false"
+"""What a command that trains gets, for whatever of it was not typed."""
+
+
 def shortened(line: str) -> str:
-    """*line* with one epoch if it trains, and two trials if it searches."""
+    """*line* with one epoch of few images if it trains, and two trials if it searches."""
     line = re.sub(r"n_trials=\d+", "n_trials=2", line)
     if "mnist_exp.train" not in line or re.search(r"resume=|--help|--cfg", line):
         return line
@@ -266,15 +270,18 @@ def shortened(line: str) -> str:
     few = ""
     if "n_trials=" not in command and (search := re.search(r"search=(?!zip|points)(\w+)", command)):
         few = " n_trials=18" if search[1] == "race" else " n_trials=2"  # a race begins with three for each setting
-    return re.sub(r" epochs=\d+", "", command) + f" epochs=1{few}" + (f"  #{comment}" if comment else "")
+    command = re.sub(r" epochs=\d+", "", command)
+    few = "".join(f" {word}" for word in SHORT.split() if f" {word.partition('=')[0]}=" not in command) + few
+    return command + few + (f"  #{comment}" if comment else "")
 
 
 def test_meta_a_line_of_a_document_is_shortened() -> None:
     train = "python -m mnist_exp.train"
-    assert shortened(f"{train} lr=1 epochs=20  # long") == f"{train} lr=1 epochs=1  # long"
-    assert shortened(f"{train} -m search=tpe n_trials=50") == f"{train} -m search=tpe n_trials=2 epochs=1"
-    assert shortened(f"{train} -m search=tpe") == f"{train} -m search=tpe epochs=1 n_trials=2"  # the default is fifty
-    assert shortened(f"{train} -m search=zip lr=1,2") == f"{train} -m search=zip lr=1,2 epochs=1"
+    assert shortened(f"{train} lr=1 epochs=20  # long") == f"{train} lr=1 {SHORT}  # long"
+    assert shortened(f"{train} data.limit=5,9") == f"{train} data.limit=5,9 epochs=1 tracking.figures=false"
+    assert shortened(f"{train} -m search=tpe n_trials=50") == f"{train} -m search=tpe n_trials=2 {SHORT}"
+    assert shortened(f"{train} -m search=tpe") == f"{train} -m search=tpe {SHORT} n_trials=2"  # the default is fifty
+    assert shortened(f"{train} -m search=zip lr=1,2") == f"{train} -m search=zip lr=1,2 {SHORT}"
     assert shortened(f"{train} -m resume=last n_trials=100") == f"{train} -m resume=last n_trials=2"
 
 

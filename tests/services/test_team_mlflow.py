@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("postgres"), pytest.mark.timeout(1200)]
 
 SMALL = ["data=synthetic", "epochs=3", "threads=1", "tracking.patience=200"]  # a busy machine
-OUTAGE = 60.0  # seconds
+OUTAGE = 20.0  # seconds, at least
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +95,9 @@ def test_several_at_once(start: Start, server: Server, tmp_path: Path) -> None:
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_killed_for_a_minute(start: Start, server: Server, tmp_path: Path) -> None:
+def test_killed_for_a_while(start: Start, server: Server, tmp_path: Path) -> None:
     """During a sweep of eight: no job waits for the server, nothing is lost or doubled."""
-    size = ["data=synthetic", "data.train_images=20000", "epochs=130", "threads=1", "hydra.launcher.pack=off"]
+    size = ["data=synthetic", "data.train_images=20000", "epochs=45", "threads=1", "hydra.launcher.pack=off"]
     rates = "lr=1e-3,2e-3,3e-3,4e-3,5e-3,6e-3,7e-3,8e-3"
     began = time.monotonic()
     tracking = ["tracking.experiment=outage", "tracking.patience=200"]
@@ -105,8 +105,14 @@ def test_killed_for_a_minute(start: Start, server: Server, tmp_path: Path) -> No
     wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/0/mlflow.json")), "the first run is in MLflow", 200)
     server.kill()
     down = time.time()
+
+    def training() -> list[list[journal.Row]]:
+        """The rows of the runs that have trained ten epochs or more since."""
+        runs = [journal.read(path.parent) for path in tmp_path.rglob("ledger.json")]
+        return [rows for rows in runs if sum(row["time_ms"] / 1000 > down for row in rows) >= 10]
+
     try:
-        time.sleep(OUTAGE)
+        wait_for(lambda: time.time() > down + OUTAGE and len(training()) >= 2, "two jobs train meanwhile", 600)
     finally:
         up = time.time()  # the start of the server uses both cores, and is not part of the outage
         server.start()
@@ -121,12 +127,12 @@ def test_killed_for_a_minute(start: Start, server: Server, tmp_path: Path) -> No
 
     runs = [journal.read(path.parent) for path in tmp_path.rglob("ledger.json")]
     trained = [rows for rows in runs if sum(map(during, rows)) >= 10]
-    assert len(trained) >= 2, "the outage was over before anybody trained"
+    assert len(trained) >= 2
     # A job that called the server would wait until the end. The time of an epoch depends more on the machine's other
     # guests (in the same outage one job took 1.32 times the usual and another 0.93): it is logged for docs/cluster.md,
     # not asserted.
     pauses = [b["time_ms"] - a["time_ms"] for rows in trained for a, b in pairwise(rows) if during(a) or during(b)]
-    assert max(pauses) / 1000 < OUTAGE / 4
+    assert max(pauses) / 1000 < (up - down) / 2
     usual = statistics.median(r["metrics"]["time/epoch"] for rows in runs for r in rows if not during(r))
     slower = [statistics.median(r["metrics"]["time/epoch"] for r in rows if during(r)) / usual for rows in trained]
     log.info("%.0f s, %.0f of them without the server; median epochs of %d jobs", took, up - down, len(slower))

@@ -107,7 +107,8 @@ def no_survivors(scratch: Path) -> Iterator[None]:
     yield
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            kept = process.ppid() == os.getpid() and any("multiprocessing" in word for word in process.cmdline())
+            helper = process.name() == "forkserver" or any("multiprocessing" in word for word in process.cmdline())
+            kept = helper and process.ppid() == os.getpid()
             if process.pid != os.getpid() and Path(process.cwd()) == scratch and not kept:
                 process.kill()
 

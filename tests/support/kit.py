@@ -74,7 +74,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 240) -> Any:
     limit = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < limit, "it did not come true"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return value
 
 

@@ -1,9 +1,10 @@
 """Warm starts: commands of this package begin as forks of a process that has loaded torch, Hydra and MLflow.
 
-`install` replaces `subprocess.Popen` by one that recognises `python -m mnist_exp.x`, a console script, and a sweep's
-fork server, and asks a `Server` for them. The fork gets the pipes, the working directory and the environment that were
-asked for, and imports the package anew. It is a child of whoever asked: waited for, signalled and killed like any
-other. Each command has a server of its own for the processes that it starts, forked before it does anything.
+`install` replaces `subprocess.Popen` by one that recognises `python -m mnist_exp.x`, with `-P` or without, a console
+script, and a sweep's fork server, and asks a `Server` for them. The fork gets the pipes, the working directory and the
+environment that were asked for, and imports the package anew. It is a child of whoever asked: waited for, signalled and
+killed like any other. Each command has a server of its own for the processes that it starts, forked before it does
+anything.
 What the libraries could have loaded in another way starts cold, as without all this.
 
 No server runs a kernel: a fork of a process with OpenMP's threads hangs.
@@ -53,8 +54,8 @@ OPTIONAL = ("optuna", "optuna.samplers._tpe.sampler")
 
 # What no library reads while it is imported. A command for which any other variable differs starts cold.
 LATE = re.compile(
-    "PYTHONPATH|PATH|HOME|XDG_CACHE_HOME|TZ|COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR|HYDRA_FULL_ERROR|JPY_PARENT_PID"
-    "|USER|SLURM_CONF|RAY_[A-Z_]*|PWD|OLDPWD|SHLVL|_|PYTEST_.*|MNIST_EXP_(?!COLD).*|MLFLOW_TRACKING_.*|MLFLOW_HTTP_.*|.*(KEY|TOKEN|PASSWORD)"
+    "PYTHONPATH|PYTHONSAFEPATH|PYTHONIOENCODING|PATH|HOME|XDG_CACHE_HOME|TZ|COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR"
+    "|HYDRA_FULL_ERROR|JPY_PARENT_PID|USER|SLURM_CONF|RAY_[A-Z_]*|PWD|OLDPWD|SHLVL|_|PYTEST_.*|MNIST_EXP_(?!COLD).*|MLFLOW_TRACKING_.*|MLFLOW_HTTP_.*|.*(KEY|TOKEN|PASSWORD)"
 )
 COLD = {"MNIST_EXP_COLD": "1"}
 """The variable of a command that is to start in an interpreter of its own."""
@@ -75,6 +76,8 @@ class Start:
     descriptors: Sequence[int]
     """The numbers that the descriptors sent along have in the process."""
     umask: int
+    safe: bool
+    """Whether it imports nothing from its working folder or its program's, as after `python -P`."""
     session: bool = False
     """Whether it begins one."""
     group: int = -1
@@ -159,10 +162,12 @@ class Popen(cold[AnyStr]):
         _, *user, mask, session, group = others[12:]
         plain = isinstance(args, (list, tuple)) and not (executable or preexec_fn or shell or any(user)) and close_fds
         typed = [os.fspath(word) for word in args] if plain else []
+        if safe := typed[:2] == [sys.executable, "-P"]:
+            del typed[1]
         if plain and mask < 0 and (found := program(typed)):
             argv, folder, numbers = typed[2:] if found[1] else typed, Path(cwd or "").absolute(), [0, 1, 2, *pass_fds]
             asked = dict(os.environ if env is None else env)
-            what = Start(argv, *found, asked, str(folder), numbers, umask(), session, group)
+            what = Start(argv, *found, asked, str(folder), numbers, umask(), safe, session, group)
             given = [pipe if pipe >= 0 else number for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
             if folder.is_dir() and (pid := Popen.server().start(what, [*given, *pass_fds])):
                 self.pid, self._child_created = pid, True
@@ -179,7 +184,7 @@ def spawn_helper(path: Any, typed: list[Any], kept: Sequence[int]) -> int:
     code = str(typed[-1])
     if code.startswith("from multiprocessing.forkserver import main"):
         numbers = [0, 1, 2, *kept]
-        what = Start(["-c"], code, "", dict(os.environ), str(Path.cwd()), numbers, umask())
+        what = Start(["-c"], code, "", dict(os.environ), str(Path.cwd()), numbers, umask(), safe="-P" in typed)
         if pid := Popen.server().start(what, numbers):
             return pid
     return spawn(path, typed, kept)
@@ -300,11 +305,13 @@ def become(what: Start, descriptors: Sequence[int]) -> None:
 
 def run(what: Start, path: list[str]) -> None:
     """Runs the program as Python does, in a module `__main__` of its own."""
-    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    asked, _, handling = what.environ.get("PYTHONIOENCODING", "").partition(":")
+    encoding, errors = asked or sys.stdout.encoding, handling or sys.stdout.errors
     sys.stdin = sys.__stdin__ = open(0, encoding=encoding, errors=errors, closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = open(1, "w", encoding=encoding, errors=errors, closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", 1, encoding, "backslashreplace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
-    sys.argv, sys.path[:] = what.argv, [str(Path.cwd()) if what.module else "", *search_path(what.environ), *path]
+    first = [] if what.safe or what.environ.get("PYTHONSAFEPATH") else [str(Path.cwd()) if what.module else ""]
+    sys.argv, sys.path[:] = what.argv, [*first, *search_path(what.environ), *path]
     sys.modules.pop("sitecustomize", None)
     importlib.invalidate_caches()
     sys.path_importer_cache.clear()
