@@ -19,6 +19,7 @@ from mnist_exp.disk import checkpoint, ledger
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.loop import Descent, Progress
 from mnist_exp.engine.muon import Muon
 from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, Interrupted
@@ -218,7 +219,12 @@ def test_two_epochs_and_two_are_four_to_the_last_bit(tmp_path: Path, options: tu
 
 def test_a_warm_up_knows_how_many_steps_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first: list[float] = []
-    monkeypatch.setattr(session, "fit", lambda stack, descent, *_: first.append(descent.schedule(0.0)))
+
+    def fit(stack: object, descent: Descent, splits: object, order: object, progress: Progress, *_: object) -> None:
+        first.append(descent.schedule(0.0))
+        progress.alive.clear()
+
+    monkeypatch.setattr(session, "fit", fit)
     run(compose("schedule.warmup=0.5", "batch_size=40", "epochs=2"), tmp_path)  # 2 epochs of 5 steps
     assert first == [1 / 5]
 
