@@ -87,7 +87,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def global_state() -> Iterator[None]:
-    """Restores the process-wide state that a run changes: Hydra's registers, log handlers, torch's settings."""
+    """Restores what a run changes in its process: variables, Hydra's registers, log handlers, torch's settings."""
+    variables = {*os.environ}
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     convolutions = torch.backends.cudnn.allow_tf32
     root, hydra = logging.getLogger(), logging.getLogger("hydra")
@@ -108,6 +109,8 @@ def global_state() -> Iterator[None]:
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = convolutions
     torch.set_flush_denormal(False)
+    for name in {*os.environ} - variables:  # torch's compiler sets some, and with them commands start cold
+        del os.environ[name]
 
 
 @pytest.fixture(autouse=True, scope="session")
