@@ -328,6 +328,7 @@ def test_accessibility(page: str, width: int, dark: bool) -> None:
     axe = pytest.importorskip("axe_core_python", reason="the extra `browser` is not installed")
     source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     with pages.chromium(width, 900, dark=dark) as driver:
+        driver.set_script_timeout(240)  # the default half a minute may be too short for a busy machine
         driver.get(page)
         drawn(driver)
         for opened in (False, True):
