@@ -39,14 +39,16 @@ pytest_plugins = ["fault_record"]
 # Tests in the background of a shell ignore Ctrl-C, and the commands that they start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Commands start warm from here on, in this environment; see there.
-warm.install(warm.always(dict(os.environ)))
-
 # No deadline: the machine is shared. No database: it would be in the repository. The same examples each time, but where
 # others are asked for: --hypothesis-profile=deep, with --hypothesis-seed=1 the same again.
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, database=None, derandomize=True)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=1000, database=None)
 hypothesis.settings.load_profile("quick")
+
+
+def pytest_collection_finish() -> None:
+    """Has commands start warm from here on, in this environment: libraries that tests import set variables, too."""
+    warm.install(warm.always(dict(os.environ)))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -220,11 +220,11 @@ def test_a_command_that_starts_warm_prints_and_leaves_the_same(typed: list[str])
     """Most tests' commands are forks of a process that has loaded the libraries; see tests/support/warm.py."""
     came = []
     server = warm.Popen.server()
-    before = server.started
+    here, before = server.environ | {"PYTHONPATH": os.environ["PYTHONPATH"]}, server.started
     for start, environ in (("cold", warm.COLD), ("warm", {})):
         Path(start).mkdir()
         done = subprocess.run(
-            [*COMMAND, *typed], cwd=start, env={**os.environ, **environ}, capture_output=True, text=True, check=False
+            [*COMMAND, *typed], cwd=start, env=here | environ, capture_output=True, text=True, check=False
         )
         files = [str(path.relative_to(start)) for path in sorted(Path(start).rglob("*"))]
         texts = [re.sub(CHANGING, "…", text) for text in (done.stdout, done.stderr, "\n".join(files))]

@@ -236,8 +236,8 @@ def test_a_helper_that_is_killed(victim: str, injected: Injected) -> None:
     with held() as hold:
         driver = start("-m", *grid, **hold)
         wait_for(begun)
-        # A helper that starts warm has a name of its own: this test holds them to that, too.
-        (helper,) = [child for child in psutil.Process(driver.pid).children() if child.name() == victim]
+        children = psutil.Process(driver.pid).children()
+        (helper,) = [child for child in children if victim in " ".join([child.name(), *child.cmdline()])]
         helper.kill()
     code, out, err = end(driver)
     if victim == "sender":
