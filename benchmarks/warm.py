@@ -5,7 +5,6 @@
 Of a warm start, the two forks by its server are not counted: they take a twentieth of a second.
 """
 
-import functools
 import importlib
 import os
 import statistics
@@ -43,7 +42,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = str(root)
     sys.path.insert(0, str(root / "tests" / "support"))
     warm: Any = importlib.import_module("warm")
-    warm.install(functools.cache(functools.partial(warm.started, dict(os.environ))))
+    warm.install(warm.always(dict(os.environ)))
     seconds(COMMANDS["a config (--cfg job)"], {})  # the server starts
     print("| command | cold | warm |\n| --- | ---: | ---: |")  # noqa: T201
     for name, typed in COMMANDS.items():

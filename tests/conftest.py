@@ -96,9 +96,8 @@ def global_state() -> Iterator[None]:
     root, hydra = logging.getLogger(), logging.getLogger("hydra")
     before = {logger: (list(logger.handlers), logger.level) for logger in (root, hydra)}
     torch.set_num_threads(1)  # at these sizes more threads are slower
-    schema = ConfigStore.instance().repo[
-        "_schema.yaml"
-    ]  # registered by `train`: again takes half of a small test's time
+    # Registered by `train`; to register it again takes half of a small test's time.
+    schema = ConfigStore.instance().repo["_schema.yaml"]
     yield
     GlobalHydra.instance().clear()
     ConfigStore.instance().repo["_schema.yaml"] = schema

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import warm
 from report_fixtures import make_run
@@ -220,7 +221,7 @@ def test_a_command_that_starts_warm_prints_and_leaves_the_same(typed: list[str])
     """Most tests' commands are forks of a process that has loaded the libraries; see tests/support/warm.py."""
     came = []
     server = warm.Popen.server()
-    here, before = server.environ | {"PYTHONPATH": os.environ["PYTHONPATH"]}, server.started
+    here, before = server.environ | {"PYTHONPATH": os.environ["PYTHONPATH"]}, server.commands
     for start, environ in (("cold", warm.COLD), ("warm", {})):
         Path(start).mkdir()
         done = subprocess.run(
@@ -232,7 +233,7 @@ def test_a_command_that_starts_warm_prints_and_leaves_the_same(typed: list[str])
         came.append((done.returncode, *(sorted(text.splitlines()) for text in texts), weights))
     for cold, warmed in zip(*came, strict=True):
         assert cold == warmed
-    assert server.started == before + 1, "each command starts cold"
+    assert server.commands == before + 1, "each command starts cold"
 
 
 CHANGING = r"(?<=last-\d{4}-)\w{12}|\d\d-\d\d-\d\d-\w{6}|\d{4}-\d\d-\d\d|\[\d/\d\]|\d+\.\d+ s"
@@ -249,6 +250,8 @@ def test_a_server_of_warm_starts_that_was_killed_is_replaced() -> None:
     server = warm.always(dict(os.environ))
     first = server()
     assert server() is first
+    assert first.process
+    assert psutil.Process(first.process.pid).cwd() == "/"
     kill(first)
     second = server()
     assert second is not first

@@ -1,6 +1,7 @@
 """Datasets in the formats of their authors: files made in these formats become the four arrays."""
 
 import bz2
+import importlib
 import pickle
 import struct
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from data_fixtures import write_dataset
+from data_fixtures import torchvision_fault, write_dataset
 from torch import Tensor
 
 from mnist_exp.config import Data
@@ -24,11 +25,9 @@ TRAIN, TEST = 6, 4
 @pytest.fixture(scope="module", autouse=True)
 def datasets() -> ModuleType:
     """Those of torchvision, which takes seconds to load: not for whoever only collects this file."""
-    try:
-        from torchvision import datasets
-    except Exception as error:  # as when it was built for another torch
-        pytest.skip(f"torchvision cannot be loaded: {error}")
-    return datasets
+    if fault := torchvision_fault():
+        pytest.skip(f"torchvision cannot be loaded: {fault}")
+    return importlib.import_module("torchvision.datasets")
 
 
 def pictures(count: int, *shape: int) -> Tensor:

@@ -1,7 +1,5 @@
 """Every command in the documents composes, and a test runs it."""
 
-import functools
-import importlib
 import importlib.util
 import itertools
 import os
@@ -14,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from data_fixtures import torchvision_fault
 from PIL import Image, ImageDraw, ImageFont
 from samples import CACHE, MNIST, REPO
 
@@ -242,16 +241,6 @@ def run(line: str, folder: Path) -> None:
     assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
-@functools.cache
-def torchvision_loads() -> bool:
-    """False where it was built for another torch."""
-    try:
-        importlib.import_module("torchvision")
-    except Exception:
-        return False
-    return True
-
-
 def command_of(line: str) -> tuple[list[str], dict[str, str]]:
     """The program of *line* with its arguments, and the variables set before it; bash, where only a shell can tell."""
     if re.search(r"[|&;<>$*`]", re.sub(r"\s#.*", "", line)):
@@ -314,7 +303,7 @@ def test_every_line_of_a_document_runs(page: Path, project: Path) -> None:
             pytest.importorskip("optuna", reason="the extra `search` is not installed")
         if "fashion_mnist" in line and not (CACHE / "mnist_exp" / "fashion_mnist" / "verified.json").exists():
             continue  # only torchvision's servers have it; one that failed leaves an empty folder
-        if any(name in line and "torchvision" in body for name, body in own.items()) and not torchvision_loads():
+        if any(name in line and "torchvision" in body for name, body in own.items()) and torchvision_fault():
             continue
         run(line, project)
     for number, program in enumerate(programs(text)):

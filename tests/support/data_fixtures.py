@@ -1,7 +1,9 @@
-"""A small dataset: its image files and its config."""
+"""A small dataset: its image files and its config; and whether torchvision can be loaded."""
 
+import functools
 import gzip
 import hashlib
+import importlib
 from pathlib import Path
 
 import torch
@@ -46,3 +48,13 @@ def described(root: Path | None = None) -> Data:
         val_size=2,
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in contents().items()},
     )
+
+
+@functools.cache
+def torchvision_fault() -> str:
+    """Why torchvision cannot be loaded, as when it was built for another torch; empty if it can. Takes seconds."""
+    try:
+        importlib.import_module("torchvision.datasets")
+    except Exception as error:
+        return str(error)
+    return ""

@@ -1,10 +1,10 @@
 """Warm starts: commands of this package begin as forks of a process that has loaded torch, Hydra and MLflow.
 
-`install` replaces `subprocess.Popen` by one that recognises `python -m mnist_exp.x`, with `-P` or without, a console
-script, and a sweep's fork server, and asks a `Server` for them. The fork gets the pipes, the working directory and the
-environment that were asked for, and imports the package anew. It is a child of whoever asked: waited for, signalled and
-killed like any other. Each command has a server of its own for the processes that it starts, forked before it does
-anything.
+`install` replaces `subprocess.Popen` by one that recognises `python -m mnist_exp.x`, with `-P` or without, and a
+console script, and asks a `Server` for them. The fork gets the pipes, the working directory and the environment that
+were asked for, and imports the package anew. It is a child of whoever asked: waited for, signalled and killed like any
+other. Each command has a server of its own for the processes that it starts, a sweep's fork server among them, forked
+before it does anything.
 What the libraries could have loaded in another way starts cold, as without all this.
 
 No server runs a kernel: a fork of a process with OpenMP's threads hangs.
@@ -95,8 +95,8 @@ class Server:
     def __init__(self, connection: socket.socket, environ: dict[str, str]) -> None:
         self.connection, self.environ, self.owner, self.lock = connection, environ, os.getpid(), threading.Lock()
         self.process: cold[bytes] | None = None
-        self.started = 0
-        """The number of its commands."""
+        self.commands = 0
+        """How many it has started."""
 
     def start(self, what: Start, descriptors: Sequence[int]) -> int | None:
         """The new child's number; None if it has to start cold."""
@@ -107,7 +107,7 @@ class Server:
             try:
                 socket.send_fds(self.connection, [pickle.dumps(what)], descriptors)
                 if pid := int(self.connection.recv(20) or 0):
-                    self.started += 1
+                    self.commands += 1
                     return pid
             finally:
                 prctl(SUBREAPER, 0)
@@ -193,7 +193,7 @@ def spawn_helper(path: Any, typed: list[Any], kept: Sequence[int]) -> int:
 def always(environ: dict[str, str]) -> Callable[[], Server]:
     """Returns what has one server in *environ*, started when it is first asked for.
 
-    A server that has ended is replaced: where memory runs out, the kernel kills the largest process, which it may be.
+    A server that has ended is replaced.
     """
     servers: list[Server] = []
 
@@ -211,7 +211,6 @@ def install(server: Callable[[], Server]) -> None:
     """Has a server start this process's commands from now on; *server* is called when there is one to start."""
     Popen.server = staticmethod(server)
     subprocess.Popen = Popen  # type: ignore[misc]
-    multiprocessing.util.spawnv_passfds = spawn_helper
 
 
 def started(environ: dict[str, str]) -> Server:
@@ -219,7 +218,8 @@ def started(environ: dict[str, str]) -> Server:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import warm; warm.main({theirs.fileno()})"
     server = Server(ours, environ)
-    server.process = cold([sys.executable, "-c", code], env=environ, pass_fds=[theirs.fileno()])
+    # Not in the test's folder: what a test leaves running there is killed, perhaps while the server still loads.
+    server.process = cold([sys.executable, "-c", code], cwd="/", env=environ, pass_fds=[theirs.fileno()])
     theirs.close()
     return server
 
@@ -247,6 +247,7 @@ def main(descriptor: int) -> None:
         theirs.close()
         server = Server(ours, environ)
         install(lambda: server)
+        multiprocessing.util.spawnv_passfds = spawn_helper  # once for each command; the tests' own starts cold, once
     run(what, path)
 
 
