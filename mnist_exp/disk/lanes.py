@@ -43,8 +43,8 @@ class PackRecord:
     format: int = FORMAT
 
     @property
-    def of(self) -> str:
-        """The same for runs that train together: where a kill came while lanes left, some do not know of it."""
+    def together(self) -> str:
+        """The same for runs that train together: its pack and who has left it, which not all know after a kill."""
         return f"{self.pack} {sorted(self.left.items())}"
 
     def present(self, epoch: int) -> list[int]:

@@ -99,11 +99,11 @@ class Control:
     """Lanes that an observer has given up after the latest epoch, and why; not after the last epoch."""
     stopped: dict[int, str] = field(default_factory=dict)
     """Lanes that a callback has ended after the latest epoch, and why; they are finished."""
-    doubts: dict[int, Callable[[], None]] = field(default_factory=dict)
+    undecided: dict[int, Callable[[], None]] = field(default_factory=dict)
     """What fills `pruned` once all lanes have finished the epoch, by the number of the trial that it is about."""
 
     def decide(self) -> None:
-        """Settles the doubts in the order of trials: that of lanes is one of widths, and who is asked early gains."""
-        doubts, self.doubts = self.doubts, {}
-        for number in sorted(doubts):
-            doubts[number]()
+        """Asks about each in the order of trials: that of lanes is one of widths, and who is asked early gains."""
+        undecided, self.undecided = self.undecided, {}
+        for number in sorted(undecided):
+            undecided[number]()

@@ -36,7 +36,7 @@ def grouped(members: Sequence[Member]) -> list[list[Member]]:
 
     def pack(member: Member) -> tuple[int, int, str]:
         alone = str(member.folder) if member.saved else ""
-        return member.entry.threads, member.epoch, member.record.of if member.record else alone
+        return member.entry.threads, member.epoch, member.record.together if member.record else alone
 
     def network(member: Member) -> str:
         return repr((member.config.model, member.config.lr, member.config.optimizer))
@@ -122,8 +122,8 @@ class Pack:
         saved = {lane: member.saved for lane, member in runs.items() if member.saved}
         self._restore(saved, self._fitting(saved, settings))
 
-    def shed(self) -> bool:
-        """Makes the stack smaller by the lanes that have left; returns whether there is something left to train."""
+    def drop_pruned(self) -> bool:
+        """Makes the stack smaller by the lanes that were pruned; returns whether there is something left to train."""
         epoch, staying = self.progress.epoch, [self.members[lane] for lane in sorted(self.progress.alive)]
         if not staying or epoch == self.progress.epochs:
             return False

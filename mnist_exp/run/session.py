@@ -105,7 +105,7 @@ def run_many(
                     control.step = pack.progress.epoch * pack.order.steps
                     watching = {lane: observers[member.folder] for lane, member in pack.members.items()}
                     fit(pack.stack, pack.descent, pack.splits, pack.order, pack.progress, watching, control)
-                    training = pack.shed()
+                    training = pack.drop_pruned()
     return [claimed.outcome() if isinstance(claimed, Member) else claimed for claimed in claims]
 
 

@@ -80,7 +80,7 @@ class Reporter(Observer):
     def on_epoch(self, event: EpochEnd) -> None:
         with self._trying(event.epoch):
             if self.report(event.epoch, event.metrics) and event.epoch < self.epochs:
-                self.control.doubts[self.trial.number] = functools.partial(self.decide, event)
+                self.control.undecided[self.trial.number] = functools.partial(self.decide, event)
 
     def decide(self, event: EpochEnd) -> None:
         """Ends the run, and those of its trial that train with it, if the pruner gives them up."""
@@ -117,7 +117,7 @@ class Reporter(Observer):
         """The other runs of the trial that are in the same pack, with the lanes that they had in that *epoch*."""
         records = {run: record for run in self.runs if (record := lanes.read(run))} if len(self.runs) > 1 else {}
         own = records.pop(self.folder, None)
-        return {run: each.position(epoch - 1) for run, each in records.items() if own and each.of == own.of}
+        return {run: each.position(epoch - 1) for run, each in records.items() if own and each.together == own.together}
 
     def on_end(self, event: LaneEnd) -> None:
         """The search reads it from the ledger."""
