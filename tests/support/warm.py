@@ -28,7 +28,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -57,6 +57,8 @@ LATE = re.compile(
     "PYTHONPATH|PYTHONSAFEPATH|PYTHONIOENCODING|PATH|HOME|XDG_CACHE_HOME|TZ|COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR"
     "|HYDRA_FULL_ERROR|JPY_PARENT_PID|USER|SLURM_CONF|RAY_[A-Z_]*|PWD|OLDPWD|SHLVL|_|PYTEST_.*|MNIST_EXP_(?!COLD).*|MLFLOW_TRACKING_.*|MLFLOW_HTTP_.*|.*(KEY|TOKEN|PASSWORD)"
 )
+DRAWS = "mnist_exp.sweep.live"
+"""It trains nothing, so that it may start warm with another number of threads."""
 COLD = {"MNIST_EXP_COLD": "1"}
 """The variable of a command that is to start in an interpreter of its own."""
 NAME, SUBREAPER = 15, 36  # of prctl
@@ -100,7 +102,8 @@ class Server:
 
     def start(self, what: Start, descriptors: Sequence[int]) -> int | None:
         """The new child's number; None if it has to start cold."""
-        if os.getpid() != self.owner or not self.fits(what.environ):
+        besides = {"OMP_NUM_THREADS"} if what.module == DRAWS else set()
+        if os.getpid() != self.owner or not self.fits(what.environ, besides):
             return None
         with self.lock, contextlib.suppress(OSError):  # a server that was killed
             prctl(SUBREAPER, 1)  # the child's parent ends at once, and then it is ours
@@ -117,11 +120,12 @@ class Server:
         """Whether its process has; False in a fork of its owner, which does not know."""
         return os.getpid() == self.owner and self.process is not None and self.process.poll() is not None
 
-    def fits(self, environ: dict[str, str]) -> bool:
-        """Whether the libraries would be the same in *environ*."""
+    def fits(self, environ: dict[str, str], besides: Collection[str] = ()) -> bool:
+        """Whether the libraries would be the same in *environ*, whatever the variables *besides* are."""
         own = search_path(self.environ)
         same_path = search_path(environ)[-len(own) :] == own if own else True
-        return same_path and all(LATE.fullmatch(name) for name, _ in self.environ.items() ^ environ.items())
+        changed = {name for name, _ in self.environ.items() ^ environ.items()}
+        return same_path and all(LATE.fullmatch(name) for name in changed.difference(besides))
 
 
 def prctl(option: int, value: Any) -> None:
