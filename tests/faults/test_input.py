@@ -127,7 +127,7 @@ def for_values(work: Callable[[Any], object], *chosen: Any, share: int = 5) -> i
 @pytest.mark.parametrize("key", KEYS)
 def test_any_value_of_any_key(key: str, injected: Injected) -> None:
     """No config that passes the checks fails before its first epoch; none that fails them starts."""
-    injected(for_values(lambda value: attempt(typed(key, value)), "nan", -1, 0))
+    injected(for_values(lambda value: attempt(typed(key, value)), "nan", -1, 0, share=10))
 
 
 def keywords() -> list[tuple[str, str]]:
@@ -147,7 +147,7 @@ def keywords() -> list[tuple[str, str]]:
 def test_any_value_of_any_keyword_of_an_option(choice: str, key: str, injected: Injected) -> None:
     plain = [choice, "data.mirrors=true", *(["hidden=null"] if "cnn" in choice else [])]
     assert attempt(*plain) == "trained"
-    injected(for_values(lambda value: attempt(*plain, typed(key, value)), "nan", -1, 0, share=8))
+    injected(for_values(lambda value: attempt(*plain, typed(key, value)), "nan", -1, 0, share=20))
 
 
 def launching() -> list[str]:
@@ -219,7 +219,7 @@ def test_an_impossible_option_of_the_launcher_starts_nothing(injected: Injected)
 @pytest.mark.parametrize(("choice", "key"), searching())
 def test_any_value_of_any_option_of_a_search(choice: str, key: str, command: Any, injected: Injected) -> None:
     here = [*choice.split(), "hidden=8,12", "lr=1e-3,3e-3", "hydra/launcher=basic", "n_trials=2"]
-    injected(for_values(lambda value: swept(command, *here, typed(key, value)), -1, 0, 2**70, share=12))
+    injected(for_values(lambda value: swept(command, *here, typed(key, value)), -1, 2**70, share=25))
 
 
 BAD = {

@@ -17,8 +17,9 @@ Injected = Callable[[int], None]
 
 
 @pytest.mark.faults(37)
-@pytest.mark.parametrize("screen", ["> /dev/full 2>&1", ">&- 2>&-", "2>&1 | head -1"])
-@pytest.mark.parametrize("sweep", [False, True], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    ("sweep", "screen"), [(False, "> /dev/full 2>&1"), (True, ">&- 2>&-"), (True, "2>&1 | head -1")]
+)
 def test_training_goes_on_without_a_screen(sweep: bool, screen: str, injected: Injected) -> None:
     typed = " ".join([*TINY, *(["-m", "seed=0,1"] if sweep else [])])
     line = f"set -o pipefail; {sys.executable} -m mnist_exp.train {typed} {screen}"

@@ -36,7 +36,7 @@ def get(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Get]:
     """`get("/", Host="other")`: what the server answers."""
     monkeypatch.setattr(overview, "SPARING", 0)
     server = Server(0, Path("outputs"), MLflow(wanted=False))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
 
     def ask(path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
