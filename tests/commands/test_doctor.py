@@ -49,14 +49,18 @@ def test_the_command_passes_a_sound_machine_and_hides_secrets() -> None:
     assert not Path("mlflow.db").exists()  # it only looks
 
 
-def test_the_command_fails_on_a_fault_and_says_how_to_mend_it(scratch: Path) -> None:
+def test_the_command_fails_on_a_fault_and_says_how_to_mend_it(
+    scratch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (scratch / "mlflow.db").write_text("no database")
-    done = call()
-    assert done.returncode == 1
-    (at,) = [i for i, line in enumerate(done.stdout.splitlines()) if line.startswith("fault")]
-    assert "file is not a database" in done.stdout.splitlines()[at]
-    assert "help: Move it away, then send everything anew: python -m mnist_exp.sync" in done.stdout.splitlines()[at + 1]
-    assert "1 fault," in done.stdout.splitlines()[-1]
+    with pytest.raises(SystemExit) as left:
+        doctor.main([])
+    assert left.value.code == 1
+    said = capsys.readouterr().out.splitlines()
+    (at,) = [i for i, line in enumerate(said) if line.startswith("fault")]
+    assert "file is not a database" in said[at]
+    assert "help: Move it away, then send everything anew: python -m mnist_exp.sync" in said[at + 1]
+    assert "1 fault," in said[-1]
 
 
 def test_a_store_that_is_sound_locked_or_of_another_schema(mlflow_store: Callable[[str], Store]) -> None:
