@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     parser = Parser("diff", ABOUT, EXAMPLES)
-    parser.add_words({}, "run run", "folders, MLflow run ids, last, best, or best:<sweep>", names.offered)
+    parser.add_overrides({}, "run run", "folders, MLflow run ids, last, best, or best:<sweep>", names.offered)
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     typed = parser.read(arguments)
     if len(typed.names) != 2:

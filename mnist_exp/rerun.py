@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     parser = Parser("rerun", ABOUT, EXAMPLES)
-    parser.add_words({"run": RUN})
+    parser.add_overrides({"run": RUN})
     typed = parser.read(arguments)
     folder = naming.one(typed.run, needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(RunFolder.lanes,))
     before, rows = ledger.read(folder), journal.read(folder)

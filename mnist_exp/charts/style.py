@@ -213,9 +213,9 @@ class RoundLocator(Locator):
         low, high = max(min(vmin, vmax), 1e-300), max(vmin, vmax)
         decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
         for parts in self.PARTS:
-            found = [part * 10.0**e for e in decades for part in parts if low <= part * 10.0**e <= high]
-            if len(found) <= self.most:
-                return found if len(found) > 2 else MaxNLocator(self.most - 2).tick_values(low, high)
+            ticks = [part * 10.0**e for e in decades for part in parts if low <= part * 10.0**e <= high]
+            if len(ticks) <= self.most:
+                return ticks if len(ticks) > 2 else MaxNLocator(self.most - 2).tick_values(low, high)
         return [10.0**e for e in decades if e % -(-len(decades) // self.most) == 0]
 
 

@@ -92,11 +92,11 @@ class Precision(enum.Enum):
 
 
 class Kind(enum.Flag):
-    """What a setting is for. It changes what a run computes unless it is LABEL, PLACE, CONTROL or SWEEP."""
+    """What a setting is for. It changes what a run computes unless it is LABEL, WHERE, CONTROL or SWEEP."""
 
     LABEL = enum.auto()
     """Is only read by people."""
-    PLACE = enum.auto()
+    WHERE = enum.auto()
     """Says where a run is trained or kept; neither in its name nor on the report page."""
     CONTROL = enum.auto()
     """Controls resuming; no part of what is run."""
@@ -116,7 +116,7 @@ class Kind(enum.Flag):
     """Came after the first release: at its default no part of a fingerprint, so that those of older runs stay."""
 
 
-LABEL, PLACE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED, LATER = Kind
+LABEL, WHERE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED, LATER = Kind
 NONE, OWN = Kind(0), FREE | UNLISTED  # what is a run's own differs between runs of one setting
 
 
@@ -140,7 +140,7 @@ class Data:
     name: str = setting(MISSING, "name of the dataset, and of its folder in the cache", WORD)
     source: str | None = setting(None, "address of the dataset's page, shown in MLflow; null: none", kind=LABEL)
     root: str | None = setting(
-        None, "folder of the IDX files (.gz too), or your folder or npz; null: a per-user cache", kind=PLACE | PRIVATE
+        None, "folder of the IDX files (.gz too), or your folder or npz; null: a per-user cache", kind=WHERE | PRIVATE
     )
     num_classes: int = setting(CLASSES, "classes; labels count from 0", LABELS, LATER)
     channels: int = setting(SHAPE[0], "channels of an image: 1 for grey, 3 for red, green, blue", CHANNELS, LATER)
@@ -270,10 +270,10 @@ class Config:
         None,
         "CPU threads; null: all cores, shared among the jobs of a sweep. A run goes on with as many as it began with",
         THREADS,
-        PLACE,
+        WHERE,
     )
     deterministic: bool = setting(
-        False, "on CUDA, take kernels that give the same bits each time, also for convolutions; slower", kind=PLACE
+        False, "on CUDA, take kernels that give the same bits each time, also for convolutions; slower", kind=WHERE
     )
     name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
     n_trials: int | None = setting(
@@ -309,8 +309,8 @@ class Config:
     )
     training: Training = part(Training)
     data: Data = part(Data, BUILT)
-    tracking: Tracking = part(Tracking, PLACE)
-    checkpoint: Checkpoint = part(Checkpoint, PLACE)
+    tracking: Tracking = part(Tracking, WHERE)
+    checkpoint: Checkpoint = part(Checkpoint, WHERE)
 
 
 FREE_KEYWORDS = {

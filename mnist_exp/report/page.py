@@ -49,7 +49,7 @@ FILES = 300  # runs at most whose curves are drawn, or whose configs are compare
 SEEDS = 50  # of one setting, so that six settings are distinguishable whatever their number of seeds
 KEYS = 4  # that heat maps pair, those that explain most; the figures that can be touched have any two
 # Where a run is stored, not what it is.
-UNLISTED = schema.of(Kind.PLACE | Kind.UNLISTED)
+UNLISTED = schema.of(Kind.WHERE | Kind.UNLISTED)
 
 Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""

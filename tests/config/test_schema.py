@@ -41,7 +41,7 @@ def test_the_defaults_together_are_legal(composed: Callable[..., Config]) -> Non
 
 @pytest.mark.parametrize("key", SETTINGS)
 def test_a_setting_is_for_one_thing(key: str) -> None:
-    purposes = SETTINGS[key].kind & (Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP)
+    purposes = SETTINGS[key].kind & (Kind.LABEL | Kind.WHERE | Kind.CONTROL | Kind.SWEEP)
     assert len(purposes) <= 1
     assert has_effect(key) == (len(purposes) == 0)
 
@@ -50,7 +50,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
     ("derived", "expected"),
     {
         "without effect": (
-            schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP),
+            schema.of(Kind.LABEL | Kind.WHERE | Kind.CONTROL | Kind.SWEEP),
             "checkpoint data.classes data.pictures data.root data.source deterministic enqueue force n_trials name"
             " points resume retry_failed tags threads time_budget tracking",
         ),

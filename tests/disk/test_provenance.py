@@ -34,10 +34,10 @@ def test_commit_and_difference_are_recorded_without_secrets(package: Path) -> No
     assert provenance.git() == {"commit": commit, "dirty": "false", "diff": ""}
     (package / "code.py").write_text("x = 2\npassword = 'hunter2'\n")
     provenance.git.cache_clear()
-    found = provenance.git()
-    assert (found["commit"], found["dirty"]) == (commit, "true")
-    assert "\n-x = 1\n+x = 2\n" in found["diff"]
-    assert "hunter2" not in found["diff"]
+    state = provenance.git()
+    assert (state["commit"], state["dirty"]) == (commit, "true")
+    assert "\n-x = 1\n+x = 2\n" in state["diff"]
+    assert "hunter2" not in state["diff"]
 
 
 def test_a_new_file_makes_the_tree_differ(package: Path) -> None:
