@@ -110,7 +110,7 @@ def reliability(bins: np.ndarray, ece: float, where: str = "test set") -> Pictur
     lower.set(yscale="log", ylabel="images", xlabel="confidence")
     plain_ticks(lower.yaxis)
     mean = float(np.average(confidence, weights=images)), float(np.average(right, weights=images))
-    alt = f"Reliability on the {where}: {capped(mean[0])} sure on average, {capped(mean[1])} right; ECE {ece:.2%}."
+    alt = f"Reliability on the {where}: {capped(mean[0])} sure on average, {capped(mean[1])} right; ECE {percent(ece)}."
     return Picture("reliability", f"Reliability, {where}: ECE {percent(ece)}", alt, figure)
 
 

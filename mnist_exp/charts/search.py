@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mnist_exp.charts import style
 from mnist_exp.charts.style import Picture, drawn
+from mnist_exp.console.formats import percent
 from mnist_exp.disk.layout import State
 from mnist_exp.search.analysis import Analysis
 
@@ -79,7 +80,7 @@ def importance(shares: dict[str, float], objective: str) -> Picture:
     axes.bar_label(bars, fmt="%.0f %%", padding=3, color=style.INK)
     axes.set(xlabel=f"share in the variation of {label(objective)}", xlim=(0, 108 * max(shares.values())))
     axes.grid(axis="y", visible=False)
-    alt = "Importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()).replace("%", " %") + "."
+    alt = "Importance: " + ", ".join(f"{key} {percent(share, 0)}" for key, share in shares.items()) + "."
     return Picture("search_importance", "Which keys matter", alt, figure)
 
 

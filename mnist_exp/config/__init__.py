@@ -8,7 +8,7 @@ from mnist_exp.config.loading import (
     new_folder,
     parse,
     register,
-    text_of,
+    settings_of,
     to_yaml,
     typed,
     unique,

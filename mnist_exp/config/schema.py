@@ -14,6 +14,7 @@ from typing import Any, final
 from omegaconf import MISSING
 
 from mnist_exp.config.rules import (
+    DURATION,
     NUMBER,
     Rule,
     at_least,
@@ -71,7 +72,7 @@ STORE = pattern(
     "the address of an MLflow store",
     "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
 )
-DURATION = pattern(r"\d+(\.\d+)?[smhd]?", "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h")
+TIME = pattern(DURATION, "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h")
 LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
 NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
 ANY_NODE = Rule("", ((lambda node: node.get("_target_") or not node, LACKING),), CHOOSE)
@@ -280,7 +281,7 @@ class Config:
         None, "with -m: trials of a search, most runs of a race, or combinations drawn from a grid", SOME, SWEEP
     )
     time_budget: str | None = setting(
-        None, "with -m search=…: after this long no more trials begin, such as 90s, 10m or 2h", DURATION, SWEEP
+        None, "with -m search=…: after this long no more trials begin, such as 90s, 10m or 2h", TIME, SWEEP
     )
     enqueue: str | None = setting(
         None,

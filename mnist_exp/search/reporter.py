@@ -50,7 +50,7 @@ def watch(folder: Path, config: Config, epoch: int, control: Control) -> Sequenc
         if trial is None:
             return []
         metric = search.watched or ("val/accuracy" if config.data.validating else "train/accuracy")
-        runs = [sweep / str(number) for number in range(first, first + search.runs)]
+        runs = [SweepFolder(sweep).run(number).path for number in range(first, first + search.runs)]
         reporter = Reporter(trial, metric, config.epochs, control, folder, runs)
         for row in journal.read(folder)[:epoch]:
             reporter.report(row["epoch"], row["metrics"])  # what a killed attempt had no time to report

@@ -17,7 +17,7 @@ from mnist_exp.console import formats
 from mnist_exp.console.formats import count, duration, plural
 from mnist_exp.console.terminal import say
 from mnist_exp.disk import ledger
-from mnist_exp.disk.layout import State
+from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.run import build
 from mnist_exp.search.study import Search
@@ -59,8 +59,7 @@ def search(home: Home, space: Any, how: Search, method: str) -> None:
         method: Sampler and pruner.
     """
     runs = how.n_trials * how.runs
-    entries = [ledger.find(home.folder / str(number)) for number in range(len(home.plan.points))]
-    done = sum(entry is not None and entry.state in (State.FINISHED, State.PRUNED) for entry in entries)
+    done = home.count(State.FINISHED, State.PRUNED)
     already = f", {done} of them done already" if done else ""
     several = f" of {how.runs} runs each" if how.replicates else ""
     say(
@@ -133,6 +132,8 @@ def _like(entry: Ledger, config: Config) -> bool:
 def earlier() -> list[Ledger]:
     """The newest finished runs of this machine, in this folder."""
     here = socket.gethostname()
-    folders = sorted(Path("outputs").glob("*/*/**/ledger.json"), key=lambda path: path.stat().st_mtime)[-EARLIER:]
+    folders = sorted(Path("outputs").glob(f"*/*/**/{RunFolder.ledger}"), key=lambda path: path.stat().st_mtime)[
+        -EARLIER:
+    ]
     entries = [ledger.find(path.parent) for path in folders]
     return [e for e in entries if e and e.host == here and e.epoch and e.state == State.FINISHED]

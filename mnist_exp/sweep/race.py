@@ -53,7 +53,7 @@ def sweep(home: Home) -> None:
             for jobs in race.rounds():
                 home.plan.write(home.folder)
                 for number in range(followed, len(home.plan.points)):
-                    reporter.follow(home.folder / str(number))
+                    reporter.follow(home.run(number))
                 followed = len(home.plan.points)
                 home.launch(points.missing(jobs, home.control), race.limit)
         finish.conclude(home, reporter)

@@ -23,7 +23,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from mnist_exp import config
-from mnist_exp.config import sweeps
+from mnist_exp.config import rules, sweeps
 from mnist_exp.config.overrides import key_of
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import offer, say, shown
@@ -181,7 +181,7 @@ class Trials:
         self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
         typed = self.home.steering.get("time_budget")
         config.settings()["time_budget"].check(typed)
-        self.budget = seconds(typed) if typed else None
+        self.budget = rules.seconds(typed) if typed else None
 
     @property
     def done(self) -> int:
@@ -263,8 +263,8 @@ class Trials:
         """Brings *trial* to what the ledgers of its runs say; returns what has changed since they ran."""
         entries: dict[int, Ledger | None] = {}
         for number in self.runs(trial):
-            ledger.reap(self.folder / str(number))
-            entries[number] = ledger.find(self.folder / str(number))
+            ledger.reap(self.home.run(number))
+            entries[number] = ledger.find(self.home.run(number))
         state = studies.settle(self.study, trial, self.search, list(entries.values()))
         self.over |= {number for number, entry in entries.items() if entry and (entry.state.done or state != "RUNNING")}
         if state == "FAIL":
@@ -274,7 +274,7 @@ class Trials:
         for number, entry in entries.items():
             overrides = self.plan.points[number]
             parsed = self.composer.config_of(overrides)
-            if entry and not force and (difference := changed(self.folder / str(number), entry, parsed)):
+            if entry and not force and (difference := changed(self.home.run(number), entry, parsed)):
                 changes.append(f"#{number} {' '.join(overrides)}: {difference}")
             forced = ["force=true"] if force else []
             jobs.append(Job(number, [*overrides, *forced], self.folder, parsed))
@@ -370,7 +370,7 @@ class Trials:
             if not self.repeat(trial.number):
                 self.queue([Job(n, o, self.folder, c) for n, o, c in zip(numbers, each, parsed, strict=True)])
                 for number in numbers:
-                    self.follow(self.folder / str(number))
+                    self.follow(self.home.run(number))
         self.plan.keys = list(dict.fromkeys([*self.plan.keys, *trial.params]))
         self.plan.write(self.folder)
 
@@ -407,7 +407,7 @@ class Trials:
         trial = self.trial(number)
         if self.training.intersection(self.runs(trial)):
             return
-        entries = {run: ledger.find(self.folder / str(run)) for run in self.runs(trial)}
+        entries = {run: ledger.find(self.home.run(run)) for run in self.runs(trial)}
         state = studies.settle(self.study, trial, self.search, list(entries.values()))
         lost = any(entry is None or not entry.state.done for run, entry in entries.items() if run in self.over)
         if state == "RUNNING" and not lost:
@@ -438,12 +438,6 @@ class Trials:
         if new := [number for number in numbers if number not in self.plan.repeats]:
             self.plan.repeats += new
             self.plan.write(self.folder)
-
-
-def seconds(typed: str) -> float:
-    """A duration as one types it: `90`, `90s`, `10m`, `2h` or `1d`."""
-    number, unit = (typed[:-1], typed[-1]) if typed[-1] in "smhd" else (typed, "s")
-    return float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
 
 
 def known_points(home: Home, space: Space) -> list[dict[str, Any]]:

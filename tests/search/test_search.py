@@ -420,12 +420,6 @@ def alike(one: lanes.PackRecord | None, other: lanes.PackRecord) -> bool:
     return one is not None and one.pack == other.pack
 
 
-@pytest.mark.parametrize(("typed", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
-def test_a_duration_as_one_types_it(typed: str, expected: float) -> None:
-    settings()["time_budget"].check(typed)
-    assert trials.seconds(typed) == expected
-
-
 @pytest.mark.parametrize("typed", ["soon", "-3m", "10 m", ""])
 def test_what_is_no_duration(typed: str) -> None:
     with pytest.raises(ConfigError, match="time_budget must be a number with s, m, h or d"):
