@@ -11,7 +11,7 @@ from mnist_exp.config.numerals import brief
 from mnist_exp.config.overrides import compact, split
 from mnist_exp.config.schema import FOLLOWING, Config, Kind, within
 
-OPTIONAL = ("init", "callbacks", "data.stratify", "data.limit", "data.folds", "data.fold")
+OPTIONAL = schema.of(Kind.OPTIONAL)
 """Settings that are params only where they are chosen."""
 
 

@@ -115,10 +115,13 @@ class Kind(enum.Flag):
     """Is not listed among the settings on the report page."""
     LATER = enum.auto()
     """Came after the first release: at its default no part of a fingerprint, so that those of older runs stay."""
+    OPTIONAL = enum.auto()
+    """Is one of the params of a run only where it was chosen: neither null nor false nor empty."""
 
 
-LABEL, WHERE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED, LATER = Kind
+LABEL, WHERE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED, LATER, OPTIONAL = Kind
 NONE, OWN = Kind(0), FREE | UNLISTED  # what is a run's own differs between runs of one setting
+CHOSEN = LATER | OPTIONAL
 
 
 def setting(default: Any, help: str, rule: Rule = ANY, kind: Kind = NONE) -> Any:
@@ -172,15 +175,18 @@ class Data:
     mean: Any = setting(0.0, "mean of the training pixels, as a share of white; or a list, one for each channel", MEAN)
     std: Any = setting(1.0, "standard deviation of the training pixels, likewise", STD)
     val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
-    stratify: bool = setting(False, "validate on the same share of each class", kind=LATER)
+    stratify: bool = setting(False, "validate on the same share of each class", kind=CHOSEN)
     limit: int | None = setting(
-        None, "train on so many of the images that do not validate, each class by its share; null: all", SOME, LATER
+        None, "train on so many of the images that do not validate, each class by its share; null: all", SOME, CHOSEN
     )
     folds: int | None = setting(
-        None, "equal parts of the training images, one of which validates instead of val_size; null: none", PARTS, LATER
+        None,
+        "equal parts of the training images, one of which validates instead of val_size; null: none",
+        PARTS,
+        CHOSEN,
     )
     fold: int | None = setting(
-        None, "which of the folds validates, from 0; null with -m: each, in a run of its own", DATA_SEED, LATER
+        None, "which of the folds validates, from 0; null with -m: each, in a run of its own", DATA_SEED, CHOSEN
     )
     mirrors: bool = setting(False, "mirror images show the same class: of objects, not of characters", kind=LATER)
     split_seed: int = setting(0, "seed of the shuffle that decides which images validate", DATA_SEED)
@@ -263,7 +269,7 @@ class Config:
     init: str | None = setting(
         None,
         "start from the weights of a run: last, best, its id or folder; null: random ones, by the seed",
-        kind=BUILT | PRIVATE | LATER,
+        kind=BUILT | PRIVATE | CHOSEN,
     )
     device: str = setting("auto", "where to train", DEVICE, BUILT)
     precision: Precision = setting(Precision.fp32, "arithmetic of the matrix products", PRECISION, BUILT)
@@ -306,7 +312,7 @@ class Config:
         {}, "how training images are varied: a `_target_`, or nothing (group augment)", ANY_NODE
     )
     callbacks: dict[str, Any] = setting(
-        {}, "who else follows a run: names, each with a `_target_` (group callbacks)", NODES, PRIVATE | LATER
+        {}, "who else follows a run: names, each with a `_target_` (group callbacks)", NODES, PRIVATE | CHOSEN
     )
     training: Training = part(Training)
     data: Data = part(Data, BUILT)

@@ -14,7 +14,7 @@ import pytest
 from omegaconf import MISSING, OmegaConf
 
 from mnist_exp import config as configs
-from mnist_exp.config import Config, overrides, schema
+from mnist_exp.config import Config, identity, overrides, schema
 from mnist_exp.config.identity import has_effect, unnamed
 from mnist_exp.config.loading import check
 from mnist_exp.config.rules import numbers
@@ -65,6 +65,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
             schema.PRIVATE_OPTIONS,
             "hydra.sweeper._target_ hydra.sweeper.params hydra.sweeper.space hydra.sweeper.storage",
         ),
+        "optional": (identity.OPTIONAL, "callbacks data.fold data.folds data.limit data.stratify init"),
         "lane": (lanes.OWN, "hidden lr model optimizer"),
         "free": (packing.FREE, "hidden lr name seed tags"),
         "free of the model": (schema.FREE_KEYWORDS["model"], "dropout hidden init init_scale"),
