@@ -130,8 +130,7 @@ class Pack:
         pruned = [m.record.lane for m in self.members.values() if m.record and m.entry.state == State.PRUNED]
         states = [self.state(member, [], {}, {}) for member in staying]
         for member, state in zip(staying, states, strict=True):
-            assert member.record  # alone, it would have been the one to leave
-            member.saved, member.record = state, lanes.leave(member.record, pruned, epoch, member.folder)
+            member.go_on_without(pruned, state)
         self._assemble(staying)
         return True
 

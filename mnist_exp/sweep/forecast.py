@@ -45,11 +45,10 @@ def grid(home: Home, combinations: list[list[str]]) -> None:
     for job in sorted(jobs, key=lambda job: job.number)[:SHOWN]:
         own = formats.settings(override for override in job.overrides if override not in common)
         state = "done" if job.number not in missing else f"pack {pack_of[job.number]}" if job.number in pack_of else ""
-        assert job.config
         say("  ".join(filter(None, [f"#{job.number}", own, f"{count(build.rehearse(job.config))} parameters", state])))
     if len(jobs) > SHOWN:
         say(f"… and {len(jobs) - SHOWN} more")
-    say(time([job.config for job in waiting if job.config], workers))
+    say(time([job.config for job in waiting], workers))
 
 
 def search(home: Home, space: Any, how: Search, method: str) -> None:
@@ -71,7 +70,7 @@ def search(home: Home, space: Any, how: Search, method: str) -> None:
         if key_of(override) in space.varied:
             say(f"Searched: {override}")
     corners = points.check(home.composer, space.corners())
-    configs = [job.config for job in corners if job.config]
+    configs = [job.config for job in corners]
     sizes = sorted(map(build.rehearse, configs))
     say(f"{count(sizes[0])} to {count(sizes[-1])} parameters")
     workers = len(launch.capacity_for(corners, home.composer, *_local(home)[:2]).slots(runs))
@@ -84,7 +83,7 @@ def divided(home: Home, jobs: Sequence[Job], total: int) -> tuple[list[list[Job]
     workers, per_gpu, pack = _local(home)
     capacity = launch.capacity_for(jobs, home.composer, workers, per_gpu, total)
     most = max(1, len(capacity.slots(len(jobs))))
-    configs = [job.config for job in jobs if job.config]
+    configs = [job.config for job in jobs]
     packs = packing.divide(configs, most, pack, bool(capacity.gpus), [job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs], most
 

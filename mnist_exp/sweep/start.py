@@ -67,7 +67,6 @@ def grid(home: Home) -> Sequence[JobReturn]:
     jobs = points.planned(home, combinations)
     missing, plan, total = points.missing(jobs, home.control), home.plan, len(jobs)
     points.check_images(missing)
-    assert jobs[0].config
     with home.reporter(keys, jobs[0].config.tracking) as reporter:
         already = f", {total - len(missing)} of them done already" if len(missing) < total else ""
         offer(f"Sweep {plan.id}: {plural(total, 'run')}{already}, in", shown(home.folder))

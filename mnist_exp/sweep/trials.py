@@ -55,8 +55,6 @@ def sweep(home: Home) -> None:
     space = search_space(home, search)
     corners = points.check(home.composer, [[*c, *each] for c in space.corners() for each in search.replicates or [[]]])
     points.check_images(corners)
-    first = corners[0].config
-    assert first
     if search.sampler.get("_target_") == GRID:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
@@ -69,7 +67,7 @@ def sweep(home: Home) -> None:
     search.write(home.folder)
     for point in known_points(home, space):
         study.enqueue_trial(point)
-    with home.reporter([*space.varied], first.tracking) as reporter:
+    with home.reporter([*space.varied], corners[0].config.tracking) as reporter:
         trials.follow = reporter.follow
         run(trials)
         conclude(trials, finish.present(home, reporter))
