@@ -80,6 +80,12 @@ class Search:
         return len(self.replicates) or 1
 
     @property
+    def method(self) -> str:
+        """Sampler and pruner: `TPESampler with SuccessiveHalvingPruner`."""
+        nodes = [node for node in (self.sampler, self.pruner) if node]
+        return " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
+
+    @property
     def directions(self) -> list[str]:
         """One for each objective."""
         return ["maximize" if "accuracy" in key else "minimize" for key in self.objectives] or ["maximize"]

@@ -51,19 +51,14 @@ def grid(home: Home, combinations: list[list[str]]) -> None:
     say(time([job.config for job in waiting], workers))
 
 
-def search(home: Home, space: Any, how: Search, method: str) -> None:
-    """Shows the *space* of a search.
-
-    Args:
-        method: Sampler and pruner.
-    """
+def search(home: Home, space: Any, how: Search) -> None:
+    """Shows the *space* of a search."""
     runs = how.n_trials * how.runs
     done = home.count(State.FINISHED, State.PRUNED)
     already = f", {done} of them done already" if done else ""
     several = f" of {how.runs} runs each" if how.replicates else ""
-    say(
-        f"Dry run: {plural(how.n_trials, 'trial')}{several}{already}; {method}. Nothing is written, nothing is trained."
-    )
+    trials = f"{plural(how.n_trials, 'trial')}{several}{already}; {how.method}"
+    say(f"Dry run: {trials}. Nothing is written, nothing is trained.")
     if space.fixed:
         say(f"All: {' '.join(space.fixed.values())}")
     for override in home.varying:

@@ -37,9 +37,9 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
                 return []
             if "sampler" not in home.options:
                 return grid(home)
-            from mnist_exp.sweep import trials
+            from mnist_exp.sweep import search
 
-            trials.sweep(home)
+            search.sweep(home)
             return []
         except KeyboardInterrupt as stop:
             if not SweepFolder(home.folder).plan.exists():
