@@ -110,7 +110,7 @@ class Runner:
 
     def run_one(self, job: Job) -> JobReturn:
         """Runs *job* alone."""
-        return self._by_hydra(job, self.task_function or (lambda cfg: self._train(job, cfg)))
+        return self._by_hydra(job, self.task_function or functools.partial(self._train, job))
 
     def _by_hydra(self, job: Job, task_function: TaskFunction) -> JobReturn:
         """Hydra's `run_job`, except that nothing a job does ends the process, and its error survives pickling."""
