@@ -1,5 +1,6 @@
 """What makes a result repeatable: the code's commit and difference, the versions."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,3 +53,20 @@ def test_outside_git_and_without_git_nothing_is_recorded(package: Path, monkeypa
     monkeypatch.setenv("PATH", str(package))
     provenance.git.cache_clear()
     assert provenance.git() == {}
+
+
+def test_the_code_fingerprint_covers_every_folder_of_the_package(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = scratch / "copy"
+    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    code = provenance.code_fingerprint.__wrapped__  # without its cache
+    before, files = code(), {path.parent: path for path in sorted(copy.rglob("*.py"))}
+    assert {copy / "engine", copy / "sweep" / "local"} < files.keys()
+    for path in files.values():
+        text = path.read_text(encoding="utf-8")
+        path.write_text(f"{text}# changed\n", encoding="utf-8")
+        assert code() != before, path
+        path.write_text(text, encoding="utf-8")
+        assert code() == before
