@@ -30,16 +30,7 @@ def confusion(matrix: np.ndarray, where: str, names: Sequence[str]) -> Picture:
     for true, guess in np.ndindex(*matrix.shape):
         if count := matrix[true, guess]:
             muted = 0.7 if true == guess else 1.0
-            text = axes.text(
-                guess,
-                true,
-                str(count),
-                ha="center",
-                va="center",
-                fontsize=small,
-                color=INK,
-                alpha=muted,
-            )
+            text = axes.text(guess, true, str(count), ha="center", va="center", fontsize=small, color=INK, alpha=muted)
             text.set_in_layout(False)  # it lies inside; measuring it is slow
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_xticks(range(len(names)), names, rotation=0 if _short(names) else 90)
@@ -52,12 +43,7 @@ def confusion(matrix: np.ndarray, where: str, names: Sequence[str]) -> Picture:
 
 @drawn
 def mistakes(
-    images: np.ndarray,
-    true: np.ndarray,
-    predicted: np.ndarray,
-    p: np.ndarray,
-    where: str,
-    names: Sequence[str],
+    images: np.ndarray, true: np.ndarray, predicted: np.ndarray, p: np.ndarray, where: str, names: Sequence[str]
 ) -> Picture:
     """The most confident mistakes, most confident first.
 

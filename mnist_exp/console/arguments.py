@@ -58,9 +58,7 @@ class Parser(argparse.ArgumentParser):
         lines = [f"  {name}={key.default:<{20 - len(name)}} {key.help}" for name, key in keys.items()]
         if keys:
             self.description = "\n".join([self.description or "", "", "keys, with their defaults", *lines])
-        positional = self.add_argument(
-            "positional", nargs="*", metavar=metavar or "key=value", help=help or argparse.SUPPRESS
-        )
+        typed = self.add_argument("typed", nargs="*", metavar=metavar or "key=value", help=help or argparse.SUPPRESS)
 
         def complete(prefix: str, **context: object) -> list[str]:
             name, equals, _ = prefix.partition("=")
@@ -68,7 +66,7 @@ class Parser(argparse.ArgumentParser):
                 return [f"{name}={value}" for value in keys[name].values()] if name in keys else []
             return [*(f"{other}=" for other in keys), *names()]
 
-        positional.completer = complete  # type: ignore[attr-defined]  # argcomplete looks for it
+        typed.completer = complete  # type: ignore[attr-defined]  # argcomplete looks for it
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse. When completing, flags come first, because argcomplete knows one series of arguments only."""
@@ -87,11 +85,11 @@ class Parser(argparse.ArgumentParser):
 
             argcomplete.autocomplete(self)
         options = self.parse_intermixed_args(typed)
-        positional, options.names = getattr(options, "positional", []), []
+        options.names = []
         for name, key in self.keys.items():
             setattr(options, name, key.default)
         given: set[str] = set()
-        for word in positional:
+        for word in getattr(options, "typed", []):
             name, equals, value = word.partition("=")
             if equals and name in self.keys:
                 if name in given:

@@ -146,8 +146,8 @@ def _same(one: Comparison, other: Comparison) -> list[dict[str, Any]]:
     return pairs
 
 
-def _plain(difference: Gain | None) -> dict[str, Any] | None:
-    return difference and dataclasses.asdict(difference)
+def _plain(gain: Gain | None) -> dict[str, Any] | None:
+    return gain and dataclasses.asdict(gain)
 
 
 def show(facts: dict[str, Any]) -> None:
@@ -169,26 +169,20 @@ def show(facts: dict[str, Any]) -> None:
     rows = [(pair["setting"], pair["difference"]) for pair in facts["same"] if pair["difference"]]
     if rows:
         out.print(escape("The same setting in both, B less A in points of validation accuracy:"))
-    for setting, difference in rows[: text.TOP]:
-        low, high = map(points, difference["interval"])
-        out.print(
-            escape(f"  {board.label(setting, list(setting))}: {points(difference['mean'])} (95 %: {low} to {high})")
-        )
+    for setting, gain in rows[: text.TOP]:
+        low, high = map(points, gain["interval"])
+        out.print(escape(f"  {board.label(setting, list(setting))}: {points(gain['mean'])} (95 %: {low} to {high})"))
 
 
-def sentence(difference: dict[str, Any] | None) -> str:
+def sentence(gain: dict[str, Any] | None) -> str:
     """Which best setting is better, and how sure that is."""
-    if difference is None:
+    if gain is None:
         return f"Which is better is unknown: that is judged by {SPLIT_NAMES['val']} images, which not both have."
-    low, high = map(points, difference["interval"])
-    seeds = ", ".join(map(value, difference["seeds"]))
-    how = f"of the same {'seeds' if len(difference['seeds']) > 1 else 'seed'} {seeds}" if seeds else "of other seeds"
-    gained = f"On validation B less A is {points(difference['mean'])} points (95 %: {low} to {high}; {how})"
-    return (
-        f"{gained}: {difference['better']} is better."
-        if difference["better"]
-        else f"{gained}: they cannot be told apart."
-    )
+    low, high = map(points, gain["interval"])
+    seeds = ", ".join(map(value, gain["seeds"]))
+    how = f"of the same {'seeds' if len(gain['seeds']) > 1 else 'seed'} {seeds}" if seeds else "of other seeds"
+    gained = f"On validation B less A is {points(gain['mean'])} points (95 %: {low} to {high}; {how})"
+    return f"{gained}: {gain['better']} is better." if gain["better"] else f"{gained}: they cannot be told apart."
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -186,9 +186,7 @@ def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products on several streams may differ
         torch.backends.cudnn.deterministic = config.deterministic
         if config.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler
-            torch.use_deterministic_algorithms(
-                config.deterministic, warn_only=True
-            )  # another's network may have others
+            torch.use_deterministic_algorithms(config.deterministic, warn_only=True)  # for others in one's own network
 
 
 def _quantities(moments: Moments) -> dict[str, set[str]]:

@@ -136,9 +136,8 @@ def stoppable(home: Home) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
-        raise interrupted(
-            stop, f"{home.count(State.FINISHED)} of {len(home.plan.points)} runs are finished.", home
-        ) from None
+        done = f"{home.count(State.FINISHED)} of {len(home.plan.points)} runs are finished."
+        raise interrupted(stop, done, home) from None
 
 
 def listed(failures: list[dict[str, Any]], plan: Plan) -> str:

@@ -21,7 +21,7 @@ from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.run import build
 from mnist_exp.search.study import Search
-from mnist_exp.sweep import packing, points
+from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job, shared
 from mnist_exp.sweep.local import launch
@@ -78,9 +78,7 @@ def divided(home: Home, jobs: Sequence[Job], total: int) -> tuple[list[list[Job]
     workers, per_gpu, pack = _local(home)
     capacity = launch.capacity_for(jobs, home.composer, workers, per_gpu, total)
     most = max(1, len(capacity.slots(len(jobs))))
-    configs = [job.config for job in jobs]
-    packs = packing.divide(configs, most, pack, bool(capacity.gpus), [job.pack for job in jobs])
-    return [[jobs[i] for i in positions] for positions in packs], most
+    return launch.divided(jobs, most, home.sweeper.config.hydra, pack, capacity), most
 
 
 def _local(home: Home) -> tuple[int | None, int, Any]:

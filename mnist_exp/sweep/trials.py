@@ -135,10 +135,7 @@ class Trials:
                 self.space.point(again)
                 if not overrides:  # it was not written down
                     studies.fail(self.study, trial)
-        changes: list[str] = []
-        for trial in range(planned):
-            changes += self._catch_up(trial)
-        points.refuse(changes, self.folder)
+        points.refuse([change for trial in range(planned) for change in self._catch_up(trial)], self.folder)
         for trial in range(planned, studies.asked(self.study)):  # it is in the study only
             if suggested := studies.running(self.study, trial):
                 self.record(suggested)
@@ -177,7 +174,7 @@ class Trials:
     def next(self) -> list[Job]:
         """The next runs, which train together; none while there are none. When others end, there may be again."""
         while not self.waiting and self.wanted:
-            self.ask()
+            self.record(self.study.ask())
             self.fill()
         if not self.waiting:
             return []
@@ -206,7 +203,7 @@ class Trials:
             share = launch.share(self.home.sweeper.launcher, job, self.composer, left)
             for _ in range(1, min(self.search.batch, share)):
                 if self.wanted:
-                    self.ask()
+                    self.record(self.study.ask())
             self.join()
 
     def join(self) -> None:
@@ -222,10 +219,6 @@ class Trials:
                 record = lanes.read(job.folder)
                 job.pack = record.pack if record else ""
         return launch.in_turn(self.home.sweeper.launcher, jobs, self.composer)
-
-    def ask(self) -> None:
-        """Lets the study suggest one more run."""
-        self.record(self.study.ask())
 
     def record(self, trial: Any) -> None:
         """Writes the run that *trial* suggests into the plan; one that cannot be made fails at once.

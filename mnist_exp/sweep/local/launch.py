@@ -92,14 +92,14 @@ def packed(
     """
     if not handover.trains:
         return [[job] for job in jobs]
-    return _divided(jobs, max(1, len(capacity.slots(len(jobs)))), hydra, option, capacity)
+    return divided(jobs, max(1, len(capacity.slots(len(jobs)))), hydra, option, capacity)
 
 
 def in_turn(launcher: OurLauncher, jobs: Sequence[Job], composer: Composer) -> list[list[Job]]:
     """The packs of *jobs* that one worker is to train, one after the other."""
     options = launcher.options
     capacity = capacity_for(jobs, composer, options["workers"], options["per_gpu"])
-    return _divided(jobs, 1, launcher.config.hydra, options["pack"], capacity)
+    return divided(jobs, 1, launcher.config.hydra, options["pack"], capacity)
 
 
 def share(launcher: OurLauncher, job: Job, composer: Composer, trials: int) -> int:
@@ -114,7 +114,7 @@ def share(launcher: OurLauncher, job: Job, composer: Composer, trials: int) -> i
     return math.ceil(trials / len(capacity.slots(trials)))
 
 
-def _divided(
+def divided(
     jobs: Sequence[Job], workers: int, hydra: DictConfig, option: str | int, capacity: Capacity
 ) -> list[list[Job]]:
     """*jobs* by pack."""
