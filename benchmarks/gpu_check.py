@@ -32,7 +32,7 @@ from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import Interrupted
 from mnist_exp.models.mlp import MLP
-from mnist_exp.run import build, pack, session
+from mnist_exp.run import build, memory, pack, session
 from mnist_exp.run.session import Result, Task
 
 SMALL = ["data=synthetic", "data.train_images=2037", "data.test_images=400", "data.val_size=300", "tracking=off"]
@@ -176,7 +176,7 @@ class Checks:
     def memory(self, lanes: int) -> Seen:
         """What a pack was expected to take, beside what it took."""
         configs = self.rates(self.config("hidden=256", "epochs=1"), lanes, lanes)
-        expected = sum(pack.memory(config, build.model(config)) for config in configs)
+        expected = sum(memory.of_lane(config, build.model(config)) for config in configs)
         if not self.cpu:
             torch.cuda.reset_peak_memory_stats(self.device)
         results = session.run_many([Task(c, self.root / f"memory-{i}") for i, c in enumerate(configs)], extras=False)

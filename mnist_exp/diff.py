@@ -19,7 +19,7 @@ from mnist_exp.disk.journal import Row
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError
-from mnist_exp.rerun import differences
+from mnist_exp.rerun import RECORDS, differences
 from mnist_exp.results import names
 
 ABOUT = """\
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     parser = Parser("diff", ABOUT, EXAMPLES)
-    parser.add_words({}, "run run", "folders, MLflow run ids, last, best, or best:<sweep>", names.offered)
+    parser.add_overrides({}, "run run", "folders, MLflow run ids, last, best, or best:<sweep>", names.offered)
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     typed = parser.read(arguments)
     if len(typed.names) != 2:
@@ -75,8 +75,7 @@ def side(name: str) -> Side:
     Raises:
         ExperimentError: as `names.one`, or a record is missing or damaged.
     """
-    needed, useful = (RunFolder.config, RunFolder.ledger, RunFolder.journal), (RunFolder.hits,)
-    folder = names.one(name, needed=needed, useful=useful)
+    folder = names.one(name, needed=RECORDS, useful=(RunFolder.hits,))
     return Side(folder, trust.load(folder), ledger.read(folder), journal.read(folder))
 
 

@@ -139,9 +139,9 @@ def extras() -> Iterator[Check]:
 
 def machine() -> Iterator[Check]:
     """The operating system, and what is not known of it."""
-    found = f"{system.name()}, workers by {system.start_method()}"
+    name = f"{system.name()}, workers by {system.start_method()}"
     untried = "This package was tested on Linux only, and on others by simulation: please say what fails."
-    yield Check("system", "ok", found) if system.TESTED else Check("system", "note", found, untried)
+    yield Check("system", "ok", name) if system.TESTED else Check("system", "note", name, untried)
 
 
 def device() -> Iterator[Check]:

@@ -174,9 +174,9 @@ def _placed(overrides: Sequence[str], root: Path) -> tuple[list[str], Path]:
 def _run(typed: Sequence[str]) -> ExperimentError | None:
     """Runs `main` in a process of its own, prints what it prints, and returns its error."""
     with tempfile.TemporaryDirectory() as scratch:
-        told = Path(scratch, "error.json")
+        error_file = Path(scratch, "error.json")
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mnist_exp.notebook", str(told), *typed],
+            [sys.executable, "-P", "-m", "mnist_exp.notebook", str(error_file), *typed],
             stdin=subprocess.PIPE,  # takes the numbers of signals; closed when this process ends, however it ends
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -189,8 +189,8 @@ def _run(typed: Sequence[str]) -> ExperimentError | None:
             code = _relay(process)
         if code == 0:
             return None
-        if told.exists():
-            kind, *about = read_json(told)
+        if error_file.exists():
+            kind, *about = read_json(error_file)
             error = getattr(errors, kind)(*about)
             assert isinstance(error, ExperimentError)
             return error
@@ -224,10 +224,10 @@ def main() -> None:
     """The process of `sweep`: the command, but that its error goes into the file that the first argument names."""
     from mnist_exp import train
 
-    told, *typed = sys.argv[1:]
+    error_file, *typed = sys.argv[1:]
 
     def tell(error: ExperimentError) -> None:
-        write_json(Path(told), [type(error).__name__, *error.args])
+        write_json(Path(error_file), [type(error).__name__, *error.args])
 
     def follow() -> None:
         while number := os.read(0, 1):  # not sys.stdin, whose lock Python wants when it ends

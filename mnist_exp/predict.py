@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     parser = Parser("predict", ABOUT, EXAMPLES)
-    parser.add_words({"run": RUN}, "image …", "pictures, or folders of them")
+    parser.add_overrides({"run": RUN}, "image …", "pictures, or folders of them")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each picture")
     typed = parser.read(arguments)
     if not typed.names:

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     parser = Parser("remove", ABOUT, EXAMPLES)
-    parser.add_words({}, "what …", "runs and sweeps; without a name all of outputs/", names.offered)
+    parser.add_overrides({}, "what …", "runs and sweeps; without a name all of outputs/", names.offered)
     parser.add_argument("--failed", action="store_true", help="those that failed, were killed, or are damaged")
     parser.add_argument("--older", type=float, metavar="DAYS", help="those that ended longer ago")
     parser.add_argument("--keep", type=int, metavar="N", help="all but the best N settings of each sweep")

@@ -22,6 +22,7 @@ ABOUT = """\
 Repeats a run from its own config in a new folder, and says whether every loss and accuracy came out the same, to the
 last bit, and what differs that could explain it: code, data, versions, machine."""
 RUN = Key("last", "which one: a folder, an MLflow run id, last, best, or best:<sweep>", naming.offered)
+RECORDS = (RunFolder.config, RunFolder.ledger, RunFolder.journal)
 EXAMPLES = """\
 examples
   python -m mnist_exp.rerun
@@ -40,9 +41,9 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     parser = Parser("rerun", ABOUT, EXAMPLES)
-    parser.add_words({"run": RUN})
+    parser.add_overrides({"run": RUN})
     typed = parser.read(arguments)
-    folder = naming.one(typed.run, needed=("config.yaml", "ledger.json", "metrics.jsonl"), useful=(RunFolder.lanes,))
+    folder = naming.one(typed.run, needed=RECORDS, useful=(RunFolder.lanes,))
     before, rows = ledger.read(folder), journal.read(folder)
     if not rows:
         raise ConfigError(f"{shown(folder)} finished no epoch: there is nothing to compare with.")

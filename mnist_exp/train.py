@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from mnist_exp import config
 from mnist_exp.config.overrides import check_text
-from mnist_exp.console import exits, guard, help, hydra_words, terminal
+from mnist_exp.console import command_line, exits, guard, help, terminal
 from mnist_exp.console.arguments import version
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import one, resume
@@ -40,7 +40,7 @@ def cli() -> None:
 
 def _main() -> None:
     check_text(sys.argv[1:])
-    sys.argv[1:] = hydra_words.arranged(sys.argv[1:])
+    sys.argv[1:] = command_line.arranged(sys.argv[1:])
     main()
 
 

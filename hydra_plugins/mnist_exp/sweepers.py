@@ -73,4 +73,4 @@ class RaceSweeper(GridSweeper):
 
 
 class OptunaSweeper(GridSweeper):
-    """Begins like the grid, then searches: asks, launches, reports and sums up; see mnist_exp/sweep/trials.py."""
+    """Begins like the grid, then searches: asks, launches, reports and sums up; see mnist_exp/sweep/search.py."""

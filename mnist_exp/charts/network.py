@@ -30,16 +30,7 @@ def confusion(matrix: np.ndarray, where: str, names: Sequence[str]) -> Picture:
     for true, guess in np.ndindex(*matrix.shape):
         if count := matrix[true, guess]:
             muted = 0.7 if true == guess else 1.0
-            text = axes.text(
-                guess,
-                true,
-                str(count),
-                ha="center",
-                va="center",
-                fontsize=small,
-                color=INK,
-                alpha=muted,
-            )
+            text = axes.text(guess, true, str(count), ha="center", va="center", fontsize=small, color=INK, alpha=muted)
             text.set_in_layout(False)  # it lies inside; measuring it is slow
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_xticks(range(len(names)), names, rotation=0 if _short(names) else 90)
@@ -52,12 +43,7 @@ def confusion(matrix: np.ndarray, where: str, names: Sequence[str]) -> Picture:
 
 @drawn
 def mistakes(
-    images: np.ndarray,
-    true: np.ndarray,
-    predicted: np.ndarray,
-    p: np.ndarray,
-    where: str,
-    names: Sequence[str],
+    images: np.ndarray, true: np.ndarray, predicted: np.ndarray, p: np.ndarray, where: str, names: Sequence[str]
 ) -> Picture:
     """The most confident mistakes, most confident first.
 
@@ -110,7 +96,7 @@ def reliability(bins: np.ndarray, ece: float, where: str = "test set") -> Pictur
     lower.set(yscale="log", ylabel="images", xlabel="confidence")
     plain_ticks(lower.yaxis)
     mean = float(np.average(confidence, weights=images)), float(np.average(right, weights=images))
-    alt = f"Reliability on the {where}: {capped(mean[0])} sure on average, {capped(mean[1])} right; ECE {ece:.2%}."
+    alt = f"Reliability on the {where}: {capped(mean[0])} sure on average, {capped(mean[1])} right; ECE {percent(ece)}."
     return Picture("reliability", f"Reliability, {where}: ECE {percent(ece)}", alt, figure)
 
 

@@ -13,6 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from mnist_exp.charts import style
 from mnist_exp.charts.style import Picture, drawn
+from mnist_exp.charts.sweep import dots
+from mnist_exp.console.formats import percent
 from mnist_exp.disk.layout import State
 from mnist_exp.search.analysis import Analysis
 
@@ -79,7 +81,7 @@ def importance(shares: dict[str, float], objective: str) -> Picture:
     axes.bar_label(bars, fmt="%.0f %%", padding=3, color=style.INK)
     axes.set(xlabel=f"share in the variation of {label(objective)}", xlim=(0, 108 * max(shares.values())))
     axes.grid(axis="y", visible=False)
-    alt = "Importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items()).replace("%", " %") + "."
+    alt = "Importance: " + ", ".join(f"{key} {percent(share, 0)}" for key, share in shares.items()) + "."
     return Picture("search_importance", "Which keys matter", alt, figure)
 
 
@@ -108,11 +110,8 @@ def front(done: pd.DataFrame, objectives: Sequence[str], best: Sequence[int]) ->
     y, x = units(done[objectives[0]]), units(done[objectives[1]])
     chosen = done["number"].isin(best)
     low, high = style.limits(y) if "accuracy" in objectives[0] else (float(y.min()), float(y.max()))
-    inside = y >= low
-    dots: Any = {"color": style.MUTED, "alpha": 0.8, "linewidths": 0, **style.dotted(len(x), 22)}
-    axes.scatter(x[inside], y[inside], label="run", **dots)
-    style.left_out(axes, int((~inside).sum()), low, "run")
-    line = pd.DataFrame({"x": x[chosen & inside], "y": y[chosen & inside]}).sort_values("x")
+    dots(axes, x, y, low, style.MUTED, "run")
+    line = pd.DataFrame({"x": x, "y": y})[chosen & (y >= low)].sort_values("x")
     axes.plot(line["x"], line["y"], color=style.COLOURS[1], marker="D", markersize=5, label="nothing is better in both")
     axes.set(xlabel=label(objectives[1]), ylabel=label(objectives[0]))
     if "accuracy" in objectives[0]:

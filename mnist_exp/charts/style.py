@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator, NullLocator
 
-from mnist_exp.console.formats import value
+from mnist_exp.console.formats import plural, value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -213,9 +213,9 @@ class RoundLocator(Locator):
         low, high = max(min(vmin, vmax), 1e-300), max(vmin, vmax)
         decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
         for parts in self.PARTS:
-            found = [part * 10.0**e for e in decades for part in parts if low <= part * 10.0**e <= high]
-            if len(found) <= self.most:
-                return found if len(found) > 2 else MaxNLocator(self.most - 2).tick_values(low, high)
+            ticks = [part * 10.0**e for e in decades for part in parts if low <= part * 10.0**e <= high]
+            if len(ticks) <= self.most:
+                return ticks if len(ticks) > 2 else MaxNLocator(self.most - 2).tick_values(low, high)
         return [10.0**e for e in decades if e % -(-len(decades) // self.most) == 0]
 
 
@@ -250,7 +250,7 @@ def spread(axes: Axes, x: "pd.Series[float]", ratio: float) -> None:
 def left_out(axes: Axes, count: int, low: float, what: str) -> None:
     """Says how many of *what* lie below an axis of accuracies that begins at *low*; they are not drawn."""
     if count:
-        text = f"{count} {what}{'' if count == 1 else 's'} below {low:.4g} %"
+        text = f"{plural(count, what)} below {low:.4g} %"
         axes.text(0.01, 0.02, text, transform=axes.transAxes, fontsize=8.5, alpha=0.7)
 
 

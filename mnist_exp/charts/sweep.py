@@ -212,7 +212,7 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Pic
         axes.set(ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
         axes.margins(x=0.12)
         figure.legend(loc="outside lower left", ncols=3)
-        explains = "" if share is None else f": explains {share:.0%} of the variance".replace("%", " %")
+        explains = "" if share is None else f": explains {percent(share, 0)} of the variance"
         alt = f"{SPLIT_NAMES[split].capitalize()} accuracy of {len(done)} finished runs over {key}{explains}."
         pictures.append(Picture(f"effect_{style.plain(key)}", f"{key}{explains}", alt, figure))
     return pictures

@@ -2,17 +2,7 @@
 
 from mnist_exp.config.choices import conf_dir, options
 from mnist_exp.config.identity import fingerprint, flatten, params, run_name, to_dict
-from mnist_exp.config.loading import (
-    compose,
-    load,
-    new_folder,
-    parse,
-    register,
-    text_of,
-    to_yaml,
-    typed,
-    unique,
-)
+from mnist_exp.config.loading import compose, load, new_folder, parse, register, settings_of, to_yaml, typed, unique
 from mnist_exp.config.overrides import as_typed, command, compact, override
 from mnist_exp.config.schema import (
     CLASSES,

@@ -11,7 +11,7 @@ from mnist_exp.config.numerals import brief
 from mnist_exp.config.overrides import compact, split
 from mnist_exp.config.schema import FOLLOWING, Config, Kind, within
 
-OPTIONAL = ("init", "callbacks", "data.stratify", "data.limit", "data.folds", "data.fold")
+OPTIONAL = schema.of(Kind.OPTIONAL)
 """Settings that are params only where they are chosen."""
 
 
@@ -50,7 +50,7 @@ def _given(key: str, value: Any) -> bool:
 @functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same keys
 def has_effect(key: str) -> bool:
     """Whether the setting *key* changes what a run computes."""
-    return not within(key, schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP))
+    return not within(key, schema.of(Kind.LABEL | Kind.WHERE | Kind.CONTROL | Kind.SWEEP))
 
 
 def label(node: dict[str, Any]) -> str:
@@ -72,7 +72,7 @@ def run_name(config: Config, overrides: list[str]) -> str:
 
 def unnamed() -> tuple[str, ...]:
     """What a run's name leaves out: where the run is trained and kept, and how it is resumed."""
-    return (*schema.of(Kind.PLACE | Kind.CONTROL), "name", "device", "hydra", "cluster")
+    return (*schema.of(Kind.WHERE | Kind.CONTROL), "name", "device", "hydra", "cluster")
 
 
 def params(config: Config) -> dict[str, Any]:

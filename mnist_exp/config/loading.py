@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import hydra
 import yaml
@@ -30,6 +31,7 @@ from mnist_exp.config.schema import FOLLOWING, Config, Data
 from mnist_exp.errors import ConfigError, first_line
 
 LONGEST = 2**20  # characters of a run's config; one of the usual ones has 2,000, and 3 levels
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
 
 def register() -> None:
@@ -236,12 +238,17 @@ def text_of(path: Path) -> str:
     what, depth = "references" if "${" in text else "", 0
     if len(text) > LONGEST:
         raise ConfigError(f"{path} is not a run's config: it is longer than {LONGEST:,} characters.")
-    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    for event in yaml.parse(text, LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         what = "aliases" if isinstance(event, yaml.AliasEvent) else "too many levels" if depth > DEEPEST else what
         if what:
             raise ConfigError(f"{path} is not a run's config: it has {what}.", "A run writes plain values only.")
     return text
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    """The settings that a run has written to *path*, flat and unchecked. Raises what `text_of` raises."""
+    return flatten(yaml.load(text_of(path), LOADER))
 
 
 def to_yaml(config: Config) -> str:

@@ -9,6 +9,9 @@ from typing import Any, final
 from mnist_exp.config.numerals import brief
 from mnist_exp.errors import ConfigError
 
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION = rf"\d+(\.\d+)?[{''.join(SECONDS)}]?"
+
 
 class _Number(str):
     """How messages show a number, also those that show what was typed in quotes."""
@@ -87,6 +90,11 @@ def numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
 def pattern(expression: str, what: str, way_out: str = "", text: str = "") -> Rule:
     """A text that *expression* matches as a whole; *what* states it in the message."""
     return must(f"be {what}", re.compile(expression, re.DOTALL).fullmatch, text, way_out, "{value!r}")
+
+
+def seconds(typed: str) -> float:
+    """A duration as one types it, such as `10m`; a number alone is of seconds."""
+    return float(typed.rstrip("".join(SECONDS))) * SECONDS.get(typed[-1], 1)
 
 
 def each_within(lowest: float, highest: float) -> Callable[[Any], bool]:

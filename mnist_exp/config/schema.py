@@ -14,6 +14,7 @@ from typing import Any, final
 from omegaconf import MISSING
 
 from mnist_exp.config.rules import (
+    DURATION,
     NUMBER,
     Rule,
     at_least,
@@ -71,7 +72,7 @@ STORE = pattern(
     "the address of an MLflow store",
     "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
 )
-DURATION = pattern(r"\d+(\.\d+)?[smhd]?", "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h")
+TIME = pattern(DURATION, "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h")
 LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
 NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
 ANY_NODE = Rule("", ((lambda node: node.get("_target_") or not node, LACKING),), CHOOSE)
@@ -92,11 +93,11 @@ class Precision(enum.Enum):
 
 
 class Kind(enum.Flag):
-    """What a setting is for. It changes what a run computes unless it is LABEL, PLACE, CONTROL or SWEEP."""
+    """What a setting is for. It changes what a run computes unless it is LABEL, WHERE, CONTROL or SWEEP."""
 
     LABEL = enum.auto()
     """Is only read by people."""
-    PLACE = enum.auto()
+    WHERE = enum.auto()
     """Says where a run is trained or kept; neither in its name nor on the report page."""
     CONTROL = enum.auto()
     """Controls resuming; no part of what is run."""
@@ -114,10 +115,13 @@ class Kind(enum.Flag):
     """Is not listed among the settings on the report page."""
     LATER = enum.auto()
     """Came after the first release: at its default no part of a fingerprint, so that those of older runs stay."""
+    OPTIONAL = enum.auto()
+    """Is one of the params of a run only where it was chosen: neither null nor false nor empty."""
 
 
-LABEL, PLACE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED, LATER = Kind
+LABEL, WHERE, CONTROL, SWEEP, PRIVATE, FREE, LANE, BUILT, UNLISTED, LATER, OPTIONAL = Kind
 NONE, OWN = Kind(0), FREE | UNLISTED  # what is a run's own differs between runs of one setting
+CHOSEN = LATER | OPTIONAL
 
 
 def setting(default: Any, help: str, rule: Rule = ANY, kind: Kind = NONE) -> Any:
@@ -140,7 +144,7 @@ class Data:
     name: str = setting(MISSING, "name of the dataset, and of its folder in the cache", WORD)
     source: str | None = setting(None, "address of the dataset's page, shown in MLflow; null: none", kind=LABEL)
     root: str | None = setting(
-        None, "folder of the IDX files (.gz too), or your folder or npz; null: a per-user cache", kind=PLACE | PRIVATE
+        None, "folder of the IDX files (.gz too), or your folder or npz; null: a per-user cache", kind=WHERE | PRIVATE
     )
     num_classes: int = setting(CLASSES, "classes; labels count from 0", LABELS, LATER)
     channels: int = setting(SHAPE[0], "channels of an image: 1 for grey, 3 for red, green, blue", CHANNELS, LATER)
@@ -171,15 +175,18 @@ class Data:
     mean: Any = setting(0.0, "mean of the training pixels, as a share of white; or a list, one for each channel", MEAN)
     std: Any = setting(1.0, "standard deviation of the training pixels, likewise", STD)
     val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
-    stratify: bool = setting(False, "validate on the same share of each class", kind=LATER)
+    stratify: bool = setting(False, "validate on the same share of each class", kind=CHOSEN)
     limit: int | None = setting(
-        None, "train on so many of the images that do not validate, each class by its share; null: all", SOME, LATER
+        None, "train on so many of the images that do not validate, each class by its share; null: all", SOME, CHOSEN
     )
     folds: int | None = setting(
-        None, "equal parts of the training images, one of which validates instead of val_size; null: none", PARTS, LATER
+        None,
+        "equal parts of the training images, one of which validates instead of val_size; null: none",
+        PARTS,
+        CHOSEN,
     )
     fold: int | None = setting(
-        None, "which of the folds validates, from 0; null with -m: each, in a run of its own", DATA_SEED, LATER
+        None, "which of the folds validates, from 0; null with -m: each, in a run of its own", DATA_SEED, CHOSEN
     )
     mirrors: bool = setting(False, "mirror images show the same class: of objects, not of characters", kind=LATER)
     split_seed: int = setting(0, "seed of the shuffle that decides which images validate", DATA_SEED)
@@ -262,7 +269,7 @@ class Config:
     init: str | None = setting(
         None,
         "start from the weights of a run: last, best, its id or folder; null: random ones, by the seed",
-        kind=BUILT | PRIVATE | LATER,
+        kind=BUILT | PRIVATE | CHOSEN,
     )
     device: str = setting("auto", "where to train", DEVICE, BUILT)
     precision: Precision = setting(Precision.fp32, "arithmetic of the matrix products", PRECISION, BUILT)
@@ -270,17 +277,17 @@ class Config:
         None,
         "CPU threads; null: all cores, shared among the jobs of a sweep. A run goes on with as many as it began with",
         THREADS,
-        PLACE,
+        WHERE,
     )
     deterministic: bool = setting(
-        False, "on CUDA, take kernels that give the same bits each time, also for convolutions; slower", kind=PLACE
+        False, "on CUDA, take kernels that give the same bits each time, also for convolutions; slower", kind=WHERE
     )
     name: str | None = setting(None, "name of the run in MLflow; null: made from what was chosen", kind=LABEL | OWN)
     n_trials: int | None = setting(
         None, "with -m: trials of a search, most runs of a race, or combinations drawn from a grid", SOME, SWEEP
     )
     time_budget: str | None = setting(
-        None, "with -m search=…: after this long no more trials begin, such as 90s, 10m or 2h", DURATION, SWEEP
+        None, "with -m search=…: after this long no more trials begin, such as 90s, 10m or 2h", TIME, SWEEP
     )
     enqueue: str | None = setting(
         None,
@@ -305,12 +312,12 @@ class Config:
         {}, "how training images are varied: a `_target_`, or nothing (group augment)", ANY_NODE
     )
     callbacks: dict[str, Any] = setting(
-        {}, "who else follows a run: names, each with a `_target_` (group callbacks)", NODES, PRIVATE | LATER
+        {}, "who else follows a run: names, each with a `_target_` (group callbacks)", NODES, PRIVATE | CHOSEN
     )
     training: Training = part(Training)
     data: Data = part(Data, BUILT)
-    tracking: Tracking = part(Tracking, PLACE)
-    checkpoint: Checkpoint = part(Checkpoint, PLACE)
+    tracking: Tracking = part(Tracking, WHERE)
+    checkpoint: Checkpoint = part(Checkpoint, WHERE)
 
 
 FREE_KEYWORDS = {

@@ -1,4 +1,4 @@
-"""How commands read what people type: argparse's options, `key=value` words and names, in any order."""
+"""How commands read what people type: argparse's options, `key=value` and names, in any order."""
 
 import argparse
 import difflib
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, final
 
 Offer = Callable[[], Iterable[str]]
-"""Likely words, for tab completion."""
+"""Likely values, for tab completion."""
 
 
 @final
 @dataclass(frozen=True)
 class Key:
-    """What a `key=value` word sets."""
+    """What a `key=value` sets."""
 
     default: str
     help: str
@@ -46,8 +46,8 @@ class Parser(argparse.ArgumentParser):
         self.takes_names = False
         self.add_argument("--version", action="version", version=version())
 
-    def add_words(self, keys: Mapping[str, Key], metavar: str = "", help: str = "", names: Offer = list) -> None:
-        """Takes `key=value` words, and names if they have a *metavar*.
+    def add_overrides(self, keys: Mapping[str, Key], metavar: str = "", help: str = "", names: Offer = list) -> None:
+        """Takes `key=value`, and names if they have a *metavar*.
 
         Args:
             metavar, help: What names are called, and what they mean.
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         lines = [f"  {name}={key.default:<{20 - len(name)}} {key.help}" for name, key in keys.items()]
         if keys:
             self.description = "\n".join([self.description or "", "", "keys, with their defaults", *lines])
-        words = self.add_argument("words", nargs="*", metavar=metavar or "key=value", help=help or argparse.SUPPRESS)
+        typed = self.add_argument("typed", nargs="*", metavar=metavar or "key=value", help=help or argparse.SUPPRESS)
 
         def complete(prefix: str, **context: object) -> list[str]:
             name, equals, _ = prefix.partition("=")
@@ -66,10 +66,10 @@ class Parser(argparse.ArgumentParser):
                 return [f"{name}={value}" for value in keys[name].values()] if name in keys else []
             return [*(f"{other}=" for other in keys), *names()]
 
-        words.completer = complete  # type: ignore[attr-defined]  # argcomplete looks for it
+        typed.completer = complete  # type: ignore[attr-defined]  # argcomplete looks for it
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse. When completing, flags come first, because argcomplete knows one series of words only."""
+        """As argparse. When completing, flags come first, because argcomplete knows one series of arguments only."""
         if self.keys and "_ARGCOMPLETE" in os.environ:
             args = sorted(args, key=lambda word: not word.startswith("-"))
         return super().parse_known_args(args, namespace)
@@ -85,11 +85,11 @@ class Parser(argparse.ArgumentParser):
 
             argcomplete.autocomplete(self)
         options = self.parse_intermixed_args(typed)
-        words, options.names = getattr(options, "words", []), []
+        options.names = []
         for name, key in self.keys.items():
             setattr(options, name, key.default)
         given: set[str] = set()
-        for word in words:
+        for word in getattr(options, "typed", []):
             name, equals, value = word.partition("=")
             if equals and name in self.keys:
                 if name in given:

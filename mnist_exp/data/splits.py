@@ -195,8 +195,8 @@ def _spread(order: Tensor, labels: Tensor, start: float = 0.0) -> Tensor:
     grouped = ordered.argsort(stable=True)
     counts = ordered.bincount()
     within = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    place = (within + start) / counts.repeat_interleave(counts)  # from 0 to 1 in its class
-    return order[grouped[place.argsort(stable=True)]]
+    position = (within + start) / counts.repeat_interleave(counts)  # from 0 to 1 in its class
+    return order[grouped[position.argsort(stable=True)]]
 
 
 @final

@@ -50,8 +50,8 @@ def guess(path: Path) -> tuple[Data, list[str]]:
 def _folder(path: Path, name: str) -> tuple[Data, list[str]]:
     """As `guess`, for pictures: the size that most have, colour where one has it."""
     keys = ("classes", "num_classes", "train_images", "test_images", "val_size")
-    found: dict[str, Any] = {key: described(str(path), key) for key in keys}
-    data = Data(name=name, root=str(path.resolve()), reader="folder", pictures="scaled", **found)
+    facts: dict[str, Any] = {key: described(str(path), key) for key in keys}
+    data = Data(name=name, root=str(path.resolve()), reader="folder", pictures="scaled", **facts)
     sizes, colour = Counter[tuple[int, int]](), False
     for file in sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES):
         try:

@@ -54,27 +54,26 @@ class Constant(Decay):
         return 1.0
 
 
-@final
-class Linear(Decay):
-    """A straight line down to *floor*, 0 <= floor <= 1."""
+class Falling(Decay):
+    """Down to *floor* at the end, 0 <= floor <= 1."""
 
     def __init__(self, warmup: float = 0.0, floor: float = 0.0) -> None:
         super().__init__(warmup)
         _share("schedule.floor", floor)
         self.floor = floor
+
+
+@final
+class Linear(Falling):
+    """A straight line down to *floor*."""
 
     def after(self, done: float) -> float:
         return 1 + (self.floor - 1) * done
 
 
 @final
-class Cosine(Decay):
-    """Half a cosine down to *floor*, 0 <= floor <= 1."""
-
-    def __init__(self, warmup: float = 0.0, floor: float = 0.0) -> None:
-        super().__init__(warmup)
-        _share("schedule.floor", floor)
-        self.floor = floor
+class Cosine(Falling):
+    """Half a cosine down to *floor*."""
 
     def after(self, done: float) -> float:
         return _half_cosine(done, 1.0, self.floor)
@@ -116,7 +115,7 @@ class Step(Decay):
 
 
 @final
-class OneCycle(Decay):
+class OneCycle(Falling):
     """Half a cosine from *start* up to 1, then another down to *floor* (Smith and Topin, 2018).
 
     Args:
@@ -126,10 +125,9 @@ class OneCycle(Decay):
     """
 
     def __init__(self, warmup: float = 0.3, start: float = 0.04, floor: float = 4e-6) -> None:
-        super().__init__(warmup)
+        super().__init__(warmup, floor)
         _share("schedule.start", start)
-        _share("schedule.floor", floor)
-        self.start, self.floor = start, floor
+        self.start = start
 
     def before(self, done: float) -> float:
         return _half_cosine(done, self.start, 1.0)

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: usage (2), or `--help` (0).
     """
     parser = Parser("evaluate", ABOUT, EXAMPLES)
-    parser.add_words(KEYS)
+    parser.add_overrides(KEYS)
     parser.add_argument("--json", action="store_true", help="print the measurements as one JSON object")
     typed = parser.read(arguments)
     logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])

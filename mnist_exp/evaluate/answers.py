@@ -14,7 +14,7 @@ from mnist_exp.config import Data
 from mnist_exp.disk import trust
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.models import Classifier
-from mnist_exp.run import build, export
+from mnist_exp.run import export, memory
 
 if TYPE_CHECKING:
     from mnist_exp.charts.style import Picture
@@ -133,7 +133,7 @@ def images(source: Data, split: str, digest: str = "") -> tuple[np.ndarray, np.n
         DataError: files are missing or damaged, or not those of *digest*.
         ConfigError: that split is empty.
     """
-    build.check_images(source)
+    memory.check_images(source)
     splits = data.load(source, torch.device("cpu"))
     if digest and splits.digest != digest:
         raise DataError(f"The {splits.name} images here ({splits.digest}) are not those of the run ({digest}).")

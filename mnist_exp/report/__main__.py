@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = Parser("report", ABOUT, EXAMPLES)
     what = parser.add_argument("what", nargs="*", help="which runs [last]; two: compared with each other")
-    what.completer = lambda **_: names.offered()  # type: ignore[attr-defined]  # see `Parser.add_words`
+    what.completer = lambda **_: names.offered()  # type: ignore[attr-defined]  # see `Parser.add_overrides`
     parser.add_argument("--json", action="store_true", help="print the leaderboard as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the page goes [report.html beside the runs]")
     parser.add_argument("--no-html", action="store_true", help="only print: write no page, pictures or CSV")

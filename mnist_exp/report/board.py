@@ -196,9 +196,7 @@ def _failure(run: Mapping[Any, Any]) -> dict[str, Any]:
     log = RunFolder(run["folder"]).log if run["folder"] is not None else None
     never_started = run["state"] == State.PLANNED
     return {
-        "number": run["number"],
-        "name": run["name"],
-        "state": run["state"],
+        **{key: run[key] for key in ("number", "name", "state")},
         "reason": run["reason"] or ("it was never started" if never_started else f"it is {run['state']}"),
         "log": terminal.shown(log) if log and log.exists() else "",
         "rerun": config.command(run["overrides"]),

@@ -49,7 +49,7 @@ FILES = 300  # runs at most whose curves are drawn, or whose configs are compare
 SEEDS = 50  # of one setting, so that six settings are distinguishable whatever their number of seeds
 KEYS = 4  # that heat maps pair, those that explain most; the figures that can be touched have any two
 # Where a run is stored, not what it is.
-UNLISTED = schema.of(Kind.PLACE | Kind.UNLISTED)
+UNLISTED = schema.of(Kind.WHERE | Kind.UNLISTED)
 
 Group = tuple[str, list[pd.DataFrame]]
 """Label and histories of a setting."""
@@ -335,11 +335,10 @@ def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
     """
     folders = list(table["folder"].dropna())
     sample: Any = np.unique(np.linspace(0, len(folders) - 1, FILES).round().astype(int)) if folders else []
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     shared: dict[str, Any] | None = None
     for path in (RunFolder(folders[i]).config for i in sample):
         try:
-            flat = config.flatten(yaml.load(config.text_of(path), loader))
+            flat = config.settings_of(path)
         except (OSError, ValueError, yaml.YAMLError, AttributeError):
             continue
         shared = flat if shared is None else {k: v for k, v in shared.items() if k in flat and flat[k] == v}

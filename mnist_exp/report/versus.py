@@ -95,11 +95,11 @@ def _check_basis(sides: Sequence[Comparison]) -> None:
 
 def _values(side: Comparison) -> dict[str, list[Any]]:
     """The values of each setting in the runs of *side*, in order."""
-    found: dict[str, dict[Any, None]] = {}
+    values: dict[str, dict[Any, None]] = {}
     for run in board.runs(side.table):
         for key, setting in run.settings.items():
-            found.setdefault(key, {})[setting] = None
-    return {key: sorted(several, key=lambda each: (str(type(each)), each)) for key, several in found.items()}
+            values.setdefault(key, {})[setting] = None
+    return {key: sorted(several, key=lambda each: (str(type(each)), each)) for key, several in values.items()}
 
 
 def _facts(side: Comparison) -> dict[str, Any]:
@@ -118,10 +118,10 @@ def gain(one: Replicates, other: Replicates) -> Gain | None:
     paired = len(shared) > 1 or a.accuracies.keys() == b.accuracies.keys()
     if paired:
         a, b = _only(a, shared), _only(b, shared)
-    found = statistics.difference(b, a)
-    low, high = found.interval()
+    difference = statistics.difference(b, a)
+    low, high = difference.interval()
     better = "B" if low > 0 else "A" if high < 0 else None
-    return Gain(found.mean, (low, high), shared if paired else [], better)
+    return Gain(difference.mean, (low, high), shared if paired else [], better)
 
 
 def _only(all_of_them: Scores, seeds: Sequence[Any]) -> Scores:
@@ -146,12 +146,12 @@ def _same(one: Comparison, other: Comparison) -> list[dict[str, Any]]:
     return pairs
 
 
-def _plain(found: Gain | None) -> dict[str, Any] | None:
-    return found and dataclasses.asdict(found)
+def _plain(gain: Gain | None) -> dict[str, Any] | None:
+    return gain and dataclasses.asdict(gain)
 
 
 def show(facts: dict[str, Any]) -> None:
-    """Prints what `compare` has found."""
+    """Prints what `compare` returns."""
     out = terminal.console
     for letter, title, folder in zip("AB", facts["sweeps"], facts["folders"], strict=True):
         out.print(escape(f"{letter}: {title}\n  {folder}"))
@@ -169,20 +169,20 @@ def show(facts: dict[str, Any]) -> None:
     rows = [(pair["setting"], pair["difference"]) for pair in facts["same"] if pair["difference"]]
     if rows:
         out.print(escape("The same setting in both, B less A in points of validation accuracy:"))
-    for setting, found in rows[: text.TOP]:
-        low, high = map(points, found["interval"])
-        out.print(escape(f"  {board.label(setting, list(setting))}: {points(found['mean'])} (95 %: {low} to {high})"))
+    for setting, gain in rows[: text.TOP]:
+        low, high = map(points, gain["interval"])
+        out.print(escape(f"  {board.label(setting, list(setting))}: {points(gain['mean'])} (95 %: {low} to {high})"))
 
 
-def sentence(found: dict[str, Any] | None) -> str:
+def sentence(gain: dict[str, Any] | None) -> str:
     """Which best setting is better, and how sure that is."""
-    if found is None:
+    if gain is None:
         return f"Which is better is unknown: that is judged by {SPLIT_NAMES['val']} images, which not both have."
-    low, high = map(points, found["interval"])
-    seeds = ", ".join(map(value, found["seeds"]))
-    how = f"of the same {'seeds' if len(found['seeds']) > 1 else 'seed'} {seeds}" if seeds else "of other seeds"
-    gained = f"On validation B less A is {points(found['mean'])} points (95 %: {low} to {high}; {how})"
-    return f"{gained}: {found['better']} is better." if found["better"] else f"{gained}: they cannot be told apart."
+    low, high = map(points, gain["interval"])
+    seeds = ", ".join(map(value, gain["seeds"]))
+    how = f"of the same {'seeds' if len(gain['seeds']) > 1 else 'seed'} {seeds}" if seeds else "of other seeds"
+    gained = f"On validation B less A is {points(gain['mean'])} points (95 %: {low} to {high}; {how})"
+    return f"{gained}: {gain['better']} is better." if gain["better"] else f"{gained}: they cannot be told apart."
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -54,7 +54,7 @@ def contenders(settings: Sequence[Replicates], look: int) -> list[int]:
 def _compared(settings: Sequence[Replicates]) -> dict[int, Scores]:
     """What those of *settings* got right that are compared with the best, by their positions."""
     best = min(settings, key=lambda setting: setting.order)
-    return {i: found for i, each in enumerate(settings) if (found := scores(each, best))}
+    return {i: known for i, each in enumerate(settings) if (known := scores(each, best))}
 
 
 def scores(setting: Replicates, best: Replicates) -> Scores | None:

@@ -177,15 +177,14 @@ def best(selection: Selection) -> Path:
     Raises:
         ConfigError: none of them has finished on this machine, or they cannot be compared.
     """
-    folder: Path = _best(selection).at
-    return folder
+    return Path(_best(selection).at)
 
 
 def rankings(selection: Selection) -> list[Ranking]:
     """Compares the runs of *selection* on this machine: one ranking for each basis."""
     if sweep := selection.sweep:
         return ranking.of_sweep(selection.home, sweep.keys, sweep.points)
-    return ranking.of_folders(selection.folders)
+    return ranking.rank([ranking.read(folder) for folder in selection.folders])
 
 
 def _best(selection: Selection) -> Run:

@@ -150,11 +150,6 @@ class Ranking:
         return self.groups[0].median
 
 
-def of_folders(folders: Sequence[Path]) -> list[Ranking]:
-    """The runs in *folders*, compared: one ranking for each basis."""
-    return rank([read(folder) for folder in folders])
-
-
 def of_sweep(folder: Path, keys: Sequence[str], points: Sequence[list[str]]) -> list[Ranking]:
     """The runs of the sweep in *folder*, compared: one ranking for each basis.
 

@@ -13,18 +13,17 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn, optim
 
-from mnist_exp import processor, system
-from mnist_exp.config import Config, Data, Precision, sizes
+from mnist_exp import processor
+from mnist_exp.config import Config, Precision, sizes
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.events import Callback
 from mnist_exp.engine.fused import Optimizer
-from mnist_exp.engine.loop import EVALUATION
 from mnist_exp.engine.schedules import Decay, Schedule
 from mnist_exp.engine.stack import ModuleStack, Stack
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.models import MLP
-from mnist_exp.run import warm
+from mnist_exp.run import memory, warm
 
 ELEMENTWISE = {optim.Adadelta, optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.ASGD}
 ELEMENTWISE |= {optim.NAdam, optim.RAdam, optim.RMSprop, optim.Rprop, optim.SGD}
@@ -299,26 +298,10 @@ def rehearse(config: Config) -> int:
     _callbacks(config)
     if config.init:
         warm.check(config.init, network)
-    units = sum(layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear))
-    needed = 16 * parameters + 4 * EVALUATION * units  # weights, gradients, two moments, and a pass
-    _check_memory(f"A network of {parameters:,} parameters", needed, "Choose a smaller one.")
-    check_images(config.data)
+    memory.check_network(network)
+    memory.check_images(config.data)
     _check_logits(config, network)
     return parameters
-
-
-def check_images(data: Data) -> None:
-    """Raises ConfigError if the images of *data* exceed the free memory."""
-    images = data.train_images + data.test_images
-    size = math.prod(data.shape) * images
-    _check_memory(f"A set of {images:,} images", size, "Lower data.train_images or data.test_images.")
-
-
-def _check_memory(what: str, size: int, way_out: str) -> None:
-    """Raises ConfigError if *what* takes more bytes than are free."""
-    if size > (available := system.memory()):
-        needed, has = f"{size / 1e9:,.0f}", f"{available / 1e9:,.0f}"
-        raise ConfigError(f"{what} takes {needed} GB of memory to train, but this machine has {has} free.", way_out)
 
 
 def _callable(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:

@@ -96,6 +96,12 @@ class Member:
             self.entry.dataset["source"] = self.config.data.source
         self.entry.fingerprint["data"] = splits.digest
 
+    def go_on_without(self, left: Sequence[int], state: Checkpoint) -> None:
+        """It trains on from *state* without the lanes of its pack that have *left*; alone there are none to leave."""
+        if self.record:
+            self.record = lanes.leave(self.record, left, state.epoch, self.folder)
+        self.saved = state
+
     def fail(self, error: BaseException) -> bool:
         """Makes *error* the outcome and records it in the ledger; returns False if the run had ended before."""
         if self.error or self.entry.state != State.RUNNING:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
-from torch import nn
 
 from mnist_exp import config as configs
 from mnist_exp import data, system
@@ -18,9 +17,9 @@ from mnist_exp.disk.journal import Row
 from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
-from mnist_exp.engine.loop import EVALUATION, WINDOW, Descent, Progress
+from mnist_exp.engine.loop import Descent, Progress
 from mnist_exp.engine.stack import Tensors
-from mnist_exp.run import build
+from mnist_exp.run import build, memory
 from mnist_exp.run.claim import Member
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ def within_memory(members: list[Member]) -> list[list[Member]]:
     if device.type == "cpu" or members[0].record or len(members) == 1:
         return [members]
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else system.memory()  # Apple's GPU shares it
-    if sum(memory(member.config, member.network) for member in members) <= SHARE * free:
+    if sum(memory.of_lane(member.config, member.network) for member in members) <= SHARE * free:
         return [members]
     return [pack for half in halves(members) for pack in within_memory(half)]
 
@@ -63,17 +62,6 @@ def halves(members: list[Member]) -> list[list[Member]]:
         RunFolder(member.folder).lanes.unlink(missing_ok=True)
     middle = len(members) // 2
     return [members[:middle], members[middle:]]
-
-
-def memory(config: Config, network: nn.Module) -> int:
-    """Bytes that *network* takes as a lane, by the shapes of what a step and an evaluation have at once."""
-    weights = sum(p.numel() for p in network.parameters())
-    units = sum(p.shape[0] for p in network.parameters() if p.dim() == 1)  # each unit has a bias
-    copies = 6 + bool(config.training.ema)  # weight, gradient, two moments, and where an update with its own rate ends
-    outputs = units * max(4 * config.batch_size, 2 * EVALUATION)  # activations, their gradients, masks, products
-    kept = max(WINDOW * config.batch_size, EVALUATION)  # images whose logits are kept, joined, and made probabilities
-    scores = 3 * config.data.num_classes * kept
-    return 4 * (copies * weights + outputs + scores)
 
 
 @final
@@ -130,8 +118,7 @@ class Pack:
         pruned = [m.record.lane for m in self.members.values() if m.record and m.entry.state == State.PRUNED]
         states = [self.state(member, [], {}, {}) for member in staying]
         for member, state in zip(staying, states, strict=True):
-            assert member.record  # alone, it would have been the one to leave
-            member.saved, member.record = state, lanes.leave(member.record, pruned, epoch, member.folder)
+            member.go_on_without(pruned, state)
         self._assemble(staying)
         return True
 
@@ -199,9 +186,7 @@ def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products on several streams may differ
         torch.backends.cudnn.deterministic = config.deterministic
         if config.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler
-            torch.use_deterministic_algorithms(
-                config.deterministic, warn_only=True
-            )  # another's network may have others
+            torch.use_deterministic_algorithms(config.deterministic, warn_only=True)  # for others in one's own network
 
 
 def _quantities(moments: Moments) -> dict[str, set[str]]:

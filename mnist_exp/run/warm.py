@@ -101,11 +101,9 @@ def load(source: str, network: "nn.Module") -> None:
 
     path = _weights(source)
     if not path.is_file() or _digest(path.parent) != source[-12:]:
-        raise CheckpointError(
-            f"init={source}: those weights are {'others now' if path.is_file() else 'gone'}, and this run has not "
-            "begun.",
-            "Put them back, or start a run from others.",
-        )
+        now = "others now" if path.is_file() else "gone"
+        reason = f"init={source}: those weights are {now}, and this run has not begun."
+        raise CheckpointError(reason, "Put them back, or start a run from others.")
     check(source, network)
     network.load_state_dict(safetensors.torch.load_file(path))
 

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from mnist_exp.config import Config
 from mnist_exp.disk import journal, lanes, trust
@@ -46,11 +46,11 @@ def watch(folder: Path, config: Config, epoch: int, control: Control) -> Sequenc
         if search.watched is None:
             return []
         first = int(folder.name) // search.runs * search.runs
-        trial = _running(studies.join(sweep, search), first // search.runs)
+        trial = studies.handle(studies.join(sweep, search), first // search.runs)
         if trial is None:
             return []
         metric = search.watched or ("val/accuracy" if config.data.validating else "train/accuracy")
-        runs = [sweep / str(number) for number in range(first, first + search.runs)]
+        runs = [SweepFolder(sweep).run(number).path for number in range(first, first + search.runs)]
         reporter = Reporter(trial, metric, config.epochs, control, folder, runs)
         for row in journal.read(folder)[:epoch]:
             reporter.report(row["epoch"], row["metrics"])  # what a killed attempt had no time to report
@@ -121,13 +121,3 @@ class Reporter(Observer):
 
     def on_end(self, event: LaneEnd) -> None:
         """The search reads it from the ledger."""
-
-
-def _running(study: "optuna.Study", number: int) -> Any:
-    """Trial *number* as its run's handle, or None if it has ended."""
-    import optuna
-
-    trials = study.get_trials(deepcopy=False)
-    if number >= len(trials) or trials[number].state.is_finished():
-        return None
-    return optuna.trial.Trial(study, trials[number]._trial_id)

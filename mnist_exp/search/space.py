@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from mnist_exp.config import as_typed
+from mnist_exp.config import as_typed, sweeps
 from mnist_exp.config.overrides import split
 from mnist_exp.errors import ConfigError
 
@@ -51,7 +50,7 @@ class Space:
     def again(self, overrides: Sequence[str]) -> dict[str, Any]:
         """The values of a trial that once became *overrides*, for a study that has lost it."""
         params = {}
-        for override in OverridesParser.create().parse_overrides(list(overrides)):
+        for override in sweeps.parser().parse_overrides(list(overrides)):
             key, text = override.get_key_element(), override.get_value_element_as_str()
             choices = getattr(self.varied.get(key), "choices", ())
             if key not in self.fixed:

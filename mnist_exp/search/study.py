@@ -80,6 +80,12 @@ class Search:
         return len(self.replicates) or 1
 
     @property
+    def method(self) -> str:
+        """Sampler and pruner: `TPESampler with SuccessiveHalvingPruner`."""
+        nodes = [node for node in (self.sampler, self.pruner) if node]
+        return " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
+
+    @property
     def directions(self) -> list[str]:
         """One for each objective."""
         return ["maximize" if "accuracy" in key else "minimize" for key in self.objectives] or ["maximize"]
@@ -329,9 +335,7 @@ def construct(what: str, node: dict[str, Any], **more: Any) -> Any:
 
 def asked(study: "optuna.Study") -> int:
     """How many trials were begun; those that were enqueued come after them."""
-    from optuna.trial import TrialState
-
-    return sum(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+    return sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
 
 
 def recall(study: "optuna.Study", number: int, values: dict[str, Any]) -> "optuna.Trial | None":
@@ -349,14 +353,20 @@ def recall(study: "optuna.Study", number: int, values: dict[str, Any]) -> "optun
     return optuna.trial.Trial(study, trials[number]._trial_id)
 
 
-def running(study: "optuna.Study", number: int) -> "optuna.Trial | None":
-    """Trial *number*, to go on with what it suggests; None if it has ended."""
+def handle(study: "optuna.Study", number: int) -> "optuna.Trial | None":
+    """Trial *number*, to report to; None if it has ended, or was never begun."""
     from optuna.trial import Trial
 
-    if (trial := study.get_trials(deepcopy=False)[number]).state.is_finished():
-        return None
-    study.sampler.before_trial(study, trial)
-    return Trial(study, trial._trial_id)
+    trials = study.get_trials(deepcopy=False)
+    ended = number >= len(trials) or trials[number].state.is_finished()
+    return None if ended else Trial(study, trials[number]._trial_id)
+
+
+def running(study: "optuna.Study", number: int) -> "optuna.Trial | None":
+    """Trial *number*, to go on with what it suggests; None if it has ended."""
+    if trial := handle(study, number):
+        study.sampler.before_trial(study, study.get_trials(deepcopy=False)[number])
+    return trial
 
 
 def settle(study: "optuna.Study", number: int, search: Search, entries: Sequence[Ledger | None]) -> str:
@@ -384,12 +394,9 @@ def settle(study: "optuna.Study", number: int, search: Search, entries: Sequence
 
 def repeat(study: "optuna.Study", number: int, first: int) -> str:
     """Trial *number* ends as trial *first* did, unless it has ended before; returns its state."""
-    from optuna.trial import TrialState
-
     same = study.get_trials(deepcopy=False)[first]
-    if same.state is TrialState.COMPLETE:
-        return study.tell(number, same.values, skip_if_finished=True).state.name
-    return study.tell(number, state=same.state, skip_if_finished=True).state.name
+    values = same.values if same.state.name == "COMPLETE" else None
+    return study.tell(number, values, state=same.state, skip_if_finished=True).state.name
 
 
 def fail(study: "optuna.Study", number: int) -> None:

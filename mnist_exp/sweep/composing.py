@@ -102,9 +102,8 @@ class Composer:
                 except (HydraException, OmegaConfBaseException):
                     continue  # such a point is reported with all others
                 if changes := sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)):
-                    changes = [
-                        key for key in changes if not key.startswith("hydra.")
-                    ] or changes  # a choice, or its options
+                    # A choice, or its options.
+                    changes = [key for key in changes if not key.startswith("hydra.")] or changes
                     raise ConfigError(
                         f"{override.key_or_group}={value} sets {', '.join(changes)}, which a sweep has as a whole.",
                         "Type that for the sweep and take it out of the file, or start a sweep for each option.",

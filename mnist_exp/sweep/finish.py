@@ -136,9 +136,8 @@ def stoppable(home: Home) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
-        entries = [ledger.find(home.folder / str(number)) for number in range(len(home.plan.points))]
-        done = sum(entry is not None and entry.state == State.FINISHED for entry in entries)
-        raise interrupted(stop, f"{done} of {len(home.plan.points)} runs are finished.", home) from None
+        done = f"{home.count(State.FINISHED)} of {len(home.plan.points)} runs are finished."
+        raise interrupted(stop, done, home) from None
 
 
 def listed(failures: list[dict[str, Any]], plan: Plan) -> str:

@@ -17,11 +17,11 @@ from mnist_exp.console import formats
 from mnist_exp.console.formats import count, duration, plural
 from mnist_exp.console.terminal import say
 from mnist_exp.disk import ledger
-from mnist_exp.disk.layout import State
+from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.run import build
 from mnist_exp.search.study import Search
-from mnist_exp.sweep import packing, points
+from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job, shared
 from mnist_exp.sweep.local import launch
@@ -45,34 +45,27 @@ def grid(home: Home, combinations: list[list[str]]) -> None:
     for job in sorted(jobs, key=lambda job: job.number)[:SHOWN]:
         own = formats.settings(override for override in job.overrides if override not in common)
         state = "done" if job.number not in missing else f"pack {pack_of[job.number]}" if job.number in pack_of else ""
-        assert job.config
         say("  ".join(filter(None, [f"#{job.number}", own, f"{count(build.rehearse(job.config))} parameters", state])))
     if len(jobs) > SHOWN:
         say(f"… and {len(jobs) - SHOWN} more")
-    say(time([job.config for job in waiting if job.config], workers))
+    say(time([job.config for job in waiting], workers))
 
 
-def search(home: Home, space: Any, how: Search, method: str) -> None:
-    """Shows the *space* of a search.
-
-    Args:
-        method: Sampler and pruner.
-    """
+def search(home: Home, space: Any, how: Search) -> None:
+    """Shows the *space* of a search."""
     runs = how.n_trials * how.runs
-    entries = [ledger.find(home.folder / str(number)) for number in range(len(home.plan.points))]
-    done = sum(entry is not None and entry.state in (State.FINISHED, State.PRUNED) for entry in entries)
+    done = home.count(State.FINISHED, State.PRUNED)
     already = f", {done} of them done already" if done else ""
     several = f" of {how.runs} runs each" if how.replicates else ""
-    say(
-        f"Dry run: {plural(how.n_trials, 'trial')}{several}{already}; {method}. Nothing is written, nothing is trained."
-    )
+    trials = f"{plural(how.n_trials, 'trial')}{several}{already}; {how.method}"
+    say(f"Dry run: {trials}. Nothing is written, nothing is trained.")
     if space.fixed:
         say(f"All: {' '.join(space.fixed.values())}")
     for override in home.varying:
         if key_of(override) in space.varied:
             say(f"Searched: {override}")
     corners = points.check(home.composer, space.corners())
-    configs = [job.config for job in corners if job.config]
+    configs = [job.config for job in corners]
     sizes = sorted(map(build.rehearse, configs))
     say(f"{count(sizes[0])} to {count(sizes[-1])} parameters")
     workers = len(launch.capacity_for(corners, home.composer, *_local(home)[:2]).slots(runs))
@@ -85,9 +78,7 @@ def divided(home: Home, jobs: Sequence[Job], total: int) -> tuple[list[list[Job]
     workers, per_gpu, pack = _local(home)
     capacity = launch.capacity_for(jobs, home.composer, workers, per_gpu, total)
     most = max(1, len(capacity.slots(len(jobs))))
-    configs = [job.config for job in jobs if job.config]
-    packs = packing.divide(configs, most, pack, bool(capacity.gpus), [job.pack for job in jobs])
-    return [[jobs[i] for i in positions] for positions in packs], most
+    return launch.divided(jobs, most, home.sweeper.config.hydra, pack, capacity), most
 
 
 def _local(home: Home) -> tuple[int | None, int, Any]:
@@ -133,6 +124,8 @@ def _like(entry: Ledger, config: Config) -> bool:
 def earlier() -> list[Ledger]:
     """The newest finished runs of this machine, in this folder."""
     here = socket.gethostname()
-    folders = sorted(Path("outputs").glob("*/*/**/ledger.json"), key=lambda path: path.stat().st_mtime)[-EARLIER:]
+    folders = sorted(Path("outputs").glob(f"*/*/**/{RunFolder.ledger}"), key=lambda path: path.stat().st_mtime)[
+        -EARLIER:
+    ]
     entries = [ledger.find(path.parent) for path in folders]
     return [e for e in entries if e and e.host == here and e.epoch and e.state == State.FINISHED]

@@ -20,10 +20,10 @@ from mnist_exp import system
 from mnist_exp.config import Tracking
 from mnist_exp.config.overrides import CONTROL, is_control, key_of, steers
 from mnist_exp.console.terminal import shown
-from mnist_exp.disk import order, trust
+from mnist_exp.disk import ledger, order, trust
 from mnist_exp.disk import plan as plans
 from mnist_exp.disk.files import atomic_write, tidy
-from mnist_exp.disk.layout import RunFolder, SweepFolder, holds_runs, is_sweep
+from mnist_exp.disk.layout import RunFolder, State, SweepFolder, holds_runs, is_sweep
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import CheckpointError, ConfigError, DataError
 from mnist_exp.results import names
@@ -81,6 +81,15 @@ class Home:
         """The command that goes on with it, with what is not taken from a folder elsewhere."""
         further = [] if trust.own(self.folder) else filter(trust.reaches, self.typed)
         return names.resuming(self.folder, self.plan.cluster, *further)
+
+    def run(self, number: int) -> Path:
+        """The folder of run *number*."""
+        return SweepFolder(self.folder).run(number).path
+
+    def count(self, *states: State) -> int:
+        """How many runs of the plan are in one of *states*."""
+        entries = (ledger.find(self.run(number)) for number in range(len(self.plan.points)))
+        return sum(entry is not None and entry.state in states for entry in entries)
 
     def reporter(self, keys: Sequence[str], tracking: Tracking) -> SweepReporter:
         """Writes the plan, in which *keys* vary, and the sweep's config; returns what reports the sweep to MLflow."""

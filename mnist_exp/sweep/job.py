@@ -14,6 +14,9 @@ from mnist_exp.config import Config
 from mnist_exp.config.overrides import key_of
 from mnist_exp.errors import ExperimentError, first_line
 
+ELSEWHERE = DictConfig({}, flags={"readonly": True})
+"""The composed config of a job in any process but the one that runs it; one for all, of which there may be millions."""
+
 
 class JobDied(RuntimeError):
     """A job's process ended without a result."""
@@ -28,21 +31,28 @@ class Job:
     overrides: list[str]
     sweep: Path = Path()
     """The sweep's folder."""
-    config: Config | None = None
-    """What it trains, parsed and checked; None for another application's job. It stays with the driver: the process
-    that trains parses `composed`, where `${oc.env:NAME}` gets its value as late as that: `hydra.job.env_set` may set
-    it, and no file of a scheduler has a password."""
+    parsed: Config | None = None
+    """Its config, checked; None for another application's job. It stays with the driver: the process that trains parses
+    `composed`, where `${oc.env:NAME}` gets its value as late as that: `hydra.job.env_set` may set it, and no file of a
+    scheduler has a password."""
     pack: str = ""
     """The pack that it began in, if an earlier attempt was interrupted."""
     subdir: str = ""
     """Its folder in the sweep's, if that is not its number."""
-    composed: DictConfig | None = None
-    """The config as Hydra composed it; only in the process that runs it."""
+    composed: DictConfig = ELSEWHERE
+    """The config as Hydra composed it; empty but in the process that runs it."""
     tries: int = 0
     deaths: int = 0
     """Times that its process died while it was in a pack."""
     outcome: bytes = b""
     """Its JobReturn, pickled."""
+
+    @property
+    def config(self) -> Config:
+        """What it trains. Raises LookupError of another application's job, and in the process that runs it."""
+        if self.parsed is None:
+            raise LookupError(f"Job {self.number} has no config here.")
+        return self.parsed
 
     @property
     def folder(self) -> Path:
@@ -63,10 +73,10 @@ class Job:
     def died(self, reason: str) -> None:
         """Its process has died: its outcome and its ledger say why, also where it had not begun."""
         self.outcome = cloudpickle.dumps(self.failed(JobDied(reason)))
-        if self.config:
+        if self.parsed:
             from mnist_exp.run import claim  # torch
 
-            claim.mark_killed(claim.Task(self.config, self.folder, self.settings), self.sweep.name, reason)
+            claim.mark_killed(claim.Task(self.parsed, self.folder, self.settings), self.sweep.name, reason)
 
 
 class Source(Protocol):
@@ -113,12 +123,11 @@ def shared(points: Sequence[Sequence[str]]) -> set[str]:
 
 def costs(jobs: Sequence[Job]) -> dict[int, float]:
     """About how long each of *jobs* trains, by its number; all the same for another application's."""
-    configs = [job.config for job in jobs if job.config]
-    if len(configs) < len(jobs):
+    if any(job.parsed is None for job in jobs):
         return {job.number: 1.0 for job in jobs}
     from mnist_exp.sweep import packing  # torch
 
-    return dict(zip((job.number for job in jobs), packing.costs(configs), strict=True))
+    return dict(zip((job.number for job in jobs), packing.costs([job.config for job in jobs]), strict=True))
 
 
 def died_of(exitcode: int | None) -> str:

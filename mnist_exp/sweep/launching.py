@@ -42,11 +42,11 @@ class Handover:
         self.common: bytes = cloudpickle.dumps((launcher.hydra_context, task_function, Singleton.get_state()))
         """What all jobs share, pickled: Hydra's context, the task function if it is not ours, Hydra's globals."""
         for job in jobs:
-            if job.config is None:
+            if job.parsed is None:
                 composed = self.compose(job)
                 job.sweep = Path(str(composed.hydra.sweep.dir))
                 job.subdir = str(OmegaConf.select(composed, "hydra.sweep.subdir"))
-                job.config = parse(self.composer.own(job.overrides)) if self.trains else None
+                job.parsed = parse(self.composer.own(job.overrides)) if self.trains else None
 
     def compose(self, job: Job) -> DictConfig:
         """The whole config of *job*, with its number."""
@@ -61,7 +61,7 @@ class Handover:
         if job.sweep.is_absolute():
             with open_dict(composed):
                 composed.hydra.sweep.dir = str(job.sweep)
-        return dataclasses.replace(job, config=None, composed=composed, outcome=b"")
+        return dataclasses.replace(job, parsed=None, composed=composed, outcome=b"")
 
 
 @final

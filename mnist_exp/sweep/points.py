@@ -244,7 +244,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             if (shape := _shape(parsed)) not in rehearsed:
                 build.rehearse(parsed)
                 rehearsed.add(shape)
-            jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, config=parsed))
+            jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, parsed=parsed))
         except ExperimentError as error:
             faults.append(f"{' '.join(overrides)}: {error.message}")
             ways_out.append(error.help)
@@ -274,7 +274,7 @@ def check_images(jobs: Sequence[Job]) -> None:
     """
     from mnist_exp import data  # torch
 
-    for each in {repr(job.config.data): job.config.data for job in jobs if job.config}.values():
+    for each in {repr(job.config.data): job.config.data for job in jobs}.values():
         data.check(each)
 
 
@@ -299,7 +299,6 @@ def numbered(home: Home, jobs: list[Job]) -> list[Job]:
     known = {tuple(overrides): i for i, overrides in enumerate(plan.points)}
     same = {fingerprint: i for i, fingerprint in enumerate(plan.configs)}
     for job in jobs:
-        assert job.config
         fingerprint = config.fingerprint(job.config)
         position = known.get(tuple(job.overrides), same.get(fingerprint))
         if position is None:
@@ -319,7 +318,6 @@ def missing(jobs: list[Job], control: dict[str, Any]) -> list[Job]:
     """
     waiting, changes = [], []
     for job in jobs:
-        assert job.config
         entry = None
         with contextlib.suppress(ExperimentError):
             entry = ledger.read(job.folder)

@@ -53,7 +53,7 @@ def sweep(home: Home) -> None:
             for jobs in race.rounds():
                 home.plan.write(home.folder)
                 for number in range(followed, len(home.plan.points)):
-                    reporter.follow(home.folder / str(number))
+                    reporter.follow(home.run(number))
                 followed = len(home.plan.points)
                 home.launch(points.missing(jobs, home.control), race.limit)
         finish.conclude(home, reporter)
@@ -113,7 +113,7 @@ class Race:
         jobs = points.check(self.home.composer, self.runs(range(len(self.settings)), self.first))
         if len(jobs) < begin:
             raise ConfigError("Some settings of this race are the same as others.", "Name each once.")
-        configs = [job.config for job in jobs if job.config]
+        configs = [job.config for job in jobs]
         splits = {(c.data.val_size, c.data.split_seed, c.data.stratify, c.data.folds, c.data.fold) for c in configs}
         bases = {(c.data.name, c.training.patience is None) for c in configs}
         if len(splits) * len(bases) > 1 or not configs[0].data.validating:

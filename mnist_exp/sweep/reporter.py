@@ -5,6 +5,7 @@ from typing import final
 
 from mnist_exp.config import Tracking
 from mnist_exp.console.terminal import offer
+from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import SweepError
 from mnist_exp.sweep.live import Renewer
@@ -62,6 +63,6 @@ class SweepReporter:
     def _begin(self) -> Publisher:
         self.publisher = Publisher(self.tracking)
         for number in range(len(self.plan.points)):
-            self.publisher.follow(self.folder / str(number))
+            self.publisher.follow(SweepFolder(self.folder).run(number).path)
         self.publisher.sweep(self.folder)
         return self.publisher

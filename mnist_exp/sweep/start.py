@@ -37,9 +37,9 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
                 return []
             if "sampler" not in home.options:
                 return grid(home)
-            from mnist_exp.sweep import trials
+            from mnist_exp.sweep import search
 
-            trials.sweep(home)
+            search.sweep(home)
             return []
         except KeyboardInterrupt as stop:
             if not SweepFolder(home.folder).plan.exists():
@@ -67,7 +67,6 @@ def grid(home: Home) -> Sequence[JobReturn]:
     jobs = points.planned(home, combinations)
     missing, plan, total = points.missing(jobs, home.control), home.plan, len(jobs)
     points.check_images(missing)
-    assert jobs[0].config
     with home.reporter(keys, jobs[0].config.tracking) as reporter:
         already = f", {total - len(missing)} of them done already" if len(missing) < total else ""
         offer(f"Sweep {plan.id}: {plural(total, 'run')}{already}, in", shown(home.folder))

@@ -1,4 +1,4 @@
-"""The Optuna sweeper: asks the study, launches, reports the states of the ledgers to it, sums up.
+"""The source of a search's jobs: asks the study for trials, makes runs of them, and reports how these ended.
 
 Under the local launcher a worker that is free gets the next suggestion at once; or, with `batch`, as many as may train
 faster together. Other launchers take batches, and each batch waits for its slowest run.
@@ -9,137 +9,27 @@ one pack; the others begin one after the other, so that a trial which fails or i
 
 import contextlib
 import itertools
-import math
-import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-import pandas as pd
-from hydra.core.override_parser.types import Override
-from omegaconf import OmegaConf
-
 from mnist_exp import config
-from mnist_exp.config import sweeps
-from mnist_exp.config.overrides import key_of
-from mnist_exp.console.formats import plural
-from mnist_exp.console.terminal import offer, say, shown
-from mnist_exp.disk import lanes, ledger, trust
-from mnist_exp.disk.layout import State, SweepFolder
+from mnist_exp.config import rules
+from mnist_exp.disk import lanes, ledger
 from mnist_exp.disk.ledger import Ledger
-from mnist_exp.errors import ConfigError, ExperimentError, Interrupted, SweepError
-from mnist_exp.report import board
-from mnist_exp.results import names
-from mnist_exp.results.ranking import REPLICATES
+from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.run.resume import changed
-from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
-from mnist_exp.search.study import GRID, TPE, Search
-from mnist_exp.sweep import finish, forecast, points
+from mnist_exp.search.study import GRID, Search
+from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.local import launch
 from mnist_exp.sweep.shell import StreamingLauncher
-
-DEFAULT_TRIALS = 50
-BATCH = 4  # trials for launchers that return when all of their jobs have ended
-
-
-def sweep(home: Home) -> None:
-    """Searches until `n_trials` runs have finished or were pruned."""
-    search = search_options(home)
-    space = search_space(home, search)
-    corners = points.check(home.composer, [[*c, *each] for c in space.corners() for each in search.replicates or [[]]])
-    points.check_images(corners)
-    first = corners[0].config
-    assert first
-    if search.sampler.get("_target_") == GRID:
-        size = math.prod(len(values) for values in studies.listed(space.varied).values())
-        search.n_trials = min(size, home.steering.get("n_trials") or size)
-    if home.options["dry_run"]:
-        forecast.search(home, space, search, method(search))
-        return
-    study = studies.lead(home.folder, search, space.varied, again=home.resumed)
-    trials = Trials(home, study, search, space)
-    trials.catch_up()
-    search.write(home.folder)
-    for point in known_points(home, space):
-        study.enqueue_trial(point)
-    with home.reporter([*space.varied], first.tracking) as reporter:
-        trials.follow = reporter.follow
-        run(trials)
-        conclude(trials, finish.present(home, reporter))
-
-
-def search_options(home: Home) -> Search:
-    """How to search.
-
-    Raises:
-        ConfigError: an option breaks its rule, or the sweep was begun as a grid.
-    """
-    if home.resumed and not SweepFolder(home.folder).study.is_file():
-        raise ConfigError(f"{shown(home.folder)} is a grid, and no search.", "Go on with it without search=…")
-    options = {key: value for key, value in home.options.items() if key in {f.name for f in fields(Search)}}
-    n_trials = home.steering.get("n_trials")
-    config.settings()["n_trials"].check(n_trials := DEFAULT_TRIALS if n_trials is None else n_trials)
-    # Two sweeps may share a storage, and a folder's name, but not a study.
-    search = Search(study=f"{home.folder.name}-{config.unique()}", n_trials=n_trials, **options)
-    # As typed: a password that comes from ${oc.env:…} is written nowhere.
-    typed: Any = OmegaConf.to_container(home.steering.hydra.sweeper, resolve=False)
-    search.storage = typed["storage"]
-    search.sampler = search.sampler or {"_target_": TPE}
-    if home.resumed:
-        before = studies.read(home.folder)
-        search.study, search.storage, search.replicates = before.study, before.storage, before.replicates
-        studies.check_foreign(search, home.folder)
-    studies.check(search)
-    return search
-
-
-def search_space(home: Home, search: Search) -> Space:
-    """The space that was typed, or where nothing was, the usual one, which then counts as typed.
-
-    Seeds and folds that were listed are none of it, but become the runs of each trial.
-    """
-    parsed = sweeps.parsed(home.varying, home.loader)
-    fixed = [override for override in parsed if not override.is_sweep_override()]
-    defaults = home.composer.own([str(override.input_line) for override in fixed])
-    parsed = replicated(home, search, parsed)
-    if all(override in fixed for override in parsed) and not search.space and search.sampler.get("_target_") != GRID:
-        if usual := spaces.usual(defaults, {override.key_or_group for override in fixed}):
-            say(f"Nothing was given to search, so the usual is: {shlex.join(usual)}")
-        home.typed += usual
-        parsed += sweeps.parsed(usual)
-    return spaces.space(parsed, defaults, search.space, search.sampler.get("_target_") == GRID)
-
-
-def replicated(home: Home, search: Search, parsed: list[Override]) -> list[Override]:
-    """*parsed* without the lists of `REPLICATES`, which become the runs of each trial of *search*.
-
-    Raises:
-        ConfigError: such a key has an interval, or other values than those of the trials so far.
-    """
-    lists = [o for o in parsed if o.key_or_group in REPLICATES and o.is_sweep_override()]
-    if home.resumed and {str(o.key_or_group) for o in lists} & set(home.plan.keys):
-        return parsed  # a search of an earlier version, which took a seed for something to search
-    if interval := next((o for o in lists if not o.is_discrete_sweep()), None):
-        raise ConfigError(
-            f"{interval.input_line}: a search does not look for a lucky seed or fold.",
-            f"List some, {interval.key_or_group}=0,1,2: each trial has a run of each, and its value is their mean.",
-        )
-    replicates = points.product(lists) if lists else []
-    if home.resumed and replicates != search.replicates:
-        was = " ".join(itertools.chain(*search.replicates)) or "one run each"
-        raise ConfigError(
-            f"The trials of this search have {was}; with other seeds they could not be compared.",
-            f"Begin a new search that tries the best of this one first: enqueue={home.folder.name}",
-        )
-    search.replicates = replicates
-    return [o for o in parsed if o not in lists]
 
 
 @final
@@ -181,7 +71,7 @@ class Trials:
         self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
         typed = self.home.steering.get("time_budget")
         config.settings()["time_budget"].check(typed)
-        self.budget = seconds(typed) if typed else None
+        self.budget = rules.seconds(typed) if typed else None
 
     @property
     def done(self) -> int:
@@ -245,10 +135,7 @@ class Trials:
                 self.space.point(again)
                 if not overrides:  # it was not written down
                     studies.fail(self.study, trial)
-        changes: list[str] = []
-        for trial in range(planned):
-            changes += self._catch_up(trial)
-        points.refuse(changes, self.folder)
+        points.refuse([change for trial in range(planned) for change in self._catch_up(trial)], self.folder)
         for trial in range(planned, studies.asked(self.study)):  # it is in the study only
             if suggested := studies.running(self.study, trial):
                 self.record(suggested)
@@ -263,8 +150,8 @@ class Trials:
         """Brings *trial* to what the ledgers of its runs say; returns what has changed since they ran."""
         entries: dict[int, Ledger | None] = {}
         for number in self.runs(trial):
-            ledger.reap(self.folder / str(number))
-            entries[number] = ledger.find(self.folder / str(number))
+            ledger.reap(self.home.run(number))
+            entries[number] = ledger.find(self.home.run(number))
         state = studies.settle(self.study, trial, self.search, list(entries.values()))
         self.over |= {number for number, entry in entries.items() if entry and (entry.state.done or state != "RUNNING")}
         if state == "FAIL":
@@ -274,7 +161,7 @@ class Trials:
         for number, entry in entries.items():
             overrides = self.plan.points[number]
             parsed = self.composer.config_of(overrides)
-            if entry and not force and (difference := changed(self.folder / str(number), entry, parsed)):
+            if entry and not force and (difference := changed(self.home.run(number), entry, parsed)):
                 changes.append(f"#{number} {' '.join(overrides)}: {difference}")
             forced = ["force=true"] if force else []
             jobs.append(Job(number, [*overrides, *forced], self.folder, parsed))
@@ -287,7 +174,7 @@ class Trials:
     def next(self) -> list[Job]:
         """The next runs, which train together; none while there are none. When others end, there may be again."""
         while not self.waiting and self.wanted:
-            self.ask()
+            self.record(self.study.ask())
             self.fill()
         if not self.waiting:
             return []
@@ -316,7 +203,7 @@ class Trials:
             share = launch.share(self.home.sweeper.launcher, job, self.composer, left)
             for _ in range(1, min(self.search.batch, share)):
                 if self.wanted:
-                    self.ask()
+                    self.record(self.study.ask())
             self.join()
 
     def join(self) -> None:
@@ -332,10 +219,6 @@ class Trials:
                 record = lanes.read(job.folder)
                 job.pack = record.pack if record else ""
         return launch.in_turn(self.home.sweeper.launcher, jobs, self.composer)
-
-    def ask(self) -> None:
-        """Lets the study suggest one more run."""
-        self.record(self.study.ask())
 
     def record(self, trial: Any) -> None:
         """Writes the run that *trial* suggests into the plan; one that cannot be made fails at once.
@@ -370,7 +253,7 @@ class Trials:
             if not self.repeat(trial.number):
                 self.queue([Job(n, o, self.folder, c) for n, o, c in zip(numbers, each, parsed, strict=True)])
                 for number in numbers:
-                    self.follow(self.folder / str(number))
+                    self.follow(self.home.run(number))
         self.plan.keys = list(dict.fromkeys([*self.plan.keys, *trial.params]))
         self.plan.write(self.folder)
 
@@ -407,7 +290,7 @@ class Trials:
         trial = self.trial(number)
         if self.training.intersection(self.runs(trial)):
             return
-        entries = {run: ledger.find(self.folder / str(run)) for run in self.runs(trial)}
+        entries = {run: ledger.find(self.home.run(run)) for run in self.runs(trial)}
         state = studies.settle(self.study, trial, self.search, list(entries.values()))
         lost = any(entry is None or not entry.state.done for run, entry in entries.items() if run in self.over)
         if state == "RUNNING" and not lost:
@@ -438,101 +321,3 @@ class Trials:
         if new := [number for number in numbers if number not in self.plan.repeats]:
             self.plan.repeats += new
             self.plan.write(self.folder)
-
-
-def seconds(typed: str) -> float:
-    """A duration as one types it: `90`, `90s`, `10m`, `2h` or `1d`."""
-    number, unit = (typed[:-1], typed[-1]) if typed[-1] in "smhd" else (typed, "s")
-    return float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
-
-
-def known_points(home: Home, space: Space) -> list[dict[str, Any]]:
-    """The values that `enqueue` names, by key: of a table, of points as typed, or of the best run of a sweep.
-
-    None where that was typed before: a search that goes on has them already.
-
-    Raises:
-        ConfigError: it names nothing of the kind, or a value is not in *space*.
-    """
-    typed = home.steering.get("enqueue")
-    before = home.plan.typed if home.resumed else []
-    if not typed or any(key_of(override) == "enqueue" and override in before for override in home.typed):
-        return []
-    if Path(typed).suffix in points.TABLES:
-        rows = points.read(Path(typed))
-    elif "=" in typed:
-        rows = [point.split() for point in typed.split(";") if point.strip()]
-    else:
-        folder = names.best(names.resolve(typed))
-        settings = config.flatten(config.to_dict(trust.load(folder)))
-        best = {key: f"{key}={config.as_typed(value)}" for key, value in settings.items()}
-        best |= {key_of(override): override for override in ledger.read(folder).overrides}
-        rows = [[best[key] for key in space.varied if key in best]]
-    return [spaces.known(row, space) for row in rows]
-
-
-def method(search: Search) -> str:
-    """Sampler and pruner: `TPESampler with SuccessiveHalvingPruner`."""
-    nodes = [node for node in (search.sampler, search.pruner) if node]
-    return " with ".join(str(node.get("_target_", "")).rsplit(".", 1)[-1] for node in nodes)
-
-
-def run(trials: Trials) -> None:
-    """Runs trials until there are enough.
-
-    Raises:
-        Interrupted: Ctrl-C or SIGTERM; what was running goes on with `resume=`.
-    """
-    search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
-    already = f", {trials.done} of them done already" if trials.done else ""
-    several = f"{plural(search.n_trials, 'trial')}{f' of {search.runs} runs each' if search.replicates else ''}"
-    offer(f"Search {plan.id}: {several}{already}; {method(search)}, in", shown(trials.folder))
-    try:
-        if isinstance(launcher, StreamingLauncher):
-            launcher.run_source(trials)
-        else:
-            in_batches(trials)
-    except (Interrupted, KeyboardInterrupt) as stop:
-        done = f"{trials.done} of {search.n_trials} trials are finished or pruned."
-        raise finish.interrupted(stop, done, trials.home) from None
-
-
-def in_batches(trials: Trials) -> None:
-    """For launchers that return when all of their jobs have ended."""
-    most = min(trials.search.batch or BATCH, trials.search.n_trials)
-    while batch := list(itertools.chain(*itertools.islice(iter(trials.next, []), most))):
-        batch.sort(key=lambda job: job.number)
-        for returned in trials.home.launch(batch):
-            if isinstance(returned._return_value, Interrupted):
-                raise returned._return_value
-        for job in batch:
-            trials.end(job.number)
-
-
-def conclude(trials: Trials, table: pd.DataFrame) -> None:
-    """Says what pruning and repeats saved. Raises SweepError if some runs of *table* failed."""
-    runs = trials.search.runs
-    trial = table["number"] // runs
-    if pruned := trial[table["state"] == State.PRUNED].nunique():
-        full = runs * int(pd.to_numeric(table["epochs"]).groupby(trial).max().sum())
-        trained, what = int(pd.to_numeric(table["epoch"]).sum()), "trials" if runs > 1 else "runs"
-        say(f"{pruned} of {trial.nunique()} {what} were pruned: {trained} of {full} epochs were trained.")
-    if trials.repeats:
-        say(f"{plural(len(trials.repeats), 'trial')} repeated an earlier one, and has its result.")
-    if trials.ended_by and trials.done < trials.search.n_trials:
-        say(f"{trials.ended_by} ended the search after {trials.done} of {trials.search.n_trials} trials.")
-        offer("Go on with:", trials.home.again)
-    failed = trial.isin([number for number, state in trials.ended.items() if state == "FAIL"])
-    failed &= table["number"].map(lambda number: bool(trials.plan.points[number]))  # else it was never written down
-    if runs > 1:
-        failed &= ~table["state"].isin([State.FINISHED, State.PRUNED])  # another seed of the trial failed
-    failures = board.failures(table[failed], {*table["state"]})
-    for run in failures:
-        run["reason"] = trials.reasons.get(run["number"] // runs, run["reason"])
-    if failures:
-        missing = trials.search.n_trials - trials.done
-        raise SweepError(
-            f"{len(failures)} of {len(table)} runs failed; {trials.done} finished or were pruned:\n"
-            f"  {finish.listed(failures, trials.plan)}",
-            f"{missing} are missing:\n{trials.home.again}" if missing > 0 else "",
-        )

@@ -72,10 +72,10 @@ def check(database: Path, experiment: str) -> None:
             server.
     """
     with _opened(database) as connection:
-        found = _experiment(connection, experiment)
-        if found and found[2] == "deleted":
-            raise deleted(in_file(database), experiment, found[0])
-        if found and found[1].startswith("mlflow-artifacts:"):
+        row = _experiment(connection, experiment)
+        if row and row[2] == "deleted":
+            raise deleted(in_file(database), experiment, row[0])
+        if row and row[1].startswith("mlflow-artifacts:"):
             raise ExperimentError(
                 f"The experiment {experiment!r} in {database} was made by `mlflow ui` or a server, "
                 "which alone can store its files.",
@@ -132,13 +132,13 @@ def moved(database: Path, experiment: str) -> tuple[str, str]:
     MLflow keeps absolute addresses: in a copy, files would go on being written into the original.
     """
     with _opened(database) as connection:
-        if found := _experiment(connection, experiment):
-            old = _path(found[1])
+        if row := _experiment(connection, experiment):
+            old = _path(row[1])
             new = database.parent / "mlruns" / old.name
-            named = old.parent.name == "mlruns" and old.name in (file_name(experiment), str(found[0]))
+            named = old.parent.name == "mlruns" and old.name in (file_name(experiment), str(row[0]))
             left = not old.exists() or (old.parent.parent / database.name).exists()
-            if named and left and old.resolve() != new.resolve() and urlsplit(found[1]).scheme in ("", "file"):
-                return found[1], new.as_uri() if found[1].startswith("file:") else str(new)
+            if named and left and old.resolve() != new.resolve() and urlsplit(row[1]).scheme in ("", "file"):
+                return row[1], new.as_uri() if row[1].startswith("file:") else str(new)
     return "", ""
 
 
@@ -167,8 +167,8 @@ def _path(location: str) -> Path:
 def _experiment(connection: sqlite3.Connection, name: str) -> tuple[int, str, str] | None:
     """The experiment's id, where its files are kept, and whether it is `active` or `deleted`."""
     sql = "SELECT experiment_id, artifact_location, lifecycle_stage FROM experiments WHERE name = ?"
-    found: tuple[int, str, str] | None = connection.execute(sql, (name,)).fetchone()
-    return found
+    row: tuple[int, str, str] | None = connection.execute(sql, (name,)).fetchone()
+    return row
 
 
 @contextlib.contextmanager

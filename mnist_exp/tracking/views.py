@@ -121,7 +121,7 @@ def pack(state: dict[str, Any]) -> str:
 def state(subject: Subject) -> dict[str, Any]:
     """The state of MLflow's page: filter, order, columns and charts."""
     metrics = dict.fromkeys((subject.primary, *METRICS))  # in order, each once
-    shared = {"deleted": False, "isGenerated": False, "runsCountToCompare": 20}
+    ours = {"deleted": False, "isGenerated": False}
     charts: list[dict[str, Any]] = [
         {
             "type": "PARALLEL",
@@ -155,7 +155,6 @@ def state(subject: Subject) -> dict[str, Any]:
     ]
     columns = [f"params.`{param}`" for param in subject.varied]
     columns += [f"metrics.`{metric}`" for metric in (*metrics, *COSTS)]
-    sections = [("overview", "Overview"), ("curves", "Curves")]
     return {
         "searchFilter": _filter(subject),
         "orderByKey": f"metrics.`{subject.primary}`",
@@ -168,18 +167,12 @@ def state(subject: Subject) -> dict[str, Any]:
         "columnOrder": ["attributes.`Run Name`", "runDateAndNestInfo", *columns],
         "columnWidths": {},
         "runsHiddenMode": "SHOW_ALL",  # the default shows ten
-        "compareRunCharts": [{"uuid": f"chart-{i}", **shared, **chart} for i, chart in enumerate(charts)],
-        "compareRunSections": [
-            {
-                "uuid": uuid,
-                "name": name,
-                "columns": 2,  # three charts in a row are too narrow to read
-                "display": True,
-                "isReordered": False,
-                "deleted": False,
-                "isGenerated": False,
-            }
-            for uuid, name in sections
+        "compareRunCharts": [
+            {"uuid": f"chart-{i}", **ours, "runsCountToCompare": 20, **chart} for i, chart in enumerate(charts)
+        ],
+        "compareRunSections": [  # three charts in a row would be too narrow to read
+            {"uuid": uuid, "name": name, "columns": 2, "display": True, "isReordered": False, **ours}
+            for uuid, name in (("overview", "Overview"), ("curves", "Curves"))
         ],
         "viewMaximized": False,
         "runListHidden": False,

@@ -8,7 +8,7 @@ from samples import TINY
 
 from mnist_exp import config as configs
 from mnist_exp import system
-from mnist_exp.config import Config
+from mnist_exp.config import Config, rules
 from mnist_exp.console import exits, guard
 from mnist_exp.errors import ConfigError
 from mnist_exp.run import build
@@ -235,6 +235,12 @@ def test_a_network_without_hidden_units_of_its_own_is_not_named_after_them(compo
     assert own.hidden == 64  # it is referred to
     Path("config.yaml").write_text(configs.to_yaml(own))
     assert configs.load(Path("config.yaml")).hidden == 64
+
+
+@pytest.mark.parametrize(("typed", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
+def test_a_duration_as_one_types_it(typed: str, expected: float) -> None:
+    configs.settings()["time_budget"].check(typed)
+    assert rules.seconds(typed) == expected
 
 
 def test_a_list_is_written_as_one_types_it() -> None:

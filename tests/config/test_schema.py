@@ -14,7 +14,7 @@ import pytest
 from omegaconf import MISSING, OmegaConf
 
 from mnist_exp import config as configs
-from mnist_exp.config import Config, overrides, schema
+from mnist_exp.config import Config, identity, overrides, schema
 from mnist_exp.config.identity import has_effect, unnamed
 from mnist_exp.config.loading import check
 from mnist_exp.config.rules import numbers
@@ -41,7 +41,7 @@ def test_the_defaults_together_are_legal(composed: Callable[..., Config]) -> Non
 
 @pytest.mark.parametrize("key", SETTINGS)
 def test_a_setting_is_for_one_thing(key: str) -> None:
-    purposes = SETTINGS[key].kind & (Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP)
+    purposes = SETTINGS[key].kind & (Kind.LABEL | Kind.WHERE | Kind.CONTROL | Kind.SWEEP)
     assert len(purposes) <= 1
     assert has_effect(key) == (len(purposes) == 0)
 
@@ -50,7 +50,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
     ("derived", "expected"),
     {
         "without effect": (
-            schema.of(Kind.LABEL | Kind.PLACE | Kind.CONTROL | Kind.SWEEP),
+            schema.of(Kind.LABEL | Kind.WHERE | Kind.CONTROL | Kind.SWEEP),
             "checkpoint data.classes data.pictures data.root data.source deterministic enqueue force n_trials name"
             " points resume retry_failed tags threads time_budget tracking",
         ),
@@ -65,6 +65,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
             schema.PRIVATE_OPTIONS,
             "hydra.sweeper._target_ hydra.sweeper.params hydra.sweeper.space hydra.sweeper.storage",
         ),
+        "optional": (identity.OPTIONAL, "callbacks data.fold data.folds data.limit data.stratify init"),
         "lane": (lanes.OWN, "hidden lr model optimizer"),
         "free": (packing.FREE, "hidden lr name seed tags"),
         "free of the model": (schema.FREE_KEYWORDS["model"], "dropout hidden init init_scale"),

@@ -12,7 +12,7 @@ KEYS = {"run": Key("last", "which run"), "split": Key("test", "which images")}
 
 def read(*typed: str, names: str = "") -> Namespace:
     parser = Parser("look", "Looks.", "examples\n  look run=best")
-    parser.add_words(KEYS, names, "pictures" if names else "")
+    parser.add_overrides(KEYS, names, "pictures" if names else "")
     parser.add_argument("--json", action="store_true", help="as JSON")
     return parser.read(typed)
 

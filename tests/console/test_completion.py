@@ -39,7 +39,7 @@ class Finder(argcomplete.CompletionFinder):
 def offers(arguments: list[str]) -> None:
     """A command that takes all kinds of words."""
     parser = Parser("x", "", "")
-    parser.add_words(KEYS, "image …")
+    parser.add_overrides(KEYS, "image …")
     parser.add_argument("--json", action="store_true")
     parser.read(arguments)
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import trainings
+from hydra.utils import get_class
 
 from mnist_exp import config
 from mnist_exp.disk import checkpoint, journal, lanes, ledger, plan
+from mnist_exp.report.board import compare
+from mnist_exp.report.page import write
 from mnist_exp.results import names as naming
 from mnist_exp.results import query as search
 from mnist_exp.results import table as table_of
@@ -94,3 +97,25 @@ def test_its_config_has_the_fingerprint_that_it_had(sweep: Path) -> None:
     assert ledger.read(sweep / "0").fingerprint["config"] == config.fingerprint(settings)
     settings.data.num_classes = 11
     assert ledger.read(sweep / "0").fingerprint["config"] != config.fingerprint(settings)
+
+
+def test_it_writes_a_report(sweep: Path) -> None:
+    page = write(compare(naming.resolve(sweep)))
+    assert page == sweep / "report.html"
+    assert "Leaderboard" in page.read_text(encoding="utf-8")
+    assert (sweep / "runs.csv").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"mnist_exp.models.{each}" for each in ("MLP", "FiveConvCNN", "SimardCNN", "SmallCNN", "StrongCNN")),
+        *(f"mnist_exp.engine.schedules.{each}" for each in ("Constant", "Cosine", "Exponential")),
+        *(f"mnist_exp.engine.schedules.{each}" for each in ("Linear", "OneCycle", "Step")),
+        *("mnist_exp.engine.muon.Muon", "mnist_exp.data.augment.Warp"),
+        *(f"mnist_exp.run.callbacks.{each}" for each in ("MacroF1", "ONNX", "TensorBoard")),
+    ],
+)
+def test_what_runs_have_stored_as_a_target_is_still_there(name: str) -> None:
+    """A run resumes from its own config: a class that has moved keeps the name under which runs know it."""
+    assert get_class(name).__name__ == name.rpartition(".")[2]

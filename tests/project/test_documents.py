@@ -45,6 +45,16 @@ def test_pictures_of_terminals_show_neither_a_busy_machine_nor_a_fault() -> None
         assert not [word for word in captures.UNFIT if word in text], path.name
 
 
+def test_the_glossary_is_short_and_the_package_uses_its_terms() -> None:
+    """25 terms are the most: who has to learn more of them reads another language."""
+    rows = re.findall(r"^\| (?!term |---)(.+?) \|", (REPO / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    terms = [term for row in rows for term in row.split(", ")]
+    assert 10 < len(terms) <= 25
+    assert len(terms) == len(set(terms))
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (REPO / "mnist_exp").rglob("*.py"))
+    assert not [term for term in terms if not re.search(rf"\b{term}", code, re.IGNORECASE)]
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors of *page*: its headings in GitHub's spelling."""
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)

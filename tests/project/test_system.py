@@ -197,7 +197,7 @@ def test_only_one_module_uses_what_some_systems_lack(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "names"),
     [
         ("import os\nos.setpgid(0, 0)", {"os.setpgid"}),
         ("from os import fork", {"os.fork"}),
@@ -210,8 +210,8 @@ def test_only_one_module_uses_what_some_systems_lack(path: Path) -> None:
         ("import os\nos.fsync(1)\nsignal.SIGINT", set()),
     ],
 )
-def test_meta_such_a_name_is_found(source: str, found: set[str]) -> None:
-    assert limited(source) == found
+def test_meta_such_a_name_is_found(source: str, names: set[str]) -> None:
+    assert limited(source) == names
 
 
 def test_the_names_that_are_removed_are_there() -> None:

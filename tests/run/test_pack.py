@@ -16,7 +16,7 @@ from mnist_exp.disk import ledger
 from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ExperimentError
-from mnist_exp.run import build, pack, session
+from mnist_exp.run import build, memory, pack, session
 from mnist_exp.run.claim import Member
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
@@ -110,7 +110,7 @@ def test_the_memory_of_a_lane_is_about_what_its_tensors_take(hidden: str, compos
     with torch.device("meta"):
         network = build.model(config)
     weights = 4 * sum(p.numel() for p in network.parameters())
-    assert 6 * weights < pack.memory(config, network) < 7 * weights + 12e6
+    assert 6 * weights < memory.of_lane(config, network) < 7 * weights + 12e6
 
 
 def test_apples_gpu_has_the_memory_of_the_machine(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

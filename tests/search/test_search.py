@@ -35,7 +35,7 @@ from mnist_exp.search import reporter
 from mnist_exp.search import study as studies
 from mnist_exp.search.analysis import Analysis, analyse
 from mnist_exp.search.study import Search
-from mnist_exp.sweep import trials
+from mnist_exp.sweep import setup
 
 Command = Callable[..., tuple[int, str, str]]
 HALVING = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": 1, "reduction_factor": 2}
@@ -326,7 +326,7 @@ def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Com
     here = [word.replace("basic", launcher) for word in quick if not word.startswith("hidden")]
     code, out, err = command(*here, "hidden=8,12", "n_trials=8")
     assert code == 0, err
-    assert "6 trials repeated an earlier one, and has its result." in out
+    assert "6 trials repeated an earlier one and took its result." in out
     assert len(list(home().glob("*/ledger.json"))) == 2
     assert states(home()) == ["COMPLETE"] * 8
     values = {(trial.params["hidden"], trial.value) for trial in studies.join(home()).trials}
@@ -338,7 +338,7 @@ def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Com
     code, out, err = command(*here[:1], "resume=last", "n_trials=10", "hydra/launcher=basic")
     assert code == 0, err
     assert "8 of them done already" in out
-    assert "2 trials repeated an earlier one" in out
+    assert "2 trials repeated an earlier one and took its result." in out
     assert len(list(home().glob("*/ledger.json"))) == 2
 
 
@@ -380,7 +380,7 @@ def test_a_search_of_an_earlier_version_goes_on_with_the_seed_as_a_choice(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr(trials, "REPLICATES", ())
+        earlier.setattr(setup, "REPLICATES", ())
         assert command(*HERE, "search=random", "n_trials=1", "seed=0,1", *SPACE)[0] == 0
     code, out, err = command("-m", "resume=last", "n_trials=3", "hydra/launcher=basic")
     assert code == 0, out + err
@@ -418,12 +418,6 @@ def test_trials_train_together_until_they_are_pruned(command: Command) -> None:
 
 def alike(one: lanes.PackRecord | None, other: lanes.PackRecord) -> bool:
     return one is not None and one.pack == other.pack
-
-
-@pytest.mark.parametrize(("typed", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
-def test_a_duration_as_one_types_it(typed: str, expected: float) -> None:
-    settings()["time_budget"].check(typed)
-    assert trials.seconds(typed) == expected
 
 
 @pytest.mark.parametrize("typed", ["soon", "-3m", "10 m", ""])

@@ -249,8 +249,8 @@ def over(driver: webdriver.Chrome, mark: Any) -> ActionChains:
 
 
 def rows_shown(driver: webdriver.Chrome) -> int:
-    found: int = driver.execute_script("return document.querySelectorAll('tr[data-setting]:not([hidden])').length")
-    return found
+    shown: int = driver.execute_script("return document.querySelectorAll('tr[data-setting]:not([hidden])').length")
+    return shown
 
 
 def test_the_figures_ask_for_nothing_and_complain_of_nothing(explored: webdriver.Chrome) -> None:
@@ -335,10 +335,10 @@ def test_accessibility(page: str, width: int, dark: bool) -> None:
             if opened:
                 driver.execute_script("document.querySelector('td button.open').click()")
             driver.execute_script(source)
-            found = driver.execute_async_script("axe.run().then(arguments[0])")
-            serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+            result = driver.execute_async_script("axe.run().then(arguments[0])")
+            serious = [each for each in result["violations"] if each["impact"] in ("serious", "critical")]
             assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == []
-            assert len(found["passes"]) > 10
+            assert len(result["passes"]) > 10
 
 
 def test_without_scripts_there_are_pictures_and_tables(page: str, browser: webdriver.Chrome) -> None:

@@ -23,7 +23,7 @@ from mnist_exp.disk import lanes as pack_records
 from mnist_exp.engine import graph
 from mnist_exp.engine.loop import Tally
 from mnist_exp.errors import DivergedError
-from mnist_exp.run import build, pack, session
+from mnist_exp.run import build, memory, session
 from mnist_exp.run.session import Result
 
 pytestmark = [
@@ -157,7 +157,7 @@ def test_a_pack_with_rates_of_their_own_repeats_bit_for_bit(composed: Compose) -
 
 def test_a_pack_takes_about_the_memory_that_is_expected(composed: Compose) -> None:
     configs = [composed(*ON_GPU, "hidden=512", f"lr={0.001 * (1 + i / 64)}") for i in range(64)]
-    expected = sum(pack.memory(config, build.model(config)) for config in configs)
+    expected = sum(memory.of_lane(config, build.model(config)) for config in configs)
     torch.cuda.reset_peak_memory_stats()
     session.run_many(tasks(configs, "pack"))
     assert 0.3 * expected < torch.cuda.max_memory_allocated() < 1.2 * expected

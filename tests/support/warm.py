@@ -71,7 +71,7 @@ class Start:
 
     argv: list[str]
     code: str
-    """The program, as after `python -c`; if empty, *module* is, as after `python -m`."""
+    """The program, as after `python -c`; if empty, *command* is, as after `python -m`."""
     module: str
     environ: dict[str, str]
     folder: str
@@ -168,10 +168,10 @@ class Popen(cold[AnyStr]):
         typed = [os.fspath(word) for word in args] if plain else []
         if safe := typed[:2] == [sys.executable, "-P"]:
             del typed[1]
-        if plain and mask < 0 and (found := program(typed)):
-            argv, folder, numbers = typed[2:] if found[1] else typed, Path(cwd or "").absolute(), [0, 1, 2, *pass_fds]
+        if plain and mask < 0 and (command := program(typed)):
+            argv, folder, numbers = typed[2:] if command[1] else typed, Path(cwd or "").absolute(), [0, 1, 2, *pass_fds]
             asked = dict(os.environ if env is None else env)
-            what = Start(argv, *found, asked, str(folder), numbers, umask(), safe, session, group)
+            what = Start(argv, *command, asked, str(folder), numbers, umask(), safe, session, group)
             given = [pipe if pipe >= 0 else number for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
             if folder.is_dir() and (pid := Popen.server().start(what, [*given, *pass_fds])):
                 self.pid, self._child_created = pid, True

@@ -68,15 +68,15 @@ def test_jobs_that_train_carry_no_task_function_and_those_of_another_application
     ours, theirs = Job(3, ["hidden=16", "hydra.sweep.dir=here"]), Job(4, ["hidden=16", "hydra.sweep.subdir=x"])
     handover = Handover(launcher, [ours])
     assert handover.trains
-    assert ours.config is not None
     assert (ours.config.hidden, ours.folder) == (16, Path("here/3"))
     assert cloudpickle.loads(handover.common)[1] is None
     prepared = handover.prepared(ours)
-    assert prepared.composed is not None
-    assert (prepared.config, prepared.composed.hydra.job.num, prepared.composed.hydra.job.id) == (None, 3, "train_3")
+    assert (prepared.parsed, prepared.composed.hydra.job.num, prepared.composed.hydra.job.id) == (None, 3, "train_3")
     launcher.task_function = abs
     handover = Handover(launcher, [theirs])
     assert not handover.trains
-    assert theirs.config is None
+    assert theirs.parsed is None
+    with pytest.raises(LookupError, match="Job 4 has no config"):
+        theirs.config  # noqa: B018  # a property that raises
     assert theirs.subdir == "x"
     assert cloudpickle.loads(handover.common)[1] is abs

@@ -71,6 +71,14 @@ def test_points_repeats_sizes_packs_and_what_is_done(command: Command) -> None:
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
 
 
+def test_jobs_that_would_notice_each_other_are_not_forecast_as_packs(command: Command) -> None:
+    grid = ("-m", *TINY, "lr=1e-3,3e-3", "hydra.launcher.workers=1", "--dry-run")
+    for further, packs in (("hydra.job.chdir=false", 2), ("hydra.job.chdir=true", 0)):
+        code, out, err = command(*grid, further)
+        assert code == 0, err
+        assert out.count("pack 1") == packs
+
+
 def test_the_space_of_a_search(command: Command) -> None:
     code, out, err = command(
         "-m",

@@ -65,7 +65,7 @@ def pool(jobs: list[Job], per_gpu: int, workers: int | None, gpus: list[str]) ->
 
 
 def devices(of: Pool) -> list[str]:
-    return sorted(job.config.device for worker in of.workers for job in worker.jobs if job.config)
+    return sorted(job.config.device for worker in of.workers for job in worker.jobs)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_jobs_that_ask_for_gpus_by_number_take_turns_on_each(
     per_gpu: int, workers: int | None, first: list[str], then: list[str], tiny: Device
 ) -> None:
     asked = ["cuda:0", "cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-    jobs = [Job(i, [], config=tiny(device=device)) for i, device in enumerate(asked)]
+    jobs = [Job(i, [], parsed=tiny(device=device)) for i, device in enumerate(asked)]
     of = pool(jobs, per_gpu, workers, ["cuda:0", "cuda:1"])
     assert {tuple(worker.slot) for worker in of.workers} == {()}  # they see all GPUs, so that a number means the same
     assert devices(of) == first
@@ -96,19 +96,19 @@ def test_jobs_that_ask_for_gpus_by_number_take_turns_on_each(
 
 
 def test_a_worker_stays_on_its_gpu_where_its_memory_is(tiny: Device) -> None:
-    jobs = [Job(i, [], config=tiny(device=f"cuda:{i % 2}")) for i in range(6)]
+    jobs = [Job(i, [], parsed=tiny(device=f"cuda:{i % 2}")) for i in range(6)]
     of = pool(jobs, 1, None, ["cuda:0", "cuda:1"])
     had: dict[int, set[str]] = {id(worker): set() for worker in of.workers}
     while any(worker.jobs for worker in of.workers):
         for worker in of.workers:
-            had[id(worker)] |= {job.config.device for job in worker.jobs if job.config}
+            had[id(worker)] |= {job.config.device for job in worker.jobs}
             worker.jobs.clear()
         of.hand_out()
     assert sorted(map(sorted, had.values())) == [["cuda:0"], ["cuda:1"]]
 
 
 def test_other_jobs_of_such_a_sweep_count_by_where_they_train(tiny: Device) -> None:
-    jobs = [Job(i, [], config=tiny(device=device)) for i, device in enumerate(["cuda", "auto", "cpu", "cuda:1"])]
+    jobs = [Job(i, [], parsed=tiny(device=device)) for i, device in enumerate(["cuda", "auto", "cpu", "cuda:1"])]
     of = pool(jobs, 2, None, ["cuda:0", "cuda:1"])
     assert [of.gpu_of([job]) for job in jobs] == ["cuda:0", "cuda:0", "", "cuda:1"]
     assert devices(of) == ["auto", "cpu", "cuda", "cuda:1"]

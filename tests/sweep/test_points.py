@@ -11,7 +11,7 @@ from samples import REPO, TINY
 
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
-from mnist_exp.sweep import points, trials
+from mnist_exp.sweep import points, setup
 from mnist_exp.sweep.home import Home
 
 SWEEPER: Any = SimpleNamespace(hydra_context=SimpleNamespace(config_loader=None))
@@ -160,7 +160,7 @@ def test_a_grid_that_no_memory_holds_is_refused(expand: Callable[..., list[str]]
 
 
 def test_the_usual_number_of_trials_is_the_documented_one() -> None:
-    assert f"({trials.DEFAULT_TRIALS} unless given)" in (REPO / "docs" / "search.md").read_text(encoding="utf-8")
+    assert f"({setup.DEFAULT_TRIALS} unless given)" in (REPO / "docs" / "search.md").read_text(encoding="utf-8")
 
 
 def test_folds_have_a_point_each_unless_one_is_named() -> None:

@@ -17,7 +17,7 @@ from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError, Interrupted, SweepError
 from mnist_exp.search import study as studies
 from mnist_exp.search.study import Search
-from mnist_exp.sweep import trials
+from mnist_exp.sweep import search as searches
 from mnist_exp.sweep.shell import StreamingLauncher
 from mnist_exp.sweep.trials import GRID, Trials
 
@@ -37,6 +37,7 @@ def made(tiny: Callable[..., Any]) -> Iterator[Callable[..., Trials]]:
         composer = SimpleNamespace(config_of=lambda overrides: tiny(**dict(map(_setting, overrides))))
         parts = {"control": {"force": False}, "steering": {}, "again": "python -m mnist_exp.train -m resume=day"}
         parts["sweeper"] = SimpleNamespace(launcher=None)
+        parts["run"] = lambda number: FOLDER / str(number)
         home: Any = SimpleNamespace(plan=plan, folder=FOLDER, composer=composer, **parts)
         fixed = {"lr": "lr=0.1"}
         space: Any = SimpleNamespace(
@@ -247,13 +248,13 @@ def test_launchers_that_return_get_batches(made: Callable[..., Trials]) -> None:
         return [SimpleNamespace(_return_value=0.9) for _ in jobs]
 
     source.home.launch = launch  # type: ignore[method-assign, assignment]
-    trials.in_batches(source)
+    searches.in_batches(source)
     assert batches == [[0, 1], [2]]
     assert source.done == 3
     source.search.n_trials = 4
     source.home.launch = lambda jobs: [SimpleNamespace(_return_value=Interrupted("Stopped."))]  # type: ignore[method-assign, assignment, return-value]
     with pytest.raises(Interrupted):
-        trials.in_batches(source)
+        searches.in_batches(source)
 
 
 def test_what_pruning_saved_and_what_failed_is_said(
@@ -270,12 +271,12 @@ def test_what_pruning_saved_and_what_failed_is_said(
     ]
     source.reasons[2] = "It does not fit."
     with pytest.raises(SweepError) as failed:
-        trials.conclude(source, pd.DataFrame(rows))
+        searches.conclude(source, pd.DataFrame(rows))
     assert "1 of 3 runs were pruned: 15 of 30 epochs were trained." in capsys.readouterr().out
     assert failed.value.message.startswith("1 of 3 runs failed; 2 finished or were pruned:\n")
     assert "It does not fit." in failed.value.message
     assert failed.value.help.startswith("1 are missing:\npython -m mnist_exp.train -m resume=")
-    trials.conclude(source, pd.DataFrame(rows[:1]))
+    searches.conclude(source, pd.DataFrame(rows[:1]))
     assert capsys.readouterr().out == ""
 
 

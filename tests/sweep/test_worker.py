@@ -1,6 +1,5 @@
 """What a worker process does with its jobs, in this process."""
 
-import inspect
 import multiprocessing
 import os
 import signal
@@ -10,42 +9,31 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
+from handovers import TRAIN, handed_over
 from hydra.core.utils import JobStatus
-from hydra.types import HydraContext, RunMode, TaskFunction
+from hydra.types import TaskFunction
 from samples import TINY
 
-from mnist_exp import config, system, train
+from mnist_exp import system
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import State
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import Interrupted
 from mnist_exp.run.session import Run
 from mnist_exp.sweep.job import Job, JobDied, died_of, reason
-from mnist_exp.sweep.launching import Handover
 from mnist_exp.sweep.local import worker
 from mnist_exp.sweep.local.worker import Forward, JobLog, Runner
 
 Ran = Callable[..., list[Any]]
-TRAIN = inspect.unwrap(train.main)
 
 
 @pytest.fixture
 def ran() -> Ran:
     """`ran([["hidden=8"]])`: what a worker returns for a pack of such jobs."""
-    config.register()
-    loader = ConfigLoaderImpl(config_search_path=create_config_search_path(config.conf_dir()))
 
     def work(points: list[list[str]], task: TaskFunction = TRAIN, **options: Any) -> list[Any]:
-        typed = ["hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep"]
-        master = loader.load_configuration("train", typed, run_mode=RunMode.MULTIRUN)
-        context = HydraContext(config_loader=loader, callbacks=Callbacks())
-        launcher: Any = SimpleNamespace(config=master, hydra_context=context, task_function=task)
-        jobs = [Job(number, [*TINY, *typed[1:], *point]) for number, point in enumerate(points)]
-        handover = Handover(launcher, jobs)
-        return Runner(handover.common, 1, **options).run([handover.prepared(job) for job in jobs])
+        common, jobs = handed_over(points, task)
+        return Runner(common, 1, **options).run(jobs)
 
     return work
 

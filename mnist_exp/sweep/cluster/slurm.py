@@ -156,7 +156,6 @@ class OnNode:
         notice = Notice()
         runner = Runner(self.common, self.threads, notice.watch)
         job: Job = cloudpickle.loads(self.job)
-        assert job.composed
         with open_dict(job.composed):
             job.composed.hydra.job.id = submitit.JobEnvironment().job_id
         returned = runner.run_one(job)

@@ -54,7 +54,7 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
         Interrupted: Ctrl-C or SIGTERM; what was running has saved its epochs.
     """
     options = launcher.options
-    ours = [job.config for job in jobs if job.config]  # from a sweeper of ours, which exports the best at the end
+    ours = [job.config for job in jobs if job.parsed]  # from a sweeper of ours, which exports the best at the end
     handover = Handover(launcher, jobs)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     capacity = capacity_for(jobs, handover.composer, options["workers"], options["per_gpu"], total)
@@ -92,14 +92,14 @@ def packed(
     """
     if not handover.trains:
         return [[job] for job in jobs]
-    return _divided(jobs, max(1, len(capacity.slots(len(jobs)))), hydra, option, capacity)
+    return divided(jobs, max(1, len(capacity.slots(len(jobs)))), hydra, option, capacity)
 
 
 def in_turn(launcher: OurLauncher, jobs: Sequence[Job], composer: Composer) -> list[list[Job]]:
     """The packs of *jobs* that one worker is to train, one after the other."""
     options = launcher.options
     capacity = capacity_for(jobs, composer, options["workers"], options["per_gpu"])
-    return _divided(jobs, 1, launcher.config.hydra, options["pack"], capacity)
+    return divided(jobs, 1, launcher.config.hydra, options["pack"], capacity)
 
 
 def share(launcher: OurLauncher, job: Job, composer: Composer, trials: int) -> int:
@@ -109,18 +109,18 @@ def share(launcher: OurLauncher, job: Job, composer: Composer, trials: int) -> i
     options = launcher.options
     capacity = capacity_for([job], composer, options["workers"], options["per_gpu"])
     option = _allowed(launcher.config.hydra, options["pack"])
-    if not job.config or packing.joins(job.config, option, bool(capacity.gpus)) is None:
+    if packing.joins(job.config, option, bool(capacity.gpus)) is None:
         return 1
     return math.ceil(trials / len(capacity.slots(trials)))
 
 
-def _divided(
+def divided(
     jobs: Sequence[Job], workers: int, hydra: DictConfig, option: str | int, capacity: Capacity
 ) -> list[list[Job]]:
     """*jobs* by pack."""
     from mnist_exp.sweep import packing  # torch
 
-    configs, option = [job.config for job in jobs if job.config], _allowed(hydra, option)
+    configs, option = [job.config for job in jobs], _allowed(hydra, option)
     packs = packing.divide(configs, workers, option, bool(capacity.gpus), before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
 

@@ -279,7 +279,7 @@ class Pool:
 
 def device_of(job: Job, composer: Composer) -> str:
     """The `device` that *job* asks for."""
-    return job.config.device if job.config else str(composer.own(job.overrides).get("device", "cpu"))
+    return job.parsed.device if job.parsed else str(composer.own(job.overrides).get("device", "cpu"))
 
 
 def context(gpus: int) -> BaseContext:

@@ -110,7 +110,7 @@ class Runner:
 
     def run_one(self, job: Job) -> JobReturn:
         """Runs *job* alone."""
-        return self._by_hydra(job, self.task_function or (lambda cfg: self._train(job, cfg)))
+        return self._by_hydra(job, self.task_function or functools.partial(self._train, job))
 
     def _by_hydra(self, job: Job, task_function: TaskFunction) -> JobReturn:
         """Hydra's `run_job`, except that nothing a job does ends the process, and its error survives pickling."""
@@ -187,7 +187,6 @@ class Runner:
     def _train_pack(self, tasks: "list[Task]", first: Job) -> "list[Result | Exception]":
         """Trains *tasks*; what the process prints is in the log of the job *first*."""
         with output_to_log(first):
-            assert first.composed
             configure_log(first.composed.hydra.job_logging, first.composed.hydra.verbose)
             try:
                 return self._train_together(tasks)
@@ -232,7 +231,6 @@ def _follow(lifeline: Connection) -> None:
 @contextlib.contextmanager
 def output_to_log(job: Job) -> Iterator[None]:
     """While it lasts, standard output and error of this process go to the job's log file."""
-    assert job.composed
     path = job.folder / f"{job.composed.hydra.job.name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     before = [os.dup(1), os.dup(2)]

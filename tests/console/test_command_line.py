@@ -1,4 +1,4 @@
-"""The words of a training command in the order that Hydra wants, and those that it does not know."""
+"""The arguments of a training command in the order that Hydra wants, and those that it does not know."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from samples import TINY
 
-from mnist_exp.console.hydra_words import arranged
+from mnist_exp.console.command_line import arranged
 from mnist_exp.errors import ConfigError
 
 Command = Callable[..., tuple[int, str, str]]

@@ -1,4 +1,4 @@
-"""The words of a training command as Hydra wants them: its options first, and one config for `--cfg` of a sweep."""
+"""The arguments of a training command as Hydra wants them: its options first, and one config for `--cfg` of a sweep."""
 
 import argparse
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ FIXED = (*CONTROL, *STEERING, "cluster")
 """Settings and groups that a sweep has as a whole."""
 
 
-def arranged(words: Sequence[str]) -> list[str]:
-    """*words* in the order that argparse wants, which takes overrides in one series only.
+def arranged(typed: Sequence[str]) -> list[str]:
+    """*typed* in the order that argparse wants, which takes overrides in one series only.
 
     Raises:
-        ConfigError: a word is no option of Hydra's, no override, or deletes a group.
+        ConfigError: an argument is no option of Hydra's, no override, or deletes a group.
         SystemExit: an option has a wrong value (2), or shows something and ends (0).
     """
     parser = get_args_parser()
     parser.add_argument(DRY, action="store_true")
-    options, strangers = parser.parse_known_intermixed_args(words)
+    options, strangers = parser.parse_known_intermixed_args(typed)
     if strangers:
-        raise unknown_option(strangers[0], words)
+        raise unknown_option(strangers[0], typed)
     if options.experimental_rerun:
         raise ConfigError(
             "--experimental-rerun loads a pickle, which can run any code.",
@@ -39,7 +39,7 @@ def arranged(words: Sequence[str]) -> list[str]:
         )
     overrides = list(options.overrides)
     left, flags = list(overrides), []
-    for word in words:
+    for word in typed:
         if left and word == left[0]:
             left.pop(0)
         else:
@@ -56,14 +56,14 @@ def arranged(words: Sequence[str]) -> list[str]:
     check_deletions(overrides)
     parsed = _parsed(overrides)
     if not options.multirun:  # of several values Hydra would say that they are ambiguous
-        check_single([str(each.input_line) for each in parsed if each.is_sweep_override()], words)
+        check_single([str(each.input_line) for each in parsed if each.is_sweep_override()], typed)
     return _for_many(options, flags, parsed) if options.multirun else [*flags, *overrides]
 
 
-def unknown_option(word: str, words: Sequence[str]) -> ConfigError:
-    """The error for *word*, which begins with a dash and is no option; the next one of *words* may be its value."""
+def unknown_option(word: str, typed: Sequence[str]) -> ConfigError:
+    """The error for *word*, which begins with a dash and is no option; the next one of *typed* may be its value."""
     key, _, value = word.lstrip("-").partition("=")
-    following = [*words[words.index(word) + 1 :], ""][0]
+    following = [*typed[typed.index(word) + 1 :], ""][0]
     if not value and "=" not in following and not following.startswith("-"):
         value = following
     meant = key if key in schema.settings() or key in choices.groups() else guess(key)
@@ -84,7 +84,7 @@ def _parsed(typed: list[str]) -> list[Override]:
 
 
 def _for_many(options: argparse.Namespace, flags: list[str], parsed: list[Override]) -> list[str]:
-    """The words of a sweep, of which Hydra composes what all jobs share before it composes a job."""
+    """The arguments of a sweep, of which Hydra composes what all jobs share before it composes a job."""
     for each in parsed:
         if each.is_sweep_override() and (each.key_or_group in FIXED or each.is_hydra_override()):
             plain = str(each.input_line).lstrip("+").removeprefix(PARAMS)
