@@ -57,7 +57,7 @@ def guess(path: str) -> str:
         ends = {key.rpartition(".")[2]: key for key in reversed(keys)}
         if near := closest(last, ends, cutoff):
             return ends[near]
-    return ""
+    return synonyms().get(closest(last, synonyms(), 0.85), "")
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -36,6 +36,8 @@ MEANT = {
     "hydra.launcher.partition": "cluster=slurm",
     # spelling
     "epcohs": "epochs",
+    "learing_rate": "lr",
+    "early_stoping": "training.patience",
     "val_sice": "data.val_size",
     "tracking.url": "tracking.uri",
     "optimizer.wieght_decay": "optimizer.weight_decay",
