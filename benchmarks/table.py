@@ -19,6 +19,7 @@ ORDER = (
     *("step", "epoch", "train", "grid", "hundred", "startup", "memory", "growth", "accuracy", "time_to_accuracy"),
     "search",
     "packed_search",
+    "limits",
     "thousand",
     "ten_thousand",
 )

@@ -47,6 +47,35 @@ you meant `lr`, `hydra.launcher.n_jobs` whether you meant `hydra.launcher.worker
 A file of one's own for `--config-dir`, such as `mine/experiment/wide.yaml`, begins with `# @package _global_` where it
 sets more than its own group, and writes `override /tracking: 'off'` with quotes: without them, YAML reads `false`.
 """
+INSTEAD = """\
+`python -m mnist_exp.train`, and then what is on the left. What cannot be meant is refused with exit code 2, and nothing
+is written.
+
+"""
+TYPED = (
+    ("learning_rate=0.1", "Did you mean 'lr'?"),
+    ("weight_decay=0.1", "Did you mean 'optimizer.weight_decay'?"),
+    ("-m hiden=16,32", "Did you mean 'hidden'?"),
+    ("-m hidden=16,32 hydra.launcher.n_jobs=2", "Did you mean 'hydra.launcher.workers'?"),
+    ("hidden=[64, 32]", "Write 'hidden=[64,32]'"),
+    ("hidden=64,", "Write hidden=64"),
+    ("hidden 64", "Write hidden=64"),
+    ("--hidden 64", "Settings are written without dashes: hidden=64"),
+    ("'hidden=[64,32'", "Write 'hidden=[64,32]'"),
+    ("~tracking", "Write tracking=off"),
+    ("~cluster", "'~cluster' leaves no choice of cluster"),
+    ("-m hidden=16,32 resume=last,best", "a sweep has one resume."),
+    ("-m 'hidden=range(64,16,16)'", "hidden=range(64,16,16) has no values."),
+    ("-m 'optimizer=glob(x*)'", "There are: adam, adamw, muon, sgd"),
+    ("-m search=random 'lr=tag(logarithmic,interval(1e-4,1e-1))'", "there is no tag logarithmic."),
+    ("-m search=random 'hidden=[interval(8,16),interval(8,16)]'", "what varies cannot be inside a list."),
+    ("--experimental-rerun config.pickle", "python -m mnist_exp.rerun RUN"),
+    ("-m 'hidden=sort(range(16,70,20),reverse=true)' --dry-run", "#0  hidden=56"),
+    ("-m augment=shift,affine augment.shift=1 --dry-run", "Dry run: 2 runs."),
+    ("-m search=halving_grid 'hidden=range(16,65,16)' --dry-run", "Dry run: 4 trials"),
+)
+"""What is typed, and a part of what is said, as `tests/commands/test_cases.py` has it, which types each."""
+
 TYPES = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", types.NoneType: "`null`"}
 GROUPS = {
     "model": "The network.",
@@ -77,7 +106,8 @@ def main() -> None:
 
 def page() -> str:
     """The page's text."""
-    parts = [HEAD, *settings(), "## Groups and their options\n"]
+    said = table(["typed", "said, among other things"], [[f"`{typed}`", said] for typed, said in TYPED])
+    parts = [HEAD, f"## What you typed, what it says\n\n{INSTEAD}{said}", *settings(), "## Groups and their options\n"]
     folders = {path.parent.name for path in CONF.glob("*/*.yaml")} - {"experiment"}
     parts += [group(name) for name in [*GROUPS, *sorted(folders - set(GROUPS))]]
     parts += [experiments(), "## How sweeps run\n", *(sweeps(*entry) for entry in SWEEPS)]

@@ -66,7 +66,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--older", type=float, metavar="DAYS", help="those that ended longer ago")
     parser.add_argument("--keep", type=int, metavar="N", help="all but the best N settings of each sweep")
     parser.add_argument("--checkpoints", action="store_true", help="only the checkpoints, of finished runs")
-    parser.add_argument("--yes", action="store_true", help="delete; without it nothing is deleted")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--dry-run", action="store_true", help="only say what would be deleted (the default)")
+    either.add_argument("--yes", action="store_true", help="delete")
     typed = parser.read(arguments)
     if not (typed.failed or typed.checkpoints or typed.names) and typed.older is None and typed.keep is None:
         raise ConfigError("Which runs?", "Name them, or say --failed, --older, --keep or --checkpoints; see --help.")

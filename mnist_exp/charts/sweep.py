@@ -1,6 +1,7 @@
 """Pictures of many runs. Accuracies are drawn in percent."""
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from mnist_exp.charts import style
 from mnist_exp.charts.style import Picture, drawn
 from mnist_exp.console.formats import SPLIT_NAMES, percent, value
 from mnist_exp.disk.layout import State
+from mnist_exp.results import statistics
 from mnist_exp.results.ranking import LOST
 
 Numbers: TypeAlias = "pd.Series[float]"
@@ -192,7 +194,10 @@ def pareto(cost: Numbers, gain: Numbers) -> list[Any]:
 
 @drawn
 def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Picture]:
-    """For each key: accuracy of all runs at each of its values, their mean, and the share of variance it explains."""
+    """For each key: accuracy of all runs at each of its values, their mean, and the share of variance it explains.
+
+    The share is left out where it may be chance: where the F test is not significant at 5 %.
+    """
     column = f"final/{split}_accuracy"
     everyone = finished(table, split)
     low, high = style.limits(100 * everyone[column])
@@ -202,8 +207,8 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Pic
         accuracy, positions = 100 * done[column], style.scale(done[key])
         figure, axes = style.canvas()
         dots(axes, positions.at(done[key]), accuracy, low, style.MUTED, "run")
-        share = explained(accuracy, done[key])
-        if share is not None:
+        effect = explained(accuracy, done[key])
+        if effect:
             means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in positions.values]]
             line: Any = {"color": style.COLOURS[0], "marker": "o", "markersize": 7, "label": "mean"}
             line["linestyle"] = "" if positions.kind == "order" or key == "seed" else "-"
@@ -212,23 +217,28 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Pic
         axes.set(ylabel=f"{SPLIT_NAMES[split]} accuracy, %", ylim=(low, high))
         axes.margins(x=0.12)
         figure.legend(loc="outside lower left", ncols=3)
-        explains = "" if share is None else f": explains {percent(share, 0)} of the variance"
+        sure = effect and effect[1] < 1 - statistics.CONFIDENCE
+        explains = f": explains {percent(effect[0], 0)} of the variance" if effect and sure else ""
         alt = f"{SPLIT_NAMES[split].capitalize()} accuracy of {len(done)} finished runs over {key}{explains}."
         pictures.append(Picture(f"effect_{style.plain(key)}", f"{key}{explains}", alt, figure))
     return pictures
 
 
-def explained(accuracy: Numbers, values: "pd.Series[Any]") -> float | None:
-    """Share of the variance of *accuracy* between the values of one key, 0 to 1.
+def explained(accuracy: Numbers, values: "pd.Series[Any]") -> tuple[float, float] | None:
+    """How much of the variance of *accuracy* is between the values of one key; see `statistics.explained`.
 
-    None if accuracies are all equal, or if the key has nearly as many values as there are runs: it would
-    "explain" everything.
+    None if accuracies are all equal, or if the key has nearly as many values as there are runs: that says nothing.
     """
-    total = ((accuracy - accuracy.mean()) ** 2).sum()
     groups = accuracy.groupby(values.map(value))
-    if total == 0 or groups.ngroups > len(accuracy) / 2:
+    if accuracy.nunique() < 2 or groups.ngroups > len(accuracy) / 2:
         return None
-    return float((groups.transform("mean") - accuracy.mean()).pow(2).sum() / total)
+    return statistics.explained([group.to_numpy() for _, group in groups])
+
+
+def shares(done: pd.DataFrame, keys: Sequence[str], split: str) -> dict[str, float]:
+    """How much of the variance of the *done* runs each of the *keys* explains, to order them by."""
+    effect = {key: explained(done[f"final/{split}_accuracy"], done[key]) for key in keys}
+    return {key: share[0] if share else -math.inf for key, share in effect.items()}
 
 
 def clock(table: pd.DataFrame) -> tuple[Numbers, str]:

@@ -48,6 +48,14 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
         return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem}.", "Put that file right.")
     if match := re.search(r"Multiple values for ([^.\s]+)", text):
         return ConfigError(f"{match[1]} is chosen already.", f"Write it without +: {match[1]}=…")
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return ConfigError(f"{match[1]} is a setting already.", f"Write it without +: {match[1]}=…")
+    if match := re.search(r"Cannot find primary config '([^']+)'", text):
+        return ConfigError(
+            f"There is no config called '{match[1]}' beside ours.", "Drop --config-name; files of your own are choices."
+        )
+    if match := re.search(r"Additional config directory '([^']+)' not found", text):
+        return ConfigError(f"--config-dir: there is no folder {match[1]}.", "Name one that is there.")
     if match := re.match(r"In '([^']+)': ConfigKeyError[\s\S]*full_key: (\S+)", text):
         return _unknown_in_file(match[1], match[2])
     merged = r"override (?:\+\+?)?([^\s=]+)="

@@ -9,10 +9,10 @@ from hydra.core.plugins import Plugins
 from mnist_exp.config import choices, schema
 from mnist_exp.errors import ConfigError
 
-OTHERS = {"submitit_slurm": "cluster=slurm", "submitit_local": "cluster=slurm", "ray_cluster": "cluster=ray"}
-"""How a launcher is chosen, where not by `hydra/launcher=<name>`."""
-OURS = ("local", "grid", "optuna")
-"""The launcher and the sweepers that `cluster=local` and `search=` choose."""
+OURS = {"local": "cluster=local", "grid": "search=grid", "race": "search=race", "optuna": "search=tpe"}
+"""The launcher and the sweepers that `cluster=local` and `search=` choose, each with one way to choose it."""
+CHOSEN = OURS | {"submitit_slurm": "cluster=slurm", "submitit_local": "cluster=slurm", "ray_cluster": "cluster=ray"}
+"""How a launcher or sweeper is chosen, where not by `hydra/launcher=<name>`."""
 
 
 def unknown_key(path: str, typed: str = "") -> ConfigError:
@@ -57,7 +57,7 @@ def guess(path: str) -> str:
         ends = {key.rpartition(".")[2]: key for key in reversed(keys)}
         if near := closest(last, ends, cutoff):
             return ends[near]
-    return ""
+    return synonyms().get(closest(last, synonyms(), 0.85), "")
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -82,10 +82,10 @@ def sweep_settings() -> dict[str, list[str]]:
 
 
 def _other(path: str) -> str:
-    """The launcher or sweeper, besides those that are chosen, that has the option *path*, as it is chosen; or empty."""
+    """How the launcher or sweeper, besides those that are chosen, with the option *path* is chosen; or empty."""
     kind = path.split(".")[1] if path.count(".") > 1 else ""
     owners = [name for name, keys in sweep_settings().items() if path in keys]
-    return " or ".join(dict.fromkeys(OTHERS.get(name, f"hydra/{kind}={name}") for name in owners))
+    return " or ".join(dict.fromkeys(CHOSEN.get(name, f"hydra/{kind}={name}") for name in owners))
 
 
 def _having(key: str) -> str:

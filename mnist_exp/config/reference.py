@@ -11,7 +11,6 @@ from typing import Any, final
 
 from omegaconf import MISSING, OmegaConf
 
-from mnist_exp.config.identity import flatten
 from mnist_exp.config.overrides import compact
 from mnist_exp.config.schema import FOLLOWING
 
@@ -47,15 +46,25 @@ def of_file(path: Path) -> Iterator[Entry]:
     text = path.read_text(encoding="utf-8")
     # Comments by the last key of their setting.
     notes = {key: note for key, note in re.findall(r"^ *([\w.-]+):.*?\S\s+# (.+)$", text, re.MULTILINE)}
-    plain = flatten(OmegaConf.to_container(OmegaConf.create(text)))  # type: ignore[arg-type]  # a mapping
+    plain: Any = OmegaConf.to_container(OmegaConf.create(text))
     package = re.match(r"# @package (\S+)", text)
     follow = {f"{group}.{followed}" for group, followed in FOLLOWING}
     prefix = f"{package[1] if package else path.parent.name}.".removeprefix("_global_.")
-    for key, value in plain.items():
-        name = f"{prefix}{key}"
+    for key, value in _leaves(plain):
+        name, note = f"{prefix}{key}", notes.get(key.rpartition(".")[2], "")
         if "_target_" in key or key == "defaults" or name in follow or ".sha256" in f".{key}":
             continue
-        yield Entry(name, spelled(value), notes.get(key.rpartition(".")[2], ""))
+        if value != {} or note:  # an empty mapping by itself is no choice of anything
+            yield Entry(name, spelled(value), note)
+
+
+def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings by their dotted keys; mappings that are empty are values, too."""
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def of_options(kind: type, prefix: str) -> Iterator[Entry]:

@@ -333,7 +333,7 @@ PRIVATE_OPTIONS = ("hydra.sweeper._target_", "hydra.sweeper.params", "hydra.swee
 """Options of the sweeper that are `PRIVATE`, too."""
 
 SYNONYMS = {
-    "lr": "learning_rate learningrate lr_rate eta step_size base_lr init_lr initial_lr learning_rate_init rate",
+    "lr": "learning_rate learningrate lrate lr_rate eta step_size base_lr init_lr initial_lr learning_rate_init rate",
     "hidden": """layers n_layers num_layers hidden_layers units n_units neurons n_neurons n_hidden num_hidden
         hidden_size hidden_sizes hidden_dim hidden_dims hidden_units hidden_layer_sizes width widths depth dim""",
     "epochs": "epoch max_epochs n_epochs num_epochs nb_epoch num_train_epochs max_epoch iterations max_iter max_steps",

@@ -56,6 +56,8 @@ def unreadable(word: str, typed: Sequence[str], reason: str = "") -> ConfigError
     if mended != value and reads(f"{key}={mended}"):
         what = "spaces in it" if len(pieces) > 1 else "brackets or commas too many, or too few"
         return ConfigError(f"{key}={' '.join(pieces)} has {what}.", f"Write {shlex.quote(f'{key}={mended}')}")
+    if (bare := _without_strays(mended)) not in ("", mended) and reads(f"{key}={bare}"):
+        return ConfigError(f"{word} has a sign that does not belong there.", f"Write {shlex.quote(f'{key}={bare}')}")
     if name := next((name for name in CALLS if re.search(rf"\b{name}\(", value)), ""):
         return ConfigError(
             f"{word}: {name}() is not called like that.", f"Such as {shlex.quote(f'{key}={CALLS[name]}')}"
@@ -77,6 +79,18 @@ def opened(value: str) -> str:
 def _without_idle_commas(value: str) -> str:
     """*value* without commas that have nothing before or after them."""
     return re.sub(r",(?=[\])},])|(?<=[\[({]),", "", value.strip(","))
+
+
+def _without_strays(value: str) -> str:
+    """*value* without `=` or quotes at its ends, and brackets that close nothing; a `;` between values as a comma."""
+    kept, missing = "", list[str]()
+    for each in value.strip("=\"'").replace(";", ";" if "(" in value else ","):
+        if each in CLOSING:
+            missing.append(CLOSING[each])
+        elif each in CLOSING.values() and (not missing or each != missing.pop()):
+            continue
+        kept += each
+    return kept
 
 
 def _as_text(key: str, value: str) -> str:

@@ -29,6 +29,10 @@ def arranged(typed: Sequence[str]) -> list[str]:
     """
     parser = get_args_parser()
     parser.add_argument(DRY, action="store_true")
+    for word in typed:  # of -hidden=64 argparse would take -h
+        key = word.partition("=")[0].removeprefix("-")
+        if word.startswith("-") and len(key) > 2 and (key in schema.settings() or key in choices.groups()):
+            raise unknown_option(word, typed)
     options, strangers = parser.parse_known_intermixed_args(typed)
     if strangers:
         raise unknown_option(strangers[0], typed)
@@ -44,6 +48,8 @@ def arranged(typed: Sequence[str]) -> list[str]:
             left.pop(0)
         else:
             flags.append(word)
+    if flags and flags[-1] in ("-i", "--info"):  # it would take the first override for what is asked
+        flags[-1] = f"--info={options.info}"
     if options.dry_run:
         if not options.multirun:
             raise ConfigError(f"{DRY} is for a sweep.", "Add -m; --cfg job shows the config of a single run.")

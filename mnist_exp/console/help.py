@@ -29,6 +29,7 @@ BESIDES = {"launcher": "hydra.launcher", "sweeper": "hydra.sweeper"}
 OPTIONS = (
     ("With cluster=local", "hydra.launcher", "launcher/local"),
     ("With search=grid, zip or points", "hydra.sweeper", "sweeper/grid"),
+    ("With search=race", "hydra.sweeper", "sweeper/race"),
     ("With any other search", "hydra.sweeper", "sweeper/optuna"),
 )
 """Heading, keys and node of the options of our launcher and sweepers."""

@@ -9,7 +9,7 @@ from mnist_exp import config
 from mnist_exp.console.formats import SPLIT_NAMES, percent, plural, points, score
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.report.board import NAMED, Comparison, counted, deciding_split, label, summary
-from mnist_exp.results.certainty import Certainty
+from mnist_exp.results.certainty import Certainty, interval_of_test
 from mnist_exp.results.names import name_of, resuming
 
 FURTHER = 20  # seeds of a race
@@ -37,25 +37,32 @@ def sentence(comparison: Comparison) -> str:
 
 
 def _how_good(row: Mapping[Any, Any], comparison: Comparison) -> str:
-    """The accuracies of the best setting, which is that of *row*, with their interval."""
+    """The accuracies of the best setting, which is that of *row*, with their intervals."""
     deciding, sure = deciding_split(comparison.table), comparison.certainty
     text = f"{SPLIT_NAMES[deciding]} accuracy {score(row[f'{deciding}_mean'], row[f'{deciding}_sd'])} %"
     notes = [f"n={row['n']}"] if row["n"] > 1 else []
-    notes += [f"95 % interval {percent(sure.interval[0])} to {percent(sure.interval[1])}"] if sure else []
+    notes += [_between(sure.interval)] if sure else []
     text += f" ({', '.join(notes)})" if notes else ""
     if deciding != "test" and row.get("test_mean", math.nan) == row.get("test_mean", math.nan):
         text += f", test accuracy {percent(row['test_mean'])}"
+        tested = interval_of_test(comparison.ranked.groups[0])
+        text += f" ({_between(tested)})" if tested else ""
     return text
 
 
+def _between(interval: tuple[float, float]) -> str:
+    """`95 % interval 97.57 % to 98.35 %`"""
+    return f"95 % interval {percent(interval[0])} to {percent(interval[1])}"
+
+
 def background(comparison: Comparison) -> str:
-    """How many runs there are, how they ended, and what the interval is about."""
+    """How many runs there are, how they ended, and what the intervals are about."""
     facts, sure = summary(comparison), comparison.certainty
     text = f"{plural(facts['runs'], 'run')} ({counted(facts['states'])})."
     if sure is None:
         return text
     what = "other seeds" if sure.seeds > 1 else "other images; another seed may change more"
-    text += f" The interval is for {what}."
+    text += f" Intervals are for {what}."
     if sure.compared >= MANY:
         luck = points(sure.luck).removeprefix("+")
         text += f" The best of {sure.compared} equal settings would look {luck} points better than they are."

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from mnist_exp import config
 from mnist_exp.charts import style
 from mnist_exp.charts import sweep as charts
-from mnist_exp.charts.sweep import LEADING, explained, finished
+from mnist_exp.charts.sweep import LEADING, finished, shares
 from mnist_exp.config.secrets import hide
 from mnist_exp.console import formats
 from mnist_exp.report import board
@@ -89,10 +89,9 @@ def _keys(comparison: Comparison, searched: Analysis | None) -> list[str]:
     several = [key for key in comparison.by if table[key].nunique() > 1]
     if "seed" in table and table["seed"].nunique() > 1:
         several.append("seed")
-    done, shares = finished(table, split), dict(searched.importance) if searched else {}
-    accuracy = done[f"final/{split}_accuracy"]
-    shares = shares or {key: explained(accuracy, done[key]) or 0.0 for key in several if key != "seed"}
-    return sorted(several, key=lambda key: (key == "seed", -shares.get(key, 0.0)))
+    known = dict(searched.importance) if searched else {}
+    known = known or shares(finished(table, split), [key for key in several if key != "seed"], split)
+    return sorted(several, key=lambda key: (key == "seed", -known.get(key, 0.0)))
 
 
 def _key(column: "pd.Series[Any]") -> dict[str, Any]:

@@ -189,7 +189,7 @@ def _pictures(
     several = [key for key in by if table[key].nunique() > 1]
     done = charts.finished(table, split)
     if len(done):
-        shares = {key: charts.explained(done[f"final/{split}_accuracy"], done[key]) or 0.0 for key in several}
+        shares = charts.shares(done, several, split)
         leading = sorted(several, key=lambda key: -shares[key])[:KEYS]
         pairs = [sorted((leading[i], leading[j]), key=several.index) for j in range(len(leading)) for i in range(j)]
         pictures["maps"] = [charts.heat_map(table, x, y, split) for y, x in pairs if len(done.dropna(subset=[x, y]))]

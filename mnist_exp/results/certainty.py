@@ -61,20 +61,41 @@ def scores(setting: Replicates, best: Replicates) -> Scores | None:
     """What *setting* got right of the validation images; None if it is not compared with the *best*."""
     if setting.split != "val" or (setting.failed > 0) != (best.failed > 0):
         return None
-    seeds: dict[Any, dict[Any, Run]] = {}
-    for i, same in enumerate(setting.seeds):
-        if run := next((each for each in same if "final/val_accuracy" in each.metrics), None):
-            seeds.setdefault(run.settings.get("seed", i), {})[run.settings.get("data.fold")] = run
+    seeds = _measured(setting, "val")
     folds = {tuple(sorted(parts, key=str)) for parts in seeds.values()}
     right = {seed: _together(parts) for seed, parts in seeds.items()}
     whole = {seed: images for seed, images in right.items() if images is not None}
     alike = len(folds) == len({len(images) for images in whole.values()}) == 1
     kept = whole if len(whole) == len(seeds) and alike else None
     images = len(next(iter(kept.values()))) if kept else min(map(_images, seeds.values()), default=0)
-    accuracies = {
-        seed: fmean(run.metrics["final/val_accuracy"] for run in parts.values()) for seed, parts in seeds.items()
-    }
-    return Scores(accuracies, images, kept, next(iter(folds))) if images else None
+    return Scores(_accuracies(seeds, "val"), images, kept, next(iter(folds))) if images else None
+
+
+def interval_of_test(setting: Replicates) -> tuple[float, float] | None:
+    """The 95 % confidence interval of its test accuracy, by the rule of validation; see `statistics.interval`.
+
+    Every seed and fold answers the same test images. None if nothing was tested, or one seed on images of which it is
+    not known how many there are.
+    """
+    seeds = _measured(setting, "test")
+    right = [_hits(run, "test") for parts in seeds.values() for run in parts.values()]
+    images = min((len(each) for each in right if each is not None), default=0)
+    return statistics.interval(Scores(_accuracies(seeds, "test"), images)) if images or len(seeds) > 1 else None
+
+
+def _measured(setting: Replicates, split: str) -> dict[Any, dict[Any, Run]]:
+    """For each seed of *setting*, and each of its folds, the first run that was measured on *split*."""
+    seeds: dict[Any, dict[Any, Run]] = {}
+    for i, same in enumerate(setting.seeds):
+        if run := next((each for each in same if f"final/{split}_accuracy" in each.metrics), None):
+            seeds.setdefault(run.settings.get("seed", i), {})[run.settings.get("data.fold")] = run
+    return seeds
+
+
+def _accuracies(seeds: Mapping[Any, Mapping[Any, Run]], split: str) -> dict[Any, float]:
+    """The mean accuracy on *split* of the runs of each seed."""
+    metric = f"final/{split}_accuracy"
+    return {seed: fmean(run.metrics[metric] for run in parts.values()) for seed, parts in seeds.items()}
 
 
 def _together(folds: Mapping[Any, Run]) -> np.ndarray | None:
@@ -82,15 +103,15 @@ def _together(folds: Mapping[Any, Run]) -> np.ndarray | None:
 
     Each image validates in one fold, so all of them together are the answers to the training images.
     """
-    right = [_hits(folds[fold]) for fold in sorted(folds, key=str)]
+    right = [_hits(folds[fold], "val") for fold in sorted(folds, key=str)]
     kept = [images for images in right if images is not None]
     return np.concatenate(kept) if len(kept) == len(right) else None
 
 
-def _hits(run: Run) -> np.ndarray | None:
-    """Which validation images *run* got right; None if that was not kept, or is not that of its accuracy."""
-    right = hits.read(run.folder, "val") if run.folder else None
-    same = right is not None and abs(right.mean() - run.metrics["final/val_accuracy"]) < 1e-6
+def _hits(run: Run, split: str) -> np.ndarray | None:
+    """Which images of *split* the *run* got right; None if that was not kept, or is not that of its accuracy."""
+    right = hits.read(run.folder, split) if run.folder else None
+    same = right is not None and abs(right.mean() - run.metrics[f"final/{split}_accuracy"]) < 1e-6
     return right if same else None
 
 

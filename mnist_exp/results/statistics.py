@@ -9,6 +9,8 @@ trainings on the same images, which `difference` is with one seed each. With sev
 random images and random seeds: Cornfield and Tukey, "Average values of mean squares in factorials", Ann. Math. Stat.
 1956, with the degrees of freedom of Satterthwaite, Biometrics Bulletin 1946, and Welch, Biometrika 1947. Which
 settings may be the best: Gupta, "On some multiple decision (selection and ranking) rules", Technometrics 1965.
+What a key explains of the variance of many runs: ω² of Hays, "Statistics for Psychologists", 1963, and the F test of
+Fisher, "Statistical Methods for Research Workers", 1925.
 """
 
 import math
@@ -133,6 +135,28 @@ def highest(count: int) -> float:
     """The expected maximum of *count* independent standard normal numbers."""
     middles = (np.arange(100_000) + 0.5) / 100_000
     return float(special.ndtri(middles ** (1 / count)).mean())
+
+
+def explained(groups: Sequence[np.ndarray]) -> tuple[float, float]:
+    """How much of the variance of runs is between *groups*, and how likely so much is where they do not differ.
+
+    Args:
+        groups: Accuracies (n,) of each group; together more than there are groups, and not all equal.
+
+    Returns:
+        ω², at most 1, below 0 where groups differ by less than chance; and the p-value of the F test. The plain share
+        of the sum of squares, η², is 45 % by chance alone where six groups have two runs each.
+    """
+    everyone = np.concatenate(groups)
+    within = float(sum(((group - group.mean()) ** 2).sum() for group in groups))
+    total = float(((everyone - everyone.mean()) ** 2).sum())
+    above, below = len(groups) - 1, len(everyone) - len(groups)
+    if not above:
+        return 0.0, 1.0
+    error = within / below
+    # The tail of F as a beta integral: F itself is infinite where nothing varies within a group.
+    p = float(special.betainc(below / 2, above / 2, within / total))
+    return (total - within - above * error) / (total + error), p
 
 
 def _sd(values: Sequence[float]) -> float:

@@ -88,7 +88,9 @@ def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = N
     if not parts.varied and not parts.hook:
         raise ConfigError(
             "There is nothing to search: every key has one value.",
-            "Give some an interval or a list: 'lr=tag(log,interval(1e-4,1e-1))' hidden=64,128",
+            "Give some a list: hidden=64,128 lr=1e-3,3e-3"
+            if listed
+            else "Give some an interval or a list: 'lr=tag(log,interval(1e-4,1e-1))' hidden=64,128",
         )
     return parts
 

@@ -67,6 +67,19 @@ def test_what_every_option_applies_to_is_deleted(arguments: list[str], gone: lis
     assert left(runs) == runs.keys() - set(gone)
 
 
+def test_a_dry_run_is_what_it_does_anyway_and_excludes_yes(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    remove.main(["--failed"])
+    out = capsys.readouterr().out
+    remove.main(["--failed", "--dry-run"])
+    assert capsys.readouterr().out == out
+    with pytest.raises(SystemExit, match="2"):
+        remove.main(["--failed", "--dry-run", "--yes"])
+    assert "not allowed with argument" in capsys.readouterr().err
+    assert left(runs) == runs.keys()
+
+
 def test_only_finished_runs_lose_their_checkpoints(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     remove.main(["--checkpoints", "--yes"])
     assert left(runs) == runs.keys()

@@ -36,10 +36,13 @@ MEANT = {
     "hydra.launcher.partition": "cluster=slurm",
     # spelling
     "epcohs": "epochs",
+    "learing_rate": "lr",
+    "early_stoping": "training.patience",
     "val_sice": "data.val_size",
     "tracking.url": "tracking.uri",
     "optimizer.wieght_decay": "optimizer.weight_decay",
     "hydra.launcher.worker": "hydra.launcher.workers",
+    "hydra.sweeper.fist": "hydra.sweeper.first",
     # nothing near
     "optimizer.foreach": "",
     "hydra.foo": "",
@@ -57,6 +60,19 @@ def test_a_keyword_says_which_options_have_it() -> None:
     error = unknown_key("optimizer.momentum", "optimizer.momentum=0.8")
     assert error.message == "There is no setting 'optimizer.momentum' (override 'optimizer.momentum=0.8')."
     assert error.help.startswith("Of optimizer=…, muon, sgd have it.")
+
+
+@pytest.mark.parametrize(
+    ("path", "chosen"),
+    [
+        ("hydra.sweeper.first", "search=race"),
+        ("hydra.sweeper.max_failures", "search=tpe"),
+        ("hydra.sweeper.zip", "search=grid or search=race"),
+        ("hydra.launcher.retries", "cluster=local or cluster=ray"),
+    ],
+)
+def test_an_option_of_another_launcher_or_sweeper_says_how_that_is_chosen(path: str, chosen: str) -> None:
+    assert unknown_key(path).help.startswith(f"It is an option of {chosen}.")
 
 
 def test_every_synonym_leads_to_what_can_be_typed() -> None:

@@ -1,18 +1,21 @@
 """`--help` is short; `--help all` is the reference: each setting, each choice with its keywords, each option."""
 
 import contextlib
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra._internal.hydra import Hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
 
-from hydra_plugins.mnist_exp.launchers import LocalConf
-from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf
 from mnist_exp import config as configs
 from mnist_exp import train
-from mnist_exp.config import choices, reference
+from mnist_exp.config import choices, guesses, reference
+from mnist_exp.console import help
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -68,14 +71,33 @@ def test_every_choice_is_there_with_its_keywords(everything: str) -> None:
     assert line_of("callbacks.macro_f1.split", everything)
 
 
-@pytest.mark.parametrize(("kind", "prefix"), [(LocalConf, "launcher"), (GridConf, "sweeper"), (OptunaConf, "sweeper")])
-def test_every_option_of_launcher_and_sweepers_is_there(kind: type, prefix: str, everything: str) -> None:
-    options = list(reference.of_options(kind, f"hydra.{prefix}"))
-    assert options
-    for page in (everything, shown(prefix)):
-        for option in options:
-            assert f"  {option.key}={option.value} " in page
-            assert option.meaning in page
+def ours(group: str) -> dict[str, type]:
+    """The classes of the options of our launchers or sweepers, by their names."""
+    Plugins.instance()  # registers them
+    store = ConfigStore.instance()
+    nodes = {file.removesuffix(".yaml"): store.load(f"hydra/{group}/{file}") for file in store.list(f"hydra/{group}")}
+    kinds = {name: OmegaConf.get_type(each.node) for name, each in nodes.items() if each.provider == "mnist_exp"}
+    return {name: kind for name, kind in kinds.items() if kind}
+
+
+@pytest.mark.parametrize("group", ["launcher", "sweeper"])
+def test_every_option_of_every_launcher_and_sweeper_is_there(group: str, everything: str) -> None:
+    kinds = ours(group)
+    assert kinds
+    assert kinds.keys() <= guesses.CHOSEN.keys()
+    for page in (everything, shown(group)):
+        for kind in kinds.values():
+            for option in reference.of_options(kind, f"hydra.{group}"):
+                assert f"  {option.key}={option.value} " in page
+                assert option.meaning in page
+            for field in dataclasses.fields(kind):
+                assert field.name.startswith("_") or line_of(f"hydra.{group}.{field.name}", page)
+
+
+@pytest.mark.parametrize("name", ["local", "grid", "race", "optuna"])
+def test_the_options_of_each_have_a_heading(name: str, everything: str) -> None:
+    (kind,) = [kinds[name] for group in ("launcher", "sweeper") if name in (kinds := ours(group))]
+    assert [node for _, _, node in help.OPTIONS if help._class(node) is kind]
 
 
 def test_what_belongs_to_schedulers_is_there(everything: str) -> None:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_fixtures import make_run, make_sweep, printed
 
+from mnist_exp.disk import hits
 from mnist_exp.report import answer, board
 from mnist_exp.results import names
 
@@ -25,9 +27,19 @@ def test_what_cannot_be_told_from_the_best_is_named_with_the_command_that_tells(
         f"hidden=128 lr=0.1 is best: {good}; hidden=64 lr=0.2 cannot be told from it.",
         "To tell them apart:",
         f"  {again}",
-        "Sweep 10-00-00-abcdef: 6 runs (6 finished). The interval is for other images; another seed may change more."
+        "Sweep 10-00-00-abcdef: 6 runs (6 finished). Intervals are for other images; another seed may change more."
         " The best of 6 equal settings would look 0.42 points better than they are.",
     ]
+
+
+def test_the_test_accuracy_has_its_interval_too(tmp_path: Path) -> None:
+    """9,800 of 10,000 test images, which are twice as many as validate."""
+    folder = make_sweep(tmp_path, [["hidden=32"]])
+    run = make_run(folder / "0", ["hidden=32", "val_size=5000"], 0.98)
+    hits.write(run, {"test": np.arange(10_000) < 9_800})
+    (comparison,) = board.compare(names.resolve(folder))
+    said = "(95 % interval 97.57 % to 98.35 %), test accuracy 98.00 % (95 % interval 97.71 % to 98.26 %)."
+    assert answer.sentence(comparison).endswith(said)
 
 
 def test_the_best_of_a_search_race_with_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_golden(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert GOLDEN in text
     head, sentence, runs = text.splitlines()[:3]
     assert head == "hidden × lr"
-    good = "validation accuracy 96.00 ± 2.83 % (n=2), test accuracy 96.00 %"
+    good = "validation accuracy 96.00 ± 2.83 % (n=2), test accuracy 96.00 % (95 % interval 70.59 % to 100.00 %)"
     assert sentence == f"hidden=[64,32] lr=0.001 is best: {good}; how sure that is cannot be told."
     assert runs == "Sweep 10-00-00-abcdef: 5 runs (3 finished, 1 failed, 1 planned)."
     assert "again: python -m mnist_exp.train hidden=64 lr=1e-3 seed=1" in text
@@ -184,8 +184,9 @@ def two_datasets(root: Path) -> Path:
 
 def test_each_dataset_has_its_own_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = printed(monkeypatch, str(two_datasets(tmp_path)))
-    for data, mean in (("mnist", "91.00"), ("kanji", "81.00")):
-        assert f"2 runs on {data}\nValidation accuracy {mean} ± 1.41 % (n=2), test accuracy {mean} %.\n" in text
+    for data, mean, between in (("mnist", "91.00", "78.29 % to 100.00"), ("kanji", "81.00", "68.29 % to 93.71")):
+        good = f"Validation accuracy {mean} ± 1.41 % (n=2), test accuracy {mean} % (95 % interval {between} %)."
+        assert f"2 runs on {data}\n{good}\n" in text
     assert "n  seconds  parameters\n91.00 ± 1.41" in text
 
 

@@ -401,10 +401,23 @@ def test_pareto_front() -> None:
 
 def test_explained_variance() -> None:
     accuracy = pd.Series([1.0, 1.0, 2.0, 2.0])
-    assert figures.explained(accuracy, pd.Series(["a", "a", "b", "b"])) == 1.0
-    assert figures.explained(accuracy, pd.Series(["a", "b", "a", "b"])) == 0.0
+    assert figures.explained(accuracy, pd.Series(["a", "a", "b", "b"])) == (1.0, 0.0)
+    assert figures.explained(accuracy, pd.Series(["a", "b", "a", "b"])) == (pytest.approx(-1 / 3), 1.0)
     assert figures.explained(accuracy, pd.Series(["a", "b", "c", "d"])) is None
     assert figures.explained(accuracy * 0, pd.Series(["a", "a", "b", "b"])) is None
+
+
+def test_what_may_be_chance_is_not_called_explained(tmp_path: Path) -> None:
+    """Six values of twelve random accuracies have 66 % of the sum of squares between them here, by chance alone."""
+    accuracies = np.random.default_rng(2).normal(0.9, 0.01, 12)
+    points = [[f"hidden={8 * (1 + i % 6)}", f"lr={0.2 if accuracies[i] > 0.9 else 0.1}"] for i in range(12)]
+    folder = make_sweep(tmp_path, points)
+    for i, point in enumerate(points):
+        make_run(folder / str(i), point, float(accuracies[i]))
+    table = results.load(folder)
+    hidden, lr = (picture.alt for picture in figures.main_effects(table, ["hidden", "lr"], "val"))
+    assert hidden == "Validation accuracy of 12 finished runs over hidden."
+    assert re.fullmatch(r"Validation accuracy of 12 finished runs over lr: explains \d\d % of the variance\.", lr)
 
 
 @pytest.mark.parametrize(

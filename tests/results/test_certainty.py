@@ -9,7 +9,7 @@ import pytest
 
 from mnist_exp.disk import hits
 from mnist_exp.results import ranking
-from mnist_exp.results.certainty import Certainty, certainty
+from mnist_exp.results.certainty import Certainty, certainty, interval_of_test
 from mnist_exp.results.ranking import Run
 from mnist_exp.results.statistics import wilson
 
@@ -66,6 +66,28 @@ def test_nothing_is_said_without_a_finished_run_or_validation(tmp_path: Path) ->
     assert of(run_of(tmp_path, "a", 0, slice(1), state="failed")) is None
     assert of(Run("x", "finished", {"key": 1}, {"final/train_accuracy": 0.9})) is None
     assert of(Run("x", "finished", {"key": 1}, {"final/val_accuracy": 0.9})) is None  # of how many images?
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept", "between"),
+    [
+        ([0.98], True, wilson(0.98, IMAGES)),
+        ([0.98], False, None),  # of how many images?
+        ([0.97, 0.98, 0.99], False, (0.98 - 0.02484, 1.0)),  # Student's: 4.3027 sd / √3
+        ([], False, None),
+    ],
+    ids=["one seed", "unknown images", "several seeds", "nothing tested"],
+)
+def test_the_interval_of_the_test_accuracy_follows_the_rule_of_validation(
+    accuracies: list[float], kept: bool, between: tuple[float, float] | None, tmp_path: Path
+) -> None:
+    runs = [run_of(tmp_path, "a", seed, slice(5), kept=False) for seed in range(len(accuracies) or 1)]
+    for run, accuracy in zip(runs, accuracies, strict=False):
+        run.metrics["final/test_accuracy"] = accuracy  # type: ignore[index]  # a dict
+        if kept and run.folder:
+            hits.write(run.folder, {"test": np.arange(IMAGES) < round(accuracy * IMAGES)})
+    (ranked,) = ranking.rank(runs)
+    assert interval_of_test(ranked.groups[0]) == (between and pytest.approx(between, abs=1e-5))
 
 
 def of_folds(folder: Path, key: str, wrong: dict[int, slice], seeds: tuple[int, ...] = (0,)) -> list[Run]:
