@@ -22,9 +22,10 @@ def test_the_version_is_one_of_semantic_versioning() -> None:
 
 
 def test_a_released_version_stands_in_the_changelog() -> None:
-    text = (REPO / "CHANGELOG.md").read_text()
-    version = PROJECT["project"]["version"]
-    assert "## Unreleased" in text or f"## {version}" in text
+    """Below what is not released yet, with the date that people cite."""
+    headings = re.findall(r"^## (.*)$", (REPO / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = yaml.safe_load((REPO / "CITATION.cff").read_text())["date-released"]
+    assert headings[:2] == ["Unreleased", f"{PROJECT['project']['version']} ({released})"]
 
 
 def test_what_others_cite_and_open_agrees_with_it() -> None:
