@@ -27,6 +27,7 @@ from mnist_exp.config import sweeps
 from mnist_exp.config.overrides import key_of
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import offer, say, shown
+from mnist_exp.deprecated import SEARCHED_SEED
 from mnist_exp.disk import lanes, ledger, trust
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
@@ -125,7 +126,8 @@ def replicated(home: Home, search: Search, parsed: list[Override]) -> list[Overr
     """
     lists = [o for o in parsed if o.key_or_group in REPLICATES and o.is_sweep_override()]
     if home.resumed and {str(o.key_or_group) for o in lists} & set(home.plan.keys):
-        return parsed  # a search of an earlier version, which took a seed for something to search
+        say(str(SEARCHED_SEED))
+        return parsed
     if interval := next((o for o in lists if not o.is_discrete_sweep()), None):
         raise ConfigError(
             f"{interval.input_line}: a search does not look for a lucky seed or fold.",
