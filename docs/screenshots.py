@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+import made
 import nbformat
 from browser import chromium, mlflow_ui
 from nbclient import NotebookClient
@@ -104,10 +105,11 @@ def keep(project: Path, where: str, name: str) -> None:
     save(Image.open(path), name)
 
 
-def save(picture: Image.Image, name: str) -> None:
+def save(picture: Image.Image, name: str, program: str = "screenshots.py") -> None:
     """Writes docs/images/*name*.png with a palette, at a third of the size."""
     small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     small.save(IMAGES / f"{name}.png", optimize=True)
+    made.note(IMAGES / f"{name}.png", program)
 
 
 def pages(project: Path) -> dict[str, tuple[str, str, tuple[int, int]]]:
