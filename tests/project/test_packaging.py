@@ -36,6 +36,11 @@ def test_what_others_cite_and_open_agrees_with_it() -> None:
     container = json.loads((REPO / ".devcontainer" / "devcontainer.json").read_text())
     (extras,) = re.findall(r"\.\[([\w,]+)\]", container["postCreateCommand"])
     assert set(extras.split(",")) <= set(PROJECT["project"]["optional-dependencies"])
+    typed = re.findall(
+        r"pip install [^&]*torchvision.*|python -m mnist_exp.train hidden=256", (REPO / "README.md").read_text()
+    )
+    assert len(typed) == 2
+    assert all(line in container["postCreateCommand"] for line in typed)
     asked = yaml.safe_load((REPO / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())["body"]
     assert "mnist_exp.doctor" in str(asked)
 
