@@ -25,6 +25,7 @@ import nbformat
 from browser import chromium, mlflow_ui
 from nbclient import NotebookClient
 from PIL import Image
+from platformdirs import user_cache_dir
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -195,6 +196,8 @@ def wait(browser: webdriver.Chrome, text: str) -> None:
 
 def execute(project: Path) -> None:
     """Runs the notebook in *project*, so that no output names a folder of this machine, and writes its outputs."""
+    (project / "data" / "MNIST").mkdir(parents=True)
+    (project / "data" / "MNIST" / "raw").symlink_to(Path(user_cache_dir()) / "mnist_exp" / "mnist")  # torchvision's
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     resources = {"metadata": {"path": str(project)}}
     NotebookClient(notebook, resources=resources, coalesce_streams=True, record_timing=False).execute()
