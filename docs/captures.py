@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import made
 import platformdirs
 from PIL import Image
 from rich.console import CONSOLE_SVG_FORMAT, Console
@@ -136,6 +137,7 @@ def svg(ansi: str, path: Path) -> None:
     console.print()  # else the last line's underscores are cut off
     plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     path.write_text(console.export_svg(title="mnist_exp", code_format=plain, unique_id=path.stem), encoding="utf-8")
+    made.note(path, "captures.py")
 
 
 def beside(name: str, page: Path) -> None:
@@ -149,7 +151,7 @@ def beside(name: str, page: Path) -> None:
     with chromium(1640, 790) as browser:
         browser.get(both.as_uri())
         time.sleep(10)  # the page is drawn
-        save(Image.open(io.BytesIO(browser.get_screenshot_as_png())), "sweep")
+        save(Image.open(io.BytesIO(browser.get_screenshot_as_png())), "sweep", "captures.py")
 
 
 @contextlib.contextmanager

@@ -6,22 +6,29 @@ tests/project/test_files.py compares them with the records, and with what a run 
 """
 
 import ast
+import dataclasses
 import inspect
 import itertools
 import json
+import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import configuration
-from pydantic import TypeAdapter, create_model
+from omegaconf import MISSING
+from pydantic import ConfigDict, Field, TypeAdapter, create_model
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
+from mnist_exp.config import Config
 from mnist_exp.disk import journal
 from mnist_exp.disk.lanes import PackRecord
-from mnist_exp.disk.layout import RunFolder, SweepFolder
+from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
 from mnist_exp.disk.tracked import Tracked, TrackedRun
+from mnist_exp.report.board import SPLITS
+from mnist_exp.results.ranking import FIELDS
 from mnist_exp.search.study import Search
 
 PAGE = Path(__file__).resolve().with_suffix(".md")
@@ -37,6 +44,43 @@ RECORDS: dict[str, tuple[str, Any]] = {
     f"sweep-{SweepFolder.tracked}": (f"`{SweepFolder.tracked}` of a sweep: where MLflow shows it.", Tracked),
 }
 """File → what it is, and its type."""
+
+
+def settings(part: type) -> Any:
+    """The type of what `config.yaml` has of *part* of the config: pydantic takes no dataclass with metadata of ours."""
+    kinds, found = typing.get_type_hints(part), {}
+    for field in dataclasses.fields(part):
+        about = dict(field.metadata)
+        if "part" in about:
+            found[field.name] = settings(about["part"])
+        elif about["default"] == MISSING:
+            found[field.name] = Annotated[kinds[field.name], Field(description=about["help"])]
+        else:
+            default = TypeAdapter(Any).dump_python(about["default"], mode="json")
+            told = Field(description=about["help"], json_schema_extra={"default": default})
+            found[field.name] = NotRequired[Annotated[kinds[field.name], told]]
+    return TypedDict(part.__name__, found)  # type: ignore[operator]  # its fields are known here only
+
+
+def row(name: str, columns: dict[str, Any]) -> Any:
+    """The type of a row of a table, whose other columns are settings, or with a slash metrics."""
+    kind = TypedDict(name, columns)  # type: ignore[operator]  # likewise
+    metrics = {"patternProperties": {"/": {"anyOf": [{"type": "number"}, {"type": "null"}]}}}
+    kind.__pydantic_config__ = ConfigDict(extra="allow", json_schema_extra=metrics)
+    return kind
+
+
+KINDS = {"number": int, "name": str | None, "state": State, "epoch": int, "seconds": float, "cpu_seconds": float}
+KINDS |= {"parameters": int | None, "overrides": str}
+SCORES = {f"{split}_{what}": NotRequired[float | None] for split in SPLITS for what in ("mean", "sd")}
+COUNTS = {"n": int, "not_finished": str | None, "seconds": float | None, "parameters": int | None}
+ROW_OF = "A row, with empty cells as null and what is a number as one."
+OTHERS: dict[str, tuple[str, Any]] = {
+    RunFolder.config: ("Every setting of a run, as it was started.", settings(Config)),
+    SweepFolder.table: (f"A run of a sweep. {ROW_OF}", row("Run", {f: KINDS.get(f, str | None) for f in FIELDS})),
+    SweepFolder.board: (f"A setting of a sweep. {ROW_OF}", row("Setting", COUNTS | SCORES)),
+}
+"""The same of what the page describes elsewhere."""
 HEADING = "## Records\n"
 """What follows it on the page is written by this program."""
 NOTE = "Keys without a meaning are settings of that name in [the configuration](configuration.md).\n"
@@ -81,7 +125,7 @@ def type_of(shape: dict[str, Any]) -> str:
 def schemas() -> dict[str, str]:
     """File → the JSON schema of a record, as text. Readers ignore keys that they do not know."""
     texts = {}
-    for file, (about, kind) in RECORDS.items():
+    for file, (about, kind) in (RECORDS | OTHERS).items():
         schema, told = TypeAdapter(kind).json_schema(), meanings(kind)
         for key, shape in schema["properties"].items():
             shape.pop("title", None)

@@ -20,10 +20,12 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+import made
 import nbformat
 from browser import chromium, mlflow_ui
 from nbclient import NotebookClient
 from PIL import Image
+from platformdirs import user_cache_dir
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -104,10 +106,11 @@ def keep(project: Path, where: str, name: str) -> None:
     save(Image.open(path), name)
 
 
-def save(picture: Image.Image, name: str) -> None:
+def save(picture: Image.Image, name: str, program: str = "screenshots.py") -> None:
     """Writes docs/images/*name*.png with a palette, at a third of the size."""
     small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     small.save(IMAGES / f"{name}.png", optimize=True)
+    made.note(IMAGES / f"{name}.png", program)
 
 
 def pages(project: Path) -> dict[str, tuple[str, str, tuple[int, int]]]:
@@ -193,6 +196,8 @@ def wait(browser: webdriver.Chrome, text: str) -> None:
 
 def execute(project: Path) -> None:
     """Runs the notebook in *project*, so that no output names a folder of this machine, and writes its outputs."""
+    (project / "data" / "MNIST").mkdir(parents=True)
+    (project / "data" / "MNIST" / "raw").symlink_to(Path(user_cache_dir()) / "mnist_exp" / "mnist")  # torchvision's
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     resources = {"metadata": {"path": str(project)}}
     NotebookClient(notebook, resources=resources, coalesce_streams=True, record_timing=False).execute()

@@ -13,6 +13,7 @@ from mnist_exp import config
 from mnist_exp.config import sweeps
 from mnist_exp.config.overrides import key_of
 from mnist_exp.console.terminal import say, shown
+from mnist_exp.deprecated import SEARCHED_SEED
 from mnist_exp.disk import ledger, trust
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.errors import ConfigError
@@ -78,7 +79,8 @@ def replicated(home: Home, search: Search, parsed: list[Override]) -> list[Overr
     """
     lists = [o for o in parsed if o.key_or_group in REPLICATES and o.is_sweep_override()]
     if home.resumed and {str(o.key_or_group) for o in lists} & set(home.plan.keys):
-        return parsed  # a search of an earlier version, which took a seed for something to search
+        say(str(SEARCHED_SEED))
+        return parsed
     if interval := next((o for o in lists if not o.is_discrete_sweep()), None):
         raise ConfigError(
             f"{interval.input_line}: a search does not look for a lucky seed or fold.",

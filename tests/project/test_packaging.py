@@ -22,9 +22,10 @@ def test_the_version_is_one_of_semantic_versioning() -> None:
 
 
 def test_a_released_version_stands_in_the_changelog() -> None:
-    text = (REPO / "CHANGELOG.md").read_text()
-    version = PROJECT["project"]["version"]
-    assert "## Unreleased" in text or f"## {version}" in text
+    """Below what is not released yet, with the date that people cite."""
+    headings = re.findall(r"^## (.*)$", (REPO / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = yaml.safe_load((REPO / "CITATION.cff").read_text())["date-released"]
+    assert headings[:2] == ["Unreleased", f"{PROJECT['project']['version']} ({released})"]
 
 
 def test_what_others_cite_and_open_agrees_with_it() -> None:
@@ -35,6 +36,11 @@ def test_what_others_cite_and_open_agrees_with_it() -> None:
     container = json.loads((REPO / ".devcontainer" / "devcontainer.json").read_text())
     (extras,) = re.findall(r"\.\[([\w,]+)\]", container["postCreateCommand"])
     assert set(extras.split(",")) <= set(PROJECT["project"]["optional-dependencies"])
+    typed = re.findall(
+        r"pip install [^&]*torchvision.*|python -m mnist_exp.train hidden=256", (REPO / "README.md").read_text()
+    )
+    assert len(typed) == 2
+    assert all(line in container["postCreateCommand"] for line in typed)
     asked = yaml.safe_load((REPO / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())["body"]
     assert "mnist_exp.doctor" in str(asked)
 

@@ -111,6 +111,13 @@ def overrides(line: str) -> list[str]:
     return argv[1:] if argv[0] == "mnist-exp" else argv[3:]
 
 
+def test_the_front_page_is_a_screen_and_a_half() -> None:
+    """Of 50 lines; what is wider than a screen does not count as shorter."""
+    text = (REPO / "README.md").read_text().splitlines()
+    assert len(text) <= 75
+    assert max(len(line) for line in text if not line.startswith(("|", "[!"))) <= 141
+
+
 @pytest.mark.parametrize(
     ("page", "line"), LINES, ids=[f"{page.name}-{number}" for number, (page, _) in enumerate(LINES)]
 )

@@ -384,6 +384,7 @@ def test_a_search_of_an_earlier_version_goes_on_with_the_seed_as_a_choice(
         assert command(*HERE, "search=random", "n_trials=1", "seed=0,1", *SPACE)[0] == 0
     code, out, err = command("-m", "resume=last", "n_trials=3", "hydra/launcher=basic")
     assert code == 0, out + err
+    assert "ends with version 2.0.0. Instead: a new search, seed=0,1,2 gives" in " ".join(out.split())
     assert len(plan.read(home()).points) == 3
     assert all(trial.params["seed"] in (0, 1) for trial in studies.join(home()).trials)
 
