@@ -107,6 +107,22 @@ def test_a_server_that_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mnist_exp.sync" in check.help
 
 
+def test_no_password_is_an_argument_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody on the machine sees those."""
+    asked: list[tuple[list[str], dict[str, str]]] = []
+
+    def run(command: list[str], env: dict[str, str], **settings: object) -> SimpleNamespace:
+        asked.append((command, env))
+        return SimpleNamespace(returncode=0, stdout="", stderr="")
+
+    monkeypatch.setattr(doctor.subprocess, "run", run)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hunter2@host/db")
+    assert check_of("store", doctor.store()) == Check("store", "ok", "postgresql://host/db")
+    ((command, env),) = asked
+    assert "hunter2" not in " ".join(command)
+    assert env["MLFLOW_TRACKING_URI"] == "postgresql://me:hunter2@host/db"
+
+
 def test_data_files_that_are_missing_damaged_or_right(scratch: Path) -> None:
     data = described(write_dataset(scratch / "files"))
     assert set(fetch.inspect(data)[1].values()) == {""}
