@@ -67,7 +67,8 @@ _FORMS = (
             r"(?im)^[-+ ]?[ \t]*(?:- +)*(?:export +|set +)?[\"']?(?P<name>[\w.-]+)[\"']?(?::[ \t]+|[ \t]+=[ \t]+)"
         ),
         re.compile(
-            rf"(?im)(?!(?:true|false|null|none|{_REFERENCE}|{_TYPE}|{_CODE}|[\w.]+[(\[].*[)\]]){_END}|{_TYPE}[ \t]*=|[frbu]{{0,2}}[\"']|…)"
+            rf"(?im)(?!(?:true|false|null|none|{_REFERENCE}|{_TYPE}|{_CODE}"
+            rf"|[\w.]+[(\[].*[)\]]){_END}|{_TYPE}[ \t]*=|[frbu]{{0,2}}[\"']|…)"
             r"\S.*?(?=[ \t]+#|[ \t]*$)"
         ),
     ),

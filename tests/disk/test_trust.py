@@ -152,11 +152,11 @@ def test_what_an_mlflow_id_leads_to_has_no_links(
     folder.mkdir(parents=True)
     write_json(folder / "mlflow.json", {"run_id": run_id})
     (folder / "figures").symlink_to(Path("outside").absolute())
-    Path("outputs/sweeps/day").mkdir(parents=True)
-    Path("outputs/sweeps/day/theirs").symlink_to(folder.absolute())
+    Path("outputs/sweeps").mkdir(parents=True)
+    Path("outputs/sweeps/day").symlink_to(folder.absolute())
     with pytest.raises(ConfigError, match="figures in it is a symbolic link"):
         naming.resolve(run_id)
-    Path("outputs/sweeps/day/theirs").unlink()
+    Path("outputs/sweeps/day").unlink()
     monkeypatch.setattr(naming.store, "runs", lambda query: [query])
     monkeypatch.setattr(naming.store, "download", lambda query, names, home: linked(home))
     with pytest.raises(ConfigError, match=r"config.yaml in it is a symbolic link"):
