@@ -2,8 +2,9 @@
 
 It starts one sweep after another as a user would: grids of single runs, grids of packs, and searches with pruning.
 Half of them log to a database of their own, half to an MLflow server. Meanwhile it kills, interrupts or freezes the
-driver, workers, fork server, publisher and tracking server, and resumes whatever stopped. The exit code is 1 if the
-results show any trace of this.
+driver, workers, fork server, publisher and tracking server, and resumes whatever stopped. Drivers write to screens that
+are closed or full, in changing time zones, and what is stopped is moved, or loses the end of its search's journal. The
+exit code is 1 if the results show any trace of this.
 """
 
 import argparse
@@ -20,7 +21,8 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter, defaultdict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -33,6 +35,7 @@ from rich.console import Console
 
 from mnist_exp import config, rerun
 from mnist_exp.disk import journal, lanes, ledger, plan
+from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError
 from mnist_exp.run import session as run
@@ -47,6 +50,7 @@ TRIALS = 6
 SMALL = ["data=synthetic", "data.train_images=60000", "data.val_size=2000", f"epochs={EPOCHS}", "threads=1"]
 ALONE = "hydra.launcher.pack=off"
 HELD_UP = 240  # seconds after the last kill until a running sweep counts as hung
+ZONES = ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Europe/Berlin")
 MARK = "MNIST_EXP_SOAK"  # an environment variable that every process of the soak inherits
 
 
@@ -56,7 +60,7 @@ class Sweep:
     """One sweep, and the observations during its disturbance."""
 
     folder: Path
-    """Its working directory, with `outputs/`."""
+    """Its working directory, with `outputs/`; its name begins with the experiment's."""
     served: bool
     """Whether it logs to the server, or to a database beside `outputs/`."""
     kind: str
@@ -70,7 +74,7 @@ class Sweep:
 
     @property
     def experiment(self) -> str:
-        return self.folder.name
+        return self.folder.name.partition("-")[0]
 
     @property
     def home(self) -> Path | None:
@@ -167,9 +171,16 @@ class Soak:
         """Undisturbed packs for comparison: folders by lane."""
         self.server = Server(folder / "server")
 
-    def command(self, where: Path, *arguments: str, uri: str | None = None) -> "subprocess.Popen[bytes]":
-        """Starts a command in *where*; its output is appended to output.txt there."""
-        env = {**os.environ, MARK: str(self.folder), "PYTHONPATH": str(Path(__file__).parents[1])}
+    def command(
+        self, where: Path, *arguments: str, uri: str | None = None, screen: str = "", **more: str
+    ) -> "subprocess.Popen[bytes]":
+        """Starts a command in *where*; its output is appended to output.txt there.
+
+        Args:
+            screen: Where its output goes instead: a pipe that nobody reads (`closed`), or a device that is `full`.
+            more: Variables of its environment.
+        """
+        env = {**os.environ, MARK: str(self.folder), "PYTHONPATH": str(Path(__file__).parents[1]), **more}
         env.pop("MLFLOW_TRACKING_URI", None)
         if uri:
             env["MLFLOW_TRACKING_URI"] = uri
@@ -178,7 +189,8 @@ class Soak:
             output.write(f"$ {' '.join(arguments)}\n".encode())
             output.flush()
             typed = [sys.executable, "-m", *arguments]
-            return subprocess.Popen(typed, cwd=where, env=env, stdout=output, stderr=output)
+            with _screen(screen) if screen else nullcontext(output) as shown:
+                return subprocess.Popen(typed, cwd=where, env=env, stdout=shown, stderr=shown)
 
     def undisturbed(self) -> None:
         """Trains every point once, alone and without kills, as the reference."""
@@ -197,6 +209,8 @@ class Soak:
         self.sweeps.append(sweep)
         left = self.random.randint(2, 6)  # bounded, so that the sweep ends
         while True:
+            if sweep.starts:
+                self.befall(sweep)
             driver = self.start(sweep)
             while left and driver.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
@@ -239,7 +253,37 @@ class Soak:
         sweep.starts += 1
         what = ["resume=last"] if sweep.home else [*sweep.typed, *SMALL, f"tracking.experiment={sweep.experiment}"]
         uri = self.server.uri if sweep.served else None
-        return self.command(sweep.folder, "mnist_exp.train", "-m", *what, "tracking.patience=10", uri=uri)
+        screen, zone = self.random.choice(["", "", "closed", "full"]), self.random.choice(ZONES)
+        if screen:
+            self.kills[f"screen {screen}"] += 1
+        typed = ("mnist_exp.train", "-m", *what, "tracking.patience=10")
+        return self.command(sweep.folder, *typed, uri=uri, screen=screen, TZ=zone)
+
+    def befall(self, sweep: Sweep) -> None:
+        """Moves the project of *sweep*, which is stopped, or tears the end off its search's journal, or neither."""
+        what = self.random.choice(["moved", "torn", ""])
+        study = sweep.home / SweepFolder.trials if sweep.home else None
+        if not what or (what == "torn" and not (study and study.is_file())):
+            return
+        end = time.monotonic() + 90
+        while self.inside(sweep.folder) and time.monotonic() < end:  # an orphaned publisher may take a minute
+            time.sleep(0.5)
+        if what == "moved":
+            sweep.folder = sweep.folder.rename(sweep.folder.with_name(f"{sweep.experiment}-{sweep.starts}"))
+        else:
+            assert study
+            last = study.read_bytes().splitlines(keepends=True)[-1:]
+            os.truncate(study, study.stat().st_size - (self.random.randint(1, len(last[0])) if last else 0))
+        self.kills[f"{what} project" if what == "moved" else f"{what} journal"] += 1
+
+    def inside(self, folder: Path) -> list[psutil.Process]:
+        """Processes of the soak that work in *folder*."""
+        found = []
+        for process in self.strays():
+            with suppress(psutil.Error):
+                if Path(process.cwd()).is_relative_to(folder):
+                    found.append(process)
+        return found
 
     def disturb(self, driver: "subprocess.Popen[bytes]") -> None:
         """Kills, interrupts or freezes a random process."""
@@ -428,6 +472,20 @@ class Soak:
                 if isinstance(outcome, Exception):
                     raise outcome
         return self.packs[key][record.lane]
+
+
+@contextmanager
+def _screen(kind: str) -> Iterator[int]:
+    """A descriptor of such a screen; see `Soak.command`."""
+    if kind == "full":
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _role(process: psutil.Process, driver: int) -> str:

@@ -12,11 +12,12 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, final
+from urllib.parse import quote
 
 from packaging.requirements import Requirement
 from rich.markup import escape
@@ -195,9 +196,9 @@ def store() -> Iterator[Check]:
     if path := stores.database(uri):
         yield _database(path, compose(["data=synthetic"]).tracking.experiment)
     elif uri.startswith(("http://", "https://")):
-        yield _server(uri)
+        yield _server(uri, compose(["data=synthetic"]).tracking.experiment)
     else:
-        yield _elsewhere(uri)
+        yield _elsewhere(uri, compose(["data=synthetic"]).tracking.experiment)
 
 
 def _database(path: Path, experiment: str) -> Check:
@@ -227,7 +228,7 @@ def _database(path: Path, experiment: str) -> Check:
     return Check("store", "ok", f"{path}, {runs} runs, schema {schema}, not locked")
 
 
-def _server(uri: str) -> Check:
+def _server(uri: str, experiment: str) -> Check:
     name = without_login(uri)
     try:
         with urllib.request.urlopen(f"{name.rstrip('/')}/version", timeout=PATIENCE) as answer:
@@ -240,21 +241,41 @@ def _server(uri: str) -> Check:
         reason = getattr(error, "reason", error)
         mend = "Start it, or mend MLFLOW_TRACKING_URI. Runs train all the same; python -m mnist_exp.sync sends them."
         return Check("store", "fault", f"{name} cannot be reached: {reason}", mend)
+    page = f"{name.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
+    with suppress(OSError, ValueError, KeyError), urllib.request.urlopen(page, timeout=PATIENCE) as answer:
+        found = json.load(answer)["experiment"]
+        if found["lifecycle_stage"] == "deleted":
+            return _deleted(uri, experiment, found["experiment_id"])
     return Check("store", "ok", f"{name}, MLflow {version}")
 
 
-def _elsewhere(uri: str) -> Check:
+def _deleted(uri: str, experiment: str, id: str) -> Check:
+    from mnist_exp.tracking import database
+
+    error = database.deleted(uri, experiment, id)
+    return Check("store", "fault", error.message.removesuffix("."), error.help)
+
+
+def _elsewhere(uri: str, experiment: str) -> Check:
     """Another database, through mlflow in another process, because its drivers have no timeout."""
-    code = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
+    code = "import mlflow, sys; found = mlflow.MlflowClient().get_experiment_by_name(sys.argv[1]); "
+    code += "print(found.experiment_id if found and found.lifecycle_stage == 'deleted' else '')"
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", code, uri], capture_output=True, text=True, timeout=10 * PATIENCE, check=False
+            [sys.executable, "-P", "-c", code, experiment],
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri},  # every user sees a process's arguments
+            capture_output=True,
+            text=True,
+            timeout=10 * PATIENCE,
+            check=False,
         )
         fault = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     except subprocess.TimeoutExpired:
         fault = f"no answer within {10 * PATIENCE} s"
     if fault:
         return Check("store", "fault", f"{without_login(uri)}: {hide(fault)}", "Mend MLFLOW_TRACKING_URI.")
+    if id := done.stdout.strip():
+        return _deleted(uri, experiment, id)
     return Check("store", "ok", without_login(uri))
 
 

@@ -14,7 +14,7 @@ from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.formats import plural, size
 from mnist_exp.console.terminal import say, shown
-from mnist_exp.disk import ledger, plan, tracked
+from mnist_exp.disk import ledger, plan, tracked, trust
 from mnist_exp.disk.layout import RunFolder, State, holds_runs
 from mnist_exp.errors import BusyError, ConfigError, ExperimentError
 from mnist_exp.results import names
@@ -120,7 +120,7 @@ def _best(selection: Selection, keep: int) -> set[Path]:
 
 
 def delete(chosen: Sequence[Removal], sweeps: Iterable[Path]) -> list[str]:
-    """Deletes *chosen*, each run in MLflow first, and the folders of *sweeps* that have no runs left.
+    """Deletes *chosen*, own runs in MLflow first, and the folders of *sweeps* that have no runs left.
 
     Returns:
         A sentence for each that could not be deleted.
@@ -133,7 +133,10 @@ def delete(chosen: Sequence[Removal], sweeps: Iterable[Path]) -> list[str]:
             failures.append(error.message)
             continue
         try:
-            if each.path == each.folder and (record := tracked.run(each.folder)) and record.run_id:
+            record = tracked.run(each.folder) if each.path == each.folder else None
+            if record and record.run_id and not trust.own(each.folder):  # it may name the entry of another run
+                say(f"{shown(each.path)} is outside of outputs/: what MLflow has of it stays there.")
+            elif record and record.run_id:
                 if record.store != without_login(uri):
                     raise ExperimentError(f"it is in another store, {record.store}: set MLFLOW_TRACKING_URI")
                 delete_run(uri, record.run_id)

@@ -80,7 +80,7 @@ def repeat(settings: Config, before: Ledger, source: Path) -> Path:
     lanes.copy(source, folder)
     with terminal.log_to(RunFolder(folder).log):
         try:
-            one.train(settings, folder, before.overrides)
+            one.train(settings, folder, before.overrides if trust.own(source) else [])  # a report prints them to copy
         except DivergedError as error:
             say(f"It failed: {error.message}")
     return folder

@@ -130,7 +130,7 @@ def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
         with _noted(result.refused, folder, store):
             presence = publishing.presence(folder, ledger.read(folder), store)
             if presence is Presence.LACKING or (all_of_them and presence is Presence.ELSEWHERE):
-                publishing.publish(folder, store, register=trust.own(folder))
+                publishing.publish(folder, store)
                 say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
                 result.sent += 1
             elif presence is Presence.DELETED and (record := tracked.run(folder)):
@@ -144,7 +144,7 @@ def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
                 outdated[sweep.path] = store
     for home, store in outdated.items():
         with _noted(result.refused, home, store):
-            sweeps.publish(home, store, over=True, register=trust.own(home))
+            sweeps.publish(home, store, over=True)
     return result
 
 

@@ -9,46 +9,83 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote_plus
 
 from mnist_exp.errors import ConfigError
 
 _MEASURE = r"(?:dims?|sizes?|len|length|count|heads|dropout|rate)"  # token_dim is a number of a network
+_WHOSE = r"(?:db|user|root|admin|my|ssh)"
 _NAME = re.compile(
-    r"(?i)(?:[_-]key(?![a-z])|(?:api|access|account|private|shared)[_-]?keys?|token(?![a-z])|secret|password|passwd|passphrase"
-    r"|(?<![a-z])(?:pwd|pw|pat|jwt|o?auth|bearer|cookie)(?![a-z])|[_-]pass(?![a-z])|credential|authorization"
-    r"|connection[_-]?string)"
+    r"(?i)(?:[_-]key(?![a-z])|(?:api|access|account|private|shared|ssh|deploy|signing|encryption)[_-]?keys?(?![a-z])"
+    r"|token(?![a-z])|(?<![a-z])(?<!max[_-])(?<!min[_-])(?<!num[_-])(?<!new[_-])(?<!\bn[_-])tokens(?![a-z])"
+    r"|secret|password|passwd|passphrase|passcode|pswd|credential|authorization|connection[_-]?string"
+    rf"|(?<![a-z]){_WHOSE}?(?:pwd|pw|pass)(?![a-z])|(?<![a-z])(?:pat|jwt|o?auth|bearer|cookie|creds?)(?![a-z]))"
     rf"(?![\w-]*[_-]{_MEASURE}(?![\w-]))"
 )
-_TOKEN = (
-    re.compile(  # as their issuers make them: GitHub, Hugging Face, AWS, Slack, OpenAI, Stripe, GitLab, Databricks, …
-        r"(?<![A-Za-z0-9])(?:gh[opusr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|hf_[A-Za-z0-9]{20,}|A(?:KIA|SIA)[A-Z0-9]{16}"
-        r"|xox[a-z]-[\w-]{10,}|sk-(?=[\w-]*\d)[\w-]{20,}|[sr]k_(?:live|test)_\w{16,}|glpat-[\w-]{16,}|dapi[0-9a-f]{32}"
-        r"|AIza[\w-]{35}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{50,}|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"
-        r"|-----BEGIN [A-Z ]*PRIVATE KEY-----)"
-    )
+_PEM = r"PRIVATE KEY(?: BLOCK)?-----"
+_TOKEN = re.compile(  # as their issuers make them: GitHub, Hugging Face, AWS, Slack, OpenAI, Stripe, GitLab, …
+    r"(?<![A-Za-z0-9])(?:gh[opusr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|hf_[A-Za-z0-9]{20,}|A(?:KIA|SIA)[A-Z0-9]{16}"
+    r"|xox[a-z]-[\w-]{10,}|sk-(?=[\w-]*\d)[\w-]{20,}|[sr]k_(?:live|test)_\w{16,}|glpat-[\w-]{16,}|dapi[0-9a-f]{32}"
+    r"|AIza[\w-]{35}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{50,}|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"
+    r"|hv[sbr]\.[\w-]{20,}|dckr_pat_[\w-]{20,}|ya29\.[\w-]{20,}|SG\.[\w-]{16,}\.[\w-]{16,}|nvapi-[\w-]{20,}"
+    rf"|-----BEGIN [A-Z ]*{_PEM}(?:(?s:(?:(?!-----BEGIN).)*?)-----END [A-Z ]*{_PEM}"
+    r"|(?:[\s\\+-]*n?[A-Za-z0-9+/=]{16,})*))"
 )
-_ADDRESS = re.compile(r"""\w[\w+.-]*://[^\s"'<>]*""")  # inside a text
+_LOGIN = r"[^\s/@:?#\"'<>]*:[^\n]{0,300}@"  # in a message, a password may have blanks and quotes
+_PORT = r"\d{1,5}(?:[/?#\s\"'<>]|$)"
+_ADDRESS = re.compile(  # inside a text; `http://host:5000 and me@host` is no login
+    rf"""(?<!\w)(?:(?:https?|wss?)://(?:(?![^\s/@:]*:{_PORT}){_LOGIN})?|\w[\w+.-]{{0,40}}://(?:{_LOGIN})?)[^\s"'<>]*"""
+)
 _PARTS = re.compile(
     r"(?s)(?P<scheme>\w[\w+.-]*://|)(?:(?P<login>[^:/]*(?::.*)?)@)?(?P<host>[^?#]*)(?:\?(?P<query>[^#]*))?(?P<fragment>#.*)?"
 )
 """As SQLAlchemy reads an address, a password may hold `/`, `?` and `#`; it ends at the last `@`, as urllib reads it."""
 _VALUE = re.compile(r"([\w.%-]+)=([^&;]*)|[^&;]+")
+_PARAMETER = re.compile(r"(;[\w.%-]+=)[^;/]*")  # of a path
 _SIGNATURE = re.compile(r"(?i)(?:.*[_-])?sig(?:nature)?")
-_NOTHING = r"(?:true|false|null|none)\b"
-_REFERENCE = r"\$\{oc\.env:\w+(?:,null)?\}"
+_STOP = r"(?![^\s,;&)}\]\"'])"
+_NOTHING = rf"(?:true|false|null|none){_STOP}"
+_REFERENCE = rf"\$\{{oc\.env:\w+(?:,null)?\}}{_STOP}"
 _HARMLESS = re.compile(f"(?:{_REFERENCE})?")
 _ASSIGNED = re.compile(rf"""(?i)(?<![\w.-])([\w.-]+)["']?\s*[:=]\s*["']?(?!{_NOTHING}|{_REFERENCE})(?=[^\s"'])""")
 _SHORTEST = 8  # characters; a shorter value of the environment may stand in a config by chance
 
-# A name, what stands between it and the value, and the value.
-_QUOTED = re.compile(r"""(?<![\w.-])([\w.-]+)(["']?\s*[:=]\s*(["']))[^"'\n]+(?=\3)""")
-_LINE = (
-    re.compile(  # of YAML, of a shell, or of an .ini file, behind the sign that a difference of files puts before it
-        r"(?im)^([-+ ]?[ \t]*(?:- +|export +|set +)?[\"']?[\w.-]+)([\"']?\s*(?::[ \t]+|=[ \t]*))"
-        rf"(?!{_NOTHING}|(?:str|int|float|bool|bytes|Any)\b)[^\s\"'({{\[]+(?=\s|;|$)"
-    )
+_TYPE = r"(?:\w+\.)?(?:str|int|float|bool|bytes|Any|Optional\[\w+\])(?:[ ]*\|[ ]*None)?"
+_CODE = r"(?:[\w.]+(?:\([^\n()]*\)|\[[^\n\]]*\])|[\w.]*[(\[{][ \t]*(?:#.*)?$)"  # a call or an element: whence it comes
+_END = r"[ \t]*(?:[,:]?[ \t]*(?:#.*)?$)"
+_STRING = (
+    r"[fFrRbBuU]{0,2}(?:\"\"\"(?s:.*?)(?:\"\"\"|\Z)|\x27\x27\x27(?s:.*?)(?:\x27\x27\x27|\Z)"
+    r"|\"(?:\\.|[^\"\\\n])+\"?|\x27(?:\\.|[^\x27\\\n])+\x27?|(?P<escaped>\\+[\"\x27]).*?(?:(?P=escaped)|$))"
 )
-_SHOUTED = re.compile(r"\b([A-Z0-9_]+)(\s*=\s*)[^\s\"'(]+(?=\s|;|$)")  # in a command, for example
+_KEYWORD = r"(?:return|raise|pass|continue|break|yield|assert|del|await)(?=[ \t]|$)"
+
+# A name, what stands between it and the value, and the value: the rest of a line that begins with the name, as in YAML
+# or an .ini file, behind the sign that a difference of files puts before it; and anywhere a string or a word.
+_FORMS = (
+    (
+        re.compile(
+            r"(?im)^[-+ ]?[ \t]*(?:- +)*(?:export +|set +)?[\"']?(?P<name>[\w.-]+)[\"']?(?::[ \t]+|[ \t]+=[ \t]+)"
+        ),
+        re.compile(
+            rf"(?im)(?!(?:true|false|null|none|{_REFERENCE}|{_TYPE}|{_CODE}"
+            rf"|[\w.]+[(\[].*[)\]]){_END}|{_TYPE}[ \t]*=|[frbu]{{0,2}}[\"']|…)"
+            r"\S.*?(?=[ \t]+#|[ \t]*$)"
+        ),
+    ),
+    (
+        re.compile(
+            rf"(?i)(?<![\w.-])(?P<name>[\w.-]+)\\*[\"']?[ \t]*(?::[ \t]*{_TYPE}[ \t]*(?==))?(?:=>|[:=]=?)[ \t]*"
+        ),
+        re.compile(
+            rf"(?im){_STRING}|(?!{_NOTHING}|{_REFERENCE}|{_KEYWORD}|…|{_TYPE}(?=[ \t,)=|:\]]|$)|{_CODE})"
+            r"(?:(?:bearer|basic|digest|token|apikey|negotiate)[ \t]+)?(?![\"'])\S+"
+        ),
+    ),
+    (
+        re.compile(r"(?<![\w-])--(?P<name>[\w.-]+)(?:[ \t]+|[\"'],[ \t]*)"),
+        re.compile(rf"(?im){_STRING}|[^\s\"'-]\S*"),
+    ),
+)
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{8,}")
 
 
@@ -110,6 +147,8 @@ def _has_login(address: str) -> bool:
         name = query[1] or ""
         if (named(f"_{name}") or _SIGNATURE.fullmatch(name)) and not _HARMLESS.fullmatch(query[2]):
             return True
+        if any(named(match[1]) for match in _ASSIGNED.finditer(unquote_plus(unquote_plus(query[2] or "")))):
+            return True  # such as the whole connection string of ODBC
     return bool(password or (user and parts["scheme"].startswith("http")))
 
 
@@ -135,9 +174,10 @@ def _rebuilt(address: str, login: str) -> str:
     """*address* with *login* in the place of its own; `#` begins a part of MLflow's pages, or else what is left out."""
     parts = _PARTS.fullmatch(address)
     assert parts
+    host = _PARAMETER.sub(r"\1…", parts["host"])
     query = parts["query"] and "?" + _VALUE.sub(lambda match: f"{match[1] or ''}=…", parts["query"])
     fragment = parts["fragment"] if (parts["fragment"] or "").startswith("#/") else None
-    return "".join(filter(None, (parts["scheme"], parts["login"] and login, parts["host"], query, fragment)))
+    return "".join(filter(None, (parts["scheme"], parts["login"] and login, host, query, fragment)))
 
 
 def masked(name: str, value: str) -> str:
@@ -146,12 +186,21 @@ def masked(name: str, value: str) -> str:
 
 
 def hide(text: str) -> str:
-    """*text*, such as a difference of files, with `…` in the place of what looks like a secret."""
-    for pattern in (_QUOTED, _LINE, _SHOUTED):
-        text = pattern.sub(_without_value, text)
-    text = _TOKEN.sub("…", _BEARER.sub(r"\1\2…", text))
-    return _ADDRESS.sub(lambda match: _rebuilt(match[0], "…@"), text)
+    """*text*, such as a difference of files, with `…` in the place of what looks like a secret.
+
+    Of a name like `password` that stands before a bare word in code, such as a variable's, that word is hidden, too.
+    """
+    text = _ADDRESS.sub(lambda match: _rebuilt(match[0], "…@"), _TOKEN.sub("…", text))
+    for before, value in _FORMS:
+        text = _without_values(before, value, text)
+    return _BEARER.sub(r"\1\2…", text)
 
 
-def _without_value(match: re.Match[str]) -> str:
-    return f"{match[1]}{match[2]}…" if named(match[1]) else match[0]
+def _without_values(before: re.Pattern[str], value: re.Pattern[str], text: str) -> str:
+    """*text* with `…` in the place of each *value* that follows what matches *before*, with the name of a secret."""
+    kept, end = [], 0
+    for match in before.finditer(text):
+        if match.start() >= end and named(match["name"]) and (found := value.match(text, match.end())):
+            kept += [text[end : match.end()], "…"]
+            end = found.end()
+    return "".join([*kept, text[end:]])

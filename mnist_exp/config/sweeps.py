@@ -1,6 +1,7 @@
 """The overrides of a sweep as Hydra's parser reads them, with the right values, and each with some."""
 
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -14,6 +15,7 @@ from mnist_exp.errors import ConfigError
 
 TAGS = {"log"}
 """What a sweep may be tagged as."""
+LARGEST = 10_000_000  # points, which take some GB
 
 
 @final
@@ -68,13 +70,18 @@ def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list
 
 
 def check(override: Override) -> None:
-    """Raises ConfigError if *override* is to vary, but has no values, an unknown tag, or what varies inside a list."""
+    """Raises ConfigError if *override* is to vary, but with no or too many values, a wrong tag, or inside a list."""
     check_inside(override)
     values, typed, key = override.value(), override.input_line, override.key_or_group
     if isinstance(values, Sweep) and (unknown := values.tags - TAGS):
         raise ConfigError(f"{typed}: there is no tag {', '.join(sorted(unknown))}.", f"'{key}=tag(log,interval(…))'")
     if "log" in getattr(values, "tags", ()) and not isinstance(values, IntervalSweep):
         raise ConfigError(f"{typed}: only an interval has a logarithmic scale.", f"{key}=tag(log,interval(low,high))")
+    if isinstance(values, RangeSweep) and (count := _length(values)) > LARGEST:  # before anybody lists them
+        raise ConfigError(
+            f"{typed} has {count:,} values; {LARGEST:,} are the most.",
+            f"Take larger steps, or search: 'search=random' and '{key}=interval(low,high)'",
+        )
     if override.is_discrete_sweep() and not _any(override):
         raise ConfigError(f"{typed} has no values.", _some(override))
 
@@ -87,6 +94,11 @@ def check_inside(override: Override) -> None:
             f"List whole values, '{override.key_or_group}=[8,8],[8,16]', or search with a function that returns them: "
             "hydra.sweeper.space=mysearch.space (docs/search.md)",
         )
+
+
+def _length(values: RangeSweep) -> int:
+    """How many values a range has, about; 0 for a step of 0."""
+    return math.ceil((values.stop - values.start) / values.step) if values.step else 0
 
 
 def _any(override: Override) -> bool:

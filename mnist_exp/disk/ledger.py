@@ -15,6 +15,7 @@ from typing import final
 
 import filelock
 
+from mnist_exp.config.secrets import hide
 from mnist_exp.disk import records
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import RunFolder, State
@@ -92,8 +93,11 @@ class Ledger:
         return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
 
     def end(self, state: State, reason: str) -> None:
-        """Records the end of the run; never before its start, even if the clock was set back."""
-        self.state, self.reason = state, reason
+        """Records the end of the run; never before its start, even if the clock was set back.
+
+        A *reason* may hold a secret: another program's error with an address.
+        """
+        self.state, self.reason = state, hide(reason)
         self.ended_ms = max(self.started_ms, time.time_ns() // 1_000_000)
 
     def write(self, folder: Path) -> None:

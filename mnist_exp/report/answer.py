@@ -7,6 +7,7 @@ from typing import Any
 
 from mnist_exp import config
 from mnist_exp.console.formats import SPLIT_NAMES, percent, plural, points, score
+from mnist_exp.disk import trust
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.report.board import NAMED, Comparison, counted, deciding_split, label, summary
 from mnist_exp.results.certainty import Certainty, interval_of_test
@@ -72,11 +73,13 @@ def background(comparison: Comparison) -> str:
 def next_step(comparison: Comparison) -> tuple[str, str]:
     """What to do now, and the command that does it; both are empty where that is known no better than by the user.
 
+    Nothing of what a foreign folder records becomes a command to copy.
+
     A race goes on. The best of a search are no grid, and were chosen by the seeds that they had: they race with others.
     """
     sweep, sure, home = comparison.selection.sweep, comparison.certainty, comparison.selection.home
     table, best = comparison.table, comparison.ranked.best
-    if best is None or sure is None or comparison.selection.query:
+    if best is None or sure is None or comparison.selection.query or not trust.own(home):
         return "", ""
     fresh = ",".join(map(str, _unused_seeds(comparison, sure)))
     if not sure.rivals:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pandas as pd
 from mnist_exp import config
 from mnist_exp.console import terminal
 from mnist_exp.console.formats import count, plural, score, seconds, value
+from mnist_exp.disk import trust
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.errors import ConfigError
@@ -199,8 +201,16 @@ def _failure(run: Mapping[Any, Any]) -> dict[str, Any]:
         **{key: run[key] for key in ("number", "name", "state")},
         "reason": run["reason"] or ("it was never started" if never_started else f"it is {run['state']}"),
         "log": terminal.shown(log) if log and log.exists() else "",
-        "rerun": config.command(run["overrides"]),
+        "rerun": again(run),
     }
+
+
+def again(run: Mapping[Any, Any]) -> str:
+    """The line that trains *run*, a row of a table, again; what a foreign folder records is no part of it."""
+    folder = run["folder"]
+    if folder is None or trust.own(folder):
+        return config.command(run["overrides"])
+    return shlex.join(["python", "-m", "mnist_exp.rerun", config.override("run", terminal.shown(folder))])
 
 
 def save(comparisons: Sequence[Comparison]) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from mnist_exp import config
 from mnist_exp.charts import style
 from mnist_exp.charts import sweep as charts
 from mnist_exp.charts.sweep import LEADING, finished, shares
@@ -59,7 +58,7 @@ def data(
             "name": list(table["name"]),
             "state": list(table["state"]),
             "reason": list(table["reason"]),
-            "command": [config.command(overrides) for overrides in table["overrides"]],
+            "command": [board.again(run) for run in table.to_dict("records")],
             "link": [run["link"] for run in runs.values()],
             "epoch": [int(epoch) for epoch in table["epoch"]],
             "time": [formats.seconds(time) for time in table["seconds"]],

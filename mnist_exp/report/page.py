@@ -245,7 +245,7 @@ def _best(comparison: Comparison, labels: list[str]) -> tuple[dict[str, Any] | N
         "label": labels[0],
         "seed": best.settings.get("seed"),
         "problem": "",
-        "rerun": config.command(run["overrides"]),
+        "rerun": board.again(run),
         "folder": shown(run["folder"]) if run["folder"] is not None else "",
     }
     if run["folder"] is None or not RunFolder(run["folder"]).weights.exists():
@@ -270,7 +270,7 @@ def _head(comparison: Comparison) -> dict[str, Any]:
     unfinished = (State.PLANNED, State.RUNNING, State.KILLED, State.DAMAGED)
     return {
         "title": comparison.title,
-        "command": config.command(sweep.typed, sweep=True) if sweep else "",
+        "command": config.command(sweep.typed, sweep=True) if sweep and trust.own(comparison.selection.home) else "",
         "resume": names.resuming(comparison.selection.home, sweep.cluster) if sweep else "",
         "unfinished": {state: n for state in unfinished if (n := facts["states"].get(state, 0))},
         "written": _now(),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from mnist_exp.config import command, override
+from mnist_exp.config import command, options, override
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import order, plan, tracked, trust
@@ -131,7 +131,8 @@ def resuming(folder: Path, cluster: str = "local", *further: str) -> str:
     Args:
         cluster: As in `Plan`.
     """
-    where = [] if cluster == "local" else [f"cluster={cluster}"]
+    known = cluster in options("cluster") or trust.own(folder)  # else it could be the path of a file
+    where = [f"cluster={cluster}"] if cluster != "local" and known else []
     return command([override("resume", name_of(folder)), *where, *further], sweep=True)
 
 
@@ -167,6 +168,7 @@ def one(
         store.download(selection.query, needed, selection.home)
         with contextlib.suppress(ExperimentError):
             store.download(selection.query, useful, selection.home)
+        trust.check_entries(selection.home)
         return selection.home
     return selection.folders[0] if len(selection.folders) == 1 else best(selection)
 
@@ -228,9 +230,10 @@ def _number(folder: Path) -> tuple[int, str]:
 
 def _by_id(run_id: str, uri: str, root: Path) -> Selection:
     """The run or sweep with that MLflow id: its folder if it was trained here, else its entry in the store."""
-    for path in root.glob(f"*s/*/**/{RunFolder.tracked}"):
+    for path in (each for kind in ("runs", "sweeps") for each in root.glob(f"{kind}/*/**/{RunFolder.tracked}")):
         if (record := tracked.read(path.parent)) and record.run_id == run_id:
             selected = _selection(path.parent)  # the parent run of a sweep stands for all of its runs
+            trust.check_entries(path.parent)
             return selected or Selection(f"Run {run_id}", path.parent, [path.parent])
     query = Query(uri, run_id=run_id)
     if not store.runs(query):

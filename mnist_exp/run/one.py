@@ -10,11 +10,11 @@ from hydra.types import RunMode
 
 from mnist_exp import data
 from mnist_exp.config import Config, command, override
-from mnist_exp.config.overrides import is_control, key_of, steers
+from mnist_exp.config.overrides import is_control, steers
 from mnist_exp.console import terminal
 from mnist_exp.console.formats import count, loss, percent, seconds, value
 from mnist_exp.console.terminal import offer, say, shown
-from mnist_exp.disk import ledger, trust
+from mnist_exp.disk import trust
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, Interrupted
@@ -87,10 +87,12 @@ def _stopped_at_once(folder: Path, overrides: list[str]) -> Iterator[None]:
 
 
 def going_on(folder: Path, overrides: Sequence[str]) -> str:
-    """How one goes on with the run in *folder*, with what of its *overrides* is not taken from a folder elsewhere."""
-    entry = ledger.find(folder)
-    typed = {key_of(each): each for each in (*(entry.overrides if entry else ()), *overrides) if not is_control(each)}
-    further = [] if trust.own(folder) else filter(trust.reaches, typed.values())
+    """How one goes on with the run in *folder*; if that is foreign, with the *overrides* that are not taken from there.
+
+    Args:
+        overrides: What was typed; what the folder's own records say is never a part of a command to copy.
+    """
+    further = [] if trust.own(folder) else [o for o in overrides if trust.reaches(o) and not is_control(o)]
     return f"Go on with:\n{command([override('resume', shown(folder)), *further])}"
 
 

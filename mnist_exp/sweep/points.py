@@ -36,7 +36,6 @@ from mnist_exp.sweep.job import Job
 BUILT = schema.of(Kind.BUILT)
 LISTED = 10  # faults that are reported one by one
 MANY = 1000  # points from which on checking takes a while, and says how far it is
-LARGEST = 10_000_000  # points, which take some GB
 FOLD = "data.fold"
 TABLES = (".csv", ".yaml", ".yml")
 SHAPES = "A CSV file has keys in its first line; a YAML file has a list of mappings, or lists of equal length by key."
@@ -129,9 +128,9 @@ def product(typed: Sequence[Override]) -> list[list[str]]:
         ConfigError: they are too many to be listed.
     """
     count = math.prod(len(list(o.sweep_iterator())) for o in typed if o.is_sweep_override())
-    if count > LARGEST:
+    if count > sweeps.LARGEST:
         raise ConfigError(
-            f"That grid has {count:,} points; {LARGEST:,} are the most.",
+            f"That grid has {count:,} points; {sweeps.LARGEST:,} are the most.",
             "Try fewer values, or search some: search=random",
         )
     combinations: list[list[str]] = BasicSweeper.split_arguments(typed, None)[0]

@@ -15,6 +15,8 @@ from mnist_exp.disk.provenance import torch_version
 from mnist_exp.disk.tracked import TrackedRun
 from mnist_exp.tracking.store import Store
 
+FOREIGN = "%s is not below outputs/runs or outputs/sweeps: no model of it was registered as %s."
+
 
 def log(exported: Path, data: Data, store: Store, run_id: str) -> str:
     """Logs the file *exported*, for images of *data*, as the model of *run_id*; returns its URI.

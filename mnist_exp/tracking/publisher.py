@@ -13,7 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SILENT = 2.0  # seconds of waiting without a message
+TELL = "\x01"  # begins a line that is said at once: message and way out as JSON
 
 
 @final
@@ -42,18 +43,21 @@ class Publisher:
 
     def __init__(self, tracking: "Tracking") -> None:
         self.uri, self.experiment, self.patience = uri_for(tracking.uri), tracking.experiment, tracking.patience
+        self.warned = False
+        """Whether it was said that MLflow takes nothing."""
         if (file := stores.database(self.uri)) and file.exists():
             self._look(file)
-        self.option = f" --uri {without_login(self.uri)}" if tracking.uri else ""  # sync reads no config
+        self.option = f" --uri {shlex.quote(without_login(self.uri))}" if tracking.uri else ""  # sync reads no config
         self.folders: list[Path] = []
         self.delivered = False
-        self.output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # the child's warnings; closed when it has ended
+        self.said: list[str] = []
+        """The child's warnings."""
         # Ctrl-C in the terminal goes to the trainer only, which then closes the pipe.
         self.process = subprocess.Popen(
             # -P: no modules of this folder
             [sys.executable, "-P", "-m", "mnist_exp.tracking.sender", self.experiment],
             stdin=subprocess.PIPE,
-            stdout=self.output,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={
                 **os.environ,
@@ -65,6 +69,8 @@ class Publisher:
             encoding="utf-8",
             **system.apart(),
         )
+        self.listener = threading.Thread(target=self._listen, daemon=True)
+        self.listener.start()
 
     def _look(self, file: Path) -> None:
         """Says what is wrong with the store in *file*, before training rather than after it."""
@@ -72,11 +78,26 @@ class Publisher:
             database.check(file, self.experiment)
             old, new = database.moved(file, self.experiment)
         except ExperimentError as error:
-            message = f"{error.message} Training goes on; mnist_exp.sync sends it later."
-            terminal.complain(ExperimentError(message, error.help), "[bold yellow]warning:[/]")
+            self._warn(error.message, error.help)
         else:
             if old:
                 log.warning("This project was in another folder: what MLflow kept in %s is kept in %s now.", old, new)
+
+    def _listen(self) -> None:
+        """Says at once why a store takes nothing that only the child can ask; keeps what else the child says."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(TELL):
+                self._warn(*json.loads(line.removeprefix(TELL)))
+            else:
+                self.said.append(line.rstrip())
+
+    def _warn(self, message: str, way_out: str) -> None:
+        """Says, once, that MLflow takes nothing, and how to mend it."""
+        if not self.warned:
+            self.warned = True
+            error = ExperimentError(f"{message} Training goes on; mnist_exp.sync sends it later.", way_out)
+            terminal.complain(error, "[bold yellow]warning:[/]")
 
     def __enter__(self) -> "Publisher":
         return self
@@ -117,16 +138,22 @@ class Publisher:
         self.finish()
         if not self._times():
             self.process.kill()  # no run has begun: nothing to publish
-            self.process.wait()
-            self.output.close()
+            self._ended()
             return
         stopped = kind is not None and issubclass(kind, (Interrupted, KeyboardInterrupt))
         with contextlib.suppress(KeyboardInterrupt):
             self._wait(math.inf if stores.database(self.uri) and not stopped else self.patience)
         self.delivered = self.process.poll() == 0
         self.process.terminate()
-        self.process.wait()
+        self._ended()
         self._explain()
+
+    def _ended(self) -> None:
+        """Waits for the child and for what it has said."""
+        self.process.wait()
+        self.listener.join(5)  # a process of its own may keep the pipe open
+        if not self.listener.is_alive() and self.process.stdout:
+            self.process.stdout.close()
 
     def _wait(self, patience: float) -> None:
         """Returns when the child has ended, or has delivered nothing for *patience* seconds."""
@@ -151,10 +178,8 @@ class Publisher:
 
     def _explain(self) -> None:
         """Logs the child's warnings, and how to send what it has not delivered."""
-        with self.output:
-            self.output.seek(0)
-            for line in self.output:
-                log.warning(line.rstrip())
+        for line in self.said:
+            log.warning(line)
         if not self.delivered:
             log.warning(
                 "MLflow (%s) does not have everything yet; it is kept in the run folder. Send it with: "

@@ -51,12 +51,11 @@ FIRST = (RunFolder.config, RunFolder.difference, RunFolder.environment)
 LAST = (RunFolder.log, RunFolder.ledger, RunFolder.journal, RunFolder.lanes, RunFolder.hits, RunFolder.weights)
 
 
-def publish(folder: Path, store: Store, abandoned: bool = False, register: bool = True) -> bool:
-    """Sends what *store* lacks of the run in *folder*.
+def publish(folder: Path, store: Store, abandoned: bool = False) -> bool:
+    """Sends what *store* lacks of the run in *folder*; of a foreign one no model, because loading that may run code.
 
     Args:
         abandoned: Its trainer has ended: a ledger that still says `running` means `killed`.
-        register: Whether its model may be logged, and registered if its ledger asks for that; loading one may run code.
 
     Returns:
         Whether the run has ended and the store has all of it.
@@ -70,6 +69,7 @@ def publish(folder: Path, store: Store, abandoned: bool = False, register: bool 
         entry = ledger.read(folder)
     except ExperimentError:
         return abandoned  # it ended before its ledger was written: nothing to send
+    own = trust.own(folder)
     with filelock.FileLock(RunFolder(folder).publishing):
         tidy(folder, *RunFolder.written_by_publisher)
         record = _tracked(folder, store, entry)
@@ -85,12 +85,15 @@ def publish(folder: Path, store: Store, abandoned: bool = False, register: bool 
             store.client.log_batch(record.run_id, metrics=[m for row in part for m in _metrics(row)])
             record.rows += len(part)
             tracked.write(folder, record)
-        if entry.state != State.RUNNING and (extras := _extras(folder, store, entry, record, rows, register)):
+        if entry.state != State.RUNNING and (extras := _extras(folder, store, entry, record, rows, own)):
             record = dataclasses.replace(record, **extras)
             tracked.write(folder, record)
         if entry.state != record.state:
-            if register and entry.register and not entry.sweep and entry.state == State.FINISHED:
-                record.registered = model.register(store, entry.register, record, entry.name) or record.registered
+            if entry.register and not entry.sweep and entry.state == State.FINISHED:
+                if own:
+                    record.registered = model.register(store, entry.register, record, entry.name) or record.registered
+                else:
+                    log.warning(model.FOREIGN, folder, entry.register)
             _finish(folder, store, entry, record.run_id)
             record.state = entry.state
             tracked.write(folder, record)
@@ -112,7 +115,7 @@ def presence(folder: Path, entry: Ledger, store: Store) -> Presence:
 
     If it lacks something, `mlflow.json` goes, so that the next `publish` sends everything.
     """
-    record = tracked.run(folder) or TrackedRun()
+    record = _record(folder, store, entry) or TrackedRun()
     known = (record.id, record.store) == (entry.id, store.name)
     stored = _stored(store, record.run_id if known else store.run_id(entry.id))
     if stored and stored.info.lifecycle_stage == "deleted":
@@ -149,7 +152,7 @@ def _has_rows(store: Store, run_id: str, rows: list[Row]) -> bool:
 
 
 def close_orphans(root: Path, uri: str, but: Collection[Path]) -> None:
-    """Marks runs below *root* that lost trainer and publisher as killed, also in the store at *uri* if it has them.
+    """Marks own runs below *root* that lost trainer and publisher as killed, also in the store at *uri* if it has them.
 
     MLflow would show them as RUNNING forever. Runs of other machines are skipped: their locks cannot always be seen
     from here.
@@ -163,7 +166,7 @@ def close_orphans(root: Path, uri: str, but: Collection[Path]) -> None:
     parents: dict[Path, Store] = {}
     for path in sorted(root.rglob(RunFolder.ledger)):
         folder = path.parent
-        if folder.parent in but:
+        if folder.parent in but or not trust.own(folder):
             continue
         with contextlib.suppress(ExperimentError):  # damaged
             entry = ledger.read(folder)
@@ -182,12 +185,25 @@ def close_orphans(root: Path, uri: str, but: Collection[Path]) -> None:
         sweeps.publish(sweep, store, over=True)
 
 
+def _record(folder: Path, store: Store, entry: Ledger) -> TrackedRun | None:
+    """The record of what was sent; that of a foreign folder only if the run that it names in *store* is this one.
+
+    It could name any run of the user's, and rows would go there.
+    """
+    record = tracked.run(folder)
+    if record and record.store == store.name and not trust.own(folder):
+        stored = _stored(store, record.run_id)
+        if not stored or stored.data.tags.get("run.id") != source(entry.id)["run.id"]:
+            return None
+    return record
+
+
 def _tracked(folder: Path, store: Store, entry: Ledger) -> TrackedRun:
     """The record of what was sent; opens a run in the store if it has none for this ledger.
 
     A run that was deleted there and has gone on since is brought back.
     """
-    record, where = tracked.run(folder), (entry.id, store.name, store.experiment_id)
+    record, where = _record(folder, store, entry), (entry.id, store.name, store.experiment_id)
     if record and (record.id, record.store, record.experiment_id) == where:
         stored = _stored(store, record.run_id) if entry.state != record.state else None
         if stored and stored.info.lifecycle_stage == "deleted":

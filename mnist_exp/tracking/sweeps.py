@@ -9,7 +9,7 @@ from pathlib import Path
 
 import filelock
 
-from mnist_exp.disk import ledger, plan, tracked
+from mnist_exp.disk import ledger, plan, tracked, trust
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
@@ -21,13 +21,12 @@ from mnist_exp.tracking.store import Store, source
 log = logging.getLogger(__name__)
 
 
-def publish(folder: Path, store: Store, over: bool = False, register: bool = True) -> bool:
+def publish(folder: Path, store: Store, over: bool = False) -> bool:
     """Brings MLflow up to date with the sweep in *folder*, once at least one of its runs was published.
 
     Args:
         over: Its driver has ended: the best model is registered, if wanted, and a parent run ends, unless another
             process has resumed the sweep.
-        register: Whether the best model may be registered, if the runs' ledgers ask for that.
 
     Returns:
         Whether one of its runs was published.
@@ -58,7 +57,7 @@ def publish(folder: Path, store: Store, over: bool = False, register: bool = Tru
             )
         else:
             store.client.update_run(record.run_id, status="RUNNING")
-    if register and over and first.register:
+    if over and first.register:
         record.registered = _register_best(folder, sweep, store, first.register)
     tracked.write(folder, record)
     return True
@@ -97,7 +96,13 @@ def _status(states: list[State], points: int) -> str:
 
 
 def _register_best(folder: Path, sweep: Plan, store: Store, name: str) -> str:
-    """Makes the model of the best run in *folder*, a sweep's, the newest version of *name*; returns its URI."""
+    """Makes the model of the best run in *folder*, a sweep's, the newest version of *name*; returns its URI.
+
+    Not that of a foreign sweep, which may be anybody's.
+    """
+    if not trust.own(folder):
+        log.warning(model.FOREIGN, folder, name)
+        return ""
     ranked = ranking.of_sweep(folder, sweep.keys, sweep.points)
     if len(ranked) > 1:
         log.warning(

@@ -1,5 +1,6 @@
 """The doctor finds what was broken on purpose, says how to mend it, and shows no secret."""
 
+import io
 import json
 import os
 import socket
@@ -109,6 +110,42 @@ def test_a_server_that_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (check.state, "hush" in str(check)) == ("fault", False)
     assert "cannot be reached: [Errno" in check.found
     assert "mnist_exp.sync" in check.help
+
+
+DELETED = "The experiment 'mnist_exp' in {} was deleted"
+
+
+def test_an_experiment_that_was_deleted_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a server, or in another database."""
+
+    def urlopen(page: str, timeout: float) -> io.BytesIO:
+        if "get-by-name?experiment_name=mnist_exp" not in page:
+            return io.BytesIO(b"3.17.2")
+        return io.BytesIO(b'{"experiment": {"experiment_id": "7", "lifecycle_stage": "deleted"}}')
+
+    monkeypatch.setattr(doctor.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout="7\n"))
+    for uri in ("http://host", "postgresql://host/db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        check = check_of("store", doctor.store())
+        assert (check.state, check.found) == ("fault", DELETED.format(uri))
+        assert f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore -x 7" in check.help
+
+
+def test_no_password_is_an_argument_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody on the machine sees those."""
+    asked: list[tuple[list[str], dict[str, str]]] = []
+
+    def run(command: list[str], env: dict[str, str], **settings: object) -> SimpleNamespace:
+        asked.append((command, env))
+        return SimpleNamespace(returncode=0, stdout="", stderr="")
+
+    monkeypatch.setattr(doctor.subprocess, "run", run)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hunter2@host/db")
+    assert check_of("store", doctor.store()) == Check("store", "ok", "postgresql://host/db")
+    ((command, env),) = asked
+    assert "hunter2" not in " ".join(command)
+    assert env["MLFLOW_TRACKING_URI"] == "postgresql://me:hunter2@host/db"
 
 
 def test_data_files_that_are_missing_damaged_or_right(scratch: Path) -> None:

@@ -1,5 +1,6 @@
 """What is deleted is what was asked for, here and in MLflow, and nothing without --yes."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +124,18 @@ def test_a_run_goes_from_mlflow_too_unless_it_is_in_another_store(
     assert len(before) == 1
     assert store.client.search_runs([store.experiment_id]) == []
     assert not folder.exists()
+
+
+def test_what_a_folder_from_elsewhere_names_in_mlflow_stays_there(
+    tiny: Tiny, scratch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy names the entry of the original."""
+    folder = Path("outputs/runs/2026-01-31/10-00-00-abcdef")
+    trainings.run(tiny(tracking={"enabled": True}), folder)
+    store = open_store(f"sqlite:///{scratch}/mlflow.db", "mnist_exp")
+    publish(folder, store)
+    shutil.copytree(folder, "theirs")
+    remove.main(["theirs", "--yes"])
+    assert not Path("theirs").exists()
+    assert len(store.client.search_runs([store.experiment_id])) == 1
+    assert "theirs is outside of outputs/: what MLflow has of it stays there." in capsys.readouterr().out

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from sqlalchemy.engine import URL, make_url
@@ -47,6 +47,12 @@ VALUE = "4f3c9a7e21"
         ({"a": "https://token@host"}, "a"),
         ({"a": "https://host/simple?x=1&key=abc"}, "a"),
         ({"a": "postgresql://host/db?password=abc"}, "a"),
+        ({"a": "mssql+pyodbc:///?odbc_connect=Driver%3DX%3BPWD%3Dhunter2"}, "a"),
+        ({"a": "postgresql://host/db?options=-c%20password%3Dx"}, "a"),
+        ({"a": "postgresql://host/db?options=-c+password%253Dx"}, "a"),
+        ({"a": "http://host/a;password=x"}, "a"),
+        ({"tags": {"pass": "x"}}, "tags.pass"),
+        ({"tags": {"tokens": ["x"]}}, "tags.tokens"),
         ({"a_token": "${oc.env:A_TOKEN}", "b_token": "${oc.env:B,null}", "c_token": None, "d_token": False}, None),
         (
             {"storage": "postgresql://me@host/db?sslmode=require", "model": {"token_dim": 8, "num_key_value_heads": 2}},
@@ -102,7 +108,27 @@ TOKENS = (
     f"dapi{'a1' * 16}",
     f"AIza{'a1b' * 11}cd",
     "-----BEGIN OPENSSH PRIVATE KEY-----",
+    f"hvs.{'a1' * 12}",
+    f"dckr_pat_{'a1' * 12}",
+    f"ya29.{'a1' * 12}",
+    f"SG.{'a1' * 11}.{'b2' * 20}",
+    f"nvapi-{'a1' * 20}",
 )
+
+
+@pytest.mark.parametrize(
+    "name", ["pswd", "creds", "dbpass", "userpwd", "passcode", "sshkey", "tags.pass", "tokens", "DB_PASS", "api_tokens"]
+)
+def test_a_name_of_a_secret(name: str) -> None:
+    assert secrets.named(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["max_tokens", "num_tokens", "n_tokens", "tokenizer", "bypass", "compass", "passes", "credits", "password_len"],
+)
+def test_a_name_of_something_else(name: str) -> None:
+    assert not secrets.named(name)
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -136,6 +162,30 @@ def test_other_texts_are_no_tokens(text: str) -> None:
         f"+db_passwd: {VALUE}",
         f"HTTP_AUTH={VALUE} run",
         f"aws_credentials = '{VALUE}'",
+        f"Authorization: Bearer {VALUE}",
+        f"authorization: Token {VALUE}",
+        f"curl -H 'Authorization: Token {VALUE}' https://host",
+        f"-----BEGIN RSA PRIVATE KEY-----\nMIIE{VALUE}\n-----END RSA PRIVATE KEY-----",
+        f"-----BEGIN RSA PRIVATE KEY-----\n+MIIEowIBAAKCAQEAx{VALUE}",
+        f"""password = "o'{VALUE}\"""",
+        f"passphrase: correct {VALUE} horse",
+        f'password=f"a{VALUE}"',
+        f"password=b'{VALUE}'",
+        f'password = """\n{VALUE}\n"""',
+        f'password="x\\"y{VALUE}"',
+        f"connect(password={VALUE}, user=me)",
+        f"connect(user=me,password={VALUE})",
+        f"password:{VALUE}",
+        f"--password {VALUE}",
+        f'["--password", "{VALUE}"]',
+        f"{{user: me, password: {VALUE}}}",
+        f'"{{\\"password\\": \\"{VALUE}\\"}}"',
+        f"def connect(password: str = '{VALUE}') -> None:",
+        f"api_keys: [a, {VALUE}]",
+        f"cannot open 'postgresql://me:p {VALUE}@host/db' now",
+        f"postgresql://me:p<{VALUE}@host/db",
+        f'postgresql://me:p"{VALUE}@host/db',
+        f"http://host/a;password={VALUE}",
     ],
 )
 def test_what_looks_like_a_secret_is_hidden(line: str) -> None:
@@ -148,7 +198,21 @@ def test_what_looks_like_a_secret_is_hidden(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["+    token: str = read()", "+key = names[0]", "+password = ask()", "+    monkey: 1", "+basic trust", "+a: b"],
+    [
+        *(
+            "+    token: str = read()",
+            "+key = names[0]",
+            "+password = ask()",
+            "+    monkey: 1",
+            "+basic trust",
+            "+a: b",
+        ),
+        *("+    password = ask(  # why", "token = tokens[0].strip()", "if token: return x", "for token in tokens:"),
+        *("def f(token: str, other: int) -> str:", "f(password=None, user=1)", "password=${oc.env:DB_PASSWORD}"),
+        *("see http://127.0.0.1:5000/#/experiments/1 or ask me@host", "lr=1e-3 hidden=512,256", "/home/me/token/x.txt"),
+        *("python -m mnist_exp.train -m resume=./x", "a password, and more", "max_tokens: 3", "secret: true"),
+        "init=model@0123456789ab",
+    ],
 )
 def test_the_rest_is_left(line: str) -> None:
     assert secrets.hide(f"{line}\n") == f"{line}\n"
@@ -184,11 +248,48 @@ def test_no_option_of_hydra_is_called_a_secret() -> None:
         ("postgresql://user:p w@host/db", "postgresql://host/db"),
         ("user:pw@host:5000", "host:5000"),
         ("http://host/#/experiments/1?workflowType=x", "http://host/#/experiments/1?workflowType=x"),
+        ("http://host/a;password=x/b;c=d?e=f", "http://host/a;password=…/b;c=…?e=…"),
         ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
     ],
 )
 def test_an_address_is_shown_without_login(text: str, shown: str) -> None:
     assert secrets.without_login(text) == shown
+
+
+FORMS = {
+    "password: {}": " '\"@,;:([{=\\",
+    "+passphrase = {}": " '\"@,;:([{=\\",
+    'password = "{}"': " '@,;:([{=)",
+    "{{'api_key': '{}', 'a': 1}}": ' "@,;:([{=)',
+    "x(user=me,password={})": "'\"@,;:=\\",
+    "run --password {} --now": "'\"@,;:=\\",
+    "Authorization: Bearer {}": "'\"@,;:=\\",
+    "password:{}": "'\"@,;:=\\",
+    "cannot open postgresql://me:{}@host/db": " '\"@,;:([{=<\\/?#",
+    "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----": " '\"@,;:([{=\\\n",
+}
+"""How a secret is written, and which signs it may hold there besides letters and digits."""
+
+
+@given(data=st.data(), form=st.sampled_from(sorted(FORMS)))
+def test_no_secret_is_left_in_any_form(data: st.DataObject, form: str) -> None:
+    secret = data.draw(st.text(st.sampled_from(f"ab1{FORMS[form]}"))) + VALUE
+    assume(
+        not secret.startswith("-") and not ('"' in secret[:3] and form.startswith(("x(", "run", "Auth", "password:")))
+    )
+    hidden = secrets.hide(form.format(secret))
+    assert VALUE not in hidden
+    assert "…" in hidden
+
+
+WORDS = st.sampled_from(
+    ["lr", "x", "print(x)", "names[0]", "1.5e-3", "-7", "/home/me/run.log", "a=1", "b:2", "if", "'text'"]
+)
+
+
+@given(st.lists(WORDS, max_size=9))
+def test_ordinary_text_is_left(words: list[str]) -> None:
+    assert secrets.hide(" ".join(words)) == " ".join(words)
 
 
 SPECIAL = st.text(st.sampled_from("ab1:/?#@ %&=;"), min_size=1)

@@ -209,3 +209,12 @@ def test_a_ledger_of_other_types_or_numbers_is_damaged(wrong: str, tmp_path: Pat
     with pytest.raises(ExperimentError, match=r"ledger\.json is damaged: ") as caught:
         ledger.read(tmp_path)
     assert len(caught.value.message) < 300
+
+
+def test_a_reason_is_recorded_without_secrets(scratch: Path) -> None:
+    """It may be another program's, with the address that it did not reach."""
+    entry = Ledger()
+    entry.write(scratch)
+    ledger.reap(scratch, "OperationalError: postgresql://me:hunter2@host/db, password=hunter2")
+    assert "hunter2" not in (scratch / "ledger.json").read_text()
+    assert ledger.read(scratch).reason.startswith("OperationalError: postgresql://…@host/db")

@@ -24,9 +24,11 @@ from hydra_plugins.mnist_exp.launchers import LocalConf, RayConf
 from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf, RaceConf
 from mnist_exp import config, predict, report, rerun, sync
 from mnist_exp.config import Config, Tracking
-from mnist_exp.disk import lanes, trust
+from mnist_exp.disk import lanes, ledger, trust
 from mnist_exp.disk.files import read_json, write_json
+from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
+from mnist_exp.disk.tracked import TrackedRun
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import CheckpointError, ConfigError, ExperimentError
 from mnist_exp.evaluate import __main__ as evaluate
@@ -121,6 +123,51 @@ def test_a_stored_config_has_no_references(theirs: Path) -> None:
     (theirs / "config.yaml").write_text(text.replace("\nname: null\n", "\nname: ${oc.env:HOME}\n"))
     with pytest.raises(ConfigError, match="it has references"):
         config.load(theirs / "config.yaml")
+
+
+def test_the_command_that_goes_on_with_a_run_has_only_what_was_typed(theirs: Path) -> None:
+    """A ledger from elsewhere could hand over what is not taken from its config."""
+    entry = ledger.read(theirs)
+    entry.overrides = ["tracking.uri=http://127.0.0.1:9", "data.root=/theirs"]
+    entry.write(theirs)
+    typed = [f"resume={theirs}", "lr=0.1", "data.root=/mine"]
+    assert single.going_on(theirs, typed).endswith("mnist_exp.train resume=theirs data.root=/mine")
+
+
+def test_a_rerun_takes_over_no_override_of_a_run_from_elsewhere(finished: Callable[..., Path]) -> None:
+    """It would be the user's own there, and be printed to copy."""
+    for folder, taken in (("theirs", []), ("outputs/runs/2026-01-31/mine", ["data.source=x"])):
+        finished(folder)
+        entry = ledger.read(Path(folder))
+        entry.overrides = ["data.source=x"]
+        again = rerun.repeat(trust.load(Path(folder)), entry, Path(folder))
+        assert ledger.read(again).overrides == taken
+
+
+def test_what_an_mlflow_id_leads_to_has_no_links(
+    monkeypatch: pytest.MonkeyPatch, finished: Callable[..., Path]
+) -> None:
+    run_id = "a" * 32
+    folder = Path("elsewhere/parent")
+    folder.mkdir(parents=True)
+    write_json(folder / "mlflow.json", {"run_id": run_id})
+    (folder / "figures").symlink_to(Path("outside").absolute())
+    Path("outputs/sweeps").mkdir(parents=True)
+    Path("outputs/sweeps/day").symlink_to(folder.absolute())
+    with pytest.raises(ConfigError, match="figures in it is a symbolic link"):
+        naming.resolve(run_id)
+    Path("outputs/sweeps/day").unlink()
+    monkeypatch.setattr(naming.store, "runs", lambda query: [query])
+    monkeypatch.setattr(naming.store, "download", lambda query, names, home: linked(home))
+    with pytest.raises(ConfigError, match=r"config.yaml in it is a symbolic link"):
+        naming.one(run_id)
+
+
+def linked(folder: Path) -> None:
+    """Makes *folder* with a link in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").unlink(missing_ok=True)
+    (folder / "config.yaml").symlink_to("/dev/null")
 
 
 BOMB = "a: &a [x,x]\n" + "".join(f"{new}: &{new} [*{old},*{old}]\n" for old, new in zip("abcd", "bcde", strict=True))
@@ -452,13 +499,17 @@ def test_a_sweep_from_elsewhere_that_only_sets_and_chooses_goes_on(command: Any)
     assert read_json(Path("elsewhere/1/ledger.json"))["state"] == "finished"
 
 
-TABLE = re.findall(
-    r"^\| (`.+`) \| .+ \| (.+) \|$",
-    (REPO / "docs/reliability.md").read_text().partition("\n### Settings that")[2],
-    re.MULTILINE,
-)
-CLASSIFIED = {key: taken for keys, taken in TABLE for key in re.findall(r"`([\w.]+)`", keys)}
-"""The settings of the table in docs/reliability.md, and what is taken of them from a foreign folder."""
+def classified(title: str) -> tuple[dict[str, str], list[str]]:
+    """The table of that part of docs/reliability.md, by its names, and the plain texts below it."""
+    part = (REPO / "docs/reliability.md").read_text().partition(f"\n### {title}")[2].partition("\n### ")[0]
+    table, _, plain = part.partition("\nPlain texts: ")
+    rows = re.findall(r"^\| (`.+`) \| .+ \| (.+) \|$", table, re.MULTILINE)
+    names = re.compile(r"`([\w.]+)`")
+    return {key: taken for keys, taken in rows for key in names.findall(keys)}, names.findall(plain)
+
+
+CLASSIFIED, PLAIN = classified("Settings that")
+"""Settings, and what is taken of them from a foreign folder."""
 REFUSED = [key for key, taken in CLASSIFIED.items() if taken.startswith("not taken")]
 
 
@@ -483,9 +534,22 @@ def test_every_setting_that_can_hold_text_is_classified() -> None:
         *texts(OptunaConf, "hydra.sweeper."),
         *texts(RaceConf, "hydra.sweeper."),
     }
-    plain = (REPO / "docs/reliability.md").read_text().partition("\nPlain texts: ")[2]
-    known = [*CLASSIFIED, *re.findall(r"`([\w.]+)`", plain)]
-    assert sorted({*texts(Config), *launchers, *sweepers}) == sorted(known)
+    assert sorted({*texts(Config), *launchers, *sweepers}) == sorted([*CLASSIFIED, *PLAIN])
+
+
+RECORDS = {"ledger": Ledger, "sweep": Plan, "mlflow": TrackedRun, "study": studies.Search, "pack": lanes.PackRecord}
+
+
+def test_every_field_of_a_record_that_can_hold_text_is_classified() -> None:
+    """Likewise."""
+    known, plain = classified("Fields of records that")
+    fields = [
+        f"{name}.{field}"
+        for name, kind in RECORDS.items()
+        for field, hint in typing.get_type_hints(kind).items()
+        if can_hold_text(hint)
+    ]
+    assert sorted([*fields, "slurm.json"]) == sorted([*known, *plain])
 
 
 @pytest.mark.parametrize("key", REFUSED)

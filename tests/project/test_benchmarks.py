@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("psutil")
 
-from benchmarks import measure, measured, mutants, papers, suite, table, time_to_accuracy
+from benchmarks import measure, measured, mutants, papers, soak, suite, table, time_to_accuracy
 from mnist_exp.config import compose
 from mnist_exp.disk import provenance
 from mnist_exp.disk.journal import Journal
@@ -106,6 +106,31 @@ def test_the_front_page_shows_the_newest_figures() -> None:
         pytest.skip("there are new results: python -m benchmarks table, and commit them")
     text = measured.README.read_text(encoding="utf-8")
     assert measured.render(text, table.kept(), pd.read_csv(papers.ROWS)) == text
+
+
+def test_what_befalls_a_stopped_sweep_of_the_soak(tmp_path: Path) -> None:
+    sweep = soak.Sweep(tmp_path / "sweeps" / "s0007", served=False, kind="search", typed=[])
+    home = sweep.folder / "outputs" / "sweeps" / "day" / "s"
+    home.mkdir(parents=True)
+    (home / "sweep.json").touch()
+    whole = "first\nsecond\n"
+    (home / "optuna.journal").write_text(whole)
+    wild = soak.Soak(tmp_path, seed=0)
+    for sweep.starts in range(1, 20):
+        wild.befall(sweep)
+    assert wild.kills.keys() == {"moved project", "torn journal"}
+    assert sweep.experiment == "s0007" != sweep.folder.name
+    assert sweep.home
+    assert whole.startswith((sweep.home / "optuna.journal").read_text())
+    assert len((sweep.home / "optuna.journal").read_text()) < len(whole)
+
+
+@pytest.mark.parametrize("screen", ["closed", "full"])
+def test_a_screen_of_the_soak_takes_nothing(screen: str, tmp_path: Path) -> None:
+    code = "import os, sys, time; time.sleep(0.1); os.write(1, b'x')"
+    (tmp_path / "writes.py").write_text(code)
+    process = soak.Soak(tmp_path, seed=0).command(tmp_path, "writes", screen=screen)
+    assert process.wait(60) != 0
 
 
 def changes(source: str, folder: Path) -> set[str]:

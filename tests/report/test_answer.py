@@ -1,11 +1,13 @@
 """The first sentence of a report, and the command that it ends with."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from report_fixtures import make_run, make_sweep, printed
 
+from mnist_exp import report
 from mnist_exp.disk import hits
 from mnist_exp.report import answer, board
 from mnist_exp.results import names
@@ -56,6 +58,25 @@ def test_the_best_of_a_search_race_with_other_seeds(tmp_path: Path, monkeypatch:
     assert command == f"python -m mnist_exp.train -m {race}"
 
 
+def test_nothing_that_a_sweep_from_elsewhere_records_becomes_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who copies it would type the code and addresses in it, as the user's own."""
+    points = [[f"hidden={width}", "model._target_=evil.call"] for width in (32, 64)]
+    folder = make_sweep(Path("elsewhere"), points)
+    for number, (point, accuracy) in enumerate(zip(points, (0.9, 0.99), strict=True)):
+        make_run(
+            folder / str(number), [*point, "val_size=5000"], accuracy, state="failed" if number == 0 else "finished"
+        )
+    (comparison,) = board.compare(names.resolve(folder))
+    assert answer.next_step(comparison) == ("", "")
+    again = "python -m mnist_exp.rerun run=elsewhere/sweeps/2026-01-31/10-00-00-abcdef"
+    assert [failure["rerun"] for failure in board.failures(comparison.table)] == [f"{again}/0"]
+    page = report.write(folder).read_text()
+    assert f"{again}/1" in page
+    assert not re.search("mnist_exp.train[^<]*evil", page)
+    mine = folder.rename("mine")
+    assert "python -m mnist_exp" not in printed(monkeypatch, str(mine)).replace("mnist_exp.rerun", "")
+
+
 @pytest.mark.parametrize(
     ("accuracies", "said"),
     [
@@ -68,7 +89,7 @@ def test_the_best_of_a_search_race_with_other_seeds(tmp_path: Path, monkeypatch:
 )
 def test_the_first_sentence(accuracies: tuple[float | None, ...], said: str, tmp_path: Path) -> None:
     points = [[f"hidden={width}"] for width in (32, 64 if len(accuracies) == 2 else 33, 34, 35, 36)[: len(accuracies)]]
-    folder = make_sweep(tmp_path, points)
+    folder = make_sweep(tmp_path / "outputs", points)
     for number, (point, accuracy) in enumerate(zip(points, accuracies, strict=True)):
         state = "finished" if accuracy else "failed"
         make_run(folder / str(number), [*point, "val_size=5000", "data=mnist"], accuracy, state=state)

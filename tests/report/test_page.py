@@ -77,7 +77,7 @@ class Loads(HTMLParser):
 
 
 def test_a_whole_sweep(tmp_path: Path) -> None:
-    folder = grid(tmp_path, 3, 3, 2)
+    folder = grid(tmp_path / "outputs", 3, 3, 2)
     track(folder / "0", "a" * 32)
     text = page_of(folder)
     assert "http://127.0.0.1:5000/#/experiments/7/runs/" + "a" * 32 in text
@@ -579,7 +579,7 @@ def facts_of(text: str) -> Any:
 
 def test_the_figures_have_each_run_once(tmp_path: Path) -> None:
     points = [[f"lr={lr:g}", "optimizer=</script><b>"] for lr in (1e-4, 1e-3, 1e-2)]
-    folder = make_sweep(tmp_path, points)
+    folder = make_sweep(tmp_path / "outputs", points)
     for i, point in enumerate(points[:2]):
         make_run(folder / str(i), point, 0.9 + 0.05 * i, epochs=100)
     make_run(folder / "2", points[2], None, state="failed", reason="</script>")

@@ -1,5 +1,6 @@
 """Jobs of a sweep that end before their first epoch: why stands in their ledgers, too."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def test_a_sweep_whose_images_cannot_be_had_starts_nothing(launcher: str, comman
     assert code == 2
     assert "/dev/null/x cannot be written" in err
     assert not list(Path().glob("sweep/*/ledger.json"))
+
+
+def test_a_cluster_without_its_extra_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """It would be the new `last`."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "mnist_exp.sweep.cluster.ray", raising=False)
+    code, _, err = command("-m", *TINY, "seed=0,1", "cluster=ray", "hydra.sweeper.report=false")
+    assert code == 2, err
+    assert '".[ray]"' in err
+    assert not list(Path().glob("outputs/**/*"))
 
 
 def test_a_job_that_is_killed_at_its_start_says_so(command: Command) -> None:

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from samples import REPO, TINY
 
+from mnist_exp.config import sweeps
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
 from mnist_exp.sweep import points, setup
@@ -157,6 +158,12 @@ def test_a_large_grid_that_cannot_run_is_refused_as_soon_as_that_is_clear(monkey
 def test_a_grid_that_no_memory_holds_is_refused(expand: Callable[..., list[str]]) -> None:
     with pytest.raises(ConfigError, match="has 100,000,000 points; 10,000,000 are the most"):
         expand("hidden=range(0,10000)", "seed=range(0,10000)")
+
+
+@pytest.mark.parametrize("values", ["range(1,{})", "sort(range(1,{}))", "shuffle(range(1,{}))", "range(0.0,{},0.5)"])
+def test_a_range_that_no_memory_holds_is_counted_before_it_is_listed(values: str) -> None:
+    with pytest.raises(ConfigError, match=r"has [\d,]+ values; 10,000,000 are the most"):
+        sweeps.parsed([f"hidden={values.format(10**12)}"])
 
 
 def test_the_usual_number_of_trials_is_the_documented_one() -> None:

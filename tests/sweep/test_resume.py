@@ -173,6 +173,14 @@ def test_a_sweep_is_named_by_its_id_only_where_that_is_looked_for(folder: str, n
     assert override.value() == name
 
 
+def test_where_a_sweep_from_elsewhere_ran_is_printed_only_if_it_is_a_choice() -> None:
+    """Hydra would read the path of any file there."""
+    forged = "../../../tmp/x/evil"
+    assert names.resuming(Path("theirs"), forged) == names.resuming(Path("theirs"))
+    assert "cluster=slurm" in names.resuming(Path("theirs"), "slurm").split()
+    assert "cluster=mine" in names.resuming(Path("outputs/sweeps/2026-01-31/14-03-22-9f8e7d"), "mine").split()
+
+
 def test_the_printed_command_goes_on_with_a_sweep_elsewhere(command: Command) -> None:
     """With what is not taken from there."""
     write_dataset(Path("images"))

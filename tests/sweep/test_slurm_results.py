@@ -1,4 +1,4 @@
-"""What a job leaves behind for `cluster=slurm` is a pickle: that of a foreign sweep stays closed."""
+"""What `cluster=slurm` keeps in a sweep's folder: pickles and ids of jobs, which a foreign one could have forged."""
 
 import shutil
 from pathlib import Path
@@ -9,6 +9,7 @@ from report_fixtures import make_run
 
 pytest.importorskip("submitit", reason='submitit is not installed: pip install -e ".[slurm]"')
 
+from mnist_exp.disk.files import write_json
 from mnist_exp.sweep.cluster import slurm
 from mnist_exp.sweep.job import Job
 
@@ -22,3 +23,18 @@ def test_a_result_from_elsewhere_is_not_unpickled(home: str, outcome: str, monke
     pickled = SimpleNamespace(result=lambda: "unpickled")
     monkeypatch.setattr(jobs, "handle", lambda name: pickled)
     assert jobs.result("7", Job(0, [], Path(home))) == outcome
+
+
+def test_a_note_from_elsewhere_makes_no_job_of_the_user_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its driver would follow that job, and advise to cancel it."""
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    scripts = {"7": "/home/me/mine/.submitit/7_submission.sh", "8": str(Path("theirs/.submitit/8.sh").absolute())}
+    monkeypatch.setattr(
+        slurm, "look", lambda names, what="%T": scripts if what == "%o" else dict.fromkeys(names, "RUNNING")
+    )
+    for home, known in (("theirs", {"1": "8"}), ("outputs/sweeps/day/a", {"0": "7", "1": "8", "2": "9"})):
+        Path(home).mkdir(parents=True)
+        write_json(Path(home) / "slurm.json", {"0": "7", "1": "8", "2": "9"})
+        assert slurm.Slurm({"submitit_folder": home}, Path(home)).known() == known
+    write_json(Path("theirs/slurm.json"), [7])
+    assert slurm.Slurm({"submitit_folder": "theirs"}, Path("theirs")).known() == {}

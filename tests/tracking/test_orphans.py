@@ -75,6 +75,18 @@ def test_what_trains_or_may_train_elsewhere_is_left_alone(shop: Store, monkeypat
     assert status(held, shop) == status(elsewhere, shop) == ("running", "RUNNING")
 
 
+def test_what_lies_in_outputs_but_is_not_the_users_own_is_left_alone(
+    shop: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights could be a link, and what that points to would be sent."""
+    theirs = running(Path("outputs/theirs/x"), shop)
+    (theirs / "secret").write_text("mine")
+    (theirs / "weights.safetensors").symlink_to((theirs / "secret").absolute())
+    assert start_a_sweep(monkeypatch) == 0
+    assert status(theirs, shop) == ("running", "RUNNING")
+    assert not list(Path("mlruns").rglob("weights.safetensors"))
+
+
 def test_a_run_that_was_deleted_in_mlflow_is_not_missed(
     shop: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,7 +21,7 @@ from mnist_exp.console import terminal
 from mnist_exp.disk import ledger, trust
 from mnist_exp.errors import Interrupted
 from mnist_exp.tracking import publisher
-from mnist_exp.tracking.publisher import Publisher
+from mnist_exp.tracking.publisher import TELL, Publisher
 from mnist_exp.tracking.store import Store, open_store
 
 Tiny = Callable[..., Config]
@@ -114,6 +114,17 @@ def test_a_remote_store_is_waited_for_no_longer_than_patience(
 
 
 @pytest.mark.usefixtures("trained")
+def test_the_command_that_sends_the_rest_is_quoted_for_a_shell(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    replace_child(monkeypatch, "raise SystemExit(1)")
+    publisher = Publisher(Tracking(uri=f"{REMOTE}/$(id);b"))
+    publisher.follow(HERE)
+    publisher.close()
+    assert f"mnist_exp.sync --uri '{REMOTE}/$(id);b'" in caplog.text
+
+
+@pytest.mark.usefixtures("trained")
 def test_a_store_on_this_machine_is_waited_for_however_slow_it_is(
     monkeypatch: pytest.MonkeyPatch, shown: Shown, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +201,21 @@ def test_what_is_wrong_with_a_store_is_said_before_training(
     assert warning.startswith("warning: The experiment 'mine' in sqlite:///")
     assert warning.endswith(" was deleted. Training goes on; mnist_exp.sync sends it later.")
     assert way_out.startswith("  help: Bring it back: MLFLOW_TRACKING_URI=sqlite:///")
+
+
+def test_what_only_the_child_can_ask_of_a_store_is_said_while_it_trains(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as a deleted experiment on a server; once, however often it is heard."""
+    line = TELL + json.dumps(["It was deleted.", "Bring it back: x"])
+    replace_child(monkeypatch, f"print({line!r}); print({line!r})")
+    publisher = Publisher(Tracking(uri=REMOTE))
+    publisher.listener.join()
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: It was deleted. Training goes on; mnist_exp.sync sends it later.",
+        "  help: Bring it back: x",
+    ]
+    publisher.close()
 
 
 def test_a_run_that_works_in_its_own_folder_is_tracked_where_it_was_started(

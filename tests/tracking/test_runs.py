@@ -1,5 +1,6 @@
 """What MLflow shows is what the run's folder holds: all of it, once, with the status that is true."""
 
+import dataclasses
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from mnist_exp.tracking.runs import Presence, presence, publish
 from mnist_exp.tracking.store import Store
 
 Tiny = Callable[..., Config]
-HERE = Path("run")
+HERE = Path("outputs/runs/day/run")
 
 
 @pytest.fixture
@@ -157,14 +158,14 @@ def test_a_failed_run_says_why(tiny: Tiny, shop: Store) -> None:
 
 @pytest.mark.parametrize(("state", "status"), [("killed", "KILLED"), ("pruned", "KILLED"), ("failed", "FAILED")])
 def test_the_status_shows_how_it_ended(state: str, status: str, shop: Store) -> None:
-    HERE.mkdir()
+    HERE.mkdir(parents=True)
     Ledger(state=state, ended_ms=time.time_ns() // 1_000_000, name=state).write(HERE)
     assert publish(HERE, shop)
     assert [stored.info.status for stored in runs(shop)] == [status]
 
 
 def test_a_run_whose_process_died_is_killed(shop: Store) -> None:
-    HERE.mkdir()
+    HERE.mkdir(parents=True)
     Ledger(name="dead").write(HERE)
     assert not publish(HERE, shop)  # someone may still come back to it
     assert [stored.info.status for stored in runs(shop)] == ["RUNNING"]
@@ -175,7 +176,7 @@ def test_a_run_whose_process_died_is_killed(shop: Store) -> None:
 
 
 def test_a_resumed_run_is_running_again(shop: Store) -> None:
-    HERE.mkdir()
+    HERE.mkdir(parents=True)
     entry = Ledger(state="killed", ended_ms=time.time_ns() // 1_000_000)
     entry.write(HERE)
     publish(HERE, shop)
@@ -198,7 +199,7 @@ def test_a_run_that_was_forced_to_other_settings_is_another_run(tiny: Tiny, shop
 
 
 def test_a_folder_that_never_became_a_run_is_passed_over(shop: Store) -> None:
-    HERE.mkdir()
+    HERE.mkdir(parents=True)
     assert not publish(HERE, shop)
     assert publish(HERE, shop, abandoned=True)
     assert runs(shop) == []
@@ -257,7 +258,7 @@ def test_pictures_that_come_later_reach_the_run_once(finished: Path, shop: Store
 
 @pytest.mark.parametrize("page", ["https://example.org/digits", ""])
 def test_the_dataset_links_to_its_page(page: str, shop: Store) -> None:
-    HERE.mkdir()
+    HERE.mkdir(parents=True)
     dataset = {"name": "digits", "digest": "d"} | ({"source": page} if page else {})
     Ledger(name="r", dataset=dataset).write(HERE)
     publish(HERE, shop)
@@ -266,13 +267,43 @@ def test_the_dataset_links_to_its_page(page: str, shop: Store) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")  # from mlflow.genai, which mlflow.pyfunc imports
-def test_a_model_from_elsewhere_is_not_logged(shop: Store, tiny: Tiny) -> None:
+def test_a_model_from_elsewhere_is_not_logged(shop: Store, tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever loads it from MLflow may run what is in it."""
-    trainings.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "register": "single"}), HERE)
-    assert publish(HERE, shop, register=False)
-    record = tracked.run(HERE)
+    theirs = Path("theirs")
+    trainings.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "register": "single"}), theirs)
+    assert publish(theirs, shop)
+    record = tracked.run(theirs)
     assert record is not None
     assert (record.model, record.registered) == ("", "")
+    assert shop.client.search_registered_models() == []
+    assert "theirs is not below outputs/runs or outputs/sweeps: no model of it was registered as single" in caplog.text
+
+
+@pytest.mark.parametrize("state", ["finished", "running"])
+def test_a_record_from_elsewhere_sends_nothing_to_another_run(state: str, finished: Path, shop: Store) -> None:
+    """It names a run of the user's; where it names its own it counts."""
+    publish(finished, shop)
+    (mine,) = runs(shop)
+    theirs = Path("theirs")
+    theirs.mkdir()
+    entry = Ledger(name="theirs", ended_ms=time.time_ns() // 1_000_000)
+    record = tracked.run(finished)
+    assert record
+    for path in (finished / "metrics.jsonl", finished / "config.yaml"):
+        (theirs / path.name).write_bytes(path.read_bytes())
+    entry.state = "finished"
+    entry.write(theirs)
+    tracked.write(theirs, dataclasses.replace(record, id=entry.id, rows=0, state=state))
+    assert presence(theirs, entry, shop) is Presence.LACKING
+    tracked.write(theirs, dataclasses.replace(record, id=entry.id, rows=0, state=state))
+    assert publish(theirs, shop)
+    own = tracked.run(theirs)
+    assert own
+    assert own.run_id != mine.info.run_id
+    assert publish(theirs, shop)
+    assert tracked.run(theirs) == own
+    assert presence(theirs, entry, shop) is Presence.WHOLE
+    assert [run.info.run_name for run in runs(shop)].count("theirs") == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # mlflow's own, at its first import

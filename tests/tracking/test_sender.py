@@ -1,13 +1,15 @@
 """The publisher's process sends what it is told of, and gives up in time."""
 
 import io
+import json
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
-from mnist_exp.tracking import sender
+from mnist_exp.tracking import database, sender
+from mnist_exp.tracking.publisher import TELL
 from mnist_exp.tracking.store import Store
 
 
@@ -38,3 +40,20 @@ def test_a_store_that_refuses_is_tried_for_a_minute(
     assert sender.deliver("mine") == code
     assert len(tries) == 2
     assert ("did not take it: OSError: database is locked" in caplog.text) is bool(code)
+
+
+def test_an_experiment_that_takes_no_runs_is_told_at_once_and_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def opened(uri: str, experiment: str) -> Store:
+        raise database.deleted(uri, experiment, 7)
+
+    monkeypatch.setattr(sender, "open_store", opened)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+    working = sender.Sender("mine")
+    assert working.attempt()
+    assert working.attempt()
+    (line,) = caplog.messages
+    message, way_out = json.loads(line.removeprefix(TELL))
+    assert message == "The experiment 'mine' in http://host was deleted."
+    assert way_out.startswith("Bring it back: MLFLOW_TRACKING_URI=http://host mlflow experiments restore -x 7")

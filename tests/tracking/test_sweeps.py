@@ -25,10 +25,10 @@ def store(mlflow_store: Callable[[str], Store]) -> Store:
 
 def make_sweep(states: list[str], points: int = 0, seeds: int = 1, **settings: Any) -> Path:
     """A sweep's folder without training: run i validates better than run i - 1, and tests worse."""
-    folder = Path("sweep")
+    folder = Path("outputs/sweeps/day/sweep")
     points = points or len(states)
     params = [{"hidden": 8 * (1 + i // seeds), "seed": i % seeds} for i in range(points)]
-    folder.mkdir()
+    folder.mkdir(parents=True)
     overrides = [[f"{key}={value}" for key, value in point.items()] for point in params]
     Plan(id="sweep", typed=["hidden=8,16"], keys=["hidden", "seed"], points=overrides).write(folder)
     for i, state in enumerate(states):
@@ -171,8 +171,19 @@ def test_of_two_datasets_nothing_is_registered(store: Store, caplog: pytest.LogC
         entry.write(folder / str(i))
     assert not publish_all(folder, store).registered
     assert (
-        "sweep has runs that cannot be compared (mnist, kanji), and none is the best of all: nothing was" in caplog.text
+        f"{folder} has runs that cannot be compared (mnist, kanji), and none is the best of all: nothing was"
+        in caplog.text
     )
+
+
+def test_of_a_sweep_from_elsewhere_nothing_is_registered(
+    store: Store, versions: Versions, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_sweep(["finished"], register="digits").rename("theirs")
+    (folder / "0" / "model.pt2").touch()
+    assert not publish_all(folder, store).registered
+    assert not versions()
+    assert "theirs is not below outputs/runs or outputs/sweeps: no model of it was registered as digits." in caplog.text
 
 
 def test_a_best_run_without_a_model_is_named(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -29,6 +29,7 @@ from mnist_exp.console.terminal import say
 from mnist_exp.disk import ledger, trust
 from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.disk.layout import SweepFolder
+from mnist_exp.disk.records import fits
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted
 from mnist_exp.sweep.cluster.driver import Scheduler
@@ -71,7 +72,7 @@ class Slurm(Scheduler):
         self.next_look = 0.0
 
     def submit(self, jobs: Sequence[Job], handover: Handover) -> None:
-        known: dict[str, str] = read_json(self.note) if self.note.exists() else {}
+        known = self.known()
         states = look(known.values())
         self.jobs |= {name: job for job in jobs if states.get(name := known.get(str(job.number), ""), "") in GOING_ON}
         followed = {job.number for job in self.jobs.values()}
@@ -93,6 +94,19 @@ class Slurm(Scheduler):
                 known[str(job.number)] = handle.job_id
             write_json(self.note, known)
             say(f"Slurm takes {plural(len(some), 'job')} as {arrays(handle.job_id for handle in submitted)}.")
+
+    def known(self) -> dict[str, str]:
+        """Slurm's ids of the jobs that earlier drivers have submitted, by their numbers.
+
+        The note of a foreign folder could name any job: of those only what Slurm has read from that folder counts.
+        """
+        known: dict[str, str] = read_json(self.note) if self.note.exists() else {}
+        if self.own:
+            return known
+        if not fits(known, dict[str, str]):
+            return {}
+        scripts, folder = look(known.values(), "%o"), self.note.parent.resolve()
+        return {k: name for k, name in known.items() if Path(scripts.get(name, "")).is_relative_to(folder)}
 
     def executor(self) -> Any:
         """Submitit's, with our options, as Hydra's submitit launcher makes it."""
@@ -217,8 +231,11 @@ def in_arrays(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
         yield jobs[first : first + largest]
 
 
-def look(names: Iterable[str]) -> dict[str, str]:
+def look(names: Iterable[str], what: str = "%T") -> dict[str, str]:
     """The states of those jobs that Slurm remembers, from the memory of its controller: that needs no accounts.
+
+    Args:
+        what: What to ask for instead, as squeue's `--format` has it.
 
     Raises:
         ExperimentError: the controller cannot be reached.
@@ -226,11 +243,11 @@ def look(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     if not names:
         return {}
-    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays(names, ',')}", "--format=%i|%T"]
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays(names, ',')}", f"--format=%i|{what}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "Invalid job id" not in done.stderr:
         raise ExperimentError(f"Slurm does not answer: {done.stderr.strip()}", "Try again later: resume=last.")
-    return dict(line.split("|") for line in done.stdout.split())
+    return {name: text for name, _, text in (line.strip().partition("|") for line in done.stdout.splitlines())}
 
 
 def arrays(names: Iterable[str], between: str = " ") -> str:
