@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ COMMANDS = {
 TIMES = 3
 
 
-def seconds(typed: list[str], environ: dict[str, str]) -> float:
-    """User and system time of the command and of what it has started."""
+def seconds(typed: list[str], environ: dict[str, str], program: Sequence[str] = ("-m", "mnist_exp.train")) -> float:
+    """User and system time of the command and of what it has started; *program* is what Python runs."""
     before = os.times()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "mnist_exp.train", *typed]
+        command = [sys.executable, *program, *typed]
         subprocess.run(command, cwd=folder, env={**os.environ, **environ}, check=True, capture_output=True)
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system

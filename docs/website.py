@@ -1,11 +1,12 @@
 """Hooks of the site that mkdocs builds (mkdocs.yml).
 
-What the documents link outside docs/ becomes a page of the site, and so does the Python API. A page that would load
-anything from another host is refused.
+What the documents link outside docs/ becomes a page of the site, and so does the Python API. Commands in bash that are
+followed by the same in PowerShell become tabs. A page that would load anything from another host is refused.
 """
 
 import posixpath
 import re
+import textwrap
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -16,6 +17,8 @@ from mkdocs.structure.pages import Page
 REPO = Path(__file__).resolve().parent.parent
 ELSEWHERE = re.compile(r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?https?://|<link[^>]*stylesheet[^>]*https?://")
 LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
+BODY = r"((?:(?!```).*\n)*)```"
+SHELLS = re.compile(rf"^```bash\n{BODY}\n\n```powershell\n{BODY}$", re.MULTILINE)
 API = """# Python API
 
 What you may rely on from Python; [From Python](python.md) shows it at work.
@@ -49,7 +52,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Has links lead to where `on_files` put what they name."""
+    """Has links lead to where `on_files` put what they name, and makes tabs of what each shell is told."""
     here = page.file.src_uri
     source = here.removeprefix("source/") if here.startswith("source/") else f"docs/{here}"
 
@@ -59,7 +62,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]
         return f"]({posixpath.relpath(uri(target), posixpath.dirname(here) or '.')}{match[2] or ''})"
 
-    return markdown if here.endswith((".py.md", ".yaml.md")) else LINK.sub(moved, markdown)
+    return markdown if here.endswith((".py.md", ".yaml.md")) else LINK.sub(moved, SHELLS.sub(tabs, markdown))
+
+
+def tabs(match: re.Match[str]) -> str:
+    """A tab for each shell; on GitHub, which has none, the blocks stand one below the other."""
+    shells = {"bash": match[1], "PowerShell": match[2]}
+    blocks = {shell: textwrap.indent(f"```{shell.lower()}\n{body}```", "    ") for shell, body in shells.items()}
+    return "\n\n".join(f'=== "{shell}"\n\n{block}' for shell, block in blocks.items())
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> None:

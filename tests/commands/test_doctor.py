@@ -173,11 +173,11 @@ def test_damaged_data_is_a_fault() -> None:
 
 
 def test_part_of_the_data_is_a_warning() -> None:
-    folder = Path("data") / "fashion_mnist"
+    folder = Path("data") / "kmnist"
     folder.mkdir(parents=True)
     name, content = next(iter(contents().items()))
     (folder / name).write_bytes(content)
-    assert check_of("data fashion_mnist", doctor.data()).found == "3 of 4 files are not in data/fashion_mnist"
+    assert check_of("data kmnist", doctor.data()).found == "3 of 4 files are not in data/kmnist"
 
 
 def test_little_space_warns_and_less_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -341,7 +341,7 @@ def test_images_that_are_not_what_is_trained_on_are_refused_before_training(
     folder = write_dataset(tmp_path / "mine")
     (folder / fetch.FILES[number]).write_bytes(idx.encode(array.to(torch.uint8)))
     size = (f"data.train_images={TRAIN}", f"data.test_images={TEST}", "data.val_size=2")
-    typed = (*TINY, "data=fashion_mnist", f"data.root={folder}", *size)
+    typed = (*TINY, "data=kmnist", f"data.root={folder}", *size)
     for seen in (False, True):
         if seen:
             write_json(folder / "verified.json", {name: fetch._stamp(folder / name) for name in fetch.FILES})

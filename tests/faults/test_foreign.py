@@ -163,7 +163,7 @@ def test_images_that_are_not_what_is_trained_on(many: list[str], injected: Injec
     labels[-1] = 10
     (folder / fetch.FILES[1]).write_bytes(labels)
     size = (f"data.train_images={TRAIN}", f"data.test_images={TEST}", "data.val_size=2")
-    code, _, err = command(*many, *SMALL, "data=fashion_mnist", "data.root=images", *size, OFF)
+    code, _, err = command(*many, *SMALL, "data=kmnist", "data.root=images", *size, OFF)
     assert code == 2
     assert "has the label 10, but data.num_classes=10 has labels 0 to 9" in err
     injected()

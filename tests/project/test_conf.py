@@ -61,6 +61,14 @@ def test_an_experiment_is_a_lab_record(path: Path) -> None:
     assert f"experiment={path.stem}" in said["Command"]
 
 
+@pytest.mark.parametrize("path", sorted(CONF.glob("data/*.yaml")), ids=lambda path: path.stem)
+def test_a_published_dataset_says_its_licence_and_what_a_default_network_reaches(path: Path) -> None:
+    head = " ".join(line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+    if "\nsource: " in path.read_text():
+        assert re.search(r"Licence: \w", head)
+        assert re.search(r"The default network reaches [\d.]+ ± [\d.]+ %|Not run here: ", head)
+
+
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())
 def test_every_file_says_what_it_is(path: Path) -> None:
     first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))

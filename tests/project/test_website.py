@@ -29,6 +29,22 @@ def test_a_link_leads_to_the_page_that_the_site_has_of_a_file(website: Any, here
     assert website.on_page_markdown(typed, page, None, None) == there
 
 
+def test_what_each_shell_is_told_becomes_a_tab(website: Any) -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="install.md"))
+    alone = "```bash\nls\n```\n\nand then\n\n"
+    pair = "```bash\npwd\n\nls\n```\n\n```powershell\nGet-Location\n```\n"
+    shown = website.on_page_markdown(alone + pair, page, None, None)
+    assert shown.startswith(alone)
+    assert shown.count("=== ") == 2
+    assert '=== "bash"\n\n    ```bash\n    pwd\n\n    ls\n    ```\n\n=== "PowerShell"\n\n    ```powershell\n' in shown
+
+
+def test_every_command_for_powershell_is_in_a_tab(website: Any) -> None:
+    pages = [*REPO.glob("docs/*.md"), *REPO.glob("*.md")]
+    blocks = sum(page.read_text().count("\n```powershell\n") for page in pages)
+    assert blocks == sum(len(website.SHELLS.findall(page.read_text())) for page in pages) >= 4
+
+
 def test_a_file_that_is_no_document_is_shown_as_it_stands(website: Any) -> None:
     shown = website.page("conf/experiment/mlp128.yaml")
     assert shown.startswith("# conf/experiment/mlp128.yaml\n\n~~~~yaml\n")

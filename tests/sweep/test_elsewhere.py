@@ -92,6 +92,21 @@ def test_what_the_workflow_types_on_other_systems() -> None:
     assert longest < 100, "Windows takes 260, of which some are the project's own folder"
 
 
+def test_a_spawned_worker_loads_its_modules_once_for_all_its_jobs(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So torch, too, is not imported again for the next job."""
+    monkeypatch.setenv("PYTHONPATH", f"{scratch}{os.pathsep}{os.environ['PYTHONPATH']}")
+    Path("counted.py").write_text(
+        "import os\nfrom faulty import Faulty\nwith open('loads', 'a') as file:\n    print(os.getpid(), file=file)\n"
+    )
+    one = ["hydra.launcher.workers=1", "hydra.launcher.pack=off", QUIET, OFF]
+    code, _, err = there("win32", "-m", *FAULTY, "model._target_=counted.Faulty", "seed=0,1,2", *one)
+    assert code == 0, err
+    (worker,) = {ledger.read(only_sweep() / str(number)).pid for number in range(3)}
+    assert Path("loads").read_text().split().count(str(worker)) == 1
+
+
 def test_runs_of_a_pack_go_on_after_its_worker_was_killed() -> None:
     typed = ["-m", *kit.LONG, "hidden=16,24", "epochs=60", "hydra.launcher.workers=1", QUIET, OFF]
     driver = start("win32", *typed)

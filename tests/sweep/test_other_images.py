@@ -1,4 +1,4 @@
-"""Digits of 8x8 and a 26-class set in colour go the whole way through the real command line."""
+"""Digits of 8x8, clothes, and a 26-class set in colour go the whole way through the real command line."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from kit import OFF, command, only_sweep
 from PIL import Image
 
+from mnist_exp.data import fetch
 from mnist_exp.disk import ledger
 
 COMMON = [OFF, "epochs=2", "device=cpu", "threads=1"]
@@ -28,12 +29,17 @@ def letters(root: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["digits", "letters"])
+@pytest.mark.parametrize("kind", ["digits", "fashion", "letters"])
 def test_sweep_report_evaluate_predict_resume_and_pruning(kind: str, scratch: Path) -> None:
-    own = letters(scratch / "letters") if kind == "letters" else ["data=sklearn_digits"]
-    picture = scratch / "letters" / "test" / "c" / "0.png" if kind == "letters" else scratch / "digit.png"
-    if kind == "digits":
-        Image.new("L", (8, 8), 200).save(picture)
+    if kind == "letters":
+        own, picture = letters(scratch / "letters"), scratch / "letters" / "test" / "c" / "0.png"
+    else:
+        own, picture = ["data=sklearn_digits"], scratch / "grey.png"
+        Image.fromarray(np.pad(np.full((4, 2), 200, np.uint8), ((2, 2), (3, 3)))).save(picture)
+    if kind == "fashion":
+        own = ["data=fashion_mnist", "data.limit=1000"]
+        if not (fetch.SHARED / "fashion-mnist").is_dir():
+            pytest.skip("Debian's dataset-fashion-mnist is not installed")
     code, out, err = command(
         "-m", "hidden=8,12,16", "lr=3e-3", *own, *COMMON, "hydra.launcher.workers=1", "hydra.launcher.pack=3"
     )
@@ -51,9 +57,10 @@ def test_sweep_report_evaluate_predict_resume_and_pruning(kind: str, scratch: Pa
     code, out, err = command("-m", f"resume={sweep}", "epochs=3")
     assert code == 0, out + err
     assert "6 runs, 3 of them done already" in out
-    search = ["-m", "search=tpe", "pruner=halving", "n_trials=3", "lr=interval(1e-3,1e-2)"]  # no value twice
-    code, out, err = command(*search, *own, *COMMON, "hydra.sweep.dir=searched")
+    rates = "lr=tag(log,interval(1e-6,1e-1))"  # some of them useless
+    search = ["-m", "search=tpe", "pruner=halving", "n_trials=6", rates, "hydra.launcher.workers=1"]
+    code, out, err = command(*search, *own, *COMMON, "hidden=16", "epochs=4", "hydra.sweep.dir=searched")
     assert code == 0, out + err
     states = [ledger.read(path.parent).state for path in Path("searched").glob("*/ledger.json")]
-    assert len(states) == 3
-    assert all(state.done for state in states)
+    assert len(states) == 6
+    assert set(states) == {"finished", "pruned"}
