@@ -219,12 +219,16 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
         [f"hidden={hidden}", f"lr={lr}", f"note={note}"]
         for hidden, lr, note in itertools.product((64, 128, 256), (0.001, 0.01), ("plain", NAME))
     ]
-    folder = make_sweep(tmp_path_factory.mktemp("explored"), points)
+    home = tmp_path_factory.mktemp("explored")
+    folder = make_sweep(home / "outputs", points)
     for i, point in enumerate(points):
         make_run(folder / str(i), [*point, "val_size=5000"], 0.95 + 0.002 * i, parameters=795 * (1 + i))
         track(folder / str(i), f"{i:032x}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)  # else it is a sweep from elsewhere, of which no command is shown to copy
+        address = report.write(folder).as_uri()
     with pages.chromium(1280, 1000) as driver:
-        driver.get(report.write(folder).as_uri())
+        driver.get(address)
         drawn(driver)
         yield driver
 

@@ -31,7 +31,7 @@ from mnist_exp.tracking.store import Store
 def test_a_served_model_answers_as_predict_does(
     tiny: Callable[..., Config], mlflow_store: Callable[[str], Store], scratch: Path
 ) -> None:
-    folder = scratch / "run"
+    folder = scratch / "outputs" / "runs" / "run"
     trainings.run(tiny(tracking={"enabled": True}, checkpoint={"model": True}), folder)
     publish(folder, mlflow_store("mnist_exp"))
     picture = Image.new("L", (60, 60), 255)
