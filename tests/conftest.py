@@ -123,8 +123,9 @@ def composed_once() -> Iterator[None]:
     """
     ask = Hydra.get_mode
 
-    def mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-        return ask(self, config_name, overrides) if any("hydra.mode" in word for word in overrides) else None
+    def mode(self: Hydra, config_name: str | None, overrides: list[str], **others: Any) -> Any:
+        asked = any("hydra.mode" in word for word in overrides)
+        return ask(self, config_name, overrides, **others) if asked else None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", mode)

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, final
 
@@ -39,7 +39,7 @@ class Job:
     """The pack that it began in, if an earlier attempt was interrupted."""
     subdir: str = ""
     """Its folder in the sweep's, if that is not its number."""
-    composed: DictConfig = ELSEWHERE
+    composed: DictConfig = field(default_factory=lambda: ELSEWHERE)
     """The config as Hydra composed it; empty but in the process that runs it."""
     tries: int = 0
     deaths: int = 0

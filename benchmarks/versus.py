@@ -1,0 +1,81 @@
+"""This checkout against an earlier commit: whole commands that take turns, and whether their losses are equal.
+
+    python -m benchmarks.versus 0744662
+
+The commit is checked out beside this one for the while. Both run in this environment, each job on one thread, on the
+real MNIST in the user's cache: neither libraries nor images differ.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import table
+from benchmarks.measure import ROOT, Benchmark, Contender, compare, environment
+
+ROUNDS = 5
+PLAIN = ["threads=1", "tracking=off", "checkpoint.model=false"]
+COMMANDS = {
+    "start-up: --cfg job": ["--cfg", "job"],
+    "a run: 784-128-10, 3 epochs": ["epochs=3", *PLAIN],
+    "a run: small_cnn, 1 epoch": ["model=small_cnn", "hidden=null", "augment=shift", "epochs=1", *PLAIN],
+    "a grid: 2 × 2, 2 epochs": ["-m", "hidden=64,128", "lr=1e-3,3e-3", "epochs=2", *PLAIN],
+}
+LOSSES = ("train/loss", "val/loss", "test/loss")
+
+
+def contender(tree: Path, typed: Sequence[str], folder: Path) -> Contender:
+    """Runs a command of the checkout *tree* in *folder*; costs processor seconds, those of its children included."""
+
+    def run() -> float:
+        environ = {**os.environ, "PYTHONPATH": str(tree)}
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", "mnist_exp.train", *typed]
+        subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return run
+
+
+def losses(folder: Path) -> set[tuple[object, ...]]:
+    """The losses of each epoch that was trained in *folder*, to the last bit; the same from each repetition."""
+    rows = [json.loads(line) for path in folder.rglob("metrics.jsonl") for line in path.read_text().splitlines()]
+    return {(row["epoch"], *(row["metrics"].get(name) for name in LOSSES)) for row in rows}
+
+
+def main() -> None:
+    """Prints the table; exits with 1 where a loss differs."""
+    parser = argparse.ArgumentParser("versus")
+    parser.add_argument("commit")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    typed = parser.parse_args()
+    cases, differ = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        earlier = Path(scratch, "tree")
+        subprocess.run(["git", "worktree", "add", "-q", "--detach", earlier, typed.commit], cwd=ROOT, check=True)
+        try:
+            for number, (label, command) in enumerate(COMMANDS.items()):
+                folders = {name: Path(scratch, f"{name}{number}") for name in ("now", "then")}
+                for folder in folders.values():
+                    folder.mkdir()
+                trees = {"now": ROOT, "then": earlier}
+                sides = {name: contender(trees[name], command, folder) for name, folder in folders.items()}
+                cases.append(compare(label, sides, typed.rounds, [("now", "then")]))
+                if losses(folders["now"]) != losses(folders["then"]):
+                    differ.append(label)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", earlier], cwd=ROOT, check=True)
+    notes = [f"`then` is {typed.commit}", "losses differ: " + ", ".join(differ) if differ else "all losses are equal"]
+    table.show(Benchmark("versus", "Before and after", "s", cases, notes), environment())
+    sys.exit(bool(differ))
+
+
+if __name__ == "__main__":
+    main()
