@@ -151,7 +151,7 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"data.val_size must be between 0 and {data.train_images - 1} "
             f"(training images - 1), but got {data.val_size}.",
-            "Try data.val_size=5000, or 0 for no validation.",
+            f"Try data.val_size={min(5000, data.train_images // 10)}, or 0 for no validation.",
         )
     if data.classes and len(data.classes) != data.num_classes:
         raise ConfigError(
