@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import measure, measured, suite, table
+from benchmarks import measured, suite, table
 
 
 def main() -> int:
@@ -31,10 +31,7 @@ def main() -> int:
                 print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
                 failed = True
                 continue
-            if options.quick:
-                table.show(result, measure.environment())
-            else:
-                table.keep(result)
+            table.finish(result, not options.quick)
     return int(failed)
 
 

@@ -24,11 +24,10 @@ from mnist_exp.charts.style import COLOURS, DASHES, MARKERS, Picture, drawn, pla
 
 RECIPES = ("mlp128", "small_cnn")
 LIMITS = (500, 2000, 8000)
-COMMON = ["data.val_size=5000", "tracking=off", "checkpoint=off", "threads=1", "hydra.sweeper.report=false"]
-PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "limits.png"
+COMMON = ["tracking=off", "checkpoint=off", "threads=1", "hydra.sweeper.report=false"]
 NOTES = (
     "error on the 10,000 test images after the recipe's own number of epochs: fewer images are fewer steps, too",
-    "-m experiment=mlp128,small_cnn data.limit=500,2000,8000 data.val_size=5000 seed=0,1,2",
+    f"-m experiment={','.join(RECIPES)} data.limit={','.join(map(str, LIMITS))} data.val_size=5000 seed=0,1,2",
 )
 
 
@@ -58,11 +57,11 @@ def errors(runs: pd.DataFrame, recipe: str, limit: int) -> list[float]:
 
 
 @drawn
-def draw(found: dict[str, dict[int, list[float]]]) -> Picture:
+def draw(errors_of: dict[str, dict[int, list[float]]]) -> Picture:
     """Mean of each recipe over the number of images, and each seed."""
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()
-    for i, (recipe, by_limit) in enumerate(found.items()):
+    for i, (recipe, by_limit) in enumerate(errors_of.items()):
         means = [sum(several) / len(several) for several in by_limit.values()]
         line: Any = {"color": COLOURS[i], "linestyle": DASHES[i], "marker": MARKERS[i], "markersize": 5}
         axes.plot(list(by_limit), means, label=f"experiment={recipe}", **line)
@@ -80,21 +79,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="to see that it runs; keeps nothing")
     options = parser.parse_args(arguments)
-    quick = ["data=synthetic", "data.train_images=900", "data.test_images=100", "epochs=1"]
+    quick = ["data=synthetic", "data.train_images=900", "data.test_images=100", "data.val_size=100", "epochs=1"]
     with suite.scratch() as folder:
         limits = (100, 200) if options.quick else LIMITS
-        found = trained(folder, limits, 1 if options.quick else 3, quick if options.quick else [])
+        errors_of = trained(
+            folder, limits, 1 if options.quick else 3, quick if options.quick else ["data.val_size=5000"]
+        )
     cases = [
-        Case(f"{limit:,} images", {recipe: Spread(found[recipe][limit]) for recipe in RECIPES}) for limit in limits
+        Case(f"{limit:,} images", {recipe: Spread(errors_of[recipe][limit]) for recipe in RECIPES}) for limit in limits
     ]
     benchmark = Benchmark("limits", "Test error by number of training images", "%", cases, list(NOTES))
-    picture = draw(found)
-    if options.quick:
-        table.show(benchmark, measure.environment())
-        return
-    table.keep(benchmark)
-    # A page colours a picture as its text; alone it needs a background.
-    picture.figure.savefig(PICTURE, dpi=110, facecolor="white")
+    table.finish(benchmark, not options.quick, draw(errors_of))
 
 
 if __name__ == "__main__":

@@ -27,10 +27,7 @@ def main() -> None:
         sweeps = {FOLLOWED: contender("5.0"), ALONE: contender("1e6")}
         case = measure.compare("hidden=128 on MNIST", sweeps, ROUNDS, [(FOLLOWED, ALONE)])
     benchmark = Benchmark("live", "A sweep that a page follows", "s", [case])
-    if epochs == EPOCHS:
-        table.keep(benchmark)
-    else:
-        table.show(benchmark, measure.environment())
+    table.finish(benchmark, epochs == EPOCHS)
 
 
 if __name__ == "__main__":

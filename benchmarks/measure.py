@@ -182,6 +182,19 @@ def command(arguments: Sequence[str], folder: Path, watch_memory: bool = False) 
     return Finished(seconds, first_line, peak[0], started_ms)
 
 
+def processor_seconds(arguments: Sequence[str], folder: Path, environ: Mapping[str, str]) -> float:
+    """User and system time of `python *arguments*` in *folder* and of what it has started, with *environ* added.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    before = os.times()
+    command = [sys.executable, *arguments]
+    subprocess.run(command, cwd=folder, env={**os.environ, **environ}, check=True, capture_output=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
 def variables() -> dict[str, str]:
     """The environment of a command, as a user has it."""
     drop = ("MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE")  # compiled modules are what users run

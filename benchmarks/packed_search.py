@@ -102,10 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", help="further settings of the searches")
     options = parser.parse_args(arguments)
     benchmark = measured(options.repeats, options.overrides)
-    if options.overrides:
-        table.show(benchmark, measure.environment())
-    else:
-        table.keep(benchmark)
+    table.finish(benchmark, not options.overrides)
 
 
 if __name__ == "__main__":

@@ -93,10 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     notes = ["of 200 orders of the same seeds", "points of validation accuracy (5,000 images), mean over all seeds"]
     cases = compared(right, 5 if options.quick else ORDERS)
     benchmark = Benchmark("race", "A race and equal seeds on an equal number of runs", "%", cases, notes)
-    if options.quick:
-        table.show(benchmark, measure.environment())
-    else:
-        table.keep(benchmark)
+    table.finish(benchmark, not options.quick)
 
 
 if __name__ == "__main__":

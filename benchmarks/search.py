@@ -36,7 +36,6 @@ CONTENDERS = {
     "TPE, halving": ["search=tpe", *MANY, *SPACE],
 }
 CURVES = Path(__file__).resolve().parent / "results" / "search_curves.json"
-PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "search.png"
 
 
 def spent(home: Path) -> tuple[list[float], int, int]:
@@ -108,13 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with suite.scratch() as folder:
         shutil.rmtree(folder / "outputs", ignore_errors=True)
         benchmark, curves = run(folder, 1 if options.quick else options.repeats, options.quick)
-    picture = draw(curves)
-    if options.quick:
-        table.show(benchmark, measure.environment())
-        return
-    table.keep(benchmark)
-    # A page colours a picture as its text; alone it needs a background.
-    picture.figure.savefig(PICTURE, dpi=110, facecolor="white")
+    table.finish(benchmark, not options.quick, draw(curves))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -12,8 +12,12 @@ from rich.table import Table
 from benchmarks import measure
 from benchmarks.measure import Benchmark, Spread
 
+if TYPE_CHECKING:
+    from mnist_exp.charts.style import Picture
+
 HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results", HERE / "README.md"
+IMAGES = HERE.parent / "docs" / "images"
 BEGIN, END = "<!-- results: python -m benchmarks table -->", "<!-- end of results -->"
 ORDER = (
     *("step", "epoch", "train", "grid", "hundred", "startup", "memory", "growth", "accuracy", "time_to_accuracy"),
@@ -82,6 +86,16 @@ def keep(benchmark: Benchmark) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     show(benchmark, plain["environment"])
+
+
+def finish(benchmark: Benchmark, kept: bool, picture: "Picture | None" = None) -> None:
+    """Prints *benchmark*; what is *kept* is written, too, its *picture* as `docs/images/<name>.png`."""
+    if not kept:
+        show(benchmark, measure.environment())
+        return
+    keep(benchmark)
+    if picture:  # a page colours a picture as its text; alone it needs a background
+        picture.figure.savefig(IMAGES / f"{benchmark.name}.png", dpi=110, facecolor="white")
 
 
 def markdown(plain: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks import measure, table
+from benchmarks import table
 from benchmarks.measure import Benchmark, Case, Spread
 
 FULL = 10_000  # runs; fewer are shown, not kept
@@ -80,10 +80,7 @@ def main() -> None:
     ]
     case = Case(f"{runs:,} runs", costs)
     benchmark = Benchmark("ten_thousand", "Reading an experiment of ten thousand runs", "s", [case], notes)
-    if runs == FULL:
-        table.keep(benchmark)
-    else:
-        table.show(benchmark, measure.environment())
+    table.finish(benchmark, runs == FULL)
 
 
 if __name__ == "__main__":

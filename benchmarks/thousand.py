@@ -57,10 +57,7 @@ def main() -> None:
     ]
     case = Case(f"{points:,} points", {name: Spread([cost]) for name, cost in costs.items()})
     benchmark = Benchmark("thousand", "A sweep of a thousand tiny runs", "s", [case], notes)
-    if points == FULL:
-        table.keep(benchmark)
-    else:
-        table.show(benchmark, measure.environment())
+    table.finish(benchmark, points == FULL)
 
 
 if __name__ == "__main__":

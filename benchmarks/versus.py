@@ -7,9 +7,8 @@ real MNIST in the user's cache: neither libraries nor images differ.
 """
 
 import argparse
+import functools
 import json
-import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import table
-from benchmarks.measure import ROOT, Benchmark, Contender, compare, environment
+from benchmarks.measure import ROOT, Benchmark, Contender, compare, processor_seconds
 
 ROUNDS = 5
 PLAIN = ["threads=1", "tracking=off", "checkpoint.model=false"]
@@ -31,17 +30,9 @@ LOSSES = ("train/loss", "val/loss", "test/loss")
 
 
 def contender(tree: Path, typed: Sequence[str], folder: Path) -> Contender:
-    """Runs a command of the checkout *tree* in *folder*; costs processor seconds, those of its children included."""
-
-    def run() -> float:
-        environ = {**os.environ, "PYTHONPATH": str(tree)}
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "mnist_exp.train", *typed]
-        subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    return run
+    """Runs a command of the checkout *tree* in *folder*; costs processor seconds."""
+    command = ["-m", "mnist_exp.train", *typed]
+    return functools.partial(processor_seconds, command, folder, {"PYTHONPATH": str(tree)})
 
 
 def losses(folder: Path) -> set[tuple[object, ...]]:
@@ -73,7 +64,7 @@ def main() -> None:
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", earlier], cwd=ROOT, check=True)
     notes = [f"`then` is {typed.commit}", "losses differ: " + ", ".join(differ) if differ else "all losses are equal"]
-    table.show(Benchmark("versus", "Before and after", "s", cases, notes), environment())
+    table.finish(Benchmark("versus", "Before and after", "s", cases, notes), kept=False)
     sys.exit(bool(differ))
 
 

@@ -8,7 +8,6 @@ Of a warm start, the two forks by its server are not counted: they take a twenti
 import importlib
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import mnist_exp.config.stores  # noqa: F401  it sets variables that MLflow reads when it is imported, in the server, too
+from benchmarks.measure import processor_seconds
 
 ONE = ["data=synthetic", "epochs=1", "hidden=16"]
 COMMANDS = {
@@ -29,13 +29,9 @@ TIMES = 3
 
 
 def seconds(typed: list[str], environ: dict[str, str], program: Sequence[str] = ("-m", "mnist_exp.train")) -> float:
-    """User and system time of the command and of what it has started; *program* is what Python runs."""
-    before = os.times()
+    """Processor seconds of the command in a folder of its own; *program* is what Python runs."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, *program, *typed]
-        subprocess.run(command, cwd=folder, env={**os.environ, **environ}, check=True, capture_output=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+        return processor_seconds([*program, *typed], Path(folder), environ)
 
 
 def main() -> None:

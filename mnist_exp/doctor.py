@@ -192,13 +192,13 @@ def data() -> Iterator[Check]:
 
 def store() -> Iterator[Check]:
     """The MLflow store that a run would use."""
-    uri = stores.uri_for(None)
+    uri, experiment = stores.uri_for(None), compose(["data=synthetic"]).tracking.experiment
     if path := stores.database(uri):
-        yield _database(path, compose(["data=synthetic"]).tracking.experiment)
+        yield _database(path, experiment)
     elif uri.startswith(("http://", "https://")):
-        yield _server(uri, compose(["data=synthetic"]).tracking.experiment)
+        yield _server(uri, experiment)
     else:
-        yield _elsewhere(uri, compose(["data=synthetic"]).tracking.experiment)
+        yield _elsewhere(uri, experiment)
 
 
 def _database(path: Path, experiment: str) -> Check:
@@ -243,9 +243,9 @@ def _server(uri: str, experiment: str) -> Check:
         return Check("store", "fault", f"{name} cannot be reached: {reason}", mend)
     page = f"{name.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
     with suppress(OSError, ValueError, KeyError), urllib.request.urlopen(page, timeout=PATIENCE) as answer:
-        found = json.load(answer)["experiment"]
-        if found["lifecycle_stage"] == "deleted":
-            return _deleted(uri, experiment, found["experiment_id"])
+        row = json.load(answer)["experiment"]
+        if row["lifecycle_stage"] == "deleted":
+            return _deleted(uri, experiment, row["experiment_id"])
     return Check("store", "ok", f"{name}, MLflow {version}")
 
 
@@ -258,8 +258,8 @@ def _deleted(uri: str, experiment: str, id: str) -> Check:
 
 def _elsewhere(uri: str, experiment: str) -> Check:
     """Another database, through mlflow in another process, because its drivers have no timeout."""
-    code = "import mlflow, sys; found = mlflow.MlflowClient().get_experiment_by_name(sys.argv[1]); "
-    code += "print(found.experiment_id if found and found.lifecycle_stage == 'deleted' else '')"
+    code = "import mlflow, sys; row = mlflow.MlflowClient().get_experiment_by_name(sys.argv[1]); "
+    code += "print(row.experiment_id if row and row.lifecycle_stage == 'deleted' else '')"
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", code, experiment],

@@ -200,7 +200,7 @@ def _without_values(before: re.Pattern[str], value: re.Pattern[str], text: str) 
     """*text* with `…` in the place of each *value* that follows what matches *before*, with the name of a secret."""
     kept, end = [], 0
     for match in before.finditer(text):
-        if match.start() >= end and named(match["name"]) and (found := value.match(text, match.end())):
+        if match.start() >= end and named(match["name"]) and (secret := value.match(text, match.end())):
             kept += [text[end : match.end()], "…"]
-            end = found.end()
+            end = secret.end()
     return "".join([*kept, text[end:]])

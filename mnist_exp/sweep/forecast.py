@@ -124,8 +124,6 @@ def _like(entry: Ledger, config: Config) -> bool:
 def earlier() -> list[Ledger]:
     """The newest finished runs of this machine, in this folder."""
     here = socket.gethostname()
-    folders = sorted(Path("outputs").glob(f"*/*/**/{RunFolder.ledger}"), key=lambda path: path.stat().st_mtime)[
-        -EARLIER:
-    ]
-    entries = [ledger.find(path.parent) for path in folders]
+    ledgers = sorted(Path("outputs").glob(f"*/*/**/{RunFolder.ledger}"), key=lambda path: path.stat().st_mtime)
+    entries = [ledger.find(path.parent) for path in ledgers[-EARLIER:]]
     return [e for e in entries if e and e.host == here and e.epoch and e.state == State.FINISHED]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SILENT = 2.0  # seconds of waiting without a message
-TELL = "\x01"  # begins a line that is said at once: message and way out as JSON
+AT_ONCE = "\x01"  # begins a line that is said at once: message and way out as JSON
 
 
 @final
@@ -87,8 +87,8 @@ class Publisher:
         """Says at once why a store takes nothing that only the child can ask; keeps what else the child says."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if line.startswith(TELL):
-                self._warn(*json.loads(line.removeprefix(TELL)))
+            if line.startswith(AT_ONCE):
+                self._warn(*json.loads(line.removeprefix(AT_ONCE)))
             else:
                 self.said.append(line.rstrip())
 

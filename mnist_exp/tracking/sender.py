@@ -17,7 +17,7 @@ from mnist_exp.console import exits
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ExperimentError
 from mnist_exp.tracking import runs, sweeps
-from mnist_exp.tracking.publisher import TELL
+from mnist_exp.tracking.publisher import AT_ONCE
 from mnist_exp.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class Sender:
         self.runs: dict[Path, Delivery] = {}
         self.sweeps: dict[Path, bool] = {}
         """Whether MLflow shows it already."""
-        self.reaped, self.advanced, self.told = False, False, False
+        self.reaped, self.advanced, self.warned = False, False, False
         """Whether killed runs of other sweeps were looked for; whether the last `attempt` has sent a run; whether the
-        trainer was told why nothing is sent."""
+        trainer was warned that nothing is sent, and why."""
         self.closed = threading.Event()
 
     def listen(self) -> None:
@@ -66,9 +66,9 @@ class Sender:
                 _reap(self.sweeps)
         except Exception as error:
             self.store = None  # opened anew, it may have the reason: a database that was moved, a deleted experiment
-            if isinstance(error, ExperimentError) and not self.told and not last:
-                self.told = True
-                log.warning("%s%s", TELL, json.dumps([error.message, error.help]))
+            if isinstance(error, ExperimentError) and not self.warned and not last:
+                self.warned = True
+                log.warning("%s%s", AT_ONCE, json.dumps([error.message, error.help]))
             return error
         return None
 

@@ -21,7 +21,7 @@ from mnist_exp.console import terminal
 from mnist_exp.disk import ledger, trust
 from mnist_exp.errors import Interrupted
 from mnist_exp.tracking import publisher
-from mnist_exp.tracking.publisher import TELL, Publisher
+from mnist_exp.tracking.publisher import AT_ONCE, Publisher
 from mnist_exp.tracking.store import Store, open_store
 
 Tiny = Callable[..., Config]
@@ -207,7 +207,7 @@ def test_what_only_the_child_can_ask_of_a_store_is_said_while_it_trains(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Such as a deleted experiment on a server; once, however often it is heard."""
-    line = TELL + json.dumps(["It was deleted.", "Bring it back: x"])
+    line = AT_ONCE + json.dumps(["It was deleted.", "Bring it back: x"])
     replace_child(monkeypatch, f"print({line!r}); print({line!r})")
     publisher = Publisher(Tracking(uri=REMOTE))
     publisher.listener.join()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from mnist_exp.tracking import database, sender
-from mnist_exp.tracking.publisher import TELL
+from mnist_exp.tracking.publisher import AT_ONCE
 from mnist_exp.tracking.store import Store
 
 
@@ -54,6 +54,6 @@ def test_an_experiment_that_takes_no_runs_is_told_at_once_and_once(
     assert working.attempt()
     assert working.attempt()
     (line,) = caplog.messages
-    message, way_out = json.loads(line.removeprefix(TELL))
+    message, way_out = json.loads(line.removeprefix(AT_ONCE))
     assert message == "The experiment 'mine' in http://host was deleted."
     assert way_out.startswith("Bring it back: MLFLOW_TRACKING_URI=http://host mlflow experiments restore -x 7")
