@@ -37,6 +37,9 @@ from mnist_exp.tracking.store import Store
 
 pytest_plugins = ["fault_record"]
 
+LEVELS = {logger: logger.level for logger in (logging.getLogger(), logging.getLogger("hydra"))}
+"""What each test begins and ends with."""
+
 # Tests in the background of a shell ignore Ctrl-C, and the commands that they start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -94,19 +97,20 @@ def global_state() -> Iterator[None]:
     variables = {*os.environ}
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     convolutions = torch.backends.cudnn.allow_tf32
-    root, hydra = logging.getLogger(), logging.getLogger("hydra")
-    before = {logger: (list(logger.handlers), logger.level) for logger in (root, hydra)}
+    before = {logger: list(logger.handlers) for logger in LEVELS}
+    for logger, level in LEVELS.items():  # a module's fixture, which began before, may have changed one
+        logger.setLevel(level)
     torch.set_num_threads(1)  # at these sizes more threads are slower
     # Registered by `train`; to register it again takes half of a small test's time.
     schema = ConfigStore.instance().repo["_schema.yaml"]
     yield
     GlobalHydra.instance().clear()
     ConfigStore.instance().repo["_schema.yaml"] = schema
-    for logger, (handlers, level) in before.items():
+    for logger, handlers in before.items():
         for handler in set(logger.handlers) - set(handlers):
             handler.close()
         logger.handlers[:] = handlers
-        logger.setLevel(level)
+        logger.setLevel(LEVELS[logger])
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = convolutions

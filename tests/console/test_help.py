@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,12 @@ def test_the_options_of_each_have_a_heading(name: str, everything: str) -> None:
 def test_what_belongs_to_schedulers_is_there(everything: str) -> None:
     for key in ("hydra.launcher.partition", "hydra.launcher.cpus_per_job", "hydra.sweeper.sampler.n_startup_trials"):
         assert line_of(key, everything)
+
+
+def test_it_leaves_no_logger_quiet(everything: str) -> None:
+    """`--info` would print nothing in a later test."""
+    assert everything
+    assert logging.getLogger("hydra").level == logging.NOTSET
 
 
 def test_no_line_is_unfinished(everything: str) -> None:
