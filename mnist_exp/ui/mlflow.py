@@ -41,7 +41,10 @@ class MLflow:
         if not self.wanted:
             return "", "MLflow was not started: mlflow ui does."
         with self.lock:
-            self.process = self.process or self._start()
+            if self.process is None:
+                self.process = self._start(USUAL)
+            elif self.process.poll() and self.address == _at(USUAL):  # another command took it at the same moment
+                self.process = self._start(0)
         if (code := self.process.poll()) is not None:
             return "", f"MLflow has ended with {code}: mlflow ui says why."
         return (self.address, "") if _answers(self.address) else ("", "MLflow is starting …")
@@ -59,9 +62,9 @@ class MLflow:
                                 end(each)
                         _, family = psutil.wait_procs(family, GRACE)
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        port = _free(USUAL)
-        self.address = f"http://127.0.0.1:{port}"
+    def _start(self, wanted: int) -> "subprocess.Popen[bytes]":
+        port = _free(wanted)
+        self.address = _at(port)
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)],
             stdin=subprocess.DEVNULL,
@@ -75,6 +78,10 @@ class MLflow:
             },
             **system.apart(),  # Ctrl-C comes here first
         )
+
+
+def _at(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
 
 
 def _free(wanted: int) -> int:

@@ -83,11 +83,31 @@ def test_an_mlflow_that_ends_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mlflow.db").write_text("a store")
     monkeypatch.setattr(beside.sys, "executable", "/bin/false")
     mlflow = beside.MLflow()
-    mlflow.look()
-    assert mlflow.process
-    mlflow.process.wait()
+    for _ in range(2):  # at the usual port, and at another
+        mlflow.look()
+        assert mlflow.process
+        mlflow.process.wait()
     assert mlflow.look() == ("", "MLflow has ended with 1: mlflow ui says why.")
     mlflow.close()
+
+
+def test_the_usual_port_taken_at_the_same_moment_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two commands that start together both see it free; MLflow of the second ends."""
+    Path("mlflow.db").write_text("a store")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(beside, "USUAL", probe.getsockname()[1])
+    monkeypatch.setattr(beside.sys, "executable", "/bin/false")
+    mlflow = beside.MLflow()
+    mlflow.look()
+    address, first = mlflow.address, mlflow.process
+    assert first
+    first.wait()
+    mlflow.look()
+    assert mlflow.address != address
+    assert mlflow.process
+    assert mlflow.process is not first
+    mlflow.process.wait()
 
 
 @pytest.mark.slow  # the real one
