@@ -6,8 +6,8 @@ A class with `recordable = True` promises that no number decides what its forwar
 recorded as a CUDA graph (`engine/graph.py`).
 """
 
-from mnist_exp.models.classifier import Classifier, export
+from mnist_exp.models.classifier import Classifier, export, exporting
 from mnist_exp.models.cnn import FiveConvCNN, SimardCNN, SmallCNN, StrongCNN
 from mnist_exp.models.mlp import MLP
 
-__all__ = ["MLP", "Classifier", "FiveConvCNN", "SimardCNN", "SmallCNN", "StrongCNN", "export"]
+__all__ = ["MLP", "Classifier", "FiveConvCNN", "SimardCNN", "SmallCNN", "StrongCNN", "export", "exporting"]

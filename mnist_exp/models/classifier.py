@@ -1,12 +1,16 @@
 """What is deployed: pixels in, probabilities out."""
 
 import io
+import threading
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from mnist_exp.config import SHAPE, Shape
+
+exporting = threading.Lock()
+"""torch exports one network at a time: two threads spoil each other's tracing."""
 
 
 @final
@@ -40,8 +44,8 @@ def export(classifier: Classifier) -> bytes:
     The first call in a process takes a second more, to load torch's compiler.
     """
     example = torch.zeros(2, *classifier.shape)  # two: an example of one would fix the batch size
-    with torch.no_grad():
-        program = torch.export.export(classifier.eval(), (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    with exporting, torch.no_grad():
+        program = torch.export.export(classifier.eval(), (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+        torch.export.save(program, buffer)
     return buffer.getvalue()

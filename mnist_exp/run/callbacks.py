@@ -10,6 +10,7 @@ from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import State
 from mnist_exp.engine.events import Callback, EpochEnd, LaneEnd
 from mnist_exp.errors import ConfigError
+from mnist_exp.models import exporting
 
 if TYPE_CHECKING:
     from mnist_exp.run.session import Run
@@ -102,7 +103,7 @@ class ONNX(Callback):
         from mnist_exp.run.export import restore
 
         network = restore(self.run.config, self.run.folder)
-        with torch.no_grad():
+        with exporting, torch.no_grad():
             program = torch.onnx.export(
                 network,
                 (torch.zeros(2, *network.shape),),

@@ -41,8 +41,7 @@ def prepare(configs: Sequence[Config]) -> None:
 def load_ahead() -> threading.Thread:
     """Loads torch's exporter and what draws the page beside the runs: 1.7 s, a tenth of a small sweep.
 
-    `export_run` joins the thread, for torch exports one network at a time. A process that ends earlier waits for it:
-    torch aborts one that leaves amid an export.
+    A process that ends earlier waits for the thread: torch aborts one that leaves amid an export.
     """
     from torch import nn
 
@@ -77,11 +76,9 @@ def export_run(folder: Path, config: Config) -> None:
     """Exports the network of the run in *folder* and has its figures drawn, as far as *config* wants them."""
     tidy(folder, RunFolder.model, RunFolder.ledger)
     entry = ledger.read(folder)
-    from mnist_exp.run import export, template  # torch
+    from mnist_exp.run import export  # torch
 
     if config.checkpoint.model and not RunFolder(folder).model.exists():
-        if not template.known(config):
-            load_ahead().join()
         export.export_model(config, folder)
     if config.tracking.figures and not entry.figures:
         if config.augment:

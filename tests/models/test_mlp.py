@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -106,6 +107,14 @@ def test_a_classifier_takes_pixels_and_gives_probabilities() -> None:
     probabilities = classifier(pixels)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(3))
     torch.testing.assert_close(probabilities, torch.softmax(network((pixels / 255 - 0.25) / 0.5), 1))
+
+
+def test_two_threads_may_export_at_once() -> None:
+    """A sweep that is stopped leaves one that loads the exporter, and a notebook goes on at once."""
+    classifiers = [Classifier(MLP(hidden), 0.25, 0.5) for hidden in (4, 8, 12)]
+    with ThreadPoolExecutor(len(classifiers)) as threads:
+        exported = list(threads.map(export, classifiers))
+    assert exported == [export(classifier) for classifier in classifiers]
 
 
 @pytest.mark.slow  # loads torch's compiler
