@@ -74,7 +74,7 @@ def mistakes(
 
 
 @drawn
-def reliability(bins: np.ndarray, ece: float, where: str = "test set") -> Picture:
+def reliability(bins: np.ndarray, ece: float, where: str) -> Picture:
     """How often answers are right, against how sure the network is; below, how many answers are that sure.
 
     Args:

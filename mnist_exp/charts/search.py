@@ -110,7 +110,7 @@ def front(done: pd.DataFrame, objectives: Sequence[str], best: Sequence[int]) ->
     y, x = units(done[objectives[0]]), units(done[objectives[1]])
     chosen = done["number"].isin(best)
     low, high = style.limits(y) if "accuracy" in objectives[0] else (float(y.min()), float(y.max()))
-    dots(axes, x, y, low, style.MUTED, "run")
+    dots(axes, x, y, low, "run")
     line = pd.DataFrame({"x": x, "y": y})[chosen & (y >= low)].sort_values("x")
     axes.plot(line["x"], line["y"], color=style.COLOURS[1], marker="D", markersize=5, label="nothing is better in both")
     axes.set(xlabel=label(objectives[1]), ylabel=label(objectives[0]))

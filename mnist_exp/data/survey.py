@@ -34,10 +34,8 @@ def guess(path: Path) -> tuple[Data, list[str]]:
         return _folder(path, name)
     else:
         data = Data(name=name, root=root, reader="npz")
-        with np.load(path, allow_pickle=False) as file:
-            total = len(file["images"]) if "images" in file.files else 0
-            alone = "test_images" not in file.files
-        data.test_images = total // 6 if alone else data.test_images
+        images, _, *test = own.stored(path)
+        data.test_images = data.test_images if test else len(images) // 6
         arrays = own.from_npz(path, data)
     shape = (1, *arrays[0].shape[1:])[-3:]
     data.channels, data.height, data.width = (int(side) for side in shape)

@@ -28,9 +28,9 @@ from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.stack import Stack, Tensors, limit_rows, same_shapes
 from mnist_exp.models.mlp import MLP, ScaledTanh
 
-# Activations whose derivative follows from their output: (in place, (gradient, output) -> gradient).
 BOUNDARY = 16  # numbers, 64 bytes: a row of a first layer's weights, 49 times that, then begins where a cache line does
 TOP, SLOPE = ScaledTanh.TOP, ScaledTanh.SLOPE
+# Activations whose derivative follows from their output: (in place, (gradient, output) -> gradient).
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "relu": (torch.relu_, lambda g, a: torch.ops.aten.threshold_backward(g, a, 0)),
     "tanh": (torch.tanh_, lambda g, a: torch.ops.aten.tanh_backward(g, a)),
@@ -187,10 +187,8 @@ class MLPStack(Stack):
 
     def _home(self, part: slice) -> tuple[Tensor, slice]:
         """The leaf that holds *part* of the buffer, and the slice of the leaf."""
-        for _, span, leaf in self.leaves:
-            if span.start <= part.start and part.stop <= span.stop:
-                return leaf, slice(part.start - span.start, part.stop - span.start)
-        raise AssertionError("every parameter lies in one leaf")
+        span, leaf = next((s, leaf) for _, s, leaf in self.leaves if s.start <= part.start and part.stop <= s.stop)
+        return leaf, slice(part.start - span.start, part.stop - span.start)
 
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": [leaf for s, _, leaf in self.leaves if s == n]} for n in sorted(set(self.sets))]

@@ -102,6 +102,10 @@ class Control:
     undecided: dict[int, Callable[[], None]] = field(default_factory=dict)
     """What fills `pruned` once all lanes have finished the epoch, by the number of the trial that it is about."""
 
+    def forget(self) -> None:
+        """Drops what was asked for: the lanes are others from now on."""
+        self.pruned, self.stopped, self.undecided = {}, {}, {}
+
     def decide(self) -> None:
         """Asks about each in the order of trials: that of lanes is one of widths, and who is asked early gains."""
         undecided, self.undecided = self.undecided, {}

@@ -100,7 +100,7 @@ def fit(
     `control.stopped`. It stays in the stack, without events, while the others continue.
 
     Returns early, with `progress.alive`, where the stack is to lose lanes: after `progress.pauses`, and when some were
-    pruned.
+    pruned. The caller then calls it again with a smaller one.
 
     Raises:
         Interrupted: `control.signal` was set; the epoch at hand is lost, the finished ones are not.
@@ -115,39 +115,34 @@ def fit(
         stack.constrain()
         return logits, labels  # (lane, class, batch), (batch,)
 
-    def gather(rows: Tensor, factor: float | Tensor) -> tuple[Tensor, Tensor]:
+    def take_and_update(rows: Tensor, factor: float | Tensor) -> tuple[Tensor, Tensor]:
         return update(*splits.train.take(rows), factor)
 
-    # On CUDA the whole step is one launch, with the gathering of its images where they are not varied.
+    # On CUDA a step is one launch, which takes the images of its rows, too, unless they are varied before.
     recorded = graph.fits(stack, optimizer)
-    gathers = recorded and order.augment is None
-    train: graph.Step = graph.Graphed(gather if gathers else update, stack.generators()) if recorded else update
+    takes = recorded and order.augment is None
+    train: graph.Step = graph.Graphed(take_and_update if takes else update, stack.generators()) if recorded else update
     at_once = splits.train.images.device.type in AT_ONCE
     total, alive = progress.epochs * order.steps, progress.alive
+    control.forget()
     for epoch in range(progress.epoch, progress.epochs):
-        for lane in filter(progress.stopped, sorted(alive)):
-            alive.discard(lane)
-            emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=progress.chosen(lane)))
-        pruned = alive & control.pruned.keys()
-        for state, asked in ((State.PRUNED, control.pruned), (State.FINISHED, control.stopped)):
-            for lane in sorted(alive & asked.keys()):
-                alive.discard(lane)
-                emit(observers, LaneEnd(lane=lane, state=state, reason=asked.pop(lane)))
+        pruned = end_early(progress, control, observers)
         if not alive or pruned or epoch in progress.pauses:
             return
+
+        # Train on each batch.
         began, busy = time.perf_counter(), time.process_time()
         stack.reseed(epoch)
         tally = Tally(stack.lanes, epoch * order.steps)
-        # On the device: nothing is copied from the host.
-        batches = zip(order.batches(epoch), strict=True) if gathers else order.feed(splits.train, epoch)
-        for step, batch in enumerate(batches, start=epoch * order.steps):
+        batches = zip(order.batches(epoch), strict=True) if takes else order.feed(splits.train, epoch)
+        for step, batch in enumerate(batches, start=epoch * order.steps):  # on the device: the host copies nothing
             logits, labels = train(*batch, schedule(step / total))
             average.update(step + 1)
             tally.add(logits, labels)  # no .item() here: on a GPU it would wait for every step
             control.step = step + 1
             if control.signal:
                 raise Interrupted(f"Stopped in epoch {epoch + 1}.", signal=control.signal)
-            last = control.step % order.steps == 0
+            last = control.step % order.steps == 0  # of the epoch
             if tally.steps == WINDOW or last:
                 tally.close_window()
                 for lane, before, to in tally.settle() if at_once or last else ():
@@ -156,20 +151,26 @@ def fit(
                         emit(observers, diverged(lane, before, to, descent.rates[lane]))
         if not alive:
             return
-        train_loss, train_accuracy = tally.means()
-        metrics = [{"train/loss": train_loss[i], "train/accuracy": train_accuracy[i]} for i in range(stack.lanes)]
+
+        # Score each split, validation and test with the averaged weights if there are such.
+        losses, accuracies = dict[str, list[float]](), dict[str, list[float]]()  # of each lane
         answers: dict[str, list[Tensor]] = {}
+        losses["train"], accuracies["train"] = tally.means()
         with average.in_use():
             for name, split in (("val", splits.val), ("test", splits.test)):
                 if len(split):
-                    losses, accuracies, *answers[name] = evaluate(stack, split)
-                    for lane, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
-                        metrics[lane] |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
+                    losses[name], accuracies[name], *answers[name] = evaluate(stack, split)
         seconds, cpu = (time.perf_counter() - began) / stack.lanes, (time.process_time() - busy) / stack.lanes
+
+        # Tell the observers of each lane.
         now = time.time_ns() // 1_000_000
         progress.epoch = epoch + 1
         for lane in sorted(alive):
-            chosen_by = metrics[lane].get("val/accuracy", float(epoch))  # without validation the last is best
+            metrics: dict[str, float] = {}
+            for name in ("test", "val", "train"):  # MLflow's compare page preselects the metric that was logged first
+                if name in losses:
+                    metrics |= {f"{name}/accuracy": accuracies[name][lane], f"{name}/loss": losses[name][lane]}
+            chosen_by = metrics.get("val/accuracy", float(epoch))  # without validation the last is best
             best = chosen_by > progress.best[lane]
             if best:
                 progress.best[lane], progress.best_epoch[lane] = chosen_by, epoch + 1
@@ -177,7 +178,7 @@ def fit(
                 lane=lane,
                 epoch=epoch + 1,
                 step=control.step,
-                metrics={**_test_first(metrics[lane]), "time/epoch": seconds, "time/epoch_cpu": cpu},
+                metrics={**metrics, "time/epoch": seconds, "time/epoch_cpu": cpu},
                 time_ms=now,
                 best=best,
                 hits={name: right[lane].clone() for name, (right, _) in answers.items()},
@@ -189,6 +190,18 @@ def fit(
     for lane in sorted(alive):
         reason = progress.chosen(lane) if progress.patience else ""
         emit(observers, LaneEnd(lane=lane, state=State.FINISHED, reason=reason))
+
+
+def end_early(progress: Progress, control: Control, observers: Mapping[int, Sequence[Observer]]) -> bool:
+    """Ends the lanes that are not to train on after the epochs so far; returns whether some of them were pruned."""
+    stopped = {lane: (State.FINISHED, reason) for lane, reason in control.stopped.items()}
+    pruned = {lane: (State.PRUNED, reason) for lane, reason in control.pruned.items()}
+    waited = {lane: (State.FINISHED, progress.chosen(lane)) for lane in progress.alive if progress.stopped(lane)}
+    ends = {lane: end for lane, end in (stopped | pruned | waited).items() if lane in progress.alive}
+    for lane, (state, reason) in sorted(ends.items()):
+        progress.alive.discard(lane)
+        emit(observers, LaneEnd(lane=lane, state=state, reason=reason))
+    return any(state == State.PRUNED for state, _ in ends.values())
 
 
 def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float], Tensor, Tensor]:
@@ -282,9 +295,3 @@ def emit(observers: Mapping[int, Sequence[Observer]], event: LaneEnd) -> None:
     """Sends the end of a lane to its observers."""
     for observer in observers[event.lane]:
         observer.on_end(event)
-
-
-def _test_first(metrics: dict[str, float]) -> dict[str, float]:
-    """MLflow's compare page preselects the metric that was logged first."""
-    first = ("test/accuracy", "test/loss", "val/accuracy", "val/loss")
-    return {key: metrics[key] for key in (*first, "train/accuracy", "train/loss") if key in metrics}

@@ -1,6 +1,5 @@
 """Muon for a whole network, which torch has for matrices only."""
 
-from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -45,10 +44,8 @@ class Muon(torch.optim.Optimizer):
         self.param_groups = [*self._muon.param_groups, *self._adamw.param_groups]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]  # torch's takes a closure, which the loop has not
         """Updates every parameter from its `.grad`."""
-        loss = None if closure is None else closure()
         for part, group in zip((self._muon, self._adamw), self.param_groups, strict=True):
             part.param_groups, part.state = [group], self.state  # loading a state replaces both
             part.step()
-        return loss

@@ -6,15 +6,13 @@ A schedule is a pure function of how much of the training is done, from 0 at the
 
 import abc
 import math
-from typing import Protocol, final
+from collections.abc import Callable
+from typing import final
 
 from mnist_exp.errors import ConfigError
 
-
-class Schedule(Protocol):
-    """Maps progress in [0, 1) to a factor of the learning rate, usually in [0, 1]."""
-
-    def __call__(self, progress: float) -> float: ...
+Schedule = Callable[[float], float]
+"""Maps progress in [0, 1) to a factor of the learning rate, usually in [0, 1]."""
 
 
 class Decay(abc.ABC):
@@ -29,7 +27,8 @@ class Decay(abc.ABC):
     """Steps of the training; `run.build.schedule` sets it."""
 
     def __init__(self, warmup: float = 0.0) -> None:
-        _share("schedule.warmup", warmup, below_one=True)
+        if not 0 <= warmup < 1:
+            raise ConfigError(f"schedule.warmup must be at least 0 and below 1, but got {warmup}.")
         self.warmup = warmup
 
     def __call__(self, progress: float) -> float:
@@ -140,6 +139,6 @@ def _half_cosine(done: float, first: float, last: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _share(key: str, value: float, below_one: bool = False) -> None:
-    if not (0 <= value < 1 if below_one else 0 <= value <= 1):
+def _share(key: str, value: float) -> None:
+    if not 0 <= value <= 1:
         raise ConfigError(f"{key} must be between 0 and 1, but got {value}.")

@@ -235,7 +235,7 @@ def schedule(config: Config, steps: float = math.inf) -> Schedule:
     Raises:
         ConfigError: as `model`.
     """
-    built: Schedule = _callable("schedule", config.schedule, _maker("schedule", config.schedule))
+    built: Schedule = _callable("schedule", config.schedule)
     if isinstance(built, Decay):
         built.steps = steps
     return built
@@ -249,8 +249,7 @@ def augment(config: Config) -> Augment | None:
     """
     if not config.augment:
         return None
-    maker = _maker("augment", config.augment, offered=_of_dataset(config))
-    built: Augment = _callable("augment", config.augment, maker)
+    built: Augment = _callable("augment", config.augment, _of_dataset(config))
     return built
 
 
@@ -304,9 +303,9 @@ def rehearse(config: Config) -> int:
     return parameters
 
 
-def _callable(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
+def _callable(group: str, node: dict[str, Any], offered: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """Builds *node*, which must be callable; every failure becomes a ConfigError about *group*."""
-    built = _make(group, node, maker)
+    built = _make(group, node, _maker(group, node, offered=offered))
     if not callable(built):
         raise ConfigError(f"{group}._target_ must make something callable, not a {type(built).__name__}.")
     return built
@@ -330,8 +329,9 @@ def _maker(
     except ValueError:  # built in C: the call itself will raise
         return maker
     given = {key: offered[key] for key in offered if key in signature.parameters and key not in maker.keywords}
-    _check_keywords(group, maker, signature, arguments, given)
-    return functools.partial(maker, **given) if given else maker
+    maker = functools.partial(maker.func, *maker.args, **maker.keywords, **given)
+    _check_keywords(group, maker, signature, arguments)
+    return maker
 
 
 def _make(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
@@ -345,15 +345,11 @@ def _make(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
 
 
 def _check_keywords(
-    group: str,
-    maker: "functools.partial[Any]",
-    signature: inspect.Signature,
-    arguments: tuple[Any, ...],
-    given: dict[str, Any],
+    group: str, maker: "functools.partial[Any]", signature: inspect.Signature, arguments: tuple[Any, ...]
 ) -> None:
     """Raises ConfigError if the target does not take these keywords; suggests the nearest one."""
     try:
-        signature.bind(*arguments, **maker.keywords, **given)
+        signature.bind(*arguments, **maker.keywords)
     except TypeError as error:
         known = [name for name in signature.parameters if name != "self"]
         wrong = [key for key in maker.keywords if key not in known]

@@ -23,7 +23,7 @@ from mnist_exp.run import build
 from mnist_exp.search.study import Search
 from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
-from mnist_exp.sweep.job import Job, shared
+from mnist_exp.sweep.job import shared
 from mnist_exp.sweep.local import launch
 
 SHOWN = 50  # points that are listed
@@ -37,7 +37,10 @@ def grid(home: Home, combinations: list[list[str]]) -> None:
     waiting = [job for job in jobs if job.number in missing]
     done = f", {len(jobs) - len(waiting)} of them done already" if len(waiting) < len(jobs) else ""
     say(f"Dry run: {plural(len(jobs), 'run')}{done}. Nothing is written, nothing is trained.")
-    packs, workers = divided(home, waiting, len(jobs))
+    options = _options(home)
+    capacity = launch.capacity_for(waiting, home.composer, options, len(jobs))
+    workers = max(1, len(capacity.slots(len(waiting))))
+    packs = launch.divided(waiting, workers, home.sweeper.config.hydra, options["pack"], capacity)
     pack_of = {job.number: i for i, pack in enumerate(packs, start=1) for job in pack if len(pack) > 1}
     common = shared([job.overrides for job in jobs])
     if common:
@@ -68,23 +71,15 @@ def search(home: Home, space: Any, how: Search) -> None:
     configs = [job.config for job in corners]
     sizes = sorted(map(build.rehearse, configs))
     say(f"{count(sizes[0])} to {count(sizes[-1])} parameters")
-    workers = len(launch.capacity_for(corners, home.composer, *_local(home)[:2]).slots(runs))
+    workers = len(launch.capacity_for(corners, home.composer, _options(home)).slots(runs))
     ends = itertools.islice(itertools.cycle(configs), max(0, runs - done))
     say(time(list(ends), workers, pruned=True))
 
 
-def divided(home: Home, jobs: Sequence[Job], total: int) -> tuple[list[list[Job]], int]:
-    """The packs of *jobs* and the workers that the local launcher would have; each alone under another one."""
-    workers, per_gpu, pack = _local(home)
-    capacity = launch.capacity_for(jobs, home.composer, workers, per_gpu, total)
-    most = max(1, len(capacity.slots(len(jobs))))
-    return launch.divided(jobs, most, home.sweeper.config.hydra, pack, capacity), most
-
-
-def _local(home: Home) -> tuple[int | None, int, Any]:
-    """`workers`, `per_gpu` and `pack` of the launcher, as far as it has them."""
+def _options(home: Home) -> dict[str, Any]:
+    """Those of the launcher; for one that has no such: as many workers as there are cores, and each job alone."""
     options: Any = OmegaConf.to_container(home.sweeper.config.hydra.launcher)
-    return options.get("workers"), options.get("per_gpu", 1), options.get("pack", "off")
+    return {"workers": None, "per_gpu": 1, "pack": "off", **options}
 
 
 def time(configs: Sequence[Config], workers: int, pruned: bool = False) -> str:

@@ -150,11 +150,8 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     folder = Path(str(master.hydra.sweep.dir))
     if not selection:
         check_new(folder)
-    if sweeper.options["dry_run"]:  # nothing is written, so nobody is kept out
-        plan = old or Plan(id=folder.name, typed=typed, keys=[])
-        yield Home(sweeper, folder, typed, plan, old is not None, control, steering)
-        return
-    with held(folder):
+    # A dry run writes nothing, so it keeps nobody out.
+    with contextlib.nullcontext() if sweeper.options["dry_run"] else held(folder):
         plan = old or Plan(id=folder.name, typed=typed, keys=[], order=order.following(folder))
         yield Home(sweeper, folder, typed, plan, old is not None, control, steering)
 

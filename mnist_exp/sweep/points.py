@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import itertools
 import json
 import math
@@ -161,7 +162,7 @@ def read(path: Path) -> list[list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = _csv(text) if path.suffix == ".csv" else _yaml(text)
-    except (OSError, ValueError, csv.Error, yaml.YAMLError) as error:
+    except (OSError, ValueError, csv.Error, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = getattr(error, "problem", "") or first_line(error)  # of YAML, whose first line says where
         raise ConfigError(f"points={path} cannot be read: {reason}", SHAPES) from error
     if not any(rows):
@@ -212,7 +213,7 @@ def _csv(text: str) -> list[dict[str, str]]:
 
 
 def _yaml(text: str) -> list[dict[str, str]]:
-    table: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)  # refuses a key that is there twice
+    table: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)  # refuses a key given twice
     if isinstance(table, dict) and all(isinstance(values, list) for values in table.values()):
         if len({len(values) for values in table.values()}) > 1:
             sizes = ", ".join(f"{key} has {len(values)}" for key, values in table.items())

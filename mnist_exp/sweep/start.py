@@ -9,7 +9,7 @@ from mnist_exp.console.terminal import offer, shown
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.errors import ExperimentError
 from mnist_exp.search import study
-from mnist_exp.sweep import finish, forecast, points, race
+from mnist_exp.sweep import finish, forecast, points, race, search
 from mnist_exp.sweep.home import Home, opened
 from mnist_exp.sweep.shell import OurSweeper
 
@@ -32,22 +32,15 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
     with opened(sweeper, arguments) as home:
         home.composer.check_swept(home.varying)
         try:
-            if "first" in home.options:
-                race.sweep(home)
-                return []
-            if "sampler" not in home.options:
+            if "first" not in home.options and "sampler" not in home.options:
                 return grid(home)
-            from mnist_exp.sweep import search
-
-            search.sweep(home)
+            (race if "first" in home.options else search).sweep(home)
             return []
-        except KeyboardInterrupt as stop:
+        except (KeyboardInterrupt, OSError) as error:
             if not SweepFolder(home.folder).plan.exists():
                 raise  # nothing was started
-            raise finish.interrupted(stop, "", home) from None
-        except OSError as error:
-            if not SweepFolder(home.folder).plan.exists():
-                raise  # nothing was started
+            if isinstance(error, KeyboardInterrupt):
+                raise finish.interrupted(error, "", home) from None
             raise ExperimentError(
                 f"The sweep cannot go on: {error.filename or shown(home.folder)}: {error.strerror}.",
                 f"Make room, or mend its rights. Go on with:\n{home.again}",

@@ -114,7 +114,7 @@ def test_ticks_that_would_overlap_are_left_out() -> None:
 
 def test_what_lies_below_an_axis_is_said_and_not_drawn() -> None:
     _, axes = style.canvas()
-    sweep.dots(axes, np.arange(4), pd.Series([97.0, 98.0, 20.0, 10.0]), 96.0, style.MUTED, "run")
+    sweep.dots(axes, np.arange(4), pd.Series([97.0, 98.0, 20.0, 10.0]), 96.0, "run")
     (points,) = axes.collections
     assert points.get_offsets().tolist() == [[0, 97], [1, 98]]
     assert [text.get_text() for text in axes.texts] == ["2 runs below 96 %"]

@@ -119,7 +119,7 @@ REFUSED = {
     "optimizer.betas=[0.9,2]": ("torch.optim.Adam refused its settings: Invalid beta parameter at index 1: 2", ""),
     "optimizer.weight_decay=-1": ("refused its settings: Invalid weight_decay value: -1", ""),
     "schedule._target_=builtins.dict": ("schedule._target_ must make something callable, not a dict.", ""),
-    "schedule=cosine schedule.warmup=1": ("schedule.warmup must be between 0 and 1, but got 1.", ""),
+    "schedule=cosine schedule.warmup=1": ("schedule.warmup must be at least 0 and below 1, but got 1.", ""),
     "schedule=onecycle schedule.floor=2": ("schedule.floor must be between 0 and 1, but got 2.", ""),
     "model=small_cnn hidden=64": ("hidden=64 would change nothing: smallcnn has no such setting.", "Drop it."),
     "model.norm=batch batch_size=63": ("the last batch of 55,000 images has one.", "Try batch_size=62 or 64."),

@@ -130,6 +130,36 @@ def test_an_npz_with_pickles_or_without_labels_is_refused(scratch: Path) -> None
             splits.check(data)
 
 
+IMAGES, LABELS = np.zeros((12, 4, 4), np.uint8), np.arange(12) % 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ((IMAGES, LABELS[:10]), r"images of shape \(12, 4, 4\) and labels of shape \(10,\)"),
+        ((IMAGES, np.tile(LABELS, 2)), r"labels of shape \(24,\)"),  # those of other images, perhaps
+        ((IMAGES.reshape(12, 16), LABELS), r"images of shape \(12, 16\)"),
+        ((np.uint8(3), LABELS), r"images of shape \(\)"),
+        ((IMAGES[:5], LABELS[:5]), "5 images to train on and 0 to test on: too few"),
+        ((IMAGES, LABELS, IMAGES), "cannot be read as images: .*test_labels"),
+        ((IMAGES, LABELS + np.nan), "has labels of type float64 from nan to nan, not bytes"),
+    ],
+)
+def test_an_npz_whose_arrays_do_not_go_together_is_refused(
+    arrays: tuple[np.ndarray, ...], said: str, scratch: Path
+) -> None:
+    np.savez(scratch / "mine.npz", **dict(zip(own.ARRAYS, arrays, strict=False)))
+    with pytest.raises(DataError, match=said):
+        cli.main(["check", "mine.npz"])
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut off"])
+def test_another_file_than_an_npz_is_refused(content: bytes, scratch: Path) -> None:
+    (scratch / "mine.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"mine\.npz cannot be read as images"):
+        cli.main(["check", "mine.npz"])
+
+
 def test_idx_files_are_checked_too(scratch: Path, composed: Callable[..., Config]) -> None:
     write_dataset(scratch / "files")
     data = checked("files", scratch, composed)

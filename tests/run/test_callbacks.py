@@ -13,7 +13,7 @@ from samples import TINY
 
 from mnist_exp.config import Config
 from mnist_exp.disk import journal, ledger
-from mnist_exp.engine.events import EpochEnd
+from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.evaluate.answers import Answers
 from mnist_exp.run import export, session
@@ -48,6 +48,34 @@ def test_in_a_pack_only_the_lane_that_is_stopped_ends(tiny: Tiny) -> None:
     configs = [tiny(seed=seed, epochs=3, data={"order_seed": 0}, callbacks=named("following.Rule")) for seed in (0, 1)]
     outcomes = session.run_many(trainings.tasks(configs, "runs"))
     assert [isinstance(each, session.Result) and each.state for each in outcomes] == ["finished", "finished"]
+    assert [len(journal.read(Path(f"runs/{i}"))) for i in (0, 1)] == [1, 3]
+
+
+def test_a_run_that_is_stopped_after_its_last_epoch_does_not_end_the_next_one(tiny: Tiny) -> None:
+    configs = [tiny(threads=threads, callbacks=named("following.Rule", after=2)) for threads in (1, 2)]
+    session.run_many(trainings.tasks(configs, "runs"))  # one after the other: their threads differ
+    assert [len(journal.read(Path(f"runs/{i}"))) for i in (0, 1)] == [2, 2]
+
+
+def test_a_lane_that_is_stopped_and_pruned_at_once_does_not_end_the_one_that_takes_its_place(tiny: Tiny) -> None:
+    stops = named("following.Rule")  # after one epoch, where the seed is 0
+    configs = [tiny(seed=i, epochs=3, data={"order_seed": 0}, callbacks=stops) for i in (0, 1)]
+
+    class GiveUp(Observer):
+        def __init__(self, control: Control) -> None:
+            self.control = control
+
+        def on_epoch(self, event: EpochEnd) -> None:
+            self.control.pruned[event.lane] = "Pruned."
+
+        def on_end(self, event: LaneEnd) -> None:
+            pass
+
+    def watch(about: session.Run, control: Control) -> list[Observer]:
+        return [GiveUp(control)] if about.config.seed == 0 else []
+
+    outcomes = session.run_many(trainings.tasks(configs, "runs"), watch)
+    assert [isinstance(each, session.Result) and each.state for each in outcomes] == ["pruned", "finished"]
     assert [len(journal.read(Path(f"runs/{i}"))) for i in (0, 1)] == [1, 3]
 
 

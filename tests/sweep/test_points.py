@@ -108,6 +108,13 @@ def test_a_file_without_points(scratch: Path, text: str | None, sentence: str) -
         points.read(scratch / "p.csv")
 
 
+@pytest.mark.parametrize("text", ["5\n", "- {lr: '${'}\n"])
+def test_a_yaml_file_that_is_no_table_is_named(scratch: Path, text: str) -> None:
+    (scratch / "p.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"points=p\.yaml cannot be read: "):
+        points.read(Path("p.yaml"))
+
+
 def test_a_key_twice_is_refused_in_a_file_and_beside_it(expand: Callable[..., list[str]], scratch: Path) -> None:
     (scratch / "p.yaml").write_text("- {hidden: 8, hidden: 16}\n")
     with pytest.raises(ConfigError, match="duplicate key hidden"):

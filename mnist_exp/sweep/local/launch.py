@@ -57,11 +57,16 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
     ours = [job.config for job in jobs if job.parsed]  # from a sweeper of ours, which exports the best at the end
     handover = Handover(launcher, jobs)
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    capacity = capacity_for(jobs, handover.composer, options["workers"], options["per_gpu"], total)
+    capacity = capacity_for(jobs, handover.composer, options, total)
     fixed = source.fixed if source else shared([job.overrides for job in jobs])
     with Display(len(jobs), fixed) as display, Stop() as stop:
         pool = Pool(options, handover, capacity, display, stop, source)
-        packs = [list(jobs)] if source else packed(jobs, handover, launcher.config.hydra, options["pack"], capacity)
+        if source:
+            packs = [list(jobs)]
+        elif handover.trains:
+            packs = divided(jobs, len(capacity.slots(len(jobs))), launcher.config.hydra, options["pack"], capacity)
+        else:
+            packs = [[job] for job in jobs]
         display.costs |= costs(jobs)
         try:
             pool.begin(packs)
@@ -83,32 +88,18 @@ def check(options: dict[str, Any]) -> None:
             rule.check(f"hydra.launcher.{key}", options[key])
 
 
-def packed(
-    jobs: Sequence[Job], handover: Handover, hydra: DictConfig, option: str | int, capacity: Capacity
-) -> list[list[Job]]:
-    """The jobs in the packs that they are given out in, the longest first; another application's as they come.
-
-    One by one where jobs would notice, by *hydra*, that part of the sweep's config.
-    """
-    if not handover.trains:
-        return [[job] for job in jobs]
-    return divided(jobs, max(1, len(capacity.slots(len(jobs)))), hydra, option, capacity)
-
-
 def in_turn(launcher: OurLauncher, jobs: Sequence[Job], composer: Composer) -> list[list[Job]]:
     """The packs of *jobs* that one worker is to train, one after the other."""
-    options = launcher.options
-    capacity = capacity_for(jobs, composer, options["workers"], options["per_gpu"])
-    return divided(jobs, 1, launcher.config.hydra, options["pack"], capacity)
+    capacity = capacity_for(jobs, composer, launcher.options)
+    return divided(jobs, 1, launcher.config.hydra, launcher.options["pack"], capacity)
 
 
 def share(launcher: OurLauncher, job: Job, composer: Composer, trials: int) -> int:
     """How many of so many *trials* are a worker's share, if it trains *job* and others together; 1 if it cannot."""
     from mnist_exp.sweep import packing  # torch
 
-    options = launcher.options
-    capacity = capacity_for([job], composer, options["workers"], options["per_gpu"])
-    option = _allowed(launcher.config.hydra, options["pack"])
+    capacity = capacity_for([job], composer, launcher.options)
+    option = _allowed(launcher.config.hydra, launcher.options["pack"])
     if packing.joins(job.config, option, bool(capacity.gpus)) is None:
         return 1
     return math.ceil(trials / len(capacity.slots(trials)))
@@ -117,11 +108,11 @@ def share(launcher: OurLauncher, job: Job, composer: Composer, trials: int) -> i
 def divided(
     jobs: Sequence[Job], workers: int, hydra: DictConfig, option: str | int, capacity: Capacity
 ) -> list[list[Job]]:
-    """*jobs* by pack."""
+    """*jobs* by pack, the longest first; one by one where they would notice, by *hydra*, that part of the config."""
     from mnist_exp.sweep import packing  # torch
 
     configs, option = [job.config for job in jobs], _allowed(hydra, option)
-    packs = packing.divide(configs, workers, option, bool(capacity.gpus), before=[job.pack for job in jobs])
+    packs = packing.divide(configs, max(1, workers), option, bool(capacity.gpus), before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
 
 
@@ -135,14 +126,12 @@ def _allowed(hydra: DictConfig, option: str | int) -> str | int:
     return "off" if noticed else option
 
 
-def capacity_for(
-    jobs: Sequence[Job], composer: Composer, workers: int | None, per_gpu: int, total: int = 0
-) -> Capacity:
-    """What *jobs* may use: the GPUs that they name, all that there are, or cores."""
+def capacity_for(jobs: Sequence[Job], composer: Composer, options: dict[str, Any], total: int = 0) -> Capacity:
+    """What *jobs* may use, by the launcher's *options*: the GPUs that they name, all that there are, or cores."""
     devices = {device_of(job, composer) for job in jobs}
     numbered = sorted(device for device in devices if device.startswith("cuda:"))
     gpus = numbered or (visible_gpus() if devices & {"auto", "cuda"} else [])
-    return Capacity(workers, per_gpu, gpus, total, numbered=bool(numbered))
+    return Capacity(options["workers"], options["per_gpu"], gpus, total, numbered=bool(numbered))
 
 
 def visible_gpus() -> list[str]:
