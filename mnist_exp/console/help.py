@@ -4,7 +4,6 @@ The settings come from the schema, with the values of the composed config; choic
 of `conf/` and of folders that were given with --config-dir; the options of launchers and sweepers from their classes.
 """
 
-import difflib
 import shutil
 import sys
 import textwrap
@@ -17,7 +16,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.config import choices, reference, schema
-from mnist_exp.config.guesses import guess
+from mnist_exp.config.guesses import closest, guess
 from mnist_exp.config.overrides import override
 from mnist_exp.config.reference import Entry, spelled
 from mnist_exp.config.schema import within
@@ -60,7 +59,7 @@ def asked(typed: Sequence[str]) -> list[str]:
     known = {ALL, *BESIDES, *schema.parts(), *choices.groups(), *(key for key, *_ in _everything())}
     for i, topic in enumerate(topics):
         if topic not in known and not any(key.startswith(f"{topic}.") for key in known):
-            near = guess(topic) or next(iter(difflib.get_close_matches(topic, known, n=1)), "")
+            near = guess(topic) or closest(topic, known)
             if near.partition("=")[0] not in known:
                 raise ConfigError(f"There is no help about {topic!r}.", f"Topics: {', '.join(_topics())}, or any key.")
             topics[i] = near.partition("=")[0]
