@@ -56,7 +56,7 @@ def asked(typed: Sequence[str]) -> list[str]:
         ConfigError: nothing is called like that.
     """
     topics = [word for word in typed if "=" not in word]
-    known = {ALL, *BESIDES, *schema.parts(), *choices.groups(), *(key for key, *_ in _everything())}
+    known = {ALL, *BESIDES, *schema.parts(), *choices.groups(), *_keys()}
     for i, topic in enumerate(topics):
         if topic not in known and not any(key.startswith(f"{topic}.") for key in known):
             near = guess(topic) or closest(topic, known)
@@ -143,14 +143,12 @@ def _files(root: DictConfig) -> dict[str, list[Path]]:
     return dict(sorted(files.items()))
 
 
-def _everything() -> Iterator[tuple[str, str]]:
-    """Each key that there is help about, with its meaning, but for those of folders of the user's."""
-    yield from ((key, setting.help) for key, setting in schema.settings().items())
-    paths = [
-        Path(choices.conf_dir(), group, f"{name}.yaml") for group in choices.groups() for name in choices.options(group)
-    ]
+def _keys() -> Iterator[str]:
+    """Each key that there is help about, but for those of folders of the user's."""
+    yield from schema.settings()
+    paths = Path(choices.conf_dir()).glob("*/*.yaml")
     for entries in (*map(reference.of_file, paths), *(reference.of_options(_class(n), p) for _, p, n in OPTIONS)):
-        yield from ((entry.key, entry.meaning) for entry in entries)
+        yield from (entry.key for entry in entries)
 
 
 def _topics() -> list[str]:

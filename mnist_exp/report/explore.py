@@ -41,13 +41,13 @@ def data(
     """
     listed = list(runs)
     table, rows = comparison.table.loc[listed], comparison.rows
-    split = board.deciding_split(table)
+    split, keys = board.deciding_split(table), _keys(comparison, searched)
     time, clock = charts.clock(table)
     curves = {at: _curve(histories[index]) for at, index in enumerate(listed) if len(histories.get(index, ()))}
     facts = {
         "splits": [each for each in board.SPLITS if f"{each}_mean" in comparison.board],
         "split": split,
-        "keys": [_key(table[key]) for key in _keys(comparison, searched)],
+        "keys": [_key(table[key]) for key in keys],
         "clock": clock,
         "search": searched is not None,
         "settings": comparison.labels[: 1 + int(rows[listed].max())],  # the best ones are listed
@@ -66,7 +66,7 @@ def data(
             "parameters": _numbers(table["parameters"], 1),
             **{each: _numbers(table[f"final/{each}_accuracy"], 100) for each in board.SPLITS},
         },
-        "values": [_values(table[key]) for key in _keys(comparison, searched)],
+        "values": [_values(table[key]) for key in keys],
         "curves": {at: curve for at, curve in curves.items() if curve},
     }
     hidden: dict[str, Any] = _hidden(facts)

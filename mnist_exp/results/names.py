@@ -90,9 +90,9 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     raise ConfigError(f"No run, sweep or experiment is called {name!r}.", f"{guess}A name is {NAMES}.")
 
 
-def offered(root: Path = Path("outputs")) -> list[str]:
+def offered() -> list[str]:
     """Names for tab completion, newest first, without MLflow's, which take seconds to get."""
-    sweeps, runs = ([f.name for f in reversed(_folders(root, kind))] for kind in ("sweeps", "runs"))
+    sweeps, runs = ([f.name for f in reversed(_folders(Path("outputs"), kind))] for kind in ("sweeps", "runs"))
     return ["last", "best", *sweeps, *(f"best:{sweep}" for sweep in sweeps), *runs]
 
 
