@@ -132,7 +132,7 @@ def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
     """Prints *facts*."""
     for letter, each in zip("AB", (one, other), strict=True):
         say(f"{letter}: {shown(each.folder)}  {each.entry.name} ({each.entry.state})")
-    side_by_side("setting", [[key, *map(_text, pair)] for key, pair in facts["settings"].items()])
+    side_by_side("setting", [[key, *map(value, pair)] for key, pair in facts["settings"].items()])
     for line in facts["made_with"] or ["Code, data, versions and machine are the same."]:
         say(line)
     side_by_side("result", [[key, *(_result(key, each) for each in pair)] for key, pair in facts["results"].items()])
@@ -155,10 +155,6 @@ def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
             listed = ", ".join(map(str, about[key][:LISTED])) + (", …" if len(about[key]) > LISTED else "")
             if listed:
                 say(f"  only {letter}: {listed}")
-
-
-def _text(setting: Any) -> str:
-    return config.compact(setting) if isinstance(setting, (list, dict)) else value(setting)
 
 
 def _result(key: str, number: float | None) -> str:

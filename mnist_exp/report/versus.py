@@ -7,7 +7,6 @@ from typing import Any, TypedDict
 
 from rich.markup import escape
 
-from mnist_exp import config
 from mnist_exp.console import terminal
 from mnist_exp.console.formats import SPLIT_NAMES, points, score, value
 from mnist_exp.console.terminal import shown, side_by_side
@@ -185,4 +184,4 @@ def _listed(values: Sequence[Any]) -> str:
         return "–"
     if len(values) > LISTED:
         return f"{len(values)} from {value(values[0])} to {value(values[-1])}"
-    return ", ".join(config.compact(each) if isinstance(each, list) else value(each) for each in values)
+    return ", ".join(map(value, values))

@@ -27,7 +27,6 @@ SPARING = 20  # times as long as it takes to read a sweep, until it is read agai
 class Entry:
     """A sweep or a run."""
 
-    folder: Path
     id: str
     title: str
     """What varies, or what was set."""
@@ -88,10 +87,9 @@ class Overview:
             selection = names.resolve(folder)
             rankings = names.rankings(selection)
         except ExperimentError as error:
-            return Entry(folder, folder.name, "damaged", "", error.message, False, "", "", "", "")
+            return Entry(folder.name, "damaged", "", error.message, False, "", "", "", "")
         page, record = SweepFolder(folder).page, tracked.read(folder)
         return Entry(
-            folder=folder,
             id=folder.name,
             title=_title(selection),
             began=time.strftime("%Y-%m-%d %H:%M", time.gmtime(_began(selection) / 1000)),
