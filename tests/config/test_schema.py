@@ -15,7 +15,7 @@ from omegaconf import MISSING, OmegaConf
 
 from mnist_exp import config as configs
 from mnist_exp.config import Config, identity, overrides, schema
-from mnist_exp.config.identity import has_effect, unnamed
+from mnist_exp.config.identity import UNNAMED, has_effect
 from mnist_exp.config.loading import check
 from mnist_exp.config.rules import leaves
 from mnist_exp.config.schema import Kind
@@ -75,7 +75,7 @@ def test_a_setting_is_for_one_thing(key: str) -> None:
         ),
         "built": (points.BUILT, "batch_size data device init model optimizer precision schedule"),
         "unnamed": (  # force and retry_failed never get that far
-            unnamed(),
+            UNNAMED,
             "checkpoint cluster data.root deterministic device force hydra name resume retry_failed threads tracking",
         ),
         "unlisted": (
