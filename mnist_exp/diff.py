@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from mnist_exp.config.identity import has_effect
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.formats import SPLIT_NAMES, loss, percent, points, seconds, value
-from mnist_exp.console.terminal import console, say, shown, table
+from mnist_exp.console.terminal import console, say, shown, side_by_side
 from mnist_exp.disk import hits, journal, ledger, trust
 from mnist_exp.disk.journal import Row
 from mnist_exp.disk.layout import RunFolder
@@ -131,15 +132,15 @@ def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
     """Prints *facts*."""
     for letter, each in zip("AB", (one, other), strict=True):
         say(f"{letter}: {shown(each.folder)}  {each.entry.name} ({each.entry.state})")
-    table("setting", [[key, *map(_text, pair)] for key, pair in facts["settings"].items()])
+    side_by_side("setting", [[key, *map(value, pair)] for key, pair in facts["settings"].items()])
     for line in facts["made_with"] or ["Code, data, versions and machine are the same."]:
         say(line)
-    table("result", [[key, *(_result(key, each) for each in pair)] for key, pair in facts["results"].items()])
+    side_by_side("result", [[key, *(_result(key, each) for each in pair)] for key, pair in facts["results"].items()])
     key = "val/accuracy" if "val/accuracy" in facts["curves"] else "train/accuracy"
     ours, theirs = facts["curves"].get(key, [[], []])
     pairs = list(enumerate(itertools.zip_longest(ours, theirs), start=1))
-    step = max(1, len(pairs) // EPOCHS)
-    table(key, [[f"epoch {n}", *(_result(key, each) for each in pair)] for n, pair in pairs[::-step][::-1]])
+    step = max(1, math.ceil(len(pairs) / EPOCHS))
+    side_by_side(key, [[f"epoch {n}", *(_result(key, each) for each in pair)] for n, pair in pairs[::-step][::-1]])
     if isinstance(facts["images"], str):
         say(f"Image by image they cannot be compared. {facts['images']}")
         return
@@ -154,10 +155,6 @@ def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
             listed = ", ".join(map(str, about[key][:LISTED])) + (", …" if len(about[key]) > LISTED else "")
             if listed:
                 say(f"  only {letter}: {listed}")
-
-
-def _text(setting: Any) -> str:
-    return config.compact(setting) if isinstance(setting, (list, dict)) else value(setting)
 
 
 def _result(key: str, number: float | None) -> str:

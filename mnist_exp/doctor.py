@@ -31,6 +31,7 @@ from mnist_exp.console.formats import plural, size
 from mnist_exp.console.terminal import console
 from mnist_exp.disk import provenance
 from mnist_exp.errors import ExperimentError, first_line
+from mnist_exp.tracking import database
 
 ABOUT = """\
 Looks at everything a run needs: versions, device, data files, the MLflow store, disk, write access. Changes nothing
@@ -193,19 +194,18 @@ def data() -> Iterator[Check]:
 def store() -> Iterator[Check]:
     """The MLflow store that a run would use."""
     uri, experiment = stores.uri_for(None), compose(["data=synthetic"]).tracking.experiment
-    if path := stores.database(uri):
-        yield _database(path, experiment)
-    elif uri.startswith(("http://", "https://")):
-        yield _server(uri, experiment)
-    else:
-        yield _elsewhere(uri, experiment)
+    try:
+        if path := stores.database(uri):
+            yield _database(path, experiment)
+        else:
+            yield _server(uri, experiment) if uri.startswith(("http://", "https://")) else _elsewhere(uri, experiment)
+    except ExperimentError as error:
+        yield Check("store", "fault", error.message.removesuffix("."), error.help)
 
 
 def _database(path: Path, experiment: str) -> Check:
     if not stores.made(path):
         return Check("store", "ok", f"{path} does not exist yet; the first run makes it")
-    from mnist_exp.tracking import database
-
     try:
         database.check(path, experiment)
         database.check_schema(path)
@@ -215,8 +215,6 @@ def _database(path: Path, experiment: str) -> Check:
                 "SELECT (SELECT count(*) FROM runs), version_num FROM alembic_version"
             ).fetchone()
             connection.execute("BEGIN IMMEDIATE")  # what every write begins with
-    except ExperimentError as error:
-        return Check("store", "fault", error.message.removesuffix("."), error.help)
     except sqlite3.Error as error:
         if "locked" in str(error):
             mend = "Another program is writing to it, or hangs. Who: fuser -v " + str(path)
@@ -245,15 +243,8 @@ def _server(uri: str, experiment: str) -> Check:
     with suppress(OSError, ValueError, KeyError), urllib.request.urlopen(page, timeout=PATIENCE) as answer:
         row = json.load(answer)["experiment"]
         if row["lifecycle_stage"] == "deleted":
-            return _deleted(uri, experiment, row["experiment_id"])
+            raise database.deleted(uri, experiment, row["experiment_id"])
     return Check("store", "ok", f"{name}, MLflow {version}")
-
-
-def _deleted(uri: str, experiment: str, id: str) -> Check:
-    from mnist_exp.tracking import database
-
-    error = database.deleted(uri, experiment, id)
-    return Check("store", "fault", error.message.removesuffix("."), error.help)
 
 
 def _elsewhere(uri: str, experiment: str) -> Check:
@@ -275,7 +266,7 @@ def _elsewhere(uri: str, experiment: str) -> Check:
     if fault:
         return Check("store", "fault", f"{without_login(uri)}: {hide(fault)}", "Mend MLFLOW_TRACKING_URI.")
     if id := done.stdout.strip():
-        return _deleted(uri, experiment, id)
+        raise database.deleted(uri, experiment, id)
     return Check("store", "ok", without_login(uri))
 
 

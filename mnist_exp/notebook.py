@@ -196,13 +196,10 @@ def _run(typed: Sequence[str]) -> ExperimentError | None:
             return error
         if code in (130, 143):
             return Interrupted("The sweep was stopped.", signal=code - 128)
-        return (
-            ConfigError("The sweep was refused; the lines above say why.")
-            if code == 2
-            else ExperimentError(
-                f"The process of the sweep ended with {code}, without a word.", "What is finished can be resumed."
-            )
-        )
+        if code == 2:
+            return ConfigError("The sweep was refused; the lines above say why.")
+        said = f"The process of the sweep ended with {code}, without a word."
+        return ExperimentError(said, "What is finished can be resumed.")
 
 
 def _relay(process: "subprocess.Popen[str]") -> int:

@@ -88,8 +88,9 @@ def main(arguments: Sequence[str]) -> None:
         raise ExperimentError("\n  ".join(["Not deleted:", *failures]), "Repeat this once that is put right.")
 
 
-def everything(root: Path = Path("outputs")) -> list[Selection]:
-    """Each sweep of *root*, and its other runs together."""
+def everything() -> list[Selection]:
+    """Each sweep in outputs/, and the other runs together."""
+    root = Path("outputs")
     sweeps = [names.resolve(folder) for folder in sorted(root.glob("sweeps/*/*/")) if holds_runs(folder)]
     single = [path.parent for path in sorted(root.glob(f"runs/*/*/{RunFolder.ledger}"))]
     return [*sweeps, *([Selection("Runs", root, single)] if single else [])]

@@ -13,6 +13,8 @@ OURS = {"local": "cluster=local", "grid": "search=grid", "race": "search=race", 
 """The launcher and the sweepers that `cluster=local` and `search=` choose, each with one way to choose it."""
 CHOSEN = OURS | {"submitit_slurm": "cluster=slurm", "submitit_local": "cluster=slurm", "ray_cluster": "cluster=ray"}
 """How a launcher or sweeper is chosen, where not by `hydra/launcher=<name>`."""
+SYNONYMS = {name: key for key, names in schema.SYNONYMS.items() for name in names.split()}
+"""What the field also calls a setting → the setting."""
 
 
 def unknown_key(path: str, typed: str = "") -> ConfigError:
@@ -45,8 +47,8 @@ def guess(path: str) -> str:
     name = path.lower().replace("-", "_")
     head, _, last = name.rpartition(".")
     for each in (name, last):
-        if each in synonyms():
-            return synonyms()[each]
+        if each in SYNONYMS:
+            return SYNONYMS[each]
     if _other(path):
         return ""
     known = [*schema.settings(), *choices.groups(), *choices.keywords()]
@@ -57,17 +59,12 @@ def guess(path: str) -> str:
         ends = {key.rpartition(".")[2]: key for key in reversed(keys)}
         if near := closest(last, ends, cutoff):
             return ends[near]
-    return synonyms().get(closest(last, synonyms(), 0.85), "")
+    return SYNONYMS.get(closest(last, SYNONYMS, 0.85), "")
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The nearest of the *known* names; empty if none is near."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), "")
-
-
-def synonyms() -> dict[str, str]:
-    """What the field also calls a setting → the setting."""
-    return {name: key for key, names in schema.SYNONYMS.items() for name in names.split()}
 
 
 def sweep_settings() -> dict[str, list[str]]:

@@ -13,6 +13,8 @@ from mnist_exp.config.schema import FOLLOWING, Config, Kind, within
 
 OPTIONAL = schema.of(Kind.OPTIONAL)
 """Settings that are params only where they are chosen."""
+UNNAMED = (*schema.of(Kind.WHERE | Kind.CONTROL), "name", "device", "hydra", "cluster")
+"""What a run's name leaves out: where the run is trained and kept, and how it is resumed."""
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -65,14 +67,9 @@ def run_name(config: Config, overrides: list[str]) -> str:
     shown = {**_hidden(config), "lr": brief(config.lr), "seed": str(config.seed)}
     for each in overrides:
         key, _, value = split(each)
-        if key not in (*shown, "hidden") and not within(key, unnamed()):
+        if key not in (*shown, "hidden") and not within(key, UNNAMED):
             shown[key] = value
     return " ".join(f"{key}={value}" for key, value in shown.items())[:250]
-
-
-def unnamed() -> tuple[str, ...]:
-    """What a run's name leaves out: where the run is trained and kept, and how it is resumed."""
-    return (*schema.of(Kind.WHERE | Kind.CONTROL), "name", "device", "hydra", "cluster")
 
 
 def params(config: Config) -> dict[str, Any]:

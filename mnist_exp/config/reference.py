@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, final
 
 from omegaconf import MISSING, OmegaConf
 
-from mnist_exp.config.overrides import compact
+from mnist_exp.config.overrides import as_typed
 from mnist_exp.config.schema import FOLLOWING
 
 
@@ -30,9 +29,7 @@ class Entry:
 
 def spelled(value: Any) -> str:
     """A value in the syntax of an override: `null`, `true`, `[0.5,0.75]`."""
-    if value == MISSING:
-        return "…"
-    return json.dumps(value) if value is None or isinstance(value, bool) else compact(value)
+    return "…" if value == MISSING else as_typed(value)
 
 
 def about(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -75,15 +75,15 @@ def positive(way_out: str) -> Rule:
     return must("be a finite number > 0 in float32", lambda value: value > 0 and in_float32(value), "> 0", way_out)
 
 
-def numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Each number in *value*, that of *key*, with its own key; those of a list have the list's."""
+def leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Each plain value in *value*, that of *key*, with its own key; those of a list have the list's."""
     if isinstance(value, dict):
         for name, each in value.items():
-            yield from numbers(f"{key}.{name}", each)
+            yield from leaves(f"{key}.{name}" if key else str(name), each)
     elif isinstance(value, list):
         for each in value:
-            yield from numbers(key, each)
-    elif isinstance(value, int | float):
+            yield from leaves(key, each)
+    else:
         yield key, value
 
 
@@ -97,17 +97,11 @@ def seconds(typed: str) -> float:
     return float(typed.rstrip("".join(SECONDS))) * SECONDS.get(typed[-1], 1)
 
 
-def each_within(lowest: float, highest: float) -> Callable[[Any], bool]:
-    """A test that a value, or each one in a list, is a number from *lowest* to *highest*."""
+def each_within(lowest: float, highest: float, kinds: Sequence[type] = (int, float)) -> Callable[[Any], bool]:
+    """A test that a value, or each one in a list, is a number of one of *kinds*, from *lowest* to *highest*."""
 
     def holds(value: Any) -> bool:
         each = value if isinstance(value, list) else [value]
-        return bool(each) and all(type(number) in (int, float) and lowest <= number <= highest for number in each)
+        return bool(each) and all(type(number) in kinds and lowest <= number <= highest for number in each)
 
     return holds
-
-
-def widths(value: Any) -> bool:
-    """Whether it is a positive whole number, or a list of them."""
-    each = value if isinstance(value, list) else [value]
-    return bool(each) and all(type(width) is int and 1 <= width <= 2**24 for width in each)

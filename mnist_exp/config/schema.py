@@ -20,11 +20,10 @@ from mnist_exp.config.rules import (
     at_least,
     between,
     each_within,
+    leaves,
     must,
-    numbers,
     pattern,
     positive,
-    widths,
 )
 
 Shape = tuple[int, int, int]
@@ -50,7 +49,7 @@ FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
 RATE = positive("Try {key}=1e-3.")
 LIMIT = positive("Try {key}=null for none.")
 TRY = "Try {key}=128 or '{key}=[512,256]'."
-WIDTHS = must("be a positive integer or a list of them", widths, "each >= 1", TRY, "{value!r}")
+WIDTHS = must("be a positive integer or a list of them", each_within(1, 2**24, [int]), "each >= 1", TRY, "{value!r}")
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 DEVICE = pattern(r"auto|cpu|mps|cuda(:\d{1,2})?", DEVICES, "Try {key}=auto.", DEVICES)
 WORD = pattern(r"[\w-][\w.-]*", "a plain word")
@@ -411,8 +410,9 @@ class Setting:
         """Raises ConfigError if *value* breaks the rule, or a number in it `NUMBER`; null breaks none."""
         if value is not None:
             self.rule.check(self.key, value)
-        for key, number in numbers(self.key, value):
-            NUMBER.check(key, number)
+        for key, each in leaves(self.key, value):
+            if isinstance(each, int | float):
+                NUMBER.check(key, each)
 
 
 @functools.cache

@@ -7,10 +7,10 @@ refused before anything is written. It belongs in the environment; a config may 
 import functools
 import os
 import re
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_plus
 
+from mnist_exp.config.rules import leaves
 from mnist_exp.errors import ConfigError
 
 _MEASURE = r"(?:dims?|sizes?|len|length|count|heads|dropout|rate)"  # token_dim is a number of a network
@@ -102,7 +102,7 @@ def first(plain: Any) -> str | None:
     with such a name. A reference such as `${oc.env:NAME}` is none.
     """
     kept = _kept()
-    for key, value in _leaves(plain, ""):
+    for key, value in leaves("", plain):
         if value is None or isinstance(value, bool):
             continue
         text = str(value)
@@ -116,17 +116,6 @@ def _kept() -> list[str]:
     """The secrets of the environment, by the names of its variables; the path of a file is none."""
     values = [os.environ[name] for name in os.environ if named(name)]
     return [value for value in values if len(value) >= _SHORTEST and not os.path.exists(value)]  # noqa: PTH110  # any text
-
-
-def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for name, inner in node.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list):
-        for inner in node:
-            yield from _leaves(inner, key)
-    else:
-        yield key, node
 
 
 @functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same texts, but for a few

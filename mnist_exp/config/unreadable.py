@@ -23,7 +23,7 @@ CALLS = {
 """How each function is called."""
 
 
-def unreadable(word: str, typed: Sequence[str], reason: str = "") -> ConfigError:
+def unreadable(word: str, typed: Sequence[str], reason: str) -> ConfigError:
     """The error for *word*, one of the *typed* ones, which is no override.
 
     Args:

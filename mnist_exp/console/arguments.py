@@ -1,13 +1,14 @@
 """How commands read what people type: argparse's options, `key=value` and names, in any order."""
 
 import argparse
-import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, final
+
+from mnist_exp.config.guesses import closest
 
 Offer = Callable[[], Iterable[str]]
 """Likely values, for tab completion."""
@@ -99,7 +100,7 @@ class Parser(argparse.ArgumentParser):
             elif self.takes_names and (not equals or Path(word).exists()):  # a file may be called a=b.png
                 options.names.append(word)
             else:
-                near = difflib.get_close_matches(name, self.keys, n=1)
-                guess = f"did you mean {near[0]}={value or '…'}? " if near else ""
+                near = closest(name, self.keys)
+                guess = f"did you mean {near}={value or '…'}? " if near else ""
                 self.error(f"{word!r} is not known; {guess}keys: {', '.join(self.keys)} (--help shows examples)")
         return options

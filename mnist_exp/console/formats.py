@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mnist_exp.config.numerals import brief, in_text
+from mnist_exp.config.overrides import compact
 
 SPLIT_NAMES = {"val": "validation", "test": "test", "train": "training"}
 
@@ -36,7 +37,7 @@ def value(setting: Any) -> str:
         return "–"
     if isinstance(setting, bool):
         return str(setting).lower()
-    return brief(setting) if isinstance(setting, float) else str(setting)
+    return brief(setting) if isinstance(setting, float) else compact(setting)
 
 
 def settings(overrides: Iterable[str]) -> str:

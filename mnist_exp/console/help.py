@@ -4,7 +4,6 @@ The settings come from the schema, with the values of the composed config; choic
 of `conf/` and of folders that were given with --config-dir; the options of launchers and sweepers from their classes.
 """
 
-import difflib
 import shutil
 import sys
 import textwrap
@@ -17,7 +16,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.config import choices, reference, schema
-from mnist_exp.config.guesses import guess
+from mnist_exp.config.guesses import closest, guess
 from mnist_exp.config.overrides import override
 from mnist_exp.config.reference import Entry, spelled
 from mnist_exp.config.schema import within
@@ -57,10 +56,10 @@ def asked(typed: Sequence[str]) -> list[str]:
         ConfigError: nothing is called like that.
     """
     topics = [word for word in typed if "=" not in word]
-    known = {ALL, *BESIDES, *schema.parts(), *choices.groups(), *(key for key, *_ in _everything())}
+    known = {ALL, *BESIDES, *schema.parts(), *choices.groups(), *_keys()}
     for i, topic in enumerate(topics):
         if topic not in known and not any(key.startswith(f"{topic}.") for key in known):
-            near = guess(topic) or next(iter(difflib.get_close_matches(topic, known, n=1)), "")
+            near = guess(topic) or closest(topic, known)
             if near.partition("=")[0] not in known:
                 raise ConfigError(f"There is no help about {topic!r}.", f"Topics: {', '.join(_topics())}, or any key.")
             topics[i] = near.partition("=")[0]
@@ -144,14 +143,12 @@ def _files(root: DictConfig) -> dict[str, list[Path]]:
     return dict(sorted(files.items()))
 
 
-def _everything() -> Iterator[tuple[str, str]]:
-    """Each key that there is help about, with its meaning, but for those of folders of the user's."""
-    yield from ((key, setting.help) for key, setting in schema.settings().items())
-    paths = [
-        Path(choices.conf_dir(), group, f"{name}.yaml") for group in choices.groups() for name in choices.options(group)
-    ]
+def _keys() -> Iterator[str]:
+    """Each key that there is help about, but for those of folders of the user's."""
+    yield from schema.settings()
+    paths = Path(choices.conf_dir()).glob("*/*.yaml")
     for entries in (*map(reference.of_file, paths), *(reference.of_options(_class(n), p) for _, p, n in OPTIONS)):
-        yield from ((entry.key, entry.meaning) for entry in entries)
+        yield from (entry.key for entry in entries)
 
 
 def _topics() -> list[str]:

@@ -262,16 +262,23 @@ def changing(every: float = 60.0) -> Iterator[Callable[[str], None]]:
         live.stop()
 
 
-def table(head: str, lines: Sequence[Sequence[str]]) -> None:
-    """Prints a table of A and B, if it has *lines*: what *head* says, and that of each."""
+def table(
+    head: Sequence[str], lines: Sequence[Sequence[str]], left: Sequence[str] = (), whole: Sequence[str] = ()
+) -> None:
+    """Prints a table, if it has *lines*: the columns *left* aligned there, others right; *whole* ones never wrap."""
     if not lines:
         return
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in (head, "A", "B"):
-        drawn.add_column(title, justify="left" if title == head else "right")
+    for title in head:
+        drawn.add_column(escape(title), justify="left" if title in left else "right", no_wrap=title in whole)
     for line in lines:
         drawn.add_row(*map(escape, line))
     console.print(drawn)
+
+
+def side_by_side(what: str, lines: Sequence[Sequence[str]]) -> None:
+    """Prints a table of A and B: *what* it is about, and that of each."""
+    table([what, "A", "B"], lines, left=[what])
 
 
 def shown(folder: Path) -> str:

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from rich import box
-from rich.table import Table
-
 from mnist_exp import config
 from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Key, Parser
@@ -56,7 +53,7 @@ KEYS = {
         lambda: config.options("data"),
     ),
 }
-SHOWN = 8  # pairs on the screen
+COLUMNS = ("images", "recognised", "answers", "right")  # of the table of classes
 
 
 @final
@@ -192,9 +189,9 @@ def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
     if answers.uneven:
         balanced, f1 = percent(facts["balanced_accuracy"]), percent(facts["macro_f1"])
         say(f"Classes are uneven: balanced accuracy {balanced}, macro F1 {f1}")
-    console.print(table(answers))
+    terminal.table(["digit" if _digits(answers.names) else "class", *COLUMNS], list(_by_class(answers)))
     plural = "s" if _digits(answers.names) else ""
-    for pair in facts["confused"][:SHOWN]:
+    for pair in facts["confused"]:
         true, predicted = answers.names[pair["true"]], answers.names[pair["predicted"]]
         say(f"  {true} taken for {predicted}: {pair['times']} times, {percent(pair['share'], 1)} of all {true}{plural}")
 
@@ -234,18 +231,13 @@ def pictures_of(answers: "Answers", title: str) -> list["Picture"]:
     return [confusion, network.reliability(answers.calibration(), answers.ece, title), *others]
 
 
-def table(answers: "Answers") -> Table:
-    """One row for each class: its images, the share of them recognised, its answers, the share of them right."""
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    kind = "digit" if _digits(answers.names) else "class"
-    for column in (kind, "images", "recognised", "answers", "right"):
-        drawn.add_column(column, justify="right")
+def _by_class(answers: "Answers") -> Iterator[list[str]]:
+    """The name of each class, its images, the share of them recognised, its answers, the share of them right."""
     matrix = answers.confusion
     for label, name in enumerate(answers.names):
         images, given, right = matrix[label].sum(), matrix[:, label].sum(), matrix[label, label]
         shares = [percent(right / total) if total else "–" for total in (images, given)]
-        drawn.add_row(name, f"{images:,}", shares[0], f"{given:,}", shares[1])
-    return drawn
+        yield [name, f"{images:,}", shares[0], f"{given:,}", shares[1]]
 
 
 def _digits(names: Sequence[str]) -> bool:

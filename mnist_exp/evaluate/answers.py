@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mnist_exp.charts.style import Picture
 
 MISTAKES = 20
+PAIRS = 8  # of classes that are taken for each other
 CHUNK = 1000  # images at a time
 BINS = 15  # of confidence, as in Guo et al.
 
@@ -180,10 +181,10 @@ def figures(answers: Answers, where: str = "test set") -> list["Picture"]:
     return pictures
 
 
-def confused(matrix: np.ndarray, count: int = 8) -> list[tuple[int, int, int, float]]:
+def confused(matrix: np.ndarray) -> list[tuple[int, int, int, float]]:
     """The most confused pairs: (true, predicted, how often, share of that true class), most frequent first."""
     off = matrix.copy()
     np.fill_diagonal(off, 0)
-    order = np.argsort(-off, axis=None, kind="stable")[:count]
+    order = np.argsort(-off, axis=None, kind="stable")[:PAIRS]
     pairs = [divmod(int(k), len(matrix)) for k in order if off.flat[k]]
     return [(t, g, int(off[t, g]), float(off[t, g] / matrix[t].sum())) for t, g in pairs]

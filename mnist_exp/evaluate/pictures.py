@@ -99,7 +99,7 @@ def prepare(grey: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
     ink = grey - paper if grey.max() - paper > paper - grey.min() else paper - grey
     strongest = float(ink.max())
     if strongest < VISIBLE:
-        raise DataError("it shows no digit: all of it is equally bright.")
+        raise DataError("it shows nothing: all of it is equally bright.")
     ink = np.where(ink < FAINT * strongest, 0, ink / strongest)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -2,14 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from mnist_exp import config
 from mnist_exp.console.formats import SPLIT_NAMES, percent, plural, points, score
 from mnist_exp.disk import trust
 from mnist_exp.disk.layout import SweepFolder
-from mnist_exp.report.board import NAMED, Comparison, counted, deciding_split, label, summary
+from mnist_exp.report.board import NAMED, Comparison, counted, deciding_split, summary
 from mnist_exp.results.certainty import Certainty, interval_of_test
 from mnist_exp.results.names import name_of, resuming
 
@@ -22,14 +20,13 @@ def sentence(comparison: Comparison) -> str:
     best, sure = comparison.ranked.best, comparison.certainty
     if best is None:
         return f"No run has finished: {counted(summary(comparison)['states'])}."
-    rows, alone = comparison.board.to_dict("records"), len(comparison.board) == 1
-    how_good = _how_good(rows[0], comparison)
-    if alone:
+    labels, how_good = comparison.labels, _how_good(comparison)
+    if len(labels) == 1:
         return f"{how_good[0].upper()}{how_good[1:]}."
-    text = f"{label(rows[0], comparison.by)} is best: {how_good}"
+    text = f"{labels[0]} is best: {how_good}"
     if sure is None:
         return f"{text}; how sure that is cannot be told."
-    others = [label(rows[i], comparison.by) for i in sure.rivals]
+    others = [labels[i] for i in sure.rivals]
     if not others:
         return f"{text}; it is better than the others at 95 % confidence."
     named = others if len(others) <= NAMED else [*others[: NAMED - 1], f"{len(others) - NAMED + 1} more"]
@@ -37,8 +34,9 @@ def sentence(comparison: Comparison) -> str:
     return f"{text}; {listed} cannot be told from it."
 
 
-def _how_good(row: Mapping[Any, Any], comparison: Comparison) -> str:
-    """The accuracies of the best setting, which is that of *row*, with their intervals."""
+def _how_good(comparison: Comparison) -> str:
+    """The accuracies of the best setting with their intervals."""
+    row = comparison.board.iloc[0]
     deciding, sure = deciding_split(comparison.table), comparison.certainty
     text = f"{SPLIT_NAMES[deciding]} accuracy {score(row[f'{deciding}_mean'], row[f'{deciding}_sd'])} %"
     notes = [f"n={row['n']}"] if row["n"] > 1 else []

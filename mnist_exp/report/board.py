@@ -73,6 +73,11 @@ class Comparison:
         return self.ranked.by
 
     @property
+    def labels(self) -> list[str]:
+        """The settings of the leaderboard, in its order."""
+        return [label(row, self.by) for row in self.board.to_dict("records")]
+
+    @property
     def rows(self) -> "pd.Series[int]":
         """For each run the row of its setting on the leaderboard."""
         return rows(self.table, self.ranked)
@@ -90,15 +95,13 @@ def compare(selection: Selection) -> list[Comparison]:
         raise ConfigError(f"{selection.title} has no runs; deleted ones are left out.")
     sweep = selection.sweep
     rankings = ranking.rank(runs(table), ranking.swept(sweep.keys, sweep.points) if sweep else None)
-    if len(rankings) == 1:
-        return [_comparison(selection, "", table, rankings[0])]
-    own = [table.loc[sorted(run.at for setting in each.groups for run in setting.runs)] for each in rankings]
-    pairs = zip(own, rankings, strict=True)
-    return [_comparison(selection, ranked.data, part, ranked) for part, ranked in pairs]
-
-
-def _comparison(selection: Selection, data: str, table: pd.DataFrame, ranked: Ranking) -> Comparison:
-    return Comparison(selection, data, table, ranked, leaderboard(table, ranked), certainty(ranked))
+    comparisons = []
+    for ranked in rankings:
+        data, own = "", table
+        if len(rankings) > 1:
+            data, own = ranked.data, table.loc[sorted(run.at for setting in ranked.groups for run in setting.runs)]
+        comparisons.append(Comparison(selection, data, own, ranked, leaderboard(own, ranked), certainty(ranked)))
+    return comparisons
 
 
 def runs(table: pd.DataFrame) -> list[Run]:

@@ -41,16 +41,16 @@ def data(
     """
     listed = list(runs)
     table, rows = comparison.table.loc[listed], comparison.rows
-    split, labels = board.deciding_split(table), [board.label(row, comparison.by) for row in _records(comparison)]
+    split, keys = board.deciding_split(table), _keys(comparison, searched)
     time, clock = charts.clock(table)
     curves = {at: _curve(histories[index]) for at, index in enumerate(listed) if len(histories.get(index, ()))}
     facts = {
         "splits": [each for each in board.SPLITS if f"{each}_mean" in comparison.board],
         "split": split,
-        "keys": [_key(table[key]) for key in _keys(comparison, searched)],
+        "keys": [_key(table[key]) for key in keys],
         "clock": clock,
         "search": searched is not None,
-        "settings": labels[: 1 + int(rows[listed].max())],  # the best ones are listed
+        "settings": comparison.labels[: 1 + int(rows[listed].max())],  # the best ones are listed
         "leading": LEADING,
         "runs": {
             "setting": [int(rows[index]) for index in listed],
@@ -66,7 +66,7 @@ def data(
             "parameters": _numbers(table["parameters"], 1),
             **{each: _numbers(table[f"final/{each}_accuracy"], 100) for each in board.SPLITS},
         },
-        "values": [_values(table[key]) for key in _keys(comparison, searched)],
+        "values": [_values(table[key]) for key in keys],
         "curves": {at: curve for at, curve in curves.items() if curve},
     }
     hidden: dict[str, Any] = _hidden(facts)
@@ -76,10 +76,6 @@ def data(
 def embedded(facts: Mapping[str, Any]) -> Markup:
     """*facts* as JSON that a `<script>` element can hold: no text of theirs ends it."""
     return Markup(json.dumps(facts, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
-
-
-def _records(comparison: Comparison) -> list[dict[Any, Any]]:
-    return comparison.board.to_dict("records")
 
 
 def _keys(comparison: Comparison, searched: Analysis | None) -> list[str]:

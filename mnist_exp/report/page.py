@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import jinja2
 import numpy as np
@@ -28,7 +28,7 @@ from mnist_exp.charts import sweep as charts
 from mnist_exp.charts.style import Picture
 from mnist_exp.config import schema
 from mnist_exp.config.schema import Kind
-from mnist_exp.config.secrets import hide
+from mnist_exp.config.secrets import hide, without_login
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import formats
 from mnist_exp.console.terminal import shown
@@ -108,10 +108,9 @@ def _draw(comparison: Comparison, paper: Path | None) -> dict[str, Any]:
     folder = SweepFolder(comparison.home).figures
     folder.mkdir(parents=True, exist_ok=True)
     histories = {index: results.history(comparison.table.loc[index]) for index in _followed(comparison)}
-    labels = [board.label(row, comparison.by) for row in comparison.board.to_dict("records")]
-    searched, groups = analyse(comparison.home), _groups(comparison, labels, histories)
-    best, best_pictures = _best(comparison, labels)
-    pictures = _pictures(comparison, labels, groups, searched) | {"best_pictures": best_pictures}
+    searched, groups = analyse(comparison.home), _groups(comparison, histories)
+    best, best_pictures = _best(comparison)
+    pictures = _pictures(comparison, groups, searched) | {"best_pictures": best_pictures}
     if paper:
         paper.mkdir(parents=True, exist_ok=True)
         for picture in itertools.chain.from_iterable(pictures.values()):
@@ -174,14 +173,10 @@ def _asset(name: str) -> str:
 
 def _discreet(text: Any) -> Any:
     """*text* without the user and password of an address such as postgresql://user:password@host, and other secrets."""
-    if isinstance(text, Markup) or not isinstance(text, str):
-        return text
-    return hide(text)
+    return hide(text) if isinstance(text, str) and not isinstance(text, Markup) else text
 
 
-def _pictures(
-    comparison: Comparison, labels: list[str], groups: list[Group], searched: Analysis | None
-) -> dict[str, list[Picture]]:
+def _pictures(comparison: Comparison, groups: list[Group], searched: Analysis | None) -> dict[str, list[Picture]]:
     """The pictures of each section of the page; a section without data has none."""
     table, by, split = comparison.table, comparison.by, board.deciding_split(comparison.table)
     sections = ("search", "slices", "maps", "curves", "effects", "tradeoffs")
@@ -200,7 +195,8 @@ def _pictures(
     if len(comparison.board) > 1 and len(done):
         cost, clock = charts.clock(table)
         costs = cost[table["state"] == State.FINISHED].astype(float).groupby(comparison.rows).mean()
-        pictures["tradeoffs"] = charts.tradeoffs(comparison.board.assign(seconds=costs), labels, split, clock)
+        timed = comparison.board.assign(seconds=costs)
+        pictures["tradeoffs"] = charts.tradeoffs(timed, comparison.labels, split, clock)
     if groups:
         splits = _followed_splits(split)
         pictures["curves"] = [p for what in ("loss", "accuracy") for p in charts.curves(groups, what, splits)]
@@ -223,10 +219,10 @@ def _followed(comparison: Comparison) -> list[Any]:
     return sorted(runs[runs.groupby("row").cumcount() < SEEDS].index[:FILES])
 
 
-def _groups(comparison: Comparison, labels: list[str], histories: dict[Any, pd.DataFrame]) -> list[Group]:
+def _groups(comparison: Comparison, histories: dict[Any, pd.DataFrame]) -> list[Group]:
     """Each setting of the leaderboard that has histories to draw."""
     table, rows = comparison.table, comparison.rows
-    groups: list[Group] = [(label, []) for label in labels]
+    groups: list[Group] = [(label, []) for label in comparison.labels]
     splits, failed = _followed_splits(board.deciding_split(table)), table["state"] == State.FAILED
     for index, history in histories.items():
         if not failed[index] and all(f"{split}/loss" in history for split in splits):
@@ -234,7 +230,7 @@ def _groups(comparison: Comparison, labels: list[str], histories: dict[Any, pd.D
     return [(label, group) for label, group in groups if group]
 
 
-def _best(comparison: Comparison, labels: list[str]) -> tuple[dict[str, Any] | None, list[Picture]]:
+def _best(comparison: Comparison) -> tuple[dict[str, Any] | None, list[Picture]]:
     """What the page says about the best setting's median run, and its pictures if its weights are here."""
     best = comparison.ranked.best
     if best is None:
@@ -242,7 +238,7 @@ def _best(comparison: Comparison, labels: list[str]) -> tuple[dict[str, Any] | N
     run: Any = comparison.table.loc[best.at]
     facts: dict[str, Any] = {
         "index": best.at,
-        "label": labels[0],
+        "label": comparison.labels[0],
         "seed": best.settings.get("seed"),
         "problem": "",
         "rerun": board.again(run),
@@ -364,7 +360,4 @@ def _view(selection: Selection, uri: str) -> str:
 
 def _server(uri: str) -> str:
     """Where a browser finds the store *uri*: its server, or `mlflow ui` in the project's folder."""
-    if not uri.startswith(("http://", "https://")):
-        return "http://127.0.0.1:5000"
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    return without_login(uri).rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"

@@ -4,9 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from mnist_exp.console import terminal
 from mnist_exp.report import answer
@@ -45,13 +43,7 @@ def _show_board(comparison: Comparison) -> None:
 
 def _show_table(head: list[str], lines: list[list[str]]) -> None:
     """A table with the first rows."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in head:
-        number = column in NUMBERS
-        table.add_column(escape(column), justify="right" if number else "left", no_wrap=number)
-    for line in lines[:TOP]:
-        table.add_row(*map(escape, line))
-    terminal.console.print(table)
+    terminal.table(head, lines[:TOP], left=[column for column in head if column not in NUMBERS], whole=NUMBERS)
     if len(lines) > TOP:
         terminal.console.print(f"and {len(lines) - TOP} more")
 

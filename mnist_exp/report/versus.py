@@ -3,14 +3,13 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, TypedDict
 
 from rich.markup import escape
 
-from mnist_exp import config
 from mnist_exp.console import terminal
 from mnist_exp.console.formats import SPLIT_NAMES, points, score, value
-from mnist_exp.console.terminal import shown, table
+from mnist_exp.console.terminal import shown, side_by_side
 from mnist_exp.errors import ConfigError
 from mnist_exp.report import board, text
 from mnist_exp.report.board import Comparison
@@ -23,9 +22,7 @@ from mnist_exp.results.statistics import Scores
 LISTED = 6  # values of a setting
 
 
-@final
-@dataclasses.dataclass(frozen=True)
-class Gain:
+class Gain(TypedDict):
     """How much more the second one gets right of the validation images; accuracies from 0 to 1."""
 
     mean: float
@@ -62,7 +59,7 @@ def compare(one: Selection, other: Selection) -> dict[str, Any]:
         "folders": [shown(side.home) for side in sides],
         "settings": {key: [each.get(key, []) for each in values] for key in differ},
         "best": [_facts(side) for side in sides],
-        "difference": _plain(gain(*bests)),
+        "difference": gain(*bests),
         "same": _same(*sides),
     }
 
@@ -121,7 +118,7 @@ def gain(one: Replicates, other: Replicates) -> Gain | None:
     difference = statistics.difference(b, a)
     low, high = difference.interval()
     better = "B" if low > 0 else "A" if high < 0 else None
-    return Gain(difference.mean, (low, high), shared if paired else [], better)
+    return Gain(mean=difference.mean, interval=(low, high), seeds=shared if paired else [], better=better)
 
 
 def _only(all_of_them: Scores, seeds: Sequence[Any]) -> Scores:
@@ -141,13 +138,9 @@ def _same(one: Comparison, other: Comparison) -> list[dict[str, Any]]:
     theirs, pairs = settings(other), []
     for point, ours in settings(one).items():
         if point in theirs:
-            difference = _plain(gain(ours, theirs[point]))
-            pairs.append({"setting": dict(zip(one.by, point, strict=True)), "difference": difference})
+            setting = dict(zip(one.by, point, strict=True))
+            pairs.append({"setting": setting, "difference": gain(ours, theirs[point])})
     return pairs
-
-
-def _plain(gain: Gain | None) -> dict[str, Any] | None:
-    return gain and dataclasses.asdict(gain)
 
 
 def show(facts: dict[str, Any]) -> None:
@@ -156,7 +149,7 @@ def show(facts: dict[str, Any]) -> None:
     for letter, title, folder in zip("AB", facts["sweeps"], facts["folders"], strict=True):
         out.print(escape(f"{letter}: {title}\n  {folder}"))
     differ = {key: pair for key, pair in facts["settings"].items() if key not in ranking.REPLICATES}
-    table("setting", [[key, *map(_listed, pair)] for key, pair in differ.items()])
+    side_by_side("setting", [[key, *map(_listed, pair)] for key, pair in differ.items()])
     if not differ:
         out.print("Their settings are the same.")
     bests = facts["best"]
@@ -164,7 +157,7 @@ def show(facts: dict[str, Any]) -> None:
     for split in ("val", "test"):
         if all(f"{split}_mean" in best for best in bests):
             lines.append([f"{split} %", *(score(best[f"{split}_mean"], best[f"{split}_sd"]) for best in bests)])
-    table("best", [*lines, ["seeds", *(str(best["n"]) for best in bests)]])
+    side_by_side("best", [*lines, ["seeds", *(str(best["n"]) for best in bests)]])
     out.print(escape(sentence(facts["difference"])))
     rows = [(pair["setting"], pair["difference"]) for pair in facts["same"] if pair["difference"]]
     if rows:
@@ -174,7 +167,7 @@ def show(facts: dict[str, Any]) -> None:
         out.print(escape(f"  {board.label(setting, list(setting))}: {points(gain['mean'])} (95 %: {low} to {high})"))
 
 
-def sentence(gain: dict[str, Any] | None) -> str:
+def sentence(gain: Gain | None) -> str:
     """Which best setting is better, and how sure that is."""
     if gain is None:
         return f"Which is better is unknown: that is judged by {SPLIT_NAMES['val']} images, which not both have."
@@ -191,4 +184,4 @@ def _listed(values: Sequence[Any]) -> str:
         return "–"
     if len(values) > LISTED:
         return f"{len(values)} from {value(values[0])} to {value(values[-1])}"
-    return ", ".join(config.compact(each) if isinstance(each, list) else value(each) for each in values)
+    return ", ".join(map(value, values))

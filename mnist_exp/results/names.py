@@ -60,7 +60,7 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     name = str(what)
     if name == "best" or name.startswith("best:"):
         selection = resolve(name.partition(":")[2] or "last", root)
-        run = _best(selection)
+        run = best(selection)
         which = [f"{key.rpartition('.')[2]} {run.settings[key]}" for key in ranking.REPLICATES if key in run.settings]
         replicate = f" ({', '.join(which)})" if which else ""
         return Selection(f"Best run of {selection.title}{replicate}", run.at, [run.at])
@@ -90,9 +90,9 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     raise ConfigError(f"No run, sweep or experiment is called {name!r}.", f"{guess}A name is {NAMES}.")
 
 
-def offered(root: Path = Path("outputs")) -> list[str]:
+def offered() -> list[str]:
     """Names for tab completion, newest first, without MLflow's, which take seconds to get."""
-    sweeps, runs = ([f.name for f in reversed(_folders(root, kind))] for kind in ("sweeps", "runs"))
+    sweeps, runs = ([f.name for f in reversed(_folders(Path("outputs"), kind))] for kind in ("sweeps", "runs"))
     return ["last", "best", *sweeps, *(f"best:{sweep}" for sweep in sweeps), *runs]
 
 
@@ -170,16 +170,7 @@ def one(
             store.download(selection.query, useful, selection.home)
         trust.check_entries(selection.home)
         return selection.home
-    return selection.folders[0] if len(selection.folders) == 1 else best(selection)
-
-
-def best(selection: Selection) -> Path:
-    """The folder of the best run, which is the median run of the best setting; see `ranking`.
-
-    Raises:
-        ConfigError: none of them has finished on this machine, or they cannot be compared.
-    """
-    return Path(_best(selection).at)
+    return selection.folders[0] if len(selection.folders) == 1 else best(selection).at
 
 
 def rankings(selection: Selection) -> list[Ranking]:
@@ -189,16 +180,20 @@ def rankings(selection: Selection) -> list[Ranking]:
     return ranking.rank([ranking.read(folder) for folder in selection.folders])
 
 
-def _best(selection: Selection) -> Run:
-    """See `best`."""
+def best(selection: Selection) -> Run:
+    """The best run, at its folder: the median run of the best setting; see `ranking`.
+
+    Raises:
+        ConfigError: none of them has finished on this machine, or they cannot be compared.
+    """
     ranked = rankings(selection)
     runs = {each.data: run for each in ranked if (run := each.best)}
     if len(ranked) > 1:
         named = ", ".join(each.data for each in ranked)
-        best = " or ".join(f"{shown(run.at)} (the best on {data})" for data, run in runs.items())
+        folders = " or ".join(f"{shown(run.at)} (the best on {data})" for data, run in runs.items())
         raise ConfigError(
             f"{selection.title} has runs that cannot be compared ({named}), and none is the best of all.",
-            f"Name one by its folder: {best}" if best else f"A name is {NAMES}.",
+            f"Name one by its folder: {folders}" if folders else f"A name is {NAMES}.",
         )
     if not runs:
         raise ConfigError(f"{selection.title} has no finished run on this machine.", f"A name is {NAMES}.")

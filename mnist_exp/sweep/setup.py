@@ -114,7 +114,7 @@ def known_points(home: Home, space: Space) -> list[dict[str, Any]]:
     elif "=" in typed:
         rows = [point.split() for point in typed.split(";") if point.strip()]
     else:
-        folder = names.best(names.resolve(typed))
+        folder = names.best(names.resolve(typed)).at
         settings = config.flatten(config.to_dict(trust.load(folder)))
         best = {key: f"{key}={config.as_typed(value)}" for key, value in settings.items()}
         best |= {key_of(override): override for override in ledger.read(folder).overrides}

@@ -27,7 +27,6 @@ SPARING = 20  # times as long as it takes to read a sweep, until it is read agai
 class Entry:
     """A sweep or a run."""
 
-    folder: Path
     id: str
     title: str
     """What varies, or what was set."""
@@ -54,18 +53,14 @@ class Overview:
         """What was read, with the times of its files, and when it may be read again."""
         self.numbers: dict[Path, tuple[int, str]] = {}
 
-    def sweeps(self) -> list[Entry]:
-        """The newest sweeps."""
-        return [self._entry(folder) for folder in self._newest("sweeps")]
+    def newest(self, kind: str) -> list[Entry]:
+        """The newest in `<root>/<kind>/<day>/<time>`: `sweeps`, or `runs` that belong to none.
 
-    def runs(self) -> list[Entry]:
-        """The newest runs that belong to no sweep."""
-        return [self._entry(folder) for folder in self._newest("runs")]
-
-    def _newest(self, kind: str) -> list[Path]:
-        """Those in `<root>/<kind>/<day>/<time>`. Links are left out: they may lead anywhere."""
-        folders = [folder for folder in self.root.glob(f"{kind}/*/*") if _is_one(folder)]
-        return sorted(folders, key=self._number, reverse=True)[:SHOWN]
+        Links are left out: they may lead anywhere.
+        """
+        found = [each for each in self.root.glob(f"{kind}/*/*/") if not (each.is_symlink() or each.parent.is_symlink())]
+        folders = sorted((each for each in found if holds_runs(each)), key=self._number, reverse=True)
+        return [self._entry(folder) for folder in folders[:SHOWN]]
 
     def _number(self, folder: Path) -> tuple[int, str]:
         """Orders by what was begun last; a damaged one comes after the others."""
@@ -92,10 +87,9 @@ class Overview:
             selection = names.resolve(folder)
             rankings = names.rankings(selection)
         except ExperimentError as error:
-            return Entry(folder, folder.name, "damaged", "", error.message, False, "", "", "", "")
+            return Entry(folder.name, "damaged", "", error.message, False, "", "", "", "")
         page, record = SweepFolder(folder).page, tracked.read(folder)
         return Entry(
-            folder=folder,
             id=folder.name,
             title=_title(selection),
             began=time.strftime("%Y-%m-%d %H:%M", time.gmtime(_began(selection) / 1000)),
@@ -106,10 +100,6 @@ class Overview:
             page=page.relative_to(self.root).as_posix() if page.is_file() else "",
             view=record.page if record else "",
         )
-
-
-def _is_one(folder: Path) -> bool:
-    return not folder.is_symlink() and not folder.parent.is_symlink() and folder.is_dir() and holds_runs(folder)
 
 
 def _times(folder: Path) -> Iterator[tuple[str, int]]:

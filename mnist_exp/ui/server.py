@@ -50,7 +50,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def index(self) -> str:
         """The first page."""
-        sweeps, runs = self.overview.sweeps(), self.overview.runs()
+        sweeps, runs = map(self.overview.newest, ("sweeps", "runs"))
         mlflow, problem = self.mlflow.look()
         return self.template.render(
             folder=self.overview.root.parent, sweeps=sweeps, runs=runs, shown=SHOWN, mlflow=mlflow, problem=problem

@@ -1,6 +1,7 @@
 """Two runs beside each other: what differs in their making, and what only one of them gets right."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def test_images_that_only_one_gets_right(capsys: pytest.CaptureFixture[str]) -> 
     assert f"B alone {len(about['only_second'])}, neither {about['neither']}: B is " in text
     assert "Code, data, versions and machine are the same." in text
     assert "epoch 3" in text
+
+
+@pytest.mark.usefixtures("pair")
+def test_a_long_curve_has_ten_rows_at_most_with_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    sides = diff.side(str(A)), diff.side(str(B))
+    facts = diff.compare(*sides) | {"curves": {"val/accuracy": [[0.5] * 19, [0.6] * 18]}}
+    diff._show(*sides, facts)
+    listed = re.findall(r"^ *epoch (\d+)", capsys.readouterr().out, re.MULTILINE)
+    assert listed == ["1", "3", "5", "7", "9", "11", "13", "15", "17", "19"]
 
 
 @pytest.mark.usefixtures("pair")

@@ -94,18 +94,18 @@ def test_a_picture_in_mnists_own_form_is_taken_as_it_is() -> None:
     assert np.array_equal(seen(Image.fromarray(own)), own)
 
 
-def test_a_blank_page_shows_no_digit() -> None:
+def test_a_blank_page_shows_nothing_whatever_the_classes_are() -> None:
     Image.new("L", (50, 50), 200).save("blank.png")
-    with pytest.raises(DataError, match=r"blank\.png: it shows no digit"):
+    with pytest.raises(DataError, match=r"blank\.png: it shows nothing"):
         pictures.read(Path("blank.png"), Data())
 
 
-def test_a_black_picture_in_mnists_own_form_shows_no_digit() -> None:
+def test_a_black_picture_in_mnists_own_form_shows_nothing() -> None:
     for level in (0, 5):
         own = np.zeros((28, 28), np.uint8)
         own[5:23, 10:14] = level
         Image.fromarray(own).save("black.png")
-        with pytest.raises(DataError, match=r"black\.png: it shows no digit"):
+        with pytest.raises(DataError, match=r"black\.png: it shows nothing"):
             pictures.read(Path("black.png"), Data())
 
 
@@ -135,7 +135,7 @@ def test_the_command_prints_a_line_for_each_picture(trained: Path, capsys: pytes
 def test_the_good_pictures_are_answered_beside_bad_ones(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn(3, 50, True).save("3.png")
     Image.new("L", (28, 28), 0).save("black.png")
-    with pytest.raises(DataError, match=r"black\.png: it shows no digit.*\n  There is no picture gone\.png"):
+    with pytest.raises(DataError, match=r"black\.png: it shows nothing.*\n  There is no picture gone\.png"):
         predict.main(["black.png", "3.png", "gone.png"])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["Network:", "3.png"]
 

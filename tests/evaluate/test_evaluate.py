@@ -116,6 +116,12 @@ def test_classes_that_are_no_digits_have_their_names(
     assert re.search(r"<li>(T-shirt|[a-z ]+) taken for ", page)
 
 
+def test_a_class_may_be_called_as_rich_marks_text(capsys: pytest.CaptureFixture[str]) -> None:
+    bracketed = dataclasses.replace(answers([0.9] * 2, [True, False]), names=[*"012", "[/red]", *"456789"])
+    evaluate._show("test images", bracketed, evaluate.measured(bracketed))
+    assert re.search(r"^ *\[/red\] ", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_other_data_is_named_as_in_conf(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main(["data=synthetic", "split=val"])  # 200 images there, 20 in the run
     assert "200 validation images of synthetic" in capsys.readouterr().out

@@ -139,7 +139,7 @@ def test_the_median_run_stands_for_a_setting(sweep: Path) -> None:
         0,
         None,
     ]
-    assert names.best(names.resolve(sweep)) == comparison.table.loc[comparison.board.loc[0, "best"], "folder"]
+    assert names.best(names.resolve(sweep)).at == comparison.table.loc[comparison.board.loc[0, "best"], "folder"]
 
 
 @pytest.mark.parametrize("name", ["best", "run=best", "run=best:10-00-00"])

@@ -220,6 +220,15 @@ def test_the_experiments_of_a_server_are_asked_of_it(tmp_path: Path, monkeypatch
     assert search.experiments(uri)["trial"] == store.experiment_id
 
 
+def test_a_database_without_its_driver_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for driver in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, driver, None)
+    uri = "postgresql://user:secret@127.0.0.1:1/x"
+    for ask in (lambda: search.experiments(uri), lambda: search.runs(search.Query(uri, run_id="0" * 32))):
+        with pytest.raises(ExperimentError, match=r"store postgresql://127\.0\.0\.1:1/x cannot be read: .*psycopg"):
+            ask()
+
+
 def test_a_run_without_an_epoch_has_cost_nothing(tmp_path: Path) -> None:
     table = results.load(make_run(tmp_path / "r0", ["lr=0.1"], None, state="failed"))
     assert (table.loc[0, "cpu_seconds"], table.loc[0, "seconds"]) == (0.0, 0.0)

@@ -468,7 +468,7 @@ def test_known_points_come_first(command: Command) -> None:
         studies.storage.cache_clear()
         params = [trial.params for trial in studies.join(home()).trials]
         assert [i for i, each in enumerate(params) if each == {"hidden": 9, "lr": 0.03}] == [3]
-    best = configs.load(names.best(names.resolve("last")) / "config.yaml")
+    best = configs.load(names.best(names.resolve("last")).at / "config.yaml")
     second = "hydra.sweep.dir=outputs/sweeps/b/c"
     code, _, err = command(*here, "search=random", "n_trials=1", *SPACE, "enqueue=last", second)
     assert code == 0, err

@@ -157,7 +157,7 @@ def test_the_registered_run_is_the_one_that_is_called_best(
     folder = make_sweep(["finished"] * 4, seeds=2, register="digits")
     for i, accuracy in enumerate(accuracies):
         change(folder, i, val_accuracy=accuracy, val_loss=(0.4, 0.4, 0.2, 0.3)[i])
-    assert names.best(names.resolve(folder)) == folder / best
+    assert names.best(names.resolve(folder)).at == folder / best
     (folder / best / "model.pt2").touch()
     publish_all(folder, store)
     assert versions() == [(1, run_id(folder / best))]

@@ -32,14 +32,14 @@ def test_what_has_not_changed_is_read_once_and_what_takes_long_later(reads: list
     sweep = make_sweep(Path("outputs"), [["hidden=8"], ["hidden=16"]])
     make_run(sweep / "0", ["hidden=8"], 0.9)
     seen = Overview(Path("outputs"))
-    assert seen.sweeps() == seen.sweeps()
+    assert seen.newest("sweeps") == seen.newest("sweeps")
     assert reads == [sweep]
     make_run(sweep / "1", ["hidden=16"], 0.95)
-    assert seen.sweeps()[0].state == "1 of 2 finished, 1 planned"  # it took a second, and two have not passed
+    assert seen.newest("sweeps")[0].state == "1 of 2 finished, 1 planned"  # it took a second, and two have not passed
     overview.names.resolve(sweep)
     overview.names.resolve(sweep)
-    assert seen.sweeps()[0].state == "2 of 2 finished"
-    assert seen.sweeps()[0].best == "val 95.00 % hidden=16"
+    assert seen.newest("sweeps")[0].state == "2 of 2 finished"
+    assert seen.newest("sweeps")[0].best == "val 95.00 % hidden=16"
     assert len(reads) == 4
 
 
@@ -47,5 +47,5 @@ def test_a_run_that_another_launcher_swept_and_one_with_several_datasets_are_lis
     folder = Path("outputs/runs/2026-01-31/10-00-00-abcdef")
     make_run(folder / "0", ["hidden=8"], 0.9, dataset={"name": "one", "digest": "0"})
     make_run(folder / "1", ["hidden=8"], 0.8, dataset={"name": "other", "digest": "1"})
-    (entry,) = Overview(Path("outputs")).runs()
+    (entry,) = Overview(Path("outputs")).newest("runs")
     assert (entry.state, entry.best, entry.title) == ("2 of 2 finished", "", "Runs in 10-00-00-abcdef")
