@@ -12,9 +12,10 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn, optim
+from torch.func import functional_call
 
 from mnist_exp import processor
-from mnist_exp.config import Config, Precision, sizes
+from mnist_exp.config import Config, Precision, Shape, sizes
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.events import Callback
@@ -130,15 +131,27 @@ def _named(config: Config) -> str:
 
 
 def _check_last_batch(config: Config, network: nn.Module) -> None:
-    """Raises ConfigError if *network* has batch norm and the last batch of an epoch is a single image."""
+    """Raises ConfigError if *network* needs two images and the last batch of an epoch is a single one."""
     rows, size = config.data.training, config.batch_size
-    if not any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules()) or (rows - 1) % size:
+    if (rows - 1) % size or not _needs_two(network, config.data.shape):
         return
     fitting = [b for b in sorted(range(2, rows + 1), key=lambda b: abs(b - size)) if (rows - 1) % b][:2]
     raise ConfigError(
         f"Batch norm needs two images, but with batch_size={size} the last batch of {rows:,} images has one.",
         f"Try batch_size={' or '.join(map(str, sorted(fitting)))}." if fitting else "Try more images, or another norm.",
     )
+
+
+def _needs_two(network: nn.Module, shape: Shape) -> bool:
+    """Whether it has a batch norm that sees one number of each channel where the batch is one image of *shape*."""
+    if not any(isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)) for layer in network.modules()):
+        return False
+    without_numbers = {key: value.to("meta") for key, value in network.state_dict().items()}
+    try:
+        functional_call(network, without_numbers, torch.zeros(1, *shape, device="meta"))
+    except Exception as error:  # any other is for those who try it with two
+        return isinstance(error, ValueError)
+    return False
 
 
 def in_closed_form(config: Config, network: nn.Module) -> bool:

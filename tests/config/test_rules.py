@@ -124,6 +124,7 @@ REFUSED = {
     "model=small_cnn hidden=64": ("hidden=64 would change nothing: smallcnn has no such setting.", "Drop it."),
     "model.norm=batch batch_size=63": ("the last batch of 55,000 images has one.", "Try batch_size=62 or 64."),
     "model.norm=batch batch_size=1": ("Batch norm needs two images, but with batch_size=1", "Try batch_size=2 or 4."),
+    "model=strong_cnn data.height=24 data.width=24 batch_size=63": ("the last batch of 55,000 images has one.", ""),
     "hidden=16777216": ("A network of 13,337,886,730 parameters takes 281 GB of memory", "Choose a smaller"),
     "hidden=1500000": ("takes 25 GB of memory to train, but this machine has 25 free.", "Choose a smaller"),
     "hidden=[16777216,16777216]": ("takes 4,503,948 GB of memory to train, but this machine has 25 free.", ""),
