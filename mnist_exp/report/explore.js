@@ -106,7 +106,7 @@
 
   const shade = (domain) => ({
     field: "accuracy", type: "quantitative", scale: { scheme: "viridis", domain, clamp: true },
-    legend: { title: accuracyName[split], orient: "top", gradientLength: 160, gradientThickness: 10, labelExpr: short, tickCount: 3 },
+    legend: { title: accuracyName[split], orient: "top", gradientLength: 160, gradientThickness: 10, offset: 26, labelExpr: short, values: ticks(domain, "linear", 4) },
   });
 
   // An image to those who can't see it: the tables have its numbers, and open its runs.
@@ -213,7 +213,7 @@
       layer: [
         { data: { name: "heads" }, mark: { type: "rule", opacity: 0.5, color: theme().soft }, encoding: { x, y: { ...y, datum: 0, field: undefined }, y2: { datum: 1 } } },
         { data: { name: "runs" }, params: [brush(["x", "y"])], mark: { type: "line", strokeWidth: 1.6, tooltip: true }, encoding: { x, y, detail: { field: "run" }, tooltip: tipped, color: shade(domain), opacity: fade } },
-        { data: { name: "scales" }, mark: { type: "text", align: "left", dx: 5, fontSize: 11, stroke: paper(), strokeWidth: 3, strokeOpacity: 0.85, limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
+        { data: { name: "scales" }, mark: { type: "text", align: "left", dx: 5, fontSize: 11, stroke: paper(), strokeWidth: 6, strokeJoin: "round", limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
         { data: { name: "scales" }, mark: { type: "text", align: "left", dx: 5, fontSize: 11, color: theme().ink, limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
         { data: { name: "heads" }, mark: { type: "text", dy: -10, fontSize: 12, fontWeight: 500, color: theme().ink, limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
       ],

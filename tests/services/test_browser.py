@@ -268,6 +268,15 @@ def test_the_figures_ask_for_nothing_and_complain_of_nothing(explored: webdriver
     assert explored.execute_script(hidden)
 
 
+def test_labels_are_round_and_can_be_read(explored: webdriver.Chrome) -> None:
+    """Of the colours too, whose ends were numbers such as 65.612; a label's edge hides the lines that cross it."""
+    labels = "#figure-parallel .role-legend-label text"
+    texts = [label.text for label in explored.find_elements(By.CSS_SELECTOR, labels)]
+    assert texts
+    assert all(len(text) <= 4 for text in texts)
+    assert explored.find_elements(By.CSS_SELECTOR, "#figure-parallel .mark-text text[stroke-width='6']")
+
+
 def test_pointing_names_a_run(explored: webdriver.Chrome) -> None:
     tip = explored.find_element(By.ID, "tip")
     over(explored, marks(explored, "against")[0]).perform()
