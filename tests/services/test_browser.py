@@ -194,6 +194,20 @@ def test_a_report_follows_light_and_dark(page: str, dark: bool) -> None:
         assert (paper < 50 and ink > 200) if dark else (paper > 200 and ink < 50)
 
 
+def test_no_line_is_lost_on_a_dark_page(explored: webdriver.Chrome) -> None:
+    """The worst runs had the scheme's darkest colour, on a background nearly as dark."""
+    lines = "[...document.querySelectorAll('#figure-parallel .mark-line path')]"
+    colours = f"return {lines}.map((line) => getComputedStyle(line).stroke)"
+    with pages.chromium(dark=True) as driver:
+        driver.get(explored.current_url)
+        drawn(driver)
+        on_dark = driver.execute_script(colours)
+    for strokes, lost in ((on_dark, False), (explored.execute_script(colours), True)):
+        brightest = [max(map(int, re.findall(r"\d+", stroke)[:3])) for stroke in strokes]
+        assert len(brightest) == 12
+        assert (min(brightest) < 110) is lost
+
+
 def test_a_click_on_a_column_sorts_the_leaderboard(page: str, browser: webdriver.Chrome) -> None:
     browser.get(page)
     table = browser.find_element(By.CSS_SELECTOR, "[aria-labelledby=leaderboard] table")
