@@ -69,7 +69,7 @@ def compared(right: np.ndarray, orders: int) -> list[Case]:
             chosen["race"].append(raced(shuffled, each * len(right))[0])
             chosen["equal seeds"].append(int(shuffled[:, :each].mean((1, 2)).argmax()))
         found = {way: Spread([100 * float(np.mean(several == truth.argmax()))]) for way, several in ways(chosen)}
-        worse = {way: Spread([100 * float(truth.max() - truth[several].mean())]) for way, several in ways(chosen)}
+        worse = {way: Spread([100 * float((truth.max() - truth[several]).mean())]) for way, several in ways(chosen)}
         cases.append(Case(f"{each * len(right)} runs: how often the best was found", found))
         cases.append(Case(f"{each * len(right)} runs: how much worse the choice is", worse))
     return cases

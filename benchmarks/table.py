@@ -23,6 +23,7 @@ ORDER = (
     *("step", "epoch", "train", "grid", "hundred", "startup", "memory", "growth", "accuracy", "time_to_accuracy"),
     "search",
     "packed_search",
+    "race",
     "limits",
     "thousand",
     "ten_thousand",

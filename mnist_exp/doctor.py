@@ -170,11 +170,15 @@ def device() -> Iterator[Check]:
 
 def data() -> Iterator[Check]:
     """The image files of each dataset, read but not fetched; only the lack of MNIST is a warning."""
-    from mnist_exp.data import fetch
+    from mnist_exp.data import fetch, own
 
     for dataset in options("data"):
         about = compose([f"data={dataset}", "tracking=off"]).data
         if about.name == "synthetic":
+            continue
+        if about.reader in own.READERS and not about.root:
+            mend = f"Say where they are: data={dataset} data.root=…"
+            yield Check(f"data {dataset}", "note", "images of your own", mend)
             continue
         folder, files = fetch.inspect(about)
         faults = {name: fault for name, fault in files.items() if fault not in ("", "missing")}

@@ -122,6 +122,7 @@ def first_layer(weights: np.ndarray) -> Picture:
     image = axes.imshow(sheet, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, shrink=0.7, extend="both")
     bar.outline.set_visible(False)
+    bar.set_label("weight")
     units = f"{len(chosen)} of {len(weights)} units"
     alt = f"Weights of the first layer, {units}, as pictures: red positive, blue negative."
     return Picture("first_layer", f"First layer, {units}", alt, figure)

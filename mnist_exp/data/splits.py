@@ -120,8 +120,10 @@ def _read(data: Data) -> tuple[Arrays, str]:
 def _compare(what: str, images: Tensor, labels: Tensor, count: int, data: Data) -> None:
     """Raises DataError, which says both, unless *images* and *labels* are what the config says."""
     if not len(images) == len(labels) == count:
+        fewer = what == "training" and count < len(images)
         raise DataError(
-            f"{data.name} has {len(images)} {what} images and {len(labels)} labels, but the config says {count}."
+            f"{data.name} has {len(images)} {what} images and {len(labels)} labels, but the config says {count}.",
+            f"To train on some of them: data.limit={count} in place of data.train_images." if fewer else "",
         )
     for array, kind in ((images, "images"), (labels, "labels")):
         if reason := fetch.misfit(array, data, kind):

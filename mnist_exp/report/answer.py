@@ -16,22 +16,22 @@ MANY = 6  # settings, of which the best is likely a lucky one
 
 
 def sentence(comparison: Comparison) -> str:
-    """Which setting is best, how good it is, and which others cannot be told from it: one sentence to repeat."""
+    """Which setting did best, how good it is, and which others may be as good: one sentence to repeat."""
     best, sure = comparison.ranked.best, comparison.certainty
     if best is None:
         return f"No run has finished: {counted(summary(comparison)['states'])}."
     labels, how_good = comparison.labels, _how_good(comparison)
     if len(labels) == 1:
         return f"{how_good[0].upper()}{how_good[1:]}."
-    text = f"{labels[0]} is best: {how_good}"
+    first = labels[0]
     if sure is None:
-        return f"{text}; how sure that is cannot be told."
+        return f"{first} did best: {how_good}; how sure that is cannot be told."
     others = [labels[i] for i in sure.rivals]
     if not others:
-        return f"{text}; it is better than the others at 95 % confidence."
+        return f"{first} is best: {how_good}; it is better than the others at 95 % confidence."
     named = others if len(others) <= NAMED else [*others[: NAMED - 1], f"{len(others) - NAMED + 1} more"]
     listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
-    return f"{text}; {listed} cannot be told from it."
+    return f"{first} did best: {how_good}; {listed} may be as good."
 
 
 def _how_good(comparison: Comparison) -> str:

@@ -1,7 +1,6 @@
 """Settings as a table: seeds aggregated, the best one first (see `ranking`), test reported."""
 
 import dataclasses
-import json
 import math
 import re
 import shlex
@@ -248,7 +247,7 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
     splits = [split for split in ("val", "test") if f"{split}_mean" in board]
     splits = splits if "val" in splits or "train_mean" not in board else ["train", *splits]
     lost = ["not finished"] if any(board["not_finished"]) else []
-    head = [*by, *(f"{split} %" for split in splits), "n", *lost, "seconds", "parameters"]
+    head = [*by, *(f"{split} %" for split in splits), "n", *lost, "time", "parameters"]
     rows = []
     for row in board.to_dict("records"):
         scores = [score(row[f"{split}_mean"], row[f"{split}_sd"]) for split in splits]
@@ -256,30 +255,6 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
         cost = [seconds(row["seconds"]), count(row["parameters"])]
         rows.append([*values, *scores, str(row["n"]), *([row["not_finished"]] if lost else []), *cost])
     return head, rows
-
-
-def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """What `--json` prints. Accuracies from 0 to 1; what is unknown is null.
-
-    Of several comparisons it is a list, `datasets`, each with what it is on as `data`.
-    """
-    selection = comparisons[0].selection
-    head = {"format": 1, "title": selection.title, "sweep": selection.sweep.id if selection.sweep else None}
-    if len(comparisons) == 1:
-        return head | _facts(comparisons[0])
-    return head | {"datasets": [{"data": each.data} | _facts(each) for each in comparisons]}
-
-
-def _facts(comparison: Comparison) -> dict[str, Any]:
-    """See `to_json`."""
-    board = comparison.board.drop(columns=INNER)
-    lines = json.loads(board.to_json(orient="records", double_precision=15))
-    return {
-        "summary": summary(comparison),
-        "certainty": comparison.certainty and dataclasses.asdict(comparison.certainty),
-        "leaderboard": lines,
-        "failures": failures(comparison.table),
-    }
 
 
 def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:

@@ -104,9 +104,12 @@
     };
   }
 
+  // Where the scheme begins: on a dark page without its dark end, which could not be seen.
+  const darkest = () => (matchMedia("(prefers-color-scheme: dark)").matches ? 0.25 : 0);
+
   const shade = (domain) => ({
-    field: "accuracy", type: "quantitative", scale: { scheme: "viridis", domain, clamp: true },
-    legend: { title: accuracyName[split], orient: "top", gradientLength: 160, gradientThickness: 10, labelExpr: short, tickCount: 3 },
+    field: "accuracy", type: "quantitative", scale: { scheme: { name: "viridis", extent: [darkest(), 1] }, domain, clamp: true },
+    legend: { title: accuracyName[split], orient: "top", gradientLength: 160, gradientThickness: 10, offset: 26, labelExpr: short, values: ticks(domain, "linear", 4) },
   });
 
   // An image to those who can't see it: the tables have its numbers, and open its runs.
@@ -213,7 +216,7 @@
       layer: [
         { data: { name: "heads" }, mark: { type: "rule", opacity: 0.5, color: theme().soft }, encoding: { x, y: { ...y, datum: 0, field: undefined }, y2: { datum: 1 } } },
         { data: { name: "runs" }, params: [brush(["x", "y"])], mark: { type: "line", strokeWidth: 1.6, tooltip: true }, encoding: { x, y, detail: { field: "run" }, tooltip: tipped, color: shade(domain), opacity: fade } },
-        { data: { name: "scales" }, mark: { type: "text", align: "left", dx: 5, fontSize: 11, stroke: paper(), strokeWidth: 3, strokeOpacity: 0.85, limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
+        { data: { name: "scales" }, mark: { type: "text", align: "left", dx: 5, fontSize: 11, stroke: paper(), strokeWidth: 6, strokeJoin: "round", limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
         { data: { name: "scales" }, mark: { type: "text", align: "left", dx: 5, fontSize: 11, color: theme().ink, limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
         { data: { name: "heads" }, mark: { type: "text", dy: -10, fontSize: 12, fontWeight: 500, color: theme().ink, limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
       ],
@@ -258,7 +261,8 @@
         const mean = done.length ? done.reduce((sum, i) => sum + runs[split][i], 0) / done.length : null;
         const [x, y] = put(ids[0]).map(String);
         const says = `${axes[a].name}=${x} ${axes[b].name}=${y}\n${mean === null ? "" : `mean ${mean.toFixed(2)} % of ${done.length} runs`}${lost ? `, ${lost} failed` : ""}`;
-        const ink = mean === null ? "" : (mean - domain[0]) / (domain[1] - domain[0]) > 0.55 ? "dark" : "light";
+        const shown = darkest() + (1 - darkest()) * (mean - domain[0]) / (domain[1] - domain[0]);
+        const ink = mean === null ? "" : shown > 0.55 ? "dark" : "light";
         return { x, y, accuracy: mean, cell: ids, run: done[Math.floor((done.length - 1) / 2)] ?? ids[0], label: [mean === null ? "" : mean.toFixed(2), lost ? `${lost} failed` : ""].filter(Boolean).join(", "), says, ink };
       });
       return { cells: rows };

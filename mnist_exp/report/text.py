@@ -1,5 +1,6 @@
 """What the terminal shows of a comparison."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +9,10 @@ from rich.markup import escape
 
 from mnist_exp.console import terminal
 from mnist_exp.report import answer
-from mnist_exp.report.board import Comparison, cells, failures, to_json
+from mnist_exp.report.board import INNER, Comparison, cells, failures, summary
 
 TOP = 20  # rows that a terminal shows
-NUMBERS = ("val %", "test %", "train %", "n", "seconds", "parameters")
+NUMBERS = ("val %", "test %", "train %", "n", "time", "parameters")
 
 
 def show(comparisons: Sequence[Comparison], as_json: bool = False, lost: bool = True) -> None:
@@ -27,6 +28,34 @@ def show(comparisons: Sequence[Comparison], as_json: bool = False, lost: bool = 
         _show_board(comparison)
         for failure in failures(comparison.table) if lost else []:
             _show_failure(failure)
+
+
+def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """What `--json` prints. Accuracies from 0 to 1; what is unknown is null.
+
+    It begins with the answer in words, `next` is what the terminal and the page advise; nothing where they do not.
+    Of several comparisons it is a list, `datasets`, each with what it is on as `data`.
+    """
+    selection = comparisons[0].selection
+    head = {"format": 1, "title": selection.title, "sweep": selection.sweep.id if selection.sweep else None}
+    if len(comparisons) == 1:
+        return head | _facts(comparisons[0])
+    return head | {"datasets": [{"data": each.data} | _facts(each) for each in comparisons]}
+
+
+def _facts(comparison: Comparison) -> dict[str, Any]:
+    """See `to_json`."""
+    board = comparison.board.drop(columns=INNER)
+    lines = json.loads(board.to_json(orient="records", double_precision=15))
+    why, command = answer.next_step(comparison)
+    return {
+        "answer": answer.sentence(comparison),
+        "next": {"why": why, "command": command} if command else None,
+        "summary": summary(comparison),
+        "certainty": comparison.certainty and dataclasses.asdict(comparison.certainty),
+        "leaderboard": lines,
+        "failures": failures(comparison.table),
+    }
 
 
 def _show_board(comparison: Comparison) -> None:

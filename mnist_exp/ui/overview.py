@@ -91,7 +91,7 @@ class Overview:
         page, record = SweepFolder(folder).page, tracked.read(folder)
         return Entry(
             id=folder.name,
-            title=_title(selection),
+            title=_title(selection, rankings),
             began=time.strftime("%Y-%m-%d %H:%M", time.gmtime(_began(selection) / 1000)),
             state=_state(rankings),
             running=records.held(folder),
@@ -110,10 +110,11 @@ def _times(folder: Path) -> Iterator[tuple[str, int]]:
             yield str(path), path.stat().st_mtime_ns
 
 
-def _title(selection: Selection) -> str:
-    """`hidden × lr`, or the name of a run."""
+def _title(selection: Selection, rankings: list[Ranking]) -> str:
+    """`hidden × lr`, as the report has it, without seeds that are averaged; or the name of a run."""
     if selection.sweep:
-        return " × ".join(selection.sweep.keys) or "one setting"
+        compared = rankings[0].by if len(rankings) == 1 else []
+        return " × ".join(compared or selection.sweep.keys) or "one setting"
     entry = ledger.find(selection.folders[0]) if len(selection.folders) == 1 else None
     return entry.name if entry else selection.title
 

@@ -112,6 +112,12 @@ def test_a_server_that_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mnist_exp.sync" in check.help
 
 
+def test_images_of_your_own_are_not_to_be_fetched() -> None:
+    """There is nothing to fetch: previously it advised `mnist_exp.data fetch folder`, which is refused."""
+    check = check_of("data folder", doctor.data())
+    assert check == Check("data folder", "note", "images of your own", "Say where they are: data=folder data.root=…")
+
+
 DELETED = "The experiment 'mnist_exp' in {} was deleted"
 
 

@@ -53,7 +53,7 @@ def test_the_notebook_runs(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> No
     said = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
     assert said.count("Epoch 3/3, Train Loss: ") == 1 + 1 + 5  # the script, the run, the ideas
     assert said.count("[6/6] hidden=") == 1  # of the sweep
-    assert said.count("is best: validation accuracy") == 3  # of the sweep, with more seeds, and of the search
+    assert said.count(" best: validation accuracy") == 3  # of the sweep, with more seeds, and of the search
     assert "\r" not in said.replace("\r\n", "\n")  # a notebook keeps what a terminal would overwrite
     assert "\x1b[2K" not in said
     pictures = [out for cell in notebook.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]

@@ -180,6 +180,15 @@ def test_what_the_files_hold_is_compared_with_the_config(changes: dict[str, int]
             step(described_so)
 
 
+@pytest.mark.parametrize(("images", "way"), [(10, "data.limit=10 in place of data.train_images"), (100, "")])
+def test_who_wants_fewer_images_is_told_the_setting_for_it(images: int, way: str, tmp_path: Path) -> None:
+    said = dataclasses.replace(described(write_dataset(tmp_path)), train_images=images, val_size=2)
+    with pytest.raises(DataError, match=f"but the config says {images}") as caught:
+        data.check(said)
+    assert way in caught.value.help
+    assert bool(caught.value.help) == bool(way)
+
+
 def test_colour_images_come_as_channels_rows_and_columns(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path)
     images = torch.randint(0, 256, (12, 3, 5, 4), dtype=torch.uint8)

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 pytest.importorskip("psutil")
 
-from benchmarks import measure, measured, mutants, papers, soak, suite, table, time_to_accuracy
+from benchmarks import measure, measured, mutants, papers, race, soak, suite, table, time_to_accuracy
 from mnist_exp.config import compose
 from mnist_exp.disk import provenance
 from mnist_exp.disk.journal import Journal
@@ -205,3 +206,11 @@ def test_loaded_functions_get_the_code_of_the_mutant(tmp_path: Path) -> None:
     assert scope["two"](1)
     assert mutants.swap(source, source.replace("import functools", "import functools, re")) == 0
     assert mutants.swap(source, source.replace("one(x) >", "(lambda: one(x))() >")) == 0
+
+
+def test_a_race_that_always_finds_the_best_is_not_worse_at_all() -> None:
+    """Exactly: a difference of means was -3e-14, which the page had as a figure."""
+    right = np.random.default_rng(0).random((3, 8, 500)) < np.array([0.8, 0.1, 0.1])[:, None, None]
+    found, worse = race.compared(right, 5)[:2]
+    assert {way: spread.values for way, spread in found.costs.items()} == {"race": [100.0], "equal seeds": [100.0]}
+    assert {way: spread.values for way, spread in worse.costs.items()} == {"race": [0.0], "equal seeds": [0.0]}

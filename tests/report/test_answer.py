@@ -13,7 +13,7 @@ from mnist_exp.report import answer, board
 from mnist_exp.results import names
 
 
-def test_what_cannot_be_told_from_the_best_is_named_with_the_command_that_tells(
+def test_what_may_be_as_good_as_the_best_is_named_with_the_command_that_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -26,7 +26,7 @@ def test_what_cannot_be_told_from_the_best_is_named_with_the_command_that_tells(
     again = "python -m mnist_exp.train -m resume=10-00-00-abcdef hidden=128,64 seed=1,2"
     assert text.splitlines()[:5] == [
         "hidden × lr",
-        f"hidden=128 lr=0.1 is best: {good}; hidden=64 lr=0.2 cannot be told from it.",
+        f"hidden=128 lr=0.1 did best: {good}; hidden=64 lr=0.2 may be as good.",
         "To tell them apart:",
         f"  {again}",
         "Sweep 10-00-00-abcdef: 6 runs (6 finished). Intervals are for other images; another seed may change more."
@@ -81,7 +81,7 @@ def test_nothing_that_a_sweep_from_elsewhere_records_becomes_a_command(monkeypat
     ("accuracies", "said"),
     [
         ((0.90, 0.99), "hidden=64 is best: {}; it is better than the others at 95 % confidence."),
-        ((0.98, 0.98, 0.98, 0.98, 0.981), "; hidden=32, hidden=33 and 2 more cannot be told from it."),
+        ((0.98, 0.98, 0.98, 0.98, 0.981), "; hidden=32, hidden=33 and 2 more may be as good."),
         ((0.98,), "Validation accuracy 98.00 % (95 % interval 97.57 % to 98.35 %), test accuracy 98.00 %."),
         ((None, None), "No run has finished: 2 failed."),
     ],

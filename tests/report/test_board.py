@@ -13,10 +13,10 @@ from mnist_exp.report import page as html
 from mnist_exp.results import names, ranking
 
 GOLDEN = """\
-hidden   lr     val %         test %        n  not finished  seconds  parameters
-[64,32]  0.001  96.00 ± 2.83  96.00 ± 2.83  2                6.0 s    50,890
-64       0.001  95.00         95.00         1  1 failed      6.0 s    50,890
-64       0.1    –             –             0  1 planned     –        –
+hidden   lr     val %         test %        n  not finished  time   parameters
+[64,32]  0.001  96.00 ± 2.83  96.00 ± 2.83  2                6.0 s  50,890
+64       0.001  95.00         95.00         1  1 failed      6.0 s  50,890
+64       0.1    –             –             0  1 planned     –      –
 """
 
 
@@ -50,7 +50,7 @@ def test_golden(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head, sentence, runs = text.splitlines()[:3]
     assert head == "hidden × lr"
     good = "validation accuracy 96.00 ± 2.83 % (n=2), test accuracy 96.00 % (95 % interval 70.59 % to 100.00 %)"
-    assert sentence == f"hidden=[64,32] lr=0.001 is best: {good}; how sure that is cannot be told."
+    assert sentence == f"hidden=[64,32] lr=0.001 did best: {good}; how sure that is cannot be told."
     assert runs == "Sweep 10-00-00-abcdef: 5 runs (3 finished, 1 failed, 1 planned)."
     assert "again: python -m mnist_exp.train hidden=64 lr=1e-3 seed=1" in text
     assert "DivergedError: The loss is not finite." in text
@@ -61,7 +61,7 @@ def test_a_terminal_gets_a_table(sweep: Path, monkeypatch: pytest.MonkeyPatch) -
     text = printed(monkeypatch, str(sweep), terminal_width=80)
     assert "…" not in text
     heads = [re.sub(r"\x1b\[\d*m", "", line).split() for line in text.splitlines()]
-    assert ["hidden", "lr", "val", "%", "test", "%", "n", "finished", "seconds", "parameters"] in heads
+    assert ["hidden", "lr", "val", "%", "test", "%", "n", "not", "finished", "time", "parameters"] in heads
     assert "50,890" in text
     assert "96.00 ± 2.83" in text
     assert "━" in text or "─" in text
@@ -78,6 +78,24 @@ def test_json_has_the_same(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert facts["summary"]["best"] == pytest.approx(0.96)  # the best setting's mean, and not the luckiest run's 0.98
     assert facts["summary"]["median"] == 0.95
     assert len(facts["failures"]) == 1
+    assert facts["answer"].startswith("hidden=[64,32] lr=0.001 did best: validation accuracy 96.00 ± 2.83 % (n=2)")
+    assert facts["next"] is None
+
+
+def test_json_terminal_and_page_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    points = [["hidden=32"], ["hidden=64"]]
+    folder = make_sweep(tmp_path / "outputs", points)
+    for number, (point, accuracy) in enumerate(zip(points, (0.98, 0.981), strict=True)):
+        make_run(folder / str(number), [*point, "val_size=5000"], accuracy)
+    facts = json.loads(printed(monkeypatch, str(folder), "--json"))
+    said = printed(monkeypatch, str(folder))
+    shown = html.write(boards.compare(names.resolve(folder))).read_text()
+    assert facts["answer"].endswith("; hidden=32 may be as good.")
+    assert facts["next"]["why"] == "To tell them apart"
+    for text in (facts["answer"], *facts["next"].values()):
+        assert text in said
+        assert text in shown
 
 
 def test_points_that_were_added_later_are_settings_of_their_own(tmp_path: Path) -> None:
@@ -187,7 +205,7 @@ def test_each_dataset_has_its_own_leaderboard(tmp_path: Path, monkeypatch: pytes
     for data, mean, between in (("mnist", "91.00", "78.29 % to 100.00"), ("kanji", "81.00", "68.29 % to 93.71")):
         good = f"Validation accuracy {mean} ± 1.41 % (n=2), test accuracy {mean} % (95 % interval {between} %)."
         assert f"2 runs on {data}\n{good}\n" in text
-    assert "n  seconds  parameters\n91.00 ± 1.41" in text
+    assert "n  time   parameters\n91.00 ± 1.41" in text
 
 
 def test_json_lists_the_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -353,7 +353,7 @@ def test_each_dataset_has_its_own_page(tmp_path: Path) -> None:
         ("data-mnist/report.html", "mnist"),
         ("data-kanji/report.html", "kanji"),
     ]
-    assert "hidden=16 is best: validation accuracy 91.00 %, test accuracy 91.00 %; how sure that is" in text
+    assert "hidden=16 did best: validation accuracy 91.00 %, test accuracy 91.00 %; how sure that is" in text
     assert not [path.name for path in folder.glob("*.csv")]
     for name, runs, title in (("mnist", 2, "hidden"), ("kanji", 1, "hidden=8")):
         assert len(pd.read_csv(folder / f"data-{name}" / "runs.csv")) == runs
@@ -390,7 +390,9 @@ def test_the_most_confident_mistake_comes_first() -> None:
 
 def test_first_layer_shows_the_largest_units() -> None:
     weights = np.ones((100, 28, 28)) * np.arange(100)[:, None, None]
-    assert network.first_layer(weights).title == "First layer, 64 of 100 units"
+    picture = network.first_layer(weights)
+    assert picture.title == "First layer, 64 of 100 units"
+    assert picture.figure.axes[1].get_ylabel() == "weight"  # what its colours are
 
 
 def test_pareto_front() -> None:
@@ -531,6 +533,15 @@ def test_an_experiment_without_runs_is_a_sentence(mlflow_store: Callable[[str], 
 def test_a_few_runs_are_all_shown(tmp_path: Path) -> None:
     text = page_of(grid(tmp_path, 3, 3, 2))
     assert not re.findall(r"Drawn are|The best \d+ of|those of the best|All are in|at even distances", text)
+
+
+def test_a_column_without_an_entry_is_left_out(tmp_path: Path) -> None:
+    """It cost the width that the last column needs in a window of 1,100 pixels."""
+    for name, state, shown in (("whole", "finished", False), ("part", "failed", True)):
+        folder = make_sweep(tmp_path / name, [["hidden=16"], ["hidden=32"]])
+        make_run(folder / "0", ["hidden=16"], 0.9)
+        make_run(folder / "1", ["hidden=32"], 0.8 if state == "finished" else None, state=state)
+        assert ('<th scope="col">not finished</th>' in report.write(folder).read_text()) is shown
 
 
 def test_many_dots_are_pixels_and_few_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

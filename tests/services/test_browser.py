@@ -194,6 +194,20 @@ def test_a_report_follows_light_and_dark(page: str, dark: bool) -> None:
         assert (paper < 50 and ink > 200) if dark else (paper > 200 and ink < 50)
 
 
+def test_no_line_is_lost_on_a_dark_page(explored: webdriver.Chrome) -> None:
+    """The worst runs had the scheme's darkest colour, on a background nearly as dark."""
+    lines = "[...document.querySelectorAll('#figure-parallel .mark-line path')]"
+    colours = f"return {lines}.map((line) => getComputedStyle(line).stroke)"
+    with pages.chromium(dark=True) as driver:
+        driver.get(explored.current_url)
+        drawn(driver)
+        on_dark = driver.execute_script(colours)
+    for strokes, lost in ((on_dark, False), (explored.execute_script(colours), True)):
+        brightest = [max(map(int, re.findall(r"\d+", stroke)[:3])) for stroke in strokes]
+        assert len(brightest) == 12
+        assert (min(brightest) < 110) is lost
+
+
 def test_a_click_on_a_column_sorts_the_leaderboard(page: str, browser: webdriver.Chrome) -> None:
     browser.get(page)
     table = browser.find_element(By.CSS_SELECTOR, "[aria-labelledby=leaderboard] table")
@@ -266,6 +280,15 @@ def test_the_figures_ask_for_nothing_and_complain_of_nothing(explored: webdriver
         assert explored.find_elements(By.CSS_SELECTOR, f"#figure-{figure} svg [role=graphics-symbol]")
     hidden = "return [...document.querySelectorAll('.replaced')].every((part) => part.offsetHeight === 0)"
     assert explored.execute_script(hidden)
+
+
+def test_labels_are_round_and_can_be_read(explored: webdriver.Chrome) -> None:
+    """Of the colours too, whose ends were numbers such as 65.612; a label's edge hides the lines that cross it."""
+    labels = "#figure-parallel .role-legend-label text"
+    texts = [label.text for label in explored.find_elements(By.CSS_SELECTOR, labels)]
+    assert texts
+    assert all(len(text) <= 4 for text in texts)
+    assert explored.find_elements(By.CSS_SELECTOR, "#figure-parallel .mark-text text[stroke-width='6']")
 
 
 def test_pointing_names_a_run(explored: webdriver.Chrome) -> None:

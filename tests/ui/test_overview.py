@@ -49,3 +49,14 @@ def test_a_run_that_another_launcher_swept_and_one_with_several_datasets_are_lis
     make_run(folder / "1", ["hidden=8"], 0.8, dataset={"name": "other", "digest": "1"})
     (entry,) = Overview(Path("outputs")).newest("runs")
     assert (entry.state, entry.best, entry.title) == ("2 of 2 finished", "", "Runs in 10-00-00-abcdef")
+
+
+def test_a_sweep_is_called_as_its_report_calls_it() -> None:
+    """Seeds are averaged; previously the page listed `hidden × seed` and led to a report on `hidden`."""
+    points = [[f"hidden={hidden}", f"seed={seed}"] for hidden in (8, 16) for seed in (0, 1)]
+    for name, swept, title in (("10-00-00-a", points, "hidden"), ("10-00-00-b", [["seed=0"], ["seed=1"]], "seed")):
+        home = make_sweep(Path("outputs"), swept, name)
+        for number, point in enumerate(swept):
+            make_run(home / str(number), point, 0.9)
+        (entry,) = (each for each in Overview(Path("outputs")).sweeps() if each.folder == home)
+        assert entry.title == title
