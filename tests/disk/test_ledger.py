@@ -200,6 +200,8 @@ def test_a_finished_run_has_written_down_everything(tiny: Callable[..., Config])
         '"ended_ms": {}',
         '"dataset": []',
         '"ended_ms": 9223372036854775807',
+        '"summary": {"final/val_accuracy": 1e308}',
+        '"summary": {"final/test_accuracy": -1}',
         '"started_ms": -1',
         r'"name": "\ud800"',
         r'"tags": {"\udfff": "x"}',
