@@ -119,7 +119,7 @@ def first(plain: Any) -> str | None:
 
 def _kept() -> list[str]:
     """The secrets of the environment, by the names of its variables; the path of a file is none."""
-    values = [os.environ[name] for name in os.environ if named(name)]
+    values = [os.environ.get(name, "") for name in os.environ if named(name)]  # a thread may remove one
     return [value for value in values if len(value) >= _SHORTEST and not os.path.exists(value)]  # noqa: PTH110  # any text
 
 
