@@ -5,6 +5,8 @@ Half of them log to a database of their own, half to an MLflow server. Meanwhile
 driver, workers, fork server, publisher and tracking server, and resumes whatever stopped. Drivers write to screens that
 are closed or full, in changing time zones, and what is stopped is moved, or loses the end of its search's journal. The
 exit code is 1 if the results show any trace of this.
+
+The code may not change meanwhile, or what is resumed is refused: run it from a copy of the project.
 """
 
 import argparse
@@ -388,7 +390,8 @@ class Soak:
     def check_search(self, sweep: Sweep) -> list[str]:
         """Differences between the trials of a study and their runs."""
         assert sweep.home
-        points, trials, faults = plan.read(sweep.home).points, sweep.trials(), []
+        planned, trials, faults = plan.read(sweep.home), sweep.trials(), []
+        points = planned.points
         counts = Counter(trial.state.name for trial in trials)
         if len(trials) != len(points) or counts["COMPLETE"] + counts["PRUNED"] != TRIALS:
             faults.append(f"{len(points)} points and {TRIALS} trials wanted, but the study has {dict(counts)}")
@@ -397,6 +400,11 @@ class Soak:
             entry = ledger.find(sweep.home / str(trial.number))
             lost += trial.state.name == "FAIL"
             state = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "killed"}.get(trial.state.name, "")
+            if trial.number in planned.repeats:
+                same = [each for each in trials[: trial.number] if each.params == trial.params]
+                if entry or (trial.state, trial.value) not in [(each.state, each.value) for each in same]:
+                    faults.append(f"#{trial.number}: it repeats an earlier trial, and has a run or another result")
+                continue
             if entry is None and not (state == "killed" and not points[trial.number]):
                 faults.append(f"#{trial.number}: the study says {trial.state.name}, but there is no run")
             if entry is None:

@@ -112,7 +112,7 @@ def _images(one: Side, other: Side) -> dict[str, Any] | str:
     pairs = {split: [hits.read(each.folder, split) for each in (one, other)] for split in ("val", "test")}
     compared = {}
     for split, (first, second) in pairs.items():
-        if first is None or second is None or (split == "val" and not same):
+        if first is None or second is None or len(first) != len(second) or (split == "val" and not same):
             continue
         from mnist_exp.results.statistics import Scores, difference
 

@@ -86,6 +86,11 @@ _FORMS = (
         re.compile(rf"(?im){_STRING}|[^\s\"'-]\S*"),
     ),
 )
+_REST = r"[,;)\]}\"']*"
+_VARIABLE = re.compile(  # of a shell
+    rf"(?:\$(?:env:)?([A-Z][A-Z0-9_]*)|\$\{{([A-Z][A-Z0-9_]*)\}}|%([A-Z][A-Z0-9_]*)%){_REST}"
+)
+_WORD = re.compile(rf"(?:[A-Za-z_]\w*\.)*(\w+){_REST}")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{8,}")
 
 
@@ -114,7 +119,7 @@ def first(plain: Any) -> str | None:
 
 def _kept() -> list[str]:
     """The secrets of the environment, by the names of its variables; the path of a file is none."""
-    values = [os.environ[name] for name in os.environ if named(name)]
+    values = [os.environ.get(name, "") for name in os.environ if named(name)]  # a thread may remove one
     return [value for value in values if len(value) >= _SHORTEST and not os.path.exists(value)]  # noqa: PTH110  # any text
 
 
@@ -177,8 +182,12 @@ def masked(name: str, value: str) -> str:
 def hide(text: str) -> str:
     """*text*, such as a difference of files, with `…` in the place of what looks like a secret.
 
-    Of a name like `password` that stands before a bare word in code, such as a variable's, that word is hidden, too.
+    So is the value of an environment variable with such a name, wherever it stands. Of a name like `password` that
+    stands before a bare word in code, such as a variable's, that word is hidden, too, unless it is only a reference:
+    the same name (`token=token`, `token=self.token`), or a shell's variable (`password=$PASSWORD`).
     """
+    for kept in sorted(_kept(), key=len, reverse=True) if len(text) >= _SHORTEST else ():
+        text = text.replace(kept, "…")
     text = _ADDRESS.sub(lambda match: _rebuilt(match[0], "…@"), _TOKEN.sub("…", text))
     for before, value in _FORMS:
         text = _without_values(before, value, text)
@@ -189,7 +198,19 @@ def _without_values(before: re.Pattern[str], value: re.Pattern[str], text: str) 
     """*text* with `…` in the place of each *value* that follows what matches *before*, with the name of a secret."""
     kept, end = [], 0
     for match in before.finditer(text):
-        if match.start() >= end and named(match["name"]) and (secret := value.match(text, match.end())):
+        secret = value.match(text, match.end()) if match.start() >= end and named(match["name"]) else None
+        if secret and not _refers(secret[0], match):
             kept += [text[end : match.end()], "…"]
             end = secret.end()
     return "".join([*kept, text[end:]])
+
+
+def _refers(word: str, name: re.Match[str]) -> bool:
+    """Whether *word*, which follows what matched *name*, only says where the secret is.
+
+    A variable of a shell has the name of a secret itself: `$ecret` is a password. And `password: password` may be one.
+    """
+    if variable := _VARIABLE.fullmatch(word):
+        return named(variable[variable.lastindex or 0])
+    plain = _WORD.fullmatch(word) if name[0].endswith("=") else None
+    return plain is not None and plain[1] == name["name"].rpartition(".")[2]

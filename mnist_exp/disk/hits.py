@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from mnist_exp.disk.files import atomic_write
+from mnist_exp.disk.files import atomic_write, parse_json
 from mnist_exp.disk.layout import RunFolder
 
 
@@ -26,7 +26,8 @@ def read(folder: Path, split: str) -> np.ndarray | None:
     """Whether each image of *split* was right, (n,) booleans; None if that was not kept, or is damaged."""
     try:
         with safe_open(RunFolder(folder).hits, "numpy") as file:
-            images = json.loads(file.metadata()["images"])[split]
-            return np.unpackbits(file.get_tensor(split), count=images).astype(bool)
+            images, bits = parse_json(file.metadata()["images"])[split], file.get_tensor(split)
+            whole = bits.dtype == np.uint8 and bits.ndim == 1 and 0 <= 8 * len(bits) - images < 8 and images > 0
+            return np.unpackbits(bits, count=images).astype(bool) if whole else None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None

@@ -83,6 +83,9 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.state = State(self.state)  # a file has it as text
+        for metric in ("final/val_accuracy", "final/test_accuracy", "final/train_accuracy"):  # charts have their limits
+            if not 0 <= (share := self.summary.get(metric, 0)) <= 1:
+                raise ValueError(f"{metric} is {share}, which is no share")
 
     @property
     def objective(self) -> float:

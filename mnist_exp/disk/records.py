@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ from mnist_exp.disk.layout import Folder
 from mnist_exp.errors import BusyError, ExperimentError
 
 T = TypeVar("T")
+
+_HALF = re.compile("[\ud800-\udfff]")
+LATEST = 253_402_300_799_999  # milliseconds since 1970: the end of the year 9999, the last that calendars know
 
 
 def read(
@@ -56,22 +60,29 @@ def parse(kind: Callable[..., T], plain: Any) -> T:
         value = plain.get(field.name)
         if field.name in plain and not fits(value, field.type):
             raise TypeError(f"{field.name} is {json.dumps(value)[:40]}")
+        if field.name.endswith("_ms") and value is not None and not 0 <= value <= LATEST:
+            raise ValueError(f"{field.name} is {value}: no calendar has that time")
     return kind(**{field.name: plain[field.name] for field in fields if field.name in plain})
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether *value*, from JSON, has the type *kind*; a whole number also fits 64 bits, as databases want it."""
+    """Whether *value*, from JSON, has the type *kind*.
+
+    A whole number also fits 64 bits, as databases want it, and a text has no half of a character (`\\ud800`), which no
+    file and no terminal takes.
+    """
     origin, args = get_origin(kind) or kind, get_args(kind)
     if origin is types.UnionType:
         return any(fits(value, each) for each in args)
     if origin is list:
         return isinstance(value, list) and all(fits(each, args[0]) for each in value)
     if origin is dict:
-        return isinstance(value, dict) and all(fits(each, args[1]) for each in value.values())
+        pairs = value.items() if isinstance(value, dict) else ()
+        return isinstance(value, dict) and all(fits(key, args[0]) and fits(each, args[1]) for key, each in pairs)
     if origin in (int, float) and isinstance(value, int):
         return -(2**63) <= value < 2**63
     if isinstance(origin, type) and issubclass(origin, str):  # also an enum of texts
-        return isinstance(value, str)
+        return isinstance(value, str) and not _HALF.search(value)
     return origin is Any or isinstance(value, origin)
 
 

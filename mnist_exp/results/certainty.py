@@ -117,4 +117,5 @@ def _hits(run: Run, split: str) -> np.ndarray | None:
 
 def _images(folds: Mapping[Any, Run]) -> int:
     """How many validation images the runs of one seed have, by their settings; 0 if that is unknown."""
-    return sum(int(run.settings.get("val_size", 0)) for run in folds.values())
+    sizes = [run.settings.get("val_size") for run in folds.values()]
+    return sum(size for size in sizes if isinstance(size, int) and size > 0)

@@ -69,7 +69,7 @@ def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
     return (
         row
         | ids(folder)
-        | entry.summary
+        | {metric: number for metric, number in entry.summary.items() if "/" in metric}  # no name of another column
         | {
             "name": entry.name,
             "epoch": entry.epoch,

@@ -16,9 +16,9 @@ from mnist_exp.console import formats
 from mnist_exp.console.terminal import offer, shown
 from mnist_exp.disk import ledger
 from mnist_exp.disk.files import tidy
-from mnist_exp.disk.layout import RunFolder, State
+from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.disk.plan import Plan
-from mnist_exp.errors import Interrupted, SweepError
+from mnist_exp.errors import ExperimentError, Interrupted, SweepError
 from mnist_exp.report import board, text
 from mnist_exp.results import names
 from mnist_exp.sweep.home import Home
@@ -118,7 +118,17 @@ def warned(what: str, way_out: str) -> Iterator[None]:
 
 
 def conclude(home: Home, reporter: SweepReporter) -> None:
-    """Presents a sweep whose points have run. Raises SweepError if some did not finish."""
+    """Presents a sweep whose points have run.
+
+    Raises:
+        SweepError: some did not finish.
+        ExperimentError: its folder is gone.
+    """
+    if not SweepFolder(home.folder).plan.exists():
+        raise ExperimentError(
+            f"{home.folder} is gone: it was deleted or moved while the sweep ran.",
+            "If it was moved, go on where it is now: python -m mnist_exp.train -m resume=FOLDER",
+        )
     table, plan = present(home, reporter), home.plan
     if failures := board.failures(table, {*table["state"]} - {State.FINISHED, State.PRUNED}):
         raise SweepError(

@@ -1,5 +1,6 @@
 """A job: a point of a grid or a trial of a search, on its way from the sweeper over a launcher to a worker and back."""
 
+import contextlib
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -71,12 +72,16 @@ class Job:
         return returned
 
     def died(self, reason: str) -> None:
-        """Its process has died: its outcome and its ledger say why, also where it had not begun."""
+        """Its process has died: its outcome and its ledger say why, also where it had not begun.
+
+        The ledger does not where nothing can be written: a full disk ends no sweep.
+        """
         self.outcome = cloudpickle.dumps(self.failed(JobDied(reason)))
         if self.parsed:
             from mnist_exp.run import claim  # torch
 
-            claim.mark_killed(claim.Task(self.parsed, self.folder, self.settings), self.sweep.name, reason)
+            with contextlib.suppress(OSError):
+                claim.mark_killed(claim.Task(self.parsed, self.folder, self.settings), self.sweep.name, reason)
 
 
 class Source(Protocol):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trainings
 
@@ -82,6 +83,13 @@ def test_a_run_that_kept_no_answers_says_so(capsys: pytest.CaptureFixture[str]) 
     text = compared(capsys)
     assert "Image by image they cannot be compared. At least one of them did not keep" in text
     assert "lr" in text
+
+
+@pytest.mark.usefixtures("pair")
+def test_answers_to_another_number_of_images_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    """Their digest may say that the images are the same, if it comes from elsewhere."""
+    hits.write(A, {"test": np.ones(3, bool)})
+    assert "At least one of them did not keep" in compared(capsys)
 
 
 def test_two_runs_have_to_be_named() -> None:

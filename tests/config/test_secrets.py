@@ -186,6 +186,12 @@ def test_other_texts_are_no_tokens(text: str) -> None:
         f"postgresql://me:p<{VALUE}@host/db",
         f'postgresql://me:p"{VALUE}@host/db',
         f"http://host/a;password={VALUE}",
+        f"token=token,password={VALUE}",
+        f"password=$PASSWORD{VALUE}",
+        f"password=${VALUE}",
+        f"password=$PASSWORD,{VALUE}",
+        f"run --password $Ecret{VALUE}",
+        f"token=my.{VALUE}.token-",
     ],
 )
 def test_what_looks_like_a_secret_is_hidden(line: str) -> None:
@@ -212,10 +218,28 @@ def test_what_looks_like_a_secret_is_hidden(line: str) -> None:
         *("see http://127.0.0.1:5000/#/experiments/1 or ask me@host", "lr=1e-3 hidden=512,256", "/home/me/token/x.txt"),
         *("python -m mnist_exp.train -m resume=./x", "a password, and more", "max_tokens: 3", "secret: true"),
         "init=model@0123456789ab",
+        *("connect(token=token, user=me)", "connect(token=self.token)", "login(api_key=args.api_key, x=1)"),
+        *("curl -u me --password $PASSWORD", "run password=$PASSWORD", "docker run -e HF_TOKEN=${HF_TOKEN} x"),
+        *("set TOKEN=%DB_PASSWORD%", "run token=$env:HF_TOKEN", "PASSWORD: $DB_PASSWORD"),
     ],
 )
 def test_the_rest_is_left(line: str) -> None:
     assert secrets.hide(f"{line}\n") == f"{line}\n"
+
+
+def test_a_secret_of_the_environment_is_hidden_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program's error may quote it behind any name, or none."""
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2hunter2")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2hunter2-3")
+    monkeypatch.setenv("SHORT_TOKEN", "1234")
+    monkeypatch.setenv("NO_MATTER", "open sesame")
+    text = "refused: me/hunter2hunter2, hunter2hunter2-3, 1234, open sesame"
+    assert secrets.hide(text) == "refused: me/…, …, 1234, open sesame"
+
+
+@pytest.mark.parametrize("line", ["password: password", "password = 'password'", "password=$ecret123", "a_token=token"])
+def test_a_secret_that_only_looks_like_a_reference_is_hidden(line: str) -> None:
+    assert "…" in secrets.hide(line)
 
 
 def test_a_file_that_the_environment_names_is_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from trainings import interrupted, tasks
 
 from mnist_exp.config import Config
@@ -38,6 +39,22 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     RunFolder(tmp_path).hits.write_bytes(b"{")
     assert hits.read(tmp_path, "val") is None
     assert hits.read(tmp_path / "nowhere", "val") is None
+
+
+@pytest.mark.parametrize("images", ["1e12", "1000000000000", "-13", "0", "5", '"x"', "[" * 100_000 + "]" * 100_000])
+def test_a_number_of_images_that_the_bits_do_not_have_is_damage(images: str, tmp_path: Path) -> None:
+    """One from elsewhere would fill the memory."""
+    packed = {"val": np.packbits(np.ones(13, bool))}
+    file = safetensors.numpy.save(packed, metadata={"images": f'{{"val": {images}}}'})
+    RunFolder(tmp_path).hits.write_bytes(file)
+    assert hits.read(tmp_path, "val") is None
+
+
+def test_bits_are_a_row_of_bytes(tmp_path: Path) -> None:
+    for wrong in (np.ones((2, 1), np.uint8), np.ones(2, np.float32)):
+        file = safetensors.numpy.save({"val": wrong}, metadata={"images": '{"val": 13}'})
+        RunFolder(tmp_path).hits.write_bytes(file)
+        assert hits.read(tmp_path, "val") is None
 
 
 def test_they_are_those_of_the_last_epoch(tiny: Tiny) -> None:

@@ -199,6 +199,12 @@ def test_a_finished_run_has_written_down_everything(tiny: Callable[..., Config])
         '"overrides": [1]',
         '"ended_ms": {}',
         '"dataset": []',
+        '"ended_ms": 9223372036854775807',
+        '"summary": {"final/val_accuracy": 1e308}',
+        '"summary": {"final/test_accuracy": -1}',
+        '"started_ms": -1',
+        r'"name": "\ud800"',
+        r'"tags": {"\udfff": "x"}',
     ],
 )
 def test_a_ledger_of_other_types_or_numbers_is_damaged(wrong: str, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Writes that fail or are interrupted leave the old state or the new one, never a mixture."""
 
+import contextlib
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -10,11 +12,26 @@ from pathlib import Path
 import pytest
 import trainings
 from hooks import hook
-from kit import OFF, QUIET, SMALL, clean, command, end, forked, only_run, same_weights, start, whole
+from kit import (
+    LONG,
+    OFF,
+    QUIET,
+    SMALL,
+    clean,
+    command,
+    end,
+    forked,
+    only_run,
+    runs,
+    same_weights,
+    start,
+    wait_for,
+    whole,
+)
 from nth import Nth
 
 from mnist_exp.config import Config
-from mnist_exp.disk import ledger
+from mnist_exp.disk import journal, ledger
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ExperimentError
@@ -63,6 +80,46 @@ def test_any_write_may_fail(error: int, forever: bool, calm: Path, tiny: Tiny, i
         shutil.rmtree(folder)
     assert n > 30, "it did not write as often as expected"
     injected(n - 1)
+
+
+@pytest.mark.faults(46)
+@pytest.mark.parametrize("what", ["deleted", "renamed", "full"])
+def test_a_folder_that_goes_while_a_sweep_runs(
+    what: str, monkeypatch: pytest.MonkeyPatch, scratch: Path, injected: Injected
+) -> None:
+    """The run that trains cannot be written any more; the next ones find no folder, or the same under its new name."""
+    folder = scratch / "project"
+    folder.mkdir()
+    if what == "full" and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]).returncode:
+        pytest.skip("only the superuser can mount a small disk")
+    monkeypatch.chdir(folder)
+    one_by_one = ("hydra.launcher.pack=off", "hydra.launcher.workers=1")
+    sweep = start("-m", *LONG, "epochs=80", "seed=0,1", *one_by_one, OFF, QUIET)
+    wait_for(lambda: runs(folder) and len(journal.read(runs(folder)[0])) >= 2)
+    monkeypatch.chdir(scratch)
+    try:
+        if what == "deleted":
+            shutil.rmtree(folder, ignore_errors=True)
+            wait_for(lambda: not folder.exists() or shutil.rmtree(folder, ignore_errors=True))
+        elif what == "renamed":
+            folder.rename("moved")
+        else:
+            with contextlib.suppress(OSError), (folder / "fill").open("wb") as file:
+                while True:
+                    os.write(file.fileno(), bytes(512))
+        code, out, err = end(sweep)
+    finally:
+        if what == "full":
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+    assert "[1/2] seed=0  FAILED: " in out, out
+    assert code == 1
+    if what == "renamed":
+        assert ledger.read(runs(Path("moved"))[1]).state == "finished"
+        assert "resume=" in err
+    else:
+        assert "[2/2] seed=1  FAILED: " in out
+        assert " (in " not in out + err  # as an unforeseen error is shown
+    injected()
 
 
 @pytest.mark.faults(2)

@@ -1,6 +1,7 @@
 """The benchmarks run and report; tests do not assert speed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from benchmarks import measure, measured, mutants, papers, race, soak, suite, ta
 from mnist_exp.config import compose
 from mnist_exp.disk import provenance
 from mnist_exp.disk.journal import Journal
+from mnist_exp.disk.layout import State
+from mnist_exp.disk.ledger import Ledger
+from mnist_exp.disk.plan import Plan
 
 
 def test_step_runs_and_reports(tmp_path: Path) -> None:
@@ -124,6 +128,29 @@ def test_what_befalls_a_stopped_sweep_of_the_soak(tmp_path: Path) -> None:
     assert sweep.home
     assert whole.startswith((sweep.home / "optuna.journal").read_text())
     assert len((sweep.home / "optuna.journal").read_text()) < len(whole)
+
+
+def test_a_trial_that_repeats_another_has_its_result_and_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = soak.Sweep(tmp_path / "s0007", served=False, kind="search", typed=[], code=0)
+    home = sweep.folder / "outputs" / "sweeps" / "day" / "time"
+    for number in range(soak.TRIALS - 1):
+        entry = Ledger(state=State.FINISHED, summary={"final/val_accuracy": 0.5})
+        (home / str(number)).mkdir(parents=True)
+        entry.write(home / str(number))
+    last = soak.TRIALS - 1
+    Plan(id="time", typed=[], keys=[], points=[["lr=1"]] * soak.TRIALS, repeats=[last]).write(home)
+    state = SimpleNamespace(name="COMPLETE")
+    trials = [
+        SimpleNamespace(number=n, state=state, value=0.5, params={"lr": 1}, intermediate_values={})
+        for n in range(soak.TRIALS)
+    ]
+    monkeypatch.setattr(soak.Sweep, "trials", lambda self: trials)
+    wild = soak.Soak(tmp_path, seed=0)
+    assert wild.check_search(sweep) == []
+    trials[last].value = 0.6
+    assert wild.check_search(sweep) == [f"#{last}: it repeats an earlier trial, and has a run or another result"]
 
 
 @pytest.mark.parametrize("screen", ["closed", "full"])

@@ -54,6 +54,15 @@ def test_answers_that_are_not_those_of_the_accuracy_do_not_count(tmp_path: Path)
     assert sure.rivals == [1]
 
 
+@pytest.mark.parametrize("size", ["x", -5, 1e308, None])
+def test_a_number_of_images_that_is_none_is_unknown(size: object, tmp_path: Path) -> None:
+    """As a record from elsewhere may have it."""
+    runs = [run_of(tmp_path, key, 0, slice(30), kept=False) for key in "ab"]
+    for run in runs:
+        run.settings["val_size"] = size
+    assert of(*runs) is None
+
+
 def test_a_setting_that_is_ranked_behind_for_its_failed_seed_is_no_rival(tmp_path: Path) -> None:
     lone = [run_of(tmp_path, "lone", 0, slice(1)), run_of(tmp_path, "lone", 1, slice(1), state="failed")]
     solid = [run_of(tmp_path, "solid", seed, slice(20 + seed)) for seed in (0, 1)]

@@ -40,6 +40,16 @@ def test_last_is_the_newest_sweep(root: Path) -> None:
     assert naming.resolve("last", root).home.name == "10-00-00-bbbbbb"
 
 
+def test_a_metric_that_is_called_as_another_column_is_none(root: Path) -> None:
+    """A ledger from elsewhere may hold it."""
+    (folder,) = root.glob("runs/*/*")
+    entry = ledger.read(folder)
+    entry.summary |= {"folder": 1.0, "state": 2.0, "overrides": 3.0, "final/mine": 0.5}
+    entry.write(folder)
+    run = results.load(folder, root).iloc[0]
+    assert (run["folder"], run["state"], run["final/mine"]) == (folder, "finished", 0.5)
+
+
 def test_last_is_the_newest_run_where_there_is_no_sweep(tmp_path: Path) -> None:
     for name in ("10-00-00-aaaaaa", "11-00-00-aaaaaa"):
         make_run(tmp_path / "runs" / "2026-02-01" / name, ["lr=0.1"], 0.8)

@@ -71,6 +71,10 @@ FAULTS = {
     43: ("images with other labels, sizes or axes", "refused before training, in a sweep before its first job; exit 2"),
     44: ("disk full at a sweep's report", "named, with the way out; exit code by what trained"),
     45: ("files called as modules in the working folder; a long TMPDIR", "not imported; no obstacle"),
+    46: (
+        "working folder deleted or renamed, or disk full, while a sweep runs",
+        "its runs fail with a sentence; renamed, it goes on there; no traceback",
+    ),
 }
 
 REPO = Path(__file__).resolve().parents[2]

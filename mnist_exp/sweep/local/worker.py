@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, BinaryIO, final
 
 import cloudpickle
 from hydra.core.hydra_config import HydraConfig
@@ -28,7 +28,7 @@ from mnist_exp import system
 from mnist_exp.config import parse
 from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.errors import Interrupted
+from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.run.one import epoch_line
 from mnist_exp.search import reporter
 from mnist_exp.sweep.job import Job
@@ -230,11 +230,13 @@ def _follow(lifeline: Connection) -> None:
 
 @contextlib.contextmanager
 def output_to_log(job: Job) -> Iterator[None]:
-    """While it lasts, standard output and error of this process go to the job's log file."""
+    """While it lasts, standard output and error of this process go to the job's log file.
+
+    They are dropped where there can be none, as on a full disk: what the job itself writes decides its outcome.
+    """
     path = job.folder / f"{job.composed.hydra.job.name}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
     before = [os.dup(1), os.dup(2)]
-    with path.open("ab") as file:
+    with _appended(path) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:
@@ -247,10 +249,21 @@ def output_to_log(job: Job) -> Iterator[None]:
             os.close(saved)
 
 
+def _appended(path: Path) -> BinaryIO:
+    """The file *path*, open for writing at its end; one that keeps nothing where that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
+
+
 def _hard(error: BaseException) -> Exception:
     """The error in place of one that would have ended the worker."""
     if isinstance(error, KeyboardInterrupt):  # what Ctrl-C is while nobody handles it
         return Interrupted("Stopped before it began.")
+    if isinstance(error, OSError) and error.filename:  # Hydra makes the job's folder
+        return ExperimentError(f"{error.filename} cannot be written: {error.strerror}.")
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
