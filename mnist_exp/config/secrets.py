@@ -111,16 +111,24 @@ def first(plain: Any) -> str | None:
         if value is None or isinstance(value, bool):
             continue
         text = str(value)
-        secret = named(key) or (text is value and typed(text)) or any(each in text for each in kept)
+        secret = named(key) or (text is value and typed(text)) or kept.search(text)
         if secret and not _HARMLESS.fullmatch(text):
             return key
     return None
 
 
-def _kept() -> list[str]:
-    """The secrets of the environment, by the names of its variables; the path of a file is none."""
+def _kept() -> re.Pattern[str]:
+    """Finds the secrets of the environment, by the names of its variables; the path of a file is none.
+
+    One of letters alone is found as a word: a password `postgres` is none in `postgresql://`.
+    """
     values = [os.environ.get(name, "") for name in os.environ if named(name)]  # a thread may remove one
-    return [value for value in values if len(value) >= _SHORTEST and not os.path.exists(value)]  # noqa: PTH110  # any text
+    secrets = [value for value in values if len(value) >= _SHORTEST and not os.path.exists(value)]  # noqa: PTH110  # any text
+    found = [
+        rf"(?<!\w){each}(?!\w)" if each.isalpha() else re.escape(each)
+        for each in sorted(secrets, key=len, reverse=True)
+    ]
+    return re.compile("|".join(found) or "(?!)")
 
 
 @functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same texts, but for a few
@@ -186,8 +194,7 @@ def hide(text: str) -> str:
     stands before a bare word in code, such as a variable's, that word is hidden, too, unless it is only a reference:
     the same name (`token=token`, `token=self.token`), or a shell's variable (`password=$PASSWORD`).
     """
-    for kept in sorted(_kept(), key=len, reverse=True) if len(text) >= _SHORTEST else ():
-        text = text.replace(kept, "…")
+    text = _kept().sub("…", text) if len(text) >= _SHORTEST else text
     text = _ADDRESS.sub(lambda match: _rebuilt(match[0], "…@"), _TOKEN.sub("…", text))
     for before, value in _FORMS:
         text = _without_values(before, value, text)

@@ -237,6 +237,13 @@ def test_a_secret_of_the_environment_is_hidden_wherever_it_stands(monkeypatch: p
     assert secrets.hide(text) == "refused: me/…, …, 1234, open sesame"
 
 
+def test_a_secret_that_is_an_ordinary_word_is_found_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", "postgres")
+    assert secrets.first({"tracking": {"uri": "postgresql://host/db"}}) is None
+    assert secrets.first({"note": "it is postgres"}) == "note"
+    assert secrets.hide("postgresql, postgres") == "postgresql, …"
+
+
 @pytest.mark.parametrize("line", ["password: password", "password = 'password'", "password=$ecret123", "a_token=token"])
 def test_a_secret_that_only_looks_like_a_reference_is_hidden(line: str) -> None:
     assert "…" in secrets.hide(line)

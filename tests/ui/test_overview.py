@@ -58,5 +58,5 @@ def test_a_sweep_is_called_as_its_report_calls_it() -> None:
         home = make_sweep(Path("outputs"), swept, name)
         for number, point in enumerate(swept):
             make_run(home / str(number), point, 0.9)
-        (entry,) = (each for each in Overview(Path("outputs")).sweeps() if each.folder == home)
+        (entry,) = (each for each in Overview(Path("outputs")).newest("sweeps") if each.id == home.name)
         assert entry.title == title
