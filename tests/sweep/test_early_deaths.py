@@ -12,6 +12,7 @@ from mnist_exp.config import Config
 from mnist_exp.disk import ledger
 from mnist_exp.run import claim
 from mnist_exp.run.session import Task
+from mnist_exp.sweep import cluster
 
 Tiny = Callable[..., Config]
 Command = Callable[..., tuple[int, str, str]]
@@ -30,6 +31,7 @@ def test_a_cluster_without_its_extra_leaves_no_folder(monkeypatch: pytest.Monkey
     """It would be the new `last`."""
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "mnist_exp.sweep.cluster.ray", raising=False)
+    monkeypatch.delattr(cluster, "ray", raising=False)
     code, _, err = command("-m", *TINY, "seed=0,1", "cluster=ray", "hydra.sweeper.report=false")
     assert code == 2, err
     assert '".[ray]"' in err
