@@ -177,7 +177,7 @@ def test_the_best_run_of_a_sweep_shows_what_augmentation_does(composed: Callable
     finish.present_best(Path("sweep"), configs.__getitem__)
     trainings.run(configs[0], Path("alone"))
     (drawn,) = Path("sweep").glob("*/figures/*")
-    assert drawn.parent.parent == naming.best(naming.resolve("sweep"))
+    assert drawn.parent.parent == naming.best(naming.resolve("sweep")).at
     assert drawn.read_bytes() == Path("alone/figures/augmented.png").read_bytes()
 
 

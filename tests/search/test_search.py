@@ -81,7 +81,6 @@ def states(folder: Path) -> list[str]:
         ("finished", {"final/val_accuracy": 0.5}, "COMPLETE"),
         ("pruned", {"final/val_accuracy": 0.5}, "PRUNED"),
         ("failed", {}, "FAIL"),
-        ("finished", {"final/val_accuracy": float("nan")}, "FAIL"),
         ("killed", {}, "RUNNING"),
         ("running", {}, "RUNNING"),
     ],
@@ -94,6 +93,13 @@ def test_a_trial_ends_as_its_run_did(scratch: Path, state: str, summary: dict[st
     assert study.trials[0].value == (0.5 if becomes == "COMPLETE" else None)
     if becomes != "RUNNING":  # what has ended stays so
         assert studies.settle(study, 0, search, [Ledger(state="failed")]) == becomes
+
+
+@pytest.mark.parametrize("summary", [{"final/val_loss": float("nan")}, {"final/val_accuracy": 0.5}])
+def test_a_trial_fails_whose_run_has_no_objective(scratch: Path, summary: dict[str, float]) -> None:
+    search, study = begun(scratch, objectives=["final/val_loss"])
+    study.ask()
+    assert studies.settle(study, 0, search, [Ledger(state="finished", summary=summary)]) == "FAIL"
 
 
 def test_a_run_reports_each_epoch_and_ends_where_the_pruner_says(scratch: Path, tiny: Callable[..., Config]) -> None:
