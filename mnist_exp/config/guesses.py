@@ -13,7 +13,7 @@ OURS = {"local": "cluster=local", "grid": "search=grid", "race": "search=race", 
 """The launcher and the sweepers that `cluster=local` and `search=` choose, each with one way to choose it."""
 CHOSEN = OURS | {"submitit_slurm": "cluster=slurm", "submitit_local": "cluster=slurm", "ray_cluster": "cluster=ray"}
 """How a launcher or sweeper is chosen, where not by `hydra/launcher=<name>`."""
-SYNONYMS = {name: key for key, names in schema.SYNONYMS.items() for name in names.split()}
+SETTING_OF = {name: key for key, names in schema.SYNONYMS.items() for name in names.split()}
 """What the field also calls a setting → the setting."""
 
 
@@ -47,8 +47,8 @@ def guess(path: str) -> str:
     name = path.lower().replace("-", "_")
     head, _, last = name.rpartition(".")
     for each in (name, last):
-        if each in SYNONYMS:
-            return SYNONYMS[each]
+        if each in SETTING_OF:
+            return SETTING_OF[each]
     if _other(path):
         return ""
     known = [*schema.settings(), *choices.groups(), *choices.keywords()]
@@ -59,7 +59,7 @@ def guess(path: str) -> str:
         ends = {key.rpartition(".")[2]: key for key in reversed(keys)}
         if near := closest(last, ends, cutoff):
             return ends[near]
-    return SYNONYMS.get(closest(last, SYNONYMS, 0.85), "")
+    return SETTING_OF.get(closest(last, SETTING_OF, 0.85), "")
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -32,9 +32,12 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
     with opened(sweeper, arguments) as home:
         home.composer.check_swept(home.varying)
         try:
-            if "first" not in home.options and "sampler" not in home.options:
+            if "first" in home.options:
+                race.sweep(home)
+            elif "sampler" in home.options:
+                search.sweep(home)
+            else:
                 return grid(home)
-            (race if "first" in home.options else search).sweep(home)
             return []
         except (KeyboardInterrupt, OSError) as error:
             if not SweepFolder(home.folder).plan.exists():

@@ -3,7 +3,7 @@
 import pytest
 
 from mnist_exp.config import choices, schema
-from mnist_exp.config.guesses import SYNONYMS, guess, unknown_key
+from mnist_exp.config.guesses import SETTING_OF, guess, unknown_key
 
 MEANT = {
     "learning_rate": "lr",
@@ -77,10 +77,10 @@ def test_an_option_of_another_launcher_or_sweeper_says_how_that_is_chosen(path: 
 
 def test_every_synonym_leads_to_what_can_be_typed() -> None:
     known = {*schema.settings(), *choices.groups(), *choices.keywords()}
-    for meant in set(SYNONYMS.values()):
+    for meant in set(SETTING_OF.values()):
         key, _, value = meant.partition("=")
         assert key in known or key.startswith("hydra."), meant
         assert not value or key == "device" or value in choices.options(key), meant
-    assert not known.intersection(SYNONYMS)
+    assert not known.intersection(SETTING_OF)
     words = " ".join(schema.SYNONYMS.values()).split()
     assert sorted(words) == sorted(set(words))
