@@ -77,6 +77,17 @@ def test_a_run_goes_on_with_as_many_threads_as_it_began_with(pack: int, tiny: Ti
         assert outcome(part.folder) == outcome(Path("whole") / part.folder.name)
 
 
+def test_it_goes_on_with_as_many_as_other_programs_had_left_it(tiny: Tiny) -> None:
+    config = tiny(epochs=4, threads=1)
+    interrupted(config, Path("run"), after=2)
+    entry = ledger.read(Path("run"))
+    entry.threads_after = {"1": 3, "2": 2, "3": 1}  # the third epoch was not saved
+    entry.write(Path("run"))
+    trainings.run(config, Path("run"))
+    assert torch.get_num_threads() == 2
+    assert ledger.read(Path("run")).threads_after == {"1": 3, "2": 2}
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_the_best_so_far_is_remembered(ema: float, tiny: Tiny) -> None:
     """Its weights are exported, though it came before the stop."""
