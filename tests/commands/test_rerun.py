@@ -80,6 +80,7 @@ def test_a_run_that_diverged_diverges_again(
     assert "Bit-equal: the losses and accuracies of 1 epoch are" in out
 
 
+@pytest.mark.integration
 def test_a_run_of_a_pack_comes_out_again_alone(tiny: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
     folders = [Path(f"outputs/sweeps/2026-01-31/10-00-00-abcdef/{i}") for i in range(3)]
     configs = [tiny(hidden=hidden, lr=lr) for hidden, lr in ((16, 1e-3), (16, 3e-3), (24, 1e-3))]
@@ -89,6 +90,7 @@ def test_a_run_of_a_pack_comes_out_again_alone(tiny: Callable[..., Config], caps
         assert f"Bit-equal: the losses and accuracies of 2 epochs are those of {folder}" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_a_run_that_was_trained_elsewhere_comes_out_again(
     tiny: Callable[..., Config], mlflow_store: Callable[[str], Store], capfd: pytest.CaptureFixture[str]
 ) -> None:
