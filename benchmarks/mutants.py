@@ -1,4 +1,4 @@
-"""`python -m benchmarks.mutants`: single changes of the package, each against the fast tests that run its line.
+"""`python -m benchmarks.mutants`: single changes of the package, each against the quick tests that run its line.
 
 Works in a clone of the last commit. One process loads package and tests, and forks for each mutant, whose functions get
 their changed code there; so a mutant costs the tests that it meets, and hardly more.
@@ -34,7 +34,8 @@ import pytest
 HERE = Path(__file__).parents[1]
 PACKAGE = "mnist_exp"
 CACHED = type(functools.cache(len))
-OPTIONS = ["-q", "-n", "0", "-p", "no:cacheprovider", "--basetemp=../tmp"]
+QUICK = "not slow and not faults and not browser and not gpu and not slurm and not ray and not postgres"
+OPTIONS = ["-q", "-n", "0", "-p", "no:cacheprovider", "--basetemp=../tmp", "-m", QUICK]
 FEWEST = 15  # mutants of a folder
 SERVICES = ("ray.py", "slurm.py")  # tests/services/ has them run, not the fast tests
 SPEECH = re.compile(r"_?log(ger)?\.|print\(|warnings\.")  # what is said, not done

@@ -25,6 +25,7 @@ ORDER = (
     "packed_search",
     "race",
     "limits",
+    "busy",
     "thousand",
     "ten_thousand",
 )

@@ -80,7 +80,8 @@ def repeat(settings: Config, before: Ledger, source: Path) -> Path:
     lanes.copy(source, folder)
     with terminal.log_to(RunFolder(folder).log):
         try:
-            one.train(settings, folder, before.overrides if trust.own(source) else [])  # a report prints them to copy
+            typed = before.overrides if trust.own(source) else []  # a report prints them to copy
+            one.train(settings, folder, typed, changes=before.threads_after)
         except DivergedError as error:
             say(f"It failed: {error.message}")
     return folder
@@ -101,9 +102,15 @@ def differences(before: Ledger, after: Ledger) -> list[str]:
             different.append(f"{tag.removeprefix('version.')}: {was}, now {now}")
     if before.host != after.host:
         different.append(f"machine: {before.host}, now {after.host}")
-    if before.threads != after.threads:
-        different.append(f"threads: {before.threads or 'not recorded'}, now {after.threads}")
+    if (was := _threads(before)) != (now := _threads(after)):
+        different.append(f"threads: {was}, now {now}")
     return different
+
+
+def _threads(entry: Ledger) -> str:
+    """`2`, or `2, 1 after epoch 3`."""
+    changes = [f"{some} after epoch {epoch}" for epoch, some in entry.threads_after.items()]
+    return ", ".join([str(entry.threads or "not recorded"), *changes])
 
 
 def compare(before: Sequence[Row], after: Sequence[Row], whole: bool) -> str:

@@ -13,9 +13,10 @@ import signal
 import stat
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 if sys.platform != "win32":
     import fcntl
@@ -23,8 +24,10 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     import filelock
 
+MOST_THREADS = 1024
 TESTED = sys.platform == "linux"
 READERS = 2.0  # seconds in which a reader closes a file that Windows does not replace before
+LOOK = 1.0  # seconds at least between two looks at the load: systems count in hundredths
 ASKERS = 0.05  # seconds in which others that only ask let a lock go
 
 
@@ -104,14 +107,59 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Processors that this process may use; of Apple's only the fast ones, as torch has it."""
+    """Processors that this process may use, within a container's limit; of Apple's only the fast ones, as in torch."""
     if sys.platform == "darwin":
         return _fast_cores() or os.cpu_count() or 1
+    allowed = _allowed() or range(os.cpu_count() or 1)
+    return max(1, min([len(allowed), *map(int, _quotas())]))
+
+
+def _allowed() -> list[int]:
+    """The numbers of the processors that this process is bound to; empty where a system does not say."""
     if sys.platform == "win32":
         import psutil
 
-        return len(psutil.Process().cpu_affinity()) or 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return list(psutil.Process().cpu_affinity())
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def _quotas() -> Iterator[float]:
+    """How many processors' time a container's groups may use: `docker run --cpus=2`."""
+    for path in _groups("cpu"):
+        older = _text(f"{path}/cpu.cfs_quota_us") + _text(f"{path}/cpu.cfs_period_us")
+        for limits in (_text(f"{path}/cpu.max"), older):
+            if found := re.fullmatch(r"(\d+)\s(\d+)\s", limits):
+                yield int(found[1]) / int(found[2])
+
+
+@final
+class FreeCores:
+    """How many of the processors that this process may use others leave free, since the last look or the beginning."""
+
+    def __init__(self) -> None:
+        self.last = self._read()
+
+    def look(self) -> float | None:
+        """The mean number, with what this process and its children use themselves; None: too little time has passed."""
+        now = self._read()
+        seconds, idle, ours = (new - old for new, old in zip(now, self.last, strict=True))
+        if seconds < LOOK:
+            return None
+        self.last = now
+        return min(cores(), (idle + ours) / seconds)
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        """Seconds by the clock, seconds that processors were idle, and seconds of them that this process had."""
+        import psutil
+
+        each = psutil.cpu_times(percpu=True)
+        some = [each[number] for number in _allowed() if number < len(each)] or each
+        ours = time.process_time()
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # it has ended
+                ours += child.cpu_times().user + child.cpu_times().system
+        return time.monotonic(), sum(times.idle + getattr(times, "iowait", 0.0) for times in some), ours
 
 
 @functools.cache
@@ -135,13 +183,21 @@ def memory() -> int:
         import psutil
 
         sizes = [psutil.virtual_memory().available]
-    for line in _text("/proc/self/cgroup").splitlines():
-        _, kind, group = line.split(":", 2)
-        for path in {group, "/"}:  # a container sees its own group as the root
-            limit = "memory/memory.limit_in_bytes" if kind == "memory" else "memory.max"
-            folder, name = os.path.split(limit)
-            sizes += map(int, re.findall(r"^\d+", _text(f"/sys/fs/cgroup/{folder}/{path}/{name}")))
+    for path in _groups("memory"):
+        for limit in ("memory.max", "memory.limit_in_bytes"):
+            sizes += map(int, re.findall(r"^\d+", _text(f"{path}/{limit}")))
     return min(sizes)
+
+
+def _groups(controller: str) -> Iterator[str]:
+    """Folders of the groups of processes whose limits hold for this one, with Linux's control groups, old or new."""
+    for line in _text("/proc/self/cgroup").splitlines():
+        _, kinds, group = line.split(":", 2)
+        for path in {group, "/"}:  # a container sees its own group as the root
+            if not kinds:
+                yield f"/sys/fs/cgroup/{path}"
+            elif controller in kinds.split(","):
+                yield f"/sys/fs/cgroup/{controller}/{path}"
 
 
 def _text(path: str) -> str:

@@ -25,6 +25,7 @@ from mnist_exp.config.rules import (
     pattern,
     positive,
 )
+from mnist_exp.system import MOST_THREADS
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -37,7 +38,7 @@ NAMES = Rule("as many as num_classes")
 SOME = at_least(1)
 IMAGES = at_least(1, 2**31)
 PARTS = at_least(2, 1000)
-THREADS = at_least(1, 1024, "1 to 1024")
+THREADS = at_least(1, MOST_THREADS, f"1 to {MOST_THREADS}")
 SEED = between(0, 2**63 - 1, typical=0, last="2**63 - 1")
 DATA_SEED = at_least(0, 2**63 - 1)
 MEAN = must("be between 0 and 1, or a list of such", each_within(0, 1), "each 0 to 1", "Try {key}=0.")
@@ -274,7 +275,7 @@ class Config:
     precision: Precision = setting(Precision.fp32, "arithmetic of the matrix products", PRECISION, BUILT)
     threads: int | None = setting(
         None,
-        "CPU threads; null: all cores, shared among the jobs of a sweep. A run goes on with as many as it began with",
+        "CPU threads; null: as many as other programs leave free cores; in a sweep its jobs share all cores",
         THREADS,
         WHERE,
     )

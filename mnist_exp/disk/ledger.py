@@ -20,6 +20,7 @@ from mnist_exp.disk import records
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.errors import BusyError, ExperimentError
+from mnist_exp.system import MOST_THREADS
 
 FORMAT = 1
 DIED = "Its process died without a word."
@@ -56,7 +57,9 @@ class Ledger:
     host: str = field(default_factory=socket.gethostname)
     """The machine of that process."""
     threads: int = 0
-    """CPU threads, the same over all attempts: their number decides the last bits. 0: not recorded."""
+    """CPU threads that it began with, over all attempts: their number decides the last bits. 0: not recorded."""
+    threads_after: dict[str, int] = field(default_factory=dict)
+    """Other numbers of threads after epochs, because of other programs: `{"3": 1}` after three epochs."""
     parameters: int = 0
     """How many values the network learns."""
     params: dict[str, str | float | None] = field(default_factory=dict)
@@ -86,6 +89,9 @@ class Ledger:
         for metric in ("final/val_accuracy", "final/test_accuracy", "final/train_accuracy"):  # charts have their limits
             if not 0 <= (share := self.summary.get(metric, 0)) <= 1:
                 raise ValueError(f"{metric} is {share}, which is no share")
+        for epoch, threads in {"0": self.threads, **self.threads_after}.items():
+            if not (epoch.isdecimal() and 0 <= threads <= MOST_THREADS):
+                raise ValueError(f"{threads} threads after epoch {epoch}")
 
     @property
     def objective(self) -> float:
@@ -94,6 +100,11 @@ class Ledger:
         Never a test metric: the test set is reported, it chooses nothing.
         """
         return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
+
+    @property
+    def threads_now(self) -> int:
+        """CPU threads that it goes on with after the epochs that it has finished."""
+        return self.threads_after[max(self.threads_after, key=int)] if self.threads_after else self.threads
 
     def end(self, state: State, reason: str) -> None:
         """Records the end of the run; never before its start, even if the clock was set back.

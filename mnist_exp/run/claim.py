@@ -152,6 +152,8 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
         saved = _load_checkpoint(config, folder, entry, network)
         if config.init and not saved:
             warm.load(config.init, network)
+        reached = saved.epoch if saved else 0
+        entry.threads_after = {epoch: some for epoch, some in entry.threads_after.items() if int(epoch) <= reached}
     except BaseException as error:
         _record_failure(entry, config, folder, error, begun=False)
         raise

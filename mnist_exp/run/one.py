@@ -1,7 +1,8 @@
 """One run as people start it: a header, a line for each epoch, a result, and where to see it in MLflow."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -12,13 +13,14 @@ from mnist_exp import data
 from mnist_exp.config import Config, command, override
 from mnist_exp.config.overrides import is_control, steers
 from mnist_exp.console import terminal
-from mnist_exp.console.formats import count, loss, percent, seconds, value
+from mnist_exp.console.formats import count, loss, percent, plural, seconds, value
 from mnist_exp.console.terminal import offer, say, shown
 from mnist_exp.disk import trust
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.run import resume, warm
+from mnist_exp.run.sharing import Sharing
 from mnist_exp.search import reporter
 from mnist_exp.tracking.publisher import Publisher
 
@@ -40,8 +42,17 @@ def from_hydra() -> tuple[Path, list[str], str]:
     return Path(hydra.runtime.output_dir), typed, "" if single else Path(str(hydra.sweep.dir)).name
 
 
-def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -> "Result":
+def train(
+    config: Config,
+    folder: Path,
+    overrides: list[str],
+    sweep: str = "",
+    changes: Mapping[str, int] | None = None,
+) -> "Result":
     """Trains *config* in *folder* and shows its progress; a publisher reports it to MLflow meanwhile.
+
+    Args:
+        changes: Numbers of threads to repeat, by the epoch after which they changed.
 
     Raises:
         ExperimentError: see `session.run_many`.
@@ -53,15 +64,19 @@ def train(config: Config, folder: Path, overrides: list[str], sweep: str = "") -
     publisher = Publisher(config.tracking) if config.tracking.enabled else None
     if publisher:
         publisher.follow(folder)
-    screen = Screen(config)
+    screen, sharing = Screen(config), Sharing(config.threads, changes or {})
     from mnist_exp.run import build  # torch: the publisher loads mlflow on another core meanwhile
     from mnist_exp.run.session import Task, run_many
+
+    def watch(about: "Run", control: Control) -> list[Observer]:
+        return [*screen.watch(about, control), sharing.watch(about)]
 
     with _stopped_at_once(folder, overrides), publisher or contextlib.nullcontext():
         build.rehearse(config)
         data.check(config.data)
         with screen.bar:
-            (outcome,) = run_many([Task(config, folder, overrides)], screen.watch, sweep, stopping=terminal.stopping)
+            task = Task(dataclasses.replace(config, threads=sharing.begin()), folder, overrides)
+            (outcome,) = run_many([task], watch, sweep, stopping=terminal.stopping)
         if isinstance(outcome, Interrupted):
             raise Interrupted(outcome.message, going_on(folder, overrides), outcome.signal)
         if isinstance(outcome, Exception):
@@ -128,7 +143,7 @@ class Screen(Observer):
         say(f"{entry.params['model']} with {count(entry.parameters)} parameters, {optimizer}")
         fold = f" (fold {config.data.fold} of {config.data.folds})" if config.data.folds else ""
         held_out = f"{config.data.validating:,} validation{fold}, {config.data.test_images:,} test images"
-        say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {about.threads} threads")
+        say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {plural(about.threads, 'thread')}")
         from mnist_exp.run import build  # torch
 
         if note := build.advice(config, about.device):

@@ -35,7 +35,7 @@ def grouped(members: Sequence[Member]) -> list[list[Member]]:
 
     def pack(member: Member) -> tuple[int, int, str]:
         alone = str(member.folder) if member.saved else ""
-        return member.entry.threads, member.epoch, member.record.together if member.record else alone
+        return member.entry.threads_now, member.epoch, member.record.together if member.record else alone
 
     def network(member: Member) -> str:
         return repr((member.config.model, member.config.lr, member.config.optimizer))
@@ -76,7 +76,7 @@ class Pack:
 
     def __init__(self, members: Sequence[Member]) -> None:
         config = members[0].config
-        self.device, self.threads = build.device(config), members[0].entry.threads
+        self.device, self.threads = build.device(config), members[0].entry.threads_now
         set_up_torch(config, self.device, self.threads)
         self.splits = data.load(config.data, self.device)
         rows = self.splits.train.rows

@@ -123,6 +123,7 @@ def test_what_is_refused_says_what_is_wrong_and_how_it_is_written(typed: str, co
     assert not Path("outputs").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("typed", DONE)
 def test_what_hydra_takes_wrongly_or_not_at_all_is_done(typed: str, command: Command) -> None:
     code, out, err = command(*words(typed))
@@ -155,6 +156,7 @@ def test_each_line_is_there_once_with_the_logging_of_hydra(command: Command) -> 
     assert [(out + err).count(f"Epoch {epoch}/2, ") for epoch in (1, 2)] == [1, 1]
 
 
+@pytest.mark.integration
 def test_a_group_that_is_typed_again_as_it_was_changes_nothing(command: Command) -> None:
     assert command(*TINY)[0] == 0
     code, out, err = command("resume=last", "data=synthetic", "hidden=16")
@@ -162,6 +164,7 @@ def test_a_group_that_is_typed_again_as_it_was_changes_nothing(command: Command)
     assert "Nothing was trained: this run is finished already." in out
 
 
+@pytest.mark.integration
 def test_a_console_script_finds_a_space_in_the_working_folder(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

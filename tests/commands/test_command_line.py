@@ -32,6 +32,7 @@ def test_a_typo_leaves_with_2_and_one_sentence() -> None:
     ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("typed", [["batch_size=8", "batch_size=16"], ["-m", "hidden=8", "hidden=16"]], ids=" ".join)
 def test_a_key_that_is_set_twice_leaves_with_2_and_nothing_is_written(typed: list[str]) -> None:
     """As bash makes it of hidden={8,16}; and Hydra would take the last."""
@@ -63,6 +64,7 @@ def test_m_may_stand_anywhere(command: Callable[..., tuple[int, str, str]]) -> N
     assert "hidden must be a positive integer" in err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_run_says_how_to_go_on(number: int, code: int) -> None:
     """The finished epochs are kept; Ctrl-C and SIGTERM differ in the exit code only."""
@@ -111,6 +113,7 @@ def with_screen(command: list[str], screen: str) -> "subprocess.CompletedProcess
 COLD = pytest.mark.slow  # commands of a shell do not start warm
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "screen", ["| head -4", "> /dev/full", *(pytest.param(by, marks=COLD) for by in ("2>&1 >&- | cat", ">&- 2>&-"))]
 )
@@ -175,6 +178,7 @@ def test_a_sweep_without_m_is_not_a_single_run(typed: str, command: Callable[...
     assert not Path("outputs").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("lines", "steers"),
     [
@@ -212,6 +216,7 @@ def test_a_pruner_is_for_a_search(command: Callable[..., tuple[int, str, str]]) 
     assert "help: Choose one, with -m: search=tpe" in err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "typed",
     [["hiden=16"], pytest.param(["lr=1e30"], marks=COLD), pytest.param(["-m", "hidden=8,12"], marks=COLD)],
@@ -297,6 +302,7 @@ def test_a_module_in_the_working_folder_is_found(
     assert "mine with" in out
 
 
+@pytest.mark.integration
 def test_a_sweep_says_something_before_it_loads_anything_heavy(tmp_path: Path) -> None:
     """In an interpreter where torch, Optuna and MLflow cannot be loaded."""
     for name in ("torch", "optuna", "mlflow"):

@@ -31,6 +31,7 @@ def compared(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("pair")
 def test_settings_results_and_curves(capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(compared(capsys, "--json"))
@@ -43,6 +44,7 @@ def test_settings_results_and_curves(capsys: pytest.CaptureFixture[str]) -> None
     assert facts["results"]["final/test_accuracy"] == [each[-1]["metrics"]["test/accuracy"] for each in rows]
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("pair")
 def test_images_that_only_one_gets_right(capsys: pytest.CaptureFixture[str]) -> None:
     about = json.loads(compared(capsys, "--json"))["images"]["test"]
@@ -69,6 +71,7 @@ def test_a_long_curve_has_ten_rows_at_most_with_the_last(capsys: pytest.CaptureF
     assert listed == ["1", "3", "5", "7", "9", "11", "13", "15", "17", "19"]
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("pair")
 def test_validation_images_that_were_others_are_not_compared(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     other = Path("outputs/runs/2026-01-31/10-00-02-cccccc")
@@ -77,6 +80,7 @@ def test_validation_images_that_were_others_are_not_compared(tiny: Tiny, capsys:
     assert list(json.loads(capsys.readouterr().out)["images"]) == ["test"]
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("pair")
 def test_a_run_that_kept_no_answers_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     RunFolder(A).hits.unlink()

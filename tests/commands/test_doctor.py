@@ -35,6 +35,7 @@ def call(*typed: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**environ, **variables})
 
 
+@pytest.mark.integration
 def test_the_command_passes_a_sound_machine_and_hides_secrets() -> None:
     done = call("--json", MLFLOW_TRACKING_PASSWORD="hush", HTTPS_PROXY="http://me:hush@proxy:80")
     assert done.returncode == 0, done.stdout
@@ -50,6 +51,7 @@ def test_the_command_passes_a_sound_machine_and_hides_secrets() -> None:
     assert not Path("mlflow.db").exists()  # it only looks
 
 
+@pytest.mark.integration
 def test_the_command_fails_on_a_fault_and_says_how_to_mend_it(
     scratch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +66,7 @@ def test_the_command_fails_on_a_fault_and_says_how_to_mend_it(
     assert "1 fault," in said[-1]
 
 
+@pytest.mark.integration
 def test_a_store_that_is_sound_locked_or_of_another_schema(mlflow_store: Callable[[str], Store]) -> None:
     mlflow_store("here")
     check = check_of("store", doctor.store())
@@ -85,6 +88,7 @@ def test_a_store_that_is_sound_locked_or_of_another_schema(mlflow_store: Callabl
     other.close()
 
 
+@pytest.mark.integration
 def test_a_server_that_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     class Version(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -112,6 +116,7 @@ def test_a_server_that_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mnist_exp.sync" in check.help
 
 
+@pytest.mark.integration
 def test_images_of_your_own_are_not_to_be_fetched() -> None:
     """There is nothing to fetch: previously it advised `mnist_exp.data fetch folder`, which is refused."""
     check = check_of("data folder", doctor.data())
@@ -171,6 +176,7 @@ def test_data_files_that_are_missing_damaged_or_right(scratch: Path) -> None:
     assert len(list((scratch / "packed").iterdir())) == 4  # it has only looked
 
 
+@pytest.mark.integration
 def test_damaged_data_is_a_fault() -> None:
     write_dataset(Path("data") / "mnist")  # small files, which are not MNIST's
     check = check_of("data mnist", doctor.data())
@@ -178,6 +184,7 @@ def test_damaged_data_is_a_fault() -> None:
     assert check.help == "Again: python -m mnist_exp.data fetch mnist"
 
 
+@pytest.mark.integration
 def test_part_of_the_data_is_a_warning() -> None:
     folder = Path("data") / "kmnist"
     folder.mkdir(parents=True)

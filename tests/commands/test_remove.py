@@ -107,6 +107,7 @@ def test_without_a_choice_nothing_is_deleted(arguments: list[str], runs: dict[st
     assert left(runs) == runs.keys()
 
 
+@pytest.mark.integration
 def test_a_run_goes_from_mlflow_too_unless_it_is_in_another_store(
     tiny: Tiny, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_run_goes_from_mlflow_too_unless_it_is_in_another_store(
     assert not folder.exists()
 
 
+@pytest.mark.integration
 def test_what_a_folder_from_elsewhere_names_in_mlflow_stays_there(
     tiny: Tiny, scratch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

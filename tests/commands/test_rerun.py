@@ -10,7 +10,7 @@ import torch
 import trainings
 from samples import TINY
 
-from mnist_exp import rerun
+from mnist_exp import rerun, system
 from mnist_exp.config import Config
 from mnist_exp.disk import journal, ledger
 from mnist_exp.disk.files import atomic_write, read_json
@@ -80,6 +80,7 @@ def test_a_run_that_diverged_diverges_again(
     assert "Bit-equal: the losses and accuracies of 1 epoch are" in out
 
 
+@pytest.mark.integration
 def test_a_run_of_a_pack_comes_out_again_alone(tiny: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
     folders = [Path(f"outputs/sweeps/2026-01-31/10-00-00-abcdef/{i}") for i in range(3)]
     configs = [tiny(hidden=hidden, lr=lr) for hidden, lr in ((16, 1e-3), (16, 3e-3), (24, 1e-3))]
@@ -89,6 +90,7 @@ def test_a_run_of_a_pack_comes_out_again_alone(tiny: Callable[..., Config], caps
         assert f"Bit-equal: the losses and accuracies of 2 epochs are those of {folder}" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_a_run_that_was_trained_elsewhere_comes_out_again(
     tiny: Callable[..., Config], mlflow_store: Callable[[str], Store], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,7 +111,7 @@ def test_a_repeated_run_is_registered_nowhere(tiny: Callable[..., Config], monke
     trainings.run(tiny(tracking={"register": "mnist"}), FOLDER)
     seen: list[Config] = []
     train = one.train
-    monkeypatch.setattr(one, "train", lambda config, *rest: (seen.append(config), train(config, *rest)))
+    monkeypatch.setattr(one, "train", lambda config, *rest, **more: (seen.append(config), train(config, *rest, **more)))
     rerun.main([])
     assert seen[0].tracking.register is None
 
@@ -149,3 +151,18 @@ def test_another_machine_is_a_difference() -> None:
     assert rerun.differences(before, before) == []
     assert rerun.differences(Ledger(threads=2), Ledger(threads=1)) == ["threads: 2, now 1"]
     assert rerun.differences(Ledger(), Ledger(threads=1)) == ["threads: not recorded, now 1"]
+    shared = Ledger(threads=2, threads_after={"3": 1})
+    assert rerun.differences(shared, Ledger(threads=2)) == ["threads: 2, 1 after epoch 3, now 2"]
+
+
+def test_changes_of_threads_are_repeated(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    free = iter([2.0, 2.0, 1.0, 1.0])  # after two epochs another program wants a core
+    monkeypatch.setattr(system, "cores", lambda: 2)
+    monkeypatch.setattr(system.FreeCores, "look", lambda self: next(free))
+    FOLDER.mkdir(parents=True)
+    one.train(tiny(threads=None, epochs=3), FOLDER, [])
+    rerun.main([])
+    (again,) = [folder for folder in Path("outputs/runs").glob("*/*") if folder != FOLDER]
+    after = ledger.read(again)
+    assert (after.threads, after.threads_after) == (2, {"2": 1})

@@ -19,6 +19,7 @@ from mnist_exp.errors import CheckpointError, ConfigError, SweepError
 from mnist_exp.run import export
 
 
+@pytest.mark.integration
 def test_a_sweep_returns_its_table_under_a_running_event_loop(capsys: pytest.CaptureFixture[str]) -> None:
     async def cell() -> object:
         return mnist_exp.sweep(once(*TINY, "hidden=8,16"))
@@ -44,6 +45,7 @@ def test_it_goes_on_with_resume_in_another_folder_and_another_thread() -> None:
     assert not Path("outputs").exists()
 
 
+@pytest.mark.integration
 def test_a_refusal_is_the_commands_and_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="There is no setting 'hiden'") as caught:
         mnist_exp.sweep(once(*TINY, "hiden=8,16"))
@@ -66,6 +68,7 @@ def test_failed_runs_are_an_error_that_says_where_the_others_are() -> None:
     assert [*eval(line.partition(": ")[2])["state"]] == ["finished", "failed"]
 
 
+@pytest.mark.integration
 def test_a_dry_run_has_no_table() -> None:
     assert mnist_exp.sweep([*TINY, "--dry-run"]).empty
     assert not Path("outputs").exists()
@@ -90,6 +93,7 @@ def test_a_sweep_stops_with_the_script_that_started_it(number: int) -> None:
         assert "Go on with:\npython -m mnist_exp.train -m resume=" in err
 
 
+@pytest.mark.integration
 def test_a_trained_network_is_a_module_that_takes_pixels() -> None:
     result = mnist_exp.train_from(once(*TINY, "seed=3"))
     torch.manual_seed(5)
@@ -104,6 +108,7 @@ def test_a_trained_network_is_a_module_that_takes_pixels() -> None:
         assert torch.equal(mnist_exp.load_model(name)(pixels), expected)
 
 
+@pytest.mark.integration
 def test_a_network_that_is_not_there_is_a_sentence_with_a_way_out() -> None:
     with pytest.raises(ConfigError, match="There are no runs") as caught:
         mnist_exp.load_model()

@@ -63,6 +63,7 @@ def trained(scratch: Path, tiny: Callable[..., Config]) -> Path:
     return folder
 
 
+@pytest.mark.integration
 def test_a_run_of_an_outage_is_sent_once_the_store_is_back(
     trained: Path, command: Sync, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_run_of_an_outage_is_sent_once_the_store_is_back(
     assert len(store.client.search_runs([store.experiment_id])) == 1
 
 
+@pytest.mark.integration
 def test_what_the_store_has_lost_is_sent_again(trained: Path, command: Sync, store: Store) -> None:
     command()
     first = read_json(trained / "mlflow.json")["run_id"]
@@ -102,6 +104,7 @@ def test_what_the_store_has_lost_is_sent_again(trained: Path, command: Sync, sto
     assert read_json(trained / "mlflow.json")["run_id"] == stored.info.run_id
 
 
+@pytest.mark.integration
 def test_what_another_store_has_stays_there(trained: Path, command: Sync, store: Store, scratch: Path) -> None:
     command()
     elsewhere = scratch / "elsewhere.db"
@@ -110,6 +113,7 @@ def test_what_another_store_has_stays_there(trained: Path, command: Sync, store:
     assert (code, out.splitlines()[-1]) == (0, f"Sent to sqlite:///{elsewhere}: 0. There already: 1.")
 
 
+@pytest.mark.integration
 def test_what_another_store_was_sent_is_sent_to_a_second_one_if_that_is_named(
     trained: Path, command: Sync, store: Store, scratch: Path, database: str
 ) -> None:
@@ -128,6 +132,7 @@ def test_what_another_store_was_sent_is_sent_to_a_second_one_if_that_is_named(
     assert f"Sent to {second}: 0. There already: 1." in command("--uri", second)[1]
 
 
+@pytest.mark.integration
 def test_rows_that_the_store_lacks_are_sent_whatever_the_record_says(
     trained: Path, command: Sync, store: Store
 ) -> None:
@@ -142,6 +147,7 @@ def test_rows_that_the_store_lacks_are_sent_whatever_the_record_says(
     assert f"Sent to {store.name}: 0. There already: 1." in command()[1]
 
 
+@pytest.mark.integration
 def test_a_run_that_was_deleted_there_is_named_and_comes_back_when_it_goes_on(
     trained: Path, command: Sync, store: Store
 ) -> None:
@@ -164,6 +170,7 @@ def test_a_run_that_was_deleted_there_is_named_and_comes_back_when_it_goes_on(
     assert store.client.get_run(stored.info.run_id).info.lifecycle_stage == "active"
 
 
+@pytest.mark.integration
 def test_a_dead_run_is_sent_as_killed_and_a_living_one_is_left(trained: Path, command: Sync, store: Store) -> None:
     entry = ledger.read(trained)
     entry.state, entry.ended_ms = "running", None
@@ -181,6 +188,7 @@ def test_a_dead_run_is_sent_as_killed_and_a_living_one_is_left(trained: Path, co
     assert stored.data.tags["reason"] == "Its process died without a word."
 
 
+@pytest.mark.integration
 def test_untracked_and_damaged_runs_are_passed_over(
     trained: Path, command: Sync, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,6 +211,7 @@ def test_usage_is_explained(command: Sync) -> None:
     assert "python -m mnist_exp.sync outputs/sweeps" in out
 
 
+@pytest.mark.integration
 def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
     trained: Path, tiny: Callable[..., Config], command: Sync, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +237,7 @@ def test_a_run_that_cannot_be_sent_does_not_hold_up_the_others(
     assert sorted(each.info.status for each in runs) == ["FINISHED", "RUNNING"]
 
 
+@pytest.mark.integration
 def test_a_deleted_experiment_does_not_hold_up_the_others(
     trained: Path, tiny: Callable[..., Config], command: Sync, store: Store
 ) -> None:

@@ -17,6 +17,7 @@ from mnist_exp.ui import __main__ as ui
 from mnist_exp.ui import mlflow as beside
 
 
+@pytest.mark.integration
 def test_it_prints_one_address_and_ends_with_ctrl_c() -> None:
     make_run(Path("outputs/runs/2026-01-31/11-00-00-abcdef"), ["hidden=8"], 0.8)
     process = kit.start("--no-open", "--no-mlflow", module="ui")
@@ -32,6 +33,7 @@ def test_it_prints_one_address_and_ends_with_ctrl_c() -> None:
     assert not Path("mlflow.db").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_mlflow_is_beside_it_and_ends_with_it(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the real one, which takes ten seconds: something that listens, and has started a process of its own."""

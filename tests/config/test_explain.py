@@ -18,6 +18,7 @@ FILES = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("group", "text"), FILES)
 def test_a_file_of_the_user_is_explained(group: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("mine") / group / "mine.yaml"

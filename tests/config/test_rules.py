@@ -224,6 +224,7 @@ def test_a_missing_stored_config_is_named() -> None:
         configs.load(Path("nowhere/config.yaml"))
 
 
+@pytest.mark.integration
 def test_a_network_without_hidden_units_of_its_own_is_not_named_after_them(composed: Callable[..., Config]) -> None:
     fixed, asked, wide = composed("model=small_cnn"), composed("model=small_cnn", "hidden=128"), composed()
     assert configs.run_name(fixed, ["model=small_cnn"]) == "lr=0.001 seed=0 model=small_cnn"

@@ -67,11 +67,13 @@ def test_a_keyword_of_a_swept_option_is_not_asked_of_the_default_one() -> None:
     assert arranged(["-m", "hidden=8,9", "optimizer.momentum=0.8"])[-1] == "optimizer.momentum=0.8"
 
 
+@pytest.mark.integration
 def test_cfg_of_a_sweep(command: Command) -> None:
     code, out, err = command("-m", "hidden=16,17", "--cfg", "job", "--package", "hidden")
     assert (code, out, err) == (0, "16\n", "")
 
 
+@pytest.mark.integration
 def test_a_keyword_that_only_some_swept_options_have(command: Command) -> None:
     quick = [*TINY, "hydra/launcher=basic", "hydra.sweeper.report=false"]
     code, out, err = command("-m", *quick, "optimizer=sgd,muon", "optimizer.momentum=0.8")

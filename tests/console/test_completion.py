@@ -102,6 +102,7 @@ def test_options_come_from_conf(ask: Ask) -> None:
     assert ask(data.main, "x fetch m") == ["mnist"]
 
 
+@pytest.mark.integration
 def test_completing_loads_nothing_heavy(scratch: Path) -> None:
     """It happens at each press of the key."""
     heavy = "('torch', 'mlflow', 'matplotlib', 'optuna', 'pandas', 'numpy')"

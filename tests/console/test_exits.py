@@ -30,6 +30,7 @@ def in_shell(line: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, env=variables)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("line", "code"),
     [
@@ -61,6 +62,7 @@ def test_a_screen_that_lacks_letters_gets_their_numbers(encoding: str, said: byt
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, said)
 
 
+@pytest.mark.integration
 def test_a_terminal_that_hangs_up_ends_nothing() -> None:
     code = "import os, signal; from mnist_exp.console import exits; "
     code += f"exits.command(lambda typed: os.kill(os.getpid(), {int(signal.SIGHUP)}))()"

@@ -142,6 +142,7 @@ def test_hydra_does_not_list_its_groups_in_vain(monkeypatch: pytest.MonkeyPatch)
     assert line_of("lr", shown("lr"))
 
 
+@pytest.mark.integration
 def test_a_topic_is_all_that_concerns_it() -> None:
     page = shown("optimizer")
     assert "  optimizer=adam " in page

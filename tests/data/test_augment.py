@@ -104,6 +104,7 @@ def test_elastic_displacement_has_simards_size_everywhere_in_the_picture(alpha: 
     assert waves.square().sum(0).sqrt() == pytest.approx(torch.full((784,), expected), rel=0.03)
 
 
+@pytest.mark.integration
 def test_elastic_field_is_smoothed_noise() -> None:
     """Against the definition: uniform noise, convolved with a Gaussian, on a field with room to spare."""
     sigma, alpha, reach = 4.0, 34.0, 16
@@ -169,6 +170,7 @@ def test_epochs_differ_and_repeat() -> None:
     assert not torch.equal(first[0][0], second[0][0])
 
 
+@pytest.mark.integration
 def test_the_best_run_of_a_sweep_shows_what_augmentation_does(composed: Callable[..., Config]) -> None:
     """As a single run does; the others have no time for pictures."""
     configs = [composed(*TINY, "augment=affine", f"lr={lr}") for lr in (1e-2, 1e-9)]
@@ -181,6 +183,7 @@ def test_the_best_run_of_a_sweep_shows_what_augmentation_does(composed: Callable
     assert drawn.read_bytes() == Path("alone/figures/augmented.png").read_bytes()
 
 
+@pytest.mark.integration
 def test_of_several_datasets_the_best_run_on_each_is_presented(composed: Callable[..., Config]) -> None:
     """More images are another dataset."""
     each = [(images, lr) for images in (300, 200) for lr in (1e-9, 1e-2)]
@@ -217,6 +220,7 @@ def test_a_mirror_turns_its_share_of_the_images() -> None:
     assert 900 < turned.sum() < 1100
 
 
+@pytest.mark.integration
 def test_a_mirror_is_for_objects(composed: Callable[..., Config]) -> None:
     with pytest.raises(ConfigError, match="those of mnist are others then") as caught:
         composed("augment=mirror")

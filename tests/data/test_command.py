@@ -24,6 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch, composed: Callable[..., Config]) -> N
     monkeypatch.setattr(command, "compose", compose)
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("small")
 def test_fetching_gets_each_named_dataset_once(
     mirror: list[str], scratch: Path, capsys: pytest.CaptureFixture[str]
@@ -45,6 +46,7 @@ def test_a_root_is_where_they_go(mirror: list[str], scratch: Path) -> None:
         command.main(["fetch", "mnist", "fashion_mnist", "root=shared"])
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("small")
 def test_verifying_reads_and_fetches_nothing(
     mirror: list[str], scratch: Path, capsys: pytest.CaptureFixture[str]

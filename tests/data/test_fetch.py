@@ -332,6 +332,7 @@ WRONG = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", WRONG)
 def test_images_that_are_not_what_is_trained_on_are_refused_before_training(
     kind: str, tmp_path: Path, command: Callable[..., tuple[int, str, str]]

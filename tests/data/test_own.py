@@ -166,6 +166,7 @@ def test_idx_files_are_checked_too(scratch: Path, composed: Callable[..., Config
     assert (data.shape, data.num_classes, data.train_images) == ((1, 28, 28), 10, 12)
 
 
+@pytest.mark.integration
 def test_the_command_trains_on_a_folder_and_refuses_a_mean_of_another_number_of_channels(
     scratch: Path, command: Callable[..., tuple[int, str, str]]
 ) -> None:

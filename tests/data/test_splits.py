@@ -97,6 +97,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert not first.equal(rows)
 
 
+@pytest.mark.integration
 @given(st.integers(0, 2**63 - 1), st.integers(0, 1000))
 def test_mixed_seeds_fit_torch_and_differ(seed: int, epoch: int) -> None:
     assert 0 <= mix(seed, epoch) < 2**60

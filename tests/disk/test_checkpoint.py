@@ -38,6 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_two_epochs_and_two_are_four(settings: dict[str, Any], tiny: Tiny) -> None:
     config = tiny(epochs=4, **settings)
@@ -50,6 +51,7 @@ def test_two_epochs_and_two_are_four(settings: dict[str, Any], tiny: Tiny) -> No
     assert [row["epoch"] for row in journal.read(Path("parts"))] == [1, 2, 3, 4]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("nesterov", "momentum"), [(False, 0.0), (False, 0.9), (True, 0.9)])
 def test_two_epochs_and_two_are_four_with_sgd(nesterov: bool, momentum: float, composed: Callable[..., Config]) -> None:
     typed = [*TINY, "optimizer=sgd", f"optimizer.nesterov={nesterov}", f"optimizer.momentum={momentum}", "epochs=4"]
@@ -60,6 +62,7 @@ def test_two_epochs_and_two_are_four_with_sgd(nesterov: bool, momentum: float, c
     assert outcome(Path("parts")) == outcome(Path("whole"))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("pack", [1, 2], ids=["alone", "in a pack"])
 def test_a_run_goes_on_with_as_many_threads_as_it_began_with(pack: int, tiny: Tiny) -> None:
     """Whatever is asked for, and whatever the process had: the last bits depend on it."""
@@ -77,6 +80,18 @@ def test_a_run_goes_on_with_as_many_threads_as_it_began_with(pack: int, tiny: Ti
         assert outcome(part.folder) == outcome(Path("whole") / part.folder.name)
 
 
+def test_it_goes_on_with_as_many_as_other_programs_had_left_it(tiny: Tiny) -> None:
+    config = tiny(epochs=4, threads=1)
+    interrupted(config, Path("run"), after=2)
+    entry = ledger.read(Path("run"))
+    entry.threads_after = {"1": 3, "2": 2, "3": 1}  # the third epoch was not saved
+    entry.write(Path("run"))
+    trainings.run(config, Path("run"))
+    assert torch.get_num_threads() == 2
+    assert ledger.read(Path("run")).threads_after == {"1": 3, "2": 2}
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_the_best_so_far_is_remembered(ema: float, tiny: Tiny) -> None:
     """Its weights are exported, though it came before the stop."""
@@ -94,6 +109,7 @@ def test_the_best_so_far_is_remembered(ema: float, tiny: Tiny) -> None:
     assert not exported["layers.0.weight"].equal((last.averaged or last.weights)["layers.0.weight"])
 
 
+@pytest.mark.integration
 def test_a_damaged_newest_state_costs_one_epoch(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
     config = tiny(epochs=4)
     trainings.run(config, Path("whole"))

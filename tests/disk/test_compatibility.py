@@ -99,6 +99,7 @@ def test_its_config_has_the_fingerprint_that_it_had(sweep: Path) -> None:
     assert ledger.read(sweep / "0").fingerprint["config"] != config.fingerprint(settings)
 
 
+@pytest.mark.integration
 def test_it_writes_a_report(sweep: Path) -> None:
     page = write(compare(naming.resolve(sweep)))
     assert page == sweep / "report.html"

@@ -100,6 +100,7 @@ def test_a_name_is_one_on_every_system(text: str, name: str) -> None:
     assert files.file_name(text) == name
 
 
+@pytest.mark.integration
 @given(st.text(min_size=1, max_size=20))
 def test_any_text_gives_a_name_that_windows_takes(text: str) -> None:
     name = files.file_name(text)

@@ -56,6 +56,8 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
         ('{"format": 1, "overrides": "hidden=8"}', 'is damaged: overrides is "hidden=8"'),
         ('{"format": 1, "state": null}', "is damaged: state is null"),
         ('{"format": 1, "state": "lost"}', "is damaged: 'lost' is not a valid State"),
+        ('{"format": 1, "threads": 1025}', "is damaged: 1025 threads after epoch 0"),
+        ('{"format": 1, "threads_after": {"2": 1, "x": 1}}', "is damaged: 1 threads after epoch x"),
         ('{"format": 2}', "has format 2; this version knows up to 1"),
     ],
 )

@@ -55,6 +55,7 @@ def test_outside_git_and_without_git_nothing_is_recorded(package: Path, monkeypa
     assert provenance.git() == {}
 
 
+@pytest.mark.integration
 def test_the_code_fingerprint_covers_every_folder_of_the_package(
     scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

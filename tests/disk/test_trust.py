@@ -90,6 +90,7 @@ def test_it_is_not_gone_on_with_either(theirs: Path, canary: Path, command: Any)
     assert not canary.exists()
 
 
+@pytest.mark.integration
 def test_a_report_about_it_does_without_its_network(theirs: Path, canary: Path) -> None:
     page = report.write(theirs).read_text()
     assert not canary.exists()
@@ -236,6 +237,7 @@ def test_what_is_not_taken_from_elsewhere_is_said(elsewhere: Path, caplog: pytes
     assert caplog.text.count("is not used") == len(trust.PRIVATE) - 1  # without init, as most runs are
 
 
+@pytest.mark.integration
 def test_a_pack_from_elsewhere_calls_nothing_of_its_own(elsewhere: Path, canary: Path, command: Any) -> None:
     plain = config.to_dict(config.load(elsewhere / "config.yaml"))
     own = {key: plain[key] for key in lanes.OWN}
@@ -374,6 +376,7 @@ def test_the_users_own_runs_may_have_links_and_a_new_run_may_have_the_working_fo
     assert command(*TINY, "hydra.run.dir=.")[0] == 0
 
 
+@pytest.mark.integration
 def test_the_best_run_of_a_sweep_from_elsewhere_is_exported_as_it_was_planned(canary: Path, command: Any) -> None:
     """Its stored config may name something else."""
     quick = ("hydra/launcher=basic", "hydra.sweeper.report=false")
@@ -488,6 +491,7 @@ def test_a_sweep_from_elsewhere_is_not_gone_on_with(
     assert not Path("theirs.db").exists()
 
 
+@pytest.mark.integration
 def test_a_sweep_from_elsewhere_that_only_sets_and_chooses_goes_on(command: Any) -> None:
     quick = ("hydra/launcher=basic", "hydra.sweeper.report=false")
     assert command("-m", *TINY, "seed=0,1", *quick)[0] == 0

@@ -47,6 +47,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return recordings
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_bits_recorded_or_not(
     kind: str, composed: Compose, recorded: list[int], monkeypatch: pytest.MonkeyPatch
@@ -60,6 +61,7 @@ def test_the_same_bits_recorded_or_not(
     assert len(recorded) == 1
 
 
+@pytest.mark.integration
 def test_lanes_of_a_pack_are_recorded_in_one_graph(
     composed: Compose, recorded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +73,7 @@ def test_lanes_of_a_pack_are_recorded_in_one_graph(
         assert outcome(Path(f"recorded/{i}")) == outcome(Path(f"plain/{i}"))
 
 
+@pytest.mark.integration
 def test_a_schedule_moves_the_rate_of_a_recorded_step(
     composed: Compose, recorded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +89,7 @@ def test_a_schedule_moves_the_rate_of_a_recorded_step(
         assert mine != pytest.approx(other, rel=1e-3)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["closed form", "sgd", "dropout", "options", "autograd"])
 def test_a_recorded_run_goes_on_bit_for_bit(kind: str, composed: Compose, recorded: list[int]) -> None:
     """After a stop its first steps run as they are, where the undisturbed run replays them."""
@@ -97,6 +101,7 @@ def test_a_recorded_run_goes_on_bit_for_bit(kind: str, composed: Compose, record
     assert len(recorded) == 3
 
 
+@pytest.mark.integration
 def test_a_lane_that_diverges_fails_alone_in_a_graph(composed: Compose, recorded: list[int]) -> None:
     configs = lanes(composed)
     session.run_many(tasks(configs, "good"))
@@ -110,6 +115,7 @@ def test_a_lane_that_diverges_fails_alone_in_a_graph(composed: Compose, recorded
             assert ours == pytest.approx(theirs, rel=1e-4)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("augment", "launched"), [("none", 3), ("shift", 4)])
 def test_the_host_launches_little_besides_the_graph(
     augment: str, launched: int, composed: Compose, monkeypatch: pytest.MonkeyPatch
@@ -136,11 +142,13 @@ def test_the_host_launches_little_besides_the_graph(
     assert counts[0] > launched
 
 
+@pytest.mark.integration
 def test_fewer_batches_than_a_warm_up_are_not_recorded(composed: Compose, recorded: list[int]) -> None:
     trainings.run(composed(*TINY, "batch_size=128", "epochs=3"), Path("run"))
     assert not recorded
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("overrides", "noted"),
     [

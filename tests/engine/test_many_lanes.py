@@ -51,6 +51,7 @@ def step(configs: list[Config]) -> Callable[[], Any]:
     return work
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["adam", "adamw", "momentum"])
 def test_rates_of_their_own_cost_no_operations_of_their_own(kind: str, composed: Compose, as_on_a_gpu: None) -> None:
     def configs(count: int) -> list[Config]:
@@ -84,6 +85,7 @@ def test_clipping_has_the_bits_of_clipping_each_lane(widths: list[list[int]]) ->
         assert all(map(torch.equal, clipped.gradients(lane).values(), pieces))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_one_kernel_for_all_rates_trains_as_a_kernel_each(
     kind: str, composed: Compose, request: pytest.FixtureRequest
@@ -98,6 +100,7 @@ def test_one_kernel_for_all_rates_trains_as_a_kernel_each(
             assert ours == pytest.approx(theirs, rel=1e-4)
 
 
+@pytest.mark.integration
 def test_lanes_with_other_options_than_the_rate_have_kernels_of_their_own(composed: Compose, as_on_a_gpu: None) -> None:
     own = (["lr=0.001"], ["lr=0.002"], ["lr=0.002", "optimizer.weight_decay=0.1"], ["lr=0.004", "hidden=5"])
     configs = [composed(*TINY, *mine) for mine in own]
@@ -110,6 +113,7 @@ def test_lanes_with_other_options_than_the_rate_have_kernels_of_their_own(compos
     assert "rates" not in groups[1]
 
 
+@pytest.mark.integration
 def test_a_run_goes_on_bit_for_bit_in_a_pack_with_rates(composed: Compose, as_on_a_gpu: None) -> None:
     for folder, epochs in (("whole", 3), ("parts", 2), ("parts", 3)):
         configs = lanes(composed, f"epochs={epochs}", "force=true", "schedule=constant")

@@ -14,6 +14,7 @@ from mnist_exp.engine import products
 ON_MPS = [*(o for o in TINY if o != "device=cpu"), "device=mps"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"bf16", "autograd", "convolutions"}))
 def test_a_run_on_mps(
     kind: str, composed: Compose, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch

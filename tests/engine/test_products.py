@@ -100,6 +100,7 @@ def test_what_is_said_of_a_processor_without_bfloat16(
     assert not build.advice(tiny(), cpu)
 
 
+@pytest.mark.integration
 def test_the_header_and_the_doctor_warn_of_bf16_without_bfloat16(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

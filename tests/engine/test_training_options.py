@@ -191,6 +191,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 EVERYTHING = ("training.ema=0.9", "training.clip=0.5", "training.max_norm=1", "training.label_smoothing=0.1")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "options",
     [
@@ -229,6 +230,7 @@ def test_a_warm_up_knows_how_many_steps_it_has(tmp_path: Path, monkeypatch: pyte
     assert first == [1 / 5]
 
 
+@pytest.mark.integration
 def test_the_averaged_weights_are_evaluated_and_exported(tmp_path: Path) -> None:
     options = ("training.ema=0.99", "lr=0.01", "epochs=4")
     result = train(tmp_path / "run", *options)
@@ -246,6 +248,7 @@ def test_the_averaged_weights_are_evaluated_and_exported(tmp_path: Path) -> None
     assert result.summary["final/val_accuracy"] > 0.5  # the average moves along
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("network", ["model.norm=none", "model.norm=layer"], ids=["closed_form", "autograd"])
 def test_each_option_reaches_the_step(tmp_path: Path, network: str) -> None:
     def weights(name: str, *options: str) -> dict[str, Tensor]:
@@ -276,6 +279,7 @@ def test_early_stopping_waits_for_patience_epochs_and_says_why(tmp_path: Path) -
     assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("patience", "epochs"), [(2, 50), (9, 6)], ids=["stopped", "to the end"])
 def test_with_patience_the_weights_and_the_final_metrics_are_those_of_the_best_epoch(
     patience: int, epochs: int, tmp_path: Path

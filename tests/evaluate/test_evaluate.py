@@ -71,6 +71,7 @@ def test_the_reliability_diagram_says_what_it_shows() -> None:
     assert [bar.get_height() for bar in lower.patches] == [10]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("split", "count"), [("train", 100), ("val", 20), ("test", 40)])
 def test_each_split_gives_what_the_run_measured(
     trained: Path, split: str, count: int, capsys: pytest.CaptureFixture[str]
@@ -85,6 +86,7 @@ def test_each_split_gives_what_the_run_measured(
     assert {path.name for path in (trained / "figures" / f"synthetic-{split}").iterdir()} <= PICTURES
 
 
+@pytest.mark.integration
 def test_the_screen_shows_digits_pairs_and_the_folder(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main([])
     out = capsys.readouterr().out
@@ -95,6 +97,7 @@ def test_the_screen_shows_digits_pairs_and_the_folder(trained: Path, capsys: pyt
     assert {path.name for path in (trained / "figures" / "synthetic-test").iterdir()} == PICTURES
 
 
+@pytest.mark.integration
 def test_classes_that_are_no_digits_have_their_names(
     tiny: Callable[..., Config], composed: Callable[..., Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +125,7 @@ def test_a_class_may_be_called_as_rich_marks_text(capsys: pytest.CaptureFixture[
     assert re.search(r"^ *\[/red\] ", capsys.readouterr().out, re.MULTILINE)
 
 
+@pytest.mark.integration
 def test_other_data_is_named_as_in_conf(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main(["data=synthetic", "split=val"])  # 200 images there, 20 in the run
     assert "200 validation images of synthetic" in capsys.readouterr().out
@@ -132,6 +136,7 @@ def test_other_data_is_named_as_in_conf(trained: Path, capsys: pytest.CaptureFix
         assert near in caught.value.help
 
 
+@pytest.mark.integration
 def test_a_folder_of_labelled_pictures(
     trained: Path, scratch: Path, tiny: Callable[..., Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +164,7 @@ def test_pictures_without_labels_are_only_classified(
     assert not (trained / "figures").exists()
 
 
+@pytest.mark.integration
 def test_a_run_that_was_trained_elsewhere_is_fetched_from_mlflow(
     tiny: Callable[..., Config],
     mlflow_store: Callable[[str], Store],
@@ -181,6 +187,7 @@ def test_a_run_that_was_trained_elsewhere_is_fetched_from_mlflow(
         evaluate.main([f"run={run_id}"])
 
 
+@pytest.mark.integration
 def test_the_pictures_go_to_the_run_in_mlflow_but_to_no_other_store(
     tiny: Callable[..., Config],
     mlflow_store: Callable[[str], Store],
@@ -231,6 +238,7 @@ def test_images_of_another_digest_are_refused(trained: Path) -> None:
         evaluate.main([])
 
 
+@pytest.mark.integration
 def test_wrong_use_is_a_sentence(trained: Path, tiny: Callable[..., Config], scratch: Path) -> None:
     with pytest.raises(ConfigError, match="split must be one of train, val, test, but got 'tset'"):
         evaluate.main(["split=tset"])

@@ -109,6 +109,7 @@ def test_a_classifier_takes_pixels_and_gives_probabilities() -> None:
     torch.testing.assert_close(probabilities, torch.softmax(network((pixels / 255 - 0.25) / 0.5), 1))
 
 
+@pytest.mark.integration
 def test_two_threads_may_export_at_once() -> None:
     """A sweep that is stopped leaves one that loads the exporter, and a notebook goes on at once."""
     classifiers = [Classifier(MLP(hidden), 0.25, 0.5) for hidden in (4, 8, 12)]

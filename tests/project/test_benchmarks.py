@@ -20,6 +20,7 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.plan import Plan
 
 
+@pytest.mark.integration
 def test_step_runs_and_reports(tmp_path: Path) -> None:
     result = suite.step(suite.Bench(tmp_path, quick=True))
     for case in result.cases:

@@ -46,6 +46,7 @@ def test_the_defaults_are_the_beginners_network(composed: Callable[..., Config])
     assert config.data.val_size == 5_000
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("optimizer", "lr"), [("adam", 1e-3), ("adamw", 1e-3), ("sgd", 0.1)])
 def test_each_optimizer_brings_its_learning_rate(optimizer: str, lr: float, composed: Callable[..., Config]) -> None:
     assert composed(f"optimizer={optimizer}").lr == lr

@@ -33,6 +33,7 @@ def options(group: str) -> list[str]:
     return [f"{group}={path.stem}" for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "custom"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "choice", [c for group in ("model", "optimizer", "schedule", "augment", "data") for c in options(group)]
 )
@@ -49,6 +50,7 @@ def test_an_experiment_says_command_figures_cost_and_source(name: str) -> None:
     assert dict(header)["Command"] == f"python -m mnist_exp.train experiment={name}"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_can_be_built_and_trains_on_every_image(name: str) -> None:
     config = compose(f"experiment={name}")
@@ -59,12 +61,14 @@ def test_an_experiment_can_be_built_and_trains_on_every_image(name: str) -> None
     assert set(rows["settings"]) <= {papers.digest(config)}, "run it again: its figures are of other settings"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_can_be_chosen_on_validation_and_on_other_data(name: str) -> None:
     config = compose(f"experiment={name}", "data=fashion_mnist", "data.val_size=10000", "epochs=1")
     assert (config.data.name, config.data.val_size, config.epochs) == ("fashion_mnist", 10_000, 1)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
@@ -86,11 +90,13 @@ def test_networks_have_the_size_of_those_in_the_papers(name: str, parameters: in
     assert build.rehearse(compose(f"experiment={name}")) == parameters
 
 
+@pytest.mark.integration
 def test_the_elastic_distortion_is_simards() -> None:
     config = compose("experiment=simard2003_mlp800_elastic")
     assert (config.augment["alpha"], config.augment["sigma"]) == (34.0, 4.0)
 
 
+@pytest.mark.integration
 def test_custom_asks_for_a_target() -> None:
     with pytest.raises(ConfigError, match=r"model\._target_ has no value"):
         compose("model=custom")
@@ -106,6 +112,7 @@ def test_the_guide_has_files_and_commands() -> None:
     assert len(re.findall(r"^`\S+`:$", GUIDE, flags=re.MULTILINE)) == 10
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python -m")])
 def test_the_guides_commands_work(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the guide's files; synthetic images replace MNIST, and the first point replaces a sweep."""

@@ -61,6 +61,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
         return [{column: read(column, cell) for column, cell in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.integration
 def test_what_a_search_and_its_runs_leave_fits_the_schemas(command: Callable[..., tuple[int, str, str]]) -> None:
     typed = ["-m", "search=tpe", "n_trials=2", "lr=interval(1e-3,1e-2)", "data=synthetic", "epochs=2", "hidden=8"]
     code, _, err = command(*typed, "hydra.sweep.dir=swept", "hydra.launcher.workers=1")

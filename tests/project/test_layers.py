@@ -85,6 +85,7 @@ def test_imports_only_go_down(module: str) -> None:
     assert upward(module, MODULES[module].read_text()) == set()
 
 
+@pytest.mark.integration
 def test_no_modules_import_each_other() -> None:
     assert circles({name: imported(path.read_text(), MODULES) - {name} for name, path in MODULES.items()}) == []
 
@@ -106,6 +107,7 @@ def test_meta_the_order_is_read_from_the_tree() -> None:
     assert layers("```\nmnist_exp/\n  train sync   commands\n  sweep/  many\n```") == [["train", "sync"], ["sweep"]]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("library", "parts"),
     [
@@ -135,11 +137,13 @@ def pulled_in(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.integration
 def test_the_entry_point_is_light() -> None:
     """`--help`, tab completion and every message about a typo come before torch."""
     assert pulled_in("import mnist_exp.train") == set()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "name", ["evaluate.__main__", "predict", "rerun", "doctor", "notebook", "report.__main__", "data.__main__"]
 )
@@ -147,6 +151,7 @@ def test_commands_load_what_is_heavy_only_when_they_work(name: str) -> None:
     assert pulled_in(f"import mnist_exp.{name}") == set()
 
 
+@pytest.mark.integration
 def test_the_plugins_are_light() -> None:
     """Hydra imports them at every start, of whatever application."""
     plugins = sorted(path.stem for path in Path(hydra_plugins.mnist_exp.__file__).parent.glob("[!_]*.py"))
@@ -158,10 +163,12 @@ def test_the_package_itself_loads_nothing() -> None:
     assert pulled_in("import mnist_exp; assert 'hydra' not in sys.modules") == set()
 
 
+@pytest.mark.integration
 def test_the_run_knows_no_tracker() -> None:
     """The publisher reports to MLflow; training imports neither MLflow nor matplotlib."""
     assert pulled_in("import mnist_exp.run.session") == {"torch"}
 
 
+@pytest.mark.integration
 def test_meta_the_check_sees_what_is_loaded() -> None:
     assert pulled_in("import mnist_exp.charts.run") == {"matplotlib"}

@@ -53,6 +53,7 @@ def test_a_head_gets_what_was_measured() -> None:
     ]
 
 
+@pytest.mark.integration
 def test_only_finished_runs_with_the_files_settings_count(capsys: pytest.CaptureFixture[str]) -> None:
     config = papers.chosen("small_cnn")
     same = papers.settings(config)

@@ -118,6 +118,7 @@ def test_the_front_page_is_a_screen_and_a_half() -> None:
     assert max(len(line) for line in text if not line.startswith(("|", "[!"))) <= 141
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("page", "line"), LINES, ids=[f"{page.name}-{number}" for number, (page, _) in enumerate(LINES)]
 )

@@ -1,6 +1,7 @@
 """What depends on the system: here on Linux, with the answers of others put in its place."""
 
 import ast
+import collections
 import errno
 import importlib.util
 import itertools
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import filelock
@@ -74,6 +76,72 @@ def test_a_mac_without_sysctl_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> 
     system._fast_cores.cache_clear()
     assert system.cores() == os.cpu_count()
     system._fast_cores.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"/sys/fs/cgroup//box/cpu.max": "200000 100000\n"}, 2),
+        ({"/sys/fs/cgroup//box/cpu.max": "max 100000\n", "/sys/fs/cgroup///cpu.max": "350000 100000\n"}, 3),
+        ({"/sys/fs/cgroup//box/cpu.max": "50000 100000\n"}, 1),
+        (
+            {
+                "/proc/self/cgroup": "4:cpu,cpuacct:/box\n0::/\n",
+                "/sys/fs/cgroup/cpu//box/cpu.cfs_quota_us": "400000\n",
+                "/sys/fs/cgroup/cpu//box/cpu.cfs_period_us": "100000\n",
+            },
+            4,
+        ),
+        ({"/sys/fs/cgroup//box/cpu.cfs_quota_us": "-1\n", "/sys/fs/cgroup//box/cpu.cfs_period_us": "100000\n"}, 8),
+        ({}, 8),
+    ],
+)
+def test_a_container_has_the_cores_that_it_may_use(
+    files: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = {Path(name): text for name, text in ({"/proc/self/cgroup": "0::/box\n"} | files).items()}
+    monkeypatch.setattr(system, "_text", lambda path: paths.get(Path(path), ""))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert system.cores() == expected
+
+
+Times = collections.namedtuple("Times", "user idle iowait")  # as psutil has them
+
+
+@pytest.mark.parametrize(
+    ("idle", "ours", "free"),
+    [
+        ((10.0, 8.0), 0.0, 1.8),  # another program had a fifth of the second core
+        ((1.0, 0.0), 0.5, 0.15),
+        ((0.0, 0.0), 20.0, 2.0),  # all of both
+        ((10.0, 10.0), 9.0, 2.0),  # never more than there are
+    ],
+)
+def test_free_cores_are_those_that_others_leave(
+    idle: tuple[float, float], ours: float, free: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, used = iter((0.0, 10.0)), iter((3.0, 3.0 + ours))
+    after = [*(Times(1, 5 + each / 2, 1 + each / 2) for each in idle), Times(1, 99, 1)]
+    times = iter(([Times(1, 5, 1)] * 3, after))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})  # the third core is none of ours
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: next(times))
+    monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: [])
+    monkeypatch.setattr(system.time, "monotonic", clock.__next__)
+    monkeypatch.setattr(system.time, "process_time", used.__next__)
+    assert system.FreeCores().look() == pytest.approx(free)
+
+
+def test_a_look_just_after_another_says_nothing() -> None:
+    assert system.FreeCores().look() is None
+
+
+def test_what_children_use_is_not_what_others_use() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        before = system.FreeCores._read()
+        while psutil.Process(child.pid).cpu_times().user < 0.3:
+            time.sleep(0.01)
+        assert system.FreeCores._read()[2] - before[2] > 0.2
+        child.kill()
 
 
 def read_until(closed: float, monkeypatch: pytest.MonkeyPatch, platform: str = "win32") -> None:

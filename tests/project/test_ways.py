@@ -79,6 +79,7 @@ def below(ways: set[str], first: str) -> set[str]:
     return {way[way.index(first) :] for way in ways if first in way}
 
 
+@pytest.mark.integration
 def test_from_the_command_to_the_gradient_it_is_five_calls(command: Command, record: Any) -> None:
     ways = record(MLPStack, "gradient")
     code, _, err = command(*TINY)
@@ -87,6 +88,7 @@ def test_from_the_command_to_the_gradient_it_is_five_calls(command: Command, rec
     assert GRADIENT.count("→") == 5
 
 
+@pytest.mark.integration
 def test_a_loss_reaches_the_journal(command: Command, record: Any) -> None:
     ways = record(Journal, "append")
     code, _, err = command(*TINY)
@@ -94,6 +96,7 @@ def test_a_loss_reaches_the_journal(command: Command, record: Any) -> None:
     assert below(ways, "engine.loop.fit") == {LOSS}
 
 
+@pytest.mark.integration
 def test_a_resume_goes_the_same_way_and_finds_a_checkpoint(command: Command, record: Any) -> None:
     assert command(*TINY, "hydra.run.dir=run")[0] == 0
     ways = record(checkpoint, "load_last")
@@ -103,6 +106,7 @@ def test_a_resume_goes_the_same_way_and_finds_a_checkpoint(command: Command, rec
     assert below(ways, "train.main") == {RESUME}
 
 
+@pytest.mark.integration
 def test_an_override_reaches_the_config_and_its_weight(command: Command, record: Any) -> None:
     values, weights = record(loading, "check"), record(MLP, "__init__")
     code, _, err = command(*TINY, "hidden=24", "hydra.run.dir=run")
@@ -113,6 +117,7 @@ def test_an_override_reaches_the_config_and_its_weight(command: Command, record:
     assert len(next(iter(load_file("run/weights.safetensors").values()))) == 24
 
 
+@pytest.mark.integration
 def test_a_loss_reaches_mlflow(
     tiny: Callable[..., Any], mlflow_store: Callable[[str], Any], record: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +133,7 @@ def test_a_loss_reaches_mlflow(
     assert SENT in below(ways, "tracking.sender.deliver")
 
 
+@pytest.mark.integration
 def test_a_job_goes_from_its_override_to_a_worker_and_its_result_comes_back(command: Command, record: Any) -> None:
     given, results = record(Pool, "assign"), record(Pool, "on_result")
     code, _, err = command("-m", *TINY, "hidden=8,16", "hydra.sweeper.report=false", "hydra.launcher.pack=off")
@@ -136,6 +142,7 @@ def test_a_job_goes_from_its_override_to_a_worker_and_its_result_comes_back(comm
     assert below(results, "sweep.local.launch.launch") == {RESULT}
 
 
+@pytest.mark.integration
 def test_a_worker_runs_a_job_as_the_command_runs_a_run(record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: what listens to the driver is left out."""
     monkeypatch.setattr(worker, "_follow", lambda lifeline: None)
@@ -160,6 +167,7 @@ def test_the_design_page_shows_each_with_its_number_of_calls() -> None:
     assert page.count(" → ") == sum(way.count("→") for way in WAYS)
 
 
+@pytest.mark.integration
 def test_meta_a_longer_way_is_seen(command: Command, record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one more function of the package between."""
     ways = record(MLPStack, "gradient")

@@ -58,6 +58,7 @@ def test_the_best_of_a_search_race_with_other_seeds(tmp_path: Path, monkeypatch:
     assert command == f"python -m mnist_exp.train -m {race}"
 
 
+@pytest.mark.integration
 def test_nothing_that_a_sweep_from_elsewhere_records_becomes_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who copies it would type the code and addresses in it, as the user's own."""
     points = [[f"hidden={width}", "model._target_=evil.call"] for width in (32, 64)]

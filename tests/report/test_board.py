@@ -82,6 +82,7 @@ def test_json_has_the_same(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert facts["next"] is None
 
 
+@pytest.mark.integration
 def test_json_terminal_and_page_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     points = [["hidden=32"], ["hidden=64"]]
@@ -173,6 +174,7 @@ def test_one_run_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "90.00" in printed(monkeypatch, str(tmp_path / "r"))
 
 
+@pytest.mark.integration
 def test_a_damaged_run_is_a_row_and_the_others_are_compared(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (sweep / "3" / "ledger.json").write_text("{")
     text = printed(monkeypatch, str(sweep))

@@ -76,6 +76,7 @@ class Loads(HTMLParser):
                 self.requests.append(f"{tag} {name}={value}")
 
 
+@pytest.mark.integration
 def test_a_whole_sweep(tmp_path: Path) -> None:
     folder = grid(tmp_path / "outputs", 3, 3, 2)
     track(folder / "0", "a" * 32)
@@ -93,6 +94,7 @@ def test_a_whole_sweep(tmp_path: Path) -> None:
     assert len(pd.read_csv(folder / "figures" / "curves.csv")) == 12 * 3
 
 
+@pytest.mark.integration
 def test_the_page_fetches_nothing(tmp_path: Path) -> None:
     text = page_of(grid(tmp_path, 2, 2, 1))
     loads = Loads()
@@ -110,6 +112,7 @@ def test_meta_a_fetch_would_be_found() -> None:
     assert len(loads.requests) == 2
 
 
+@pytest.mark.integration
 def test_every_picture_has_a_text(tmp_path: Path) -> None:
     text = page_of(grid(tmp_path, 2, 2, 2)).replace(VEGA, "")
     assert text.count("<svg") == len(re.findall(r'role="img" aria-label="[^"]{20,}', text)) >= 8
@@ -146,6 +149,7 @@ def test_meta_contrast() -> None:
     assert contrast("#777777", "#fff") == pytest.approx(4.48, abs=0.01)
 
 
+@pytest.mark.integration
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     points = [[f"optimizer={HOSTILE}{i}", "hidden=64"] for i in range(3)]
     folder = make_sweep(tmp_path, points)
@@ -198,6 +202,7 @@ def test_a_hundred_runs_stay_below_three_megabytes(keys: int, tmp_path: Path, mo
     assert page.stat().st_size < 3_000_000
 
 
+@pytest.mark.integration
 def test_any_two_of_the_four_leading_keys_have_their_map(tmp_path: Path) -> None:
     folder = many_keys(tmp_path, 5, 32)
     text = page_of(folder)
@@ -207,6 +212,7 @@ def test_any_two_of_the_four_leading_keys_have_their_map(tmp_path: Path) -> None
     assert len(list((folder / "figures").glob("heat_map_*.svg"))) == len(pairs)
 
 
+@pytest.mark.integration
 def test_the_page_leads_to_the_saved_view_of_the_sweep(tmp_path: Path) -> None:
     folder = grid(tmp_path, 1, 2, 1)
     track(folder / "0", "a" * 32)
@@ -217,6 +223,7 @@ def test_the_page_leads_to_the_saved_view_of_the_sweep(tmp_path: Path) -> None:
     assert f'<a href="{address}">all runs of the sweep</a>' in page_of(folder)
 
 
+@pytest.mark.integration
 def test_the_page_waits_for_mlflow_when_all_is_drawn(tmp_path: Path) -> None:
     folder = grid(tmp_path, 1, 2, 1)
 
@@ -233,6 +240,7 @@ def test_the_page_waits_for_mlflow_when_all_is_drawn(tmp_path: Path) -> None:
     assert list(pd.read_csv(folder / "runs.csv")["run_id"].fillna("")) == ["a" * 32, ""]
 
 
+@pytest.mark.integration
 def test_failed_cells_are_hatched(tmp_path: Path) -> None:
     table = results.load(grid(tmp_path, 2, 3, 2))
     picture = figures.heat_map(table, "lr", "hidden", "val")
@@ -242,6 +250,7 @@ def test_failed_cells_are_hatched(tmp_path: Path) -> None:
     assert "<pattern" in style.svg(picture)
 
 
+@pytest.mark.integration
 def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
     table = results.load(grid(tmp_path, 2, 3, 1))
     one, two = (style.svg(figures.heat_map(table, "lr", "hidden", "val")) for _ in range(2))
@@ -249,6 +258,7 @@ def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
     assert style.INK not in style.inline(one)
 
 
+@pytest.mark.integration
 def test_a_random_search_is_drawn_as_points(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     points = [[f"hidden={rng.integers(16, 512)}", f"lr={10 ** rng.uniform(-4, -1):.6f}"] for _ in range(20)]
@@ -260,6 +270,7 @@ def test_a_random_search_is_drawn_as_points(tmp_path: Path) -> None:
     assert "explains" not in text.replace("How much of the variance a setting explains", "")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
@@ -280,6 +291,7 @@ def test_odd_sweeps(tmp_path: Path, states: list[str], expected: str) -> None:
     assert expected in page_of(folder)
 
 
+@pytest.mark.integration
 def test_list_values_and_one_seed(tmp_path: Path) -> None:
     points = [[f"hidden={hidden}", f"model.dropout={p}"] for hidden in ("64", "[64,32]") for p in ("0", "0.5")]
     folder = make_sweep(tmp_path, points)
@@ -291,6 +303,7 @@ def test_list_values_and_one_seed(tmp_path: Path) -> None:
     assert "±" not in "".join(re.findall(r'<td class="number" data-value="[^"]*">([^<]*)</td>', text))
 
 
+@pytest.mark.integration
 def test_without_validation(tmp_path: Path) -> None:
     for i in range(3):
         make_run(tmp_path / str(i), [f"lr={10.0**-i:g}"], 0.9 + 0.01 * i, splits=("train", "test"))
@@ -317,6 +330,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.integration
 def test_the_best_run_of_a_real_sweep(trained: Path) -> None:
     text = page_of(trained)
     for word in ("The best run", "Confusion matrix", "Most confident mistakes", "First layer, 8 of 8 units"):
@@ -327,6 +341,7 @@ def test_the_best_run_of_a_real_sweep(trained: Path) -> None:
     assert np.trace(matrix) / 500 == pytest.approx(accuracy)
 
 
+@pytest.mark.integration
 def test_the_page_looks_closely_at_the_median_run_of_the_best_setting(tmp_path: Path) -> None:
     points = [[f"hidden={hidden}", f"seed={seed}"] for hidden in (8, 16) for seed in range(3)]
     folder = make_sweep(tmp_path, points)
@@ -339,6 +354,7 @@ def test_the_page_looks_closely_at_the_median_run_of_the_best_setting(tmp_path: 
     assert text.index("<td>16</td>") < text.index("<td>8</td>")
 
 
+@pytest.mark.integration
 def test_each_dataset_has_its_own_page(tmp_path: Path) -> None:
     """Where there was one dataset before, its own files are gone."""
     points = [["data=mnist", "hidden=8"], ["data=mnist", "hidden=16"], ["data=kanji", "hidden=8"]]
@@ -366,11 +382,13 @@ def test_each_dataset_has_its_own_page(tmp_path: Path) -> None:
     assert (elsewhere.parent / first).resolve() == (folder / "data-mnist" / "report.html").resolve()
 
 
+@pytest.mark.integration
 def test_other_images_than_the_run_saw_are_refused(trained: Path) -> None:
     with pytest.raises(DataError, match="are not those of the run"):
         best.answers(trained / "0", "0" * 16)
 
 
+@pytest.mark.integration
 def test_without_weights_the_page_says_so(tmp_path: Path) -> None:
     assert "Its weights are not on this machine" in page_of(make_run(tmp_path / "r", ["lr=0.1"], 0.9))
 
@@ -442,6 +460,7 @@ def test_axes_are_logarithmic_where_the_values_are(values: list[object], kind: s
     assert (np.diff(scale.edges) > 0).all()
 
 
+@pytest.mark.integration
 def test_the_command_writes_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = grid(tmp_path, 2, 2, 1)
     command([str(folder), "--out", "page.html"])
@@ -450,6 +469,7 @@ def test_the_command_writes_where_it_is_told(tmp_path: Path, capsys: pytest.Capt
     assert "Report:\n  page.html" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     folder = grid(tmp_path, 1, 2, 1)
     with pytest.raises(ConfigError, match="cannot be written"):
@@ -481,6 +501,7 @@ def test_what_people_type_is_drawn_as_text_and_not_as_a_formula() -> None:
     assert all(text in page for text in (r"tags.note=$\foo$", r"$\bar$", r"\frac{", r"$\key$"))
 
 
+@pytest.mark.integration
 def test_of_many_runs_the_page_shows_the_best_and_says_where_the_others_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -516,6 +537,7 @@ def test_of_many_runs_the_page_shows_the_best_and_says_where_the_others_are(
     assert len(pd.read_csv(folder / "leaderboard.csv")) == 6
 
 
+@pytest.mark.integration
 def test_runs_that_failed_do_not_count_among_those_that_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -530,11 +552,13 @@ def test_an_experiment_without_runs_is_a_sentence(mlflow_store: Callable[[str], 
         report.write("empty")
 
 
+@pytest.mark.integration
 def test_a_few_runs_are_all_shown(tmp_path: Path) -> None:
     text = page_of(grid(tmp_path, 3, 3, 2))
     assert not re.findall(r"Drawn are|The best \d+ of|those of the best|All are in|at even distances", text)
 
 
+@pytest.mark.integration
 def test_a_column_without_an_entry_is_left_out(tmp_path: Path) -> None:
     """It cost the width that the last column needs in a window of 1,100 pixels."""
     for name, state, shown in (("whole", "finished", False), ("part", "failed", True)):
@@ -544,6 +568,7 @@ def test_a_column_without_an_entry_is_left_out(tmp_path: Path) -> None:
         assert ('<th scope="col">not finished</th>' in report.write(folder).read_text()) is shown
 
 
+@pytest.mark.integration
 def test_many_dots_are_pixels_and_few_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = results.load(grid(tmp_path, 2, 3, 2))
     few = [style.svg(picture) for picture in figures.main_effects(table, ["hidden", "lr"], "val")]
@@ -553,6 +578,7 @@ def test_many_dots_are_pixels_and_few_are_not(tmp_path: Path, monkeypatch: pytes
     assert all("<image" in text for text in many)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("rates", [2, 12], ids=["cells", "points"])
 def test_runs_without_a_key_have_no_place_in_its_pictures(rates: int, tmp_path: Path) -> None:
     """As a CNN has no `model.activation`."""
@@ -564,6 +590,7 @@ def test_runs_without_a_key_have_no_place_in_its_pictures(rates: int, tmp_path: 
     assert page_of(folder).count("<svg") >= 3
 
 
+@pytest.mark.integration
 def test_what_accuracy_costs_is_drawn_of_several_settings_only(tmp_path: Path) -> None:
     folder = make_sweep(tmp_path, [["lr=0.1", "seed=0"], ["lr=0.1", "seed=1"]])
     for i in range(2):
@@ -571,6 +598,7 @@ def test_what_accuracy_costs_is_drawn_of_several_settings_only(tmp_path: Path) -
     assert "What accuracy costs" not in page_of(folder)
 
 
+@pytest.mark.integration
 def test_pictures_for_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = grid(tmp_path / "outputs", 2, 3, 1)
     command([str(folder), "--figures", str(tmp_path / "paper")])
@@ -588,6 +616,7 @@ def facts_of(text: str) -> Any:
     return json.loads(text.partition('id="facts">')[2].partition("</script>")[0])
 
 
+@pytest.mark.integration
 def test_the_figures_have_each_run_once(tmp_path: Path) -> None:
     points = [[f"lr={lr:g}", "optimizer=</script><b>"] for lr in (1e-4, 1e-3, 1e-2)]
     folder = make_sweep(tmp_path / "outputs", points)
@@ -607,6 +636,7 @@ def test_the_figures_have_each_run_once(tmp_path: Path) -> None:
     assert text.count("</script>") == 4  # three that run, and the facts
 
 
+@pytest.mark.integration
 def test_of_many_runs_the_figures_have_the_listed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(html, "ROWS", 4)
     facts = facts_of(page_of(grid(tmp_path, 3, 3, 1)))
@@ -615,6 +645,7 @@ def test_of_many_runs_the_figures_have_the_listed_ones(tmp_path: Path, monkeypat
     assert facts["runs"]["val"] == sorted(facts["runs"]["val"], reverse=True)
 
 
+@pytest.mark.integration
 def test_passwords_are_not_among_the_facts(tmp_path: Path) -> None:
     points = [[f"storage=postgresql://me:secret{i}word@host/db"] for i in range(2)]
     folder = make_sweep(tmp_path, points)

@@ -209,6 +209,7 @@ def made(folder: Path, run: dict[str, Any]) -> list[str]:
     return point
 
 
+@pytest.mark.integration
 @given(RUNS, st.booleans())
 def test_names_and_leaderboards_rank_alike(runs: list[dict[str, Any]], in_a_sweep: bool) -> None:
     """One reads ledgers, the other a table in which numbers may have become others of the same value."""

@@ -96,6 +96,7 @@ def test_more_comparisons_need_more_evidence() -> None:
     assert contenders([second, best, *others]) == [1, 0]
 
 
+@pytest.mark.integration
 def test_the_best_of_many_equal_settings_promises_too_much() -> None:
     assert highest(1) == pytest.approx(0, abs=1e-6)
     assert highest(2) == pytest.approx(1 / math.sqrt(math.pi), rel=1e-3)

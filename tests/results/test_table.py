@@ -150,6 +150,7 @@ def test_a_command_can_be_pasted_into_a_shell() -> None:
     assert echoed.stdout.decode().splitlines()[1:] == ["hidden=[64,32]", "name=it's mine"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("through", ["file", "client"])
 def test_an_experiment_is_read_from_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str) -> None:
     from mnist_exp.tracking.runs import publish
@@ -214,6 +215,7 @@ def test_a_broken_store_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
         naming.resolve("trial", tmp_path)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("heavy", ["torch", "mlflow", "matplotlib"])
 def test_loading_results_stays_light(heavy: str) -> None:
     code = f"import sys, mnist_exp.results, mnist_exp.report.board; print({heavy!r} in sys.modules)"
@@ -221,6 +223,7 @@ def test_loading_results_stays_light(heavy: str) -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.integration
 def test_the_experiments_of_a_server_are_asked_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mnist_exp.tracking.store import open_store
 

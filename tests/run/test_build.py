@@ -29,6 +29,7 @@ class Looks(nn.Module):
         return logits
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["mlp", "small_cnn", "strong_cnn", "five_conv_cnn", "simard_cnn"])
 def test_a_network_takes_its_shape_from_the_dataset(name: str, composed: Compose) -> None:
     config = composed(*LETTERS, f"model={name}")
@@ -40,6 +41,7 @@ def test_a_network_takes_its_shape_from_the_dataset(name: str, composed: Compose
     torch.testing.assert_close(logits[0].t(), network(images.view(2, 3, 32, 24)))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -65,6 +67,7 @@ def test_a_network_that_looks_at_numbers_may(composed: Compose) -> None:
     assert build.rehearse(composed("data=synthetic", "device=cpu", *own)) == 7850
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["shift", "affine", "elastic", "combined"])
 def test_augmentation_takes_its_shape_from_the_dataset(name: str, composed: Compose) -> None:
     augment = build.augment(composed(*LETTERS, f"augment={name}"))
@@ -75,6 +78,7 @@ def test_augmentation_takes_its_shape_from_the_dataset(name: str, composed: Comp
     assert 0.5 < varied.mean() / 255 <= 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("overrides", "cuda", "expected"),
     [
@@ -96,6 +100,7 @@ def test_apples_gpu_is_taken_where_it_is_likely_to_pay(
     assert build.device(composed("data=synthetic", *overrides)).type == expected
 
 
+@pytest.mark.integration
 def test_a_rehearsal_loads_nothing_heavy() -> None:
     code = (
         "import sys; from mnist_exp import config; from mnist_exp.run import build\n"

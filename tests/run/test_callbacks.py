@@ -158,6 +158,7 @@ def test_tensorboard_reads_what_a_resumed_run_wrote(tiny: Tiny) -> None:
     assert [event.value for event in events.Scalars("val/loss")] == pytest.approx(rows)
 
 
+@pytest.mark.integration
 def test_an_onnx_model_answers_as_the_network(tiny: Tiny) -> None:
     pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
     from onnx.reference import ReferenceEvaluator

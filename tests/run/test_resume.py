@@ -59,6 +59,7 @@ def test_other_code_is_refused_unless_forced(tiny: Tiny, monkeypatch: pytest.Mon
     assert trainings.run(tiny(force=True), HERE) == first
 
 
+@pytest.mark.integration
 def test_more_epochs_go_on_from_the_last(tiny: Tiny) -> None:
     constant = {"floor": 1.0}  # a rate that falls depends on how many epochs there will be
     trainings.run(tiny(schedule=constant), HERE)
@@ -136,6 +137,7 @@ OPTIMIZERS = {
 ONE_KIND = {"adam", "adamw"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("before", OPTIMIZERS)
 def test_force_takes_over_moments_that_fit_the_optimiser_and_says_which_it_leaves(
     before: str, composed: Callable[..., Config], caplog: pytest.LogCaptureFixture
@@ -170,6 +172,7 @@ def test_no_row_of_an_earlier_config_is_taken_for_one_of_this(tiny: Tiny) -> Non
     assert one == other
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("typed", "sentence", "way_out"),
     [
@@ -203,6 +206,7 @@ def test_a_sweep_is_no_run_but_its_best_is_one() -> None:
     assert caught.value.help == f"Go on with all of them:\npython -m mnist_exp.train -m resume={sweep.name}"
 
 
+@pytest.mark.integration
 def test_a_run_that_has_finished_says_that_nothing_was_trained(command: Command) -> None:
     for typed in ([*TINY, "hydra.run.dir=rd"], [*TINY, "hydra.run.dir=rd"], ["resume=rd"]):
         code, out, _ = command(*typed)
@@ -211,6 +215,7 @@ def test_a_run_that_has_finished_says_that_nothing_was_trained(command: Command)
         Path("seen").touch()
 
 
+@pytest.mark.integration
 def test_the_same_choice_may_be_typed_again(command: Command) -> None:
     assert command(*TINY, "hydra.run.dir=rd", "+tags.why=x")[0] == 0
     code, out, err = command(*TINY, "+tags.why=x", "resume=rd")

@@ -47,6 +47,7 @@ def kept() -> Path:
     return path
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -77,6 +78,7 @@ def test_what_it_exports_says_what_the_network_says(tiny: Callable[..., Config],
     assert not answers.allclose(network(config, 1)(pixels))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("settings", [{"hidden": 17}, {"data": {"mean": 0.5}}, {"model": {"activation": "tanh"}}])
 def test_another_graph_has_another_template(tiny: Callable[..., Config], settings: dict[str, Any]) -> None:
     template.export(tiny(), network(tiny(), 1))
@@ -84,12 +86,14 @@ def test_another_graph_has_another_template(tiny: Callable[..., Config], setting
     assert not template.known(tiny(**settings))
 
 
+@pytest.mark.integration
 def test_another_torch_has_another_template(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     template.export(tiny(), network(tiny(), 1))
     monkeypatch.setattr(template.provenance, "versions", lambda: {"torch": "another"})
     assert not template.known(tiny())
 
 
+@pytest.mark.integration
 def test_a_network_of_ones_own_is_always_exported_by_torch(
     tiny: Callable[..., Config], exported: list[Classifier], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +119,7 @@ def _open_to_all(path: Path) -> None:
     path.chmod(0o666)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("spoil", [_cut, _flip, _open_to_all, Path.unlink])
 def test_a_template_that_cannot_be_trusted_is_made_again(
     tiny: Callable[..., Config], exported: list[Classifier], spoil: Callable[[Path], None]
@@ -128,6 +133,7 @@ def test_a_template_that_cannot_be_trusted_is_made_again(
     assert template.known(config)
 
 
+@pytest.mark.integration
 def test_a_template_of_another_user_is_not_used(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     template.export(tiny(), network(tiny(), 1))
     monkeypatch.setattr(os, "geteuid", lambda: kept().stat().st_uid + 1)
@@ -142,6 +148,7 @@ def test_a_format_that_is_not_understood_leaves_no_template(
     assert not cache.folder().exists()
 
 
+@pytest.mark.integration
 def test_a_cache_that_cannot_be_written_is_no_error(tiny: Callable[..., Config]) -> None:
     cache.folder().parent.mkdir(parents=True)
     cache.folder().write_text("a file", encoding="utf-8")
@@ -149,6 +156,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tiny: Callable[..., Config])
     assert not template.known(tiny())
 
 
+@pytest.mark.integration
 def test_a_template_has_no_weights(tiny: Callable[..., Config]) -> None:
     config = tiny()
     template.export(config, network(config, 1))
@@ -158,6 +166,7 @@ def test_a_template_has_no_weights(tiny: Callable[..., Config]) -> None:
     assert gzip.decompress(kept().read_bytes()) == TORCHS(blank)
 
 
+@pytest.mark.integration
 def test_weights_of_another_network_are_refused(tiny: Callable[..., Config]) -> None:
     weights = network(tiny(), 1).state_dict()
     exported = TORCHS(network(tiny(), 1))
@@ -167,6 +176,7 @@ def test_weights_of_another_network_are_refused(tiny: Callable[..., Config]) -> 
         template.filled(exported, weights | {"more": torch.zeros(3)})
 
 
+@pytest.mark.integration
 def test_a_sweep_loads_the_exporter_ahead_only_for_a_network_without_template(
     tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:

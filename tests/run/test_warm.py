@@ -40,6 +40,7 @@ def same(one: str | Path, other: str | Path) -> bool:
     return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
 
 
+@pytest.mark.integration
 def test_a_run_begins_with_those_weights_also_in_a_pack(tiny: Tiny, source: str) -> None:
     trainings.run(tiny(init=source, lr=STILL), Path("alone"))
     assert same("alone", source.partition("@")[0])
@@ -51,6 +52,7 @@ def test_a_run_begins_with_those_weights_also_in_a_pack(tiny: Tiny, source: str)
     assert Path("pack/0/pack.json").is_file()
 
 
+@pytest.mark.integration
 def test_it_resumes_without_its_source_and_does_not_begin_without_it(tiny: Tiny, source: str) -> None:
     config = tiny(init=source, epochs=3)
     trainings.run(config, Path("whole"))
@@ -75,6 +77,7 @@ def test_the_digest_of_the_weights_is_what_counts(tiny: Tiny, source: str) -> No
         warm.resolved(source)
 
 
+@pytest.mark.integration
 def test_what_does_not_fit_is_refused_before_anything_starts(source: str, command: Command) -> None:
     def refused(*typed: str) -> str:
         code, _, err = command(*TINY, *typed)
@@ -94,6 +97,7 @@ def test_what_does_not_fit_is_refused_before_anything_starts(source: str, comman
     assert len(list(Path("outputs").rglob("ledger.json"))) == 1
 
 
+@pytest.mark.integration
 def test_the_command_says_from_where_and_a_sweep_keeps_what_last_meant(source: str, command: Command) -> None:
     code, out, _ = command(*TINY, "init=last")
     assert code == 0

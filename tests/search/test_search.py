@@ -241,6 +241,7 @@ def test_a_password_stays_in_the_environment(scratch: Path, monkeypatch: pytest.
     assert "secret" not in (scratch / "study.json").read_text()
 
 
+@pytest.mark.integration
 def test_a_storage_that_the_environment_names(command: Command, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have a password; where it is leaves no trace, neither at first nor by resuming."""
     database = f"{scratch}/kept.db"
@@ -258,6 +259,7 @@ def test_a_storage_that_the_environment_names(command: Command, scratch: Path, m
     assert "correct-horse" not in out + err
 
 
+@pytest.mark.integration
 def test_a_search_and_going_on_with_it(command: Command) -> None:
     code, out, err = command(*HERE, "search=tpe", "n_trials=3", "hydra.sweeper.seed=5", *SPACE)
     assert code == 0, err
@@ -299,6 +301,7 @@ def test_several_objectives(command: Command) -> None:
     assert analysis.search.directions == ["maximize", "minimize"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("objectives", [[], ["final/val_accuracy", "model/parameters"]], ids=len)
 def test_what_a_report_draws_of_a_search(objectives: list[str]) -> None:
     rows = [
@@ -326,6 +329,7 @@ def test_what_a_report_draws_of_a_search(objectives: list[str]) -> None:
     assert all("<svg" in svg(picture) for picture in drawn)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("launcher", ["basic", "local"])
 def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Command) -> None:
     quick = [*HERE[:-2], "hydra.sweeper.batch=4", "hydra.sweeper.report=false", "search=random"]
@@ -348,6 +352,7 @@ def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Com
     assert len(list(home().glob("*/ledger.json"))) == 2
 
 
+@pytest.mark.integration
 def test_seeds_are_averaged_in_each_trial(command: Command) -> None:
     code, out, err = command(*HERE, "search=random", "n_trials=2", "seed=0,1", *SPACE)
     assert code == 0, err
@@ -367,6 +372,7 @@ def test_seeds_are_averaged_in_each_trial(command: Command) -> None:
     assert len(list(home().glob("*/ledger.json"))) == 6
 
 
+@pytest.mark.integration
 def test_folds_are_averaged_in_each_trial(command: Command) -> None:
     code, out, err = command(*HERE, "search=random", "n_trials=2", "data.folds=3", "data.fold=0,1,2", SPACE[1])
     assert code == 0, out + err
@@ -376,12 +382,14 @@ def test_folds_are_averaged_in_each_trial(command: Command) -> None:
         assert trial.value == pytest.approx(fmean(entry.objective for entry in runs))
 
 
+@pytest.mark.integration
 def test_a_lucky_seed_is_not_searched_for(command: Command) -> None:
     code, _, err = command(*HERE, "search=random", "seed=interval(0,9)", *SPACE)
     assert code == 2
     assert "seed=interval(0,9): a search does not look for a lucky seed or fold." in err
 
 
+@pytest.mark.integration
 def test_a_search_of_an_earlier_version_goes_on_with_the_seed_as_a_choice(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,6 +403,7 @@ def test_a_search_of_an_earlier_version_goes_on_with_the_seed_as_a_choice(
     assert all(trial.params["seed"] in (0, 1) for trial in studies.join(home()).trials)
 
 
+@pytest.mark.integration
 def test_the_seeds_of_a_trial_train_together(command: Command) -> None:
     here = [word for word in HERE if "launcher" not in word]
     typed = ("search=random", "n_trials=2", "seed=0,1,2", "data.order_seed=0", "lr=interval(0.01,0.1)")
@@ -406,6 +415,7 @@ def test_the_seeds_of_a_trial_train_together(command: Command) -> None:
     assert states(home()) == ["COMPLETE"] * 2
 
 
+@pytest.mark.integration
 def test_trials_train_together_until_they_are_pruned(command: Command) -> None:
     here = [word for word in HERE if not word.startswith(("hydra/launcher", "hydra.sweeper.batch"))]
     typed = ("search=asha", "n_trials=9", "epochs=4", "hydra.sweeper.batch=4", *SPACE)
@@ -433,6 +443,7 @@ def test_what_is_no_duration(typed: str) -> None:
         settings()["time_budget"].check(typed)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("ends", "done"), [("time_budget=0.001s", 0), ("hydra.sweeper.patience=3", 4)], ids=["time", "patience"]
 )
@@ -453,6 +464,7 @@ def test_a_search_ends_early_says_why_and_goes_on(ends: str, done: int, command:
         assert before < len(states(home()))
 
 
+@pytest.mark.integration
 def test_what_is_for_a_search_is_refused_in_a_grid(command: Command) -> None:
     for typed in ("time_budget=10m", "enqueue=last"):
         code, _, err = command("-m", *TINY, "lr=1,2", typed)
@@ -460,6 +472,7 @@ def test_what_is_for_a_search_is_refused_in_a_grid(command: Command) -> None:
         assert "is for a search, and this is a grid." in err
 
 
+@pytest.mark.integration
 def test_known_points_come_first(command: Command) -> None:
     here = [word for word in HERE if "hidden" not in word]
     Path("known.csv").write_text("hidden,lr\n5,0.01\n7,0.02\n")
@@ -483,6 +496,7 @@ def test_known_points_come_first(command: Command) -> None:
     assert trial.params == {"hidden": best.hidden, "lr": pytest.approx(best.lr)}
 
 
+@pytest.mark.integration
 def test_every_combination_with_pruning(command: Command) -> None:
     code, out, err = command(*HERE, "search=halving_grid", "hidden=4,8", "lr=1e-3,1e-2")
     assert code == 0, out + err
@@ -490,6 +504,7 @@ def test_every_combination_with_pruning(command: Command) -> None:
     assert len({tuple(point) for point in points}) == len(points) == 4
 
 
+@pytest.mark.integration
 def test_bad_ends_are_reported_before_anything_starts(command: Command) -> None:
     code, _, err = command(*HERE, "search=random", "lr=interval(-1,1)")
     assert code == 2
@@ -522,6 +537,7 @@ def test_each_preset_can_be_begun(name: str, scratch: Path) -> None:
     assert type(study.sampler).__name__ == search.sampler["_target_"].split(".")[-1]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("search", ["random", "grid"])
 def test_a_trial_asked_for_before_a_kill_and_not_written_down_is_run(
     command: Command, monkeypatch: pytest.MonkeyPatch, search: str
@@ -624,6 +640,7 @@ def test_a_sampler_has_a_seed_after_any_number_of_trials(scratch: Path, monkeypa
     assert 0 <= study.ask().suggest_float("x", 0, 1) <= 1
 
 
+@pytest.mark.integration
 def test_two_searches_in_folders_of_one_name_share_a_storage_but_no_study(command: Command) -> None:
     storage = f"hydra.sweeper.storage=sqlite:///{Path.cwd()}/trials.db"
     for parent in ("a", "b"):
@@ -671,6 +688,7 @@ def test_a_study_whose_journal_is_lost_is_named_in_the_report(scratch: Path, jou
     assert "has no study 's': it was lost or emptied" in analysis.problem
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("typed", "keys"),
     [
@@ -690,6 +708,7 @@ def test_a_preset_alone_searches_the_usual(command: Command, typed: list[str], k
     assert command("-m", "resume=last", "hydra/launcher=basic")[0] == 0  # the same again
 
 
+@pytest.mark.integration
 def test_where_all_is_given_there_is_nothing_to_search(command: Command) -> None:
     code, _, err = command(*HERE, "search=tpe", "lr=0.1")  # hidden is in HERE
     assert code == 2

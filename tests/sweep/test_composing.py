@@ -28,6 +28,7 @@ def composer() -> Composer:
     return Composer(loader, master)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "overrides",
     [

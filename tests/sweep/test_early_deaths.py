@@ -19,6 +19,7 @@ Command = Callable[..., tuple[int, str, str]]
 SWEEP = ("-m", *TINY, "hydra.sweeper.report=false", "hydra.sweep.dir=sweep")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("launcher", ["local", "basic"])
 def test_a_sweep_whose_images_cannot_be_had_starts_nothing(launcher: str, command: Command) -> None:
     code, _, err = command(*SWEEP, "data=mnist", "data.root=/dev/null/x", "seed=0,1", f"hydra/launcher={launcher}")
@@ -27,6 +28,7 @@ def test_a_sweep_whose_images_cannot_be_had_starts_nothing(launcher: str, comman
     assert not list(Path().glob("sweep/*/ledger.json"))
 
 
+@pytest.mark.integration
 def test_a_cluster_without_its_extra_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     """It would be the new `last`."""
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -38,6 +40,7 @@ def test_a_cluster_without_its_extra_leaves_no_folder(monkeypatch: pytest.Monkey
     assert not list(Path().glob("outputs/**/*"))
 
 
+@pytest.mark.integration
 def test_a_job_that_is_killed_at_its_start_says_so(command: Command) -> None:
     settings = [setting for setting in SWEEP if not setting.startswith("hidden=")]
     model = ("hidden=null", "model=custom", "model._target_=faulty.Faulty", "+model.mode=start")
@@ -50,6 +53,7 @@ def test_a_job_that_is_killed_at_its_start_says_so(command: Command) -> None:
     assert "1 killed" in out
 
 
+@pytest.mark.integration
 def test_what_a_run_has_said_itself_is_kept(tiny: Tiny) -> None:
     run(tiny(), Path("sweep/0"))
     claim.mark_killed(Task(tiny(), Path("sweep/0")), "sweep", "Killed.")

@@ -45,6 +45,7 @@ def test_the_time_follows_the_size_of_earlier_runs_alike(tiny: Callable[..., Con
     assert forecast.time([], workers=2) == "Nothing is left to train."
 
 
+@pytest.mark.integration
 def test_points_repeats_sizes_packs_and_what_is_done(command: Command) -> None:
     grid = [
         *(word for word in TINY if "hidden" not in word),
@@ -71,6 +72,7 @@ def test_points_repeats_sizes_packs_and_what_is_done(command: Command) -> None:
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
 
 
+@pytest.mark.integration
 def test_jobs_that_would_notice_each_other_are_not_forecast_as_packs(command: Command) -> None:
     grid = ("-m", *TINY, "lr=1e-3,3e-3", "hydra.launcher.workers=1", "--dry-run")
     for further, packs in (("hydra.job.chdir=false", 2), ("hydra.job.chdir=true", 0)):
@@ -79,6 +81,7 @@ def test_jobs_that_would_notice_each_other_are_not_forecast_as_packs(command: Co
         assert out.count("pack 1") == packs
 
 
+@pytest.mark.integration
 def test_the_space_of_a_search(command: Command) -> None:
     code, out, err = command(
         "-m",

@@ -65,6 +65,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return notes
 
 
+@pytest.mark.integration
 def test_a_sweep_is_reported_whose_jobs_report_themselves(
     command: Command, reported: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_sweep_is_reported_whose_jobs_report_themselves(
     assert set(pd.read_csv(home() / "runs.csv")["run_id"]) == {"run-0", "run-1"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("lr", "code"), [("1e-3", 0), ("1e30", 1)], ids=["all finished", "one failed"])
 def test_the_page_links_to_what_is_reported_last(
     lr: str, code: int, command: Command, reported: list[str], monkeypatch: pytest.MonkeyPatch
@@ -129,6 +131,7 @@ def test_without_tracking_nothing_is_reported(reported: list[str]) -> None:
     assert not reported
 
 
+@pytest.mark.integration
 def test_without_a_page_the_tables_are_written_all_the_same(command: Command) -> None:
     code, _, err = command(*HERE, "hidden=8,16")
     assert code == 0, err
@@ -150,6 +153,7 @@ def test_a_table_of_points_that_is_not_named_is_asked_for(command: Command) -> N
     assert "Name it: points=FILE.csv or points=FILE.yaml" in err
 
 
+@pytest.mark.integration
 def test_a_damaged_run_is_named_and_costs_only_itself(command: Command) -> None:
     assert command(*HERE, "hidden=8,16,32")[0] == 0
     ledgers = [home() / str(number) / "ledger.json" for number in range(3)]
@@ -171,6 +175,7 @@ def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device", "that/file")
 
 
+@pytest.mark.integration
 def test_a_report_on_a_full_disk_is_a_warning_and_the_exit_code_that_of_the_runs(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +186,7 @@ def test_a_report_on_a_full_disk_is_a_warning_and_the_exit_code_that_of_the_runs
     assert "The report cannot be written: that/file: No space left on device. Make room, then: python -m" in err
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("writes", "expected"), [(0, 2), (1, 1)], ids=["before", "after"])
 def test_a_full_disk_under_the_plan_says_how_to_go_on(
     writes: int, expected: int, command: Command, monkeypatch: pytest.MonkeyPatch

@@ -30,6 +30,7 @@ def page(folder: Path) -> str:
     return path.read_text() if path.is_file() else ""
 
 
+@pytest.mark.integration
 def test_a_page_that_is_renewed_is_the_report_and_what_renews_it(folder: Path) -> None:
     live.renew(folder, 7.2)
     text = page(folder)
@@ -50,6 +51,7 @@ def test_a_page_that_is_renewed_is_the_report_and_what_renews_it(folder: Path) -
     live.settle(Path("nowhere"))
 
 
+@pytest.mark.integration
 def test_the_process_writes_again_goes_on_after_a_fault_and_settles(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +85,7 @@ def test_it_costs_no_more_than_its_share_of_the_machine() -> None:
     assert live.pause(busy=0.01, cores=64) == live.SHORTEST
 
 
+@pytest.mark.integration
 def test_when_its_driver_is_killed_the_page_rests(folder: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "mnist_exp.sweep.live", str(folder.resolve())], stdin=subprocess.PIPE
@@ -108,6 +111,7 @@ def swept(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Path], None]) ->
     monkeypatch.setattr(Home, "launch", late)
 
 
+@pytest.mark.integration
 def test_a_sweep_has_its_page_before_it_ends(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +130,7 @@ def test_a_sweep_has_its_page_before_it_ends(
     assert not kit.processes()
 
 
+@pytest.mark.integration
 def test_the_page_of_a_sweep_that_is_stopped_rests(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +149,7 @@ def test_the_page_of_a_sweep_that_is_stopped_rests(
     assert not kit.processes()
 
 
+@pytest.mark.integration
 def test_a_page_that_cannot_be_written_is_a_warning(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +164,7 @@ def test_a_page_that_cannot_be_written_is_a_warning(
     assert "warning: The page could not be renewed: [Errno 21] Is a directory" in err
 
 
+@pytest.mark.integration
 def test_a_sweep_without_a_report_has_none(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

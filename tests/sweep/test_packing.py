@@ -147,6 +147,7 @@ def losses(folder: Path) -> list[float]:
     return [ledger.read(folder / str(i)).summary["final/test_loss"] for i in range(4)]
 
 
+@pytest.mark.integration
 def test_packed_or_not_a_sweep_comes_out_the_same(command: Callable[..., tuple[int, str, str]]) -> None:
     results = []
     for option in ("4", "off"):
@@ -192,6 +193,7 @@ def killing(run: Path) -> Iterator[list[int]]:
         thread.join()
 
 
+@pytest.mark.integration
 def test_a_lane_that_kills_its_process_does_not_take_the_others_with_it(
     command: Callable[..., tuple[int, str, str]],
 ) -> None:

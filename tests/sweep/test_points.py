@@ -136,6 +136,7 @@ def test_an_interval_belongs_to_a_search(expand: Callable[..., list[str]]) -> No
     assert "search=tpe" in caught.value.help
 
 
+@pytest.mark.integration
 def test_a_large_grid_is_counted_first_and_checking_it_says_how_far_it_is(
     tiny: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +186,7 @@ def test_folds_have_a_point_each_unless_one_is_named() -> None:
     assert len(points.by_fold([["lr=1"], ["lr=2", "data.folds=null"]], 4)) == 5
 
 
+@pytest.mark.integration
 def test_a_sweep_has_a_run_for_each_fold_whoever_asks_for_them(command: Any) -> None:
     quick = ("hydra/launcher=basic", "hydra.sweeper.report=false")
     Path("mine/experiment").mkdir(parents=True)

@@ -60,6 +60,7 @@ def rounds(of: Race) -> list[list[str]]:
     return each
 
 
+@pytest.mark.integration
 def test_seeds_go_to_the_settings_that_may_be_the_best(
     race: Callable[..., Race], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +74,7 @@ def test_seeds_go_to_the_settings_that_may_be_the_best(
     assert "Go on with:\n  python … -m resume=day n_trials=80" in out
 
 
+@pytest.mark.integration
 def test_a_race_that_goes_on_repeats_its_decisions_and_no_run(race: Callable[..., Race]) -> None:
     begun = race(limit=16)
     first = rounds(begun)
@@ -84,6 +86,7 @@ def test_a_race_that_goes_on_repeats_its_decisions_and_no_run(race: Callable[...
     assert len(again.home.plan.points) == 24
 
 
+@pytest.mark.integration
 def test_a_race_ends_when_it_is_decided_or_waits_in_vain_or_has_no_more_seeds(
     race: Callable[..., Race], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +102,7 @@ def test_a_race_ends_when_it_is_decided_or_waits_in_vain_or_has_no_more_seeds(
     assert "ended after 12 runs: it is decided. May be the best: hidden=9." in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_a_setting_with_a_failed_seed_leaves_the_race(race: Callable[..., Race]) -> None:
     going = race().rounds()
     for job in next(going):
@@ -136,6 +140,7 @@ def test_settings_on_other_images_do_not_race(race: Callable[..., Race]) -> None
         one.checked()
 
 
+@pytest.mark.integration
 def test_a_race_from_a_table_of_grids_and_going_on(command: Command) -> None:
     Path("grids.yaml").write_text('- {hidden: "8,12", lr: 1e-2}\n- {hidden: 16, lr: 1e-9}\n')
     code, out, err = command(*HERE, "search=race", "points=grids.yaml", "n_trials=9", "seed=range(5,20)")
@@ -154,6 +159,7 @@ def test_a_race_from_a_table_of_grids_and_going_on(command: Command) -> None:
         assert said in err
 
 
+@pytest.mark.integration
 def test_the_best_settings_of_a_search_race_with_other_seeds(command: Command) -> None:
     code, out, err = command(*HERE, "search=random", "n_trials=3", "lr=interval(0.01,0.02)", "epochs=1")
     assert code == 0, out + err

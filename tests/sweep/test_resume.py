@@ -41,6 +41,7 @@ def states(folder: Path) -> list[str]:
     return [entry.state if entry else "planned" for entry in entries]
 
 
+@pytest.mark.integration
 def test_points_that_resuming_added_are_part_of_the_sweep(
     begun: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +63,7 @@ def test_points_that_resuming_added_are_part_of_the_sweep(
     assert ledger.read(begun / "3").params["lr"] == 0.03
 
 
+@pytest.mark.integration
 def test_other_images_are_reported_before_anything_starts(command: Command) -> None:
     write_dataset(Path("images"))
     images = ("data.name=small", "data.root=images", f"data.train_images={TRAIN}", f"data.test_images={TEST}")
@@ -79,6 +81,7 @@ def test_other_images_are_reported_before_anything_starts(command: Command) -> N
     assert states(home()) == ["finished", "killed"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("search", [(), ("search=random", "n_trials=2")], ids=["grid", "search"])
 def test_a_new_sweep_is_not_put_among_the_runs_of_another(search: tuple[str, ...], command: Command) -> None:
     """It would show its own settings beside the accuracies of theirs."""
@@ -97,6 +100,7 @@ def test_a_new_sweep_is_not_put_among_the_runs_of_another(search: tuple[str, ...
     assert "help: Choose another folder" in err, "without a plan there is nothing to go on with"
 
 
+@pytest.mark.integration
 def test_nothing_but_a_resume_gets_into_the_folder_of_a_sweep(command: Command) -> None:
     assert command(*HERE, *TINY, "epochs=1", "hydra.sweep.dir=ss", "hidden=8,16")[0] == 0
     before = contents(Path("ss"))
@@ -107,6 +111,7 @@ def test_nothing_but_a_resume_gets_into_the_folder_of_a_sweep(command: Command) 
     assert contents(Path("ss")) == before
 
 
+@pytest.mark.integration
 def test_a_run_that_exists_is_not_changed_by_a_refused_one(command: Command) -> None:
     assert command(*TINY, "hydra.run.dir=rd")[0] == 0
     before = {path: data for path, data in contents(Path("rd")).items() if path.name != "train.log"}
@@ -116,6 +121,7 @@ def test_a_run_that_exists_is_not_changed_by_a_refused_one(command: Command) -> 
     assert {path: data for path, data in contents(Path("rd")).items() if path.name != "train.log"} == before
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "wrong",
     [("hidden=-1,8",), ("hydra.launcher.workers=0",), ("search=random", "+hydra.sweeper.sampler.foo=3")],
@@ -129,6 +135,7 @@ def test_a_refused_sweep_leaves_no_folder(wrong: tuple[str, ...], command: Comma
         assert [*Path().rglob("*")] in ([Path("mine")], [Path("mine"), Path("mine/.lock")])
 
 
+@pytest.mark.integration
 def test_a_refused_resume_of_a_search_changes_nothing(command: Command) -> None:
     search = ("-m", *TINY, "epochs=1", "search=random", "hydra.sweeper.report=false", "hydra.sweep.dir=ss")
     assert command(*search, "n_trials=2", "hidden=8,16", "lr=interval(1e-3,1e-1)")[0] == 0
@@ -181,6 +188,7 @@ def test_where_a_sweep_from_elsewhere_ran_is_printed_only_if_it_is_a_choice() ->
     assert "cluster=mine" in names.resuming(Path("outputs/sweeps/2026-01-31/14-03-22-9f8e7d"), "mine").split()
 
 
+@pytest.mark.integration
 def test_the_printed_command_goes_on_with_a_sweep_elsewhere(command: Command) -> None:
     """With what is not taken from there."""
     write_dataset(Path("images"))

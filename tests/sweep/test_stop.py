@@ -57,6 +57,7 @@ def signalled(number: int, run: Path, epoch: int) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_job_that_hangs_does_not_keep_a_sweep_from_stopping(
     number: int, code: int, command: Command, monkeypatch: pytest.MonkeyPatch
@@ -177,6 +178,7 @@ def test_a_second_ctrl_c_is_no_failure_of_the_run(tiny: Callable[..., Config]) -
     assert ledger.read(Path("run")).state == "killed"
 
 
+@pytest.mark.integration
 def test_ctrl_c_after_the_last_job_ends_with_the_command_that_goes_on(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def given(source: Trials) -> list[list[int]]:
     return [[job.number for job in pack] for pack in iter(source.next, [])]
 
 
+@pytest.mark.integration
 def test_small_networks_are_given_out_in_batches_and_the_last_of_them_are_shared(
     streamed: Callable[..., Trials],
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_trial_that_cannot_join_a_batch_waits_for_the_next_worker(streamed: Ca
     assert sorted(given(source)[:2]) == [[0, 2, 3], [1]]
 
 
+@pytest.mark.integration
 def test_packs_of_trials_that_were_stopped_go_on_together(streamed: Callable[..., Trials]) -> None:
     source = streamed(n_trials=4, batch=2)
     assert given(source) == [[0, 1], [2, 3]]

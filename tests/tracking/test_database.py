@@ -94,6 +94,7 @@ def test_files_that_were_put_elsewhere_on_purpose_stay_there(where: str, mlflow_
     assert database.moved(Path("mlflow.db").absolute(), "mine") == ("", "")
 
 
+@pytest.mark.integration
 def test_a_database_without_anything_in_it_is_made_anew() -> None:
     Path("mlflow.db").touch()
     store.open_store(in_file(Path("mlflow.db").absolute()), "mine")

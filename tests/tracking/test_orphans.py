@@ -60,6 +60,7 @@ def test_the_next_sweep_closes_a_run_that_nobody_trains(shop: Store, monkeypatch
     assert ledger.read(dead).reason == "Its process died without a word."
 
 
+@pytest.mark.integration
 def test_the_parent_run_of_a_dead_sweep_ends_too(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     running(plan(OLD) / "0", shop, nested=True)
     assert start_a_sweep(monkeypatch) == 0
@@ -75,6 +76,7 @@ def test_what_trains_or_may_train_elsewhere_is_left_alone(shop: Store, monkeypat
     assert status(held, shop) == status(elsewhere, shop) == ("running", "RUNNING")
 
 
+@pytest.mark.integration
 def test_what_lies_in_outputs_but_is_not_the_users_own_is_left_alone(
     shop: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def artifacts(store: Store, run_id: str) -> set[str]:
     return {file.path for file in store.client.list_artifacts(run_id)}
 
 
+@pytest.mark.integration
 def test_a_finished_run_is_published_completely(finished: Path, shop: Store) -> None:
     assert publish(finished, shop)
     (stored,) = runs(shop)
@@ -93,6 +94,7 @@ def test_a_finished_run_is_published_completely(finished: Path, shop: Store) -> 
     assert Path("mlruns/mnist_exp", stored.info.run_id, "artifacts/config.yaml").exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("record", [..., None, '{"id": ', "[]", '{"rows": "2"}'])
 def test_what_is_published_twice_is_stored_once(record: Any, finished: Path, shop: Store) -> None:
     """Whatever becomes of the record of what was sent."""
@@ -110,6 +112,7 @@ def test_what_is_published_twice_is_stored_once(record: Any, finished: Path, sho
     assert len(histories(shop, after.info.run_id, "test/accuracy")) == 2
 
 
+@pytest.mark.integration
 def test_a_run_is_published_while_it_trains(finished: Path, shop: Store) -> None:
     """The ledger says running, after one epoch; later the rest follows into the same run."""
     entry, lines = ledger.read(finished), (finished / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -129,6 +132,7 @@ def test_a_run_is_published_while_it_trains(finished: Path, shop: Store) -> None
     assert [step for step, _, _ in histories(shop, stored.info.run_id, "val/loss")] == [1, 2]
 
 
+@pytest.mark.integration
 def test_an_interrupted_call_is_made_good(finished: Path, shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store goes away between the epochs and the end."""
     terminate = type(shop.client).set_terminated
@@ -147,6 +151,7 @@ def test_an_interrupted_call_is_made_good(finished: Path, shop: Store, monkeypat
     assert len(histories(shop, stored.info.run_id, "test/accuracy")) == 2
 
 
+@pytest.mark.integration
 def test_a_failed_run_says_why(tiny: Tiny, shop: Store) -> None:
     with pytest.raises(DivergedError):
         trainings.run(tiny(lr=1e30), HERE)
@@ -156,6 +161,7 @@ def test_a_failed_run_says_why(tiny: Tiny, shop: Store) -> None:
     assert stored.data.tags["reason"].startswith("The loss is not finite somewhere in steps 1 to 7.")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("state", "status"), [("killed", "KILLED"), ("pruned", "KILLED"), ("failed", "FAILED")])
 def test_the_status_shows_how_it_ended(state: str, status: str, shop: Store) -> None:
     HERE.mkdir(parents=True)
@@ -164,6 +170,7 @@ def test_the_status_shows_how_it_ended(state: str, status: str, shop: Store) -> 
     assert [stored.info.status for stored in runs(shop)] == [status]
 
 
+@pytest.mark.integration
 def test_a_run_whose_process_died_is_killed(shop: Store) -> None:
     HERE.mkdir(parents=True)
     Ledger(name="dead").write(HERE)
@@ -187,6 +194,7 @@ def test_a_resumed_run_is_running_again(shop: Store) -> None:
     assert stored.info.status == "RUNNING"
 
 
+@pytest.mark.integration
 def test_a_run_that_was_forced_to_other_settings_is_another_run(tiny: Tiny, shop: Store) -> None:
     trainings.run(tiny(epochs=1), HERE)
     publish(HERE, shop)
@@ -231,6 +239,7 @@ def test_the_model_can_be_loaded_and_served(
     np.testing.assert_allclose(served.predict(pixels), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.integration
 def test_the_environment_lists_what_is_installed(finished: Path, shop: Store) -> None:
     publish(finished, shop)
     text = (finished / "environment.txt").read_text()
@@ -239,6 +248,7 @@ def test_the_environment_lists_what_is_installed(finished: Path, shop: Store) ->
     assert f"\ntorch=={metadata.version('torch')}\n" in text  # as pip freeze has it
 
 
+@pytest.mark.integration
 def test_pictures_that_come_later_reach_the_run_once(finished: Path, shop: Store) -> None:
     """As `evaluate` makes them; a picture that was drawn anew replaces the old one."""
     publish(finished, shop)
@@ -266,6 +276,7 @@ def test_the_dataset_links_to_its_page(page: str, shop: Store) -> None:
     assert getattr(mlflow.data.get_source(used.dataset), "url", "") == page
 
 
+@pytest.mark.integration
 @pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")  # from mlflow.genai, which mlflow.pyfunc imports
 def test_a_model_from_elsewhere_is_not_logged(shop: Store, tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever loads it from MLflow may run what is in it."""
@@ -279,6 +290,7 @@ def test_a_model_from_elsewhere_is_not_logged(shop: Store, tiny: Tiny, caplog: p
     assert "theirs is not below outputs/runs or outputs/sweeps: no model of it was registered as single" in caplog.text
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("state", ["finished", "running"])
 def test_a_record_from_elsewhere_sends_nothing_to_another_run(state: str, finished: Path, shop: Store) -> None:
     """It names a run of the user's; where it names its own it counts."""
@@ -306,6 +318,7 @@ def test_a_record_from_elsewhere_sends_nothing_to_another_run(state: str, finish
     assert [run.info.run_name for run in runs(shop)].count("theirs") == 1
 
 
+@pytest.mark.integration
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # mlflow's own, at its first import
 def test_a_single_run_registers_a_model_that_predicts(shop: Store, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_lightning", None)  # mlflow would import it, slowly, if it is installed
@@ -320,6 +333,7 @@ def test_a_single_run_registers_a_model_that_predicts(shop: Store, tiny: Tiny, m
     assert loaded.predict(np.zeros((3, 1, 28, 28), np.float32)).shape == (3, 10)
 
 
+@pytest.mark.integration
 def test_a_name_with_dollars_is_drawn_as_it_is(tiny: Tiny, shop: Store) -> None:
     trainings.run(tiny(name=r"$\foo$", tracking={"enabled": True}), HERE)
     assert publish(HERE, shop)
@@ -328,6 +342,7 @@ def test_a_name_with_dollars_is_drawn_as_it_is(tiny: Tiny, shop: Store) -> None:
     assert "figures" in artifacts(shop, stored.info.run_id)
 
 
+@pytest.mark.integration
 def test_a_picture_that_cannot_be_drawn_keeps_nothing_back(
     finished: Path, shop: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -340,6 +355,7 @@ def test_a_picture_that_cannot_be_drawn_keeps_nothing_back(
     assert "could not be drawn: no ink" in caplog.text
 
 
+@pytest.mark.integration
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # mlflow's own, at its first import
 def test_the_model_of_a_run_is_ready_and_its_own(tiny: Tiny, shop: Store) -> None:
     trainings.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "figures": False}), HERE)

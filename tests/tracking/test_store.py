@@ -122,6 +122,7 @@ def test_five_first_users_at_once_share_one_store() -> None:
     assert names == ("Default", "first")
 
 
+@pytest.mark.integration
 def test_an_empty_file_becomes_a_store(scratch: Path) -> None:
     """Such as one that a kill has left, or `touch`."""
     Path("mlflow.db").touch()

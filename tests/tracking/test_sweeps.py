@@ -72,6 +72,7 @@ def test_columns_are_the_swept_params_and_what_changed_with_them() -> None:
     assert sweeps.varied(["experiment", "data.val_size", "hidden"], runs) == ["val_size", "hidden", "lr"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("val_size", "primary"), [(20, "val/accuracy"), (0, "train/accuracy")])
 def test_runs_are_ordered_by_validation_never_by_test(
     store: Store, monkeypatch: pytest.MonkeyPatch, val_size: int, primary: str
@@ -86,6 +87,7 @@ def test_runs_are_ordered_by_validation_never_by_test(
     assert [subject.primary for subject in subjects] == [primary]
 
 
+@pytest.mark.integration
 def test_runs_are_flat_unless_asked_and_a_damaged_one_keeps_no_sweep_out_of_mlflow(store: Store) -> None:
     folder = make_sweep(["finished"] * 3)
     (folder / "0" / "ledger.json").write_text("{")
@@ -95,6 +97,7 @@ def test_runs_are_flat_unless_asked_and_a_damaged_one_keeps_no_sweep_out_of_mlfl
     assert not any("mlflow.parentRunId" in run.data.tags for run in runs)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("states", "points", "expected"),
     [
@@ -136,6 +139,7 @@ def versions(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list
 Versions = Callable[[], list[tuple[str, str]]]
 
 
+@pytest.mark.integration
 def test_the_best_run_by_validation_is_registered_once(store: Store, versions: Versions) -> None:
     folder = make_sweep(["finished", "finished", "failed"], register="digits")  # the failed one has the highest score
     publish_all(folder, store, over=False)
@@ -147,6 +151,7 @@ def test_the_best_run_by_validation_is_registered_once(store: Store, versions: V
         assert versions() == [(1, run_id(folder / "1"))]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("accuracies", "best"),
     [((0.99, 0.5, 0.8, 0.81), "2"), ((0.9, 0.9, 0.9, 0.9), "3")],  # not the luckiest; of equals by the loss
@@ -163,6 +168,7 @@ def test_the_registered_run_is_the_one_that_is_called_best(
     assert versions() == [(1, run_id(folder / best))]
 
 
+@pytest.mark.integration
 def test_of_two_datasets_nothing_is_registered(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_sweep(["finished", "finished"], register="never")
     for i, data in enumerate(("mnist", "kanji")):
@@ -176,6 +182,7 @@ def test_of_two_datasets_nothing_is_registered(store: Store, caplog: pytest.LogC
     )
 
 
+@pytest.mark.integration
 def test_of_a_sweep_from_elsewhere_nothing_is_registered(
     store: Store, versions: Versions, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -186,6 +193,7 @@ def test_of_a_sweep_from_elsewhere_nothing_is_registered(
     assert "theirs is not below outputs/runs or outputs/sweeps: no model of it was registered as digits." in caplog.text
 
 
+@pytest.mark.integration
 def test_a_best_run_without_a_model_is_named(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_sweep(["finished"], register="never")
     assert not publish_all(folder, store).registered

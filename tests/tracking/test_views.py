@@ -69,6 +69,7 @@ def test_another_minor_version_of_mlflow_gets_a_filter_and_no_view(
     assert not [key for key in tags(store) if key.startswith("mlflow.sharedViewState") or "note" in key]
 
 
+@pytest.mark.integration
 def test_the_newest_views_are_kept_and_those_of_others_are_left_alone(store: Store) -> None:
     theirs = '{"name": "mine", "createdAt": 0, "state": "x"}'
     store.client.set_experiment_tag(store.experiment_id, f"{views.TAG}theirs", theirs)

@@ -1,0 +1,77 @@
+"""Runs that start at once on one machine: what they take together, by their CPU threads.
+
+    python -m benchmarks.busy
+
+`shared` is the default: each run takes as many threads as there are cores that the others leave free. `all cores` is
+what it would be without that. The sweep trains the same runs, each by itself, on workers with one thread.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import table
+from benchmarks.measure import Benchmark, Contender, compare
+from mnist_exp import system
+
+AT_ONCE = (1, 2, 4, 8)
+ROUNDS = 3
+RUN = [sys.executable, "-m", "mnist_exp.train", "epochs=10"]
+ALONE = "hydra.launcher.pack=off"
+
+
+def at_once(number: int, folder: Path, *typed: str) -> Contender:
+    """Wall-clock seconds until the last of *number* runs that start in the same moment has ended."""
+
+    def measure() -> float:
+        began = time.perf_counter()
+        commands = [[*RUN, f"seed={seed}", *typed] for seed in range(number)]
+        runs = [subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) for command in commands]
+        if any(run.wait() for run in runs):
+            raise RuntimeError("one of the runs failed")
+        return time.perf_counter() - began
+
+    return measure
+
+
+def sweep(number: int, folder: Path) -> Contender:
+    """Wall-clock seconds of a sweep of the same runs."""
+
+    def measure() -> float:
+        began = time.perf_counter()
+        seeds = ",".join(map(str, range(number)))
+        typed = [*RUN, "-m", f"seed={seeds}", "threads=1", ALONE]
+        subprocess.run(typed, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+        return time.perf_counter() - began
+
+    return measure
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser("busy")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--most", type=int, default=AT_ONCE[-1], help="runs at once")
+    typed = parser.parse_args()
+    cases = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        at_once(1, folder)()  # leaves a store, and the template of the network's export
+        for number in AT_ONCE:
+            if number <= typed.most:
+                contenders = {
+                    "shared": at_once(number, folder),
+                    "all cores": at_once(number, folder, f"threads={system.cores()}"),
+                    "a thread each": at_once(number, folder, "threads=1"),
+                    "a sweep": sweep(number, folder),
+                }
+                ratios = [("all cores", "shared"), ("shared", "a thread each"), ("shared", "a sweep")]
+                cases.append(compare(f"{number} at once", contenders, typed.rounds, ratios))
+    table.finish(Benchmark("busy", "Runs that start at once, epochs=10", "s", cases), kept=typed.rounds >= ROUNDS)
+
+
+if __name__ == "__main__":
+    main()
