@@ -7,12 +7,13 @@ real MNIST in the user's cache: neither libraries nor images differ.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import table
@@ -41,6 +42,18 @@ def losses(folder: Path) -> set[tuple[object, ...]]:
     return {(row["epoch"], *(row["metrics"].get(name) for name in LOSSES)) for row in rows}
 
 
+@contextlib.contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """While it lasts, *commit* is checked out in the folder that it yields."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch, "tree")
+        subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, commit], cwd=ROOT, check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
+
+
 def main() -> None:
     """Prints the table; exits with 1 where a loss differs."""
     parser = argparse.ArgumentParser("versus")
@@ -48,21 +61,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     typed = parser.parse_args()
     cases, differ = [], []
-    with tempfile.TemporaryDirectory() as scratch:
-        earlier = Path(scratch, "tree")
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", earlier, typed.commit], cwd=ROOT, check=True)
-        try:
-            for number, (label, command) in enumerate(COMMANDS.items()):
-                folders = {name: Path(scratch, f"{name}{number}") for name in ("now", "then")}
-                for folder in folders.values():
-                    folder.mkdir()
-                trees = {"now": ROOT, "then": earlier}
-                sides = {name: contender(trees[name], command, folder) for name, folder in folders.items()}
-                cases.append(compare(label, sides, typed.rounds, [("now", "then")]))
-                if losses(folders["now"]) != losses(folders["then"]):
-                    differ.append(label)
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", earlier], cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory() as scratch, checked_out(typed.commit) as earlier:
+        for number, (label, command) in enumerate(COMMANDS.items()):
+            folders = {name: Path(scratch, f"{name}{number}") for name in ("now", "then")}
+            for folder in folders.values():
+                folder.mkdir()
+            trees = {"now": ROOT, "then": earlier}
+            sides = {name: contender(trees[name], command, folder) for name, folder in folders.items()}
+            cases.append(compare(label, sides, typed.rounds, [("now", "then")]))
+            if losses(folders["now"]) != losses(folders["then"]):
+                differ.append(label)
     notes = [f"`then` is {typed.commit}", "losses differ: " + ", ".join(differ) if differ else "all losses are equal"]
     table.finish(Benchmark("versus", "Before and after", "s", cases, notes), kept=False)
     sys.exit(bool(differ))

@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp.sweep.shell import OurLauncher, StreamingLauncher
+from mnist_exp.sweep.shell import OurLauncher
 
 if TYPE_CHECKING:
     from mnist_exp.sweep.job import Job, Source
@@ -46,8 +46,10 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalCon
 ConfigStore.instance().store(group="hydra/launcher", name="ray_cluster", node=RayConf, provider="mnist_exp")
 
 
-class LocalLauncher(StreamingLauncher):
+class LocalLauncher(OurLauncher):
     """Runs jobs in worker processes; see mnist_exp/sweep/local/launch.py."""
+
+    packs = True
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from mnist_exp.sweep.local import launch  # heavy
@@ -56,25 +58,19 @@ class LocalLauncher(StreamingLauncher):
         launch.start_early()
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
-    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0) -> Sequence[JobReturn]:
+    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0, source: "Source | None" = None) -> Sequence[JobReturn]:
         from mnist_exp.sweep.local import launch  # heavy
 
-        return launch.launch(self, jobs, total)
-
-    def run_source(self, source: "Source") -> None:
-        from mnist_exp.sweep.local import launch  # heavy
-
-        if first := source.next():
-            launch.launch(self, first, source=source)
+        return launch.launch(self, jobs, total, source)
 
 
 class RayLauncher(OurLauncher):
     """Hands jobs to Ray and follows them; see mnist_exp/sweep/cluster/ray.py."""
 
-    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0) -> Sequence[JobReturn]:
+    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0, source: "Source | None" = None) -> Sequence[JobReturn]:
         from mnist_exp.sweep.cluster import driver, ray  # heavy
 
-        return driver.launch(self, ray.Ray(self.options), jobs)
+        return driver.launch(self, ray.Ray(self.options), jobs, source)
 
 
 class SlurmLauncher(OurLauncher):
@@ -83,9 +79,9 @@ class SlurmLauncher(OurLauncher):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in options.items()})
 
-    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0) -> Sequence[JobReturn]:
+    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0, source: "Source | None" = None) -> Sequence[JobReturn]:
         from mnist_exp.sweep.cluster import driver, slurm  # heavy
 
         hydra = self.config.hydra  # asked now: by resuming, the sweep's folder is another than at first
         options = self.options | {"submitit_folder": str(hydra.launcher.submitit_folder)}
-        return driver.launch(self, slurm.Slurm(options, Path(str(hydra.sweep.dir))), jobs)
+        return driver.launch(self, slurm.Slurm(options, Path(str(hydra.sweep.dir))), jobs, source)

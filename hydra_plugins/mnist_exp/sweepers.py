@@ -47,7 +47,7 @@ class OptunaConf:
     space: str | None = None  # module.function of a conditional space; see docs/search.md
     seed: int = 0  # of the sampler
     storage: str | None = None  # where trials are kept: an Optuna URL; null: a journal in the sweep's folder
-    batch: int | None = None  # trials suggested at once; null: 1 under launcher `local`, which packs them, else 4
+    batch: int | None = None  # trials suggested at once, or under way on a cluster; null: 1 locally, Ray's room, else 4
     patience: int | None = None  # trials in a row without a better one after which no more begin; null: n_trials
     max_failures: int = 10  # failed trials after which the search gives up; until then each is replaced
     report: bool = True  # write report.html, while the sweep runs and at its end

@@ -99,6 +99,10 @@ class Source(Protocol):
     def fixed(self) -> set[str]:
         """The overrides that all of them share."""
 
+    @property
+    def batch(self) -> int | None:
+        """As many a scheduler has at a time; None: as many as it has room for."""
+
     def next(self) -> list[Job]:
         """The next ones, which train together; none while there are none."""
 

@@ -1,6 +1,7 @@
-"""What our launchers share: how jobs are handed to other processes, and how Ctrl-C and SIGTERM stop them."""
+"""What our launchers share: how jobs are drawn, handed over and concluded, and how Ctrl-C and SIGTERM stop them."""
 
 import dataclasses
+import itertools
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, final
 
 import cloudpickle
 from hydra.core.singleton import Singleton
-from hydra.core.utils import configure_log, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import mnist_exp
@@ -16,10 +17,20 @@ from mnist_exp.config import parse
 from mnist_exp.console import terminal
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.composing import Composer
-from mnist_exp.sweep.job import Job
+from mnist_exp.sweep.display import Display
+from mnist_exp.sweep.job import Job, JobDied, Source, costs, reason
 from mnist_exp.sweep.shell import OurLauncher
 
 STOP_GRACE = 30.0  # seconds for running jobs to finish their batch and save after Ctrl-C
+BATCH = 4  # trials of a search that others than the local launcher have at a time, where nothing else says how many
+
+
+def drawn(source: Source, free: int, display: Display) -> list[list[Job]]:
+    """The next packs of *source*, at most as many as places are *free*; *display* then counts them."""
+    packs = list(itertools.islice(iter(source.next, []), max(0, free)))
+    display.costs |= costs([*itertools.chain(*packs)])
+    display.total, display.coming = source.total, source.coming
+    return packs
 
 
 @final
@@ -89,3 +100,17 @@ class Stop:
         if again:
             raise KeyboardInterrupt
         terminal.stopping()
+
+
+def conclude(job: Job, returned: JobReturn, again: bool, display: Display, stop: Stop, source: Source | None) -> None:
+    """Shows how *job* has ended. *source* hears of it, unless it is tried *again*, or goes on when the sweep does."""
+    error = returned._return_value
+    if returned.status == JobStatus.COMPLETED:
+        display.finished(job.number, job.overrides, returned.return_value)
+    elif stop.signal and isinstance(error, (Interrupted, JobDied)):  # by a signal to it or to this process
+        display.stopped(job.number)
+        return
+    else:
+        display.failed(job.number, job.overrides, reason(error), again)
+    if source and not again:
+        source.end(job.number)

@@ -14,10 +14,9 @@ from mnist_exp.search import study as studies
 from mnist_exp.search.study import GRID
 from mnist_exp.sweep import finish, forecast, points, setup
 from mnist_exp.sweep.home import Home
-from mnist_exp.sweep.shell import StreamingLauncher
+from mnist_exp.sweep.launching import BATCH
+from mnist_exp.sweep.shell import OurLauncher
 from mnist_exp.sweep.trials import Trials
-
-BATCH = 4  # trials for launchers that return when all of their jobs have ended
 
 
 def sweep(home: Home) -> None:
@@ -55,10 +54,10 @@ def run(trials: Trials) -> None:
     several = f"{plural(search.n_trials, 'trial')}{f' of {search.runs} runs each' if search.replicates else ''}"
     offer(f"Search {plan.id}: {several}{already}; {search.method}, in", shown(trials.folder))
     try:
-        if isinstance(launcher, StreamingLauncher):
-            launcher.run_source(trials)
-        else:
+        if not isinstance(launcher, OurLauncher):
             in_batches(trials)
+        elif first := trials.next():
+            launcher.run_jobs(first, source=trials)
     except (Interrupted, KeyboardInterrupt) as stop:
         done = f"{trials.done} of {search.n_trials} trials are finished or pruned."
         raise finish.interrupted(stop, done, trials.home) from None

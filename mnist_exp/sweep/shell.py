@@ -36,6 +36,9 @@ class OurLauncher(Launcher):  # type: ignore[misc]  # hydra ships no types
     Its jobs do not report to MLflow: the process that follows them does, for all of them.
     """
 
+    packs = False
+    """Whether it trains several jobs together where that is faster."""
+
     def __init__(self, **options: Any) -> None:
         self.options = options
 
@@ -48,17 +51,10 @@ class OurLauncher(Launcher):  # type: ignore[misc]  # hydra ships no types
         return self.run_jobs([Job(number, list(o)) for number, o in enumerate(job_overrides, start=initial_job_idx)])
 
     @abc.abstractmethod
-    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0) -> Sequence[JobReturn]:
+    def run_jobs(self, jobs: "Sequence[Job]", total: int = 0, source: "Source | None" = None) -> Sequence[JobReturn]:
         """Runs *jobs*; returns what each returned, in order.
 
         Args:
             total: Jobs of the whole sweep, with those that are done already.
+            source: Has the next ones as soon as some may begin, until it has no more; they are not returned.
         """
-
-
-class StreamingLauncher(OurLauncher):
-    """Gives a free worker the next job of a search at once."""
-
-    @abc.abstractmethod
-    def run_source(self, source: "Source") -> None:
-        """Runs jobs of *source* until it has no more."""

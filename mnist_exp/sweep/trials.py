@@ -1,7 +1,7 @@
 """The source of a search's jobs: asks the study for trials, makes runs of them, and reports how these ended.
 
-Under the local launcher a worker that is free gets the next suggestion at once; or, with `batch`, as many as may train
-faster together. Other launchers take batches, and each batch waits for its slowest run.
+Under our launchers the next suggestion is made as soon as a run may begin. The local one gives a free worker, with
+`batch`, as many as may train faster together. Foreign launchers take batches, and each waits for its slowest run.
 
 A trial has a run for each of several seeds or folds, and its value is their mean. Those that can share batches train as
 one pack; the others begin one after the other, so that a trial which fails or is pruned costs no more of them.
@@ -29,7 +29,6 @@ from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.local import launch
-from mnist_exp.sweep.shell import StreamingLauncher
 
 
 @final
@@ -190,10 +189,19 @@ class Trials:
         self.later[self.trial(first[0].number)] = deque(others)
 
     @property
+    def batch(self) -> int | None:
+        """See `search.batch`."""
+        return self.search.batch
+
+    @property
+    def packs_runs(self) -> bool:
+        """Whether the launcher trains several runs together."""
+        return getattr(self.home.sweeper.launcher, "packs", False)
+
+    @property
     def packing(self) -> bool:
         """Whether trials train together: not if each has seeds that may, or if its time counts, which lanes share."""
-        launcher, alone = self.home.sweeper.launcher, "time/total" in self.search.objectives
-        return isinstance(launcher, StreamingLauncher) and self.search.runs == 1 and not alone
+        return self.packs_runs and self.search.runs == 1 and "time/total" not in self.search.objectives
 
     def fill(self) -> None:
         """Asks for the rest of a batch, if the trial that waits can train with others."""
@@ -212,7 +220,7 @@ class Trials:
 
     def packs(self, jobs: list[Job]) -> list[list[Job]]:
         """The runs *jobs* by pack, where the launcher trains packs as they come."""
-        if len(jobs) < 2 or not isinstance(self.home.sweeper.launcher, StreamingLauncher):
+        if len(jobs) < 2 or not self.packs_runs:
             return [[job] for job in jobs]
         for job in jobs:
             with contextlib.suppress(ExperimentError):

@@ -42,7 +42,15 @@ def test_eight_points_one_of_them_killed(tmp_path: Path) -> None:
 
 
 def test_a_search_prunes(tmp_path: Path) -> None:
-    clusters.prunes_in_batches(tmp_path, *ON)
+    clusters.prunes(tmp_path, *ON)
+
+
+def test_a_search_does_not_wait_for_its_slowest_trial(tmp_path: Path) -> None:
+    with clusters.beside_a_slow_trial(tmp_path, *ON, "tracking=off") as driver:
+        (tmp_path / "held").unlink()
+        output, _ = driver.communicate()
+    assert driver.returncode == 0, output
+    assert "[4/4] epochs=3 lr=0.001  val " in output
 
 
 def test_a_search_whose_driver_and_worker_are_killed(tmp_path: Path) -> None:

@@ -206,7 +206,21 @@ def test_a_job_that_is_cancelled_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_search_prunes(tmp_path: Path) -> None:
-    clusters.prunes_in_batches(tmp_path, *ON)
+    clusters.prunes(tmp_path, *ON)
+
+
+def test_a_search_does_not_wait_for_its_slowest_trial_which_goes_on_without_the_driver(tmp_path: Path) -> None:
+    with clusters.beside_a_slow_trial(tmp_path, *ON, "tracking=off") as driver:
+        driver.send_signal(signal.SIGINT)
+        output, _ = driver.communicate()
+        assert driver.returncode == 130, output
+        assert "1 jobs go on. 3 of 4 trials are finished or pruned." in output
+    jobs = read_json(clusters.home(tmp_path) / "slurm.json")
+    assert sorted(jobs) == ["0", "1", "2", "3"]
+    done = clusters.run(tmp_path, "resume=last", *ON)
+    assert done.returncode == 0, done.stderr
+    assert clusters.states(tmp_path)[:5] == [*["finished"] * 4, "never started"]
+    assert read_json(clusters.home(tmp_path) / "slurm.json") == jobs, "none was submitted again"
 
 
 def test_a_search_whose_driver_and_job_are_killed(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hooks import held
 from samples import once
+from services import wait_for
 
 from mnist_exp.disk import journal, ledger
 from mnist_exp.search import study as studies
@@ -142,15 +144,40 @@ def ends(folder: Path) -> Counter[str]:
     return Counter(trial.state.name for trial in trials)
 
 
-def prunes_in_batches(folder: Path, *arguments: str) -> None:
-    """Runs a search in batches; asserts the states of its trials, and that the display shows each pruned one."""
+def prunes(folder: Path, *arguments: str) -> None:
+    """Runs a search; asserts the states of its trials, and that the display shows each pruned one."""
     done = run(folder, *SEARCH, *arguments)
     assert done.returncode == 0, done.stderr
     counts = ends(folder)
     assert set(counts) == {"COMPLETE", "PRUNED"}
     assert counts.total() == 8
-    shown = re.findall(r"^\[\d/4\] lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)
+    shown = re.findall(r"^\[\d/8\] lr=\S+  Pruned after epoch [13] of 9\.", done.stdout, re.M)
     assert len(shown) == counts["PRUNED"]
+
+
+@contextlib.contextmanager
+def beside_a_slow_trial(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """The driver of a search of four trials, two at a time, when three have ended: the first goes on until the end."""
+    points = "epochs=3 lr=1e-3;epochs=1 lr=1e-3;epochs=1 lr=2e-3;epochs=1 lr=3e-3"
+    typed = ("search=tpe", "pruner=none", "n_trials=4", "hydra.sweeper.batch=2", f'enqueue="{points}"')
+    typed += ("epochs=1,3", "lr=interval(1e-3,3e-3)", "hidden=8", "data=synthetic", "threads=1", *arguments)
+    with held(folder / "held") as hold:
+        driver = subprocess.Popen(
+            command(*typed),
+            cwd=folder,
+            env={**os.environ, **hold},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            wait_for(
+                lambda: driver.poll() is not None or states(folder)[1:4] == ["finished"] * 3, "the others have ended"
+            )
+            assert states(folder)[0] == "running", driver.communicate()[0]
+            yield driver
+        finally:
+            driver.kill()
 
 
 def killed_and_resumed(folder: Path, *arguments: str, resume: Sequence[str] = ()) -> None:

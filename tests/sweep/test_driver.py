@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import cloudpickle
 import pytest
@@ -53,10 +53,10 @@ def job(number: int = 0, **entry: Any) -> Job:
     return made
 
 
-def driver(scheduler: Scheduler, total: int = 1, stop: int | None = None) -> Driver:
+def driver(scheduler: Scheduler, total: int = 1, stop: int | None = None, source: Any = None) -> Driver:
     watched = Stop()
     watched.signal = stop or 0
-    return Driver(scheduler, cast(Handover, None), Display(total, set()), watched)
+    return Driver(scheduler, cast(Handover, None), Display(total, set()), watched, source)
 
 
 def returned(made: Job, value: Any, status: JobStatus = JobStatus.COMPLETED) -> JobReturn:
@@ -75,7 +75,7 @@ def test_a_job_that_returns_is_done() -> None:
     following.follow([one, other])
     assert (outcome(one).return_value, outcome(other).return_value) == (0.75, 0.5)
     assert following.display.status() == f"2/2 done · 1 pruned · best val 75.00 % ({one.overrides[0]})"
-    assert fake.submitted == []
+    assert fake.submitted == [0, 1]
 
 
 def test_a_job_that_fails_is_failed_and_not_tried_again() -> None:
@@ -86,7 +86,7 @@ def test_a_job_that_fails_is_failed_and_not_tried_again() -> None:
     following.follow([one])
     assert outcome(one).status == JobStatus.FAILED
     assert following.display.status() == "1/1 done · 1 failed"
-    assert fake.submitted == []
+    assert fake.submitted == [0]
 
 
 def test_a_job_that_dies_is_submitted_again_as_often_as_is_permitted() -> None:
@@ -95,7 +95,7 @@ def test_a_job_that_dies_is_submitted_again_as_often_as_is_permitted() -> None:
     fake.retries = 1
     following = driver(fake)
     following.follow([one])
-    assert fake.submitted == [0]
+    assert fake.submitted == [0, 0]
     assert isinstance(outcome(one)._return_value, JobDied)
     assert str(outcome(one)._return_value) == "Its node failed again."
     entry = find(one.folder)
@@ -109,7 +109,7 @@ def test_a_job_that_had_finished_before_its_process_died_is_done() -> None:
     fake = Fake([(one, "Its node failed.")])
     driver(fake).follow([one])
     assert (outcome(one).status, outcome(one).return_value) == (JobStatus.COMPLETED, 0.5)
-    assert fake.submitted == []
+    assert fake.submitted == [0]
 
 
 def test_a_user_who_leaves_sees_how_the_jobs_end() -> None:
@@ -128,7 +128,7 @@ def test_jobs_that_were_asked_to_stop_have_their_time_and_count_as_stopped(monke
     following = driver(fake, total=2, stop=signal.SIGINT)
     following.follow([one, other])
     assert isinstance(outcome(other)._return_value, JobDied)
-    assert fake.submitted == []
+    assert fake.submitted == [0, 1]
     assert following.display.status() == "0/2 done"
     monkeypatch.setattr("mnist_exp.sweep.cluster.driver.STOP_GRACE", 0.05)
     began = time.monotonic()
@@ -147,3 +147,65 @@ def test_what_a_job_has_trained_is_shown_once() -> None:
     following.display.running.clear()
     following.show(one)
     assert not following.display.running, "the same epoch again"
+
+
+class Trials:
+    """A source of jobs that hears how they end."""
+
+    fixed: ClassVar[set[str]] = set()
+
+    def __init__(self, jobs: Sequence[Job], batch: int | None = None) -> None:
+        self.left, self.batch, self.ended = list(jobs), batch, list[int]()
+        self.total = len(jobs)
+
+    @property
+    def coming(self) -> int:
+        return len(self.left)
+
+    def next(self) -> list[Job]:
+        return [self.left.pop(0)] if self.left else []
+
+    def end(self, number: int) -> None:
+        self.ended.append(number)
+
+
+def test_the_next_trial_begins_when_one_has_ended_whatever_the_others_do() -> None:
+    slow, *quick = jobs = [job(number, state="finished") for number in range(5)]
+    fake = Fake([], *([(each, returned(each, 0.5))] for each in quick), [(slow, returned(slow, 0.5))])
+    source, seen = Trials(jobs, batch=2), list[list[int]]()
+    following = driver(fake, source=source)
+    fake.pause = lambda: seen.append(list(following.submitted))  # type: ignore[method-assign]
+    following.follow(source.next())
+    assert seen == [[0, 1], [0, 1], [0, 2], [0, 3], [0, 4], [0]]
+    assert source.ended == [1, 2, 3, 4, 0]
+    assert following.display.status().startswith("5/5 done")
+
+
+def test_a_search_that_says_no_number_has_as_many_trials_as_there_is_room_for() -> None:
+    source = Trials([job(number, state="finished") for number in range(7)])
+    fake = Fake([(each, returned(each, 0.5)) for each in source.left])
+    following = driver(fake, source=source)
+    following.submit([])
+    assert fake.submitted == [0, 1, 2, 3]
+    assert following.display.coming == 3
+
+
+def test_a_search_hears_of_a_job_when_it_has_no_further_try_and_not_of_one_that_was_stopped() -> None:
+    died, failed, stopped = jobs = [job(number, state="running") for number in range(3)]
+    fake = Fake()
+    fake.retries = 1
+    source = Trials([])
+    following = driver(fake, source=source)
+    following.submit(jobs)
+    assert following.on_result(died, "Its node failed.")
+    following.submit([died])
+    assert source.ended == []
+    assert not following.on_result(died, "Its node failed.")
+    assert not following.on_result(failed, returned(failed, ValueError("no luck"), JobStatus.FAILED))
+    assert source.ended == [0, 1]
+    following.stop.signal = signal.SIGINT
+    source.left = [job(3)]
+    assert not following.on_result(stopped, returned(stopped, Interrupted("Stopped."), JobStatus.FAILED))
+    following.submit([])
+    assert source.ended == [0, 1]
+    assert fake.submitted == [0, 1, 2, 0], "after Ctrl-C no further trial begins"

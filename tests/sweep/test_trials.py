@@ -18,7 +18,7 @@ from mnist_exp.errors import ConfigError, Interrupted, SweepError
 from mnist_exp.search import study as studies
 from mnist_exp.search.study import Search
 from mnist_exp.sweep import search as searches
-from mnist_exp.sweep.shell import StreamingLauncher
+from mnist_exp.sweep.shell import OurLauncher
 from mnist_exp.sweep.trials import GRID, Trials
 
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
@@ -83,14 +83,13 @@ def test_there_are_as_many_as_were_asked_for(made: Callable[..., Trials]) -> Non
     assert all(source.plan.configs)
 
 
-class Streaming(StreamingLauncher):
+class Packing(OurLauncher):
     """A local launcher that runs nothing."""
 
-    def run_jobs(self, jobs: Any, total: int = 0) -> list[Any]:
-        return []
+    packs = True
 
-    def run_source(self, source: Any) -> None:
-        pass
+    def run_jobs(self, jobs: Any, total: int = 0, source: Any = None) -> list[Any]:
+        return []
 
 
 @pytest.fixture
@@ -99,7 +98,7 @@ def streamed(made: Callable[..., Trials]) -> Callable[..., Trials]:
 
     def make(pack: str = "auto", **options: Any) -> Trials:
         source = made(**options)
-        launcher = Streaming(workers=2, per_gpu=1, pack=pack)
+        launcher = Packing(workers=2, per_gpu=1, pack=pack)
         launcher.config = OmegaConf.create({"hydra": {"callbacks": {}, "job": {"env_set": {}, "chdir": None}}})
         source.home.sweeper.launcher = launcher
         return source
@@ -257,6 +256,15 @@ def test_launchers_that_return_get_batches(made: Callable[..., Trials]) -> None:
     source.home.launch = lambda jobs: [SimpleNamespace(_return_value=Interrupted("Stopped."))]  # type: ignore[method-assign, assignment, return-value]
     with pytest.raises(Interrupted):
         searches.in_batches(source)
+
+
+def test_launchers_of_ours_get_the_first_run_and_the_source_of_the_others(streamed: Callable[..., Trials]) -> None:
+    source = streamed(n_trials=2, batch=1)
+    taken: list[Any] = []
+    source.home.sweeper.launcher.run_jobs = lambda jobs, source: taken.append(([job.number for job in jobs], source))
+    searches.run(source)
+    assert taken == [([0], source)]
+    assert source.batch == 1
 
 
 def test_what_pruning_saved_and_what_failed_is_said(

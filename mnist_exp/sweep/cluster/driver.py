@@ -6,8 +6,10 @@ reports to MLflow; the scheduler is asked only which jobs have ended, and why if
 
 import abc
 import contextlib
+import itertools
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import final
 
 import cloudpickle
@@ -18,11 +20,11 @@ from mnist_exp.disk.layout import State
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep import points
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.job import Job, JobDied, Returns, costs, reason, shared
-from mnist_exp.sweep.launching import STOP_GRACE, Handover, Stop
+from mnist_exp.sweep.job import Job, JobDied, Returns, Source, costs, shared
+from mnist_exp.sweep.launching import BATCH, STOP_GRACE, Handover, Stop, conclude, drawn
 from mnist_exp.sweep.shell import OurLauncher
 
-PAUSE = 1.0  # seconds between two looks at the jobs
+PAUSE = 1.0  # seconds between two looks at the jobs, at most
 
 
 class Scheduler(abc.ABC):
@@ -30,6 +32,11 @@ class Scheduler(abc.ABC):
 
     retries = 0
     """Times that a job whose process died is submitted again."""
+
+    @property
+    def room(self) -> int:
+        """Jobs of a search that it has at a time."""
+        return BATCH
 
     @abc.abstractmethod
     def submit(self, jobs: Sequence[Job], handover: Handover) -> None:
@@ -43,6 +50,10 @@ class Scheduler(abc.ABC):
     def ended(self) -> Iterable[tuple[Job, JobReturn | str]]:
         """The jobs that have ended since the last call: what each returned, or in a sentence what it died of."""
 
+    def pause(self) -> None:
+        """Returns when a job may have ended, after `PAUSE` at the latest."""
+        time.sleep(PAUSE)
+
     @abc.abstractmethod
     def stop(self) -> str:
         """The user leaves: how to end the jobs, which go on; empty, if they were asked to stop."""
@@ -52,8 +63,11 @@ class Scheduler(abc.ABC):
         """Lets go of the scheduler."""
 
 
-def launch(launcher: OurLauncher, scheduler: Scheduler, jobs: Sequence[Job]) -> Returns:
+def launch(launcher: OurLauncher, scheduler: Scheduler, jobs: Sequence[Job], source: Source | None = None) -> Returns:
     """Runs every job; returns what each returned, in order.
+
+    Args:
+        source: See `OurLauncher.run_jobs`.
 
     Raises:
         DataError: this machine could not fetch the images; nothing was submitted.
@@ -61,45 +75,60 @@ def launch(launcher: OurLauncher, scheduler: Scheduler, jobs: Sequence[Job]) -> 
         Interrupted: Ctrl-C or SIGTERM; its `help` says what becomes of the jobs.
     """
     handover = Handover(launcher, jobs)
-    for job in jobs:
-        job.sweep = job.sweep.absolute()  # wherever its process will start
     points.check_images(jobs)  # the other machines may see the file system, but no network
-    fixed = shared([job.overrides for job in jobs])
+    fixed = source.fixed if source else shared([job.overrides for job in jobs])
     with contextlib.closing(scheduler), Display(len(jobs), fixed) as display, Stop() as stop:
         display.costs |= costs(jobs)
-        scheduler.submit(jobs, handover)
-        Driver(scheduler, handover, display, stop).follow(jobs)
+        Driver(scheduler, handover, display, stop, source).follow(jobs)
     return Returns([job.outcome for job in jobs if job.outcome])
 
 
 @final
+@dataclass(eq=False)
 class Driver:
-    """Follows jobs to their ends."""
+    """Submits jobs and follows them to their ends."""
 
-    def __init__(self, scheduler: Scheduler, handover: Handover, display: Display, stop: Stop) -> None:
-        self.scheduler, self.handover, self.display, self.stop = scheduler, handover, display, stop
-        self.epochs: dict[int, int] = {}
+    scheduler: Scheduler
+    handover: Handover
+    display: Display
+    stop: Stop
+    source: Source | None = None
+    """Has the next job when one has ended."""
+    submitted: dict[int, Job] = field(default_factory=dict)
+    """Those that have not ended, by their numbers."""
+    epochs: dict[int, int] = field(default_factory=dict)
 
     def follow(self, jobs: Sequence[Job]) -> None:
-        """Returns when all *jobs* have ended, or have had their time to stop.
+        """Returns when all *jobs*, and those of the source, have ended, or have had their time to stop.
 
         Raises:
+            ExperimentError: see `Scheduler.submit`.
             Interrupted: the user leaves, and they go on.
         """
-        waiting, deadline = {job.number: job for job in jobs}, float("inf")
-        while waiting and time.monotonic() < deadline:
-            for job, outcome in self.scheduler.ended():
-                if self.on_result(job, outcome):
-                    del waiting[job.number]
-            for job in waiting.values():
+        deadline = float("inf")
+        self.submit(jobs)
+        while self.submitted and time.monotonic() < deadline:
+            for job in self.submitted.values():
                 self.show(job)
             self.display.refresh()
             if self.stop.signal and deadline == float("inf"):
                 if way := self.scheduler.stop():
-                    text = f"The sweep is no longer watched; {len(waiting)} jobs go on."
+                    text = f"The sweep is no longer watched; {len(self.submitted)} jobs go on."
                     raise Interrupted(text, way, self.stop.signal)
                 deadline = time.monotonic() + STOP_GRACE
-            time.sleep(PAUSE)
+            self.scheduler.pause()
+            self.submit([job for job, outcome in self.scheduler.ended() if self.on_result(job, outcome)])
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Submits *jobs*, and of the source as many more as there is room for."""
+        if self.source and not self.stop.signal:
+            free = (self.source.batch or self.scheduler.room) - len(self.submitted) - len(jobs)
+            jobs = [*jobs, *itertools.chain(*drawn(self.source, free, self.display))]
+        self.submitted |= {job.number: job for job in jobs}
+        for job in jobs:
+            job.tries, job.sweep = job.tries + 1, job.sweep.absolute()  # wherever its process will start
+        if jobs:
+            self.scheduler.submit(jobs, self.handover)
 
     def show(self, job: Job) -> None:
         """Displays how far a job is, by its folder."""
@@ -113,35 +142,22 @@ class Driver:
             self.display.epoch(job.number, entry.epoch, entry.epochs, rows[-1]["metrics"])
 
     def on_result(self, job: Job, outcome: JobReturn | str) -> bool:
-        """Whether that was the end of *job*."""
+        """Whether *job*, which has ended so, is to be submitted again."""
+        del self.submitted[job.number]
         self.epochs.pop(job.number, None)
+        again = False
         if isinstance(outcome, str):
             ledger.reap(job.folder, outcome)  # unless it had ended before, its ledger now says that it was killed
             entry = ledger.find(job.folder)
-            if entry is None or not entry.state.done:
-                return self.on_death(job, outcome)
-            outcome = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=entry.objective)
+            if entry and entry.state.done:
+                outcome = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=entry.objective)
+            else:
+                if not self.stop.signal:
+                    job.died(outcome)
+                    again = job.tries <= self.scheduler.retries
+                outcome = job.failed(JobDied(outcome))
         job.outcome = cloudpickle.dumps(outcome)
-        if outcome.status == JobStatus.COMPLETED:
-            if (entry := ledger.find(job.folder)) and entry.state == State.PRUNED:
-                self.display.pruned(job.number, entry.reason)
-            self.display.finished(job.number, job.overrides, outcome.return_value)
-        elif self.stop.signal and isinstance(outcome._return_value, Interrupted):
-            self.display.stopped(job.number)
-        else:
-            self.display.failed(job.number, job.overrides, reason(outcome._return_value), again=False)
-        return True
-
-    def on_death(self, job: Job, why: str) -> bool:
-        """Whether *job*, whose process died, has no further try."""
-        job.tries += 1
-        if self.stop.signal:
-            job.outcome = cloudpickle.dumps(job.failed(JobDied(why)))
-            self.display.stopped(job.number)
-            return True
-        job.died(why)
-        again = job.tries <= self.scheduler.retries
-        self.display.failed(job.number, job.overrides, why, again)
-        if again:
-            self.scheduler.submit([job], self.handover)
-        return not again
+        if (entry := ledger.find(job.folder)) and entry.state == State.PRUNED:
+            self.display.pruned(job.number, entry.reason)
+        conclude(job, outcome, again, self.display, self.stop, self.source)
+        return again

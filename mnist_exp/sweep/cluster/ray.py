@@ -23,7 +23,7 @@ from mnist_exp.config.explain import extra_missing
 from mnist_exp.config.rules import at_least
 from mnist_exp.disk import provenance
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
-from mnist_exp.sweep.cluster.driver import Scheduler
+from mnist_exp.sweep.cluster.driver import PAUSE, Scheduler
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.launching import Handover
 from mnist_exp.sweep.local.worker import Runner
@@ -65,6 +65,13 @@ class Ray(Scheduler):
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise unreachable(address, error) from error
 
+    @property
+    def room(self) -> int:
+        """As many as the cluster has processors and GPUs for."""
+        has, gpus = ray.cluster_resources(), self.options["gpus_per_job"] or 0
+        needs = {"CPU": self.options["cpus_per_job"], "GPU": gpus}
+        return max(1, min(int(has.get(kind, 0) // number) for kind, number in needs.items() if number))
+
     def submit(self, jobs: Sequence[Job], handover: Handover) -> None:
         common = ray.put(handover.common)
         cpus = self.options["cpus_per_job"]
@@ -73,14 +80,18 @@ class Ray(Scheduler):
             packed = cloudpickle.dumps(handover.prepared(job))
             self.jobs[task.remote(common, packed, cpus, str(Path.cwd()))] = job
 
+    def pause(self) -> None:
+        ray.wait(list(self.jobs), timeout=PAUSE)
+
     def ended(self) -> Iterable[tuple[Job, JobReturn | str]]:
         ready, _ = ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=0) if self.jobs else ([], [])
         for reference in ready:
             job = self.jobs.pop(reference)
             try:
                 yield job, cloudpickle.loads(ray.get(reference))
-            except ray.exceptions.RayTaskError as error:  # outside of what Hydra and we catch
-                yield job, job.failed(error.cause)
+            except ray.exceptions.RayTaskError as error:  # outside of what Hydra and we catch; or cancelled as it began
+                own = isinstance(error.cause, ray.exceptions.RayError)
+                yield job, cause(error.cause) if own else job.failed(error.cause)
             except ray.exceptions.RayError as error:
                 yield job, cause(error)
 

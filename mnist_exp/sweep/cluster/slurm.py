@@ -73,12 +73,12 @@ class Slurm(Scheduler):
 
     def submit(self, jobs: Sequence[Job], handover: Handover) -> None:
         known = self.known()
-        states = look(known.values())
-        self.jobs |= {name: job for job in jobs if states.get(name := known.get(str(job.number), ""), "") in GOING_ON}
-        followed = {job.number for job in self.jobs.values()}
-        new = [job for job in jobs if job.number not in followed]
-        if self.jobs:
-            say(f"Slurm has {plural(len(self.jobs), 'job')} already.")
+        before = {known[number]: job for job in jobs if (number := str(job.number)) in known}
+        there = {name: before[name] for name, state in look(before).items() if name in before and state in GOING_ON}
+        self.jobs |= there
+        new = [job for job in jobs if known.get(str(job.number)) not in there]
+        if there:
+            say(f"Slurm has {plural(len(there), 'job')} already.")
         threads = self.options["cpus_per_task"] or 1
         for some in in_arrays(new):
             calls = [OnNode(handover.common, cloudpickle.dumps(handover.prepared(job)), threads) for job in some]

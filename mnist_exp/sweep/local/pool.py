@@ -30,8 +30,8 @@ from mnist_exp.disk import provenance
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
-from mnist_exp.sweep.job import Job, JobDied, Source, costs, died_of, reason
-from mnist_exp.sweep.launching import STOP_GRACE, Handover, Stop
+from mnist_exp.sweep.job import Job, JobDied, Source, died_of
+from mnist_exp.sweep.launching import STOP_GRACE, Handover, Stop, conclude, drawn
 from mnist_exp.sweep.local import worker
 
 LOOK = 0.5  # seconds until a Ctrl-C is passed on, at most
@@ -128,13 +128,9 @@ class Pool:
 
     def draw(self) -> None:
         """Adds packs of the source, if there is one, to those that wait, until there is one for each free worker."""
-        if self.source is None or self.stopping:
-            return
-        free = len(self.slots) + sum(not w.jobs for w in self.workers)
-        while len(self.waiting) < free and (pack := self.source.next()):
-            self.waiting.append(pack)
-            self.display.costs |= costs(pack)
-        self.display.total, self.display.coming = self.source.total, self.source.coming
+        if self.source and not self.stopping:
+            free = len(self.slots) + sum(not w.jobs for w in self.workers)
+            self.waiting.extend(drawn(self.source, free - len(self.waiting), self.display))
 
     def hand_out(self) -> None:
         """Gives the packs that wait to free workers."""
@@ -249,21 +245,13 @@ class Pool:
 
     def on_result(self, job: Job) -> list[list[Job]]:
         """Counts and shows the outcome of *job*; returns it as a pack if it is tried again."""
-        returned, again = cloudpickle.loads(job.outcome), False
-        error = returned._return_value
-        if returned.status == JobStatus.COMPLETED:
-            self.display.finished(job.number, job.overrides, returned.return_value)
-        elif isinstance(error, (Interrupted, JobDied)) and self.stop.signal:  # by a signal to it or to this process
-            self.display.stopped(job.number)
-            return []
-        else:
-            # A search's trial gets one more try if its worker was killed or stopped by a signal, even with retries=0.
-            died = self.source is not None and isinstance(error, (Interrupted, JobDied))
-            again = not self.stopping and job.tries <= max(self.options["retries"], died)
-            self.failures += not again
-            self.display.failed(job.number, job.overrides, reason(error), again)
-        if self.source and not again:
-            self.source.end(job.number)
+        returned = cloudpickle.loads(job.outcome)
+        failed = returned.status != JobStatus.COMPLETED
+        # A search's trial gets one more try if its worker was killed or stopped by a signal, even with retries=0.
+        died = self.source is not None and isinstance(returned._return_value, (Interrupted, JobDied))
+        again = failed and not self.stopping and job.tries <= max(self.options["retries"], died)
+        self.failures += failed and not (again or self.stop.signal)
+        conclude(job, returned, again, self.display, self.stop, self.source)
         return [[job]] if again else []
 
     def close(self) -> None:
