@@ -9,6 +9,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -83,9 +84,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.state = State(self.state)  # a file has it as text
-        for metric in ("final/val_accuracy", "final/test_accuracy", "final/train_accuracy"):  # charts have their limits
-            if not 0 <= (share := self.summary.get(metric, 0)) <= 1:
-                raise ValueError(f"{metric} is {share}, which is no share")
+        check_shares(self.summary)
 
     @property
     def objective(self) -> float:
@@ -106,6 +105,13 @@ class Ledger:
     def write(self, folder: Path) -> None:
         """Publishes the ledger, atomically."""
         write_json(RunFolder(folder).ledger, dataclasses.asdict(self))
+
+
+def check_shares(metrics: Mapping[str, float]) -> None:
+    """Raises ValueError if a final accuracy among *metrics* is no share: charts and statistics have their limits."""
+    for metric in ("final/val_accuracy", "final/test_accuracy", "final/train_accuracy"):
+        if not 0 <= (share := metrics.get(metric, 0)) <= 1:
+            raise ValueError(f"{metric} is {share}, which is no share")
 
 
 def read(folder: Path) -> Ledger:

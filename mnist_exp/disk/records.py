@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import re
 import types
 from collections.abc import Callable
@@ -68,8 +69,8 @@ def parse(kind: Callable[..., T], plain: Any) -> T:
 def fits(value: Any, kind: Any) -> bool:
     """Whether *value*, from JSON, has the type *kind*.
 
-    A whole number also fits 64 bits, as databases want it, and a text has no half of a character (`\\ud800`), which no
-    file and no terminal takes.
+    A whole number also fits 64 bits, as databases want it, another one is finite, and a text has no half of a character
+    (`\\ud800`), which no file and no terminal takes.
     """
     origin, args = get_origin(kind) or kind, get_args(kind)
     if origin is types.UnionType:
@@ -81,6 +82,8 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, dict) and all(fits(key, args[0]) and fits(each, args[1]) for key, each in pairs)
     if origin in (int, float) and isinstance(value, int):
         return -(2**63) <= value < 2**63
+    if origin is float and isinstance(value, float):
+        return math.isfinite(value)
     if isinstance(origin, type) and issubclass(origin, str):  # also an enum of texts
         return isinstance(value, str) and not _HALF.search(value)
     return origin is Any or isinstance(value, origin)
