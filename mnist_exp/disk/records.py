@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 import re
 import types
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from mnist_exp.errors import BusyError, ExperimentError
 T = TypeVar("T")
 
 _HALF = re.compile("[\ud800-\udfff]")
+LARGEST = 1e300  # of it a million still have a sum; what float32 holds is far smaller
 LATEST = 253_402_300_799_999  # milliseconds since 1970: the end of the year 9999, the last that calendars know
 
 
@@ -69,8 +69,8 @@ def parse(kind: Callable[..., T], plain: Any) -> T:
 def fits(value: Any, kind: Any) -> bool:
     """Whether *value*, from JSON, has the type *kind*.
 
-    A whole number also fits 64 bits, as databases want it, another one is finite, and a text has no half of a character
-    (`\\ud800`), which no file and no terminal takes.
+    A whole number also fits 64 bits, as databases want it, another one can be added up, and a text has no half of a
+    character (`\\ud800`), which no file and no terminal takes.
     """
     origin, args = get_origin(kind) or kind, get_args(kind)
     if origin is types.UnionType:
@@ -83,7 +83,7 @@ def fits(value: Any, kind: Any) -> bool:
     if origin in (int, float) and isinstance(value, int):
         return -(2**63) <= value < 2**63
     if origin is float and isinstance(value, float):
-        return math.isfinite(value)
+        return abs(value) <= LARGEST
     if isinstance(origin, type) and issubclass(origin, str):  # also an enum of texts
         return isinstance(value, str) and not _HALF.search(value)
     return origin is Any or isinstance(value, origin)
