@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import re
 import types
@@ -72,7 +73,7 @@ def fits(value: Any, kind: Any) -> bool:
     A whole number also fits 64 bits, as databases want it, another one can be added up, and a text has no half of a
     character (`\\ud800`), which no file and no terminal takes.
     """
-    origin, args = get_origin(kind) or kind, get_args(kind)
+    origin, args = _parts(kind)
     if origin is types.UnionType:
         return any(fits(value, each) for each in args)
     if origin is list:
@@ -87,6 +88,12 @@ def fits(value: Any, kind: Any) -> bool:
     if isinstance(origin, type) and issubclass(origin, str):  # also an enum of texts
         return isinstance(value, str) and not _HALF.search(value)
     return origin is Any or isinstance(value, origin)
+
+
+@functools.cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """`dict` and its arguments of `dict[str, int]`; asked for each value of a record."""
+    return get_origin(kind) or kind, get_args(kind)
 
 
 def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.FileLock:

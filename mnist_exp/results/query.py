@@ -1,7 +1,8 @@
 """Reads many runs from an MLflow store at once.
 
 From a database file straight with SQL, which is some thirty times as fast as mlflow's own search (1,000 runs:
-25 ms instead of 900) and needs no import of mlflow; from anything else through mlflow's client.
+25 ms instead of 900) and needs no import of mlflow; from anything else through mlflow's client. To check what the
+runs say (`Stored.fault`) takes 250 ms more, of a processor, with a hundred values each.
 """
 
 import functools
