@@ -226,7 +226,7 @@ class Soak:
                 with suppress(subprocess.TimeoutExpired):
                     driver.wait(self.random.uniform(0.5, 5.0))
                 if driver.poll() is None:
-                    self.disturb(driver)
+                    self.disturb(driver, sweep)
                     left -= 1
             self.server.start()
             try:
@@ -301,7 +301,7 @@ class Soak:
                     found.append(process)
         return found
 
-    def disturb(self, driver: "subprocess.Popen[bytes]") -> None:
+    def disturb(self, driver: "subprocess.Popen[bytes]", sweep: Sweep) -> None:
         """Kills, interrupts or freezes a random process."""
         with suppress(psutil.Error):
             family = defaultdict(list)
@@ -309,6 +309,8 @@ class Soak:
                 family[_role(process, driver.pid)].append(process)
             split = [each.rpartition(" ") for each in DISTURBANCES]
             what = self.draw(*(f"{role} {how}" for role, _, how in split if role == "server" or family[role]))
+            if not self.kills[MISHAPS[0]] and sweep.home and (sweep.home / SweepFolder.trials).is_file():
+                what = "driver SIGKILL"  # so that there is a journal to tear
             role, _, how = what.rpartition(" ")
             if what == "server frozen":
                 self.server.freeze(self.random.uniform(2, 15))
