@@ -3,8 +3,8 @@
 It starts one sweep after another as a user would: grids of single runs, grids of packs, and searches with pruning.
 Half of them log to a database of their own, half to an MLflow server. Meanwhile it kills, interrupts or freezes the
 driver, workers, fork server, publisher and tracking server, and resumes whatever stopped. Drivers write to screens that
-are closed or full, in changing time zones, and what is stopped is moved, or loses the end of its search's journal. The
-exit code is 1 if the results show any trace of this.
+are closed or full, in changing time zones, and what is stopped is moved, or loses the end of its search's journal. What
+has never occurred comes first, then chance decides. The exit code is 1 if the results show any trace of this.
 
 The code may not change meanwhile, or what is resumed is refused: run it from a copy of the project.
 """
@@ -53,6 +53,13 @@ SMALL = ["data=synthetic", "data.train_images=60000", "data.val_size=2000", f"ep
 ALONE = "hydra.launcher.pack=off"
 HELD_UP = 240  # seconds after the last kill until a running sweep counts as hung
 ZONES = ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Europe/Berlin")
+DISTURBANCES = (
+    *("driver SIGKILL", "driver SIGINT", "driver SIGTERM", "worker SIGKILL", "server frozen", "publisher SIGKILL"),
+    *("fork server SIGKILL", "server SIGKILL", "worker SIGTERM", "fork server SIGTERM", "publisher SIGTERM"),
+)
+"""What befalls a process, and how; drivers first, because only what is stopped can be resumed."""
+SCREENS, MISHAPS = ("screen closed", "screen full"), ("torn journal", "moved project")
+KINDS = ("search", "packed", "alone")
 MARK = "MNIST_EXP_SOAK"  # an environment variable that every process of the soak inherits
 
 
@@ -205,8 +212,9 @@ class Soak:
 
     def one(self) -> None:
         """Runs one sweep, disturbs it a few times and resumes it until it is done."""
-        number, served = len(self.sweeps), self.random.random() < 0.5
-        kind = self.random.choice(["alone", "packed", "search"])
+        number = len(self.sweeps)
+        served = not number or self.random.random() < 0.5
+        kind = KINDS[number] if number < len(KINDS) else self.random.choice(KINDS)
         sweep = Sweep(self.folder / "sweeps" / f"s{number:04d}", served, kind, self.wish(kind))
         self.sweeps.append(sweep)
         left = self.random.randint(2, 6)  # bounded, so that the sweep ends
@@ -218,7 +226,7 @@ class Soak:
                 with suppress(subprocess.TimeoutExpired):
                     driver.wait(self.random.uniform(0.5, 5.0))
                 if driver.poll() is None:
-                    self.disturb(driver)
+                    self.disturb(driver, sweep)
                     left -= 1
             self.server.start()
             try:
@@ -233,6 +241,11 @@ class Soak:
             if sweep.starts > 30:
                 self.hung.append(f"{sweep.folder}: not done after {sweep.starts} starts")
                 return
+
+    def draw(self, *possible: str) -> str:
+        """One of *possible*: the first that has never occurred, else a random one; empty is nothing."""
+        never = [each for each in possible if each and not self.kills[each]]
+        return never[0] if never else self.random.choice(possible)
 
     def wish(self, kind: str) -> list[str]:
         """Random overrides for a sweep of *kind*."""
@@ -255,28 +268,29 @@ class Soak:
         sweep.starts += 1
         what = ["resume=last"] if sweep.home else [*sweep.typed, *SMALL, f"tracking.experiment={sweep.experiment}"]
         uri = self.server.uri if sweep.served else None
-        screen, zone = self.random.choice(["", "", "closed", "full"]), self.random.choice(ZONES)
+        screen, zone = self.draw("", "", *SCREENS), self.random.choice(ZONES)
         if screen:
-            self.kills[f"screen {screen}"] += 1
+            self.kills[screen] += 1
         typed = ("mnist_exp.train", "-m", *what, "tracking.patience=10")
-        return self.command(sweep.folder, *typed, uri=uri, screen=screen, TZ=zone)
+        return self.command(sweep.folder, *typed, uri=uri, screen=screen.removeprefix("screen "), TZ=zone)
 
     def befall(self, sweep: Sweep) -> None:
         """Moves the project of *sweep*, which is stopped, or tears the end off its search's journal, or neither."""
-        what = self.random.choice(["moved", "torn", ""])
+        torn, moved = MISHAPS
         study = sweep.home / SweepFolder.trials if sweep.home else None
-        if not what or (what == "torn" and not (study and study.is_file())):
+        what = self.draw(*([torn] if study and study.is_file() else []), moved, "")
+        if not what:
             return
         end = time.monotonic() + 90
         while self.inside(sweep.folder) and time.monotonic() < end:  # an orphaned publisher may take a minute
             time.sleep(0.5)
-        if what == "moved":
+        if what == moved:
             sweep.folder = sweep.folder.rename(sweep.folder.with_name(f"{sweep.experiment}-{sweep.starts}"))
         else:
             assert study
             last = study.read_bytes().splitlines(keepends=True)[-1:]
             os.truncate(study, study.stat().st_size - (self.random.randint(1, len(last[0])) if last else 0))
-        self.kills[f"{what} project" if what == "moved" else f"{what} journal"] += 1
+        self.kills[what] += 1
 
     def inside(self, folder: Path) -> list[psutil.Process]:
         """Processes of the soak that work in *folder*."""
@@ -287,27 +301,24 @@ class Soak:
                     found.append(process)
         return found
 
-    def disturb(self, driver: "subprocess.Popen[bytes]") -> None:
+    def disturb(self, driver: "subprocess.Popen[bytes]", sweep: Sweep) -> None:
         """Kills, interrupts or freezes a random process."""
-        what = self.random.choice(["driver", "worker", "worker", "fork server", "publisher", "server", "server frozen"])
-        if what == "server":
-            self.server.kill()
-            self.kills["server SIGKILL"] += 1
-            return
-        if what == "server frozen":
-            self.server.freeze(self.random.uniform(2, 15))
-            self.kills["server frozen"] += 1
-            return
         with suppress(psutil.Error):
             family = defaultdict(list)
             for process in [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]:
                 family[_role(process, driver.pid)].append(process)
-            if not family[what]:
-                return
-            signals = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]
-            number = self.random.choice([*signals, signal.SIGINT] if what == "driver" else signals)
-            self.random.choice(family[what]).send_signal(number)
-            self.kills[f"{what} {number.name}"] += 1
+            split = [each.rpartition(" ") for each in DISTURBANCES]
+            what = self.draw(*(f"{role} {how}" for role, _, how in split if role == "server" or family[role]))
+            if not self.kills[MISHAPS[0]] and sweep.home and (sweep.home / SweepFolder.trials).is_file():
+                what = "driver SIGKILL"  # so that there is a journal to tear
+            role, _, how = what.rpartition(" ")
+            if what == "server frozen":
+                self.server.freeze(self.random.uniform(2, 15))
+            elif role == "server":
+                self.server.kill()
+            else:
+                self.random.choice(family[role]).send_signal(signal.Signals[how])
+            self.kills[what] += 1
 
     def note(self, sweep: Sweep) -> None:
         """Records the end of each run of *sweep* that finished or was pruned."""
@@ -558,6 +569,7 @@ def main() -> int:
         **Counter(str(ledger.read(path.parent).state) for path in runs),
         "trainings": sum(len(re.findall(r"Training \d+ on", log.read_text())) for log in logs if log.exists()),
         "kills": dict(sorted(soak.kills.items())),
+        "never": [each for each in (*DISTURBANCES, *SCREENS, *MISHAPS) if not soak.kills[each]],
         "faults": faults,
     }
     console.print_json(json.dumps(figures))

@@ -14,7 +14,7 @@ from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.formats import plural, size
 from mnist_exp.console.terminal import say, shown
-from mnist_exp.disk import ledger, plan, tracked, trust
+from mnist_exp.disk import ledger, plan, records, tracked, trust
 from mnist_exp.disk.layout import RunFolder, State, holds_runs
 from mnist_exp.errors import BusyError, ConfigError, ExperimentError
 from mnist_exp.results import names
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises:
         ConfigError: there is no such run, or no option says which of them.
+        BusyError: what is named is being trained.
         ExperimentError: something could not be deleted.
         SystemExit: usage (2), or `--help` (0).
     """
@@ -75,6 +76,11 @@ def main(arguments: Sequence[str]) -> None:
     if typed.keep is not None and typed.keep < 1:
         raise ConfigError(f"--keep must be at least 1, but got {typed.keep}.", "To delete a sweep, name it.")
     selections = [names.resolve(name) for name in typed.names] if typed.names else everything()
+    if not typed.checkpoints:  # a sweep needs its finished runs until it has ended
+        busy = [each.home for each in selections if records.held(each.home)]
+        if busy and typed.names:
+            raise BusyError(f"{shown(busy[0])} is in use: its process trains.", "Wait for it, or stop it first.")
+        selections = [each for each in selections if each.home not in busy]
     chosen = list(removals(selections, typed.failed, typed.older, typed.keep, typed.checkpoints))
     total = size(sum(each.size for each in chosen))
     for each in chosen:

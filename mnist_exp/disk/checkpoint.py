@@ -4,6 +4,7 @@ A checkpoint's name carries its epoch and the digest of its bytes (`last-0007-1f
 rename publishes file and checksum together. The last two are kept: a damaged newest one costs one epoch.
 """
 
+import dataclasses
 import io
 import logging
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Any, final
 import torch
 
 from mnist_exp.disk.files import atomic_write, sha256
+from mnist_exp.disk.journal import is_row
+from mnist_exp.disk.records import fits
 from mnist_exp.errors import CheckpointError, first_line
 
 log = logging.getLogger(__name__)
@@ -102,11 +105,31 @@ def load(path: Path) -> Checkpoint:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if state.pop("format") != FORMAT:
             raise CheckpointError(f"{path} has another format than {FORMAT}.")
-        return Checkpoint(**state)
+        saved = Checkpoint(**state)
+        if fault := _fault(saved):
+            raise CheckpointError(f"{path} is not a checkpoint of this program: its {fault} cannot be.")
+        return saved
     except CheckpointError:
         raise
     except Exception as error:
         raise CheckpointError(f"{path} is not a checkpoint of this program: {first_line(error)}") from error
+
+
+def _fault(saved: Checkpoint) -> str:
+    """Which field of *saved* no run has written; empty: none."""
+    for each in dataclasses.fields(saved):
+        if not fits(getattr(saved, each.name), each.type):
+            return each.name
+    if saved.epoch != len(saved.history) or not all(is_row(row, i) for i, row in enumerate(saved.history, start=1)):
+        return "history"
+    groups = (saved.weights, saved.averaged, saved.chosen, saved.hits, *saved.moments.values())
+    return "" if all(_plain(tensor) for group in groups for tensor in group.values()) else "tensors"
+
+
+def _plain(tensor: torch.Tensor) -> bool:
+    """Whether all numbers of *tensor* are in the file: a copy of an expanded one may fill the memory."""
+    here = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return here and not tensor.is_complex() and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -29,12 +29,19 @@ def read(folder: Path) -> list[Row]:
             row = parse_json(line)
         except ValueError:
             break
-        if not isinstance(row, dict) or row.get("epoch") != len(rows) + 1:
-            break
-        if not all(fits(row.get(key), kind) for key, kind in REST.items()):
+        if not is_row(row, len(rows) + 1):
             break
         rows.append(row)
     return rows
+
+
+def is_row(row: Any, epoch: int) -> bool:
+    """Whether *row*, from a file, is that of *epoch*."""
+    return (
+        isinstance(row, dict)
+        and row.get("epoch") == epoch
+        and all(fits(row.get(key), kind) for key, kind in REST.items())
+    )
 
 
 @final

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -86,9 +87,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.state = State(self.state)  # a file has it as text
-        for metric in ("final/val_accuracy", "final/test_accuracy", "final/train_accuracy"):  # charts have their limits
-            if not 0 <= (share := self.summary.get(metric, 0)) <= 1:
-                raise ValueError(f"{metric} is {share}, which is no share")
+        check_shares(self.summary)
         for epoch, threads in {"0": self.threads, **self.threads_after}.items():
             if not (epoch.isdecimal() and 0 <= threads <= MOST_THREADS):
                 raise ValueError(f"{threads} threads after epoch {epoch}")
@@ -117,6 +116,13 @@ class Ledger:
     def write(self, folder: Path) -> None:
         """Publishes the ledger, atomically."""
         write_json(RunFolder(folder).ledger, dataclasses.asdict(self))
+
+
+def check_shares(metrics: Mapping[str, float]) -> None:
+    """Raises ValueError if a final accuracy among *metrics* is no share: charts and statistics have their limits."""
+    for metric in ("final/val_accuracy", "final/test_accuracy", "final/train_accuracy"):
+        if not 0 <= (share := metrics.get(metric, 0)) <= 1:
+            raise ValueError(f"{metric} is {share}, which is no share")
 
 
 def read(folder: Path) -> Ledger:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import re
 import types
@@ -19,6 +20,7 @@ from mnist_exp.errors import BusyError, ExperimentError
 T = TypeVar("T")
 
 _HALF = re.compile("[\ud800-\udfff]")
+LARGEST = 1e300  # of it a million still have a sum; what float32 holds is far smaller
 LATEST = 253_402_300_799_999  # milliseconds since 1970: the end of the year 9999, the last that calendars know
 
 
@@ -68,10 +70,10 @@ def parse(kind: Callable[..., T], plain: Any) -> T:
 def fits(value: Any, kind: Any) -> bool:
     """Whether *value*, from JSON, has the type *kind*.
 
-    A whole number also fits 64 bits, as databases want it, and a text has no half of a character (`\\ud800`), which no
-    file and no terminal takes.
+    A whole number also fits 64 bits, as databases want it, another one can be added up, and a text has no half of a
+    character (`\\ud800`), which no file and no terminal takes.
     """
-    origin, args = get_origin(kind) or kind, get_args(kind)
+    origin, args = _parts(kind)
     if origin is types.UnionType:
         return any(fits(value, each) for each in args)
     if origin is list:
@@ -81,9 +83,17 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, dict) and all(fits(key, args[0]) and fits(each, args[1]) for key, each in pairs)
     if origin in (int, float) and isinstance(value, int):
         return -(2**63) <= value < 2**63
+    if origin is float and isinstance(value, float):
+        return abs(value) <= LARGEST
     if isinstance(origin, type) and issubclass(origin, str):  # also an enum of texts
         return isinstance(value, str) and not _HALF.search(value)
     return origin is Any or isinstance(value, origin)
+
+
+@functools.cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """`dict` and its arguments of `dict[str, int]`; asked for each value of a record."""
+    return get_origin(kind) or kind, get_args(kind)
 
 
 def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.FileLock:

@@ -1,20 +1,24 @@
 """Reads many runs from an MLflow store at once.
 
 From a database file straight with SQL, which is some thirty times as fast as mlflow's own search (1,000 runs:
-25 ms instead of 900) and needs no import of mlflow; from anything else through mlflow's client.
+25 ms instead of 900) and needs no import of mlflow; from anything else through mlflow's client. To check what the
+runs say (`Stored.fault`) takes 250 ms more, of a processor, with a hundred values each.
 """
 
 import functools
 import json
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
+from urllib.parse import urlsplit
 
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import database, made, reason
+from mnist_exp.disk import ledger, records
 from mnist_exp.errors import ExperimentError, first_line
 
 PAGE = 1000
@@ -37,9 +41,9 @@ class Stored:
 
     run_id: str
     experiment_id: str
-    name: str
+    name: str | None
     status: str
-    started_ms: int
+    started_ms: int | None
     ended_ms: int | None
     artifacts: str
     """URI of its files."""
@@ -51,6 +55,17 @@ class Stored:
     """The step of that value."""
     digest: str = ""
     """Of its images; empty: unknown."""
+
+    @property
+    def fault(self) -> str:
+        """What in it is no record of a run, as whoever can write to the store may have made it; empty: nothing."""
+        try:
+            records.parse(Stored, vars(self))
+            ledger.check_shares(self.metrics)
+            urlsplit(self.artifacts)
+        except (TypeError, ValueError) as error:
+            return str(error)
+        return ""
 
 
 def experiments(uri: str) -> dict[str, str]:
@@ -161,7 +176,7 @@ def _from_client(query: Query) -> list[Stored]:
             run.info.artifact_uri,
             dict(run.data.params),
             dict(run.data.tags),
-            {m.key: m.value for m in run.data._metric_objs},
+            {m.key: m.value for m in run.data._metric_objs if not math.isnan(m.value)},
             {m.key: m.step for m in run.data._metric_objs},
             next((each.dataset.digest for each in run.inputs.dataset_inputs), ""),
         )

@@ -282,9 +282,9 @@ def _typed(text: str) -> int | float | bool | str:
     for kind in (int, float):
         try:
             number = kind(text)
-        except ValueError:
+            return number if math.isfinite(number) else text
+        except (ValueError, OverflowError):  # a whole number of 400 digits
             continue
-        return number if math.isfinite(number) else text
     if text[:1] + text[-1:] in ("''", '""'):
         return text[1:-1]
     return text.replace(", ", ",") if text.startswith("[") else text

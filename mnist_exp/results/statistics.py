@@ -80,13 +80,8 @@ def interval(scores: Scores) -> tuple[float, float]:
 def wilson(share: float, count: int) -> tuple[float, float]:
     """The 95 % interval of a probability of which *share* was seen in *count* independent trials."""
     z2 = float(special.ndtri((1 + CONFIDENCE) / 2)) ** 2 / count
-    middle, half = share + z2 / 2, math.sqrt(z2 * (_variance(share) + z2 / 4))
+    middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
     return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
-
-
-def _variance(share: float) -> float:
-    """Of one trial with that probability; of what is none, as a record from elsewhere may say, 0."""
-    return max(0.0, share * (1 - share))
 
 
 def difference(a: Scores, b: Scores) -> Difference:
@@ -98,7 +93,7 @@ def difference(a: Scores, b: Scores) -> Difference:
     mean = a.mean - b.mean
     if a.hits is None or b.hits is None or (a.images, a.part) != (b.images, b.part):
         parts = [_of_seeds(list(s.accuracies.values())) for s in (a, b)]
-        parts += [(_variance(s.mean) / s.images, math.inf) for s in (a, b)]
+        parts += [(s.mean * (1 - s.mean) / s.images, math.inf) for s in (a, b)]
         return _sum(mean, parts)
     if a.hits.keys() == b.hits.keys() and len(a.hits) > 1:
         paired = [a.hits[seed].astype(float) - b.hits[seed] for seed in a.hits]

@@ -16,6 +16,10 @@ from mnist_exp.results.ranking import FIELDS
 
 FINAL = tuple(f"final/{split}_{what}" for split in ("val", "test", "train") for what in ("accuracy", "loss"))
 """Metrics that a table always has; NaN if not measured."""
+UNKNOWN: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "cpu_seconds": 0.0} | dict.fromkeys(
+    ("name", "commit", "sweep", "run_id", "experiment_id", "dataset"), ""
+)
+"""What a row has of a run of which nothing more is known."""
 
 
 def frame(selection: Selection) -> pd.DataFrame:
@@ -60,12 +64,10 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
 def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
     """The row of a run on this machine; *point* are its overrides in the plan of its sweep."""
     entry, state, reason = ledger.status(folder)
-    row: dict[str, Any] = {"number": number, "folder": folder, "overrides": point, "reason": reason}
-    row |= {"state": state.value, "name": " ".join(point), "epoch": 0, "seconds": 0.0, "cpu_seconds": 0.0}
-    row |= {"commit": "", "sweep": "", "run_id": "", "experiment_id": "", "dataset": ""}
+    row = UNKNOWN | {"number": number, "folder": folder, "overrides": point, "reason": reason, "state": state.value}
     row |= ranking.settings(entry, point)
     if entry is None:
-        return row | {"name": row["name"] or (folder.name if state == State.DAMAGED else "")}
+        return row | {"name": " ".join(point) or (folder.name if state == State.DAMAGED else "")}
     return (
         row
         | ids(folder)
@@ -88,6 +90,9 @@ def _from_folder(number: int, folder: Path, point: list[str]) -> dict[str, Any]:
 
 def _from_store(number: int, run: Stored) -> dict[str, Any]:
     """The row of a run that an MLflow store knows."""
+    if fault := run.fault:
+        about = {"number": number, "name": run.run_id, "state": State.DAMAGED.value, "reason": f"In MLflow {fault}."}
+        return UNKNOWN | about | {"folder": None, "overrides": [], "run_id": run.run_id}
     uri = urlsplit(run.artifacts)
     folder = Path(unquote(uri.path)) if uri.scheme in ("", "file") else None
     ended = State.FINISHED if run.status == "FINISHED" else State.FAILED

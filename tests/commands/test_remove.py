@@ -14,7 +14,7 @@ from mnist_exp import remove
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger, plan
 from mnist_exp.disk.layout import RunFolder
-from mnist_exp.errors import ConfigError, ExperimentError
+from mnist_exp.errors import BusyError, ConfigError, ExperimentError
 from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import open_store
 
@@ -88,16 +88,25 @@ def test_only_finished_runs_lose_their_checkpoints(runs: dict[str, Path], capsys
     assert "Deletes outputs/runs/2026-01-31/single/checkpoints  hidden=8 (finished)" in capsys.readouterr().out
 
 
+def test_what_is_being_trained_is_refused_by_name_and_passed_over_without(runs: dict[str, Path]) -> None:
+    """A sweep's finished runs belong to it until it has ended; `--checkpoints` takes nothing that it needs."""
+    lock = plan.hold(runs["sweep"])
+    for arguments in (["last", "--yes"], ["last", "--keep", "1"]):
+        with pytest.raises(BusyError, match="is in use: its process trains"):
+            remove.main(arguments)
+    remove.main(["--keep", "1", "--yes"])
+    assert left(runs) == set(runs)
+    remove.main(["last", "--checkpoints", "--yes"])
+    assert not (runs["worst"] / "checkpoints").exists()
+    lock.release()
+
+
 def test_a_run_that_is_held_is_left_and_said(runs: dict[str, Path]) -> None:
     lock = ledger.hold(runs["failed"])
     with pytest.raises(ExperimentError, match="is being trained by"):
         remove.main(["--failed", "--yes"])
     assert runs["failed"].exists()
     lock.release()
-    held = plan.hold(runs["sweep"])
-    remove.main(["last", "--yes"])
-    held.release()
-    assert left(runs) == {"sweep", "failed", "single"}
 
 
 @pytest.mark.parametrize("arguments", [[], ["--yes"], ["--keep", "0"]], ids=" ".join)

@@ -141,7 +141,7 @@ def test_without_checkpoints_a_stopped_run_begins_again(tiny: Tiny) -> None:
 
 
 def state(epoch: int = 1, **changes: Any) -> Checkpoint:
-    rows = [{"epoch": epoch, "metrics": {"val/accuracy": 0.5}}]
+    rows = [{"epoch": n + 1, "step": n, "time_ms": 5, "metrics": {"train/loss": 0.1}} for n in range(epoch)]
     weights = {"layer.weight": torch.full((2, 3), float(epoch))}
     known: dict[str, Any] = {"best": 0.5, "weights": weights, "moments": {}, "history": rows, "config": "abc"}
     return Checkpoint(epoch=epoch, **{**known, **changes})
@@ -242,8 +242,51 @@ def test_a_state_of_another_network_names_the_leaf(activation: str, tiny: Tiny) 
     last = checkpoint.load_last(Path("run/checkpoints"))
     assert last is not None
     last.weights["layers.0.weight"] = torch.zeros(9, 784)
-    checkpoint.save(Path("run/checkpoints"), dataclasses.replace(last, epoch=3))
+    checkpoint.save(Path("run/checkpoints"), last)
     with pytest.raises(
         CheckpointError, match=r"layers\.0\.weight was saved with shape \(9, 784\), but this model has \(16, 784\)"
     ):
         trainings.run(config, Path("run"))
+
+
+CRAFTED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "epoch": lambda state: state | {"epoch": 2**70},
+    "best": lambda state: state | {"best": "x"},
+    "weights": lambda state: state | {"weights": [1, 2]},
+    "moments": lambda state: state | {"moments": {"layers.0.weight": 1}},
+    "history": lambda state: state | {"epoch": 99},
+    "history ": lambda state: state | {"history": [row | {"metrics": {"x": [1]}} for row in state["history"]]},
+    "tensors": lambda state: state | {"hits": {"val": torch.zeros(1).expand(10**12)}},
+    "tensors ": lambda state: state | {"weights": {k: v.to_sparse() for k, v in state["weights"].items()}},
+    "tensors  ": lambda state: state | {"averaged": {k: v.to("meta") for k, v in state["weights"].items()}},
+    "tensors   ": lambda state: state | {"chosen": {k: v.to(torch.complex64) for k, v in state["weights"].items()}},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.parametrize("what", CRAFTED)
+def test_a_state_that_no_run_has_saved_is_refused(what: str, tiny: Tiny) -> None:
+    """Whoever makes one gives it the right digest; it fills no memory and trains nothing."""
+    interrupted(tiny(epochs=4), Path("run"), after=1)
+    (path,) = Path("run/checkpoints").glob("last-*")
+    crafted(path, CRAFTED[what])
+    with pytest.raises(CheckpointError, match=f"its {what.strip()} cannot be"):
+        trainings.run(tiny(epochs=4), Path("run"))
+
+
+def test_moments_of_another_shape_are_refused(tiny: Tiny) -> None:
+    interrupted(tiny(epochs=4), Path("run"), after=1)
+    (path,) = Path("run/checkpoints").glob("last-*")
+    seven = {"exp_avg": torch.zeros(7), "exp_avg_sq": torch.zeros(7), "step": torch.zeros(())}
+    crafted(path, lambda state: state | {"moments": dict.fromkeys(state["moments"], seven)})
+    with pytest.raises(CheckpointError, match="exp_avg was saved with another shape"):
+        trainings.run(tiny(epochs=4), Path("run"))
+
+
+def crafted(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Replaces the checkpoint in *path* by a changed one, with its digest in its name."""
+    buffer = io.BytesIO()
+    torch.save(change(torch.load(path, weights_only=True)), buffer)
+    path.unlink()
+    data = buffer.getvalue()
+    path.with_name(f"last-0001-{sha256(data)[:12]}.pt").write_bytes(data)

@@ -193,6 +193,7 @@ def test_a_finished_run_has_written_down_everything(tiny: Callable[..., Config])
     [
         '"a": ' + "[" * 100_000 + "]" * 100_000,
         '"seconds": 1e999',
+        '"seconds": 1e301',
         '"seconds": NaN',
         '"seconds": "long"',
         '"started_ms": 1' + "0" * 20,

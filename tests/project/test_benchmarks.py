@@ -131,6 +131,15 @@ def test_what_befalls_a_stopped_sweep_of_the_soak(tmp_path: Path) -> None:
     assert len((sweep.home / "optuna.journal").read_text()) < len(whole)
 
 
+def test_what_has_never_occurred_in_the_soak_comes_first(tmp_path: Path) -> None:
+    """A short one has every kind of fault."""
+    wild = soak.Soak(tmp_path, seed=0)
+    for _ in soak.DISTURBANCES:
+        wild.kills[wild.draw("", *soak.DISTURBANCES)] += 1
+    assert wild.kills == dict.fromkeys(soak.DISTURBANCES, 1)
+    assert {wild.draw("", "worker SIGKILL") for _ in range(20)} == {"", "worker SIGKILL"}
+
+
 def test_a_trial_that_repeats_another_has_its_result_and_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,11 @@
 """Names of runs and sweeps, and the table that they become."""
 
+import math
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +180,36 @@ def test_an_experiment_is_read_from_the_store(tmp_path: Path, monkeypatch: pytes
     assert list(results.history(table.iloc[0])["epoch"]) == [1, 2, 3]  # from the run's artifacts
     run_id = str(table.loc[1, "run_id"])
     assert list(results.load(run_id, tmp_path / "outputs")["run_id"]) == [run_id]
+
+
+@pytest.mark.parametrize("through", ["file", "client"])
+def test_a_run_of_the_store_that_is_none_is_damaged(
+    mlflow_store: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    """Whoever can write to the store can log what no run of ours has: as in a ledger, it counts as damaged."""
+    store = mlflow_store("trial")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    accuracies = {"whole": 0.5, "none": math.nan, "percent": 97.8, "less": -1.0, "huge": 1e300, "infinite": math.inf}
+    for name, accuracy in accuracies.items():
+        run_id = store.client.create_run(store.experiment_id, run_name=name).info.run_id
+        store.client.log_metric(run_id, "final/val_accuracy", accuracy)
+        store.client.log_param(run_id, "hidden", "9" * 400)
+        store.client.set_terminated(run_id)
+    for column, value in {"start_time": 2**62, "artifact_uri": "http://[::", "name": b"\xff"}.items():
+        run_id = store.client.create_run(store.experiment_id).info.run_id
+        with closing(sqlite3.connect(store.uri.removeprefix("sqlite:///"))) as database, database:
+            database.execute(f"UPDATE runs SET {column} = ? WHERE run_uuid = ?", (value, run_id))
+    if through == "client":
+        monkeypatch.setattr(search, "runs", search._from_client)
+    table = results.load("trial")
+    accuracy = table["final/val_accuracy"]
+    assert list(table[table["state"] == "finished"]["name"]) == ["whole", "none"]
+    assert list(accuracy.dropna()) == [0.5]
+    damaged = table[table["state"] == "damaged"]
+    assert "In MLflow final/val_accuracy is 97.8, which is no share." in set(damaged["reason"])
+    assert len(damaged) == 7
+    (board,) = leaderboard.compare(naming.resolve("trial"))
+    assert len(board.board) == 1
 
 
 def test_a_run_that_begins_while_the_store_is_read_is_left_out(
