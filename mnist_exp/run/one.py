@@ -12,7 +12,7 @@ from mnist_exp import data
 from mnist_exp.config import Config, command, override
 from mnist_exp.config.overrides import is_control, steers
 from mnist_exp.console import terminal
-from mnist_exp.console.formats import count, loss, percent, seconds, value
+from mnist_exp.console.formats import count, loss, percent, plural, seconds, value
 from mnist_exp.console.terminal import offer, say, shown
 from mnist_exp.disk import trust
 from mnist_exp.disk.layout import RunFolder
@@ -128,7 +128,7 @@ class Screen(Observer):
         say(f"{entry.params['model']} with {count(entry.parameters)} parameters, {optimizer}")
         fold = f" (fold {config.data.fold} of {config.data.folds})" if config.data.folds else ""
         held_out = f"{config.data.validating:,} validation{fold}, {config.data.test_images:,} test images"
-        say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {about.threads} threads")
+        say(f"{config.data.name}: {images:,} training, {held_out}; {about.device}, {plural(about.threads, 'thread')}")
         from mnist_exp.run import build  # torch
 
         if note := build.advice(config, about.device):

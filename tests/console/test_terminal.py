@@ -42,7 +42,7 @@ def test_a_run_prints_a_header_a_line_an_epoch_and_a_result(command: Command) ->
     lines = out.splitlines()
     assert lines[0].startswith("hidden=16 lr=0.001 seed=0 data=synthetic")
     assert lines[1] == "mlp with 12,730 parameters, adam lr 0.001, batch 16, closed-form gradients"
-    assert lines[2] == "synthetic: 100 training, 20 validation, 40 test images; cpu, 1 threads"
+    assert lines[2] == "synthetic: 100 training, 20 validation, 40 test images; cpu, 1 thread"
     number, share = r"\d+\.\d{4}", r"\d+\.\d\d %"
     for epoch, line in enumerate(lines[3:5], start=1):
         assert re.fullmatch(
