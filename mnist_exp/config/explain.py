@@ -116,6 +116,9 @@ def _unknown_in_file(file: str, key: str) -> ConfigError:
             f"{file}.yaml sets what is not in {key}: its settings are read as those of {key}.",
             "Make its first line: # @package _global_",
         )
+    if key in choices.groups():
+        reason = f"{file}.yaml sets {key}, which is chosen in its list of defaults."
+        return ConfigError(reason, f"Write there: - override /{key}: …")
     error = unknown_key(key)
     return ConfigError(f"{file}.yaml: {error.message}", error.help)
 

@@ -38,8 +38,6 @@ REFUSED = {
     "-m hidden=16,32 resume=last,best": ("a sweep has one resume.", "Give it one value."),
     "'lr=interval(1e-4,1e-1)'": ("is for a sweep, and this would be a single run.", "Add -m: python -m"),
     "hydra.launcher.workers=2": ("is for a sweep, and this would be a single run.", "Add -m: python -m"),
-    "hidden=16 hidden=16,32": ("hidden is set more than once: hidden=16 hidden=16,32.", "Set it once"),
-    "+tags.a=1 +tags.a=2": ("tags.a is set more than once", "-m +tags.a=1,2"),
     # groups
     "~tracking": ("'~tracking' leaves no choice of tracking", "Write tracking=off"),
     "~tracking epochs=2": ("'~tracking' leaves no choice of tracking", "Write tracking=off"),
