@@ -54,6 +54,7 @@ DEVICES = "auto, cpu, cuda, cuda:N or mps"
 DEVICE = pattern(r"auto|cpu|mps|cuda(:\d{1,2})?", DEVICES, "Try {key}=auto.", DEVICES)
 WORD = pattern(r"[\w-][\w.-]*", "a plain word")
 FILLED = Rule("", ((str.strip, "{key} must not be empty."),), "Try {key}=mnist_exp.")
+LAST = Rule("", FILLED.tests, "Try {key}=last, or leave it out.")
 VERSIONED = pattern(r"[\w-][\w .-]*", "a name of letters, digits, spaces and _.-", "Try {key}=mnist.")
 SIDE = at_least(1, 4096)
 LABELS = between(2, 256, typical=CLASSES)
@@ -272,7 +273,8 @@ class Config:
     init: str | None = setting(
         None,
         "start from the weights of a run: last, best, its id or folder; null: random ones, by the seed",
-        kind=BUILT | PRIVATE | CHOSEN,
+        LAST,
+        BUILT | PRIVATE | CHOSEN,
     )
     device: str = setting("auto", "where to train", DEVICE, BUILT)
     precision: Precision = setting(Precision.fp32, "arithmetic of the matrix products", PRECISION, BUILT)
@@ -302,7 +304,7 @@ class Config:
         "with -m search=points or race: a table (csv or yaml) with a run or a grid in each row, or a sweep: its best",
         kind=SWEEP | PRIVATE,
     )
-    resume: str | None = setting(None, "go on with a run, or with -m a sweep: last, its id or folder", kind=CONTROL)
+    resume: str | None = setting(None, "go on with a run, or with -m a sweep: last, its id or folder", LAST, CONTROL)
     retry_failed: bool = setting(False, "with resume: try failed runs again, too", kind=CONTROL)
     force: bool = setting(False, "with resume: go on although config, code or data have changed", kind=CONTROL)
     tags: dict[str, str] = setting({}, "your own tags on the MLflow run, such as +tags.why=baseline", kind=LABEL | OWN)

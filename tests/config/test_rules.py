@@ -46,6 +46,8 @@ REFUSED = {
     "hidden=fast": (f"{WIDTHS} 'fast'.", "Try hidden=128"),
     "hidden=1.5": (f"{WIDTHS} 1.5.", "Try hidden=128"),
     "hidden=true": (f"{WIDTHS} True.", "Try hidden=128"),
+    "resume=": ("resume must not be empty.", "Write resume=null"),
+    "init=": ("init must not be empty.", "Write init=null"),
     "hidden=none": (f"{WIDTHS} 'none'.", "Try hidden=128"),
     "hidden=1e2": (f"{WIDTHS} 100.", "Write hidden=100"),
     "hidden=0x10": (f"{WIDTHS} '0x10'.", "Write hidden=16"),
