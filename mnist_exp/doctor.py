@@ -157,7 +157,8 @@ def device() -> Iterator[Check]:
 
     chosen = build.device(compose(["data=synthetic", "tracking=off"]))
     name = f" ({torch.cuda.get_device_name(chosen)})" if chosen.type == "cuda" else ""
-    yield Check("device", "ok", f"{chosen}{name}, {torch.get_num_threads()} threads on {system.cores()} cores")
+    threads, cores = plural(torch.get_num_threads(), "thread"), plural(system.cores(), "core")
+    yield Check("device", "ok", f"{chosen}{name}, {threads} on {cores}")
     if chosen.type == "cpu" and processor.lacks_bfloat16():
         yield Check("bfloat16", "note", processor.SLOW_BFLOAT16, "Train with precision=fp32.")
     try:

@@ -11,7 +11,7 @@ from mnist_exp import config
 from mnist_exp.config.overrides import check_text
 from mnist_exp.console import command_line, exits, guard, help, terminal
 from mnist_exp.console.arguments import version
-from mnist_exp.errors import ExperimentError
+from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.run import one, resume
 
 config.register()
@@ -26,7 +26,10 @@ def main(cfg: DictConfig) -> float:
         return one.train(guard.parse_once(cfg), *one.from_hydra()).objective
     except ExperimentError as error:
         if HydraConfig.get().mode is RunMode.RUN:  # Hydra would say something of its own first
-            sys.exit(exits.explain(error))
+            code = exits.explain(error)
+            if code == ConfigError.exit_code:
+                guard.leave_nothing()
+            sys.exit(code)
         raise
 
 

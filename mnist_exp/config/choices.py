@@ -32,6 +32,11 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
 
 
+def nothing(group: str) -> str:
+    """The choice that leaves *group* out, such as `tracking=off`; empty if there is none."""
+    return next((f"{group}={name}" for name in ("off", "none", "constant") if name in options(group)), "")
+
+
 @functools.cache
 def nodes() -> tuple[str, ...]:
     """The groups whose options are a `_target_` with its keywords."""

@@ -1,17 +1,22 @@
 """Errors of Hydra and OmegaConf about an override, in the user's terms."""
 
 import re
+import shlex
 import traceback
 from pathlib import Path
 
 import yaml
 from hydra.errors import OverrideParseException
 
-from mnist_exp.config import schema
-from mnist_exp.config.guesses import closest, unknown_key
-from mnist_exp.config.overrides import key_of, split
+from mnist_exp.config import choices, schema
+from mnist_exp.config.guesses import closest, meant, takes, unknown_key
+from mnist_exp.config.overrides import for_a_sweep, key_of, split
+from mnist_exp.config.sweeps import reads
 from mnist_exp.config.unreadable import unreadable
 from mnist_exp.errors import ConfigError
+
+NOTHING = ("off", "none", "no", "null", "false")
+"""How people say that they want nothing of a group."""
 
 
 def is_bad_choice(error: Exception) -> bool:
@@ -36,12 +41,10 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     everything = "\n".join(texts)
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match[1], next((each for each in typed if key_of(each) == match[1]), ""))
-    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        _, _, value = split(match[1])
-        return ConfigError(
-            f"'{match[1]}' names several values for one run.",
-            f"Add -m to sweep over them, or write {match[1].removesuffix(value)}[{value}] for a list.",
-        )
+    if match := re.search(r"Sweep parameters '(.+)' requires --multirun", text):
+        return for_a_sweep(match[1], typed)
+    if match := re.search(r"Ambiguous value for argument '(.+)'", text):
+        return _several(match[1])
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, typed, text)
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
@@ -49,6 +52,8 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     if match := re.search(r"Multiple values for ([^.\s]+)", text):
         return ConfigError(f"{match[1]} is chosen already.", f"Write it without +: {match[1]}=…")
     if match := re.search(r"An item is already at '([^']+)'", text):
+        if match[1] == "tags":
+            return unknown_key(match[1])
         return ConfigError(f"{match[1]} is a setting already.", f"Write it without +: {match[1]}=…")
     if match := re.search(r"Cannot find primary config '([^']+)'", text):
         return ConfigError(
@@ -63,20 +68,45 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
         about = next((each for each in texts if "full_key:" in each), text)
         return _wrong_value(match[1], everything, reason=about.splitlines()[0])
     if is_bad_choice(error):
+        idle = [key for key, _, value in map(split, typed) if value.lower() in NOTHING and choices.nothing(key)]
+        way_out = f"Write {choices.nothing(idle[0])}. " if idle else ""
         return ConfigError(
             "A group takes the name of one of its options, not null, a number or a list.",
-            "See the options: python -m mnist_exp.train --help. In a file, off, on, yes and no need quotes: 'off'",
+            f"{way_out}See the options: python -m mnist_exp.train --help. "
+            "In a file, off, on, yes and no need quotes: 'off'",
         )
     if "Could not find 'hydra/launcher/submitit_slurm'" in text:
         return extra_missing("slurm")
-    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+    if match := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
+        if match[1].partition("/")[0] == "data" and "/" in match[1]:
+            path = f"{match[1]}/{match[2]}".removeprefix("data/")
+            return ConfigError(
+                f"There is no data called '{path}'.", f"Pictures of your own: data=folder data.root={path}"
+            )
         options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
         names = options[1].split() if options else []
-        near = closest(match[2], names)
-        guess = f"Did you mean '{match[1]}={near}'? " if near else ""
+        near = closest(match[2].lower(), names)
+        meant_by = choices.nothing(match[1]) if match[2].lower() in NOTHING else near and f"{match[1]}={near}"
+        guess = f"Did you mean '{meant_by}'? " if meant_by else ""
         return ConfigError(f"There is no {match[1]} called '{match[2]}'.", f"{guess}There are: {', '.join(names)}")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return ConfigError(" ".join(lines[:2]) or type(error).__name__, "See python -m mnist_exp.train --help all")
+
+
+def _several(word: str) -> ConfigError:
+    """The error for *word*, which has several values where one run has one."""
+    key, _, value = split(word)
+    head = word.removesuffix(value)
+    listed, point = f"{head}[{value}]", value.replace(",", ".")
+    read = reads(listed)
+    way_out = "Add -m to sweep over them"
+    if re.fullmatch(r"\d+,\d+", value) and takes(key, float(point)):
+        way_out += f", or write {head}{point} for a number."
+    elif key == "callbacks" or (takes(key, read.value()) if read and key in schema.settings() else "." in key):
+        way_out += f", or write {shlex.quote(listed)} for a list."
+    else:
+        way_out += "; one run has one."
+    return ConfigError(f"'{word}' names several values for one run.", way_out)
 
 
 def _unknown_in_file(file: str, key: str) -> ConfigError:
@@ -86,6 +116,9 @@ def _unknown_in_file(file: str, key: str) -> ConfigError:
             f"{file}.yaml sets what is not in {key}: its settings are read as those of {key}.",
             "Make its first line: # @package _global_",
         )
+    if key in choices.groups():
+        reason = f"{file}.yaml sets {key}, which is chosen in its list of defaults."
+        return ConfigError(reason, f"Write there: - override /{key}: …")
     error = unknown_key(key)
     return ConfigError(f"{file}.yaml: {error.message}", error.help)
 
@@ -108,9 +141,14 @@ def _wrong_value(key: str, text: str, reason: str) -> ConfigError:
         rule = f"{key}: {setting.help}" + (f" ({setting.rule.text})" if setting.rule.text else "")
     if match := re.search(r"Value '?(.*?)'? (?:of type '\w+' could not be converted to|is not a valid) (\w+)", text):
         kinds = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
-        return ConfigError(f"{key} must be {kinds.get(match[2], match[2])}, but got {match[1]!r}.", rule)
+        way_out = meant(key, match[1]) or rule
+        return ConfigError(f"{key} must be {kinds.get(match[2], match[2])}, but got {match[1]!r}.", way_out)
     if match := re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\]", text):
-        return ConfigError(f"{key} must be one of {match[2]}, but got {match[1]!r}.")
+        return ConfigError(f"{key} must be one of {match[2]}, but got {match[1]!r}.", meant(key, match[1]) or rule)
+    if match := re.search(r"Cannot convert '\w+' to string: '(.*)'", text):
+        return ConfigError(f"{key} must be a text, but got {match[1]}.", rule)
+    if re.search(r"Cannot assign \w+ to Dict", text):
+        return ConfigError(f"{key} holds names with values.", rule)
     if "is not Optional" in text:
         return ConfigError(f"{key} must have a value, but got null.", rule)
     if "does not support deletion" in text:

@@ -1,12 +1,22 @@
-"""A key that is no setting: which one was meant, by its name, by the field's other names for it, or by its spelling."""
+"""What was meant by a key that is no setting, and by a value that its setting does not take.
 
+A key is known by its name, by the field's other names for it, or by its spelling.
+"""
+
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import choices, schema
+from mnist_exp.config.overrides import as_typed
 from mnist_exp.errors import ConfigError
 
 OURS = {"local": "cluster=local", "grid": "search=grid", "race": "search=race", "optuna": "search=tpe"}
@@ -26,13 +36,16 @@ def unknown_key(path: str, typed: str = "") -> ConfigError:
     where = f" (override '{typed}')" if typed else ""
     if path == "pruner":  # a group that only files of conf/search add
         return ConfigError(f"{path} is for a search{where}.", "Choose one, with -m: search=tpe")
+    if path.partition(".")[0] == "tags":
+        tag = path if "." in path else "tags.why"
+        return ConfigError(f"tags holds names with values, and each is added{where}.", f"Write +{tag}=…")
     group, near, other = path.partition(".")[0], guess(path), _other(path)
     every = "Hydra's settings: python -m mnist_exp.train --cfg hydra"
     every = every if group == "hydra" else "All settings: python -m mnist_exp.train --help all"
     if path in choices.keywords():
-        way_out = [_having(path), f"+{path}=… passes a keyword that is not listed."]
+        way_out = [having(path), f"+{path}=… passes a keyword that is not listed."]
     elif near:
-        way_out = [f"Did you mean '{near}'?", _having(near) or every]
+        way_out = [f"Did you mean '{near}'?", having(near) or every]
     elif other:
         way_out = [f"It is an option of {other}.", every]
     elif group in choices.nodes():
@@ -54,6 +67,10 @@ def guess(path: str) -> str:
     known = [*schema.settings(), *choices.groups(), *choices.keywords()]
     if name.startswith("hydra."):
         known = ["n_trials", *(key for owner, keys in sweep_settings().items() if owner in OURS for key in keys)]
+    if head and last in ("name", "type", "kind", "class"):
+        return head if head in choices.groups() else guess(head)
+    if exact := sorted((key for key in known if key.rpartition(".")[2] == last), key=lambda key: key.count(".")):
+        return exact[0]
     inside = [key for key in known if key.rpartition(".")[0] == head]
     for keys, cutoff in ((inside, 0.6), ([key for key in known if "." not in key], 0.7), (known, 0.8)):
         ends = {key.rpartition(".")[2]: key for key in reversed(keys)}
@@ -65,6 +82,54 @@ def guess(path: str) -> str:
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The nearest of the *known* names; empty if none is near."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), "")
+
+
+def meant(key: str, typed: Any) -> str:
+    """How *typed*, which the setting *key* does not take, was probably meant, as a way out; empty if unknown."""
+    value = next((value for value in _readings(key, typed) if takes(key, value)), "")
+    return "" if value == "" else f"Write {shlex.quote(f'{key}={as_typed(value)}')}"
+
+
+def takes(key: str, value: Any) -> bool:
+    """Whether *key* is a setting of the schema that may have that *value*, by its type and its rule."""
+    if key not in schema.settings():
+        return False
+    with contextlib.suppress(OmegaConfBaseException, ConfigError):
+        config = OmegaConf.structured(schema.Config)
+        OmegaConf.update(config, key, value)
+        kept = OmegaConf.select(config, key)
+        schema.settings()[key].check(OmegaConf.to_object(kept) if OmegaConf.is_config(kept) else kept)
+        return True
+    return False
+
+
+def _readings(key: str, typed: Any) -> Iterator[Any]:
+    """What *typed* may stand for: nothing, a number, several, or one of the words that the rule of *key* names."""
+    if isinstance(typed, list):
+        yield [_number(str(each)) for each in typed]
+        return
+    setting, text = schema.settings().get(key), str(typed).strip().lower()
+    if text in ("none", "off", "no", "nil", "") and setting and setting.default is None:
+        yield None
+    if (number := _number(text)) is not None:
+        yield number
+    yield [_number(each) for each in re.split(r"[\s,;:|/x-]+", text)]
+    words = re.split(", | or ", setting.rule.text) if setting else []
+    if near := closest(text, words, 0.7):
+        yield near
+
+
+def _number(text: str) -> float | None:
+    """The number that *text* is: `1e2`, `0x10`, `10%`, `1/8` or `10^-3`; whole ones as such."""
+    with contextlib.suppress(ValueError):
+        return int(text, 0)
+    power = re.fullmatch(r"(\d+)(?:\^|\*\*)(-?\d{1,2})", text)
+    share = re.fullmatch(r"([\d.]+)(?:/(\d*[1-9]\d*)|%)", text)
+    with contextlib.suppress(ValueError, OverflowError):
+        number = float(power[1]) ** int(power[2]) if power else float(share[1] if share else text)
+        number /= float(share[2] or 100) if share else 1
+        return int(number) if number.is_integer() else number
+    return None
 
 
 def sweep_settings() -> dict[str, list[str]]:
@@ -85,7 +150,7 @@ def _other(path: str) -> str:
     return " or ".join(dict.fromkeys(CHOSEN.get(name, f"hydra/{kind}={name}") for name in owners))
 
 
-def _having(key: str) -> str:
+def having(key: str) -> str:
     """Which options have the keyword *key*, if not all options of its group do."""
     group, names = key.partition(".")[0], choices.keywords().get(key, [])
     if not names or names == choices.options(group):

@@ -23,8 +23,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mnist_exp.config import choices, folders, schema, secrets, stores
 from mnist_exp.config.choices import conf_dir
-from mnist_exp.config.explain import deleted_key, translate
-from mnist_exp.config.guesses import unknown_key
+from mnist_exp.config.explain import deleted_key, is_bad_choice, translate
+from mnist_exp.config.guesses import meant, unknown_key
 from mnist_exp.config.identity import flatten, label, to_dict
 from mnist_exp.config.overrides import DEEPEST, check_deletions, check_once, check_text, compact
 from mnist_exp.config.schema import FOLLOWING, Config, Data
@@ -72,6 +72,10 @@ def compose(overrides: Sequence[str] = ()) -> Config:
             return parse(hydra.compose("train", list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise translate(error, list(overrides)) from error
+    except (ValueError, TypeError) as error:
+        if is_bad_choice(error):
+            raise translate(error, list(overrides)) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -122,7 +126,7 @@ def typed(cfg: DictConfig) -> Config:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} has no value.", f"Give one: {error.full_key}=…") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(first_line(error)) from error
+        raise translate(error, []) from error
     assert isinstance(config, Config)
     check(config)
     return config
@@ -137,7 +141,11 @@ def check(config: Config) -> None:
     if key := secrets.first(to_dict(config)):
         raise secrets.refusal(key)
     for key, setting in schema.settings().items():
-        setting.check(operator.attrgetter(key)(config))
+        value = operator.attrgetter(key)(config)
+        try:
+            setting.check(value)
+        except ConfigError as error:
+            raise ConfigError(error.message, meant(key, value) or error.help) from error
     if config.hidden is None and "hidden" in config.model:
         schema.settings()["hidden"].rule.check("hidden", None)
     for group, key in FOLLOWING:

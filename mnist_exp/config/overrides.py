@@ -21,6 +21,9 @@ CONTROL = schema.of(Kind.CONTROL)
 STEERING = (*schema.STEERING_GROUPS, *schema.of(Kind.SWEEP))
 """Settings and groups that steer a sweep, besides `hydra.sweeper.*`; none of its runs has them."""
 
+FIXED = (*CONTROL, *STEERING, "cluster")
+"""Settings and groups that a sweep has as a whole."""
+
 
 def split(override: str) -> tuple[str, str, str]:
     """The key that *override* sets, the `=` if it has one, and the value; the key of a deletion keeps its `~`."""
@@ -83,10 +86,14 @@ def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
         ConfigError: one of *overrides* steers a sweep.
     """
     for override in overrides:
-        if steers(override) or key_of(override).startswith("hydra.sweep."):
-            raise ConfigError(
-                f"{override} is for a sweep, and this would be a single run.", f"Add -m: {command(typed, sweep=True)}"
-            )
+        if steers(override) or key_of(override).startswith(("hydra.sweep.", "hydra.launcher.", "hydra/launcher")):
+            raise for_a_sweep(override, typed)
+
+
+def for_a_sweep(override: str, typed: Sequence[str]) -> ConfigError:
+    """The error for an *override* of a single run that only a sweep has, on the command line *typed*."""
+    way_out = f"Add -m: {command(typed, sweep=True)}"
+    return ConfigError(f"{override} is for a sweep, and this would be a single run.", way_out)
 
 
 def check_once(overrides: Iterable[str]) -> None:
@@ -101,10 +108,12 @@ def check_once(overrides: Iterable[str]) -> None:
     for key, several in typed.items():
         if len(several) > 1:
             values = ",".join(dict.fromkeys(split(each)[2] for each in several))
-            all_of_them = f"-m {shlex.quote(f'{key}={values}')} (bash makes several words of {key}={{{values}}})"
+            word = several[0].partition("=")[0] + "=" + values
+            all_of_them = f"-m {shlex.quote(word)} (bash makes several words of {key}={{{values}}})"
+            varies = "," in values and key not in FIXED and not key.startswith("hydra")
             raise ConfigError(
                 f"{key} is set more than once: {' '.join(several)}.",
-                f"Set it once, or try each value: {all_of_them}" if "," in values else "Set it once.",
+                f"Set it once, or try each value: {all_of_them}" if varies else "Set it once.",
             )
 
 
@@ -116,7 +125,7 @@ def check_deletions(overrides: Sequence[str]) -> None:
     """
     for override in overrides:
         if override.startswith("~") and ((key := key_of(override)) in choices.groups() or key.startswith("hydra/")):
-            nothing = next((f"{key}={name}" for name in ("off", "none") if name in choices.options(key)), "")
+            nothing = choices.nothing(key)
             way_out = f"Write {nothing}" if nothing else f"Drop '{override}'."
             raise ConfigError(f"'{override}' leaves no choice of {key}, and every run needs one.", way_out)
 

@@ -45,8 +45,8 @@ MEAN = must("be between 0 and 1, or a list of such", each_within(0, 1), "each 0 
 STD = must(
     "be between 0.001 and 1000, or a list of such", each_within(0.001, 1000), "each 0.001 to 1000", "Try {key}=1."
 )
-SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1")
-FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0")
+SHARE = must("be at least 0 and below 1", lambda value: 0 <= value < 1, "0 to below 1", "Try {key}=0.")
+FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0", "Try {key}=0.")
 RATE = positive("Try {key}=1e-3.")
 LIMIT = positive("Try {key}=null for none.")
 TRY = "Try {key}=128 or '{key}=[512,256]'."
@@ -55,6 +55,7 @@ DEVICES = "auto, cpu, cuda, cuda:N or mps"
 DEVICE = pattern(r"auto|cpu|mps|cuda(:\d{1,2})?", DEVICES, "Try {key}=auto.", DEVICES)
 WORD = pattern(r"[\w-][\w.-]*", "a plain word")
 FILLED = Rule("", ((str.strip, "{key} must not be empty."),), "Try {key}=mnist_exp.")
+LAST = Rule("", FILLED.tests, "Try {key}=last, or leave it out.")
 VERSIONED = pattern(r"[\w-][\w .-]*", "a name of letters, digits, spaces and _.-", "Try {key}=mnist.")
 SIDE = at_least(1, 4096)
 LABELS = between(2, 256, typical=CLASSES)
@@ -75,7 +76,11 @@ STORE = pattern(
 TIME = pattern(DURATION, "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h")
 LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
 NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
-ANY_NODE = Rule("", ((lambda node: node.get("_target_") or not node, LACKING),), CHOOSE)
+ANY_NODE = Rule(
+    "",
+    ((lambda node: node.get("_target_") or not node, "{key}=none has no settings, but some are set."),),
+    "Drop them, or choose a file of conf/{key}: {key}=…",
+)
 
 NODES = must(
     "hold names, each with a _target_ below it",
@@ -174,7 +179,7 @@ class Data:
     test_images: int = setting(10_000, "test images", IMAGES)
     mean: Any = setting(0.0, "mean of the training pixels, as a share of white; or a list, one for each channel", MEAN)
     std: Any = setting(1.0, "standard deviation of the training pixels, likewise", STD)
-    val_size: int = setting(5_000, "images cut from training for validation; 0: none", VALIDATION)
+    val_size: int = setting(5_000, "number of images cut from training for validation; 0: none", VALIDATION)
     stratify: bool = setting(False, "validate on the same share of each class", kind=CHOSEN)
     limit: int | None = setting(
         None, "train on so many of the images that do not validate, each class by its share; null: all", SOME, CHOSEN
@@ -269,7 +274,8 @@ class Config:
     init: str | None = setting(
         None,
         "start from the weights of a run: last, best, its id or folder; null: random ones, by the seed",
-        kind=BUILT | PRIVATE | CHOSEN,
+        LAST,
+        BUILT | PRIVATE | CHOSEN,
     )
     device: str = setting("auto", "where to train", DEVICE, BUILT)
     precision: Precision = setting(Precision.fp32, "arithmetic of the matrix products", PRECISION, BUILT)
@@ -299,7 +305,7 @@ class Config:
         "with -m search=points or race: a table (csv or yaml) with a run or a grid in each row, or a sweep: its best",
         kind=SWEEP | PRIVATE,
     )
-    resume: str | None = setting(None, "go on with a run, or with -m a sweep: last, its id or folder", kind=CONTROL)
+    resume: str | None = setting(None, "go on with a run, or with -m a sweep: last, its id or folder", LAST, CONTROL)
     retry_failed: bool = setting(False, "with resume: try failed runs again, too", kind=CONTROL)
     force: bool = setting(False, "with resume: go on although config, code or data have changed", kind=CONTROL)
     tags: dict[str, str] = setting({}, "your own tags on the MLflow run, such as +tags.why=baseline", kind=LABEL | OWN)
@@ -366,8 +372,9 @@ SYNONYMS = {
     "training.clip": "grad_clip clip_grad clip_grad_norm gradient_clip gradient_clip_val max_grad_norm clip_norm",
     "training.ema": "ema_decay model_ema use_ema",
     "data": "dataset dataset_name data_name datamodule",
-    "data.root": "data_dir data_path data_root dataset_path datadir dataset_dir path",
-    "data.val_size": "val_split validation_split validation_fraction val_frac valid_size validation_size n_val holdout",
+    "data.root": "data_dir data_path data_root dataset_path datadir dataset_dir path data.folder",
+    "data.val_size": """val_split validation_split validation_fraction val_frac valid_size validation_size n_val holdout
+        data.val data.validation""",
     "data.limit": "train_size n_train num_train limit_train_batches train_samples subset max_samples max_train_samples",
     "data.folds": "n_splits n_folds num_folds kfold k_fold cv cross_validation",
     "tracking": "logger log wandb mlflow tensorboard logging report_to",
@@ -377,6 +384,7 @@ SYNONYMS = {
     "search": "sampler sweeper sweep tuner search_alg search_algorithm method",
     "pruner": "pruning early_terminate",
     "points": "trials_file configs grid_file",
+    "experiment": "config config_file recipe preset",
     "hydra.run.dir": "output_dir out_dir save_dir log_dir logdir run_dir outdir default_root_dir workdir output",
     "hydra.sweep.dir": "sweep_dir study_name",
     "hydra.launcher.workers": "num_workers workers n_workers n_jobs jobs nproc num_proc processes parallel",

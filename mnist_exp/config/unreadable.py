@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 
 from mnist_exp.config import choices, schema
-from mnist_exp.config.guesses import closest, guess
+from mnist_exp.config.guesses import closest, guess, meant
 from mnist_exp.config.sweeps import reads
 from mnist_exp.errors import ConfigError
 
@@ -21,6 +21,16 @@ CALLS = {
     "glob": "glob(sgd*)",
 }
 """How each function is called."""
+ELSEWHERE = {
+    "uniform": "interval({})",
+    "loguniform": "tag(log,interval({}))",
+    "log_uniform": "tag(log,interval({}))",
+    "randint": "int(interval({}))",
+    "log": "tag(log,{})",
+    "reversed": "sort({},reverse=true)",
+    "arange": "range({})",
+}
+"""What other tools call a function → how it is written here, with its arguments."""
 
 
 def unreadable(word: str, typed: Sequence[str], reason: str) -> ConfigError:
@@ -38,10 +48,11 @@ def unreadable(word: str, typed: Sequence[str], reason: str) -> ConfigError:
         return ConfigError(f"{word} has characters with a meaning of their own.", _as_text(key, value))
     if match := re.search(r"Unknown function '([^']+)'", reason):
         near = closest(match[1], CALLS)
-        return ConfigError(
-            f"{word}: there is no function {match[1]}.",
-            f"Did you mean {CALLS[near]}?" if near else f"There are: {', '.join(CALLS)}. {_as_text(key, value)}",
-        )
+        way_out = f"Did you mean {CALLS[near]}?" if near else f"There are: {', '.join(CALLS)}."
+        if match[1] in ELSEWHERE and (inside := re.fullmatch(rf"{match[1]}\((.*)\)", value)):
+            written = f"{key}={ELSEWHERE[match[1]].format(inside[1])}"
+            way_out = f"Write {shlex.quote(written)}" if reads(written) else way_out
+        return ConfigError(f"{word}: there is no function {match[1]}.", way_out)
     pieces = [value]
     while after and (opened("".join(pieces)) or pieces[-1].endswith(",")) and "=" not in after[0]:
         pieces.append(after.pop(0))  # a shell splits at spaces
@@ -49,6 +60,9 @@ def unreadable(word: str, typed: Sequence[str], reason: str) -> ConfigError:
     mended = _without_idle_commas(mended) + opened(mended)
     if re.fullmatch(r"\{[^:]*\}", mended):  # a shell's way to write several words
         several = mended.strip("{}")
+        if span := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", several):
+            written = shlex.quote(f"{key}=range({span[1]},{int(span[2]) + 1})")
+            return ConfigError(f"{word} has braces around values.", f"Write {written}, a sweep, with -m.")
         way_out = f"{key}={several} is a sweep, with -m; '{key}=[{several}]' is a list."
         return ConfigError(f"{word} has braces around values.", way_out)
     if re.fullmatch(r"[(<].*[)>]", mended):
@@ -58,6 +72,9 @@ def unreadable(word: str, typed: Sequence[str], reason: str) -> ConfigError:
         return ConfigError(f"{key}={' '.join(pieces)} has {what}.", f"Write {shlex.quote(f'{key}={mended}')}")
     if (bare := _without_strays(mended)) not in ("", mended) and reads(f"{key}={bare}"):
         return ConfigError(f"{word} has a sign that does not belong there.", f"Write {shlex.quote(f'{key}={bare}')}")
+    if logarithmic := re.fullmatch(r"(interval\([^,]+,[^,]+),.*log.*\)", value):
+        written = shlex.quote(f"{key}=tag(log,{logarithmic[1]}))")
+        return ConfigError(f"{word}: interval() has two bounds.", f"Write {written}")
     if name := next((name for name in CALLS if re.search(rf"\b{name}\(", value)), ""):
         return ConfigError(
             f"{word}: {name}() is not called like that.", f"Such as {shlex.quote(f'{key}={CALLS[name]}')}"
@@ -96,7 +113,7 @@ def _without_strays(value: str) -> str:
 def _as_text(key: str, value: str) -> str:
     """How *value* is written as a text; which key takes one is known for settings only."""
     if (setting := schema.settings().get(key)) and not _is_text(key):
-        return f"{key}: {setting.help}."
+        return meant(key, value) or f"{key}: {setting.help}."
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
     written = f'{key}="{quoted}"'
     return f"As a text it has quotes twice: {shlex.quote(written)}"
@@ -120,6 +137,6 @@ def _without_value(word: str, before: str, after: Sequence[str]) -> ConfigError:
         key, _, value = before.partition("=")
         return ConfigError(f"'{word}' stands alone, after {before}.", _as_text(key, f"{value} {word}".strip()))
     if "=" in before:
-        joined = before + word if before.endswith(("=", ",")) else f"{before},{word}"
+        joined = before + word if before.endswith(("=", ",")) else f"{before},{word.lstrip(',')}"
         return ConfigError(f"'{word}' stands alone, after {before}.", f"Write {shlex.quote(joined)}, without spaces.")
     return ConfigError(f"'{word}' is no override.", "One is key=value, such as hidden=256.")

@@ -10,14 +10,12 @@ from hydra.errors import OverrideParseException
 from mnist_exp.config import choices, schema, sweeps
 from mnist_exp.config.explain import translate
 from mnist_exp.config.guesses import guess
-from mnist_exp.config.overrides import CONTROL, STEERING, check_deletions, check_single
+from mnist_exp.config.overrides import FIXED, check_deletions, check_once, check_single
 from mnist_exp.console import help
 from mnist_exp.errors import ConfigError
 
 DRY = "--dry-run"
 PARAMS = "hydra.sweeper.params."
-FIXED = (*CONTROL, *STEERING, "cluster")
-"""Settings and groups that a sweep has as a whole."""
 
 
 def arranged(typed: Sequence[str]) -> list[str]:
@@ -60,6 +58,7 @@ def arranged(typed: Sequence[str]) -> list[str]:
     if options.shell_completion:
         return [*flags, *overrides]
     check_deletions(overrides)
+    check_once(word for word in overrides if "=" in word)
     parsed = _parsed(overrides)
     if not options.multirun:  # of several values Hydra would say that they are ambiguous
         check_single([str(each.input_line) for each in parsed if each.is_sweep_override()], typed)

@@ -42,7 +42,7 @@ def value(setting: Any) -> str:
 
 def settings(overrides: Iterable[str]) -> str:
     """*overrides* in a line: `hidden=64 lr=1e-5`."""
-    return in_text(" ".join(overrides))
+    return in_text(" ".join(override.removeprefix("++") for override in overrides))
 
 
 def count(number: float) -> str:

@@ -1,7 +1,10 @@
 """Hydra's callback that checks the whole composed config, Hydra's part too, before Hydra writes anything."""
 
+import contextlib
 import copy
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -26,9 +29,13 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
 
     parsed: Config | None = None
     """The config of the single run that comes next, if it is known already."""
+    made: Sequence[Path] = ()
+    """What Hydra makes for that run: its folder, or what is in it."""
+    above: Sequence[Path] = ()
+    """The folders that it makes above the run's, the innermost first."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        Guard.parsed = None
+        Guard.parsed, Guard.made, Guard.above = None, (), ()
         check(config)
         try:
             check_single([*typed(config), *steering(config)], sys.argv[1:])
@@ -40,6 +47,10 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
                     config.hydra.output_subdir = None  # what Hydra wrote the first time stays
             elif holds_runs(folder) or is_sweep(folder.parent):
                 raise ConfigError(f"{shown(folder)} belongs to a sweep.", "Choose another folder: hydra.run.dir=…")
+            whole = folder.absolute()
+            files = (whole / str(config.hydra.output_subdir), whole / f"{config.hydra.job.name}.log")
+            Guard.made = [path for path in (files if whole.exists() else (whole,)) if not path.exists()]
+            Guard.above = [path for path in whole.parents if not path.exists()]
         except (ConfigError, OmegaConfBaseException) as error:  # the folder's name is resolved here
             sys.exit(exits.explain(error))
 
@@ -55,6 +66,17 @@ def parse_once(composed: DictConfig) -> Config:
     """As `config.parse`, which the guard of a single run has called already."""
     parsed, Guard.parsed = Guard.parsed, None
     return parsed or parse(composed)
+
+
+def leave_nothing() -> None:
+    """Deletes what Hydra has made for a run that was refused before it began."""
+    if any(RunFolder(folder).ledger.exists() for path in Guard.made for folder in (path, path.parent)):
+        return
+    with contextlib.suppress(OSError):  # Windows deletes no log that is open; another run is above it by now
+        for path in Guard.made:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in Guard.above:
+            path.rmdir()
 
 
 def typed(composed: DictConfig) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.config import CLASSES, SHAPE, Shape
+from mnist_exp.config.guesses import closest
 from mnist_exp.errors import ConfigError
 
 
@@ -45,6 +46,8 @@ INITS: dict[str, Callable[[Tensor, float], object]] = {
     "uniform": lambda w, scale: nn.init.uniform_(w, -scale, scale),
 }
 SCALED = ("normal", "uniform")
+NAMED = {"kaiming": "he", "xavier": "glorot"}
+"""What torch calls some of `INITS`."""
 
 
 @final
@@ -135,4 +138,6 @@ class MLP(nn.Module):
 def _one_of(key: str, value: str, known: Iterable[str]) -> None:
     """Raises ConfigError unless *value* is one of *known*."""
     if value not in known:
-        raise ConfigError(f"model.{key} must be one of {', '.join(known)}, but got {value!r}.")
+        near = NAMED.get(str(value)) or closest(str(value).lower(), known)
+        way_out = f"Write model.{key}={near}" if near else ""
+        raise ConfigError(f"model.{key} must be one of {', '.join(known)}, but got {value!r}.", way_out)

@@ -5,8 +5,8 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import torch
 from hydra.errors import InstantiationException
@@ -15,7 +15,8 @@ from torch import Tensor, nn, optim
 from torch.func import functional_call
 
 from mnist_exp import processor
-from mnist_exp.config import Config, Precision, Shape, sizes
+from mnist_exp.config import Config, Precision, Shape, as_typed, sizes
+from mnist_exp.config.guesses import having
 from mnist_exp.data import Augment, mix
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.events import Callback
@@ -34,6 +35,7 @@ Others, such as Muon and Adafactor, depend on rows and columns, so their network
 """
 
 MPS_STEP = 1e9
+KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
 
 def device(config: Config) -> torch.device:
@@ -344,6 +346,7 @@ def _maker(
     given = {key: offered[key] for key in offered if key in signature.parameters and key not in maker.keywords}
     maker = functools.partial(maker.func, *maker.args, **maker.keywords, **given)
     _check_keywords(group, maker, signature, arguments)
+    _check_types(group, maker, signature)
     return maker
 
 
@@ -351,10 +354,31 @@ def _make(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
     """Calls *maker*; its exceptions become ConfigErrors."""
     try:
         return maker()
-    except ExperimentError:
-        raise
+    except ExperimentError as error:
+        raise ConfigError(error.message, error.help or _about(group)) from error
     except Exception as error:
-        raise ConfigError(f"{group}._target_={node['_target_']} refused its settings: {error}") from error
+        reason = f"{group}._target_={node['_target_']} refused its settings: {error}"
+        raise ConfigError(reason, _about(group)) from error
+
+
+def _about(group: str) -> str:
+    """Where the settings of *group* are listed, with their values."""
+    return f"See python -m mnist_exp.train --help {group.partition('.')[0]}"
+
+
+def _check_types(group: str, maker: "functools.partial[Any]", signature: inspect.Signature) -> None:
+    """Raises ConfigError where a keyword is declared as a number, text or truth value, and is another one."""
+    for key, value in maker.keywords.items():
+        declared = signature.parameters.get(key)
+        if declared is None or value == declared.default or not isinstance(value, float | int | str | None):
+            continue
+        kinds = get_args(declared.annotation) or (declared.annotation,)
+        listed = get_origin(declared.annotation) is Literal
+        wanted = " or ".join(kinds if listed else [name for kind, name in KINDS.items() if kind in kinds])
+        fits = value in kinds if listed else type(value) in kinds
+        fits = fits or (type(value) is int and float in kinds) or (value in (0, 1) and bool in kinds)
+        if wanted and not fits and not (value is None and NoneType in kinds):
+            raise ConfigError(f"{group}.{key} must be {wanted}, but got {as_typed(value)}.", _about(group))
 
 
 def _check_keywords(
@@ -364,10 +388,12 @@ def _check_keywords(
     try:
         signature.bind(*arguments, **maker.keywords)
     except TypeError as error:
-        known = [name for name in signature.parameters if name != "self"]
+        known = [name for name in signature.parameters if name not in ("self", "params")]
         wrong = [key for key in maker.keywords if key not in known]
         if not wrong:
             raise ConfigError(f"{group}: {error}.") from error
         near = difflib.get_close_matches(wrong[0], known, n=1)
-        way_out = (f"Did you mean '{group}.{near[0]}'? " if near else "") + f"It takes: {', '.join(known)}"
-        raise ConfigError(f"{group}.{wrong[0]} is not a setting of {maker.func.__name__}.", way_out) from error
+        others = having(f"{group}.{wrong[0]}")
+        way_out = [f"Did you mean '{group}.{near[0]}'?" if near else "", others, f"It takes: {', '.join(known)}"]
+        reason = f"{group}.{wrong[0]} is not a setting of {maker.func.__name__}."
+        raise ConfigError(reason, " ".join(filter(None, way_out))) from error

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
@@ -28,7 +28,7 @@ class MacroF1(Callback):
         recall: Whether to add the share of each class's images that is right.
     """
 
-    def __init__(self, run: "Run", split: str = "val", recall: bool = False) -> None:
+    def __init__(self, run: "Run", split: Literal["val", "test"] = "val", recall: bool = False) -> None:
         self.run, self.split, self.recall = run, split, recall
 
     def measure(self, event: EpochEnd) -> Mapping[str, float]:

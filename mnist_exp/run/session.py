@@ -16,6 +16,7 @@ from typing import Any, final
 import torch
 
 from mnist_exp.config import Config, classes
+from mnist_exp.console.formats import plural
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.engine.loop import fit
@@ -99,7 +100,8 @@ def run_many(
                 observers = {m.folder: _observers(m, pack, watch, control) for m in pack.members.values()}
                 if note := build.advice(members[0].config, pack.device):
                     log.info(note)
-                log.info("Training %d on %s with %d threads, %s.", len(members), pack.device, pack.threads, pack.method)
+                threads = plural(pack.threads, "thread")
+                log.info("Training %d on %s with %s, %s.", len(members), pack.device, threads, pack.method)
                 training = True
                 while training:  # in as many parts as there are epochs after which lanes leave
                     control.step = pack.progress.epoch * pack.order.steps

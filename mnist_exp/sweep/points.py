@@ -23,6 +23,7 @@ from mnist_exp.config import Config, as_typed, schema, sweeps
 from mnist_exp.config.overrides import key_of
 from mnist_exp.config.schema import Kind
 from mnist_exp.config.sweeps import reads
+from mnist_exp.console import formats
 from mnist_exp.console.terminal import changing, say
 from mnist_exp.disk import lanes, ledger, trust
 from mnist_exp.disk.layout import State
@@ -74,7 +75,7 @@ def _discrete(typed: list[Override]) -> list[Override]:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(
                 f"A grid cannot try all of {override.input_line}.",
-                f"List the values: {override.key_or_group}=a,b,c, use range(start,stop,step), or add search=tpe.",
+                f"List the values: {override.key_or_group}=a,b,c, use range(start,stop,step), or choose search=tpe.",
             )
     return typed
 
@@ -246,7 +247,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
                 rehearsed.add(shape)
             jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, parsed=parsed))
         except ExperimentError as error:
-            faults.append(f"{' '.join(overrides)}: {error.message}")
+            faults.append(f"{formats.settings(overrides)}: {error.message}")
             ways_out.append(error.help)
     if faults:
         more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []

@@ -36,6 +36,8 @@ REFUSED = {
         "hydra.sweeper.space=mysearch.space",
     ),
     "-m hidden=16,32 resume=last,best": ("a sweep has one resume.", "Give it one value."),
+    "'lr=interval(1e-4,1e-1)'": ("is for a sweep, and this would be a single run.", "Add -m: python -m"),
+    "hydra.launcher.workers=2": ("is for a sweep, and this would be a single run.", "Add -m: python -m"),
     # groups
     "~tracking": ("'~tracking' leaves no choice of tracking", "Write tracking=off"),
     "~tracking epochs=2": ("'~tracking' leaves no choice of tracking", "Write tracking=off"),

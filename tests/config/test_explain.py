@@ -14,6 +14,7 @@ FILES = {
     ("experiment", "# @package _global_\ndefaults:\n  - override /tracking: off\n"): ("A group takes", "quotes: 'off'"),
     ("experiment", "# @package _global_\ndefaults:\n  - override /optimiser: sgd\n"): ("'optimiser'", "'optimizer'"),
     ("optimizer", "lr: 0.1\noptimizer:\n  _target_: torch.optim.SGD\n"): ("optimizer.optimizer is set", "_global_"),
+    ("experiment", "# @package _global_\nsearch: tpe\n"): ("sets search, which is chosen", "- override /search: …"),
     ("tracking", "urii: x\n"): ("tracking/mine.yaml: There is no setting 'tracking.urii'.", "tracking.uri"),
 }
 

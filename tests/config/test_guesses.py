@@ -34,6 +34,13 @@ MEANT = {
     "hydra.launcher.n_jobs": "hydra.launcher.workers",
     "hydra.launcher.timeout_min": "hydra.launcher.job_timeout",
     "hydra.launcher.partition": "cluster=slurm",
+    "val_size": "data.val_size",
+    "limit": "data.limit",
+    "betas": "optimizer.betas",
+    "data.batch_size": "batch_size",
+    "optimizer.name": "optimizer",
+    "dataset.name": "data",
+    "config": "experiment",
     # spelling
     "epcohs": "epochs",
     "learing_rate": "lr",

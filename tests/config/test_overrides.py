@@ -59,6 +59,13 @@ def test_the_way_out_is_the_line_that_was_meant() -> None:
     assert "-m hidden=16,32 (bash makes several words of hidden={16,32})" in caught.value.help
     with pytest.raises(ConfigError) as caught:
         check_once(["hidden=16", "hidden=16"])
+
+
+@pytest.mark.parametrize("key", ["hydra.launcher.workers", "n_trials", "resume", "cluster"])
+def test_what_a_sweep_has_once_is_not_advised_to_vary(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_once([f"{key}=1", f"{key}=2"])
+    assert caught.value.help == "Set it once."
     assert caught.value.help == "Set it once."
 
 

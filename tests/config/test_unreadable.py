@@ -30,6 +30,11 @@ UNREADABLE = {
     "hidden=64 32": ("'32' stands alone, after hidden=64.", "Write hidden=64,32"),
     "tpe": ("'tpe' is no override.", "key=value"),
     "'lr=intervall(1,2)'": ("there is no function intervall.", "Did you mean interval("),
+    "hidden=16 ,32": ("',32' stands alone, after hidden=16.", "Write hidden=16,32"),
+    "'hidden={16..18}'": ("braces", "Write 'hidden=range(16,19)'"),
+    "'lr=loguniform(1e-4,1e-1)'": ("there is no function loguniform", "Write 'lr=tag(log,interval(1e-4,1e-1))'"),
+    "'lr=log(interval(1e-4,1e-1))'": ("there is no function log", "Write 'lr=tag(log,interval(1e-4,1e-1))'"),
+    "'lr=interval(1e-4,1e-1,log=true)'": ("two bounds", "Write 'lr=tag(log,interval(1e-4,1e-1))'"),
     "'lr=interval(1e-4)'": ("interval() is not called like that.", "Such as 'lr=interval(0.01,0.1)'"),
     "'hidden=range(16;32)'": ("range() is not called like that.", "Such as 'hidden=range("),
     "'hidden=64]'": ("hidden=64] has a sign that does not belong there.", "Write hidden=64"),
@@ -55,5 +60,5 @@ def test_what_cannot_be_read_says_how_it_is_written(typed: str) -> None:
     sentence, way_out = UNREADABLE[typed]
     assert sentence in error.message
     assert way_out in error.help
-    written = error.help.partition("Write ")[2].removesuffix(", without spaces.")
+    written = error.help.partition("Write ")[2].removesuffix(", without spaces.").removesuffix(", a sweep, with -m.")
     assert all(reads(word) for word in shlex.split(written) if "…" not in word)

@@ -84,3 +84,12 @@ def test_a_keyword_that_only_some_swept_options_have(command: Command) -> None:
     assert code == 2
     assert "optimizer.momentum is not a setting of Adam." in err
     assert not list(Path("outputs").rglob("ledger.json"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "way_out"), [("hidden=16 hidden=16,32", "Set it once"), ("+tags.a=1 +tags.a=2", "-m +tags.a=1,2")]
+)
+def test_a_key_that_is_set_twice_is_refused_before_its_values_are(typed: str, way_out: str) -> None:
+    with pytest.raises(ConfigError, match="is set more than once") as caught:
+        arranged(typed.split())
+    assert way_out in caught.value.help

@@ -9,12 +9,30 @@ from samples import TINY
 
 from mnist_exp.config import Config, loading
 
+LATE = ["model.dropout=2", "device=cuda:99", "cluster=slurm", "optimizer.weight_decay=-1", "init=nowhere"]
+"""What is known only after Hydra has made the folder."""
 
-@pytest.mark.parametrize("wrong", ["hidden=-1", "epochs=0", "data.val_size=999"])
+
+@pytest.mark.parametrize("wrong", ["hidden=-1", "epochs=0", "data.val_size=999", *LATE])
 def test_a_refused_run_leaves_no_folder(wrong: str, command: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = command(*TINY, wrong)
     assert code == 2, err
     assert not list(Path().iterdir())
+
+
+def test_a_refused_run_leaves_a_folder_that_was_there_as_it_was(command: Callable[..., tuple[int, str, str]]) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes").touch()
+    code, _, err = command(*TINY, LATE[0], "hydra.run.dir=mine")
+    assert code == 2, err
+    assert [*Path().rglob("*")] == [Path("mine"), Path("mine/notes")]
+
+
+def test_a_refused_run_leaves_what_an_earlier_one_has_trained(command: Callable[..., tuple[int, str, str]]) -> None:
+    assert command(*TINY, "hydra.run.dir=mine")[0] == 0
+    before = sorted(Path("mine").rglob("*"))
+    assert command(*TINY, LATE[0], "hydra.run.dir=mine")[0] == 2
+    assert sorted(Path("mine").rglob("*")) == before
 
 
 def test_a_setting_may_refer_to_what_the_run_puts_into_its_environment(
