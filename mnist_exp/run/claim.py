@@ -220,7 +220,7 @@ def _load_checkpoint(config: Config, folder: Path, entry: Ledger, network: nn.Mo
     """The state to continue from, if there is one.
 
     Raises:
-        CheckpointError: it is damaged, or was saved with another config or network.
+        CheckpointError: it is damaged, was saved with another config or network, or after more epochs than are wanted.
     """
     saved = checkpoint.load_last(RunFolder(folder).checkpoints)
     if saved is None:
@@ -228,6 +228,9 @@ def _load_checkpoint(config: Config, folder: Path, entry: Ledger, network: nn.Mo
     if saved.config != entry.fingerprint["config"] and not config.force:
         way_out = "force=true goes on from there all the same."
         raise CheckpointError(f"{folder} was trained with another config.", way_out)
+    if saved.epoch > config.epochs:
+        done = f"{folder} has finished {saved.epoch} epochs, which is more than epochs={config.epochs}."
+        raise CheckpointError(done, "Choose more epochs, or another folder: hydra.run.dir=…")
     same_shapes(saved.weights, network.state_dict())
     return saved
 

@@ -114,6 +114,7 @@ def words(typed: str) -> list[str]:
     return ["data=synthetic", *shlex.split(typed)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("typed", REFUSED)
 def test_what_is_refused_says_what_is_wrong_and_how_it_is_written(typed: str, command: Command) -> None:
     code, _, err = command(*words(typed))

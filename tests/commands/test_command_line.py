@@ -22,6 +22,7 @@ from mnist_exp.disk import ledger
 COMMAND = [sys.executable, "-m", "mnist_exp.train", *TINY]
 
 
+@pytest.mark.integration
 def test_a_typo_leaves_with_2_and_one_sentence() -> None:
     done = subprocess.run([*COMMAND, "hiden=256"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -134,6 +134,7 @@ def keywords() -> Iterator[tuple[str, str]]:
                     yield f"{group}={option}", key
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("option", "key"), sorted(set(keywords())))
 def test_a_keyword_that_float32_cannot_hold_is_refused(option: str, key: str, composed: Callable[..., Config]) -> None:
     group, _, keyword = key.partition(".")

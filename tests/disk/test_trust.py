@@ -263,6 +263,7 @@ def test_the_files_of_a_run_are_no_config_of_the_user(theirs: Path, canary: Path
     assert not canary.exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["evaluate", "rerun", "resume"])
 def test_nothing_is_asked_of_an_address_that_came_with_a_run(
     name: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, command: Any
@@ -301,6 +302,7 @@ def test_nothing_is_asked_of_an_address_that_came_with_a_run(
     assert [(tracking.uri, tracking.register) for tracking in followed] == [(None, None)] * (name != "evaluate")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("entry", ["train.log", "figures", "checkpoints", ".hydra", "figures/one.png"])
 def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Config], command: Any) -> None:
     folder, outside = Path("theirs"), Path("outside")
@@ -324,6 +326,7 @@ def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Confi
     assert (outside / "file").read_text() == ""
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "what"), [("ledger.json", "hard link"), ("metrics.jsonl", "pipe"), ("mlflow.json", "pipe"), ("x", "pipe")]
 )
@@ -451,6 +454,7 @@ def test_a_run_that_came_with_its_study_reports_to_nobody(
     assert not canary.exists()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "override",
     [
@@ -564,6 +568,7 @@ def test_what_is_not_taken_from_a_foreign_plan_is_refused(key: str) -> None:
             home.check_foreign(plan, Path("theirs"), [])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("key", [key for key in REFUSED if key in config.settings() and key not in ("resume", "init")])
 def test_what_is_not_taken_from_a_foreign_run_is_the_users_own(key: str, elsewhere: Path) -> None:
     """`resume` is the present command's, whatever a config says; see `resume.stored`."""

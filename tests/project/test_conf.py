@@ -31,6 +31,7 @@ COMPLETED = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_could_be_trained(choice: str, composed: Callable[..., Config]) -> None:
     group, option = choice.split("/")

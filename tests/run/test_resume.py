@@ -114,6 +114,14 @@ def test_what_is_refused_before_training_stays_as_it_was(tiny: Tiny) -> None:
     assert {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()} == before
 
 
+def test_more_epochs_than_are_wanted_are_not_trained_back(tiny: Tiny) -> None:
+    trainings.run(tiny(epochs=3), HERE)
+    before = (HERE / "ledger.json").read_bytes()
+    with pytest.raises(CheckpointError, match="has finished 3 epochs, which is more than epochs=2"):
+        trainings.run(tiny(epochs=2, force=True), HERE)
+    assert (HERE / "ledger.json").read_bytes() == before
+
+
 def test_a_forced_run_says_what_it_is_now(tiny: Tiny) -> None:
     trainings.run(tiny(epochs=1), HERE, ["hidden=16", "epochs=1"], sweep="s")
     before = ledger.read(HERE)

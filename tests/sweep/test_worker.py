@@ -99,6 +99,7 @@ def fail(kind: str) -> None:
     raise ERRORS[kind]()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("kind", "becomes", "text"),
     [

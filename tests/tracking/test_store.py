@@ -84,6 +84,7 @@ def test_the_experiment_may_be_named_by_the_environment(monkeypatch: pytest.Monk
     assert config.compose(["tracking.experiment=mine"]).tracking.experiment == "mine"
 
 
+@pytest.mark.integration
 def test_a_deleted_experiment_is_named_with_the_ways_out(mlflow_store: Callable[[str], Store]) -> None:
     opened = mlflow_store("mine")
     opened.client.delete_experiment(opened.experiment_id)
@@ -92,6 +93,7 @@ def test_a_deleted_experiment_is_named_with_the_ways_out(mlflow_store: Callable[
     assert f"mlflow experiments restore -x {opened.experiment_id}, or choose another" in caught.value.help
 
 
+@pytest.mark.integration
 def test_an_experiment_keeps_its_files_beside_its_database(mlflow_store: Callable[[str], Store]) -> None:
     opened = mlflow_store("mine")
     experiment = opened.client.get_experiment_by_name("mine")
