@@ -1,19 +1,30 @@
 """`python -m mnist_exp`: lists the commands."""
 
 import ast
+import shlex
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from mnist_exp.config.guesses import closest
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import version
 from mnist_exp.console.terminal import console
+from mnist_exp.errors import ConfigError
 
 COMMANDS = ("train", "ui", "report", "evaluate", "predict", "diff", "rerun", "sync", "remove", "data", "doctor")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the version, and what each command does."""
+    """Prints the version, and what each command does.
+
+    Raises:
+        ConfigError: *arguments* are those of one of them.
+    """
+    if arguments and not arguments[0].startswith("-"):
+        near = closest(arguments[0], COMMANDS) or "train"
+        way_out = f"Each command is a module: {shlex.join(['python', '-m', f'mnist_exp.{near}', *arguments[1:]])}"
+        raise ConfigError(f"python -m mnist_exp takes no {arguments[0]!r}.", way_out)
     console.out(f"{version()}: sweeps of small image classifiers\n", highlight=False)
     for command, about in abouts():
         console.out(f"  python -m mnist_exp.{command:<10} {about}", highlight=False)

@@ -12,8 +12,8 @@ from mnist_exp.results import names
 
 ABOUT = """\
 Says which class each picture shows, and how sure the network is. Any size and colour, dark on light or light on
-dark, transparent or not: one digit or object each. A digit is cropped, scaled and centred as MNIST's were, where
-data.pictures of the run is strokes; else the picture is scaled."""
+dark, transparent or not: one digit or object each. It is cropped, scaled and centred as MNIST's were, where
+data.pictures of the run is strokes or, larger, things; else the picture is scaled."""
 EXAMPLES = """\
 examples
   python -m mnist_exp.predict seven.png

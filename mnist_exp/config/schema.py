@@ -60,7 +60,8 @@ VERSIONED = pattern(r"[\w-][\w .-]*", "a name of letters, digits, spaces and _.-
 SIDE = at_least(1, 4096)
 LABELS = between(2, 256, typical=CLASSES)
 CHANNELS = must("be 1 (grey) or 3 (colour)", (1, 3).__contains__, "1 or 3", "Try {key}=1.")
-FORM = pattern("strokes|scaled", "strokes or scaled", "Try {key}=scaled.", "strokes or scaled")
+FORMS = "strokes, things or scaled"
+FORM = pattern("strokes|things|scaled", FORMS, "Try {key}=scaled.", FORMS)
 CLASS = pattern(r"[^\W\d]\w*(/\w+)?", "a class of torchvision.datasets", "Try {key}=MNIST.", "a name")
 READER = pattern("sklearn|folder|npz", "sklearn, folder or npz", "Try {key}=null.", "sklearn, folder or npz")
 DEBIAN = pattern(
@@ -159,7 +160,10 @@ class Data:
         None, "names of the classes, by label, for tables and pictures; null: the labels", NAMES, LABEL
     )
     pictures: str = setting(
-        "strokes", "how pictures of your own become such images: strokes (cut out and centred) or scaled", FORM, LABEL
+        "strokes",
+        "your own pictures become such images: strokes (cut out, centred), things (likewise, larger) or scaled",
+        FORM,
+        LABEL,
     )
     reader: str | None = setting(
         None, "what reads it: sklearn ships it, folder (pictures) or npz are yours; null: IDX", READER, PRIVATE | LATER

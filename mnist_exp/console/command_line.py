@@ -1,6 +1,7 @@
 """The arguments of a training command as Hydra wants them: its options first, and one config for `--cfg` of a sweep."""
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
@@ -9,7 +10,7 @@ from hydra.errors import OverrideParseException
 
 from mnist_exp.config import choices, schema, sweeps
 from mnist_exp.config.explain import translate
-from mnist_exp.config.guesses import guess
+from mnist_exp.config.guesses import closest, guess
 from mnist_exp.config.overrides import FIXED, check_deletions, check_once, check_single
 from mnist_exp.console import help
 from mnist_exp.errors import ConfigError
@@ -33,7 +34,11 @@ def arranged(typed: Sequence[str]) -> list[str]:
             raise unknown_option(word, typed)
     options, strangers = parser.parse_known_intermixed_args(typed)
     if strangers:
+        if near := closest(strangers[0].replace("_", "-"), re.findall(r"--[\w-]+", parser.format_usage()), 0.8):
+            raise ConfigError(f"There is no option {strangers[0]}.", f"Did you mean {near}?")
         raise unknown_option(strangers[0], typed)
+    if options.resolve and not options.cfg:
+        raise ConfigError("--resolve is for --cfg.", "Write --cfg job --resolve")
     if options.experimental_rerun:
         raise ConfigError(
             "--experimental-rerun loads a pickle, which can run any code.",

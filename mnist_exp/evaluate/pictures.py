@@ -17,7 +17,7 @@ from mnist_exp.data.own import fitted, opened
 from mnist_exp.errors import ConfigError, DataError
 
 MNIST = Data()
-BOX = 20 / 28  # of the image's side
+BOX = 20 / 28  # of the image's side; things fill it, as in Fashion-MNIST (https://arxiv.org/abs/1708.07747)
 VISIBLE = 8  # of 255: nobody could see fainter ink
 FAINT = 0.2  # of the strongest ink: less is paper, shadow or what JPEG leaves around a stroke
 
@@ -54,7 +54,7 @@ def read(path: Path, data: Data = MNIST) -> np.ndarray:
     if grey.shape == sides and np.median(border(grey)) == 0 and grey.max() >= VISIBLE:
         return _bytes(grey)
     try:
-        return prepare(grey, sides)
+        return prepare(grey, sides, BOX if data.pictures == "strokes" else 1.0)
     except DataError as error:
         raise DataError(f"{path}: {error.message}", error.help) from error
 
@@ -86,11 +86,11 @@ def border(grey: np.ndarray) -> np.ndarray:
     return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
-def prepare(grey: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+def prepare(grey: np.ndarray, sides: tuple[int, int], box: float = BOX) -> np.ndarray:
     """One digit of any size and polarity, (height, width), as uint8 of *sides* in MNIST's form.
 
     The border is paper; what differs from it more, the brighter or the darker side, is ink. The box around the
-    ink is scaled to 20/28 of the image on its longer side and placed with its centre of mass on the centre.
+    ink is scaled to *box* of the image on its longer side and placed with its centre of mass on the centre.
 
     Raises:
         DataError: there is no ink.
@@ -103,7 +103,7 @@ def prepare(grey: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
     ink = np.where(ink < FAINT * strongest, 0, ink / strongest)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = min(round(BOX * side) / length for side, length in zip(sides, cut.shape, strict=True))
+    scale = min(round(box * side) / length for side, length in zip(sides, cut.shape, strict=True))
     height, width = (max(1, round(side * scale)) for side in cut.shape)
     small = Image.fromarray(cut.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     digit = np.asarray(small).clip(0, 1)

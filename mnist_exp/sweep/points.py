@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
 from mnist_exp.config import Config, as_typed, schema, sweeps
+from mnist_exp.config.identity import has_effect
 from mnist_exp.config.overrides import key_of
 from mnist_exp.config.schema import Kind
 from mnist_exp.config.sweeps import reads
@@ -245,7 +246,8 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             if (shape := _shape(parsed)) not in rehearsed:
                 build.rehearse(parsed)
                 rehearsed.add(shape)
-            jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, parsed=parsed))
+            same = jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, parsed=parsed))
+            _check_differences(same.overrides, overrides)
         except ExperimentError as error:
             faults.append(f"{formats.settings(overrides)}: {error.message}")
             ways_out.append(error.help)
@@ -256,6 +258,14 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
     if repeats := len(combinations) - len(jobs):
         say(f"{repeats} of {len(combinations)} points are the same as others; each runs once.")
     return list(jobs.values())
+
+
+def _check_differences(one: list[str], other: list[str]) -> None:
+    """Raises ConfigError if two points are one run, and all in which they differ changes no result."""
+    differ = dict.fromkeys(key_of(each) for each in other if each not in one)
+    if differ and not any(map(has_effect, differ)):
+        way_out = f"No result depends on {' and '.join(differ)}: give one value."
+        raise ConfigError(f"It is the same run as {formats.settings(one)}.", way_out)
 
 
 def _shown(combinations: list[list[str]]) -> Iterator[list[str]]:

@@ -81,6 +81,8 @@ REFUSED = {
     "-m search=halving_grid": ("There is nothing to search", "Give some a list: hidden=64,128"),
     "--learning-rate=0.1": ("There is no option --learning-rate=0.1.", "without dashes: lr=0.1"),
     "'hidden=[64,32'": ("hidden=[64,32 has brackets or commas too many, or too few.", "Write 'hidden=[64,32]'"),
+    "-m threads=1,2": ("threads=2: It is the same run as data=synthetic", "depends on threads: give one value."),
+    "-m name=a,b checkpoint.enabled=true,false": ("3 of 4 points cannot run", "No result depends on"),
     "--experimental-rerun config.pickle": ("loads a pickle, which can run any code.", "python -m mnist_exp.rerun RUN"),
 }  # fmt: skip
 """What is typed → the sentence, and the way out; the exit code is 2, and nothing is written."""

@@ -9,6 +9,7 @@ from samples import REPO
 
 from mnist_exp import __main__ as listing
 from mnist_exp.console.arguments import Parser
+from mnist_exp.errors import ConfigError
 
 SCRIPTS = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -23,6 +24,20 @@ def test_each_console_script_is_on_the_list_with_what_it_does(capsys: pytest.Cap
     for command in listing.COMMANDS:
         (line,) = [line for line in lines if line.startswith(f"  python -m mnist_exp.{command} ")]
         assert len(line.split(maxsplit=3)[3]) > 10
+
+
+@pytest.mark.parametrize(
+    ("typed", "way_out"),
+    [
+        ("train hidden=64", "python -m mnist_exp.train hidden=64"),
+        ("reprot", "python -m mnist_exp.report"),
+        ("hidden=64", "python -m mnist_exp.train"),
+    ],
+)
+def test_a_command_is_a_module_of_its_own(typed: str, way_out: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        listing.main(typed.split())
+    assert caught.value.help == f"Each command is a module: {way_out}"
 
 
 @pytest.mark.parametrize("command", sorted(set(listing.COMMANDS) - {"train"}))

@@ -35,9 +35,9 @@ def drawn(
     return picture
 
 
-def seen(picture: Image.Image, name: str = "picture.png") -> np.ndarray:
+def seen(picture: Image.Image, name: str = "picture.png", form: str = "strokes") -> np.ndarray:
     picture.save(name)
-    return pictures.read(Path(name), Data()).astype(float)
+    return pictures.read(Path(name), Data(pictures=form)).astype(float)
 
 
 def centre_of_mass(image: np.ndarray) -> tuple[float, float]:
@@ -56,6 +56,14 @@ def test_a_digit_fills_the_box_and_its_mass_is_central(digit: int, size: int, da
     assert image.max() == 255
     assert np.median(image) == 0
     assert centre_of_mass(image) == pytest.approx((14, 14), abs=0.51)  # whole pixels
+
+
+def test_a_thing_fills_its_image() -> None:
+    picture = Image.new("L", (300, 200), 255)
+    picture.paste(60, (50, 40, 190, 110))  # twice as wide as high
+    image = seen(picture, form="things")
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (8, 21, 0, 27)
 
 
 def test_dark_on_light_and_light_on_dark_are_the_same_digit() -> None:

@@ -265,7 +265,8 @@ HOSTILE = [
 def test_hostile_text_is_a_value_and_nothing_else(injected: Injected, scratch: Path) -> None:
     quoted = [QuotedString(text, Quote.single).with_quotes() for text in HOSTILE]
     code, out, err = command("-m", f"+tags.why={','.join(quoted)}", "name=x", *SMALL[:6], "epochs=1", *SMALL[7:], OFF)
-    assert code == 0, out + err  # one point: tags do not change a run
+    assert code == 2, out + err
+    assert "No result depends on tags.why: give one value." in err
     both = [f"name={quoted[3]}", f"+tags.why={quoted[0]}"]
     for number, text in enumerate(quoted):
         code, out, err = (0, "", "") if number % 3 else command(*SMALL, OFF, f"name={text}", f"+tags.why={text}")

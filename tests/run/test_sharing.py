@@ -1,6 +1,7 @@
 """How many CPU threads a run takes while other programs want the processors."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 
 from mnist_exp import system
 from mnist_exp.disk.ledger import Ledger
@@ -80,7 +82,8 @@ def busy() -> Iterator[None]:
 def test_on_a_busy_machine_a_run_takes_fewer_threads(busy: None) -> None:
     cores = system.cores()
     typed = [sys.executable, "-m", "mnist_exp.train", "data=synthetic", "epochs=2", "tracking=off", "hydra.run.dir=run"]
-    done = subprocess.run(typed, capture_output=True, text=True, check=True)  # cold: it looks while it loads torch
+    environment = {**os.environ, **warm.COLD}  # it looks while it loads torch
+    done = subprocess.run(typed, capture_output=True, text=True, check=True, env=environment)
     threads = json.loads(Path("run/ledger.json").read_text())["threads"]
     assert threads < cores or cores == 1
     assert f"cpu, {threads} thread" in done.stdout
