@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import table
@@ -20,15 +21,13 @@ from mnist_exp import system
 AT_ONCE = (1, 2, 4, 8)
 ROUNDS = 3
 RUN = [sys.executable, "-m", "mnist_exp.train", "epochs=10"]
-ALONE = "hydra.launcher.pack=off"
 
 
-def at_once(number: int, folder: Path, *typed: str) -> Contender:
-    """Wall-clock seconds until the last of *number* runs that start in the same moment has ended."""
+def together(folder: Path, commands: Sequence[Sequence[str]]) -> Contender:
+    """Wall-clock seconds until the last of *commands*, which start in the same moment, has ended."""
 
     def measure() -> float:
         began = time.perf_counter()
-        commands = [[*RUN, f"seed={seed}", *typed] for seed in range(number)]
         runs = [subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) for command in commands]
         if any(run.wait() for run in runs):
             raise RuntimeError("one of the runs failed")
@@ -37,17 +36,15 @@ def at_once(number: int, folder: Path, *typed: str) -> Contender:
     return measure
 
 
+def at_once(number: int, folder: Path, *typed: str) -> Contender:
+    """Of *number* runs that differ in their seeds."""
+    return together(folder, [[*RUN, f"seed={seed}", *typed] for seed in range(number)])
+
+
 def sweep(number: int, folder: Path) -> Contender:
-    """Wall-clock seconds of a sweep of the same runs."""
-
-    def measure() -> float:
-        began = time.perf_counter()
-        seeds = ",".join(map(str, range(number)))
-        typed = [*RUN, "-m", f"seed={seeds}", "threads=1", ALONE]
-        subprocess.run(typed, cwd=folder, stdout=subprocess.DEVNULL, check=True)
-        return time.perf_counter() - began
-
-    return measure
+    """Of a sweep of the same runs."""
+    seeds = ",".join(map(str, range(number)))
+    return together(folder, [[*RUN, "-m", f"seed={seeds}", "threads=1", "hydra.launcher.pack=off"]])
 
 
 def main() -> None:

@@ -141,10 +141,10 @@ class FreeCores:
 
     def look(self) -> float | None:
         """The mean number, with what this process and its children use themselves; None: too little time has passed."""
+        if time.monotonic() - self.last[0] < LOOK:  # short epochs end more often than processes are worth counting
+            return None
         now = self._read()
         seconds, idle, ours = (new - old for new, old in zip(now, self.last, strict=True))
-        if seconds < LOOK:
-            return None
         self.last = now
         return min(cores(), (idle + ours) / seconds)
 
@@ -158,7 +158,8 @@ class FreeCores:
         ours = time.process_time()
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):  # it has ended
-                ours += child.cpu_times().user + child.cpu_times().system
+                times = child.cpu_times()
+                ours += times.user + times.system
         return time.monotonic(), sum(times.idle + getattr(times, "iowait", 0.0) for times in some), ours
 
 

@@ -31,7 +31,7 @@ class Sharing(Observer):
 
     def __init__(self, fixed: int | None, changes: Mapping[str, int]) -> None:
         self.fixed, self.changes = fixed, changes
-        self.free = system.FreeCores()
+        self.free = None if fixed else system.FreeCores()
         self.most = self.threads = self.calm = 0
         self.wait = 1
         """Epochs with free cores before the one after which it takes more; doubled whenever it has to take fewer."""
@@ -51,12 +51,12 @@ class Sharing(Observer):
 
     def on_epoch(self, event: EpochEnd) -> None:
         """Trains on with another number of threads, if that fits better now."""
-        wanted = self.changes.get(str(event.epoch), self.threads) if self.fixed else self._better()
+        wanted = self.changes.get(str(event.epoch)) or self._better()
         if wanted == self.threads or event.epoch == self.ledger.epochs:
             return
         import torch
 
-        if not self.fixed:
+        if self.free:
             log.info("Other programs leave %s: it trains on with as many threads.", plural(wanted, "core"))
         torch.set_num_threads(wanted)
         self.threads = self.ledger.threads_after[str(event.epoch)] = wanted
@@ -66,7 +66,7 @@ class Sharing(Observer):
 
     def _fitting(self) -> int:
         """As many threads as there were free cores since the last look; as now, if that was just before."""
-        free = self.free.look()
+        free = self.free.look() if self.free else None
         return (self.threads or self.most) if free is None else min(max(1, round(free)), self.most)
 
     def _better(self) -> int:

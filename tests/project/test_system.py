@@ -120,7 +120,7 @@ Times = collections.namedtuple("Times", "user idle iowait")  # as psutil has the
 def test_free_cores_are_those_that_others_leave(
     idle: tuple[float, float], ours: float, free: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, used = iter((0.0, 10.0)), iter((3.0, 3.0 + ours))
+    clock, used = iter((0.0, 10.0, 10.0)), iter((3.0, 3.0 + ours))
     after = [*(Times(1, 5 + each / 2, 1 + each / 2) for each in idle), Times(1, 99, 1)]
     times = iter(([Times(1, 5, 1)] * 3, after))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})  # the third core is none of ours
