@@ -34,7 +34,7 @@ import pytest
 HERE = Path(__file__).parents[1]
 PACKAGE = "mnist_exp"
 CACHED = type(functools.cache(len))
-QUICK = "not slow and not faults and not browser and not gpu and not slurm and not ray and not postgres"
+(QUICK,) = re.findall(r'"not integration and (.*)",', (HERE / "pyproject.toml").read_text(encoding="utf-8"))
 OPTIONS = ["-q", "-n", "0", "-p", "no:cacheprovider", "--basetemp=../tmp", "-m", QUICK]
 FEWEST = 15  # mutants of a folder
 SERVICES = ("ray.py", "slurm.py")  # tests/services/ has them run, not the fast tests

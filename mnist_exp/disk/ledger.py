@@ -58,7 +58,7 @@ class Ledger:
     host: str = field(default_factory=socket.gethostname)
     """The machine of that process."""
     threads: int = 0
-    """CPU threads that it began with, over all attempts: their number decides the last bits. 0: not recorded."""
+    """CPU threads that it began with: their number decides the last bits. 0: not recorded."""
     threads_after: dict[str, int] = field(default_factory=dict)
     """Other numbers of threads after epochs, because of other programs: `{"3": 1}` after three epochs."""
     parameters: int = 0
