@@ -1,6 +1,7 @@
 """`python -m mnist_exp`: lists the commands."""
 
 import ast
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -21,9 +22,11 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: *arguments* are those of one of them.
     """
-    if arguments and not arguments[0].startswith("-"):
-        near = closest(arguments[0], COMMANDS) or "train"
-        way_out = f"Each command is a module: {shlex.join(['python', '-m', f'mnist_exp.{near}', *arguments[1:]])}"
+    if arguments and arguments[0] not in ("-h", "--help", "--version"):
+        words = arguments[1:] if re.fullmatch(r"\w+", arguments[0]) else arguments
+        near = closest(arguments[0], COMMANDS) if words is not arguments else ""
+        command = shlex.join(["python", "-m", f"mnist_exp.{near or 'train'}", *words])
+        way_out = f"Each command is a module: {command}"
         raise ConfigError(f"python -m mnist_exp takes no {arguments[0]!r}.", way_out)
     console.out(f"{version()}: sweeps of small image classifiers\n", highlight=False)
     for command, about in abouts():

@@ -9,20 +9,19 @@ import yaml
 from hydra.errors import OverrideParseException
 
 from mnist_exp.config import choices, schema
-from mnist_exp.config.guesses import closest, meant, takes, unknown_key
-from mnist_exp.config.overrides import for_a_sweep, key_of, split
+from mnist_exp.config.chosen import fault, located
+from mnist_exp.config.guesses import NOTHING, closest, guess, meant, takes, unknown_key
+from mnist_exp.config.overrides import deleted_key, for_a_sweep, key_of, split
 from mnist_exp.config.sweeps import reads
 from mnist_exp.config.unreadable import unreadable
 from mnist_exp.errors import ConfigError
-
-NOTHING = ("off", "none", "no", "null", "false")
-"""How people say that they want nothing of a group."""
 
 
 def is_bad_choice(error: Exception) -> bool:
     """Whether Hydra failed, without an error of its own, at the option of a group, such as experiment=null."""
     frames = traceback.extract_tb(error.__traceback__)
-    return type(error) in (ValueError, TypeError) and any(Path(f.filename).name == "defaults_list.py" for f in frames)
+    kinds = (ValueError, TypeError, RecursionError)
+    return type(error) in kinds and any(Path(f.filename).name == "defaults_list.py" for f in frames)
 
 
 def translate(error: Exception, typed: list[str]) -> ConfigError:
@@ -39,14 +38,16 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
         chain.append(cause)
     texts = [str(each) for each in chain]
     everything = "\n".join(texts)
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match[1], next((each for each in typed if key_of(each) == match[1]), ""))
     if match := re.search(r"Sweep parameters '(.+)' requires --multirun", text):
         return for_a_sweep(match[1], typed)
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):
         return _several(match[1])
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, typed, text)
+    if in_a_file := fault(typed):
+        return in_a_file
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return unknown_key(match[1], next((each for each in typed if key_of(each) == match[1]), ""))
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem}.", "Put that file right.")
     if match := re.search(r"Multiple values for ([^.\s]+)", text):
@@ -55,6 +56,8 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
         if match[1] == "tags":
             return unknown_key(match[1])
         return ConfigError(f"{match[1]} is a setting already.", f"Write it without +: {match[1]}=…")
+    if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
+        return ConfigError(f"'~{match[1]}' deletes what is not there.", "Drop it.")
     if match := re.search(r"Cannot find primary config '([^']+)'", text):
         return ConfigError(
             f"There is no config called '{match[1]}' beside ours.", "Drop --config-name; files of your own are choices."
@@ -62,7 +65,11 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     if match := re.search(r"Additional config directory '([^']+)' not found", text):
         return ConfigError(f"--config-dir: there is no folder {match[1]}.", "Name one that is there.")
     if match := re.match(r"In '([^']+)': ConfigKeyError[\s\S]*full_key: (\S+)", text):
-        return _unknown_in_file(match[1], match[2])
+        return _unknown_in_file(match[1], match[2], typed)
+    if match := re.match(r"In '([^']+)':[\s\S]*Merge error: \w+ is not a subclass of \w+\. value: (.*)", text):
+        return ConfigError(
+            f"{match[1]}.yaml: {match[2]} stands where names with values belong.", "Write them below it."
+        )
     merged = r"override (?:\+\+?)?([^\s=]+)="
     if match := re.search(r"full_key: (\S+)", everything) or re.search(merged, text):
         about = next((each for each in texts if "full_key:" in each), text)
@@ -109,18 +116,37 @@ def _several(word: str) -> ConfigError:
     return ConfigError(f"'{word}' names several values for one run.", way_out)
 
 
-def _unknown_in_file(file: str, key: str) -> ConfigError:
-    """The error for *key*, which *file* of a `conf/` sets and the schema has not."""
+def _unknown_in_file(file: str, key: str, typed: list[str]) -> ConfigError:
+    """The error for *key*, which *file* of a `conf/` sets and the schema has not; *typed* chooses it."""
     if key == file.partition("/")[0]:
         return ConfigError(
             f"{file}.yaml sets what is not in {key}: its settings are read as those of {key}.",
             "Make its first line: # @package _global_",
         )
-    if key in choices.groups():
-        reason = f"{file}.yaml sets {key}, which is chosen in its list of defaults."
-        return ConfigError(reason, f"Write there: - override /{key}: …")
     error = unknown_key(key)
-    return ConfigError(f"{file}.yaml: {error.message}", error.help)
+    at = located(error, typed, key)
+    return at if at is not error else ConfigError(f"{file}.yaml: {error.message}", error.help)
+
+
+def _bad_reference(key: str, text: str) -> ConfigError | None:
+    """The error for a `${…}` in the value of *key* that leads nowhere, given OmegaConf's messages in *text*."""
+    if match := re.search(r"Interpolation key '(.*?)' not found", text):
+        near = guess(match[1])
+        way_out = (
+            f"Did you mean ${{{near}}}?" if near in schema.settings() else "Write a value, or the name of a setting."
+        )
+        return ConfigError(f"{key} refers to ${{{match[1]}}}, and there is no such setting.", way_out)
+    if match := re.search(r"Environment variable '(.*?)' not found", text):
+        way_out = f"Set it, or give it a default: ${{oc.env:{match[1]},null}}"
+        return ConfigError(f"{key} refers to the variable {match[1]}, which is not set.", way_out)
+    if match := re.search(r"Unsupported interpolation type (\S+)", text):
+        way_out = "${lr} is the value of a setting, ${oc.env:NAME} that of a variable."
+        return ConfigError(f"{key} refers to ${{{match[1]}:…}}, and there is no such function.", way_out)
+    if "Recursive interpolation" in text:
+        return ConfigError(f"{key} refers to itself.", f"Give it a value: {key}=…")
+    if re.search(r"no viable alternative|mismatched input|extraneous input|token recognition|missing .* at", text):
+        return ConfigError(f"{key} has a reference that is not whole.", "One is written ${lr}, with both braces.")
+    return None
 
 
 def extra_missing(cluster: str) -> ConfigError:
@@ -129,13 +155,10 @@ def extra_missing(cluster: str) -> ConfigError:
     return ConfigError(f"cluster={cluster} needs packages that are not installed.", install)
 
 
-def deleted_key(path: str) -> ConfigError:
-    """The error for `~key`: the schema has no optional parts."""
-    return ConfigError(f"{path} was deleted, but every run needs it.", f"Drop '~{path}'.")
-
-
 def _wrong_value(key: str, text: str, reason: str) -> ConfigError:
     """The error for the value of *key*, given OmegaConf's messages in *text*; *reason* is the first line about it."""
+    if reference := _bad_reference(key, text):
+        return reference
     rule = ""
     if setting := schema.settings().get(key):  # as in --help
         rule = f"{key}: {setting.help}" + (f" ({setting.rule.text})" if setting.rule.text else "")
@@ -149,7 +172,9 @@ def _wrong_value(key: str, text: str, reason: str) -> ConfigError:
         return ConfigError(f"{key} must be a text, but got {match[1]}.", rule)
     if re.search(r"Cannot assign \w+ to Dict", text):
         return ConfigError(f"{key} holds names with values.", rule)
-    if "is not Optional" in text:
+    if "is not a ListConfig" in text:
+        return ConfigError(f"{key} must be a list.", rule)
+    if "is not Optional" in text or "Incompatible value 'None'" in text:
         return ConfigError(f"{key} must have a value, but got null.", rule)
     if "does not support deletion" in text:
         return deleted_key(key)

@@ -19,6 +19,8 @@ from mnist_exp.config import choices, schema
 from mnist_exp.config.overrides import as_typed
 from mnist_exp.errors import ConfigError
 
+NOTHING = ("off", "none", "no", "null", "nil", "false", "")
+"""How people say that they want nothing."""
 OURS = {"local": "cluster=local", "grid": "search=grid", "race": "search=race", "optuna": "search=tpe"}
 """The launcher and the sweepers that `cluster=local` and `search=` choose, each with one way to choose it."""
 CHOSEN = OURS | {"submitit_slurm": "cluster=slurm", "submitit_local": "cluster=slurm", "ray_cluster": "cluster=ray"}
@@ -109,7 +111,7 @@ def _readings(key: str, typed: Any) -> Iterator[Any]:
         yield [_number(str(each)) for each in typed]
         return
     setting, text = schema.settings().get(key), str(typed).strip().lower()
-    if text in ("none", "off", "no", "nil", "") and setting and setting.default is None:
+    if text in NOTHING and setting and setting.default is None:
         yield None
     if (number := _number(text)) is not None:
         yield number

@@ -23,10 +23,11 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mnist_exp.config import choices, folders, schema, secrets, stores
 from mnist_exp.config.choices import conf_dir
-from mnist_exp.config.explain import deleted_key, is_bad_choice, translate
+from mnist_exp.config.chosen import located
+from mnist_exp.config.explain import is_bad_choice, translate
 from mnist_exp.config.guesses import meant, unknown_key
 from mnist_exp.config.identity import flatten, label, to_dict
-from mnist_exp.config.overrides import DEEPEST, check_deletions, check_once, check_text, compact
+from mnist_exp.config.overrides import DEEPEST, check_deletions, check_once, check_text, compact, deleted_key
 from mnist_exp.config.schema import FOLLOWING, Config, Data
 from mnist_exp.errors import ConfigError, first_line
 
@@ -70,9 +71,11 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     try:
         with _own_hydra():
             return parse(hydra.compose("train", list(overrides)))
+    except ConfigError as error:
+        raise located(error, overrides) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise translate(error, list(overrides)) from error
-    except (ValueError, TypeError) as error:
+        raise located(translate(error, list(overrides)), overrides) from error
+    except (ValueError, TypeError, RecursionError) as error:
         if is_bad_choice(error):
             raise translate(error, list(overrides)) from error
         raise

@@ -111,6 +111,8 @@ def check_once(overrides: Iterable[str]) -> None:
             word = several[0].partition("=")[0] + "=" + values
             all_of_them = f"-m {shlex.quote(word)} (bash makes several words of {key}={{{values}}})"
             varies = "," in values and key not in FIXED and not key.startswith("hydra")
+            if deletion := next((each for each in several if each.startswith("~")), ""):
+                raise ConfigError(f"{key} is set and deleted: {' '.join(several)}.", f"Drop '{deletion}'.")
             raise ConfigError(
                 f"{key} is set more than once: {' '.join(several)}.",
                 f"Set it once, or try each value: {all_of_them}" if varies else "Set it once.",
@@ -118,16 +120,26 @@ def check_once(overrides: Iterable[str]) -> None:
 
 
 def check_deletions(overrides: Sequence[str]) -> None:
-    """Refuses the deletion of a group: its settings would get the schema's defaults, which is no choice of anybody's.
+    """Refuses the deletion of a setting, or of a group: that would get the schema's defaults, which nobody chose.
 
     Raises:
         ConfigError: one of *overrides* is such a deletion.
     """
     for override in overrides:
-        if override.startswith("~") and ((key := key_of(override)) in choices.groups() or key.startswith("hydra/")):
+        if not override.startswith("~"):
+            continue
+        key = key_of(override)
+        if key in choices.groups() or key.startswith("hydra/"):
             nothing = choices.nothing(key)
             way_out = f"Write {nothing}" if nothing else f"Drop '{override}'."
             raise ConfigError(f"'{override}' leaves no choice of {key}, and every run needs one.", way_out)
+        if key in schema.settings() or key in schema.parts():
+            raise deleted_key(key, override)
+
+
+def deleted_key(key: str, override: str = "") -> ConfigError:
+    """The error for the *override* that deletes *key*: the schema has no optional parts."""
+    return ConfigError(f"{key} was deleted, but every run needs it.", f"Drop '{override or f'~{key}'}'.")
 
 
 def compact(value: Any) -> str:

@@ -32,14 +32,19 @@ class Rule:
     tests: tuple[tuple[Callable[[Any], object], str], ...] = ()
     """Each with its message, which may name `{key}`, `{value}` and, of a list, `{count}`."""
     way_out: str = ""
+    highest: float = math.inf
+    """For a larger number the way out is the default."""
 
-    def check(self, key: str, value: Any) -> None:
+    def check(self, key: str, value: Any, default: Any = None) -> None:
         """Raises ConfigError unless *value*, that of *key*, passes every test."""
         for holds, message in self.tests:
             if not holds(value):
                 count = len(value) if isinstance(value, list) else 1
                 shown = _Number(brief(value, 12)) if isinstance(value, float) else value
-                raise ConfigError(message.format(key=key, value=shown, count=count), self.way_out.format(key=key))
+                way_out = self.way_out.format(key=key)
+                if isinstance(value, int | float) and value > self.highest:
+                    way_out = f"Leave {key} out." if default is None else f"Try {key}={default}."
+                raise ConfigError(message.format(key=key, value=shown, count=count), way_out)
 
 
 def must(what: str, holds: Callable[[Any], object], text: str = "", way_out: str = "", value: str = "{value}") -> Rule:
@@ -51,7 +56,7 @@ def at_least(lowest: int, highest: float = math.inf, text: str = "") -> Rule:
     """*lowest* or more, and at most *highest*: more than that is a slip, and torch would say so in its own way."""
     floor = must(f"be at least {lowest}", lambda value: value >= lowest)
     ceiling = must(f"be at most {highest}", lambda value: value <= highest)
-    return Rule(text or f">= {lowest}", floor.tests + ceiling.tests, f"Try {{key}}={max(lowest, 1)}.")
+    return Rule(text or f">= {lowest}", floor.tests + ceiling.tests, f"Try {{key}}={max(lowest, 1)}.", highest)
 
 
 def between(lowest: float, highest: float, typical: float, last: str = "") -> Rule:

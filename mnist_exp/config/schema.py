@@ -35,8 +35,7 @@ CLASSES = 10
 
 ANY, PRECISION, VALIDATION = Rule(), Rule("fp32, tf32 or bf16"), Rule("0 to train_images - 1")
 NAMES = Rule("as many as num_classes")
-SOME = at_least(1)
-IMAGES = at_least(1, 2**31)
+SOME = IMAGES = at_least(1, 2**31)
 PARTS = at_least(2, 1000)
 THREADS = at_least(1, MOST_THREADS, f"1 to {MOST_THREADS}")
 SEED = between(0, 2**63 - 1, typical=0, last="2**63 - 1")
@@ -50,7 +49,9 @@ FINITE = must("be finite and >= 0", lambda value: 0 <= value < math.inf, ">= 0",
 RATE = positive("Try {key}=1e-3.")
 LIMIT = positive("Try {key}=null for none.")
 TRY = "Try {key}=128 or '{key}=[512,256]'."
-WIDTHS = must("be a positive integer or a list of them", each_within(1, 2**24, [int]), "each >= 1", TRY, "{value!r}")
+WHOLE = must("be a positive integer or a list of them", each_within(1, math.inf, [int]), value="{value!r}")
+NOT_WIDER = must(f"be at most {2**24:,}", each_within(1, 2**24))
+WIDTHS = Rule("each >= 1", WHOLE.tests + NOT_WIDER.tests, TRY)
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 DEVICE = pattern(r"auto|cpu|mps|cuda(:\d{1,2})?", DEVICES, "Try {key}=auto.", DEVICES)
 WORD = pattern(r"[\w-][\w.-]*", "a plain word")
@@ -422,7 +423,7 @@ class Setting:
     def check(self, value: Any) -> None:
         """Raises ConfigError if *value* breaks the rule, or a number in it `NUMBER`; null breaks none."""
         if value is not None:
-            self.rule.check(self.key, value)
+            self.rule.check(self.key, value, self.default)
         for key, each in leaves(self.key, value):
             if isinstance(each, int | float):
                 NUMBER.check(key, each)

@@ -107,7 +107,7 @@ def load(path: Path) -> Checkpoint:
             raise CheckpointError(f"{path} has another format than {FORMAT}.")
         saved = Checkpoint(**state)
         if fault := _fault(saved):
-            raise CheckpointError(f"{path} is not a checkpoint of this program: its {fault} cannot be.")
+            raise CheckpointError(f"{path} is not a checkpoint of this program: {fault}.")
         return saved
     except CheckpointError:
         raise
@@ -116,14 +116,15 @@ def load(path: Path) -> Checkpoint:
 
 
 def _fault(saved: Checkpoint) -> str:
-    """Which field of *saved* no run has written; empty: none."""
+    """What in *saved* no run writes, as a clause; empty: nothing."""
     for each in dataclasses.fields(saved):
         if not fits(getattr(saved, each.name), each.type):
-            return each.name
+            return f"no run saves such a value as its {each.name}"
     if saved.epoch != len(saved.history) or not all(is_row(row, i) for i, row in enumerate(saved.history, start=1)):
-        return "history"
+        return f"it says that {saved.epoch} epochs are finished, and does not have the results of each"
     groups = (saved.weights, saved.averaged, saved.chosen, saved.hits, *saved.moments.values())
-    return "" if all(_plain(tensor) for group in groups for tensor in group.values()) else "tensors"
+    whole = all(_plain(tensor) for group in groups for tensor in group.values())
+    return "" if whole else "it does not have all numbers of its tensors"
 
 
 def _plain(tensor: torch.Tensor) -> bool:

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
 from mnist_exp.config import Config, as_typed, schema, sweeps
+from mnist_exp.config.chosen import located
 from mnist_exp.config.identity import has_effect
 from mnist_exp.config.overrides import key_of
 from mnist_exp.config.schema import Kind
@@ -249,6 +250,7 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             same = jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, parsed=parsed))
             _check_differences(same.overrides, overrides)
         except ExperimentError as error:
+            error = located(error, overrides) if isinstance(error, ConfigError) else error
             faults.append(f"{formats.settings(overrides)}: {error.message}")
             ways_out.append(error.help)
     if faults:

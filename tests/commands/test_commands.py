@@ -31,7 +31,9 @@ def test_each_console_script_is_on_the_list_with_what_it_does(capsys: pytest.Cap
     [
         ("train hidden=64", "python -m mnist_exp.train hidden=64"),
         ("reprot", "python -m mnist_exp.report"),
-        ("hidden=64", "python -m mnist_exp.train"),
+        ("hidden=64", "python -m mnist_exp.train hidden=64"),
+        ("hidden=[64,32] -m", "python -m mnist_exp.train 'hidden=[64,32]' -m"),
+        ("-m hidden=16,32", "python -m mnist_exp.train -m hidden=16,32"),
     ],
 )
 def test_a_command_is_a_module_of_its_own(typed: str, way_out: str) -> None:

@@ -1,0 +1,270 @@
+"""The config files that a command chooses: which one sets a key, and what Hydra does not take in them.
+
+They are read only where there is an error to explain.
+"""
+
+import contextlib
+import itertools
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+
+from mnist_exp.config import choices, schema
+from mnist_exp.config.guesses import NOTHING, closest, unknown_key
+from mnist_exp.config.overrides import key_of, split
+from mnist_exp.errors import ConfigError
+
+LONGEST = 200  # characters of a name; a file system takes few more
+
+
+@final
+@dataclass(frozen=True)
+class File:
+    """The file of one option of a group."""
+
+    group: str
+    option: str
+    folders: tuple[Path, ...]
+    """Where files are looked for."""
+
+    @property
+    def path(self) -> Path | None:
+        """The first that there is; None if there is none."""
+        paths = (folder / self.group / f"{self.option}.yaml" for folder in self.folders)
+        return next((path for path in paths if path.is_file()), None)
+
+    @property
+    def text(self) -> str:
+        """What is in it; empty if it cannot be read."""
+        with contextlib.suppress(OSError):
+            return self.path.read_text(encoding="utf-8", errors="replace") if self.path else ""
+        return ""
+
+    @property
+    def root(self) -> yaml.Node | None:
+        """Its YAML, with lines; None if it is empty or none."""
+        try:
+            return yaml.compose(self.text, yaml.SafeLoader)
+        except yaml.YAMLError:
+            return None
+
+    @property
+    def prefix(self) -> str:
+        """What its keys stand below: `optimizer.`, or nothing in a file with `# @package _global_`."""
+        heads = [line.split()[-1] for line in self.text.splitlines() if line.startswith("# @package ")]
+        package = next(iter(heads), "_group_").replace("_group_", self.group.replace("/", "."))
+        return "" if package == "_global_" else f"{package}."
+
+    def at(self, key: str) -> yaml.Node | None:
+        """What it gives to *key*; None if it does not set that."""
+        return _at(self.root, key.removeprefix(self.prefix).split(".")) if key.startswith(self.prefix) else None
+
+    def options(self, group: str) -> list[str]:
+        """The names of the files of *group*."""
+        return sorted({path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")})
+
+    def error(self, node: yaml.Node, message: str, way_out: str) -> ConfigError:
+        """The error about *node*, which is in this file."""
+        assert self.path
+        path = self.path.relative_to(Path.cwd()) if self.path.is_relative_to(Path.cwd()) else self.path
+        return ConfigError(f"{path.as_posix()}, line {node.start_mark.line + 1}: {message}", way_out)
+
+
+def located(error: ConfigError, typed: Sequence[str], key: str = "") -> ConfigError:
+    """*error*, with file and line in front if a file sets its *key*, and that was not *typed*.
+
+    Args:
+        key: As a rule the word with which the error begins.
+    """
+    if not key:
+        key = re.split("[ =:]", error.message)[0]
+        if key.partition(".")[0] not in {each.partition(".")[0] for each in schema.settings()}:
+            return error
+    node = key.removesuffix("._target_")  # of which any keyword may be what it refuses
+    if any(each == key or (node != key and each.startswith(f"{node}.")) for each in map(key_of, typed)):
+        return error
+    for file in reversed(_files(typed)):
+        if found := file.at(key) or file.at(node):
+            return file.error(found, error.message, error.help)
+    return fault(typed) or error
+
+
+def fault(typed: Sequence[str]) -> ConfigError | None:
+    """The first thing that Hydra does not take in the files that *typed* chooses; None if there is none."""
+    return next((each for file in _files(typed) for each in _faults(file)), None)
+
+
+def _folders(typed: Sequence[str]) -> tuple[Path, ...]:
+    """Where files are looked for, in Hydra's order: our conf/, --config-dir, and what *typed* searches besides."""
+    words = [part for word in sys.argv for part in (word.split("=", 1) if word.startswith("-") else [word])]
+    named = [value for name, value in itertools.pairwise(words) if name in ("--config-dir", "-cd")]
+    searched = ",".join(split(each)[2].strip("[]") for each in typed if key_of(each) == "hydra.searchpath")
+    named += [each.strip("'\" ").removeprefix("file://") for each in searched.split(",") if each]
+    return (Path(choices.conf_dir()), *(Path(each).absolute() for each in named))
+
+
+def _files(typed: Sequence[str]) -> list[File]:
+    """The files that *typed* chooses, each behind those that it begins with: what comes later counts.
+
+    Experiments come last, as in train.yaml.
+    """
+    folders, found = _folders(typed), dict[File, None]()
+
+    def add(group: str, option: str) -> None:
+        file = File(group, option[:LONGEST], folders)
+        if file in found or not file.path:
+            return
+        found[file] = None
+        for name in (item.value for item in _defaults(file) if isinstance(item, yaml.ScalarNode)):
+            above, _, last = (name if name.startswith("/") else f"{group}/{name}").strip("/").rpartition("/")
+            add(above, last)
+        found[file] = found.pop(file)
+
+    choices_typed = [word for word in map(split, typed) if word[0] in choices.groups()]
+    for group, _, value in sorted(choices_typed, key=lambda word: word[0] == "experiment"):
+        for option in value.strip("[]").split(","):
+            add(group, option)
+    return list(found)
+
+
+def _defaults(file: File) -> list[yaml.Node]:
+    """The items of its list of defaults."""
+    found = _at(file.root, ["defaults"])
+    return found.value if isinstance(found, yaml.SequenceNode) else []
+
+
+def _at(node: yaml.Node | None, keys: Sequence[str]) -> yaml.Node | None:
+    """The value below *keys* in *node*; None if they are not there."""
+    for key in keys:
+        pairs: list[Any] = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((value for name, value in pairs if name.value == key), None)
+    return node
+
+
+def _faults(file: File) -> Iterator[ConfigError]:
+    """What Hydra does not take in *file*."""
+    root = file.root
+    if root and not isinstance(root, yaml.MappingNode):
+        yield file.error(root, "it holds no names with values.", "Such as hidden: 64")
+    for name, value in root.value if isinstance(root, yaml.MappingNode) else []:
+        key = f"{file.prefix}{name.value}"
+        if name.value == "defaults":
+            yield from _of_defaults(file, value)
+        elif name.value.startswith("override "):
+            yield file.error(name, f"{name.value} belongs in the list of defaults.", f"Write\n{_list(name, value)}")
+        elif "." in name.value and key.partition(".")[0] in _mappings():
+            *above, last = key.split(".") if tuple(key.split(".")) not in schema.FOLLOWING else key.split(".")[1:]
+            lines = [f"{'  ' * depth}{each}:" for depth, each in enumerate(above)]
+            written = "\n".join([*lines, f"{'  ' * len(above)}{last}: {_shown(value)}"])
+            yield file.error(
+                name, f"{name.value} has a dot; in a file, what is in a group stands below it.", f"Write\n{written}"
+            )
+        elif key in choices.groups() and not (key in _mappings() and isinstance(value, yaml.MappingNode)):
+            way_out = f"Write\n{_list(name, value)}"
+            yield file.error(value, f"{key} is chosen in the list of defaults.", way_out)
+    for key in sorted(_mappings()):
+        held = file.at(key)
+        if held and not isinstance(held, yaml.MappingNode):
+            first = next((each for each in schema.settings() if each.startswith(f"{key}.")), f"{key}.name")
+            way_out = f"Write them below it, such as {first.removeprefix(f'{key}.')}: …, or drop it."
+            yield file.error(held, f"{key} holds names with values, but got {_shown(held)}.", way_out)
+
+
+def _list(name: yaml.Node, value: yaml.Node) -> str:
+    """The list of defaults that chooses *value* of the group *name*."""
+    return f"defaults:\n  {_override(name.value.removeprefix('override ').strip('/ '), value)}"
+
+
+def _mappings() -> set[str]:
+    """The keys that hold others."""
+    return {"hydra", *schema.parts(), *(key for key, each in schema.settings().items() if each.default == {})}
+
+
+def _override(group: str, value: yaml.Node, options: Sequence[str] = ()) -> str:
+    """The item of a list of defaults that chooses what is nearest to *value*."""
+    options, word = options or choices.options(group), _shown(value)
+    if group == "experiment":
+        return f"- {word}"
+    if isinstance(value, yaml.ScalarNode) and word not in options:
+        nothing = choices.nothing(group).partition("=")[2]
+        word = nothing if nothing and word.lower() in NOTHING else closest(word.lower(), options) or "…"
+    return f"- override /{group}: {word if word == str(yaml.safe_load(word)) else repr(word)}"
+
+
+def _shown(node: yaml.Node) -> str:
+    """*node* as it is written in a file."""
+    if isinstance(node, yaml.SequenceNode):
+        return f"[{', '.join(map(_shown, node.value))}]"
+    return node.value if isinstance(node, yaml.ScalarNode) else "…"
+
+
+def _of_defaults(file: File, defaults: yaml.Node) -> Iterator[ConfigError]:
+    """What Hydra does not take in the list of *defaults* of *file*."""
+    if not isinstance(defaults, yaml.SequenceNode):
+        yield file.error(defaults, "defaults is no list.", "Write\ndefaults:\n  - override /optimizer: sgd")
+    before: list[str] = []
+    for item in _defaults(file):
+        if isinstance(item, yaml.ScalarNode):
+            yield from _of_name(file, item)
+        else:
+            yield from _of_choice(file, item)
+        word = item.value if isinstance(item, yaml.ScalarNode) else item.value[0][0].value
+        if word == "_self_" in before:
+            yield file.error(item, "_self_ is there twice.", "Drop this line.")
+        if before and before[-1].startswith("override ") and not word.startswith("override "):
+            yield file.error(item, "what overrides a choice comes last in the list of defaults.", "Move this line up.")
+        before.append(word)
+
+
+def _of_name(file: File, item: yaml.ScalarNode) -> Iterator[ConfigError]:
+    """What is wrong with *item*, which names another file to begin with."""
+    name = item.value.removeprefix("override ").strip()
+    group, _, option = name.strip("/").replace(" ", "=").partition("=")
+    if group in choices.groups() and option:
+        chosen = yaml.ScalarNode("", option)
+        yield file.error(item, f"{item.value} is no item of a list of defaults.", f"Write {_override(group, chosen)}")
+    elif name == file.option:
+        yield file.error(item, "the file begins with itself.", "Drop that line, or give the file another name.")
+    elif "/" not in name and name != "_self_" and name not in file.options(file.group):
+        owner = next((each for each in choices.groups() if name in choices.options(each)), "")
+        near = f"- {found}" if (found := closest(name, file.options(file.group))) else ""
+        written = _override(owner, item) if owner else near
+        yield file.error(
+            item, f"there is no {file.group} called {name!r}.", f"Write {written}" if written else "Drop it."
+        )
+
+
+def _of_choice(file: File, item: yaml.Node) -> Iterator[ConfigError]:
+    """What is wrong with *item*, which chooses an option of a group."""
+    key, value = item.value[0]
+    words = key.value.split()
+    group = words[-1].partition("@")[0].strip("/")
+    options = file.options(group)
+    if group == "pruner" or group.startswith("hydra/"):  # the one is added by conf/search, the others are Hydra's
+        return
+    if group == file.group == "experiment":
+        yield file.error(
+            item, "an experiment begins with another by its name alone.", f"Write {_override(group, value)}"
+        )
+    elif group in schema.settings() and group not in choices.groups():
+        yield file.error(
+            item, f"{group} has no options.", f"Write it below the list of defaults: {group}: {_shown(value)}"
+        )
+    elif not options and "override" in words:
+        error = unknown_key(group)
+        yield file.error(item, error.message, error.help)
+    elif group in choices.groups() and not ("override" in words and words[-1].startswith("/")):
+        reason = f"{group} is chosen already, and its choice is overridden."
+        yield file.error(item, reason, f"Write {_override(group, value, options)}")
+    elif isinstance(value, yaml.ScalarNode) and group in choices.groups():
+        if not value.tag.endswith(":str"):
+            reason = f"{group} takes the name of an option, and {value.value or 'nothing'} is none without quotes."
+            yield file.error(item, reason, f"Write {_override(group, value, options)}")
+        elif value.value not in options:
+            way_out = f"There are: {', '.join(options)}. Write {_override(group, value, options)}"
+            yield file.error(item, f"there is no {group} called {value.value!r}.", way_out)
