@@ -26,7 +26,7 @@ from mnist_exp.console import terminal
 from mnist_exp.disk import provenance, tracked
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ExperimentError, Interrupted
-from mnist_exp.tracking import database
+from mnist_exp.tracking import database, store
 
 if TYPE_CHECKING:
     from mnist_exp.config import Tracking
@@ -45,8 +45,7 @@ class Publisher:
         self.uri, self.experiment, self.patience = uri_for(tracking.uri), tracking.experiment, tracking.patience
         self.warned = False
         """Whether it was said that MLflow takes nothing."""
-        if (file := stores.database(self.uri)) and file.exists():
-            self._look(file)
+        self._look()
         self.option = f" --uri {shlex.quote(without_login(self.uri))}" if tracking.uri else ""  # sync reads no config
         self.folders: list[Path] = []
         self.delivered = False
@@ -72,16 +71,19 @@ class Publisher:
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
 
-    def _look(self, file: Path) -> None:
-        """Says what is wrong with the store in *file*, before training rather than after it."""
+    def _look(self) -> None:
+        """Says what is wrong with the store, before training rather than after it."""
+        file, old, new = stores.database(self.uri), "", ""
         try:
-            database.check(file, self.experiment)
-            old, new = database.moved(file, self.experiment)
+            if not file:
+                store.check_server(self.uri)
+            elif file.exists():
+                database.check(file, self.experiment)
+                old, new = database.moved(file, self.experiment)
         except ExperimentError as error:
             self._warn(error.message, error.help)
-        else:
-            if old:
-                log.warning("This project was in another folder: what MLflow kept in %s is kept in %s now.", old, new)
+        if old:
+            log.warning("This project was in another folder: what MLflow kept in %s is kept in %s now.", old, new)
 
     def _listen(self) -> None:
         """Says at once why a store takes nothing that only the child can ask; keeps what else the child says."""

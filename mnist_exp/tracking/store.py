@@ -2,14 +2,22 @@
 
 import os
 import re
+import socket
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
+from urllib.parse import urlsplit
 
 from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
 from mnist_exp.disk.files import file_name
+from mnist_exp.errors import ExperimentError
 from mnist_exp.tracking import database
+
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Where a server listens whose address does not say so."""
+ANSWER = 3.0  # seconds in which a server takes a connection, as a rule in a hundredth of one
 
 
 @final
@@ -76,6 +84,40 @@ def open_store(uri: str, experiment: str) -> Store:
     elif opened.lifecycle_stage == "deleted":
         raise database.deleted(uri, experiment, opened.experiment_id)
     return Store(uri, client, opened.experiment_id)
+
+
+def check_server(uri: str) -> None:
+    """Refuses a store on a server that takes no connection; behind a proxy, or without a host, mlflow finds out.
+
+    Raises:
+        ExperimentError: it takes none, and why.
+    """
+    from urllib.request import getproxies, proxy_bypass  # torch has loaded it where it is trained
+
+    parts, way_out = urlsplit(without_login(uri)), "name another store: tracking.uri=… or MLFLOW_TRACKING_URI."
+    scheme = parts.scheme.partition("+")[0]
+    try:
+        host, port = parts.hostname, parts.port or PORTS.get(scheme)
+    except ValueError as error:
+        reason = f"MLflow's server {without_login(uri)} cannot be reached: {error}."
+        raise ExperimentError(reason, f"Put the port right, or {way_out}") from error
+    if not host or not port or (scheme in getproxies() and not proxy_bypass(host)):
+        return
+    failure = [f"no answer in {ANSWER:.0f} s"]
+
+    def connect() -> None:
+        try:
+            socket.create_connection((host, port), ANSWER).close()
+            failure.clear()
+        except OSError as error:
+            failure[:] = [error.strerror or str(error)]
+
+    thread = threading.Thread(target=connect, daemon=True)  # a name may be looked up for minutes
+    thread.start()
+    thread.join(ANSWER)
+    for why in failure:
+        reason = f"MLflow's server {without_login(uri)} cannot be reached: {why}."
+        raise ExperimentError(reason, f"Start it, or {way_out}")
 
 
 def delete_run(uri: str, run_id: str) -> None:

@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,8 +21,8 @@ from mnist_exp.config import Config, Tracking
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import terminal
 from mnist_exp.disk import ledger, trust
-from mnist_exp.errors import Interrupted
-from mnist_exp.tracking import publisher
+from mnist_exp.errors import ExperimentError, Interrupted
+from mnist_exp.tracking import publisher, store
 from mnist_exp.tracking.publisher import AT_ONCE, Publisher
 from mnist_exp.tracking.store import Store, open_store
 
@@ -203,10 +205,48 @@ def test_what_is_wrong_with_a_store_is_said_before_training(
     assert way_out.startswith("  help: Bring it back: MLFLOW_TRACKING_URI=sqlite:///")
 
 
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("postgresql://me:geheim99@127.0.0.1:9/runs", "postgresql://127.0.0.1:9/runs cannot be reached: Connection"),
+        ("http://me:geheim99@127.0.0.1:9", "http://127.0.0.1:9 cannot be reached: Connection refused."),
+        ("http://127.0.0.1:99999", "http://127.0.0.1:99999 cannot be reached: Port out of range 0-65535."),
+    ],
+)
+def test_a_server_that_takes_no_connection_is_named_before_training(
+    uri: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_child(monkeypatch, "")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    Publisher(Tracking()).close()
+    warning, way_out = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: MLflow's server {reason}")
+    assert warning.endswith(" Training goes on; mnist_exp.sync sends it later.")
+    assert way_out.endswith("name another store: tracking.uri=… or MLFLOW_TRACKING_URI.")
+
+
+def test_a_server_that_listens_or_is_behind_a_proxy_is_left_to_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        store.check_server(f"http://127.0.0.1:{server.getsockname()[1]}")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    store.check_server("http://127.0.0.1:9")
+
+
+def test_a_name_that_is_looked_up_without_an_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = threading.Event()
+    monkeypatch.setattr(store, "ANSWER", 0.01)
+    monkeypatch.setattr(socket, "create_connection", lambda *_: held.wait() and socket.socket())
+    with pytest.raises(ExperimentError, match="no answer in"):
+        store.check_server("http://127.0.0.1:9")
+    held.set()
+
+
 def test_what_only_the_child_can_ask_of_a_store_is_said_while_it_trains(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Such as a deleted experiment on a server; once, however often it is heard."""
+    monkeypatch.setattr(store, "check_server", lambda uri: None)
     line = AT_ONCE + json.dumps(["It was deleted.", "Bring it back: x"])
     replace_child(monkeypatch, f"print({line!r}); print({line!r})")
     publisher = Publisher(Tracking(uri=REMOTE))
