@@ -46,6 +46,8 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
         return unreadable(error.override, typed, text)
     if in_a_file := fault(typed):
         return in_a_file
+    if "Could not override 'hydra.sweeper.dry_run'" in text:
+        return ConfigError("--dry-run is for the sweepers that search= chooses.", "Leave hydra/sweeper out.")
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match[1], next((each for each in typed if key_of(each) == match[1]), ""))
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):

@@ -108,7 +108,7 @@ def takes(key: str, value: Any) -> bool:
 def _readings(key: str, typed: Any) -> Iterator[Any]:
     """What *typed* may stand for: nothing, a number, several, or one of the words that the rule of *key* names."""
     if isinstance(typed, list):
-        yield [_number(str(each)) for each in typed]
+        yield [_number(part) for each in typed for part in re.split(r"[\s;|]+", str(each).strip())]
         return
     setting, text = schema.settings().get(key), str(typed).strip().lower()
     if text in NOTHING and setting and setting.default is None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -77,6 +78,8 @@ def check(override: Override) -> None:
         raise ConfigError(f"{typed}: there is no tag {', '.join(sorted(unknown))}.", f"'{key}=tag(log,interval(…))'")
     if "log" in getattr(values, "tags", ()) and not isinstance(values, IntervalSweep):
         raise ConfigError(f"{typed}: only an interval has a logarithmic scale.", f"{key}=tag(log,interval(low,high))")
+    if isinstance(values, RangeSweep) and not values.step:
+        raise ConfigError(f"{typed} has steps of 0.", "A range is range(start,stop,step), such as range(16,65,16).")
     if isinstance(values, RangeSweep) and (count := _length(values)) > LARGEST:  # before anybody lists them
         raise ConfigError(
             f"{typed} has {count:,} values; {LARGEST:,} are the most.",
@@ -91,14 +94,32 @@ def check_inside(override: Override) -> None:
     if _has_inside(override.value()):
         raise ConfigError(
             f"{override.input_line}: what varies cannot be inside a list.",
-            f"List whole values, '{override.key_or_group}=[8,8],[8,16]', or search with a function that returns them: "
-            "hydra.sweeper.space=mysearch.space (docs/search.md)",
+            f"List whole values, '{override.key_or_group}={_whole(override)}', or search with a function that returns "
+            "them: hydra.sweeper.space=mysearch.space (docs/search.md)",
         )
 
 
+def _whole(override: Override) -> str:
+    """The value of *override* twice, as one types it: with the first of what varies in its lists, and the second."""
+    typed = str(override.input_line).partition("=")[2]
+    return f"{_with(0, typed)},{_with(1, typed)}"
+
+
+def _with(index: int, typed: str) -> str:
+    """*typed*, with one argument in the place of each call; of a tag, what is tagged."""
+
+    def argument(call: re.Match[str]) -> str:
+        values = call[2].split(",")
+        return values[-1] if call[1] == "tag" else values[min(index, len(values) - 1)]
+
+    plain = re.sub(r"(\w+)\(([^()]*)\)", argument, typed)
+    return plain if plain == typed else _with(index, plain)
+
+
 def _length(values: RangeSweep) -> int:
-    """How many values a range has, about; 0 for a step of 0."""
-    return math.ceil((values.stop - values.start) / values.step) if values.step else 0
+    """How many values a range has, about."""
+    count: int = math.ceil((values.stop - values.start) / values.step)
+    return count
 
 
 def _any(override: Override) -> bool:

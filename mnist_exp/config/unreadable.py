@@ -127,13 +127,14 @@ def _is_text(key: str) -> bool:
 def _without_value(word: str, before: str, after: Sequence[str]) -> ConfigError:
     """The error for a *word* without `=` between those *before* and *after* it."""
     key, colon, value = word.partition(":")
-    meant = key if key in schema.settings() or key in choices.groups() else guess(key)
-    if meant:
+    known = key in schema.settings() or key in choices.groups()
+    in_a_text = "=" in before and _is_text(before.partition("=")[0])
+    if meant := key if known else "" if in_a_text else guess(key):
         if after and not colon and ("=" not in after[0] or after[0].startswith("=")):
             value = after[0].lstrip("=") or next(iter(after[1:]), "")
         written = meant if "=" in meant else f"{meant}={value or '…'}"
         return ConfigError(f"'{word}' has no value.", f"Write {written}")
-    if "=" in before and _is_text(before.partition("=")[0]):
+    if in_a_text:
         key, _, value = before.partition("=")
         return ConfigError(f"'{word}' stands alone, after {before}.", _as_text(key, f"{value} {word}".strip()))
     if "=" in before:

@@ -54,6 +54,7 @@ REFUSED = {
     "hidden=0x10": (f"{WIDTHS} '0x10'.", "Write hidden=16"),
     'hidden="16"': (f"{WIDTHS} '16'.", "Write hidden=16"),
     "hidden=16x32": (f"{WIDTHS} '16x32'.", "Write 'hidden=[16,32]'"),
+    "hidden=['8','16;32']": (f"{WIDTHS} ['8', '16;32'].", "Write 'hidden=[8,16,32]'"),
     "hidden=[16.0,32]": (f"{WIDTHS} [16.0, 32].", "Write 'hidden=[16,32]'"),
     "lr=10%": ("lr must be a number, but got '10%'.", "Write lr=0.1"),
     "lr=10^-3": ("lr=10^-3 has characters with a meaning of their own.", "Write lr=0.001"),

@@ -48,7 +48,7 @@ def test_values(typed: str, expected: list[Any]) -> None:
     ("typed", "sentence", "way_out"),
     [
         ("hidden=range(64,16,16)", "hidden=range(64,16,16) has no values.", "or down: range(64,15,-16)"),
-        ("hidden=range(1,5,0)", "has no values.", "range(16,65,16)"),
+        ("hidden=range(1,5,0)", "has steps of 0.", "range(16,65,16)"),
         ("lr=range(1.5,0.5,0.1)", "has no values.", "range(16,65,16)"),
         ("optimizer=glob(x*)", "optimizer=glob(x*) has no values.", "There are: adam, adamw, muon, sgd"),
         ("hidden=glob(*5)", "hidden=glob(*5) has no values.", "hidden is no group of options."),
@@ -56,7 +56,10 @@ def test_values(typed: str, expected: list[Any]) -> None:
         ("hidden=tag(log,range(16,65,16))", "only an interval has a logarithmic scale", "hidden=tag(log,interval("),
         ("hidden=[interval(8,16),interval(8,16)]", "what varies cannot be inside a list.", "hydra.sweeper.space="),
         ("hidden=[8,choice(8,16)]", "what varies cannot be inside a list.", "'hidden=[8,8],[8,16]'"),
-        ("hidden=[8,range(8,16)],[8]", "what varies cannot be inside a list.", "'hidden=[8,8],[8,16]'"),
+        ("hidden=[8,range(8,16)],[8]", "what varies cannot be inside a list.", "'hidden=[8,8],[8],[8,16],[8]'"),
+        ("lr=[tag(log,interval(0.1,1))]", "what varies cannot be inside a list.", "'lr=[0.1],[1]'"),
+        ("lr=range(0.1,0.5,0)", "lr=range(0.1,0.5,0) has steps of 0.", "range(16,65,16)"),
+        ("lr=[interval(0.8,0.9),1]", "what varies cannot be inside a list.", "'lr=[0.8,1],[0.9,1]'"),
         ("model={dropout:interval(0,1)}", "what varies cannot be inside a list.", "hydra.sweeper.space="),
     ],
 )

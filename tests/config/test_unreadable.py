@@ -28,6 +28,7 @@ UNREADABLE = {
     "epochs seed=1": ("'epochs' has no value.", "Write epochs=…"),
     "hidden= 64": ("'64' stands alone, after hidden=.", "Write hidden=64"),
     "hidden=64 32": ("'32' stands alone, after hidden=64.", "Write hidden=64,32"),
+    "name=my run": ("'run' stands alone, after name=my.", """'name="my run"'"""),
     "tpe": ("'tpe' is no override.", "key=value"),
     "'lr=intervall(1,2)'": ("there is no function intervall.", "Did you mean interval("),
     "hidden=16 ,32": ("',32' stands alone, after hidden=16.", "Write hidden=16,32"),
