@@ -48,7 +48,7 @@ REFUSED = {
         "experiment/local.yaml sets what is not in experiment",
         "Make its first line: # @package _global_",
     ),
-    "--config-dir mine experiment=off": ("A group takes the name of one of its options", "'off'"),
+    "--config-dir mine experiment=off": ("off.yaml, line 3: tracking takes the name of an option", "/tracking: 'off'"),
     # other names, and slips
     "learning_rate=0.1": ("There is no setting 'learning_rate'", "Did you mean 'lr'?"),
     "dropout=0.2": ("There is no setting 'dropout'", "Did you mean 'model.dropout'?"),
