@@ -122,6 +122,8 @@ def _fault(saved: Checkpoint) -> str:
             return each.name
     if saved.epoch != len(saved.history) or not all(is_row(row, i) for i, row in enumerate(saved.history, start=1)):
         return "history"
+    if not all(right.dtype == torch.bool and right.ndim == 1 for right in saved.hits.values()):
+        return "hits"
     groups = (saved.weights, saved.averaged, saved.chosen, saved.hits, *saved.moments.values())
     return "" if all(_plain(tensor) for group in groups for tensor in group.values()) else "tensors"
 
