@@ -273,7 +273,7 @@ def locked(lock: Path) -> bool:
     else:
         try:
             file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -125,7 +125,10 @@ def _fault(saved: Checkpoint) -> str:
     if not all(right.dtype == torch.bool and right.ndim == 1 for right in saved.hits.values()):
         return "hits"
     groups = (saved.weights, saved.averaged, saved.chosen, saved.hits, *saved.moments.values())
-    return "" if all(_plain(tensor) for group in groups for tensor in group.values()) else "tensors"
+    if not all(_plain(tensor) for group in groups for tensor in group.values()):
+        return "tensors"
+    counted = all((kept["step"] >= 0).all() for kept in saved.moments.values() if "step" in kept)
+    return "" if counted else "moments"
 
 
 def _plain(tensor: torch.Tensor) -> bool:

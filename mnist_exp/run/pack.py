@@ -129,8 +129,10 @@ class Pack:
             CheckpointError: the optimiser that they were saved of keeps other ones: its next step could fail.
         """
         moments = {lane: state.moments for lane, state in saved.items()}
-        trial = build.tried(settings, self.stack) if any(moments.values()) else None
-        for lane, mine in moments.items() if trial else ():
+        if not any(moments.values()):
+            return moments
+        trial = build.tried(settings, self.stack)
+        for lane, mine in moments.items():
             keeps = self.stack.moments(lane, trial)
             if saved[lane].config == self.members[lane].entry.fingerprint["config"]:
                 _check_moments(mine, keeps)
@@ -199,7 +201,7 @@ def _quantities(moments: Moments) -> dict[str, dict[str, torch.Size]]:
 
 
 def _check_moments(has: Moments, keeps: Moments) -> None:
-    """Raises CheckpointError unless *has* is what an optimiser that has begun with the moments *keeps* could have saved.
+    """Raises CheckpointError unless an optimiser that has the moments *keeps* after a step could have saved *has*.
 
     It may keep more than after its first step, and nothing of a parameter that had no gradient.
     """

@@ -141,7 +141,10 @@ def test_without_checkpoints_a_stopped_run_begins_again(tiny: Tiny) -> None:
 
 
 def state(epoch: int = 1, **changes: Any) -> Checkpoint:
-    rows = [{"epoch": n + 1, "step": n, "time_ms": 5, "metrics": {"train/loss": 0.1, "time/epoch": 1.0}} for n in range(epoch)]
+    rows = [
+        {"epoch": n + 1, "step": n, "time_ms": 5, "metrics": {"train/loss": 0.1, "time/epoch": 1.0}}
+        for n in range(epoch)
+    ]
     weights = {"layer.weight": torch.full((2, 3), float(epoch))}
     known: dict[str, Any] = {"best": 0.5, "weights": weights, "moments": {}, "history": rows, "config": "abc"}
     return Checkpoint(epoch=epoch, **{**known, **changes})
@@ -255,6 +258,7 @@ CRAFTED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "weights": lambda state: state | {"weights": [1, 2]},
     "hits": lambda state: state | {"hits": {"val": torch.zeros(20)}},
     "moments": lambda state: state | {"moments": {"layers.0.weight": 1}},
+    "moments ": lambda state: state | {"moments": {"layers.0.weight": {"step": torch.tensor(-1.0)}}},
     "history": lambda state: state | {"epoch": 99},
     "history ": lambda state: state | {"history": [row | {"metrics": {"x": [1]}} for row in state["history"]]},
     "tensors": lambda state: state | {"hits": {"val": torch.zeros(1, dtype=torch.bool).expand(10**12)}},

@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import operator
 import os
+import pickle
 import re
 import shutil
 import typing
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 import trainings
 import yaml
+from optuna.distributions import FloatDistribution
+from optuna.trial import create_trial
 from PIL import Image
 from report_fixtures import make_run, make_sweep
 from samples import REPO, TINY
@@ -397,6 +400,13 @@ def test_the_best_run_of_a_sweep_from_elsewhere_is_exported_as_it_was_planned(ca
     assert not canary.exists()
 
 
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return (os.mkdir, ("sang",))
+
+
 def search_in(folder: Path, **options: Any) -> studies.Search:
     search = studies.Search(**{"study": "s", "n_trials": 3, "sampler": SAMPLER, **options})
     studies.lead(folder, search, {}).ask()
@@ -436,6 +446,22 @@ def test_a_storage_that_came_with_a_study_is_not_opened(studied: Path, scratch: 
     assert analysis is not None
     assert "which is not opened for it" in analysis.problem
     assert not list(scratch.glob("*.db"))
+
+
+@pytest.mark.parametrize("root", ["elsewhere", "outputs"])
+def test_a_sampler_unpickles_nothing_that_came_with_a_study(root: str, scratch: Path) -> None:
+    """CMA-ES keeps itself as a pickle in the journal."""
+    pytest.importorskip("cmaes")
+    folder = make_sweep(scratch / root, [["lr=0.1"]])
+    search = search_in(folder, sampler={"_target_": "optuna.samplers.CmaEsSampler", "n_startup_trials": 1})
+    lr, epochs = FloatDistribution(0.1, 1), FloatDistribution(1, 9)
+    payload = {"cma:optimizer:0": pickle.dumps(Hostile()).hex()}
+    params: dict[str, Any] = {"params": {"lr": 0.5, "epochs": 2}, "distributions": {"lr": lr, "epochs": epochs}}
+    for _ in range(2):
+        studies.join(folder, search).add_trial(create_trial(value=1.0, system_attrs=payload, **params))
+    with contextlib.suppress(AttributeError):  # what was unpickled is no optimiser
+        studies.lead(folder, search, {}, again=True).ask({"lr": lr, "epochs": epochs})
+    assert Path("sang").exists() is (root == "outputs")  # it does bite
 
 
 def test_a_run_that_came_with_its_study_reports_to_nobody(
