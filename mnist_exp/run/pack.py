@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
+from torch import nn
 
 from mnist_exp import config as configs
 from mnist_exp import data, system
@@ -98,6 +99,8 @@ class Pack:
         if record := first.record:
             present = enumerate(record.present(first.epoch))
             settings = [runs[i].config if i in runs else record.placeholder(lane, config) for i, lane in present]
+            with torch.device("meta"):  # a pack from elsewhere may have any shapes
+                memory.check_network(nn.ModuleList(build.model(s) for i, s in enumerate(settings) if i not in runs))
             networks = [runs[i].network if i in runs else build.model(s) for i, s in enumerate(settings)]
             pauses = [epoch for epoch in record.left.values() if epoch > first.epoch]
         self.stack, self.method = build.stack(settings, networks, self.device)
