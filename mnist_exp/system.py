@@ -284,6 +284,11 @@ def locked(lock: Path) -> bool:
         return False
 
 
+def hollow(entry: os.stat_result) -> bool:
+    """Whether a file claims a gigabyte and more, of which the disk has not a hundredth."""
+    return sys.platform != "win32" and entry.st_size > max(2**30, 100 * 512 * entry.st_blocks)
+
+
 def is_reader_gone(error: OSError) -> bool:
     """Whether *error* of a write says that nobody reads the pipe any more."""
     return error.errno == errno.EPIPE or (sys.platform == "win32" and error.errno == errno.EINVAL)

@@ -7,6 +7,7 @@ rename publishes file and checksum together. The last two are kept: a damaged ne
 import dataclasses
 import io
 import logging
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -101,6 +102,9 @@ def load(path: Path) -> Checkpoint:
     if sha256(data)[:12] != path.stem.rsplit("-", 1)[-1]:
         raise CheckpointError(f"{path} is damaged: its bytes do not match the digest in its name.")
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as records:
+            if sum(record.file_size for record in records.infolist()) > len(data):
+                raise CheckpointError(f"{path} is not a checkpoint of this program: it unpacks to more than it is.")
         # weights_only without exception: the folder may be foreign.
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if state.pop("format") != FORMAT:

@@ -230,7 +230,7 @@ def _groups(comparison: Comparison, histories: dict[Any, pd.DataFrame]) -> list[
     groups: list[Group] = [(label, []) for label in comparison.labels]
     splits, failed = _followed_splits(board.deciding_split(table)), table["state"] == State.FAILED
     for index, history in histories.items():
-        if not failed[index] and all(f"{split}/loss" in history for split in splits):
+        if not failed[index] and all(f"{split}/{what}" in history for split in splits for what in ("loss", "accuracy")):
             groups[rows[index]][1].append(history)
     return [(label, group) for label, group in groups if group]
 

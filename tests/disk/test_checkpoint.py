@@ -4,6 +4,7 @@ import dataclasses
 import io
 import logging
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,18 @@ def test_a_hostile_pickle_is_refused_unopened() -> None:
 def test_other_files_are_refused(data: bytes, sentence: str) -> None:
     with pytest.raises(CheckpointError, match=sentence):
         checkpoint.load(named_by_digest(data))
+
+
+def test_a_state_that_unpacks_to_more_than_it_is_fills_no_memory() -> None:
+    """torch writes its records as they are, but reads compressed ones, too."""
+    plain, packed = saved_bytes({"format": 1, "weights": torch.zeros(10**6)}), io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(plain)) as records, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as smaller:
+        for name in records.namelist():
+            smaller.writestr(name, records.read(name))
+    assert len(packed.getvalue()) < len(plain) / 100
+    assert torch.load(io.BytesIO(packed.getvalue()), weights_only=True)["weights"].numel() == 10**6  # it does unpack
+    with pytest.raises(CheckpointError, match="it unpacks to more than it is"):
+        checkpoint.load(named_by_digest(packed.getvalue()))
 
 
 def test_a_missing_file_is_named() -> None:

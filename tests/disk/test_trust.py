@@ -258,6 +258,38 @@ def test_a_pack_from_elsewhere_calls_nothing_of_its_own(elsewhere: Path, canary:
             lanes.read(elsewhere)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lr: " + "9" * 5000,
+        "name: 2026-99-99",
+        "name: !!binary x",
+        "a: \0",
+        "!!python/name:os.system",
+        "- 1",
+        "",
+        "lr: [",
+        "? []",
+    ],
+    ids=range(9),
+)
+def test_a_config_that_no_run_has_written_is_a_sentence(text: str, scratch: Path) -> None:
+    folder = make_run(scratch / "theirs", ["lr=0.1"], 0.9)
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml is not a run's config: |has no value"):
+        trust.load(folder)
+
+
+@pytest.mark.parametrize("name", ["ledger.json", "metrics.jsonl", "notes"])
+def test_a_file_of_holes_from_elsewhere_is_not_read(name: str, scratch: Path) -> None:
+    """An archive of a few kilobytes may bring one of terabytes."""
+    folder = make_run(scratch / "theirs", ["lr=0.1"], 0.9)
+    (folder / name).touch()
+    os.truncate(folder / name, 2**34)
+    with pytest.raises(ConfigError, match="is a file of holes"):
+        naming.resolve(folder)
+
+
 def test_the_files_of_a_run_are_no_config_of_the_user(theirs: Path, canary: Path, command: Any) -> None:
     """Not even if they lie below the folder of --config-dir."""
     code, _, err = command("--config-dir", ".", f"resume={theirs}")

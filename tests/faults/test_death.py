@@ -408,7 +408,7 @@ def test_a_sweep_that_another_process_has_gone_on_with_meanwhile_is_not_gone_on_
     assert code == 2
     assert "was gone on with by another process meanwhile. " in " ".join(err.split()) + " "
     assert plan.read(folder).keys == ["hidden"]
-    assert [ledger.read(folder / str(i)).params["hidden"] for i in range(2)] == [8, 12]
+    assert [ledger.read(folder / str(i)).params["hidden"] for i in range(2)] == ["8", "12"]
     injected()
 
 

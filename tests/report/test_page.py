@@ -183,6 +183,17 @@ def test_a_long_text_is_shown_short_and_kept_whole(tmp_path: Path, capsys: pytes
     assert texts[0] in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("lacking", ["val/accuracy", "val/loss", "train/accuracy", "train/loss"])
+def test_rows_that_lack_what_is_drawn_are_not_drawn(lacking: str, tmp_path: Path) -> None:
+    home = make_sweep(tmp_path, [["lr=1"], ["lr=2"]])
+    for number in range(2):
+        make_run(home / str(number), [f"lr={number + 1}"], 0.9)
+    path = home / "0" / "metrics.jsonl"
+    path.write_text(path.read_text().replace(f'"{lacking}"', '"other"'))
+    command([str(home)])
+    assert (home / "report.html").exists()
+
+
 def test_passwords_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example")
     address = "tracking.uri=postgresql://me:secret@host/db"
