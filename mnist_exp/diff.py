@@ -13,7 +13,7 @@ from mnist_exp.config import Config
 from mnist_exp.config.identity import has_effect
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
-from mnist_exp.console.formats import SPLIT_NAMES, loss, percent, points, seconds, value
+from mnist_exp.console.formats import SPLIT_NAMES, loss, percent, points, seconds, short, value
 from mnist_exp.console.terminal import console, say, shown, side_by_side
 from mnist_exp.disk import hits, journal, ledger, trust
 from mnist_exp.disk.journal import Row
@@ -131,7 +131,7 @@ def _images(one: Side, other: Side) -> dict[str, Any] | str:
 def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
     """Prints *facts*."""
     for letter, each in zip("AB", (one, other), strict=True):
-        say(f"{letter}: {shown(each.folder)}  {each.entry.name} ({each.entry.state})")
+        say(f"{letter}: {shown(each.folder)}  {short(each.entry.name)} ({each.entry.state})")
     side_by_side("setting", [[key, *map(value, pair)] for key, pair in facts["settings"].items()])
     for line in facts["made_with"] or ["Code, data, versions and machine are the same."]:
         say(line)

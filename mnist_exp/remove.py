@@ -12,7 +12,7 @@ from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import reason, uri_for
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
-from mnist_exp.console.formats import plural, size
+from mnist_exp.console.formats import plural, short, size
 from mnist_exp.console.terminal import say, shown
 from mnist_exp.disk import ledger, plan, records, tracked, trust
 from mnist_exp.disk.layout import RunFolder, State, holds_runs
@@ -118,7 +118,7 @@ def removals(
                 continue
             path = RunFolder(folder).checkpoints if checkpoints else folder
             if not checkpoints or (state.done and path.is_dir()):
-                yield Removal(folder, path, f"{entry.name if entry else ''} ({state})".strip())
+                yield Removal(folder, path, f"{short(entry.name) if entry else ''} ({state})".strip())
 
 
 def _best(selection: Selection, keep: int) -> set[Path]:

@@ -17,7 +17,7 @@ from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import reason, uri_for
 from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Parser
-from mnist_exp.console.formats import plural
+from mnist_exp.console.formats import plural, short
 from mnist_exp.console.terminal import say
 from mnist_exp.disk import ledger, tracked, trust
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
@@ -117,7 +117,7 @@ def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
     result = Sent()
     for folder, entry in runs(folders):
         if entry.state == State.RUNNING and ledger.alive(folder):
-            say(f"{folder}  {entry.name}  is being trained: whoever trains it sends it")
+            say(f"{folder}  {short(entry.name)}  is being trained: whoever trains it sends it")
             continue
         if entry.experiment in result.closed:
             continue
@@ -131,7 +131,7 @@ def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
             presence = publishing.presence(folder, ledger.read(folder), store)
             if presence is Presence.LACKING or (all_of_them and presence is Presence.ELSEWHERE):
                 publishing.publish(folder, store)
-                say(f"{folder}  {entry.name}  {ledger.read(folder).state}")
+                say(f"{folder}  {short(entry.name)}  {ledger.read(folder).state}")
                 result.sent += 1
             elif presence is Presence.DELETED and (record := tracked.run(folder)):
                 result.deleted.append(record.run_id)

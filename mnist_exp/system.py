@@ -273,7 +273,7 @@ def locked(lock: Path) -> bool:
     else:
         try:
             file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -282,6 +282,11 @@ def locked(lock: Path) -> bool:
         finally:
             os.close(file)
         return False
+
+
+def hollow(entry: os.stat_result) -> bool:
+    """Whether a file claims a gigabyte and more, of which the disk has not a hundredth."""
+    return sys.platform != "win32" and entry.st_size > max(2**30, 100 * 512 * entry.st_blocks)
 
 
 def is_reader_gone(error: OSError) -> bool:

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mnist_exp.charts import style
 from mnist_exp.charts.style import Picture, drawn
-from mnist_exp.console.formats import SPLIT_NAMES, percent, value
+from mnist_exp.console.formats import SPLIT_NAMES, percent, value, whole
 from mnist_exp.disk.layout import State
 from mnist_exp.results import statistics
 from mnist_exp.results.ranking import LOST
@@ -209,7 +209,7 @@ def main_effects(table: pd.DataFrame, by: Sequence[str], split: str) -> list[Pic
         dots(axes, positions.at(done[key]), accuracy, low, "run")
         effect = explained(accuracy, done[key])
         if effect:
-            means = accuracy.groupby(done[key].map(value)).mean()[[value(v) for v in positions.values]]
+            means = accuracy.groupby(done[key].map(whole)).mean()[[whole(v) for v in positions.values]]
             line: Any = {"color": style.COLOURS[0], "marker": "o", "markersize": 7, "label": "mean"}
             line["linestyle"] = "" if positions.kind == "order" or key == "seed" else "-"
             axes.plot(positions.centres, means.where(means >= low), **line)

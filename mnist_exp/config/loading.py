@@ -233,7 +233,9 @@ def load(path: Path) -> Config:
     try:
         stored = OmegaConf.create(text_of(path))
         return typed(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
-    except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, TypeError) as error:
+    except ConfigError:
+        raise
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(f"{path} is not a run's config: {first_line(error)}") from error
 
 
@@ -242,7 +244,7 @@ def text_of(path: Path) -> str:
 
     Raises:
         ConfigError: it has references or aliases, which may stand for more than any memory holds, or is too large.
-        OSError, UnicodeDecodeError, yaml.YAMLError: it cannot be read.
+        OSError, ValueError, yaml.YAMLError: it cannot be read.
     """
     with path.open(encoding="utf-8") as file:
         text = file.read(LONGEST + 1)

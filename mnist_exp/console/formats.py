@@ -6,6 +6,7 @@ from typing import Any
 from mnist_exp.config.numerals import brief, in_text
 from mnist_exp.config.overrides import compact
 
+LONGEST = 80  # characters of a setting or of a name in a column
 SPLIT_NAMES = {"val": "validation", "test": "test", "train": "training"}
 
 
@@ -31,8 +32,19 @@ def loss(number: float) -> str:
     return f"{number:.4f}"
 
 
+def short(text: str) -> str:
+    """*text* without its middle where it is too long for a column; both of its ends, by which one may tell it."""
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}…{text[-half:]}"
+
+
 def value(setting: Any) -> str:
-    """A setting as one types it."""
+    """A setting as one types it, for a column: `short`."""
+    return short(whole(setting))
+
+
+def whole(setting: Any) -> str:
+    """A setting as one types it, however long."""
     if _unknown(setting):
         return "–"
     if isinstance(setting, bool):
@@ -41,8 +53,8 @@ def value(setting: Any) -> str:
 
 
 def settings(overrides: Iterable[str]) -> str:
-    """*overrides* in a line: `hidden=64 lr=1e-5`."""
-    return in_text(" ".join(override.removeprefix("++") for override in overrides))
+    """*overrides* in a line: `hidden=64 lr=1e-5`; each `short`."""
+    return in_text(" ".join(short(override.removeprefix("++")) for override in overrides))
 
 
 def count(number: float) -> str:

@@ -88,7 +88,8 @@ def complain(error: ExperimentError, word: str = "[bold red]error:[/]") -> None:
 
     A way out may have further lines: commands to copy.
     """
-    _log.info("error: %s %s", error.message, error.help)
+    with contextlib.suppress(OSError):  # the log may be what cannot be written
+        _log.info("error: %s %s", error.message, error.help)
     errors.print(f"{word} {escape(error.message)}")
     if error.help:
         way_out = error.help.replace("\n", "\n    ")

@@ -7,6 +7,7 @@ rename publishes file and checksum together. The last two are kept: a damaged ne
 import dataclasses
 import io
 import logging
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -101,6 +102,9 @@ def load(path: Path) -> Checkpoint:
     if sha256(data)[:12] != path.stem.rsplit("-", 1)[-1]:
         raise CheckpointError(f"{path} is damaged: its bytes do not match the digest in its name.")
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as records:
+            if sum(record.file_size for record in records.infolist()) > len(data):
+                raise CheckpointError(f"{path} is not a checkpoint of this program: it unpacks to more than it is.")
         # weights_only without exception: the folder may be foreign.
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if state.pop("format") != FORMAT:
@@ -122,9 +126,13 @@ def _fault(saved: Checkpoint) -> str:
             return f"no run saves such a value as its {each.name}"
     if saved.epoch != len(saved.history) or not all(is_row(row, i) for i, row in enumerate(saved.history, start=1)):
         return f"it says that {saved.epoch} epochs are finished, and does not have the results of each"
+    if not all(right.dtype == torch.bool and right.ndim == 1 for right in saved.hits.values()):
+        return "its hits are no lists of right and wrong"
     groups = (saved.weights, saved.averaged, saved.chosen, saved.hits, *saved.moments.values())
-    whole = all(_plain(tensor) for group in groups for tensor in group.values())
-    return "" if whole else "it does not have all numbers of its tensors"
+    if not all(_plain(tensor) for group in groups for tensor in group.values()):
+        return "it does not have all numbers of its tensors"
+    counted = all((kept["step"] >= 0).all() for kept in saved.moments.values() if "step" in kept)
+    return "" if counted else "its moments count fewer than no steps"
 
 
 def _plain(tensor: torch.Tensor) -> bool:

@@ -41,6 +41,8 @@ def is_row(row: Any, epoch: int) -> bool:
         isinstance(row, dict)
         and row.get("epoch") == epoch
         and all(fits(row.get(key), kind) for key, kind in REST.items())
+        and row["metrics"].get("time/epoch", -1) >= 0
+        and all(0 <= share <= 1 for name, share in row["metrics"].items() if name.endswith("/accuracy"))
     )
 
 

@@ -23,6 +23,7 @@ from mnist_exp.errors import CheckpointError
 FORMAT = 1
 OWN = schema.of(Kind.LANE)
 """The settings that decide the shape of a lane and the calculation of its update."""
+ALONE = f"Delete {RunFolder.lanes}: the run goes on alone, to other last bits."
 
 
 @final
@@ -89,7 +90,10 @@ def read(folder: Path) -> PackRecord | None:
         ConfigError: the folder is foreign and names code that `trust` refuses.
     """
     record = _read(folder)
-    first = _read(folder / record.first) if record else None
+    try:
+        first = _read(folder / record.first) if record else None
+    except OSError as error:
+        raise CheckpointError(f"{RunFolder(folder).lanes} is damaged: {error.strerror}.", ALONE) from error
     return record if record and first and first.pack == record.pack else None
 
 
@@ -109,10 +113,17 @@ def _read(folder: Path) -> PackRecord | None:
         return None
     record = records.read(PackRecord, path, FORMAT, CheckpointError, "")
     whole = 0 <= record.lane < len(record.lanes) and str(record.lane) not in record.left
-    if not whole or any(lane.keys() != set(OWN) for lane in record.lanes):
-        raise CheckpointError(f"{path} is damaged: it does not describe the lanes of a pack.")
+    if not whole or not all(map(_is_lane, record.lanes)):
+        raise CheckpointError(f"{path} is damaged: it does not describe the lanes of a pack.", ALONE)
     trust.check({"lanes": record.lanes}, folder)
     return record
+
+
+def _is_lane(lane: dict[str, Any]) -> bool:
+    """Whether *lane* has the settings of one, each of its type, and says what its parts are made by."""
+    kinds = {field.name: field.type for field in dataclasses.fields(Config) if field.name in OWN}
+    fits = lane.keys() == kinds.keys() and all(records.fits(lane[key], kind) for key, kind in kinds.items())
+    return fits and all("_target_" in part for part in lane.values() if isinstance(part, dict))
 
 
 def _own(config: Config) -> dict[str, Any]:

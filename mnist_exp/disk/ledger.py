@@ -88,6 +88,9 @@ class Ledger:
     def __post_init__(self) -> None:
         self.state = State(self.state)  # a file has it as text
         check_shares(self.summary)
+        for name in ("epoch", "epochs", "seconds", "parameters"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}")
         for epoch, threads in {"0": self.threads, **self.threads_after}.items():
             if not (epoch.isdecimal() and 0 <= threads <= MOST_THREADS):
                 raise ValueError(f"{threads} threads after epoch {epoch}")

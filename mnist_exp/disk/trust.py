@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp import config
+from mnist_exp import config, system
 from mnist_exp.config import Config, schema
 from mnist_exp.config.overrides import key_of, split, steers
 from mnist_exp.config.schema import Kind
@@ -128,6 +128,8 @@ def _fault(entry: os.stat_result) -> str:
     if stat.S_ISLNK(entry.st_mode):
         return "a symbolic link"
     if stat.S_ISREG(entry.st_mode):
+        if system.hollow(entry):
+            return "a file of holes, which fills the memory and no disk"
         return "a hard link: it has a second name" if entry.st_nlink > 1 else ""
     return "" if stat.S_ISDIR(entry.st_mode) else "a pipe, a socket or a device"
 

@@ -11,8 +11,6 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from mnist_exp.errors import CheckpointError
-
 Group = dict[str, Any]
 
 
@@ -145,16 +143,10 @@ class Fused:
         return {"state": {i: self.state[p] for i, p in enumerate(everything) if p in self.state}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; copies.
-
-        Raises:
-            CheckpointError: a quantity is neither a counter nor of its weights' shape.
-        """
+        """The inverse of `state_dict`; copies."""
         everything = [p for group in self.param_groups for p in group["params"]]
         for i, saved in state_dict["state"].items():
             p = everything[i]
-            if odd := [key for key, value in saved.items() if value.shape not in (p.shape, ())]:
-                raise CheckpointError(f"The optimiser's {odd[0]} was saved with another shape than its weights have.")
             self.state[p] = {key: value.to(p.device, copy=True) for key, value in saved.items()}
         for group in self.param_groups:
             known = [p for p in group["params"] if p in self.state]

@@ -152,12 +152,15 @@ ANOTHER = "The saved weights are another network's: train this one in a folder o
 
 
 def same_shapes(saved: Tensors, wanted: Tensors) -> None:
-    """Raises CheckpointError, naming the first tensor, unless both hold the same names and shapes."""
+    """Raises CheckpointError, naming the first tensor, unless both hold the same names, shapes and types."""
     for name in sorted(saved.keys() | wanted.keys()):
         if name not in wanted:
             raise CheckpointError(f"The saved state has {name}, which this model has not.", ANOTHER)
         if name not in saved:
             raise CheckpointError(f"The saved state lacks {name}.", ANOTHER)
-        if saved[name].shape != wanted[name].shape:
-            was, now = tuple(saved[name].shape), tuple(wanted[name].shape)
-            raise CheckpointError(f"{name} was saved with shape {was}, but this model has {now}.", ANOTHER)
+        was, now = saved[name], wanted[name]
+        if was.shape != now.shape:
+            shapes = f"shape {tuple(was.shape)}, but this model has {tuple(now.shape)}"
+            raise CheckpointError(f"{name} was saved with {shapes}.", ANOTHER)
+        if was.dtype != now.dtype:
+            raise CheckpointError(f"{name} was saved as {was.dtype}, but this model has {now.dtype}.", ANOTHER)

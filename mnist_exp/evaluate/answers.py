@@ -12,7 +12,7 @@ import torch
 from mnist_exp import config, data
 from mnist_exp.config import Data
 from mnist_exp.disk import trust
-from mnist_exp.errors import ConfigError, DataError
+from mnist_exp.errors import CheckpointError, ConfigError, DataError
 from mnist_exp.models import Classifier
 from mnist_exp.run import export, memory
 
@@ -145,10 +145,16 @@ def images(source: Data, split: str, digest: str = "") -> tuple[np.ndarray, np.n
 
 
 def probabilities(network: Classifier, pixels: np.ndarray) -> np.ndarray:
-    """What *network* gives for *pixels* (n, *shape), 0 to 255: (n, class)."""
+    """What *network* gives for *pixels* (n, *shape), 0 to 255: (n, class).
+
+    Raises:
+        CheckpointError: that is no number: its weights are of no use.
+    """
     parts = torch.from_numpy(pixels).view(-1, *network.shape).split(CHUNK)
     with torch.no_grad():
         rows: np.ndarray = torch.cat([network(part.float()) for part in parts]).numpy()
+    if not np.isfinite(rows).all():
+        raise CheckpointError("The network's probabilities are no numbers: its weights are not finite, or too large.")
     return rows
 
 

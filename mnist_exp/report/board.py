@@ -15,7 +15,7 @@ import pandas as pd
 
 from mnist_exp import config
 from mnist_exp.console import terminal
-from mnist_exp.console.formats import count, plural, score, seconds, value
+from mnist_exp.console.formats import count, plural, score, seconds, short, value
 from mnist_exp.disk import trust
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
@@ -52,7 +52,7 @@ class Comparison:
         """What is compared, as one would say it: `hidden × lr on mnist`."""
         what = " × ".join(self.by[:NAMED]) + (f" × {len(self.by) - NAMED} more" if len(self.by) > NAMED else "")
         if len(self.table) == 1:
-            what = " ".join(part for part in self.table["name"].iloc[0].split() if not part.startswith("data="))
+            what = " ".join(part for part in short(self.table["name"].iloc[0]).split() if not part.startswith("data="))
         what = what or plural(len(self.table), "run")
         return f"{what} on {self.ranked.data}" if self.ranked.data else what
 

@@ -93,14 +93,14 @@ def _key(column: "pd.Series[Any]") -> dict[str, Any]:
     """How the axis of one key is laid out."""
     scale = style.scale(column)
     few = len(scale.values) <= style.FEW or scale.kind == "order"
-    order = [formats.value(value) for value in scale.values] if few else []
+    order = [formats.whole(value) for value in scale.values] if few else []
     return {"name": str(column.name), "scale": scale.kind, "order": order}
 
 
 def _values(column: "pd.Series[Any]") -> list[Any]:
     """Numbers as they are where the axis is one of numbers, else texts."""
     order = style.scale(column).kind == "order"
-    return [None if value != value or value is None else formats.value(value) if order else value for value in column]
+    return [None if value != value or value is None else formats.whole(value) if order else value for value in column]
 
 
 def _numbers(column: "pd.Series[Any]", unit: float) -> list[float | None]:

@@ -159,8 +159,13 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
     pages = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_discreet
     )
-    pages.filters |= {"value": formats.value, "seconds": formats.seconds, "count": formats.count}
-    pages.globals |= {"score": formats.score, "split_names": formats.SPLIT_NAMES}
+    pages.filters |= {
+        "whole": formats.whole,
+        "short": formats.short,
+        "seconds": formats.seconds,
+        "count": formats.count,
+    }
+    pages.globals |= {"longest": formats.LONGEST, "score": formats.score, "split_names": formats.SPLIT_NAMES}
     allowed = Markup(" ").join(Markup("'sha256-{}'").format(digest) for digest in digests)
     assets = {"scripts": list(map(Markup, scripts)), "style": Markup(style), "script_digests": allowed}
     return pages.from_string(template).render(**assets, **context)
@@ -225,7 +230,7 @@ def _groups(comparison: Comparison, histories: dict[Any, pd.DataFrame]) -> list[
     groups: list[Group] = [(label, []) for label in comparison.labels]
     splits, failed = _followed_splits(board.deciding_split(table)), table["state"] == State.FAILED
     for index, history in histories.items():
-        if not failed[index] and all(f"{split}/loss" in history for split in splits):
+        if not failed[index] and all(f"{split}/{what}" in history for split in splits for what in ("loss", "accuracy")):
             groups[rows[index]][1].append(history)
     return [(label, group) for label, group in groups if group]
 

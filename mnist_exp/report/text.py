@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 
 from mnist_exp.console import terminal
+from mnist_exp.console.formats import short
 from mnist_exp.report import answer
 from mnist_exp.report.board import INNER, Comparison, cells, failures, summary
 
@@ -88,7 +89,7 @@ def _show_text(head: list[str], lines: list[list[str]]) -> None:
 def _show_failure(failure: dict[str, Any]) -> None:
     """One of `failures`."""
     out = terminal.console
-    out.print(escape(f"{failure['state']}: {failure['name']}: {failure['reason']}"), style="red")
+    out.print(escape(f"{failure['state']}: {short(failure['name'])}: {failure['reason']}"), style="red")
     if failure["log"]:
         out.print(escape(f"  log: {failure['log']}"))
     out.print(escape(f"  again: {failure['rerun']}"))

@@ -18,12 +18,13 @@ from mnist_exp import processor
 from mnist_exp.config import Config, Precision, Shape, as_typed, sizes
 from mnist_exp.config.guesses import having
 from mnist_exp.data import Augment, mix
+from mnist_exp.disk.lanes import ALONE
 from mnist_exp.engine import closed_form, fused
 from mnist_exp.engine.events import Callback
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.engine.schedules import Decay, Schedule
 from mnist_exp.engine.stack import ModuleStack, Stack
-from mnist_exp.errors import ConfigError, ExperimentError, first_line
+from mnist_exp.errors import CheckpointError, ConfigError, ExperimentError, first_line
 from mnist_exp.models import MLP
 from mnist_exp.run import memory, warm
 
@@ -174,7 +175,8 @@ def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch
         sets = [settings.index(s) for s in settings]
         seeds = [c.seed for c in configs]
         return closed_form.MLPStack(lanes, seeds, sets, config.training), "closed-form gradients"
-    assert len(networks) == 1
+    if len(networks) > 1:  # by a pack record from elsewhere
+        raise CheckpointError("Networks that train by autograd cannot be lanes of a pack.", ALONE)
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
     return ModuleStack(networks[0], config.seed, config.training, autocast, config.data.shape), "autograd"
 

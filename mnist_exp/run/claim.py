@@ -231,7 +231,8 @@ def _load_checkpoint(config: Config, folder: Path, entry: Ledger, network: nn.Mo
     if saved.epoch > config.epochs:
         done = f"{folder} has finished {saved.epoch} epochs, which is more than epochs={config.epochs}."
         raise CheckpointError(done, "Choose more epochs, or another folder: hydra.run.dir=…")
-    same_shapes(saved.weights, network.state_dict())
+    for weights in filter(None, (saved.weights, saved.averaged, saved.chosen)):
+        same_shapes(weights, network.state_dict())
     return saved
 
 

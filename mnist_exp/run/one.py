@@ -13,7 +13,7 @@ from mnist_exp import data
 from mnist_exp.config import Config, command, override
 from mnist_exp.config.overrides import is_control, steers
 from mnist_exp.console import terminal
-from mnist_exp.console.formats import count, loss, percent, plural, seconds, value
+from mnist_exp.console.formats import count, loss, percent, plural, seconds, short, value
 from mnist_exp.console.terminal import offer, say, shown
 from mnist_exp.disk import trust
 from mnist_exp.disk.layout import RunFolder
@@ -138,7 +138,7 @@ class Screen(Observer):
         images = config.data.training
         self.total = config.epochs * -(-images // config.batch_size)
         self.control = control
-        say(entry.name)
+        say(short(entry.name))
         optimizer = f"{entry.params['optimizer']} lr {value(config.lr)}, batch {config.batch_size}, {about.method}"
         say(f"{entry.params['model']} with {count(entry.parameters)} parameters, {optimizer}")
         fold = f" (fold {config.data.fold} of {config.data.folds})" if config.data.folds else ""

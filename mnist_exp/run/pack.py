@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
+from torch import nn
 
 from mnist_exp import config as configs
 from mnist_exp import data, system
@@ -18,7 +19,7 @@ from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Descent, Progress
-from mnist_exp.engine.stack import Tensors
+from mnist_exp.engine.stack import Tensors, same_shapes
 from mnist_exp.run import build, memory
 from mnist_exp.run.claim import Member
 
@@ -98,6 +99,8 @@ class Pack:
         if record := first.record:
             present = enumerate(record.present(first.epoch))
             settings = [runs[i].config if i in runs else record.placeholder(lane, config) for i, lane in present]
+            with torch.device("meta"):  # a pack from elsewhere may have any shapes
+                memory.check_network(nn.ModuleList(build.model(s) for i, s in enumerate(settings) if i not in runs))
             networks = [runs[i].network if i in runs else build.model(s) for i, s in enumerate(settings)]
             pauses = [epoch for epoch in record.left.values() if epoch > first.epoch]
         self.stack, self.method = build.stack(settings, networks, self.device)
@@ -123,14 +126,20 @@ class Pack:
         return True
 
     def _fitting(self, saved: dict[int, Checkpoint], settings: Sequence[Config]) -> dict[int, Moments]:
-        """The saved moments of each lane; none where force has brought an optimiser that keeps other ones."""
+        """The saved moments of each lane; none where force has brought an optimiser that keeps other ones.
+
+        Raises:
+            CheckpointError: the optimiser that they were saved of keeps other ones: its next step could fail.
+        """
         moments = {lane: state.moments for lane, state in saved.items()}
-        if all(state.config == self.members[lane].entry.fingerprint["config"] for lane, state in saved.items()):
+        if not any(moments.values()):
             return moments
         trial = build.tried(settings, self.stack)
         for lane, mine in moments.items():
-            has, keeps = _quantities(mine), _quantities(self.stack.moments(lane, trial))
-            if has != keeps:
+            keeps = self.stack.moments(lane, trial)
+            if saved[lane].config == self.members[lane].entry.fingerprint["config"]:
+                _check_moments(mine, keeps)
+            elif (has := _quantities(mine)) != _quantities(keeps):
                 moments[lane] = {}
                 if names := sorted(set().union(*has.values())):
                     log.warning(
@@ -189,9 +198,20 @@ def set_up_torch(config: Config, device: torch.device, threads: int) -> None:
             torch.use_deterministic_algorithms(config.deterministic, warn_only=True)  # for others in one's own network
 
 
-def _quantities(moments: Moments) -> dict[str, set[str]]:
-    """What an optimiser keeps for each parameter."""
-    return {name: set(tensors) for name, tensors in moments.items()}
+def _quantities(moments: Moments) -> dict[str, dict[str, torch.Size]]:
+    """What an optimiser keeps for each parameter, with the shapes."""
+    return {name: {key: tensor.shape for key, tensor in tensors.items()} for name, tensors in moments.items()}
+
+
+def _check_moments(has: Moments, keeps: Moments) -> None:
+    """Raises CheckpointError unless an optimiser that has the moments *keeps* after a step could have saved *has*.
+
+    It may keep more than after its first step, and nothing of a parameter that had no gradient.
+    """
+    for name, tensors in has.items():
+        wanted = {f"{key} of {name}": tensor for key, tensor in keeps.get(name, {}).items() if tensors}
+        known = {f"{key} of {name}": tensor for key, tensor in tensors.items()}
+        same_shapes({key: tensor for key, tensor in known.items() if key in wanted}, wanted)
 
 
 def _copies(tensors: Tensors) -> Tensors:

@@ -104,13 +104,13 @@ def summarise(rows: list[dict[str, Any]], parameters: int, chosen: bool = False)
     """
     if not rows:
         return {}
-    validated = "val/accuracy" in rows[-1]["metrics"]
+    validated = all("val/accuracy" in row["metrics"] for row in rows)
     best = max(rows, key=lambda row: (row["metrics"]["val/accuracy"], -row["epoch"])) if validated else rows[-1]
     final = (best if chosen else rows[-1])["metrics"]
     summary = {f"final/{key.replace('/', '_')}": value for key, value in final.items() if not key.startswith("time/")}
     if validated:
         summary["best/epoch"] = best["epoch"]
-        for key in ("val/accuracy", "test/accuracy"):
+        for key in best["metrics"].keys() & {"val/accuracy", "test/accuracy"}:
             summary[f"best/{key.replace('/', '_')}"] = best["metrics"][key]
     summary["time/total"] = sum(row["metrics"]["time/epoch"] for row in rows)
     summary["time/total_cpu"] = sum(row["metrics"].get("time/epoch_cpu", 0.0) for row in rows)  # older rows lack it

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config.rules import at_least
+from mnist_exp.config.secrets import without_login
 from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import State, SweepFolder
@@ -43,6 +45,10 @@ OBJECTIVES = (
 )
 """What can be searched for: accuracies are maximised, all else is minimised. The test set chooses nothing."""
 GRID, TPE = "optuna.samplers.GridSampler", "optuna.samplers.TPESampler"
+ANEW = f"Delete {SweepFolder.trials}: sweep.json and the ledgers of the runs have its trials, too."
+MOST = 200  # characters of values in an error
+PLAIN = re.compile(r"optuna\.samplers\.(?!CmaEs)\w+")
+"""Samplers that keep plain data in a study. CMA-ES keeps a pickle, and nobody knows what others do."""
 
 
 @final
@@ -179,7 +185,10 @@ def storage(address: str) -> Any:
             return storages.get_storage(address)
         return storages.JournalStorage(JournalFileBackend(address))
     except Exception as error:  # any driver's
-        raise ConfigError(f"The storage of the study cannot be opened: {first_line(error)}") from error
+        what = without_login(address)
+        raise ConfigError(
+            f"The storage of the study cannot be opened, {what}: {first_line(error)}", "" if "://" in address else ANEW
+        ) from error
 
 
 def address(search: Search, folder: Path) -> str:
@@ -195,16 +204,25 @@ def address(search: Search, folder: Path) -> str:
     return str(typed or SweepFolder(folder).trials.resolve())
 
 
-def mend(folder: Path) -> None:
+def mend(folder: Path, search: Search) -> None:
     """Cuts the journal in *folder* off at its first damaged line, as Optuna does not open it with one.
 
-    A power cut tears the last line. What is lost is in the plan and the runs' ledgers, too; see `Space.again`.
+    A power cut tears the last line. What is lost is in the plan and the runs' ledgers, too; see `Space.again`. So
+    a foreign journal is not read at all where its sampler could unpickle what is in it.
     """
     kept, path = 0, SweepFolder(folder).trials
-    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    if lines and not trust.own(folder) and not all(map(PLAIN.fullmatch, trust.targets(search.sampler))):
+        log.warning(
+            "%s is not below outputs/sweeps, and its sampler could run what is in it: the runs' ledgers replace it.",
+            path,
+        )
+        os.truncate(path, 0)
+        return
+    for line in lines:
         try:
-            whole = line.endswith(b"\n") and json.loads(line)
-        except ValueError:
+            whole = line.endswith(b"\n") and isinstance(json.loads(line), dict)
+        except (ValueError, RecursionError):
             whole = False
         if not whole:
             log.warning("%s was damaged, and is cut off after %d bytes.", path, kept)
@@ -255,13 +273,18 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
     if again and search.storage:
         study = _opened(folder, search, pruner)
     else:
-        mend(folder)
+        mend(folder, search)
         how: Any = {"study_name": search.study, "directions": search.directions, "pruner": pruner}
         try:
             study = kit.create_study(storage=storage(address(search, folder)), load_if_exists=again, **how)
         except (kit.exceptions.OptunaError, OSError) as error:
             raise ConfigError(f"The study cannot be begun: {first_line(error)}") from error
     if again:
+        if (was := [direction.name.lower() for direction in study.directions]) != search.directions:
+            reason = (
+                f"The study was begun to {' and to '.join(was)}, and {search.objectives or 'accuracy'} is another aim."
+            )
+            raise ConfigError(reason, "Leave hydra.sweeper.objectives as they were, or begin a new search.")
         check_space(study, space)
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
     if search.sampler.get("_target_") == GRID:
@@ -272,7 +295,7 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
 
 
 def check_space(study: "optuna.Study", space: "Mapping[str, BaseDistribution]") -> None:
-    """Raises ConfigError if what may vary does not fit the trials so far."""
+    """Raises ConfigError if what may vary does not fit the trials so far, or what a trial is to be given."""
     from optuna.distributions import check_distribution_compatibility
 
     for trial in study.get_trials(deepcopy=False):
@@ -282,9 +305,15 @@ def check_space(study: "optuna.Study", space: "Mapping[str, BaseDistribution]") 
             except ValueError as error:
                 was = ", ".join(map(str, getattr(trial.distributions[key], "choices", ["an interval"])))
                 raise ConfigError(
-                    f"{key} does not fit the trials so far, where it was {was}: {error}",
+                    f"{key} does not fit the trials so far, where it was {was[:MOST]}: {error}",
                     "Leave it as it was, or begin a new search.",
                 ) from error
+        try:
+            given = trial.system_attrs.get("fixed_params", {})
+            for key in given.keys() & space.keys() if trial.state.name == "WAITING" else ():
+                space[key].to_internal_repr(given[key])
+        except (AttributeError, ValueError, TypeError) as error:
+            raise ConfigError(f"Trial {trial.number} of the study cannot begin: {first_line(error)}", ANEW) from error
 
 
 def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":

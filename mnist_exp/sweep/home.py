@@ -25,7 +25,7 @@ from mnist_exp.disk import plan as plans
 from mnist_exp.disk.files import atomic_write, tidy
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder, holds_runs, is_sweep
 from mnist_exp.disk.plan import Plan
-from mnist_exp.errors import CheckpointError, ConfigError, DataError
+from mnist_exp.errors import BusyError, CheckpointError, ConfigError, DataError
 from mnist_exp.results import names
 from mnist_exp.run import warm
 from mnist_exp.search import study as studies
@@ -149,9 +149,14 @@ def opened(sweeper: OurSweeper, arguments: list[str]) -> Iterator[Home]:
     steering = resumed(master, sweeper.hydra_context.config_loader, selection.home) if selection else master
     folder = Path(str(master.hydra.sweep.dir))
     if not selection:
-        check_new(folder)
+        check_new(folder)  # and again below: another may be faster
     # A dry run writes nothing, so it keeps nobody out.
     with contextlib.nullcontext() if sweeper.options["dry_run"] else held(folder):
+        if not selection:
+            check_new(folder)
+        elif old != plans.read(folder):
+            changed = f"{shown(folder)} was gone on with by another process meanwhile."
+            raise BusyError(changed, "Type that again, if something is still missing.")
         plan = old or Plan(id=folder.name, typed=typed, keys=[], order=order.following(folder))
         yield Home(sweeper, folder, typed, plan, old is not None, control, steering)
 
@@ -169,6 +174,8 @@ def held(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = plans.hold(folder)
     before, runs = _records(folder), _begun(folder)
+    if before or runs:
+        made = []  # by another process, which was faster
     try:
         tidy(folder, *SweepFolder.written)
         tidy(SweepFolder(folder).figures, "*")

@@ -106,7 +106,7 @@ def marked(text: str, seconds: float) -> str:
 
 def settle(folder: Path) -> None:
     """Makes the page of the sweep in *folder* one that is not renewed, if there is one."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # it may be no text
         path = SweepFolder(folder).page
         text = path.read_text(encoding="utf-8")
         if MARK.search(text):

@@ -135,7 +135,10 @@ class Trials:
                 if not overrides:  # it was not written down
                     studies.fail(self.study, trial)
         points.refuse([change for trial in range(planned) for change in self._catch_up(trial)], self.folder)
-        for trial in range(planned, studies.asked(self.study)):  # it is in the study only
+        begun = studies.asked(self.study)
+        if begun > planned + self.search.n_trials:
+            raise ConfigError(f"The study has {begun} trials, and sweep.json {planned}.", studies.ANEW)
+        for trial in range(planned, begun):  # it is in the study only
             if suggested := studies.running(self.study, trial):
                 self.record(suggested)
             else:

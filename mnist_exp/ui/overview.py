@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import final
 
 from mnist_exp import config
-from mnist_exp.console.formats import percent, value
+from mnist_exp.console.formats import percent, short, value
 from mnist_exp.disk import ledger, order, records, tracked
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder, holds_runs
 from mnist_exp.errors import ExperimentError
@@ -116,7 +116,7 @@ def _title(selection: Selection, rankings: list[Ranking]) -> str:
         compared = rankings[0].by if len(rankings) == 1 else []
         return " × ".join(compared or selection.sweep.keys) or "one setting"
     entry = ledger.find(selection.folders[0]) if len(selection.folders) == 1 else None
-    return entry.name if entry else selection.title
+    return short(entry.name) if entry else selection.title
 
 
 def _began(selection: Selection) -> int:

@@ -96,3 +96,13 @@ def test_a_difference_has_a_sign() -> None:
 def test_an_unknown_number_is_a_dash() -> None:
     assert formats.count(101_770.0) == "101,770"
     assert formats.count(math.nan) == formats.seconds(math.nan) == "–"
+
+
+def test_what_is_too_long_for_a_column_keeps_its_ends() -> None:
+    text = "a" * 5000 + "b" * 4999 + "1"
+    assert formats.short(text) == "a" * 40 + "…" + "b" * 39 + "1"
+    assert formats.value(text) == formats.short(text)
+    assert formats.whole(text) == text
+    assert formats.short("x" * formats.LONGEST) == "x" * formats.LONGEST
+    assert formats.settings([f"++note={text}", "hidden=64"]).endswith("b1 hidden=64")
+    assert len(formats.settings([f"++note={text}"])) == formats.LONGEST + 1

@@ -8,6 +8,8 @@ from omegaconf import DictConfig
 from samples import TINY
 
 from mnist_exp.config import Config, loading
+from mnist_exp.console.guard import Guard
+from mnist_exp.disk import ledger
 
 LATE = ["model.dropout=2", "device=cuda:99", "cluster=slurm", "optimizer.weight_decay=-1", "init=nowhere"]
 """What is known only after Hydra has made the folder."""
@@ -33,6 +35,34 @@ def test_a_refused_run_leaves_what_an_earlier_one_has_trained(command: Callable[
     before = sorted(Path("mine").rglob("*"))
     assert command(*TINY, LATE[0], "hydra.run.dir=mine")[0] == 2
     assert sorted(Path("mine").rglob("*")) == before
+
+
+def test_a_refused_run_leaves_a_folder_in_which_another_process_is_about_to_begin(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have found no folder; what the other has written so far is its lock."""
+    holding = []
+
+    def begin(self: Guard, config: DictConfig, **_: object) -> None:
+        checked(self, config)
+        Path("run").mkdir()
+        holding.append(ledger.hold(Path("run")))
+
+    checked = Guard.on_run_start
+    monkeypatch.setattr(Guard, "on_run_start", begin)
+    code, _, err = command(*TINY, "hydra.run.dir=run")
+    assert code == 2
+    assert "is being trained by" in err
+    assert Path("run/.lock").exists()
+    (lock,) = holding
+    lock.release()
+
+
+def test_a_folder_where_the_log_should_be_is_a_sentence(command: Callable[..., tuple[int, str, str]]) -> None:
+    Path("run/train.log").mkdir(parents=True)
+    code, _, err = command(*TINY, "hydra.run.dir=run")
+    assert code == 2
+    assert "train.log cannot be used: Is a directory." in " ".join(err.split())
 
 
 def test_a_setting_may_refer_to_what_the_run_puts_into_its_environment(

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import logging
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,10 @@ def test_without_checkpoints_a_stopped_run_begins_again(tiny: Tiny) -> None:
 
 
 def state(epoch: int = 1, **changes: Any) -> Checkpoint:
-    rows = [{"epoch": n + 1, "step": n, "time_ms": 5, "metrics": {"train/loss": 0.1}} for n in range(epoch)]
+    rows = [
+        {"epoch": n + 1, "step": n, "time_ms": 5, "metrics": {"train/loss": 0.1, "time/epoch": 1.0}}
+        for n in range(epoch)
+    ]
     weights = {"layer.weight": torch.full((2, 3), float(epoch))}
     known: dict[str, Any] = {"best": 0.5, "weights": weights, "moments": {}, "history": rows, "config": "abc"}
     return Checkpoint(epoch=epoch, **{**known, **changes})
@@ -230,6 +234,18 @@ def test_other_files_are_refused(data: bytes, sentence: str) -> None:
         checkpoint.load(named_by_digest(data))
 
 
+def test_a_state_that_unpacks_to_more_than_it_is_fills_no_memory() -> None:
+    """torch writes its records as they are, but reads compressed ones, too."""
+    plain, packed = saved_bytes({"format": 1, "weights": torch.zeros(10**6)}), io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(plain)) as records, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as smaller:
+        for name in records.namelist():
+            smaller.writestr(name, records.read(name))
+    assert len(packed.getvalue()) < len(plain) / 100
+    assert torch.load(io.BytesIO(packed.getvalue()), weights_only=True)["weights"].numel() == 10**6  # it does unpack
+    with pytest.raises(CheckpointError, match="it unpacks to more than it is"):
+        checkpoint.load(named_by_digest(packed.getvalue()))
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(CheckpointError, match=r"gone\.pt cannot be read: No such file or directory"):
         checkpoint.load(Path("gone.pt"))
@@ -253,10 +269,12 @@ CRAFTED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "epoch": lambda state: state | {"epoch": 2**70},
     "best": lambda state: state | {"best": "x"},
     "weights": lambda state: state | {"weights": [1, 2]},
+    "hits": lambda state: state | {"hits": {"val": torch.zeros(20)}},
     "moments": lambda state: state | {"moments": {"layers.0.weight": 1}},
+    "moments ": lambda state: state | {"moments": {"layers.0.weight": {"step": torch.tensor(-1.0)}}},
     "history": lambda state: state | {"epoch": 99},
     "history ": lambda state: state | {"history": [row | {"metrics": {"x": [1]}} for row in state["history"]]},
-    "tensors": lambda state: state | {"hits": {"val": torch.zeros(1).expand(10**12)}},
+    "tensors": lambda state: state | {"hits": {"val": torch.zeros(1, dtype=torch.bool).expand(10**12)}},
     "tensors ": lambda state: state | {"weights": {k: v.to_sparse() for k, v in state["weights"].items()}},
     "tensors  ": lambda state: state | {"averaged": {k: v.to("meta") for k, v in state["weights"].items()}},
     "tensors   ": lambda state: state | {"chosen": {k: v.to(torch.complex64) for k, v in state["weights"].items()}},
@@ -275,12 +293,49 @@ def test_a_state_that_no_run_has_saved_is_refused(what: str, tiny: Tiny) -> None
         trainings.run(tiny(epochs=4), Path("run"))
 
 
-def test_moments_of_another_shape_are_refused(tiny: Tiny) -> None:
+MOMENTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "shape": lambda kept: torch.zeros(7),
+    "axes": lambda kept: torch.zeros(() if kept.ndim else 3),
+    "type": lambda kept: kept.to(torch.int64),
+}
+OPTIMIZERS = {
+    "ours": (),
+    "torch's": ("optimizer.fused=false",),
+    "torch's, by autograd": ("optimizer.fused=false", "model.norm=batch"),
+    "by its target": ("+optimizer.amsgrad=true",),
+    "muon": ("optimizer=muon",),
+}
+
+
+@pytest.mark.parametrize("wrong", [*MOMENTS, "missing"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_moments_that_the_optimiser_does_not_keep_are_refused(
+    optimizer: str, wrong: str, composed: Callable[..., Config]
+) -> None:
+    """Whichever optimiser, not by an error of torch in the midst of training."""
+    config = composed(*TINY, *OPTIMIZERS[optimizer])
+    interrupted(config, Path("run"), after=1)
+    (path,) = Path("run/checkpoints").glob("last-*")
+
+    def change(state: dict[str, Any]) -> dict[str, Any]:
+        for moments in state["moments"].values():
+            kept = moments.pop("exp_avg", None)
+            if kept is not None and wrong in MOMENTS:
+                moments["exp_avg"] = MOMENTS[wrong](kept)
+        return state
+
+    crafted(path, change)
+    with pytest.raises(CheckpointError, match=r"exp_avg of layers\.\d\.\w+"):
+        trainings.run(config, Path("run"))
+
+
+@pytest.mark.parametrize("part", ["averaged", "chosen"])
+def test_other_weights_of_another_network_name_the_leaf(part: str, tiny: Tiny) -> None:
+    """They would be exported at the end."""
     interrupted(tiny(epochs=4), Path("run"), after=1)
     (path,) = Path("run/checkpoints").glob("last-*")
-    seven = {"exp_avg": torch.zeros(7), "exp_avg_sq": torch.zeros(7), "step": torch.zeros(())}
-    crafted(path, lambda state: state | {"moments": dict.fromkeys(state["moments"], seven)})
-    with pytest.raises(CheckpointError, match="exp_avg was saved with another shape"):
+    crafted(path, lambda state: state | {part: {"layers.0.weight": torch.zeros(9, 784)}})
+    with pytest.raises(CheckpointError, match="The saved state lacks layers"):
         trainings.run(tiny(epochs=4), Path("run"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,8 @@ HERE = Path()
 
 
 def row(epoch: int, loss: float = 1.0) -> Row:
-    return {"epoch": epoch, "step": 7 * epoch, "time_ms": 1000 + epoch, "metrics": {"train/loss": loss}}
+    metrics = {"train/loss": loss, "time/epoch": 0.5}
+    return {"epoch": epoch, "step": 7 * epoch, "time_ms": 1000 + epoch, "metrics": metrics}
 
 
 def written(*rows: Row) -> str:
@@ -57,7 +59,7 @@ def test_no_epoch_is_written_twice(begun: Path) -> None:
     again = book.row(2, 14, 9999, {"train/loss": 0.5})
     assert again == row(2)
     book.append(again)
-    book.append(book.row(3, 21, 1003, {"train/loss": 1.0}))
+    book.append(book.row(3, 21, 1003, row(3)["metrics"]))
     assert begun.read_text() == written(row(1), row(2), row(3))
 
 
@@ -84,7 +86,14 @@ def test_a_line_that_is_no_row_of_the_next_epoch_ends_the_journal(line: str, beg
     assert journal.read(HERE) == [row(1), row(2)]
 
 
-@pytest.mark.parametrize("wrong", [{"metrics": [1]}, {"metrics": {"x": "y"}}, {"step": "a"}, {"time_ms": 10**30}])
+WRONG: list[dict[str, Any]] = [
+    *({"metrics": [1]}, {"metrics": {"x": "y"}}, {"step": "a"}, {"time_ms": 10**30}),
+    *({"metrics": {"train/loss": 1.0}}, {"metrics": {"time/epoch": -1.0}}),
+    {"metrics": {"time/epoch": 0.5, "val/accuracy": 97.8}},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
 def test_a_row_of_other_types_is_damaged(wrong: Row, begun: Path) -> None:
     begun.write_text(written(row(1), row(2) | wrong))
     assert journal.read(HERE) == [row(1)]

@@ -4,6 +4,7 @@ import dataclasses
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from trainings import assert_alike, losses, run, tasks
 
 from mnist_exp.config import Config
 from mnist_exp.disk import checkpoint, journal, lanes, ledger
+from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
-from mnist_exp.errors import BusyError, DivergedError, Interrupted
+from mnist_exp.errors import BusyError, DivergedError, ExperimentError, Interrupted
 from mnist_exp.run import build
 from mnist_exp.run.session import Result, Run, Task, run_many
 
@@ -326,3 +328,43 @@ def test_lanes_train_as_alone_for_an_epoch_of_mnist(composed: Callable[..., Conf
         (row,) = journal.read(Path(f"together/{i}"))
         assert row["step"] == 860
         assert_alike(Path(f"together/{i}"), Path(f"alone/{i}"))
+
+
+CRAFTED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a placeholder beyond all memory": lambda plain: plain["lanes"][1]["model"].update(hidden=10**9),
+    "a negative width": lambda plain: plain["lanes"][1]["model"].update(hidden=-1),
+    "a width of text": lambda plain: plain["lanes"][1]["model"].update(hidden="x"),
+    "another network": lambda plain: plain["lanes"][1].update(model={"_target_": "mnist_exp.models.SmallCNN"}),
+    "no network": lambda plain: plain["lanes"][1].update(model=None),
+    "a list for a network": lambda plain: plain["lanes"][1].update(model=[1]),
+    "no target": lambda plain: plain["lanes"][1]["model"].pop("_target_"),
+    "another norm": lambda plain: plain["lanes"][1]["model"].update(norm="batch"),
+    "a rate of text": lambda plain: plain["lanes"][1].update(lr="x"),
+    "a negative rate": lambda plain: plain["lanes"][1].update(lr=-1),
+    "another optimiser": lambda plain: plain["lanes"][1].update(optimizer={"_target_": "torch.optim.Adadelta"}),
+    "a list for an optimiser": lambda plain: plain["lanes"][1].update(optimizer=[1]),
+    "an option of text": lambda plain: plain["lanes"][1]["optimizer"].update(betas="x"),
+    "a first of another file system": lambda plain: plain.update(first="x" * 5000),
+    "a first with a zero byte": lambda plain: plain.update(first="a\0b"),
+    "lanes that left before they began": lambda plain: plain.update(left={"1": -5}),
+    "lanes that leave in another age": lambda plain: plain.update(left={"1": 2**62}),
+    "lanes that are none": lambda plain: plain.update(left={"x": 1}),
+}
+
+
+@pytest.mark.parametrize("what", CRAFTED)
+def test_a_pack_that_no_run_has_written_trains_or_is_refused_with_a_sentence(what: str, tiny: Tiny) -> None:
+    chosen = varied(tiny, epochs=3)[:2]
+    run_many(tasks(chosen, "together"), stop_after(1))
+    for number in "01":
+        path = Path("together", number, "pack.json")
+        plain = read_json(path)
+        CRAFTED[what](plain)
+        write_json(path, plain)
+    try:
+        (outcome,) = run_many(tasks(chosen, "together")[:1])
+    except ExperimentError as error:
+        outcome = error
+    assert isinstance(outcome, (Result, ExperimentError)), outcome
+    if isinstance(outcome, Result):
+        assert outcome.state == "finished"

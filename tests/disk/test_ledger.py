@@ -206,6 +206,8 @@ def test_a_finished_run_has_written_down_everything(tiny: Callable[..., Config])
         '"summary": {"final/val_accuracy": 1e308}',
         '"summary": {"final/test_accuracy": -1}',
         '"started_ms": -1',
+        '"seconds": -1.5',
+        '"epochs": -1',
         r'"name": "\ud800"',
         r'"tags": {"\udfff": "x"}',
     ],

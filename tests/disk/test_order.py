@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from report_fixtures import make_run, make_sweep
 
-from mnist_exp.disk import order
+from mnist_exp.disk import ledger, order
+from mnist_exp.disk.layout import State
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
+from mnist_exp.results import names
 
 HOUR = 3_600_000
 
@@ -59,3 +61,29 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (folder / "sweep.json").write_text("{")
     with pytest.raises(ConfigError, match="is damaged"):
         order.begun(folder)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize("hours", [-30, -1, 1, 30])
+def test_clocks_and_time_zones_that_change_between_runs_change_no_order(
+    hours: int, zone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: clock)
+    begun = []
+    for number in range(3):
+        day, name = time.strftime("%Y-%m-%d %H-%M-%S", time.gmtime(clock / 1e9)).split()
+        folder = tmp_path / "runs" / day / f"{name}-{number}"
+        begun.append(make_run(folder, ["lr=1"], 0.9, order=order.following(folder)))
+        entry = ledger.read(folder)
+        clock += hours * HOUR * 1_000_000
+        entry.state = State.RUNNING
+        entry.end(State.FINISHED, "")
+        assert entry.started_ms <= (entry.ended_ms or 0)
+        assert names.last(tmp_path, "runs") == folder
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+    numbers = [order.begun(folder) for folder in begun]
+    assert numbers == sorted(numbers, key=str)
+    monkeypatch.delenv("TZ")
+    time.tzset()

@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import operator
 import os
+import pickle
 import re
 import shutil
 import typing
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 import trainings
 import yaml
+from optuna.distributions import FloatDistribution
+from optuna.trial import create_trial
 from PIL import Image
 from report_fixtures import make_run, make_sweep
 from samples import REPO, TINY
@@ -255,6 +258,38 @@ def test_a_pack_from_elsewhere_calls_nothing_of_its_own(elsewhere: Path, canary:
             lanes.read(elsewhere)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lr: " + "9" * 5000,
+        "name: 2026-99-99",
+        "name: !!binary x",
+        "a: \0",
+        "!!python/name:os.system",
+        "- 1",
+        "",
+        "lr: [",
+        "? []",
+    ],
+    ids=range(9),
+)
+def test_a_config_that_no_run_has_written_is_a_sentence(text: str, scratch: Path) -> None:
+    folder = make_run(scratch / "theirs", ["lr=0.1"], 0.9)
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml is not a run's config: |has no value"):
+        trust.load(folder)
+
+
+@pytest.mark.parametrize("name", ["ledger.json", "metrics.jsonl", "notes"])
+def test_a_file_of_holes_from_elsewhere_is_not_read(name: str, scratch: Path) -> None:
+    """An archive of a few kilobytes may bring one of terabytes."""
+    folder = make_run(scratch / "theirs", ["lr=0.1"], 0.9)
+    (folder / name).touch()
+    os.truncate(folder / name, 2**34)
+    with pytest.raises(ConfigError, match="is a file of holes"):
+        naming.resolve(folder)
+
+
 def test_the_files_of_a_run_are_no_config_of_the_user(theirs: Path, canary: Path, command: Any) -> None:
     """Not even if they lie below the folder of --config-dir."""
     code, _, err = command("--config-dir", ".", f"resume={theirs}")
@@ -397,6 +432,13 @@ def test_the_best_run_of_a_sweep_from_elsewhere_is_exported_as_it_was_planned(ca
     assert not canary.exists()
 
 
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return (os.mkdir, ("sang",))
+
+
 def search_in(folder: Path, **options: Any) -> studies.Search:
     search = studies.Search(**{"study": "s", "n_trials": 3, "sampler": SAMPLER, **options})
     studies.lead(folder, search, {}).ask()
@@ -436,6 +478,22 @@ def test_a_storage_that_came_with_a_study_is_not_opened(studied: Path, scratch: 
     assert analysis is not None
     assert "which is not opened for it" in analysis.problem
     assert not list(scratch.glob("*.db"))
+
+
+@pytest.mark.parametrize("root", ["elsewhere", "outputs"])
+def test_a_sampler_unpickles_nothing_that_came_with_a_study(root: str, scratch: Path) -> None:
+    """CMA-ES keeps itself as a pickle in the journal."""
+    pytest.importorskip("cmaes")
+    folder = make_sweep(scratch / root, [["lr=0.1"]])
+    search = search_in(folder, sampler={"_target_": "optuna.samplers.CmaEsSampler", "n_startup_trials": 1})
+    lr, epochs = FloatDistribution(0.1, 1), FloatDistribution(1, 9)
+    payload = {"cma:optimizer:0": pickle.dumps(Hostile()).hex()}
+    params: dict[str, Any] = {"params": {"lr": 0.5, "epochs": 2}, "distributions": {"lr": lr, "epochs": epochs}}
+    for _ in range(2):
+        studies.join(folder, search).add_trial(create_trial(value=1.0, system_attrs=payload, **params))
+    with contextlib.suppress(AttributeError):  # what was unpickled is no optimiser
+        studies.lead(folder, search, {}, again=True).ask({"lr": lr, "epochs": epochs})
+    assert Path("sang").exists() is (root == "outputs")  # it does bite
 
 
 def test_a_run_that_came_with_its_study_reports_to_nobody(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 import trainings
 from PIL import Image
 
@@ -269,3 +271,13 @@ def test_the_counts_of_many_classes_have_room(classes: int) -> None:
 def test_another_datasets_images_must_fit_the_network(trained: Path) -> None:
     with pytest.raises(ConfigError, match="sklearn_digits has 10 classes of images of 8x8, but the network knows 10"):
         evaluate.main(["data=sklearn_digits"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_weights_that_give_no_probabilities_are_a_sentence(value: float, trained: Path) -> None:
+    """A run from elsewhere may have any."""
+    weights = safetensors.torch.load_file(trained / "weights.safetensors")
+    filled = {name: torch.full_like(tensor, value) for name, tensor in weights.items()}
+    safetensors.torch.save_file(filled, trained / "weights.safetensors")
+    with pytest.raises(CheckpointError, match="probabilities are no numbers"):
+        evaluate.main([f"run={trained}"])

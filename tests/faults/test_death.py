@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import psutil
 import pytest
@@ -40,6 +40,8 @@ from mnist_exp.config.stores import uri_for
 from mnist_exp.disk import journal, ledger, plan
 from mnist_exp.engine.events import EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import BusyError
+from mnist_exp.sweep import home as homes
+from mnist_exp.sweep.job import Job
 from mnist_exp.tracking.store import open_store
 
 Tiny = Callable[..., Config]
@@ -335,6 +337,99 @@ def test_of_many_resumers_one_trains(tiny: Tiny, injected: Injected) -> None:
         each.join(240)
     assert sorted(each.exitcode or 0 for each in crowd) == [0, 7, 7, 7, 7, 7]
     assert [row["epoch"] for row in journal.read(Path("run"))] == [1, 2, 3]
+    injected()
+
+
+@pytest.mark.faults(28)
+@pytest.mark.parametrize("again", [False, True], ids=["new", "resume=last"])
+def test_of_two_sweeps_that_want_one_folder_at_once_one_trains(
+    again: bool, command: Callable[..., tuple[int, str, str]], injected: Injected
+) -> None:
+    """Both have found it free; the one that has it waits until the other is refused."""
+    folder = Path("outputs/sweeps/2026-01-31/10-00-00-abcdef")
+    typed = ["-m", *SMALL, OFF, QUIET, "hydra/launcher=basic", f"hydra.sweep.dir={folder}"]
+    if again:
+        assert command(*typed, "hidden=8")[0] == 0
+        typed = ["-m", "resume=last", OFF, QUIET, "hydra/launcher=basic"]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    fork = multiprocessing.get_context("fork")
+    together, refused = fork.Barrier(2), fork.Semaphore(0)
+    held, launch = homes.held, homes.Home.launch
+
+    def at_once(path: Path) -> Any:
+        together.wait(120)
+        return held(path)
+
+    def last_out(self: homes.Home, jobs: list[Job], total: int = 0) -> Any:
+        assert refused.acquire(timeout=120)
+        for path, data in before.items():
+            assert path.read_bytes() == data or path.name in ("sweep.json", "multirun.yaml")  # its own
+        return launch(self, jobs, total)
+
+    def try_it(values: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(homes, "held", at_once)
+            patch.setattr(homes.Home, "launch", last_out)
+            code, _, err = command(*typed, values)
+        if code:
+            assert "is being run by " in err, err
+            refused.release()
+        os._exit(code)
+
+    crowd = [fork.Process(target=try_it, args=(values,)) for values in ("hidden=8,12", "hidden=8,9")]
+    for each in crowd:
+        each.start()
+    for each in crowd:
+        each.join(240)
+    assert sorted(each.exitcode or 0 for each in crowd) == [0, 2]
+    won = ["hidden=8,12", "hidden=8,9"][crowd[1].exitcode == 0]
+    assert won in plan.read(folder).typed
+    assert [ledger.read(folder / str(i)).state for i in range(2)] == ["finished"] * 2
+    assert not (folder / "2").exists()
+    injected()
+
+
+@pytest.mark.faults(28)
+def test_a_sweep_that_another_process_has_gone_on_with_meanwhile_is_not_gone_on_with_by_its_old_plan(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, injected: Injected
+) -> None:
+    """The other was faster: between the plan that was read and the lock that was taken."""
+    typed = ["-m", *SMALL, OFF, QUIET, "hydra/launcher=basic"]
+    assert command(*typed, "hidden=8")[0] == 0
+    folder, held = only_sweep(), homes.held
+
+    def late(path: Path) -> Any:
+        monkeypatch.setattr(homes, "held", held)
+        assert end(start("-m", "resume=last", "hidden=8,12", OFF, QUIET, "hydra/launcher=basic"))[0] == 0
+        return held(path)
+
+    monkeypatch.setattr(homes, "held", late)
+    code, _, err = command("-m", "resume=last", "hidden=8,9", OFF, QUIET, "hydra/launcher=basic")
+    assert code == 2
+    assert "was gone on with by another process meanwhile. " in " ".join(err.split()) + " "
+    assert plan.read(folder).keys == ["hidden"]
+    assert [ledger.read(folder / str(i)).params["hidden"] for i in range(2)] == ["8", "12"]
+    injected()
+
+
+@pytest.mark.faults(28)
+def test_a_new_sweep_whose_folder_another_process_has_filled_meanwhile_leaves_that(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, injected: Injected
+) -> None:
+    typed = ["-m", *SMALL, OFF, QUIET, "hydra/launcher=basic", "hydra.sweep.dir=ss"]
+    hold = plan.hold
+
+    def late(path: Path) -> Any:
+        monkeypatch.setattr(plan, "hold", hold)
+        assert end(start(*typed, "hidden=8"))[0] == 0
+        return hold(path)
+
+    monkeypatch.setattr(plan, "hold", late)
+    code, _, err = command(*typed, "hidden=8,9")
+    assert code == 2
+    assert "ss has runs already" in err
+    assert ledger.read(Path("ss/0")).state == "finished"
+    assert plan.read(Path("ss")).keys == []
     injected()
 
 

@@ -163,6 +163,37 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)" in text
 
 
+def test_a_long_text_is_shown_short_and_kept_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two settings that differ in the middle only stay two, in pictures and figures, too."""
+    texts = [f"{'a' * 5000}{middle}{'b' * 5000}" for middle in "12"]
+    home = make_sweep(tmp_path, [[f"model.note={text}"] for text in texts])
+    for number, text in enumerate(texts):
+        make_run(home / str(number), [f"model.note={text}"], 0.9 + number / 100)
+    command([str(home)])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) < 300
+    page = (home / "report.html").read_text()
+    for text in texts:
+        assert f'<span title="{text}">' in page
+        assert text in (home / "leaderboard.csv").read_text()
+        assert not any(text in picture.read_text() for picture in (home / "figures").glob("*.svg"))
+    outside = re.sub(r'title="[^"]*"|<script.*?</script>', "", page, flags=re.DOTALL)
+    assert max(map(len, re.findall(r">([^<]+)<", outside))) < 10_000
+    command([str(home), "--json", "--no-html"])
+    assert texts[0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lacking", ["val/accuracy", "val/loss", "train/accuracy", "train/loss"])
+def test_rows_that_lack_what_is_drawn_are_not_drawn(lacking: str, tmp_path: Path) -> None:
+    home = make_sweep(tmp_path, [["lr=1"], ["lr=2"]])
+    for number in range(2):
+        make_run(home / str(number), [f"lr={number + 1}"], 0.9)
+    path = home / "0" / "metrics.jsonl"
+    path.write_text(path.read_text().replace(f'"{lacking}"', '"other"'))
+    command([str(home)])
+    assert (home / "report.html").exists()
+
+
 def test_passwords_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example")
     address = "tracking.uri=postgresql://me:secret@host/db"

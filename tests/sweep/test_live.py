@@ -49,6 +49,8 @@ def test_a_page_that_is_renewed_is_the_report_and_what_renews_it(folder: Path) -
     assert timeless(settled) == timeless(page(folder))
     live.settle(folder)  # a page that is not renewed stays
     live.settle(Path("nowhere"))
+    (folder / "report.html").write_bytes(b"\xff")  # and what is no text
+    live.settle(folder)
 
 
 @pytest.mark.integration

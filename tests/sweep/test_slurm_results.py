@@ -10,6 +10,7 @@ from report_fixtures import make_run
 pytest.importorskip("submitit", reason='submitit is not installed: pip install -e ".[slurm]"')
 
 from mnist_exp.disk.files import write_json
+from mnist_exp.errors import ConfigError
 from mnist_exp.sweep.cluster import slurm
 from mnist_exp.sweep.job import Job
 
@@ -38,3 +39,8 @@ def test_a_note_from_elsewhere_makes_no_job_of_the_user_its_own(monkeypatch: pyt
         assert slurm.Slurm({"submitit_folder": home}, Path(home)).known() == known
     write_json(Path("theirs/slurm.json"), [7])
     assert slurm.Slurm({"submitit_folder": "theirs"}, Path("theirs")).known() == {}
+    for home in ("theirs", "outputs/sweeps/day/a"):
+        (Path(home) / "slurm.json").write_text("[" * 99_999)
+    assert slurm.Slurm({"submitit_folder": "theirs"}, Path("theirs")).known() == {}
+    with pytest.raises(ConfigError, match=r"slurm\.json is damaged: it is nested too deeply"):
+        slurm.Slurm({"submitit_folder": home}, Path(home)).known()

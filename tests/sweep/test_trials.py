@@ -1,6 +1,7 @@
 """A search's runs: how many there will be, what becomes of those that end, and what goes on after a stop."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -354,3 +355,23 @@ def test_a_trial_of_several_seeds_that_repeats_another_has_its_result(made: Call
     assert [trial.value for trial in source.study.trials] == [pytest.approx(0.7)] * 2
     assert source.plan.repeats == [2, 3]
     assert not source.next()
+
+
+def test_a_clock_that_is_set_ends_no_search(made: Callable[..., Trials], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, now = made(), time.monotonic()
+    source.budget, source.home.steering = 60.0, OmegaConf.create({"time_budget": "1m"})
+    for wrong in (0, 4 * 10**18):
+        monkeypatch.setattr(time, "time_ns", lambda wrong=wrong: wrong)
+        monkeypatch.setattr(time, "time", lambda wrong=wrong: wrong / 1e9)
+        assert not source.ended_by
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert source.ended_by == "time_budget=1m"
+
+
+def test_a_study_with_more_trials_than_the_search_has_begun_is_refused(made: Callable[..., Trials]) -> None:
+    """It came from elsewhere: none of them is trained."""
+    begun = made()
+    for _ in range(4):
+        begun.study.ask()
+    with pytest.raises(ConfigError, match=r"The study has 4 trials, and sweep\.json 0"):
+        made(again=True).catch_up()

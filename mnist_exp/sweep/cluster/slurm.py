@@ -100,11 +100,17 @@ class Slurm(Scheduler):
 
         The note of a foreign folder could name any job: of those only what Slurm has read from that folder counts.
         """
-        known: dict[str, str] = read_json(self.note) if self.note.exists() else {}
+        try:
+            known: dict[str, str] = read_json(self.note) if self.note.exists() else {}
+            if not fits(known, dict[str, str]):
+                raise ValueError("it is no table of ids")
+        except (OSError, ValueError) as error:
+            if not self.own:
+                return {}
+            way_out = "Delete it, once squeue shows no job of that sweep."
+            raise ConfigError(f"{self.note} is damaged: {error}", way_out) from error
         if self.own:
             return known
-        if not fits(known, dict[str, str]):
-            return {}
         scripts, folder = look(known.values(), "%o"), self.note.parent.resolve()
         return {k: name for k, name in known.items() if Path(scripts.get(name, "")).is_relative_to(folder)}
 
