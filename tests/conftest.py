@@ -35,7 +35,7 @@ from mnist_exp.tracking import database as databases
 from mnist_exp.tracking import store
 from mnist_exp.tracking.store import Store
 
-pytest_plugins = ["fault_record"]
+pytest_plugins = ["cases", "fault_record"]
 
 LEVELS = {logger: logger.level for logger in (logging.getLogger(), logging.getLogger("hydra"))}
 """What each test begins and ends with."""
