@@ -271,7 +271,7 @@ CRAFTED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "weights": lambda state: state | {"weights": [1, 2]},
     "hits": lambda state: state | {"hits": {"val": torch.zeros(20)}},
     "moments": lambda state: state | {"moments": {"layers.0.weight": 1}},
-    "moments ": lambda state: state | {"moments": {"layers.0.weight": {"step": torch.tensor(-1.0)}}},
+    "steps": lambda state: state | {"moments": {"layers.0.weight": {"step": torch.tensor(-1.0)}}},
     "history": lambda state: state | {"epoch": 99},
     "history ": lambda state: state | {"history": [row | {"metrics": {"x": [1]}} for row in state["history"]]},
     "tensors": lambda state: state | {"hits": {"val": torch.zeros(1, dtype=torch.bool).expand(10**12)}},
@@ -289,6 +289,7 @@ def test_a_state_that_no_run_has_saved_is_refused(what: str, tiny: Tiny) -> None
     (path,) = Path("run/checkpoints").glob("last-*")
     crafted(path, CRAFTED[what])
     says = {"history": "not have the results of each", "tensors": "not have all numbers of its tensors"}
+    says |= {"hits": "no lists of right and wrong", "steps": "fewer than no steps"}
     with pytest.raises(CheckpointError, match=says.get(what.strip(), f"such a value as its {what}")):
         trainings.run(tiny(epochs=4), Path("run"))
 
