@@ -78,7 +78,7 @@ def test_a_target_is_reached_at_the_first_epoch_that_has_it(tmp_path: Path) -> N
     folder.mkdir(parents=True)
     journal = Journal(folder, [])
     for epoch, accuracy in enumerate((0.9, 0.981, 0.979), start=1):
-        journal.append(journal.row(epoch, epoch, 1000 * epoch, {"test/accuracy": accuracy}))
+        journal.append(journal.row(epoch, epoch, 1000 * epoch, {"test/accuracy": accuracy, "time/epoch": 1.0}))
     assert time_to_accuracy.reached(tmp_path, started_ms=500) == {0.97: 1.5, 0.98: 1.5}
 
 

@@ -138,7 +138,7 @@ def test_jobs_that_were_asked_to_stop_have_their_time_and_count_as_stopped(monke
 
 def test_what_a_job_has_trained_is_shown_once() -> None:
     one = job(state="running", epoch=1, epochs=4)
-    row = '{"epoch": 1, "step": 1, "time_ms": 1, "metrics": {"val/accuracy": 0.5}}\n'
+    row = '{"epoch": 1, "step": 1, "time_ms": 1, "metrics": {"val/accuracy": 0.5, "time/epoch": 1}}\n'
     (one.folder / "metrics.jsonl").write_text(row)
     following = driver(Fake())
     following.show(one)
