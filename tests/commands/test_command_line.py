@@ -197,7 +197,7 @@ def test_a_sweep_that_a_file_declares_needs_m_and_is_not_swept_itself(
     here = [*(word for word in TINY if "hidden" not in word), "experiment=declared", "--config-dir", "mine"]
     code, _, err = command(*here)
     assert code == 2
-    assert f"error: {steers} is for a sweep, and this would be a single run." in err
+    assert f"{steers} is for a sweep, and this would be a single run." in err
     code, _, err = command("-m", *(word.replace("declared", "declared,beginner") for word in here))
     assert code == 2
     assert "error: experiment=declared sets " in err
