@@ -296,24 +296,25 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
 
 def check_space(study: "optuna.Study", space: "Mapping[str, BaseDistribution]") -> None:
     """Raises ConfigError if what may vary does not fit the trials so far, or what a trial is to be given."""
-    from optuna.distributions import check_distribution_compatibility
-
     for trial in study.get_trials(deepcopy=False):
         for key in trial.distributions.keys() & space.keys():
-            try:
-                check_distribution_compatibility(trial.distributions[key], space[key])
-            except ValueError as error:
-                was = ", ".join(map(str, getattr(trial.distributions[key], "choices", ["an interval"])))
-                raise ConfigError(
-                    f"{key} does not fit the trials so far, where it was {was[:MOST]}: {error}",
-                    "Leave it as it was, or begin a new search.",
-                ) from error
+            was, now = trial.distributions[key], space[key]
+            if was != now:
+                reason = f"{key} was {_described(was)} in the trials so far, and would be {_described(now)}."
+                raise ConfigError(reason, "Leave it as it was, or begin a new search.")
         try:
             given = trial.system_attrs.get("fixed_params", {})
             for key in given.keys() & space.keys() if trial.state.name == "WAITING" else ():
                 space[key].to_internal_repr(given[key])
         except (AttributeError, ValueError, TypeError) as error:
             raise ConfigError(f"Trial {trial.number} of the study cannot begin: {first_line(error)}", ANEW) from error
+
+
+def _described(values: "BaseDistribution") -> str:
+    """Its choices, or its ends: `0.001 to 0.1 (log)`."""
+    if choices := getattr(values, "choices", ()):
+        return ", ".join(map(str, choices))[:MOST]
+    return f"{values.low} to {values.high}{' (log)' * values.log}"  # type: ignore[attr-defined]  # a number's
 
 
 def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":

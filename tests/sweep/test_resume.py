@@ -140,9 +140,15 @@ def test_a_refused_resume_of_a_search_changes_nothing(command: Command) -> None:
     search = ("-m", *TINY, "epochs=1", "search=random", "hydra.sweeper.report=false", "hydra.sweep.dir=ss")
     assert command(*search, "n_trials=2", "hidden=8,16", "lr=interval(1e-3,1e-1)")[0] == 0
     before = contents(Path("ss"))
-    for wrong in ("hidden=8,64", "hydra.launcher.workers=0", "+hydra.sweeper.sampler.foo=3"):
+    for wrong, reason in {
+        "hidden=8,64": "hidden was 8, 16 in the trials so far, and would be 8, 64.",
+        "lr=interval(1e-3,1)": "lr was 0.001 to 0.1 in the trials so far, and would be 0.001 to 1.0.",
+        "hydra.launcher.workers=0": "workers",
+        "+hydra.sweeper.sampler.foo=3": "foo",
+    }.items():
         code, _, err = command("-m", "resume=ss", wrong, "n_trials=3")
         assert code == 2, err
+        assert reason in " ".join(err.split())
         assert contents(Path("ss")) == before
     code, _, err = command("-m", "resume=ss", "n_trials=3")
     assert code == 0, err
