@@ -36,6 +36,7 @@ def test_the_notebook_is_kept_with_its_outputs_and_names_no_machine() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from the kernel's libraries
+@pytest.mark.long
 def test_the_notebook_runs(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient", reason="the extra `notebook` is not installed")
     nbformat = pytest.importorskip("nbformat")

@@ -188,6 +188,7 @@ def test_the_answer_in_words() -> None:
 @pytest.mark.slow  # two epochs of the strong convolutional network: a minute of one core
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not (MNIST / "verified.json").exists(), reason="python -m mnist_exp.data fetch was not run")
+@pytest.mark.long
 def test_the_strong_network_reads_printed_digits(scratch: Path, composed: Callable[..., Config]) -> None:
     """Each digit dark on light and light on dark, from 14 to 300 pixels, in each of five fonts.
 

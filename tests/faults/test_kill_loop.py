@@ -51,6 +51,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("pack", ["off", "auto"])
 def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, pack: str) -> None:
