@@ -4,6 +4,7 @@ They are read only where there is an error to explain.
 """
 
 import contextlib
+import functools
 import itertools
 import re
 import sys
@@ -32,20 +33,20 @@ class File:
     folders: tuple[Path, ...]
     """Where files are looked for."""
 
-    @property
+    @functools.cached_property
     def path(self) -> Path | None:
         """The first that there is; None if there is none."""
         paths = (folder / self.group / f"{self.option}.yaml" for folder in self.folders)
         return next((path for path in paths if path.is_file()), None)
 
-    @property
+    @functools.cached_property
     def text(self) -> str:
         """What is in it; empty if it cannot be read."""
         with contextlib.suppress(OSError):
             return self.path.read_text(encoding="utf-8", errors="replace") if self.path else ""
         return ""
 
-    @property
+    @functools.cached_property
     def root(self) -> yaml.Node | None:
         """Its YAML, with lines; None if it is empty or none."""
         try:

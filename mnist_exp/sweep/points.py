@@ -250,7 +250,8 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
             same = jobs.setdefault(config.fingerprint(parsed), Job(-1, overrides, parsed=parsed))
             _check_differences(same.overrides, overrides)
         except ExperimentError as error:
-            error = located(error, overrides) if isinstance(error, ConfigError) else error
+            if isinstance(error, ConfigError) and len(faults) < LISTED:  # it reads files, and others are not shown
+                error = located(error, overrides)
             faults.append(f"{formats.settings(overrides)}: {error.message}")
             ways_out.append(error.help)
     if faults:
