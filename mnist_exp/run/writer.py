@@ -8,6 +8,7 @@ from typing import Any, final
 import safetensors.torch
 import torch
 
+from mnist_exp import system
 from mnist_exp.disk import checkpoint, hits, provenance
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.journal import Journal
@@ -76,7 +77,7 @@ class RunWriter(Observer):
 
     def _write_difference(self) -> None:
         """Keeps how the code differs from its commit."""
-        self.files.difference.unlink(missing_ok=True)
+        system.unlink(self.files.difference)
         if difference := provenance.git().get("diff"):
             atomic_write(self.files.difference, difference.encode())
 
