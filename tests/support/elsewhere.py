@@ -90,9 +90,10 @@ def install(platform: str) -> None:
             "os": {"name": "nt", "kill": kill},
             "signal": {"signal": handle},
             "subprocess": {"CREATE_NO_WINDOW": 0x08000000, "Popen": popen},
+            "psutil": {"BELOW_NORMAL_PRIORITY_CLASS": 5},
             "ctypes": {"windll": SimpleNamespace(kernel32=SimpleNamespace(SetConsoleCtrlHandler=ignore_ctrl_c))},
         }
-    reals = (os, signal, subprocess, ctypes, sys, *map(__import__, ("select", "socket", "time")))
+    reals = (os, signal, subprocess, ctypes, sys, *map(__import__, ("psutil", "select", "socket", "time")))
     others = {
         each.__name__: Other(each, LACKS[platform].get(each.__name__, ""), has.get(each.__name__)) for each in reals
     }
