@@ -3,10 +3,12 @@
 import re
 import shlex
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import choices, schema
 from mnist_exp.config.chosen import fault, located
@@ -17,6 +19,17 @@ from mnist_exp.config.unreadable import unreadable
 from mnist_exp.errors import ConfigError
 
 
+def explained(error: Exception, typed: Sequence[str]) -> Exception:
+    """*error* as one of ours, with the file and line that it is about; itself if it is not Hydra's or OmegaConf's.
+
+    Args:
+        typed: The overrides of the command.
+    """
+    if isinstance(error, (HydraException, OmegaConfBaseException, yaml.YAMLError)) or is_bad_choice(error):
+        error = translate(error, typed)
+    return located(error, typed) if isinstance(error, ConfigError) else error
+
+
 def is_bad_choice(error: Exception) -> bool:
     """Whether Hydra failed, without an error of its own, at the option of a group, such as experiment=null."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -24,7 +37,7 @@ def is_bad_choice(error: Exception) -> bool:
     return type(error) in kinds and any(Path(f.filename).name == "defaults_list.py" for f in frames)
 
 
-def translate(error: Exception, typed: list[str]) -> ConfigError:
+def translate(error: Exception, typed: Sequence[str]) -> ConfigError:
     """The error of Hydra or OmegaConf as one of ours.
 
     Args:
@@ -118,7 +131,7 @@ def _several(word: str) -> ConfigError:
     return ConfigError(f"'{word}' names several values for one run.", way_out)
 
 
-def _unknown_in_file(file: str, key: str, typed: list[str]) -> ConfigError:
+def _unknown_in_file(file: str, key: str, typed: Sequence[str]) -> ConfigError:
     """The error for *key*, which *file* of a `conf/` sets and the schema has not; *typed* chooses it."""
     if key == file.partition("/")[0]:
         return ConfigError(
@@ -161,9 +174,8 @@ def _wrong_value(key: str, text: str, reason: str) -> ConfigError:
     """The error for the value of *key*, given OmegaConf's messages in *text*; *reason* is the first line about it."""
     if reference := _bad_reference(key, text):
         return reference
-    rule = ""
-    if setting := schema.settings().get(key):  # as in --help
-        rule = f"{key}: {setting.help}" + (f" ({setting.rule.text})" if setting.rule.text else "")
+    setting = schema.settings().get(key)
+    rule = f"{key}: {setting.meaning}" if setting else ""  # as in --help
     if match := re.search(r"Value '?(.*?)'? (?:of type '\w+' could not be converted to|is not a valid) (\w+)", text):
         kinds = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
         way_out = meant(key, match[1]) or rule

@@ -81,6 +81,12 @@ def guess(path: str) -> str:
     return SETTING_OF.get(closest(last, SETTING_OF, 0.85), "")
 
 
+def written(key: str, value: str) -> str:
+    """The override that was probably meant by *key* with *value*, which may be empty; empty if nothing is near."""
+    near = key if choices.known(key) else guess(key)
+    return near if "=" in near or not near else f"{near}={value or '…'}"
+
+
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The nearest of the *known* names; empty if none is near."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), "")

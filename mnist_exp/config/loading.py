@@ -16,15 +16,13 @@ import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mnist_exp.config import choices, folders, schema, secrets, stores
 from mnist_exp.config.choices import conf_dir
-from mnist_exp.config.chosen import located
-from mnist_exp.config.explain import is_bad_choice, translate
+from mnist_exp.config.explain import explained, translate
 from mnist_exp.config.guesses import meant, unknown_key
 from mnist_exp.config.identity import flatten, label, to_dict
 from mnist_exp.config.overrides import DEEPEST, check_deletions, check_once, check_text, compact, deleted_key
@@ -71,14 +69,10 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     try:
         with _own_hydra():
             return parse(hydra.compose("train", list(overrides)))
-    except ConfigError as error:
-        raise located(error, overrides) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise located(translate(error, list(overrides)), overrides) from error
-    except (ValueError, TypeError, RecursionError) as error:
-        if is_bad_choice(error):
-            raise translate(error, list(overrides)) from error
-        raise
+    except Exception as error:
+        if (ours := explained(error, overrides)) is error:
+            raise
+        raise ours from error
 
 
 @contextlib.contextmanager

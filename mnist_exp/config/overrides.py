@@ -106,17 +106,16 @@ def check_once(overrides: Iterable[str]) -> None:
     for override in overrides:
         typed.setdefault(key_of(override), []).append(override)
     for key, several in typed.items():
-        if len(several) > 1:
-            values = ",".join(dict.fromkeys(split(each)[2] for each in several))
+        if len(several) < 2:
+            continue
+        if deletion := next((each for each in several if each.startswith("~")), ""):
+            raise ConfigError(f"{key} is set and deleted: {' '.join(several)}.", f"Drop '{deletion}'.")
+        way_out, values = "Set it once.", ",".join(dict.fromkeys(split(each)[2] for each in several))
+        if "," in values and key not in FIXED and not key.startswith("hydra"):
             word = several[0].partition("=")[0] + "=" + values
-            all_of_them = f"-m {shlex.quote(word)} (bash makes several words of {key}={{{values}}})"
-            varies = "," in values and key not in FIXED and not key.startswith("hydra")
-            if deletion := next((each for each in several if each.startswith("~")), ""):
-                raise ConfigError(f"{key} is set and deleted: {' '.join(several)}.", f"Drop '{deletion}'.")
-            raise ConfigError(
-                f"{key} is set more than once: {' '.join(several)}.",
-                f"Set it once, or try each value: {all_of_them}" if varies else "Set it once.",
-            )
+            in_bash = f"(bash makes several words of {key}={{{values}}})"
+            way_out = f"Set it once, or try each value: -m {shlex.quote(word)} {in_bash}"
+        raise ConfigError(f"{key} is set more than once: {' '.join(several)}.", way_out)
 
 
 def check_deletions(overrides: Sequence[str]) -> None:

@@ -415,10 +415,16 @@ class Setting:
 
     key: str
     """Dotted."""
+    type: Any
     default: Any
     help: str
     rule: Rule
     kind: Kind
+
+    @property
+    def meaning(self) -> str:
+        """Its help, with the rule."""
+        return self.help + (f" ({self.rule.text})" if self.rule.text else "")
 
     def check(self, value: Any) -> None:
         """Raises ConfigError if *value* breaks the rule, or a number in it `NUMBER`; null breaks none."""
@@ -444,16 +450,14 @@ def settings(cls: type = Config, prefix: str = "", kind: Kind = NONE) -> dict[st
         if "part" in meta:
             known |= settings(meta["part"], f"{key}.", meta["kind"])
         else:
-            known[key] = Setting(key, meta["default"], meta["help"], meta["rule"], meta["kind"] | kind)
+            known[key] = Setting(key, each.type, meta["default"], meta["help"], meta["rule"], meta["kind"] | kind)
     return known
 
 
 @functools.cache
 def texts() -> frozenset[str]:
     """The keys of the settings that hold a text."""
-    parents = [("", Config), *((f"{name}.", cls) for name, cls in parts().items())]
-    kinds = (str, str | None)
-    return frozenset(f"{prefix}{f.name}" for prefix, cls in parents for f in dataclasses.fields(cls) if f.type in kinds)
+    return frozenset(key for key, each in settings().items() if each.type in (str, str | None))
 
 
 @functools.cache

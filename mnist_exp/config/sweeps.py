@@ -80,7 +80,8 @@ def check(override: Override) -> None:
         raise ConfigError(f"{typed}: only an interval has a logarithmic scale.", f"{key}=tag(log,interval(low,high))")
     if isinstance(values, RangeSweep) and not values.step:
         raise ConfigError(f"{typed} has steps of 0.", "A range is range(start,stop,step), such as range(16,65,16).")
-    if isinstance(values, RangeSweep) and (count := _length(values)) > LARGEST:  # before anybody lists them
+    count = math.ceil((values.stop - values.start) / values.step) if isinstance(values, RangeSweep) else 0
+    if count > LARGEST:  # before anybody lists them
         raise ConfigError(
             f"{typed} has {count:,} values; {LARGEST:,} are the most.",
             f"Take larger steps, or search: 'search=random' and '{key}=interval(low,high)'",
@@ -92,17 +93,12 @@ def check(override: Override) -> None:
 def check_inside(override: Override) -> None:
     """Raises ConfigError if a list of *override* has an interval or the like in it, which Hydra takes as a value."""
     if _has_inside(override.value()):
+        typed = str(override.input_line).partition("=")[2]
         raise ConfigError(
             f"{override.input_line}: what varies cannot be inside a list.",
-            f"List whole values, '{override.key_or_group}={_whole(override)}', or search with a function that returns "
-            "them: hydra.sweeper.space=mysearch.space (docs/search.md)",
+            f"List whole values, '{override.key_or_group}={_with(0, typed)},{_with(1, typed)}', or search with a "
+            "function that returns them: hydra.sweeper.space=mysearch.space (docs/search.md)",
         )
-
-
-def _whole(override: Override) -> str:
-    """The value of *override* twice, as one types it: with the first of what varies in its lists, and the second."""
-    typed = str(override.input_line).partition("=")[2]
-    return f"{_with(0, typed)},{_with(1, typed)}"
 
 
 def _with(index: int, typed: str) -> str:
@@ -114,12 +110,6 @@ def _with(index: int, typed: str) -> str:
 
     plain = re.sub(r"(\w+)\(([^()]*)\)", argument, typed)
     return plain if plain == typed else _with(index, plain)
-
-
-def _length(values: RangeSweep) -> int:
-    """How many values a range has, about."""
-    count: int = math.ceil((values.stop - values.start) / values.step)
-    return count
 
 
 def _any(override: Override) -> bool:
