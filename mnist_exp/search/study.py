@@ -34,7 +34,8 @@ from mnist_exp.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.distributions import BaseDistribution
+
+    from mnist_exp.search.space import Distribution
 
 log = logging.getLogger(__name__)
 
@@ -130,13 +131,11 @@ def read(folder: Path) -> Search:
 
 def check(search: Search) -> None:
     """Raises ConfigError if one of its options breaks a rule."""
-    if search.batch is not None:
-        at_least(1).check("hydra.sweeper.batch", search.batch)
-    at_least(0).check("hydra.sweeper.max_failures", search.max_failures)
-    if search.patience is not None:
-        at_least(1).check("hydra.sweeper.patience", search.patience)
-        if len(search.objectives) > 1:
-            raise ConfigError("hydra.sweeper.patience waits for one objective, and there are several.", "Drop it.")
+    for key, lowest in (("batch", 1), ("max_failures", 0), ("patience", 1)):
+        if (value := getattr(search, key)) is not None:
+            at_least(lowest).check(f"hydra.sweeper.{key}", value)
+    if search.patience is not None and len(search.objectives) > 1:
+        raise ConfigError("hydra.sweeper.patience waits for one objective, and there are several.", "Drop it.")
     for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
         for key, value in node.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -258,7 +257,7 @@ def join(folder: Path, search: Search | None = None) -> "optuna.Study":
     return _opened(folder, search, construct("pruner", search.pruner))
 
 
-def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", again: bool = False) -> "optuna.Study":
+def lead(folder: Path, search: Search, space: "Mapping[str, Distribution]", again: bool = False) -> "optuna.Study":
     """The study in *folder* for the process that asks it.
 
     Its sampler is seeded by what was asked so far, too: one that goes on does not suggest the same again.
@@ -281,9 +280,8 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
             raise ConfigError(f"The study cannot be begun: {first_line(error)}") from error
     if again:
         if (was := [direction.name.lower() for direction in study.directions]) != search.directions:
-            reason = (
-                f"The study was begun to {' and to '.join(was)}, and {search.objectives or 'accuracy'} is another aim."
-            )
+            now = search.objectives or "accuracy"
+            reason = f"The study was begun to {' and to '.join(was)}, and {now} is another aim."
             raise ConfigError(reason, "Leave hydra.sweeper.objectives as they were, or begin a new search.")
         check_space(study, space)
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
@@ -294,7 +292,7 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
     return study
 
 
-def check_space(study: "optuna.Study", space: "Mapping[str, BaseDistribution]") -> None:
+def check_space(study: "optuna.Study", space: "Mapping[str, Distribution]") -> None:
     """Raises ConfigError if what may vary does not fit the trials so far, or what a trial is to be given."""
     for trial in study.get_trials(deepcopy=False):
         for key in trial.distributions.keys() & space.keys():
@@ -310,11 +308,11 @@ def check_space(study: "optuna.Study", space: "Mapping[str, BaseDistribution]") 
             raise ConfigError(f"Trial {trial.number} of the study cannot begin: {first_line(error)}", ANEW) from error
 
 
-def _described(values: "BaseDistribution") -> str:
-    """Its choices, or its ends: `0.001 to 0.1 (log)`."""
+def _described(values: Any) -> str:
+    """The choices of a distribution, or its ends: `0.001 to 0.1 (log)`."""
     if choices := getattr(values, "choices", ()):
         return ", ".join(map(str, choices))[:MOST]
-    return f"{values.low} to {values.high}{' (log)' * values.log}"  # type: ignore[attr-defined]  # a number's
+    return f"{values.low} to {values.high}{' (log)' * values.log}"
 
 
 def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":
@@ -330,7 +328,7 @@ def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":
     return study
 
 
-def listed(space: "Mapping[str, BaseDistribution]") -> dict[str, list[Any]]:
+def listed(space: "Mapping[str, Distribution]") -> dict[str, list[Any]]:
     """The values of each key, for a sampler that tries all of them.
 
     Raises:
