@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO, final
 
@@ -220,22 +220,17 @@ def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> It
     if not redraws():
         yield
         return
+
+    class Polling(Progress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            for task in self.task_ids:
+                self.update(task, completed=done(), total=total())
+            return super().get_renderables()
+
     columns = (TextColumn("{task.completed}/{task.total} " + unit), BarColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
-    task, stopped = bar.add_task("", total=total()), threading.Event()
-
-    def follow() -> None:
-        while not stopped.wait(0.25):
-            bar.update(task, completed=done(), total=total(), refresh=True)
-
-    watcher = threading.Thread(target=follow, daemon=True)
-    with bar:
-        watcher.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            watcher.join()
+    with Polling(*columns, console=console, transient=True, refresh_per_second=4) as bar:
+        bar.add_task("", total=total())
+        yield
 
 
 @contextlib.contextmanager
