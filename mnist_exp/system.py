@@ -178,12 +178,9 @@ def _fast_cores() -> int:
 
 def memory() -> int:
     """Bytes of memory that are free or can be freed, within a container's limit."""
-    if available := re.search(r"MemAvailable:\s+(\d+) kB", _text("/proc/meminfo")):
-        sizes = [1024 * int(available[1])]
-    else:
-        import psutil
+    import psutil
 
-        sizes = [psutil.virtual_memory().available]
+    sizes = [psutil.virtual_memory().available]
     for path in _groups("memory"):
         for limit in ("memory.max", "memory.limit_in_bytes"):
             sizes += map(int, re.findall(r"^\d+", _text(f"{path}/{limit}")))

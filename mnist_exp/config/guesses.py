@@ -61,9 +61,8 @@ def guess(path: str) -> str:
     """The setting, group or keyword that was probably meant by *path*, which is none; empty if nothing is near."""
     name = path.lower().replace("-", "_")
     head, _, last = name.rpartition(".")
-    for each in (name, last):
-        if each in SETTING_OF:
-            return SETTING_OF[each]
+    if near := SETTING_OF.get(name) or SETTING_OF.get(last):
+        return near
     if _other(path):
         return ""
     known = [*schema.settings(), *choices.groups(), *choices.keywords()]

@@ -87,7 +87,7 @@ ANY_NODE = Rule(
 NODES = must(
     "hold names, each with a _target_ below it",
     lambda nodes: all(isinstance(node, dict) and node.get("_target_") for node in nodes.values()),
-    way_out="Choose a file of conf/{key}: {key}=…",
+    way_out=CHOOSE,
 )
 
 

@@ -1,6 +1,5 @@
 """The overrides of a sweep as Hydra's parser reads them, with the right values, and each with some."""
 
-import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -86,7 +85,7 @@ def check(override: Override) -> None:
             f"{typed} has {count:,} values; {LARGEST:,} are the most.",
             f"Take larger steps, or search: 'search=random' and '{key}=interval(low,high)'",
         )
-    if override.is_discrete_sweep() and not _any(override):
+    if override.is_discrete_sweep() and not any(True for _ in override.sweep_iterator()):
         raise ConfigError(f"{typed} has no values.", _some(override))
 
 
@@ -110,13 +109,6 @@ def _with(index: int, typed: str) -> str:
 
     plain = re.sub(r"(\w+)\(([^()]*)\)", argument, typed)
     return plain if plain == typed else _with(index, plain)
-
-
-def _any(override: Override) -> bool:
-    """Whether a choice, range or glob has values."""
-    with contextlib.suppress(ValueError):  # of a step of 0
-        return any(True for _ in override.sweep_iterator())
-    return False
 
 
 def _some(override: Override) -> str:
