@@ -4,7 +4,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
-
+Distribution: TypeAlias = "CategoricalDistribution | FloatDistribution | IntDistribution"
+"""Of the values of one key: listed, real or whole."""
 Hook = Callable[["optuna.Trial"], Mapping[str, Any]]
 """A conditional space: may look at `trial.params`, suggest more, and returns overrides as key → value."""
 USUAL = {"hidden": "tag(log,int(interval(16,512)))", "lr": "tag(log,interval(1e-4,1e-1))"}
@@ -30,7 +30,7 @@ USUAL = {"hidden": "tag(log,int(interval(16,512)))", "lr": "tag(log,interval(1e-
 class Space:
     """What may vary, and what is the same for all."""
 
-    varied: "dict[str, Distribution]"
+    varied: dict[str, Distribution]
     fixed: dict[str, str]
     """Key → override."""
     hook: Hook | None = None
@@ -100,7 +100,7 @@ def usual(defaults: DictConfig, typed: Collection[str]) -> list[str]:
     return [f"{key}={values}" for key, values in USUAL.items() if key not in idle.union(typed)]
 
 
-def distribution(override: Override, defaults: DictConfig, listed: bool) -> "Distribution":
+def distribution(override: Override, defaults: DictConfig, listed: bool) -> Distribution:
     """Optuna's distribution of the values of one key.
 
     Raises:
@@ -127,10 +127,8 @@ def distribution(override: Override, defaults: DictConfig, listed: bool) -> "Dis
         whole = whole or (isinstance(low, int) and isinstance(high, int) and "int(" in typed)
     log = "log" in values.tags
     if not low <= high or (log and not low > 0):
-        raise ConfigError(
-            f"{typed} has no values{' on a logarithmic scale' if log else ''}.",
-            "Bounds go from low to high" + (", both above 0." if log else "."),
-        )
+        way_out = "Bounds go from low to high" + (", both above 0." if log else ".")
+        raise ConfigError(f"{typed} has no values{' on a logarithmic scale' if log else ''}.", way_out)
     if whole:
         return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
     return FloatDistribution(float(low), float(high), log=log, step=step)
@@ -151,7 +149,7 @@ def takes_integers(defaults: DictConfig, key: str) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def suggest(trial: "optuna.Trial", key: str, values: "Distribution") -> Any:
+def suggest(trial: "optuna.Trial", key: str, values: Distribution) -> Any:
     """The value of *key* in *trial*, which is drawn if it has none yet."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
@@ -195,7 +193,7 @@ def _number(text: str) -> float | None:
     return None
 
 
-def extremes(values: "Distribution") -> list[Any]:
+def extremes(values: Distribution) -> list[Any]:
     """Both ends of an interval, or all that is listed."""
     from optuna.distributions import CategoricalDistribution
 

@@ -31,11 +31,10 @@ from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, first_line
+from mnist_exp.search.space import Distribution, extremes
 
 if TYPE_CHECKING:
     import optuna
-
-    from mnist_exp.search.space import Distribution
 
 log = logging.getLogger(__name__)
 
@@ -142,10 +141,8 @@ def check(search: Search) -> None:
                 raise ConfigError(f"hydra.sweeper.{what}.{key} must be a finite number, but got {value}.")
     for metric in search.objectives:
         if "test" in metric:
-            raise ConfigError(
-                f"{metric} cannot be an objective: the test set is reported, it chooses nothing.",
-                f"Search by {metric.replace('test', 'val')}.",
-            )
+            reason = f"{metric} cannot be an objective: the test set is reported, it chooses nothing."
+            raise ConfigError(reason, f"Search by {metric.replace('test', 'val')}.")
         if metric not in OBJECTIVES:
             raise ConfigError(f"{metric} cannot be an objective.", f"There are: {', '.join(OBJECTIVES)}")
     if len(search.objectives) > 1 and search.pruner:
@@ -156,7 +153,7 @@ def check(search: Search) -> None:
 
 
 def need() -> Any:
-    """Optuna, quiet: its warnings go where others go. Raises ConfigError if it is not installed."""
+    """Optuna, whose warnings go where others go. Raises ConfigError if it is not installed."""
     try:
         import optuna
     except ModuleNotFoundError as error:
@@ -170,11 +167,7 @@ def need() -> Any:
 
 @functools.cache
 def storage(address: str) -> Any:
-    """The storage at *address*, a URL or a journal's path; opened once in each process.
-
-    Raises:
-        ConfigError: it cannot be opened.
-    """
+    """The storage at *address*, a URL or a journal's path; opened once. Raises ConfigError if it cannot be opened."""
     need()
     from optuna import storages
     from optuna.storages.journal import JournalFileBackend
@@ -184,17 +177,14 @@ def storage(address: str) -> Any:
             return storages.get_storage(address)
         return storages.JournalStorage(JournalFileBackend(address))
     except Exception as error:  # any driver's
-        what = without_login(address)
-        raise ConfigError(
-            f"The storage of the study cannot be opened, {what}: {first_line(error)}", "" if "://" in address else ANEW
-        ) from error
+        reason = f"The storage of the study cannot be opened, {without_login(address)}: {first_line(error)}"
+        raise ConfigError(reason, "" if "://" in address else ANEW) from error
 
 
 def address(search: Search, folder: Path) -> str:
     """Where the trials of the study in *folder* are: a URL, or the path of its journal.
 
-    Raises:
-        ConfigError: the storage names a variable that is not set.
+    Raises ConfigError if the storage names a variable that is not set.
     """
     try:
         typed = OmegaConf.create({"storage": search.storage})["storage"]
@@ -257,7 +247,7 @@ def join(folder: Path, search: Search | None = None) -> "optuna.Study":
     return _opened(folder, search, construct("pruner", search.pruner))
 
 
-def lead(folder: Path, search: Search, space: "Mapping[str, Distribution]", again: bool = False) -> "optuna.Study":
+def lead(folder: Path, search: Search, space: Mapping[str, Distribution], again: bool = False) -> "optuna.Study":
     """The study in *folder* for the process that asks it.
 
     Its sampler is seeded by what was asked so far, too: one that goes on does not suggest the same again.
@@ -292,7 +282,7 @@ def lead(folder: Path, search: Search, space: "Mapping[str, Distribution]", agai
     return study
 
 
-def check_space(study: "optuna.Study", space: "Mapping[str, Distribution]") -> None:
+def check_space(study: "optuna.Study", space: Mapping[str, Distribution]) -> None:
     """Raises ConfigError if what may vary does not fit the trials so far, or what a trial is to be given."""
     for trial in study.get_trials(deepcopy=False):
         for key in trial.distributions.keys() & space.keys():
@@ -328,20 +318,12 @@ def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":
     return study
 
 
-def listed(space: "Mapping[str, Distribution]") -> dict[str, list[Any]]:
-    """The values of each key, for a sampler that tries all of them.
-
-    Raises:
-        ConfigError: a key has an interval.
-    """
-    from optuna.distributions import CategoricalDistribution
-
-    values_of = {}
+def listed(space: Mapping[str, Distribution]) -> dict[str, list[Any]]:
+    """The values of each key, for a sampler that tries all of them. Raises ConfigError if a key has an interval."""
     for key, values in space.items():
-        if not isinstance(values, CategoricalDistribution):
+        if not hasattr(values, "choices"):
             raise ConfigError(f"A grid cannot try all of {key}.", f"List the values: {key}=a,b,c")
-        values_of[key] = list(values.choices)
-    return values_of
+    return {key: extremes(values) for key, values in space.items()}
 
 
 def construct(what: str, node: dict[str, Any], **more: Any) -> Any:
