@@ -68,23 +68,20 @@ def translate(error: Exception, typed: Sequence[str]) -> ConfigError:
     if match := re.search(r"Multiple values for ([^.\s]+)", text):
         return ConfigError(f"{match[1]} is chosen already.", f"Write it without +: {match[1]}=…")
     if match := re.search(r"An item is already at '([^']+)'", text):
-        if match[1] == "tags":
-            return unknown_key(match[1])
-        return ConfigError(f"{match[1]} is a setting already.", f"Write it without +: {match[1]}=…")
+        already = ConfigError(f"{match[1]} is a setting already.", f"Write it without +: {match[1]}=…")
+        return unknown_key(match[1]) if match[1] == "tags" else already
     if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
         return ConfigError(f"'~{match[1]}' deletes what is not there.", "Drop it.")
     if match := re.search(r"Cannot find primary config '([^']+)'", text):
-        return ConfigError(
-            f"There is no config called '{match[1]}' beside ours.", "Drop --config-name; files of your own are choices."
-        )
+        way_out = "Drop --config-name; files of your own are choices."
+        return ConfigError(f"There is no config called '{match[1]}' beside ours.", way_out)
     if match := re.search(r"Additional config directory '([^']+)' not found", text):
         return ConfigError(f"--config-dir: there is no folder {match[1]}.", "Name one that is there.")
     if match := re.match(r"In '([^']+)': ConfigKeyError[\s\S]*full_key: (\S+)", text):
         return _unknown_in_file(match[1], match[2], typed)
     if match := re.match(r"In '([^']+)':[\s\S]*Merge error: \w+ is not a subclass of \w+\. value: (.*)", text):
-        return ConfigError(
-            f"{match[1]}.yaml: {match[2]} stands where names with values belong.", "Write them below it."
-        )
+        reason = f"{match[1]}.yaml: {match[2]} stands where names with values belong."
+        return ConfigError(reason, "Write them below it.")
     merged = r"override (?:\+\+?)?([^\s=]+)="
     if match := re.search(r"full_key: (\S+)", everything) or re.search(merged, text):
         about = next((each for each in texts if "full_key:" in each), text)
@@ -102,9 +99,8 @@ def translate(error: Exception, typed: Sequence[str]) -> ConfigError:
     if match := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
         if match[1].partition("/")[0] == "data" and "/" in match[1]:
             path = f"{match[1]}/{match[2]}".removeprefix("data/")
-            return ConfigError(
-                f"There is no data called '{path}'.", f"Pictures of your own: data=folder data.root={path}"
-            )
+            way_out = f"Pictures of your own: data=folder data.root={path}"
+            return ConfigError(f"There is no data called '{path}'.", way_out)
         options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
         names = options[1].split() if options else []
         near = closest(match[2].lower(), names)

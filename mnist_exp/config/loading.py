@@ -88,7 +88,7 @@ def _own_hydra() -> Iterator[None]:
 
 
 def parse(cfg: DictConfig) -> Config:
-    """The composed config as dataclasses, checked.
+    """The composed config as dataclasses.
 
     Raises:
         ConfigError: a key is unknown or missing, or a value breaks its rule, or $MLFLOW_TRACKING_URI does.
@@ -130,11 +130,7 @@ def typed(cfg: DictConfig) -> Config:
 
 
 def check(config: Config) -> None:
-    """Refuses a config that holds a secret or breaks a rule.
-
-    Raises:
-        ConfigError: with the rule, the value and a way out.
-    """
+    """Raises ConfigError, with the rule, the value and a way out, if *config* holds a secret or breaks a rule."""
     if key := secrets.first(to_dict(config)):
         raise secrets.refusal(key)
     for key, setting in schema.settings().items():
@@ -206,7 +202,7 @@ def _check_folds(data: Data) -> None:
 
 
 def _check_keys(cls: type, node: DictConfig, prefix: str) -> None:
-    """Refuses *node* unless its keys are the fields of *cls*."""
+    """Raises ConfigError unless the keys of *node* are the fields of *cls*."""
     names, keys = [each.name for each in dataclasses.fields(cls)], list(node)
     for key in keys:
         if key not in names:

@@ -13,18 +13,7 @@ from typing import Any, final
 
 from omegaconf import MISSING
 
-from mnist_exp.config.rules import (
-    DURATION,
-    NUMBER,
-    Rule,
-    at_least,
-    between,
-    each_within,
-    leaves,
-    must,
-    pattern,
-    positive,
-)
+from mnist_exp.config.rules import NUMBER, TIME, Rule, at_least, between, each_within, leaves, must, pattern, positive
 from mnist_exp.system import MOST_THREADS
 
 Shape = tuple[int, int, int]
@@ -75,7 +64,6 @@ STORE = pattern(
     "the address of an MLflow store",
     "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
 )
-TIME = pattern(DURATION, "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h")
 LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
 NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
 ANY_NODE = Rule(
