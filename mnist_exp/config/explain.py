@@ -130,10 +130,8 @@ def _several(word: str) -> ConfigError:
 def _unknown_in_file(file: str, key: str, typed: Sequence[str]) -> ConfigError:
     """The error for *key*, which *file* of a `conf/` sets and the schema has not; *typed* chooses it."""
     if key == file.partition("/")[0]:
-        return ConfigError(
-            f"{file}.yaml sets what is not in {key}: its settings are read as those of {key}.",
-            "Make its first line: # @package _global_",
-        )
+        reason = f"{file}.yaml sets what is not in {key}: its settings are read as those of {key}."
+        return ConfigError(reason, "Make its first line: # @package _global_")
     error = unknown_key(key)
     at = located(error, typed, key)
     return at if at is not error else ConfigError(f"{file}.yaml: {error.message}", error.help)

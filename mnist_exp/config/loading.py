@@ -96,10 +96,8 @@ def parse(cfg: DictConfig) -> Config:
     config = typed(cfg)
     if "hidden" not in config.model and "${hidden}" not in str(OmegaConf.to_container(cfg)):
         if config.hidden not in (None, Config.hidden):
-            raise ConfigError(
-                f"hidden={compact(config.hidden)} would change nothing: {label(config.model)} has no such setting.",
-                "Drop it. Where a file sets it: hidden=null.",
-            )
+            reason = f"hidden={compact(config.hidden)} would change nothing: {label(config.model)} has no such setting."
+            raise ConfigError(reason, "Drop it. Where a file sets it: hidden=null.")
         config.hidden = None
     if config.tracking.enabled:
         stores.uri_for(config.tracking.uri)  # or it would be known after training
@@ -111,10 +109,8 @@ def typed(cfg: DictConfig) -> Config:
     _check_keys(Config, cfg, "")
     for group in choices.nodes():
         if group in (cfg.get(group) or {}):
-            raise ConfigError(
-                f"{group}.{group} is set: the file of that option sets more than {group}.",
-                "Make its first line: # @package _global_",
-            )
+            reason = f"{group}.{group} is set: the file of that option sets more than {group}."
+            raise ConfigError(reason, "Make its first line: # @package _global_")
     for part, cls in schema.parts().items():
         if isinstance(node := cfg.get(part), DictConfig):
             _check_keys(cls, node, f"{part}.")
@@ -155,17 +151,13 @@ def check(config: Config) -> None:
             f"Try data.val_size={min(5000, data.train_images // 10)}, or 0 for no validation.",
         )
     if data.classes and len(data.classes) != data.num_classes:
-        raise ConfigError(
-            f"data.classes has {len(data.classes)} names, but data.num_classes is {data.num_classes}.",
-            "Give as many names, or data.classes=null for the labels.",
-        )
+        reason = f"data.classes has {len(data.classes)} names, but data.num_classes is {data.num_classes}."
+        raise ConfigError(reason, "Give as many names, or data.classes=null for the labels.")
     for key in ("mean", "std"):
         value = getattr(data, key)
         if isinstance(value, list) and len(value) != data.channels:
-            raise ConfigError(
-                f"data.{key} has {len(value)} numbers, but data.channels is {data.channels}.",
-                "Give one for each channel, or one for all.",
-            )
+            reason = f"data.{key} has {len(value)} numbers, but data.channels is {data.channels}."
+            raise ConfigError(reason, "Give one for each channel, or one for all.")
     if config.augment.get("mirror") and not data.mirrors:
         raise ConfigError(
             f"augment.mirror turns images round, but those of {data.name} are others then (data.mirrors=false).",
@@ -179,10 +171,8 @@ def check(config: Config) -> None:
             "data.limit=null trains on all.",
         )
     if config.training.patience is not None and not data.validating:
-        raise ConfigError(
-            "training.patience waits for better validation accuracy, but data.val_size is 0.",
-            "Try data.val_size=5000, or training.patience=null.",
-        )
+        reason = "training.patience waits for better validation accuracy, but data.val_size is 0."
+        raise ConfigError(reason, "Try data.val_size=5000, or training.patience=null.")
 
 
 def _check_folds(data: Data) -> None:
@@ -195,10 +185,8 @@ def _check_folds(data: Data) -> None:
         raise ConfigError(f"data.folds={data.folds} are more than the {data.train_images} training images.")
     if data.fold is None or data.fold >= data.folds:
         got = "has no value" if data.fold is None else f"must be at most {data.folds - 1}, but got {data.fold}"
-        raise ConfigError(
-            f"data.fold {got}: it says which of data.folds={data.folds} validates, from 0.",
-            "Name one, such as data.fold=0. A grid has a run for each: -m data.folds=5",
-        )
+        reason = f"data.fold {got}: it says which of data.folds={data.folds} validates, from 0."
+        raise ConfigError(reason, "Name one, such as data.fold=0. A grid has a run for each: -m data.folds=5")
 
 
 def _check_keys(cls: type, node: DictConfig, prefix: str) -> None:

@@ -81,10 +81,8 @@ def check(override: Override) -> None:
         raise ConfigError(f"{typed} has steps of 0.", "A range is range(start,stop,step), such as range(16,65,16).")
     count = math.ceil((values.stop - values.start) / values.step) if isinstance(values, RangeSweep) else 0
     if count > LARGEST:  # before anybody lists them
-        raise ConfigError(
-            f"{typed} has {count:,} values; {LARGEST:,} are the most.",
-            f"Take larger steps, or search: 'search=random' and '{key}=interval(low,high)'",
-        )
+        reason = f"{typed} has {count:,} values; {LARGEST:,} are the most."
+        raise ConfigError(reason, f"Take larger steps, or search: 'search=random' and '{key}=interval(low,high)'")
     if override.is_discrete_sweep() and not any(True for _ in override.sweep_iterator()):
         raise ConfigError(f"{typed} has no values.", _some(override))
 

@@ -40,10 +40,8 @@ def arranged(typed: Sequence[str]) -> list[str]:
     if options.resolve and not options.cfg:
         raise ConfigError("--resolve is for --cfg.", "Write --cfg job --resolve")
     if options.experimental_rerun:
-        raise ConfigError(
-            "--experimental-rerun loads a pickle, which can run any code.",
-            "Run it again: python -m mnist_exp.rerun RUN",
-        )
+        reason = "--experimental-rerun loads a pickle, which can run any code."
+        raise ConfigError(reason, "Run it again: python -m mnist_exp.rerun RUN")
     overrides = list(options.overrides)
     left, flags = list(overrides), []
     for word in typed:

@@ -120,10 +120,8 @@ def distribution(override: Override, defaults: DictConfig, listed: bool) -> Dist
         low, high, step = values.start, values.end, None
         whole = takes_integers(defaults, override.key_or_group)
         if whole and not (float(low).is_integer() and float(high).is_integer()):
-            raise ConfigError(
-                f"{override.key_or_group} takes whole numbers, but {typed} has other bounds.",
-                f"Write {override.key_or_group}=int(interval({round(low)},{round(high)}))",
-            )
+            reason = f"{override.key_or_group} takes whole numbers, but {typed} has other bounds."
+            raise ConfigError(reason, f"Write {override.key_or_group}=int(interval({round(low)},{round(high)}))")
         whole = whole or (isinstance(low, int) and isinstance(high, int) and "int(" in typed)
     log = "log" in values.tags
     if not low <= high or (log and not low > 0):

@@ -224,10 +224,8 @@ def check_foreign(search: Search, folder: Path) -> None:
     """Raises ConfigError if a study of a foreign *folder* names code or a storage of its own; see `trust`."""
     trust.check({"sampler": search.sampler, "pruner": search.pruner}, folder)
     if search.storage and not trust.own(folder):
-        raise ConfigError(
-            f"{folder} comes from elsewhere and keeps its trials in {search.storage}, which is not opened for it.",
-            "If it is yours, keep it below outputs/sweeps.",
-        )
+        reason = f"{folder} comes from elsewhere and keeps its trials in {search.storage}, which is not opened for it."
+        raise ConfigError(reason, "If it is yours, keep it below outputs/sweeps.")
 
 
 def read_only(folder: Path, search: Search) -> "optuna.Study":
