@@ -65,7 +65,8 @@ def arranged(typed: Sequence[str]) -> list[str]:
     parsed = _parsed(overrides)
     if options.multirun:
         return _for_many(options, flags, parsed)
-    check_single([str(each.input_line) for each in parsed if each.is_sweep_override()], typed)  # or Hydra is vague
+    # Of several values Hydra would say that they are ambiguous.
+    check_single([str(each.input_line) for each in parsed if each.is_sweep_override()], typed)
     return [*flags, *overrides]
 
 
