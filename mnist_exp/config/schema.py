@@ -442,10 +442,10 @@ def settings(cls: type = Config, prefix: str = "", kind: Kind = NONE) -> dict[st
     return known
 
 
-@functools.cache
-def texts() -> frozenset[str]:
-    """The keys of the settings that hold a text."""
-    return frozenset(key for key, each in settings().items() if each.type in (str, str | None))
+def is_text(key: str) -> bool:
+    """Whether *key* holds a text, and nothing else."""
+    known = settings().get(key)
+    return key.startswith("tags.") or (known is not None and known.type in (str, str | None))
 
 
 @functools.cache

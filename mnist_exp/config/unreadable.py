@@ -44,7 +44,7 @@ def unreadable(word: str, typed: Sequence[str], reason: str) -> ConfigError:
     key, equals, value = word.partition("=")
     if not equals:
         return _without_value(word, typed[position - 1] if 0 < position < len(typed) else "", after)
-    if _is_text(key):
+    if schema.is_text(key.lstrip("+")):
         return ConfigError(f"{word} has characters with a meaning of their own.", _as_text(key, value))
     if match := re.search(r"Unknown function '([^']+)'", reason):
         near = closest(match[1], CALLS)
@@ -106,22 +106,17 @@ def _without_strays(value: str) -> str:
 
 def _as_text(key: str, value: str) -> str:
     """How *value* is written as a text; which key takes one is known for settings only."""
-    if (setting := schema.settings().get(key)) and not _is_text(key):
+    if (setting := schema.settings().get(key)) and not schema.is_text(key):
         return meant(key, value) or f"{key}: {setting.help}."
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
     text = f'{key}="{quoted}"'
     return f"As a text it has quotes twice: {shlex.quote(text)}"
 
 
-def _is_text(key: str) -> bool:
-    """Whether *key*, with a `+` or not, holds a text, and nothing else."""
-    return key.lstrip("+") in schema.texts() or key.lstrip("+").startswith("tags.")
-
-
 def _without_value(word: str, before: str, after: Sequence[str]) -> ConfigError:
     """The error for a *word* without `=` between those *before* and *after* it."""
     key, colon, value = word.partition(":")
-    in_a_text = "=" in before and _is_text(before.partition("=")[0])
+    in_a_text = "=" in before and schema.is_text(before.lstrip("+").partition("=")[0])
     if after and not colon and ("=" not in after[0] or after[0].startswith("=")):
         value = after[0].lstrip("=") or next(iter(after[1:]), "")
     if meant := "" if in_a_text and not choices.known(key) else written(key, value):
