@@ -177,7 +177,7 @@ def memory() -> int:
     """Bytes of memory that are free or can be freed, within a container's limit."""
     import psutil
 
-    sizes = [psutil.virtual_memory().available]
+    sizes: list[int] = [psutil.virtual_memory().available]
     for path in _groups("memory"):
         for limit in ("memory.max", "memory.limit_in_bytes"):
             sizes += map(int, re.findall(r"^\d+", _text(f"{path}/{limit}")))
