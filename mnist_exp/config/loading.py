@@ -17,7 +17,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mnist_exp.config import choices, folders, schema, secrets, stores
@@ -102,6 +102,13 @@ def parse(cfg: DictConfig) -> Config:
     if config.tracking.enabled:
         stores.uri_for(config.tracking.uri)  # or it would be known after training
     return config
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """*composed*, which loses Hydra's part: what `parse` takes."""
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed
 
 
 def typed(cfg: DictConfig) -> Config:

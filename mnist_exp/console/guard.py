@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, final
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import Config, parse, schema, secrets, stores
+from mnist_exp.config.loading import without_hydra
 from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.config.schema import Kind
 from mnist_exp.console import exits, formats
@@ -111,12 +112,7 @@ def check_settings(composed: DictConfig) -> Config | None:
     Raises:
         ConfigError: a setting breaks its rule.
     """
-    if composed.hydra.job.env_set:
-        return None
-    own = copy.deepcopy(composed)
-    with read_write(own), open_dict(own):
-        del own["hydra"]
-    return parse(own)
+    return None if composed.hydra.job.env_set else parse(without_hydra(copy.deepcopy(composed)))
 
 
 def check(composed: DictConfig) -> None:
