@@ -131,7 +131,7 @@ def compact(value: Any) -> str:
 def as_typed(value: Any) -> str:
     """A value as the right-hand side of an override; text is taken as it is."""
     constants = {None: "null", True: "true", False: "false"}
-    return constants[value] if value is None or isinstance(value, bool) else str(compact(value))
+    return constants[value] if value is None or isinstance(value, bool) else compact(value)
 
 
 def override(key: str, text: str) -> str:
