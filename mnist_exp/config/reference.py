@@ -10,6 +10,7 @@ from typing import Any, final
 
 from omegaconf import MISSING, OmegaConf
 
+from mnist_exp.config.identity import flatten
 from mnist_exp.config.overrides import as_typed
 from mnist_exp.config.schema import FOLLOWING
 
@@ -47,21 +48,12 @@ def of_file(path: Path) -> Iterator[Entry]:
     package = re.match(r"# @package (\S+)", text)
     follow = {f"{group}.{followed}" for group, followed in FOLLOWING}
     prefix = f"{package[1] if package else path.parent.name}.".removeprefix("_global_.")
-    for key, value in _leaves(plain):
+    for key, value in flatten(plain, keep_empty=True).items():
         name, note = f"{prefix}{key}", notes.get(key.rpartition(".")[2], "")
         if "_target_" in key or key == "defaults" or name in follow or ".sha256" in f".{key}":
             continue
         if value != {} or note:  # an empty mapping by itself is no choice of anything
             yield Entry(name, spelled(value), note)
-
-
-def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings by their dotted keys; mappings that are empty are values, too."""
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def of_options(kind: type, prefix: str) -> Iterator[Entry]:

@@ -10,7 +10,6 @@ from mnist_exp.config.numerals import brief
 from mnist_exp.errors import ConfigError
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-DURATION = rf"\d+(\.\d+)?[{''.join(SECONDS)}]?"
 
 
 class _Number(str):
@@ -97,8 +96,13 @@ def pattern(expression: str, what: str, way_out: str = "", text: str = "") -> Ru
     return must(f"be {what}", re.compile(expression, re.DOTALL).fullmatch, text, way_out, "{value!r}")
 
 
+TIME = pattern(
+    rf"\d+(\.\d+)?[{''.join(SECONDS)}]?", "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h"
+)
+
+
 def seconds(typed: str) -> float:
-    """A duration as one types it, such as `10m`; a number alone is of seconds."""
+    """A `TIME` as one types it, such as `10m`; a number alone is of seconds."""
     return float(typed.rstrip("".join(SECONDS))) * SECONDS.get(typed[-1], 1)
 
 

@@ -156,15 +156,11 @@ def _has_login(address: str) -> bool:
 
 def refusal(key: str) -> ConfigError:
     """The error for a secret under *key*: a config is written to files."""
+    what, way_out = "looks like a secret", "Leave it in the environment, and read it there, where it is used."
     if key == "tracking.uri":
-        return ConfigError(
-            "tracking.uri holds a password, and a run writes its config to files and to MLflow.",
-            "Set MLFLOW_TRACKING_URI in the environment instead, and leave tracking.uri out.",
-        )
-    return ConfigError(
-        f"{key} looks like a secret, and a run writes its config to files and to MLflow.",
-        "Leave it in the environment, and read it there, where it is used.",
-    )
+        what = "holds a password"
+        way_out = "Set MLFLOW_TRACKING_URI in the environment instead, and leave tracking.uri out."
+    return ConfigError(f"{key} {what}, and a run writes its config to files and to MLflow.", way_out)
 
 
 def without_login(address: str) -> str:

@@ -123,10 +123,9 @@ def _settings(root: DictConfig) -> Iterator[Entry]:
         if setting.default == {}:
             shown = str(chosen[key]) if key in chosen else "{…}" if value else "{}"
         else:
-            shown = spelled(
-                OmegaConf.to_container(value) if OmegaConf.is_config(value) else getattr(value, "name", value)
-            )
-        yield Entry(key, shown, setting.help + (f" ({setting.rule.text})" if setting.rule.text else ""))
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else getattr(value, "name", value)
+            shown = spelled(plain)
+        yield Entry(key, shown, setting.meaning)
 
 
 def _choices(root: DictConfig) -> str:

@@ -129,7 +129,7 @@ class Screen(Observer):
         self.begun = False
         """Whether there was something to train."""
         self.total = 1
-        self.bar = terminal.progress(lambda: self.total, "steps", lambda: self.control.step)
+        self.bar = terminal.progress(lambda: self.total, lambda: self.control.step)
 
     def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
         """Prints the header; the bar follows *control* from now on."""

@@ -195,7 +195,7 @@ def of_sweep(name: str) -> list[list[str]]:
 
 def cell(key: str, value: str) -> str:
     """The override that sets *key* to *value*, or to several, which is a text if it cannot be read as anything else."""
-    plain = key.startswith("tags.") or key in schema.texts()
+    plain = schema.is_text(key)
     key = f"+{key}" if key.startswith("tags.") else key
     read = reads(f"{key}={value}")
     several = read is not None and read.is_sweep_override()

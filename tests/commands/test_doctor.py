@@ -219,7 +219,7 @@ def test_one_look_that_fails_is_a_fault_of_its_own() -> None:
         raise RuntimeError("no air")
         yield
 
-    assert doctor._guarded(lungs)() == [Check("lungs", "fault", "RuntimeError: no air")]
+    assert doctor._looked(lungs) == [Check("lungs", "fault", "RuntimeError: no air")]
 
 
 def test_the_home_folder_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
