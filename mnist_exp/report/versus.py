@@ -122,9 +122,8 @@ def gain(one: Replicates, other: Replicates) -> Gain | None:
 
 
 def _only(all_of_them: Scores, seeds: Sequence[Any]) -> Scores:
-    hits = all_of_them.hits
-    kept = hits and {seed: hits[seed] for seed in seeds}
-    return Scores({seed: all_of_them.accuracies[seed] for seed in seeds}, all_of_them.images, kept)
+    hits, accuracies = all_of_them.hits, {seed: all_of_them.accuracies[seed] for seed in seeds}
+    return dataclasses.replace(all_of_them, accuracies=accuracies, hits=hits and {seed: hits[seed] for seed in seeds})
 
 
 def _same(one: Comparison, other: Comparison) -> list[dict[str, Any]]:
