@@ -72,8 +72,8 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     if selected := _selection(Path(name)):
         return selected
     folders = [*_folders(root, "sweeps"), *_folders(root, "runs")]
-    matches = [folder for folder in folders if name and folder.name.startswith(name)]
-    matches = [folder for folder in matches if folder.name == name] or matches
+    matches = [folder for folder in folders if folder.name == name]
+    matches = matches or [folder for folder in folders if name and folder.name.startswith(name)]
     if len(matches) > 1:
         raise ConfigError(f"{name!r} is the beginning of several names.", f"Choose: {_some(map(shown, matches))}")
     if matches and (selected := _selection(matches[0])):
@@ -215,12 +215,9 @@ def _selection(folder: Path) -> Selection | None:
         return Selection(f"Sweep {sweep.id}", folder, folders, sweep)
     if RunFolder(folder).ledger.is_file():
         return Selection(f"Run {folder.name}", folder, [folder])
-    inside = sorted((path.parent for path in folder.glob(f"*/{RunFolder.ledger}")), key=_number)
-    return Selection(f"Runs in {folder.name}", folder, inside)  # a sweep by another launcher
-
-
-def _number(folder: Path) -> tuple[int, str]:
-    return (int(folder.name) if folder.name.isdecimal() else -1, folder.name)
+    inside = [path.parent for path in folder.glob(f"*/{RunFolder.ledger}")]  # a sweep by another launcher
+    inside.sort(key=lambda run: (int(run.name) if run.name.isdecimal() else -1, run.name))
+    return Selection(f"Runs in {folder.name}", folder, inside)
 
 
 def _by_id(run_id: str, uri: str, root: Path) -> Selection:

@@ -175,17 +175,12 @@ def rank(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[Rankin
     """
     rankings = []
     for data, same in comparable(runs).items():
-        by = keys(same, swept)
-        rankings.append(Ranking(data, by, ordered(same, by)))
+        by, groups = keys(same, swept), dict[tuple[Any, ...], list[Run]]()
+        for run in same:
+            groups.setdefault(_point(run, by), []).append(run)
+        best_first = sorted(map(replicates, groups.values()), key=lambda group: group.order)
+        rankings.append(Ranking(data, by, best_first))
     return rankings
-
-
-def ordered(runs: Sequence[Run], by: Sequence[str]) -> list[Replicates]:
-    """The *runs*, grouped by their values of the keys *by*, best first."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(_point(run, by), []).append(run)
-    return sorted(map(replicates, groups.values()), key=lambda group: group.order)
 
 
 def keys(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[str]:
@@ -234,10 +229,8 @@ def comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:
             bases.append(basis)
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        basis = run.basis
-        groups.setdefault(basis if basis in bases else next(each for each in bases if _fits(basis, each)), []).append(
-            run
-        )
+        first = next(basis for basis in bases if _fits(run.basis, basis))
+        groups.setdefault(first, []).append(run)
     return {_label(basis, list(groups)): same for basis, same in groups.items()}
 
 
