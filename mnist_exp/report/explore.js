@@ -21,14 +21,12 @@
 
   function seedOf(i) {
     const at = keys.findIndex((key) => key.name === "seed");
-    return at < 0 ? null : facts.values[at][i];
+    return at < 0 ? null : keys[at].values[i];
   }
 
   // What an axis can show: a key, a cost, an accuracy, or the order of runs.
   const axes = {};
-  keys.forEach((key, at) => {
-    axes[`key ${at}`] = { name: key.name, scale: key.scale, order: key.order, values: facts.values[at] };
-  });
+  keys.forEach((key, at) => { axes[`key ${at}`] = key; });
   for (const [name, title] of [["parameters", "parameters"], ["seconds", facts.clock], ["number", "run, in order"]]) {
     const values = known(runs[name]);
     if (new Set(values).size < 2) continue;

@@ -656,8 +656,8 @@ def test_the_figures_have_each_run_once(tmp_path: Path) -> None:
     make_run(folder / "2", points[2], None, state="failed", reason="</script>")
     text = page_of(folder)
     facts = facts_of(text)
-    assert [key["name"] for key in facts["keys"]] == ["lr"]
-    assert (facts["keys"][0]["scale"], facts["values"]) == ("log", [[0.0001, 0.001, 0.01]])
+    order = ["0.0001", "0.001", "0.01"]
+    assert facts["keys"] == [{"name": "lr", "scale": "log", "order": order, "values": [0.0001, 0.001, 0.01]}]
     assert facts["runs"]["val"] == [90, 95, None]
     assert facts["runs"]["reason"] == ["", "", "</script>"]
     assert facts["runs"]["command"][2] == "python -m mnist_exp.train lr=0.01 'optimizer=</script><b>'"
@@ -671,7 +671,7 @@ def test_the_figures_have_each_run_once(tmp_path: Path) -> None:
 def test_of_many_runs_the_figures_have_the_listed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(html, "ROWS", 4)
     facts = facts_of(page_of(grid(tmp_path, 3, 3, 1)))
-    assert len(facts["runs"]["val"]) == len(facts["values"][0]) == 4
+    assert len(facts["runs"]["val"]) == len(facts["keys"][0]["values"]) == 4
     assert len(facts["settings"]) == 4
     assert facts["runs"]["val"] == sorted(facts["runs"]["val"], reverse=True)
 
