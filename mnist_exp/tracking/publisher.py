@@ -168,7 +168,9 @@ class Publisher:
                 if (now := self._times()) != before:
                     before, since = now, time.monotonic()
                 if time.monotonic() > began + SILENT:
-                    show(f"Sending to MLflow{_counted(now)} … Ctrl-C leaves the rest to mnist_exp.sync")
+                    sent = sum(delivered > ledger for ledger, delivered in now)
+                    counted = f": {sent} of {len(now)} runs" if len(now) > 1 else ""
+                    show(f"Sending to MLflow{counted} … Ctrl-C leaves the rest to mnist_exp.sync")
 
     def _times(self) -> list[tuple[int, int]]:
         """For each run that has begun: the times of its last ledger and of its last delivery.
@@ -211,9 +213,3 @@ def _written(path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def _counted(times: list[tuple[int, int]]) -> str:
-    """`: 3 of 6 runs`, from `Publisher._times`; nothing for a single run."""
-    sent = sum(delivered > ledger for ledger, delivered in times)
-    return f": {sent} of {len(times)} runs" if len(times) > 1 else ""
