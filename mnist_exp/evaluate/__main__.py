@@ -1,10 +1,10 @@
 """`python -m mnist_exp.evaluate`, or `mnist-exp-evaluate`: what a trained network gets right and wrong."""
 
-import contextlib
 import difflib
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -111,22 +111,14 @@ def _dataset(folder: Path, settings: "Config", name: str, split: str) -> Labelle
 
     if name:
         source, digest = config.compose([f"data={name}"]).data, ""
-        _check_alike(settings.data, source)
+        has, known = (f"{d.num_classes} classes of images of {config.sizes(d.shape)}" for d in (source, settings.data))
+        if has != known:
+            raise ConfigError(f"{source.name} has {has}, but the network knows {known}.")
     else:
         trained_here = RunFolder(folder).ledger.exists()  # a downloaded run has no ledger
         source, digest = settings.data, ledger.read(folder).dataset.get("digest", "") if trained_here else ""
     title = f"{SPLIT_NAMES[split]} images of {source.name}"
     return Labelled(title, f"{source.name}-{split}", *answers.images(source, split, digest))
-
-
-def _check_alike(known: "Data", other: "Data") -> None:
-    """Raises ConfigError unless a network of *known* takes the images of *other*."""
-
-    def what(data: "Data") -> str:
-        return f"{data.num_classes} classes of images of {config.sizes(data.shape)}"
-
-    if what(known) != what(other):
-        raise ConfigError(f"{other.name} has {what(other)}, but the network knows {what(known)}.")
 
 
 def _pictures(folder: Path, source: "Data") -> Labelled | None:
@@ -196,8 +188,7 @@ def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
         say(f"  {true} taken for {predicted}: {pair['times']} times, {percent(pair['share'], 1)} of all {true}{plural}")
 
 
-@contextlib.contextmanager
-def _mlflow(folder: Path, settings: "Config") -> Iterator["Publisher | None"]:
+def _mlflow(folder: Path, settings: "Config") -> "AbstractContextManager[Publisher | None]":
     """Sends pictures of the run in *folder*, if the store of *settings* has that run; waits for that at the end."""
     from mnist_exp.config.secrets import without_login
     from mnist_exp.config.stores import uri_for
@@ -205,8 +196,7 @@ def _mlflow(folder: Path, settings: "Config") -> Iterator["Publisher | None"]:
 
     record = tracked.run(folder)  # None: not tracked, or downloaded
     known = record and record.store == without_login(uri_for(settings.tracking.uri))
-    with Publisher(settings.tracking) if known else contextlib.nullcontext() as publisher:
-        yield publisher
+    return Publisher(settings.tracking) if known else nullcontext()
 
 
 def measured(answers: "Answers") -> dict[str, Any]:

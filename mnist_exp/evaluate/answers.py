@@ -124,7 +124,7 @@ def answers(folder: Path, digest: str) -> Answers:
     return ask(network, *images(settings.data, "test", digest), config.classes(settings.data))
 
 
-def images(source: Data, split: str, digest: str = "") -> tuple[np.ndarray, np.ndarray]:
+def images(source: Data, split: str, digest: str) -> tuple[np.ndarray, np.ndarray]:
     """The images (n, *shape) and labels (n,) of one split, `train`, `val` or `test`.
 
     Args:

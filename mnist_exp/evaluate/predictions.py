@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def lines(folder: Path, paths: Sequence[Path], as_json: bool = False) -> Iterator[str]:
+def lines(folder: Path, paths: Sequence[Path], as_json: bool) -> Iterator[str]:
     """A line for each of the pictures *paths*, by the network of the run in *folder*.
 
     Raises:

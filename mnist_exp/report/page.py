@@ -158,12 +158,7 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
     pages = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_discreet
     )
-    pages.filters |= {
-        "whole": formats.whole,
-        "short": formats.short,
-        "seconds": formats.seconds,
-        "count": formats.count,
-    }
+    pages.filters |= {each.__name__: each for each in (formats.whole, formats.short, formats.seconds, formats.count)}
     pages.globals |= {"longest": formats.LONGEST, "score": formats.score, "split_names": formats.SPLIT_NAMES}
     allowed = Markup(" ").join(Markup("'sha256-{}'").format(digest) for digest in digests)
     assets = {"scripts": list(map(Markup, scripts)), "style": Markup(style), "script_digests": allowed}
