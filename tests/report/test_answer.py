@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_fixtures import make_run, make_sweep, printed
+from report_fixtures import make_run, make_sweep, printed, write_report
 
-from mnist_exp import report
 from mnist_exp.disk import hits
 from mnist_exp.report import answer, board
 from mnist_exp.results import names
@@ -71,7 +70,7 @@ def test_nothing_that_a_sweep_from_elsewhere_records_becomes_a_command(monkeypat
     assert answer.next_step(comparison) == ("", "")
     again = "python -m mnist_exp.rerun run=elsewhere/sweeps/2026-01-31/10-00-00-abcdef"
     assert [failure["rerun"] for failure in board.failures(comparison.table)] == [f"{again}/0"]
-    page = report.write(folder).read_text()
+    page = write_report(folder).read_text()
     assert f"{again}/1" in page
     assert not re.search("mnist_exp.train[^<]*evil", page)
     mine = folder.rename("mine")
