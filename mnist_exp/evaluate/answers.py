@@ -170,11 +170,7 @@ def ask(network: Classifier, pixels: np.ndarray, true: np.ndarray, names: Sequen
 
 
 def figures(answers: Answers, where: str = "test set") -> list["Picture"]:
-    """Confusion matrix, most confident mistakes if there are any, and the first layer if it looks at pixels.
-
-    Args:
-        where: The images, as text.
-    """
+    """Confusion matrix, most confident mistakes if there are any, and the first layer if it looks at pixels."""
     from mnist_exp.charts import network
 
     pictures = [network.confusion(answers.confusion, where, answers.names)]

@@ -144,16 +144,13 @@ def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":
 
 
 def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
-    """One row for each setting of *ranked*, best first.
+    """One row for each setting of *ranked*, best first, from a *table* as `results.load` gives it.
 
     Columns: the keys in which settings differ; `n` seeds, or folds of seeds, of which a run finished;
     `not_finished`, such as `1 failed`; for each split that was measured the mean final accuracy `<split>_mean` and its
     sample standard deviation over seeds and folds `<split>_sd` (n - 1; NaN with one), from 0 to 1;
     mean `seconds` of training and `parameters` of the finished runs; `best`, the index in *table* of its median run,
     or -1.
-
-    Args:
-        table: As from `results.load`.
     """
     settings, row = ranked.groups, rows(table, ranked)
     board = table.loc[[setting.runs[0].at for setting in settings], ranked.by].reset_index(drop=True)

@@ -99,11 +99,7 @@ def write(
 
 
 def _draw(comparison: Comparison, paper: Path | None) -> dict[str, Any]:
-    """Draws the pictures of one dataset as files in its own folder; returns those sections of its page.
-
-    Args:
-        paper: As in `write`.
-    """
+    """Draws the pictures of one dataset into its own folder, and *paper*; returns those sections of its page."""
     folder = SweepFolder(comparison.home).figures
     folder.mkdir(parents=True, exist_ok=True)
     histories = {index: results.history(comparison.table.loc[index]) for index in _followed(comparison)}
@@ -280,11 +276,7 @@ def _head(comparison: Comparison) -> dict[str, Any]:
 
 
 def _tables(comparison: Comparison, server: str) -> dict[str, Any]:
-    """The leaderboard, what varies, runs that will not finish by themselves, and the list of runs, linked to MLflow.
-
-    Args:
-        server: As from `_shared`.
-    """
+    """The leaderboard, what varies, what was lost, and the list of runs, with links to MLflow's *server*."""
     table, by, top, listed = comparison.table, comparison.by, comparison.board.head(ROWS), _listed(comparison)
     runs = _runs(table, {*top["best"], *listed} - {-1}, server)
     varied = {key: style.scale(table[key]).values for key in [*by, *_seeds(table)]}

@@ -126,11 +126,7 @@ def _folders(root: Path, *kinds: str) -> list[Path]:
 
 
 def resuming(folder: Path, cluster: str = "local", *further: str) -> str:
-    """The command that goes on with the sweep in *folder*, quoted for a shell.
-
-    Args:
-        cluster: As in `Plan`.
-    """
+    """The command that goes on with the sweep in *folder*, quoted for a shell; *cluster* as in `Plan`."""
     known = cluster in options("cluster") or trust.own(folder)  # else it could be the path of a file
     where = [f"cluster={cluster}"] if cluster != "local" and known else []
     return command([override("resume", name_of(folder)), *where, *further], sweep=True)

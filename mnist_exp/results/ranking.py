@@ -31,12 +31,7 @@ FIELDS = (
 LOST = tuple(state.value for state in State if state.lost)
 """States of runs that will not finish by themselves, as text."""
 
-SPLIT = {
-    "val_size": ("val_size", "data.val_size"),
-    "split_seed": ("split_seed", "data.split_seed"),
-    "stratify": ("data.stratify",),
-    "folds": ("data.folds",),
-}
+SPLIT = (("val_size", "data.val_size"), ("split_seed", "data.split_seed"), ("data.stratify",), ("data.folds",))
 """What decides which images validate, by its names among the settings: as a param and as an override."""
 
 REPLICATES = ("seed", "data.fold")
@@ -74,7 +69,7 @@ class Run:
         Name and digest of its dataset, which of its images validate, and whether the result is that of the best epoch,
         which `training.patience` keeps, or that of the last. Each is empty if it is unknown.
         """
-        size, seed, stratify, folds = (self._known(*names) for names in SPLIT.values())
+        size, seed, stratify, folds = (self._known(*names) for names in SPLIT)
         seed = seed or ("0" if size else "")  # a param only where it is another, as stratify and folds
         patience = self._known("training.patience")
         return (
@@ -151,11 +146,7 @@ class Ranking:
 
 
 def of_sweep(folder: Path, keys: Sequence[str], points: Sequence[list[str]]) -> list[Ranking]:
-    """The runs of the sweep in *folder*, compared: one ranking for each basis.
-
-    Args:
-        keys: As in `Plan`, like *points*.
-    """
+    """The runs of the sweep in *folder*, compared: one ranking for each basis; *keys* and *points* as in `Plan`."""
     home = SweepFolder(folder)
     return rank([read(home.run(i).path, point) for i, point in enumerate(points)], swept(keys, points))
 
@@ -168,11 +159,7 @@ def read(folder: Path, point: Sequence[str] = ()) -> Run:
 
 
 def rank(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[Ranking]:
-    """Compares *runs*, those of each basis among themselves.
-
-    Args:
-        swept: See `keys`.
-    """
+    """Compares *runs*, those of each basis among themselves; *swept* as in `keys`."""
     rankings = []
     for data, same in comparable(runs).items():
         by, groups = keys(same, swept), dict[tuple[Any, ...], list[Run]]()
@@ -197,7 +184,7 @@ def keys(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[str]:
     for run in runs:
         for key, value in run.settings.items():
             values.setdefault(key, set()).add(value)
-    for key in ("data", *REPLICATES, *itertools.chain(*SPLIT.values())):
+    for key in ("data", *REPLICATES, *itertools.chain(*SPLIT)):
         values.pop(key, None)
     for key in values:
         if within(key, OPTIONAL) and any("epochs" in run.settings and key not in run.settings for run in runs):
