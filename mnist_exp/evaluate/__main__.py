@@ -181,8 +181,8 @@ def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
     if answers.uneven:
         balanced, f1 = percent(facts["balanced_accuracy"]), percent(facts["macro_f1"])
         say(f"Classes are uneven: balanced accuracy {balanced}, macro F1 {f1}")
-    terminal.table(["digit" if _digits(answers.names) else "class", *COLUMNS], list(_by_class(answers)))
-    plural = "s" if _digits(answers.names) else ""
+    what, plural = ("digit", "s") if set(answers.names) <= set("0123456789") else ("class", "")
+    terminal.table([what, *COLUMNS], list(_by_class(answers)))
     for pair in facts["confused"]:
         true, predicted = answers.names[pair["true"]], answers.names[pair["predicted"]]
         say(f"  {true} taken for {predicted}: {pair['times']} times, {percent(pair['share'], 1)} of all {true}{plural}")
@@ -228,11 +228,6 @@ def _by_class(answers: "Answers") -> Iterator[list[str]]:
         images, given, right = matrix[label].sum(), matrix[:, label].sum(), matrix[label, label]
         shares = [percent(right / total) if total else "–" for total in (images, given)]
         yield [name, f"{images:,}", shares[0], f"{given:,}", shares[1]]
-
-
-def _digits(names: Sequence[str]) -> bool:
-    """Whether each class is a digit."""
-    return set(names) <= set("0123456789")
 
 
 cli = exits.command(main)

@@ -44,8 +44,7 @@ class Answers:
     @property
     def predicted(self) -> np.ndarray:
         """(n,)"""
-        labels: np.ndarray = self.probabilities.argmax(1)
-        return labels
+        return np.asarray(self.probabilities.argmax(1))
 
     @property
     def confusion(self) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Settings as a table: seeds aggregated, the best one first (see `ranking`), test reported."""
 
 import dataclasses
+import json
 import math
 import re
 import shlex
@@ -75,6 +76,12 @@ class Comparison:
     def labels(self) -> list[str]:
         """The settings of the leaderboard, in its order."""
         return [label(row, self.by) for row in self.board.to_dict("records")]
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The leaderboard as JSON has it."""
+        text = self.board.drop(columns=INNER).to_json(orient="records", double_precision=15)
+        return list(json.loads(text))
 
     @property
     def rows(self) -> "pd.Series[int]":

@@ -52,9 +52,10 @@ def publish(folder: Path, store: Store, over: bool = False) -> bool:
         record.run_id = parent(folder, store, first)
         store.client.set_tag(record.run_id, "mlflow.note.content", " ".join(sweep.typed))
         if over:
-            store.client.set_terminated(
-                record.run_id, _status([r.state for r in runs.values()], len(sweep.points) - len(sweep.repeats))
-            )
+            states = [entry.state for entry in runs.values()]
+            killed = State.KILLED in states or len(states) < len(sweep.points) - len(sweep.repeats)
+            status = "FAILED" if State.FAILED in states else "KILLED" if killed else "FINISHED"
+            store.client.set_terminated(record.run_id, status)
         else:
             store.client.update_run(record.run_id, status="RUNNING")
     if over and first.register:
@@ -86,13 +87,6 @@ def parent(folder: Path, store: Store, run: Ledger) -> str:
         name, tags = f"sweep {run.sweep}", source(run.sweep)
         created = store.client.create_run(store.experiment_id, run.started_ms, tags, run_name=name)
         return str(created.info.run_id)
-
-
-def _status(states: list[State], points: int) -> str:
-    """MLflow's status of a sweep with so many *points*, which has ended."""
-    if State.FAILED in states:
-        return "FAILED"
-    return "KILLED" if State.KILLED in states or len(states) < points else "FINISHED"
 
 
 def _register_best(folder: Path, sweep: Plan, store: Store, name: str) -> str:
