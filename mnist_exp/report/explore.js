@@ -6,8 +6,8 @@
   const count = runs.number.length;
   const all = [...Array(count).keys()];
   const section = document.getElementById("explore");
-  const accuracyName = { val: "validation accuracy, %", test: "test accuracy, %", train: "training accuracy, %" };
-  const lossName = { val: "validation loss", test: "test loss", train: "training loss" };
+  const splitName = { val: "validation", test: "test", train: "training" };
+  const accuracyName = (each) => `${splitName[each]} accuracy, %`;
   const colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]; // Okabe and Ito, see charts/style.py
   const dashes = [[1, 0], [6, 3], [6, 2, 1, 2], [1, 2], [8, 2], [4, 1, 1, 1, 1, 1]];
   const $ = (id) => document.getElementById(id);
@@ -37,7 +37,7 @@
     const wide = name !== "number" && Math.min(...values) > 0 && Math.max(...values) > 4 * Math.min(...values);
     axes[name] = { name: title, scale: wide ? "log" : "linear", order: [], values: runs[name] };
   }
-  for (const each of facts.splits) axes[each] = { name: accuracyName[each], scale: "linear", order: [], values: runs[each] };
+  for (const each of facts.splits) axes[each] = { name: accuracyName(each), scale: "linear", order: [], values: runs[each] };
   const isKey = (id) => id.startsWith("key ");
   const keyIds = Object.keys(axes).filter(isKey);
 
@@ -111,7 +111,7 @@
 
   const shade = (domain) => ({
     field: "accuracy", type: "quantitative", scale: { scheme: { name: "viridis", extent: [darkest(), 1] }, domain, clamp: true },
-    legend: { title: accuracyName[split], orient: "top", gradientLength: 160, gradientThickness: 10, offset: 26, labelExpr: short, values: ticks(domain, "linear", 4) },
+    legend: { title: accuracyName(split), orient: "top", gradientLength: 160, gradientThickness: 10, offset: 26, labelExpr: short, values: ticks(domain, "linear", 4) },
   });
 
   // An image to those who can't see it: the tables have its numbers, and open its runs.
@@ -154,7 +154,7 @@
     tip.hidden = run === undefined;
     if (run === undefined) return;
     const cell = item.datum.cell;
-    tip.textContent = cell ? item.datum.says : `${nameOf(run)}\n${facts.splits.map((s) => `${accuracyName[s].split(" ")[0]} ${format(runs[s][run])} %`).join(", ")}`;
+    tip.textContent = cell ? item.datum.says : `${nameOf(run)}\n${facts.splits.map((s) => `${splitName[s]} ${format(runs[s][run])} %`).join(", ")}`;
     if (runs.state[run] !== "finished") tip.textContent += `\n${runs.state[run]}`;
     tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
     tip.style.top = `${event.clientY + 18 + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 10 : event.clientY + 18}px`;
@@ -214,7 +214,7 @@
     });
     const x = { field: "dim", type: "ordinal", scale: { type: "point", padding: 0.35 }, axis: null };
     const y = { field: "y", type: "quantitative", scale: { domain: [-0.03, 1.03], nice: false }, axis: null };
-    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? accuracyName[split].split(" ")[0] : brief(axes[id].name) }));
+    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? splitName[split] : brief(axes[id].name) }));
     const names = { labels: dims.length > 4 ? 90 : 150 };
     note("parallel", below ? `${below} of the finished runs lie below ${format(Number(domain[0].toFixed(2)))} %, and are not drawn.` : "");
     await draw("parallel", {
@@ -329,7 +329,7 @@
 
   function curveAxis(rows, metric, domain) {
     const loss = metric.endsWith("loss"), [which] = metric.split("/");
-    return { field: "y", type: "quantitative", scale: { type: loss ? "log" : "linear", domain, nice: false, ...(loss ? {} : { zero: false }) }, axis: { title: (loss ? lossName : accuracyName)[which], values: ticks(domain, loss ? "log" : "linear"), labelExpr: short } };
+    return { field: "y", type: "quantitative", scale: { type: loss ? "log" : "linear", domain, nice: false, ...(loss ? {} : { zero: false }) }, axis: { title: loss ? `${splitName[which]} loss` : accuracyName(which), values: ticks(domain, loss ? "log" : "linear"), labelExpr: short } };
   }
 
   const epochAxis = (rows) => {
@@ -388,7 +388,7 @@
     const fact = (term, text) => make("div", {}, make("dt", {}, term), make("dd", {}, text));
     $("run-title").textContent = nameOf(run);
     $("run-facts").replaceChildren(
-      ...facts.splits.map((each) => fact(accuracyName[each].replace(", %", ""), runs[each][run] === null ? "–" : `${runs[each][run].toFixed(2)} %`)),
+      ...facts.splits.map((each) => fact(`${splitName[each]} accuracy`, runs[each][run] === null ? "–" : `${runs[each][run].toFixed(2)} %`)),
       fact(`run ${runs.number[run]}`, runs.state[run]), fact("epochs", runs.epoch[run]), fact("time", runs.time[run]),
       ...(runs.reason[run] ? [fact("why", runs.reason[run])] : []),
     );
@@ -400,7 +400,7 @@
     if (!dialog.open) dialog.showModal();
     if (!curves[run]) return;
     for (const [holder, what] of [["run-loss", "loss"], ["run-accuracy", "accuracy"]]) {
-      const rows = ["val", "train", "test"].flatMap((s) => curveRows([run], `${s}/${what}`).map((row) => ({ ...row, split: { val: "validation", train: "training", test: "test" }[s] })));
+      const rows = ["val", "train", "test"].flatMap((s) => curveRows([run], `${s}/${what}`).map((row) => ({ ...row, split: splitName[s] })));
       const metric = `${split}/${what}`;
       const y = curveAxis(rows, metric, reach(rows, metric));
       y.axis.title = what === "loss" ? "loss" : "accuracy, %";
@@ -458,7 +458,7 @@
     const metrics = ["val/loss", "val/accuracy", "train/loss", "train/accuracy", "test/loss", "test/accuracy"].filter((m) => Object.values(curves).some((curve) => curve[m]));
     if (metrics.length) {
       options("curves-what", metrics, metrics[0]);
-      [...$("curves-what").options].forEach((each) => { const [which, what] = each.value.split("/"); each.textContent = (what === "loss" ? lossName[which] : accuracyName[which].replace(", %", "")); });
+      for (const each of $("curves-what").options) each.textContent = each.value.replace(/(\w+)\//, (_, which) => `${splitName[which]} `);
       $("curves-what").addEventListener("change", follow);
     } else $("figure-curves").remove();
     $("all").addEventListener("click", drawAll);
