@@ -142,7 +142,6 @@ def _pictures(folder: Path, source: "Data") -> Labelled | None:
 
 
 def _present(folder: Path, settings: "Config", images: Labelled, as_json: bool) -> None:
-    """Measures, draws and prints."""
     figures = RunFolder(folder).figures / images.folder
     with _mlflow(folder, settings) as publisher:  # which loads mlflow on another core meanwhile
         from mnist_exp.charts import style
@@ -173,7 +172,6 @@ def _present(folder: Path, settings: "Config", images: Labelled, as_json: bool) 
 
 
 def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
-    """Prints what was measured."""
     say(
         f"{facts['images']:,} {title}: accuracy {percent(facts['accuracy'])}, loss {loss(facts['loss'])}, "
         f"ECE {percent(facts['ece'])}"

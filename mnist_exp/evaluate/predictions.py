@@ -40,7 +40,6 @@ def lines(folder: Path, paths: Sequence[Path], as_json: bool) -> Iterator[str]:
 
 
 def _answered(folder: Path, settings: Config, pixels: "dict[Path, np.ndarray]", as_json: bool) -> list[str]:
-    """A line for each picture in *pixels*."""
     import numpy as np
 
     from mnist_exp.evaluate.answers import probabilities

@@ -132,7 +132,6 @@ def _save(picture: Picture, folder: Path) -> dict[str, Any]:
 
 
 def _page(comparison: Comparison, drawn: dict[str, Any], out: Path) -> None:
-    """The page of one dataset."""
     shared, server = _shared(comparison.table)
     facts = _head(comparison) | _tables(comparison, server) | drawn | {"shared": shared}
     facts["embedded"] = ""
@@ -162,7 +161,6 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
 
 
 def _asset(name: str) -> str:
-    """A file of this folder."""
     return resources.files("mnist_exp.report").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -49,7 +49,6 @@ def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def _facts(comparison: Comparison) -> dict[str, Any]:
-    """See `to_json`."""
     why, command = answer.next_step(comparison)
     return {
         "answer": answer.sentence(comparison),

@@ -282,7 +282,6 @@ def replicates(runs: Sequence[Run]) -> Replicates:
 
 
 def _point(run: Run, by: Sequence[str]) -> tuple[Any, ...]:
-    """The values of the keys *by*."""
     return tuple(run.settings.get(key, ABSENT) for key in by)
 
 
