@@ -172,7 +172,8 @@ def one(
 def rankings(selection: Selection) -> list[Ranking]:
     """Compares the runs of *selection* on this machine: one ranking for each basis."""
     if sweep := selection.sweep:
-        return ranking.of_sweep(selection.home, sweep.keys, sweep.points)
+        runs = [ranking.read(*pair) for pair in zip(selection.folders, sweep.points, strict=True)]
+        return ranking.rank(runs, ranking.swept(sweep.keys, sweep.points))
     return ranking.rank([ranking.read(folder) for folder in selection.folders])
 
 

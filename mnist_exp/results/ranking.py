@@ -19,7 +19,7 @@ from mnist_exp.config.identity import OPTIONAL
 from mnist_exp.config.overrides import split
 from mnist_exp.config.schema import within
 from mnist_exp.disk import ledger
-from mnist_exp.disk.layout import State, SweepFolder
+from mnist_exp.disk.layout import State
 from mnist_exp.disk.ledger import Ledger
 
 FIELDS = (
@@ -143,12 +143,6 @@ class Ranking:
     def best(self) -> Run | None:
         """The median run of the best setting; None if nothing finished."""
         return self.groups[0].median
-
-
-def of_sweep(folder: Path, keys: Sequence[str], points: Sequence[list[str]]) -> list[Ranking]:
-    """The runs of the sweep in *folder*, compared: one ranking for each basis; *keys* and *points* as in `Plan`."""
-    home = SweepFolder(folder)
-    return rank([read(home.run(i).path, point) for i, point in enumerate(points)], swept(keys, points))
 
 
 def read(folder: Path, point: Sequence[str] = ()) -> Run:
