@@ -25,7 +25,7 @@ from mnist_exp.results import ranking
 from mnist_exp.results import table as table_of
 from mnist_exp.results.certainty import Certainty, certainty
 from mnist_exp.results.names import Selection
-from mnist_exp.results.ranking import LOST, Ranking, Run
+from mnist_exp.results.ranking import LOST, REPLICATES, Ranking, Run
 
 SPLITS = ("val", "test", "train")
 NAMED = 3  # settings in a sentence
@@ -142,6 +142,11 @@ def deciding_split(table: pd.DataFrame) -> str:
 def measured(table: pd.DataFrame) -> list[str]:
     """The splits that any run was measured on, the most informative first."""
     return [split for split in SPLITS if table[f"final/{split}_accuracy"].notna().any()]
+
+
+def repeated(table: pd.DataFrame) -> list[str]:
+    """Those of seed and fold in which runs of *table* differ."""
+    return [key for key in REPLICATES if key in table and table[key].nunique() > 1]
 
 
 def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":

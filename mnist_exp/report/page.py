@@ -39,7 +39,7 @@ from mnist_exp.errors import ExperimentError
 from mnist_exp.report import answer, board, explore
 from mnist_exp.report.board import Comparison
 from mnist_exp.results import names
-from mnist_exp.results.ranking import LOST, REPLICATES
+from mnist_exp.results.ranking import LOST
 from mnist_exp.search.analysis import Analysis, analyse
 
 ROWS = 1000  # of a table at most, the best ones: half a megabyte
@@ -184,7 +184,7 @@ def _pictures(comparison: Comparison, groups: list[Group], searched: Analysis | 
         if searched:
             pictures["search"], pictures["slices"] = search_charts.pictures(table, by, searched, split)
         elif len(done) > 2:
-            pictures["effects"] = charts.main_effects(table, [*several, *_seeds(table)], split)
+            pictures["effects"] = charts.main_effects(table, [*several, *board.repeated(table)], split)
     if len(comparison.board) > 1 and len(done):
         cost, clock = charts.clock(table)
         costs = cost[table["state"] == State.FINISHED].astype(float).groupby(comparison.rows).mean()
@@ -277,7 +277,7 @@ def _tables(comparison: Comparison, server: str) -> dict[str, Any]:
     """The leaderboard, what varies, what was lost, and the list of runs, with links to MLflow's *server*."""
     table, by, top, listed = comparison.table, comparison.by, comparison.board.head(ROWS), _listed(comparison)
     runs = _runs(table, {*top["best"], *listed} - {-1}, server)
-    varied = {key: style.scale(table[key]).values for key in [*by, *_seeds(table)]}
+    varied = {key: style.scale(table[key]).values for key in [*by, *board.repeated(table)]}
     lost, home = table[table["state"].isin(LOST)], comparison.selection.home
     record = tracked.read(home) if comparison.selection.sweep else None  # None: not tracked, or not yet
     return {
@@ -294,10 +294,6 @@ def _tables(comparison: Comparison, server: str) -> dict[str, Any]:
         "lost": len(lost),
         "failures": board.failures(lost.head(FAILURES)),
     }
-
-
-def _seeds(table: pd.DataFrame) -> list[str]:
-    return [key for key in REPLICATES if key in table and table[key].nunique() > 1]
 
 
 def _listed(comparison: Comparison) -> list[Any]:
