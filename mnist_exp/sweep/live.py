@@ -117,7 +117,7 @@ def renew(folder: Path, seconds: float) -> None:
     """Writes the page of the sweep in *folder*, which looks for a newer one every so many *seconds*.
 
     Raises:
-        ExperimentError, OSError: as `report.write`.
+        ExperimentError, OSError: as `board.compare` and `page.write`.
     """
     from mnist_exp.report import board, page
     from mnist_exp.results import names

@@ -31,7 +31,7 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.tracked import TrackedRun
 from mnist_exp.errors import ExperimentError, first_line
 from mnist_exp.tracking import model, sweeps, views
-from mnist_exp.tracking.store import Store, open_store, source
+from mnist_exp.tracking.store import Store, despite, open_store, source
 
 log = logging.getLogger(__name__)
 
@@ -134,14 +134,9 @@ def presence(folder: Path, entry: Ledger, store: Store) -> Presence:
 
 def _stored(store: Store, run_id: str) -> Any:
     """MLflow's run with that id; None if it has none."""
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with despite("RESOURCE_DOES_NOT_EXIST"):
         return store.client.get_run(run_id) if run_id else None
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    return None
 
 
 def _has_rows(store: Store, run_id: str, rows: list[Row]) -> bool:

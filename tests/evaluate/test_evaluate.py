@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 import trainings
 from PIL import Image
+from report_fixtures import write_report
 
 from mnist_exp import config
 from mnist_exp.charts import network
@@ -23,7 +24,6 @@ from mnist_exp.disk.files import read_json
 from mnist_exp.errors import CheckpointError, ConfigError, DataError, ExperimentError
 from mnist_exp.evaluate import __main__ as evaluate
 from mnist_exp.evaluate.answers import Answers
-from mnist_exp.report import write as write_report
 from mnist_exp.tracking import publisher as publisher
 from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import Store

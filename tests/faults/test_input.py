@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from kit import OFF, QUIET, SMALL, command, only_run, runs, whole
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from report_fixtures import write_report
 
 from hydra_plugins.mnist_exp.launchers import LocalConf
 from mnist_exp import config
@@ -28,7 +29,6 @@ from mnist_exp.config.explain import is_bad_choice, translate
 from mnist_exp.disk import ledger, trust
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentError
-from mnist_exp.report import write as write_report
 from mnist_exp.run import build
 from mnist_exp.sweep.local import launch
 
