@@ -62,7 +62,7 @@ class Check:
 
     name: str
     state: State
-    found: str
+    finding: str
     help: str = ""
     """How to mend it."""
 
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser("doctor", ABOUT, EXAMPLES)
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     typed = parser.read(arguments)
-    checks = [replace(check, found=at_home(check.found)) for look in LOOKS for check in _looked(look)]
+    checks = [replace(check, finding=at_home(check.finding)) for look in LOOKS for check in _looked(look)]
     faults = sum(check.state == "fault" for check in checks)
     if typed.json:
         report = {"format": 1, "ok": not faults, "checks": [asdict(check) for check in checks]}
@@ -92,7 +92,7 @@ def _show(checks: Sequence[Check], faults: int) -> None:
     width = max(len(check.name) for check in checks)
     for check in checks:
         state = f"[{STYLES[check.state]}]{check.state:<8}[/]" if STYLES[check.state] else f"{check.state:<8}"
-        console.print(f"{state}{check.name:<{width}}  {escape(check.found)}")
+        console.print(f"{state}{check.name:<{width}}  {escape(check.finding)}")
         if check.help:
             console.print(f"{'':8}{'':{width}}  help: {escape(check.help)}")
     warnings = sum(check.state == "warning" for check in checks)

@@ -127,8 +127,8 @@ def _quotas() -> Iterator[float]:
     for path in _groups("cpu"):
         older = _text(f"{path}/cpu.cfs_quota_us") + _text(f"{path}/cpu.cfs_period_us")
         for limits in (_text(f"{path}/cpu.max"), older):
-            if found := re.fullmatch(r"(\d+)\s(\d+)\s", limits):
-                yield int(found[1]) / int(found[2])
+            if match := re.fullmatch(r"(\d+)\s(\d+)\s", limits):
+                yield int(match[1]) / int(match[2])
 
 
 @final

@@ -92,8 +92,8 @@ def located(error: ConfigError, typed: Sequence[str], key: str = "") -> ConfigEr
     if any(each == key or (node != key and each.startswith(f"{node}.")) for each in map(key_of, typed)):
         return error
     for file in reversed(_files(typed)):
-        if found := file.at(key) or file.at(node):
-            return file.error(found, error.message, error.help)
+        if at := file.at(key) or file.at(node):
+            return file.error(at, error.message, error.help)
     return fault(typed) or error
 
 
@@ -104,8 +104,8 @@ def fault(typed: Sequence[str]) -> ConfigError | None:
 
 def _folders(typed: Sequence[str]) -> tuple[Path, ...]:
     """Where files are looked for, in Hydra's order: our conf/, --config-dir, and what *typed* searches besides."""
-    words = [part for word in sys.argv for part in (word.split("=", 1) if word.startswith("-") else [word])]
-    named = [value for name, value in itertools.pairwise(words) if name in ("--config-dir", "-cd")]
+    arguments = [part for word in sys.argv for part in (word.split("=", 1) if word.startswith("-") else [word])]
+    named = [value for name, value in itertools.pairwise(arguments) if name in ("--config-dir", "-cd")]
     searched = ",".join(split(each)[2].strip("[]") for each in typed if key_of(each) == "hydra.searchpath")
     named += [each.strip("'\" ").removeprefix("file://") for each in searched.split(",") if each]
     return (Path(choices.conf_dir()), *(Path(each).absolute() for each in named))
@@ -116,23 +116,23 @@ def _files(typed: Sequence[str]) -> list[File]:
 
     Experiments come last, as in train.yaml.
     """
-    folders, found = _folders(typed), dict[File, None]()
+    folders, files = _folders(typed), dict[File, None]()
 
     def add(group: str, option: str) -> None:
         file = File(group, option[:LONGEST], folders)
-        if file in found or not file.path:
+        if file in files or not file.path:
             return
-        found[file] = None
+        files[file] = None
         for name in (item.value for item in _defaults(file) if isinstance(item, yaml.ScalarNode)):
             above, _, last = (name if name.startswith("/") else f"{group}/{name}").strip("/").rpartition("/")
             add(above, last)
-        found[file] = found.pop(file)
+        files[file] = files.pop(file)
 
     choices_typed = [word for word in map(split, typed) if word[0] in choices.groups()]
     for group, _, value in sorted(choices_typed, key=lambda word: word[0] == "experiment"):
         for option in value.strip("[]").split(","):
             add(group, option)
-    return list(found)
+    return list(files)
 
 
 def _pairs(node: yaml.Node | None) -> list[Any]:
@@ -149,8 +149,8 @@ def _at(node: yaml.Node | None, keys: Sequence[str]) -> yaml.Node | None:
 
 def _defaults(file: File) -> list[yaml.Node]:
     """The items of its list of defaults."""
-    found = _at(file.root, ["defaults"])
-    return found.value if isinstance(found, yaml.SequenceNode) else []
+    items = _at(file.root, ["defaults"])
+    return items.value if isinstance(items, yaml.SequenceNode) else []
 
 
 def _faults(file: File) -> Iterator[Fault]:
@@ -243,8 +243,8 @@ def _of_name(file: File, item: yaml.Node) -> Iterator[Fault]:
 def _of_choice(file: File, item: yaml.Node) -> Iterator[Fault]:
     """What is wrong with *item*, which chooses an option of a group."""
     key, value = item.value[0]
-    words = key.value.split()
-    group = words[-1].partition("@")[0].strip("/")
+    keywords = key.value.split()
+    group = keywords[-1].partition("@")[0].strip("/")
     if group == "pruner" or group.startswith("hydra/"):  # the one is added by conf/search, the others are Hydra's
         return
     options = file.options(group)
@@ -253,10 +253,10 @@ def _of_choice(file: File, item: yaml.Node) -> Iterator[Fault]:
     elif group not in choices.groups():
         if group in schema.settings():
             yield item, f"{group} has no options.", f"Write it below the list of defaults: {group}: {_shown(value)}"
-        elif not options and "override" in words:
+        elif not options and "override" in keywords:
             error = unknown_key(group)
             yield item, error.message, error.help
-    elif not ("override" in words and words[-1].startswith("/")):
+    elif not ("override" in keywords and keywords[-1].startswith("/")):
         reason = f"{group} is chosen already, and its choice is overridden."
         yield item, reason, f"Write {_override(group, value, options)}"
     elif isinstance(value, yaml.ScalarNode):

@@ -121,8 +121,8 @@ def _readings(key: str, typed: Any) -> Iterator[Any]:
     if (number := _number(text)) is not None:
         yield number
     yield [_number(each) for each in re.split(r"[\s,;:|/x-]+", text)]
-    words = re.split(", | or ", setting.rule.text) if setting else []
-    if near := closest(text, words, 0.7):
+    allowed = re.split(", | or ", setting.rule.text) if setting else []
+    if near := closest(text, allowed, 0.7):
         yield near
 
 

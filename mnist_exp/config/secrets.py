@@ -124,11 +124,11 @@ def _kept() -> re.Pattern[str]:
     """
     values = [os.environ.get(name, "") for name in os.environ if named(name)]  # a thread may remove one
     secrets = [value for value in values if len(value) >= _SHORTEST and not os.path.exists(value)]  # noqa: PTH110  # any text
-    found = [
+    patterns = [
         rf"(?<!\w){each}(?!\w)" if each.isalpha() else re.escape(each)
         for each in sorted(secrets, key=len, reverse=True)
     ]
-    return re.compile("|".join(found) or "(?!)")
+    return re.compile("|".join(patterns) or "(?!)")
 
 
 @functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same texts, but for a few

@@ -57,16 +57,16 @@
       const raw = (to - from) / most;
       const unit = 10 ** Math.floor(Math.log10(raw));
       const step = [1, 2, 5, 10].find((m) => m * unit >= raw) * unit;
-      const found = [];
-      for (let at = Math.ceil(from / step) * step; at <= to + 1e-9 * step; at += step) found.push(Number(at.toPrecision(10)));
-      return found;
+      const marks = [];
+      for (let at = Math.ceil(from / step) * step; at <= to + 1e-9 * step; at += step) marks.push(Number(at.toPrecision(10)));
+      return marks;
     };
     if (scale !== "log") return steps(low, high);
     for (const parts of [[1, 1.5, 2, 3, 4, 5, 7], [1, 2, 5], [1, 3], [1]]) {
-      const found = [];
+      const marks = [];
       for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++)
-        for (const m of parts) if (m * 10 ** e >= low * 0.999 && m * 10 ** e <= high * 1.001) found.push(Number((m * 10 ** e).toPrecision(3)));
-      if (found.length <= most) return found.length > 2 ? found : steps(low, high);
+        for (const m of parts) if (m * 10 ** e >= low * 0.999 && m * 10 ** e <= high * 1.001) marks.push(Number((m * 10 ** e).toPrecision(3)));
+      if (marks.length <= most) return marks.length > 2 ? marks : steps(low, high);
     }
     return steps(Math.log10(low), Math.log10(high)).filter(Number.isInteger).map((e) => 10 ** e);
   }
