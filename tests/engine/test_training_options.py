@@ -18,7 +18,7 @@ from mnist_exp.config import Config, Training, classes
 from mnist_exp.disk import checkpoint, ledger
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.closed_form import MLPStack
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.engine.loop import Descent, Progress
 from mnist_exp.engine.muon import Muon
 from mnist_exp.engine.stack import ModuleStack, Stack
@@ -172,8 +172,6 @@ class Recorder(Observer):
     def on_epoch(self, event: EpochEnd) -> None:
         if event.epoch == self.stop_after:
             self.control.signal = 2
-
-    def on_end(self, event: LaneEnd) -> None: ...
 
 
 def train(folder: Path, *overrides: str, stop_after: int = 0) -> Result:
