@@ -5,8 +5,9 @@ It trains one model or many (`stack.py`) and knows no tracker, no checkpoint and
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -45,33 +46,24 @@ class Descent:
 
 
 @final
+@dataclass
 class Progress:
-    """How far each lane has come, and how far it goes; what a checkpoint restores besides the weights.
+    """How far each lane has come, and how far it goes; what a checkpoint restores besides the weights."""
 
-    Args:
-        lanes: How many there are.
-        epochs: How many to train.
-        patience: Epochs without a better validation accuracy after which a lane ends; None: it trains all epochs.
-        alive: The lanes to train; the others are placeholders. All, if not given.
-        pauses: Epochs after which other lanes leave.
-    """
-
-    def __init__(
-        self,
-        lanes: int,
-        epochs: int,
-        patience: int | None = None,
-        alive: set[int] | None = None,
-        pauses: Collection[int] = (),
-    ) -> None:
-        self.epochs, self.patience, self.pauses = epochs, patience, pauses
-        self.alive = set(range(lanes)) if alive is None else alive
-        self.epoch = 0
-        """Epochs finished."""
-        self.best = [-1.0] * lanes
-        """Each lane's highest validation accuracy so far."""
-        self.best_epoch = [0] * lanes
-        """The epoch, counting from 1, that first had it; 0: none yet."""
+    epochs: int
+    """How many to train."""
+    alive: set[int]
+    """The lanes to train; the others are placeholders."""
+    patience: int | None = None
+    """Epochs without a better validation accuracy after which a lane ends; None: it trains all epochs."""
+    pauses: Collection[int] = ()
+    """Epochs after which other lanes leave."""
+    epoch: int = 0
+    """Epochs finished."""
+    best: dict[int, float] = field(default_factory=lambda: defaultdict(lambda: -1.0))
+    """Each lane's highest validation accuracy so far."""
+    best_epoch: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    """The epoch, counting from 1, that first had it; 0: none yet."""
 
     def stopped(self, lane: int) -> bool:
         """Whether its patience has run out."""

@@ -109,7 +109,7 @@ class Pack:
         self.method += build.note(optimizer) + graph.note(self.stack, optimizer)
         average = Average(optimizer, settings[0].training.ema)
         self.descent = Descent(optimizer, schedule, average, [each.lr for each in settings])
-        self.progress = Progress(len(settings), config.epochs, config.training.patience, set(runs), pauses)
+        self.progress = Progress(config.epochs, set(runs), config.training.patience, pauses)
         saved = {lane: member.saved for lane, member in runs.items() if member.saved}
         self._restore(saved, self._fitting(saved, settings))
 

@@ -121,7 +121,7 @@ def test_a_placeholder_has_no_events(tiny: Tiny) -> None:
         Order(splits.train.rows, 16, 0),
         Descent(optimizer, Constant(), Average(optimizer, decay=0), [0.05] * 9),
     )
-    fit(stack, descent, splits, order, Progress(2, epochs=2, alive={1}), {0: [listener], 1: [listener]}, Control())
+    fit(stack, descent, splits, order, Progress(epochs=2, alive={1}), {0: [listener], 1: [listener]}, Control())
     assert [(event.lane, event.epoch) for event in listener.epochs] == [(1, 1), (1, 2)]
     assert [end.lane for end in listener.ends] == [1]
 
