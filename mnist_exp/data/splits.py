@@ -87,8 +87,7 @@ def load(data: Data, device: torch.device) -> Splits:
     Raises:
         DataError: as `check`.
     """
-    arrays, identity = _read(data)
-    images, labels, test_images, test_labels = arrays
+    (images, labels, test_images, test_labels), identity = _read(data)
     whole = _split(images, labels, data, device)
     train, val = divide(whole, data)
     test = _split(test_images, test_labels, data, device)

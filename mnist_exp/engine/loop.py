@@ -205,7 +205,8 @@ def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float], Tens
     for images, labels in split.chunks(EVALUATION):
         tally.add(stack.logits(images), labels)
         tally.close_window()
-    return *tally.means(), torch.cat(tally.right, 1).cpu(), torch.cat(tally.answers, 1).to("cpu", torch.uint8)
+    answers = torch.cat(tally.answers, 1)
+    return *tally.means(), (answers == split.labels[split.rows]).cpu(), answers.to("cpu", torch.uint8)
 
 
 @final
@@ -225,8 +226,6 @@ class Tally:
         self.images, self.step = 0, step
         self.logits: list[Tensor] = []
         self.labels: list[Tensor] = []
-        self.right: list[Tensor] = []
-        """For each window, which images were right: (lane, image)."""
         self.answers: list[Tensor] = []
         """For each window, the class that each image was taken for: (lane, image)."""
         self.windows: list[tuple[int, int, Tensor, Tensor]] = []
@@ -247,13 +246,11 @@ class Tally:
         logits, labels = torch.cat(self.logits, 2), torch.cat(self.labels)
         losses = cross_entropy(logits, labels.expand(len(logits), -1), reduction="none")  # (lane, image)
         answers = logits.max(1).indices  # argmax takes 5 times as long
-        right = answers == labels
         if self.keeps:
-            self.right.append(right)
             self.answers.append(answers)
         if losses.device.type in DOUBLE:
             losses = losses.sum(1, keepdim=True, dtype=torch.float64)
-        self.windows.append((self.step, self.step + self.steps, losses, right.sum(1)))
+        self.windows.append((self.step, self.step + self.steps, losses, (answers == labels).sum(1)))
         self.images, self.step = self.images + len(labels), self.step + self.steps
         self.logits, self.labels = [], []
 

@@ -51,11 +51,8 @@ class Result:
     state: State
     reason: str
     summary: dict[str, float]
-
-    @property
-    def objective(self) -> float:
-        """What a sweep maximises; see `Ledger.objective`."""
-        return Ledger(summary=self.summary).objective
+    objective: float
+    """What a sweep maximises; see `Ledger.objective`."""
 
 
 @final
@@ -213,7 +210,7 @@ def close(entry: Ledger, folder: Path, state: State, reason: str) -> None:
 
 
 def _result(entry: Ledger, folder: Path) -> Result:
-    return Result(folder, entry.state, entry.reason, entry.summary)
+    return Result(folder, entry.state, entry.reason, entry.summary, entry.objective)
 
 
 def _load_checkpoint(config: Config, folder: Path, entry: Ledger, network: nn.Module) -> Checkpoint | None:
