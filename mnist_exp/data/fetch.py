@@ -219,11 +219,7 @@ def _file_sha256(path: Path) -> str:
 
 
 def _fetch(folder: Path, data: Data, names: list[str]) -> None:
-    """Tries each source in turn until *names* are in *folder*.
-
-    Raises:
-        DataError: every source failed; lists the reason of each.
-    """
+    """Tries each source in turn until *names* are in *folder*; the error lists why each failed."""
     if data.reader:
         _write(folder, sources.sklearn() if data.reader == "sklearn" else own.read(data))
         for name in FILES:

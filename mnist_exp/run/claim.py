@@ -214,11 +214,7 @@ def _result(entry: Ledger, folder: Path) -> Result:
 
 
 def _load_checkpoint(config: Config, folder: Path, entry: Ledger, network: nn.Module) -> Checkpoint | None:
-    """The state to continue from, if there is one.
-
-    Raises:
-        CheckpointError: it is damaged, was saved with another config or network, or after more epochs than are wanted.
-    """
+    """The state to continue from, if there is one."""
     saved = checkpoint.load_last(RunFolder(folder).checkpoints)
     if saved is None:
         return None
@@ -256,10 +252,6 @@ def _open_ledger(task: Task, sweep: str) -> tuple[Ledger, str]:
 
     The ledger of an earlier attempt is marked as running again. If it is forced to continue with something else, it
     gets a new ledger, and so a new run in MLflow: an old one would claim that everything was made with one config.
-
-    Raises:
-        ConfigError: that attempt was made with other config, code or data, and `force` is not set.
-        DataError: the images are missing or damaged.
     """
     config, folder = task.config, task.folder
     if not RunFolder(folder).ledger.exists():

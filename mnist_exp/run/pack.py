@@ -126,11 +126,7 @@ class Pack:
         return True
 
     def _fitting(self, saved: dict[int, Checkpoint], settings: Sequence[Config]) -> dict[int, Moments]:
-        """The saved moments of each lane; none where force has brought an optimiser that keeps other ones.
-
-        Raises:
-            CheckpointError: the optimiser that they were saved of keeps other ones: its next step could fail.
-        """
+        """The saved moments of each lane; none where force has brought an optimiser that keeps other ones."""
         moments = {lane: state.moments for lane, state in saved.items()}
         if not any(moments.values()):
             return moments
