@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mnist_exp.config import SHAPE, Shape, Training
+from mnist_exp.config import Shape, Training
 from mnist_exp.data import mix
 from mnist_exp.engine.fused import Optimizer
 from mnist_exp.errors import CheckpointError
@@ -79,15 +79,9 @@ class ModuleStack(Stack):
     lanes = 1
 
     def __init__(
-        self,
-        model: nn.Module,
-        seed: int,
-        training: Training | None = None,
-        autocast: torch.dtype | None = None,
-        shape: Shape = SHAPE,
+        self, model: nn.Module, seed: int, training: Training, shape: Shape, autocast: torch.dtype | None = None
     ) -> None:
-        self.shape = shape
-        self.model, self.seed, self.training, self.autocast = model, seed, training or Training(), autocast
+        self.model, self.seed, self.training, self.shape, self.autocast = model, seed, training, shape, autocast
         self.sets = [0]
         self.recordable = getattr(model, "recordable", False) is True  # other networks may do anything
 

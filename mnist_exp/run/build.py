@@ -1,6 +1,5 @@
 """From config nodes to objects, by Hydra's `_target_` convention; every failure becomes a ConfigError."""
 
-import difflib
 import functools
 import inspect
 import math
@@ -16,7 +15,7 @@ from torch.func import functional_call
 
 from mnist_exp import processor
 from mnist_exp.config import Config, Precision, Shape, as_typed, sizes
-from mnist_exp.config.guesses import having
+from mnist_exp.config.guesses import closest, having
 from mnist_exp.data import Augment, mix
 from mnist_exp.disk.lanes import ALONE
 from mnist_exp.engine import closed_form, fused
@@ -173,7 +172,7 @@ def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch
     if len(networks) > 1:  # by a pack record from elsewhere
         raise CheckpointError("Networks that train by autograd cannot be lanes of a pack.", ALONE)
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
-    return ModuleStack(networks[0], config.seed, config.training, autocast, config.data.shape), "autograd"
+    return ModuleStack(networks[0], config.seed, config.training, config.data.shape, autocast), "autograd"
 
 
 def _update(config: Config, where: torch.device) -> dict[str, Any]:
@@ -364,8 +363,7 @@ def _check_keywords(
         wrong = [key for key in maker.keywords if key not in known]
         if not wrong:
             raise ConfigError(f"{group}: {error}.") from error
-        near = difflib.get_close_matches(wrong[0], known, n=1)
-        others = having(f"{group}.{wrong[0]}")
-        way_out = [f"Did you mean '{group}.{near[0]}'?" if near else "", others, f"It takes: {', '.join(known)}"]
+        near, others = closest(wrong[0], known), having(f"{group}.{wrong[0]}")
+        way_out = [f"Did you mean '{group}.{near}'?" if near else "", others, f"It takes: {', '.join(known)}"]
         reason = f"{group}.{wrong[0]} is not a setting of {maker.func.__name__}."
         raise ConfigError(reason, " ".join(filter(None, way_out))) from error

@@ -95,7 +95,7 @@ def writing(folder: Path) -> Iterator[None]:
         raise ExperimentError(f"{folder} cannot be written: {error.strerror}.", way_out) from error
 
 
-def summarise(rows: list[dict[str, Any]], parameters: int, chosen: bool = False) -> dict[str, float]:
+def summarise(rows: list[dict[str, Any]], parameters: int, chosen: bool) -> dict[str, float]:
     """Best and final metrics of a run, as separate metrics: MLflow's tables show only last values.
 
     Args:

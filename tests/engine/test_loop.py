@@ -12,7 +12,7 @@ from torch import nn
 from trainings import Listener, networks, trained
 
 from mnist_exp import data
-from mnist_exp.config import Config
+from mnist_exp.config import SHAPE, Config, Training
 from mnist_exp.data import Order
 from mnist_exp.disk import journal, ledger
 from mnist_exp.engine.average import Average
@@ -191,7 +191,7 @@ def test_a_request_to_stop_is_heard_after_the_batch(tiny: Tiny) -> None:
 def test_autograd_and_closed_form_learn_the_same(tiny: Tiny) -> None:
     splits = data.load(tiny().data, CPU)
     one = trained(MLPStack(networks(16), [0]), splits, epochs=3, momentum=0.9)
-    two = trained(ModuleStack(networks(16)[0], 0), splits, epochs=3, momentum=0.9)
+    two = trained(ModuleStack(networks(16)[0], 0, Training(), SHAPE), splits, epochs=3, momentum=0.9)
     for ours, theirs in zip(one.epochs, two.epochs, strict=True):
         for key in ("train/loss", "val/loss", "test/loss"):
             assert ours.metrics[key] == pytest.approx(theirs.metrics[key], rel=1e-4)

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from trainings import gradients_of, run
 
 from mnist_exp import config as configs
-from mnist_exp.config import Config, Training, classes
+from mnist_exp.config import SHAPE, Config, Training, classes
 from mnist_exp.disk import checkpoint, ledger
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.closed_form import MLPStack
@@ -104,7 +104,7 @@ def test_clipping_shortens_one_lane_and_leaves_its_neighbour_alone() -> None:
 
 def stacks(training: Training) -> list[Stack]:
     (network,) = networks({"hidden": [12, 8]})
-    return [MLPStack([network], [0], training=training), ModuleStack(network, 0, training)]
+    return [MLPStack([network], [0], training=training), ModuleStack(network, 0, training, SHAPE)]
 
 
 def test_both_ways_to_train_agree_on_every_option() -> None:
