@@ -19,9 +19,9 @@ from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Descent, Progress
-from mnist_exp.engine.stack import Tensors, same_shapes
+from mnist_exp.engine.stack import Tensors
 from mnist_exp.run import build, memory
-from mnist_exp.run.claim import Member
+from mnist_exp.run.claim import Member, same_shapes
 
 log = logging.getLogger(__name__)
 
