@@ -265,7 +265,7 @@ def rehearse(config: Config) -> int:
         The number of trainable parameters.
 
     Raises:
-        ConfigError: one of them cannot be made; or the machine lacks the memory.
+        ConfigError: something cannot be built, `warm.check` refuses, or the machine lacks the memory.
     """
     device(config)
     with torch.device("meta"):

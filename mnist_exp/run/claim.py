@@ -124,9 +124,6 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
 
     Args:
         locks: Releases the folder.
-
-    Raises:
-        ExperimentError: see `session.run_many`.
     """
     folder = task.folder
     folder.mkdir(parents=True, exist_ok=True)

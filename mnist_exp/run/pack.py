@@ -70,9 +70,6 @@ class Pack:
     """Runs that have come equally far, as lanes of one stack: each from its checkpoint, or from the beginning.
 
     Lanes that *members* lack get placeholders; see `lanes.py`.
-
-    Raises:
-        ConfigError, DataError, CheckpointError: see `session.run_many`.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:

@@ -38,7 +38,9 @@ class RunWriter(Observer):
         """Which images the weights get right that would be exported now."""
         write_config(member.config, member.folder)
         if member.forced or not self.files.ledger.exists():
-            self._write_difference()
+            self.files.difference.unlink(missing_ok=True)
+            if difference := provenance.git().get("diff"):
+                atomic_write(self.files.difference, difference.encode())
         self.journal = Journal(member.folder, saved.history if saved else [], repeats=not member.forced)
         self._write_ledger(member.epoch)  # a crash may have come before the ledger was written
         member.begun = True
@@ -73,12 +75,6 @@ class RunWriter(Observer):
         self.entry.epoch = epoch
         self.entry.seconds = sum(row["metrics"]["time/epoch"] for row in self.journal.rows[:epoch])
         self.entry.write(self.files.path)
-
-    def _write_difference(self) -> None:
-        """Keeps how the code differs from its commit."""
-        self.files.difference.unlink(missing_ok=True)
-        if difference := provenance.git().get("diff"):
-            atomic_write(self.files.difference, difference.encode())
 
 
 @contextlib.contextmanager
