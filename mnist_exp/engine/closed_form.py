@@ -328,6 +328,11 @@ class MLPStack(Stack):
         shapes = self.shapes[lane]
         return {name: leaf[part].view(shapes[name]) for name, (leaf, part) in self.homes[lane].items()}
 
+    def gradients(self, lane: int) -> Tensors:
+        """The gradient of *lane* by parameter; shares memory with the stack."""
+        shapes, homes = self.shapes[lane], self.homes[lane]
+        return {n: leaf.grad[part].view(shapes[n]) for n, (leaf, part) in homes.items() if leaf.grad is not None}
+
     def moments(self, lane: int, optimizer: Optimizer) -> dict[str, Tensors]:
         moments: dict[str, Tensors] = {}
         for name, (leaf, part) in self.homes[lane].items():

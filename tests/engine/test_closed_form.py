@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from trainings import LIBRARIES, gradients_of
+from trainings import LIBRARIES
 
 from mnist_exp.data import mix
 from mnist_exp.engine import closed_form, products
@@ -40,7 +40,7 @@ def test_values_and_gradients_are_those_of_autograd(depth: int, activation: str)
         cross_entropy(expected, labels).backward()
         torch.testing.assert_close(logits[lane].t(), expected)
         torch.testing.assert_close(stack.logits(images)[lane].t(), expected)
-        gradients = gradients_of(stack, lane)
+        gradients = stack.gradients(lane)
         for name, p in model.named_parameters():
             torch.testing.assert_close(gradients[name], p.grad, msg=lambda m, name=name: f"{name}: {m}")
 
@@ -57,8 +57,8 @@ def test_either_library_gives_the_same_gradients(
     exact = MLPStack([model.double()], [0])
     monkeypatch.setattr(exact, "products", products.TORCH)
     torch.testing.assert_close(logits.double(), exact.gradient(images, labels), rtol=1e-4, atol=1e-5)
-    for name, wanted in gradients_of(exact, 0).items():
-        torch.testing.assert_close(gradients_of(stack, 0)[name].double(), wanted, rtol=1e-4, atol=1e-5)
+    for name, wanted in exact.gradients(0).items():
+        torch.testing.assert_close(stack.gradients(0)[name].double(), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_the_largest_gradient_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_the_largest_gradient_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> 
     (whole,) = made
     assert whole.shape == (29, 784)
     for lane, rows in enumerate([slice(0, 12), slice(12, 24), slice(24, 29)]):
-        grad = gradients_of(stack, lane)["layers.0.weight"]
+        grad = stack.gradients(lane)["layers.0.weight"]
         assert (grad.data_ptr(), grad.shape) == (whole[rows].data_ptr(), whole[rows].shape)
 
 
@@ -97,7 +97,7 @@ def test_dropout_is_the_same_function_with_the_same_mask(depth: int) -> None:
                 output = layer(output)
         cross_entropy(output, labels).backward()
         torch.testing.assert_close(logits[lane].t(), output)
-        gradients = gradients_of(stack, lane)
+        gradients = stack.gradients(lane)
         for name, p in model.named_parameters():
             torch.testing.assert_close(gradients[name], p.grad)
 
@@ -115,7 +115,7 @@ def test_input_dropout_hides_pixels_and_keeps_their_mean() -> None:
     hidden = torch.relu(mask @ weight.t() + bias)
     delta = torch.softmax(hidden @ models[0].linears()[1].weight.t() + models[0].linears()[1].bias, 1)
     delta = (delta - torch.eye(10, dtype=torch.float64)[labels]) / len(labels)
-    torch.testing.assert_close(gradients_of(stack, 0)["layers.3.weight"], delta.t() @ hidden)
+    torch.testing.assert_close(stack.gradients(0)["layers.3.weight"], delta.t() @ hidden)
 
 
 def test_in_use_nothing_is_dropped() -> None:
@@ -165,7 +165,7 @@ def test_sets_of_lanes_have_learning_rates_of_their_own() -> None:
     together.gradient(images, labels)
     optimizer.step()
     for lane in range(3):
-        gradients = gradients_of(together, lane)
+        gradients = together.gradients(lane)
         for name, was in before[lane].items():
             rate = 0.0 if lane == 2 else 0.1
             torch.testing.assert_close(together.weights(lane)[name], was - rate * gradients[name])
@@ -245,4 +245,4 @@ def test_the_gradient_is_that_of_autograd_for_other_images_and_classes() -> None
     for lane, model in enumerate(models):
         cross_entropy(model(images.view(-1, 3, 5, 4)), labels).backward()
         for name, p in model.named_parameters():
-            torch.testing.assert_close(gradients_of(stack, lane)[name], p.grad)
+            torch.testing.assert_close(stack.gradients(lane)[name], p.grad)

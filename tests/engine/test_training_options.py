@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from trainings import gradients_of, run
+from trainings import run
 
 from mnist_exp import config as configs
 from mnist_exp.config import SHAPE, Config, Training, classes
@@ -84,7 +84,7 @@ def test_closed_form_has_autograds_gradient(activation: str, training: Training)
     stack = MLPStack(models, [0, 1], training=training)
     stack.gradient(*batch())
     for lane, model in enumerate(models):
-        for grad, wanted in zip(gradients_of(stack, lane).values(), by_autograd(model, training), strict=True):
+        for grad, wanted in zip(stack.gradients(lane).values(), by_autograd(model, training), strict=True):
             torch.testing.assert_close(grad, wanted, rtol=1e-10, atol=1e-12)
 
 
@@ -95,7 +95,7 @@ def test_clipping_shortens_one_lane_and_leaves_its_neighbour_alone() -> None:
     for training in (Training(), Training(clip=1.0)):
         stack = MLPStack(models, [0, 1], training=training)
         stack.gradient(*batch())
-        lengths.append([torch.cat([g.flatten() for g in gradients_of(stack, i).values()]).norm() for i in range(2)])
+        lengths.append([torch.cat([g.flatten() for g in stack.gradients(i).values()]).norm() for i in range(2)])
     (short, long), (same, clipped) = lengths
     assert short < 1.0 < long
     assert same == short

@@ -12,7 +12,6 @@ from mnist_exp.config import Config
 from mnist_exp.data import Order, Splits
 from mnist_exp.disk import journal
 from mnist_exp.engine.average import Average
-from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
 from mnist_exp.engine.fused import Fused
 from mnist_exp.engine.loop import Descent, Progress, fit
@@ -117,12 +116,6 @@ def trained(
     observers = {lane: [listener] for lane in range(stack.lanes)}
     fit(stack, descent, splits, order, Progress(epochs, set(observers)), observers, control or Control())
     return listener
-
-
-def gradients_of(stack: MLPStack, lane: int) -> dict[str, torch.Tensor]:
-    """The gradient of *lane* by parameter; shares memory with the stack."""
-    homes, shapes = stack.homes[lane], stack.shapes[lane]
-    return {name: leaf.grad[part].view(shapes[name]) for name, (leaf, part) in homes.items()}
 
 
 def networks(*widths: int) -> list[MLP]:
