@@ -140,4 +140,5 @@ def _waves(alpha: float, sigma: float, height: int, width: int) -> Tensor:
 def _components(side: int, sigma: float) -> tuple[Tensor, Tensor]:
     """Variances and principal components, as columns, of the smoothed noise along one axis."""
     axis = torch.arange(side, dtype=torch.float64)
-    return torch.linalg.eigh(torch.exp(-((axis[:, None] - axis) ** 2) / (4 * sigma**2)))
+    values, vectors = torch.linalg.eigh(torch.exp(-((axis[:, None] - axis) ** 2) / (4 * sigma**2)))
+    return values, vectors
