@@ -235,7 +235,8 @@ def note(optimizer: Optimizer) -> str:
 
 def schedule(config: Config, steps: float = math.inf) -> Schedule:
     """The learning rate over time, for a training of so many *steps*."""
-    built: Schedule = _callable("schedule", config.schedule, {})
+    maker = _maker("schedule", config.schedule)
+    built: Schedule = _make("schedule", config.schedule, maker, Callable, "something callable")
     if isinstance(built, Decay):
         built.steps = steps
     return built
@@ -245,7 +246,8 @@ def augment(config: Config) -> Augment | None:
     """The augmentation of training images; None without one."""
     if not config.augment:
         return None
-    built: Augment = _callable("augment", config.augment, _of_dataset(config))
+    maker = _maker("augment", config.augment, offered=_of_dataset(config))
+    built: Augment = _make("augment", config.augment, maker, Callable, "something callable")
     return built
 
 
@@ -282,10 +284,6 @@ def rehearse(config: Config) -> int:
     memory.check_images(config.data)
     _check_logits(config, network)
     return parameters
-
-
-def _callable(group: str, node: dict[str, Any], offered: Mapping[str, Any]) -> Any:
-    return _make(group, node, _maker(group, node, offered=offered), Callable, "something callable")
 
 
 def _maker(
