@@ -33,7 +33,7 @@ def prepare(configs: Sequence[Config]) -> None:
     from mnist_exp.run import template  # torch
 
     kinds = {repr((config.model, config.data)): config for config in configs}
-    if not all(map(template.known, kinds.values())):
+    if not all(map(template.kept, kinds.values())):
         load_ahead()
 
 
