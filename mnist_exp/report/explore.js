@@ -6,9 +6,8 @@
   const count = runs.number.length;
   const all = [...Array(count).keys()];
   const section = document.getElementById("explore");
-  const splitName = { val: "validation", test: "test", train: "training" };
-  const accuracyName = (each) => `${splitName[each]} accuracy, %`;
-  const colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]; // Okabe and Ito, see charts/style.py
+  const { colours, muted, split_names } = facts;
+  const accuracyName = (each) => `${split_names[each]} accuracy, %`;
   const dashes = [[1, 0], [6, 3], [6, 2, 1, 2], [1, 2], [8, 2], [4, 1, 1, 1, 1, 1]];
   const $ = (id) => document.getElementById(id);
   function make(tag, properties, ...inside) {
@@ -154,7 +153,7 @@
     tip.hidden = run === undefined;
     if (run === undefined) return;
     const cell = item.datum.cell;
-    tip.textContent = cell ? item.datum.says : `${nameOf(run)}\n${facts.splits.map((s) => `${splitName[s]} ${format(runs[s][run])} %`).join(", ")}`;
+    tip.textContent = cell ? item.datum.says : `${nameOf(run)}\n${facts.splits.map((s) => `${split_names[s]} ${format(runs[s][run])} %`).join(", ")}`;
     if (runs.state[run] !== "finished") tip.textContent += `\n${runs.state[run]}`;
     tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
     tip.style.top = `${event.clientY + 18 + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 10 : event.clientY + 18}px`;
@@ -214,7 +213,7 @@
     });
     const x = { field: "dim", type: "ordinal", scale: { type: "point", padding: 0.35 }, axis: null };
     const y = { field: "y", type: "quantitative", scale: { domain: [-0.03, 1.03], nice: false }, axis: null };
-    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? splitName[split] : brief(axes[id].name) }));
+    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? split_names[split] : brief(axes[id].name) }));
     const names = { labels: dims.length > 4 ? 90 : 150 };
     note("parallel", below ? `${below} of the finished runs lie below ${format(Number(domain[0].toFixed(2)))} %, and are not drawn.` : "");
     await draw("parallel", {
@@ -312,8 +311,8 @@
     $("figure-against").querySelector("figcaption").textContent = `Each point is a run${tops(new Set(all)).length ? ", each bar a mean" : ""}`;
     await draw("against", {
       layer: [
-        { data: { name: "means" }, mark: { type: "tick", thickness: 2.5, size: 34, color: "#D55E00", orient: "horizontal" }, encoding: { x, y } },
-        { data: { name: "runs" }, params: [brush(["x", "y"])], mark: { type: "point", size: 55, strokeWidth: 1.4, color: "#0072B2" }, encoding: { x, y, opacity: fade, fill: { condition: { test: "datum.pruned", value: "transparent" }, value: "#0072B2" }, tooltip: tipped } },
+        { data: { name: "means" }, mark: { type: "tick", thickness: 2.5, size: 34, color: colours[1], orient: "horizontal" }, encoding: { x, y } },
+        { data: { name: "runs" }, params: [brush(["x", "y"])], mark: { type: "point", size: 55, strokeWidth: 1.4, color: colours[0] }, encoding: { x, y, opacity: fade, fill: { condition: { test: "datum.pruned", value: "transparent" }, value: colours[0] }, tooltip: tipped } },
       ],
     }, `${axes[b].name} against ${axes[a].name}, a point for each run`, (on) => ({ runs: dots(on), means: tops(on) }), (range) => shown.filter((i) => inside(axes[a].values[i], range.x) && inside(axes[b].values[i], range.y)), shown.length);
     show();
@@ -329,7 +328,7 @@
 
   function curveAxis(rows, metric, domain) {
     const loss = metric.endsWith("loss"), [which] = metric.split("/");
-    return { field: "y", type: "quantitative", scale: { type: loss ? "log" : "linear", domain, nice: false, ...(loss ? {} : { zero: false }) }, axis: { title: loss ? `${splitName[which]} loss` : accuracyName(which), values: ticks(domain, loss ? "log" : "linear"), labelExpr: short } };
+    return { field: "y", type: "quantitative", scale: { type: loss ? "log" : "linear", domain, nice: false, ...(loss ? {} : { zero: false }) }, axis: { title: loss ? `${split_names[which]} loss` : accuracyName(which), values: ticks(domain, loss ? "log" : "linear"), labelExpr: short } };
   }
 
   const epochAxis = (rows) => {
@@ -356,12 +355,12 @@
     const rows = (on, filtered) => curveRows(drawn.filter((i) => on.has(i) || !filtered), metric).map((row) => ({ ...row, lead: leads.indexOf(runs.setting[row.run]) }));
     const first = rows(new Set(all), false);
     const bounds = reach(first.filter((row) => good.includes(row.run)), metric);
-    const colour = { field: "lead", type: "nominal", legend: null, scale: { domain: [-1, ...leads.keys()], range: ["#8a8f98", ...colours] } };
+    const colour = { field: "lead", type: "nominal", legend: null, scale: { domain: [-1, ...leads.keys()], range: [muted, ...colours] } };
     const line = { x: epochAxis(first), y: curveAxis(first, metric, bounds), detail: { field: "run" } };
     await draw("curves", {
       data: { name: "runs" },
       layer: [
-        { transform: [{ filter: "datum.lead < 0" }], mark: { type: "line", strokeWidth: 1, opacity: 0.45, clip: true }, encoding: { ...line, color: { value: "#8a8f98" } } },
+        { transform: [{ filter: "datum.lead < 0" }], mark: { type: "line", strokeWidth: 1, opacity: 0.45, clip: true }, encoding: { ...line, color: { value: muted } } },
         { transform: [{ filter: "datum.lead >= 0" }], mark: { type: "line", strokeWidth: 1.8, clip: true, point: line.x.scale.domain[1] <= 3 }, encoding: { ...line, color: colour, strokeDash: { field: "lead", type: "nominal", legend: null, scale: { domain: [...leads.keys()], range: dashes } } } },
         { mark: { type: "line", strokeWidth: 11, opacity: 0.001, clip: true }, encoding: { ...line, tooltip: tipped } },
       ],
@@ -388,7 +387,7 @@
     const fact = (term, text) => make("div", {}, make("dt", {}, term), make("dd", {}, text));
     $("run-title").textContent = nameOf(run);
     $("run-facts").replaceChildren(
-      ...facts.splits.map((each) => fact(`${splitName[each]} accuracy`, runs[each][run] === null ? "–" : `${runs[each][run].toFixed(2)} %`)),
+      ...facts.splits.map((each) => fact(`${split_names[each]} accuracy`, runs[each][run] === null ? "–" : `${runs[each][run].toFixed(2)} %`)),
       fact(`run ${runs.number[run]}`, runs.state[run]), fact("epochs", runs.epoch[run]), fact("time", runs.time[run]),
       ...(runs.reason[run] ? [fact("why", runs.reason[run])] : []),
     );
@@ -400,13 +399,13 @@
     if (!dialog.open) dialog.showModal();
     if (!curves[run]) return;
     for (const [holder, what] of [["run-loss", "loss"], ["run-accuracy", "accuracy"]]) {
-      const rows = ["val", "train", "test"].flatMap((s) => curveRows([run], `${s}/${what}`).map((row) => ({ ...row, split: splitName[s] })));
+      const rows = ["val", "train", "test"].flatMap((s) => curveRows([run], `${s}/${what}`).map((row) => ({ ...row, split: split_names[s] })));
       const metric = `${split}/${what}`;
       const y = curveAxis(rows, metric, reach(rows, metric));
       y.axis.title = what === "loss" ? "loss" : "accuracy, %";
       await embed($(holder), {
         height: 190, data: { values: rows }, mark: { type: "line", point: rows.length < 100 },
-        encoding: { x: epochAxis(rows), y, color: { field: "split", type: "nominal", scale: { domain: ["validation", "training", "test"], range: ["#E69F00", "#0072B2", "#009E73"] }, legend: { title: null, orient: "top" } }, strokeDash: { field: "split", type: "nominal", legend: null } },
+        encoding: { x: epochAxis(rows), y, color: { field: "split", type: "nominal", scale: { domain: ["validation", "training", "test"], range: ["val", "train", "test"].map((each) => facts.split_colours[each]) }, legend: { title: null, orient: "top" } }, strokeDash: { field: "split", type: "nominal", legend: null } },
       }, `${what} of this run over epochs`, { renderer: "svg", tooltip: false });
     }
   }
@@ -458,7 +457,7 @@
     const metrics = ["val/loss", "val/accuracy", "train/loss", "train/accuracy", "test/loss", "test/accuracy"].filter((m) => Object.values(curves).some((curve) => curve[m]));
     if (metrics.length) {
       options("curves-what", metrics, metrics[0]);
-      for (const each of $("curves-what").options) each.textContent = each.value.replace(/(\w+)\//, (_, which) => `${splitName[which]} `);
+      for (const each of $("curves-what").options) each.textContent = each.value.replace(/(\w+)\//, (_, which) => `${split_names[which]} `);
       $("curves-what").addEventListener("change", follow);
     } else $("figure-curves").remove();
     $("all").addEventListener("click", drawAll);

@@ -50,6 +50,10 @@ def data(
         "search": searched is not None,
         "settings": comparison.labels[: 1 + int(rows[listed].max())],  # the best ones are listed
         "leading": LEADING,
+        "colours": style.COLOURS,
+        "split_colours": style.SPLIT_COLOURS,
+        "muted": style.MUTED,
+        "split_names": formats.SPLIT_NAMES,
         "runs": {
             "setting": [int(rows[index]) for index in listed],
             "number": [run["number"] for run in runs.values()],
