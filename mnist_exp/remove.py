@@ -140,7 +140,7 @@ def delete(chosen: Sequence[Removal], sweeps: Iterable[Path]) -> list[str]:
             failures.append(error.message)
             continue
         try:
-            record = tracked.run(each.folder) if each.path == each.folder else None
+            record = tracked.read(each.folder) if each.path == each.folder else None
             if record and record.run_id and not trust.own(each.folder):  # it may name the entry of another run
                 say(f"{shown(each.path)} is outside of outputs/: what MLflow has of it stays there.")
             elif record and record.run_id:

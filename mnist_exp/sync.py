@@ -133,7 +133,7 @@ def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
                 publishing.publish(folder, store)
                 say(f"{folder}  {short(entry.name)}  {ledger.read(folder).state}")
                 result.sent += 1
-            elif presence is Presence.DELETED and (record := tracked.run(folder)):
+            elif presence is Presence.DELETED and (record := tracked.read(folder)):
                 result.deleted.append(record.run_id)
             elif presence is Presence.ELSEWHERE:
                 result.elsewhere.append(str(folder))

@@ -203,7 +203,7 @@ def _mlflow(folder: Path, settings: "Config") -> Iterator["Publisher | None"]:
     from mnist_exp.config.stores import uri_for
     from mnist_exp.tracking.publisher import Publisher
 
-    record = tracked.run(folder)  # None: not tracked, or downloaded
+    record = tracked.read(folder)  # None: not tracked, or downloaded
     known = record and record.store == without_login(uri_for(settings.tracking.uri))
     with Publisher(settings.tracking) if known else contextlib.nullcontext() as publisher:
         yield publisher
