@@ -158,7 +158,7 @@ def status(folder: Path) -> tuple[Ledger | None, State, str]:
         entry = read(folder)
     except ExperimentError as error:
         return None, State.DAMAGED, f"{error.message.rstrip('.')}. {error.help}".strip()
-    if entry.state == State.RUNNING and not alive(folder):
+    if entry.state == State.RUNNING and not records.held(folder):
         return entry, State.KILLED, DIED
     return entry, entry.state, entry.reason
 
@@ -172,15 +172,10 @@ def hold(folder: Path) -> filelock.FileLock:
     return records.hold(folder, read, f"{folder} is being trained by")
 
 
-def alive(folder: Path) -> bool:
-    """Whether a process holds the run right now."""
-    return records.held(folder)
-
-
 def reap(folder: Path, reason: str = DIED) -> None:
     """Marks the run in *folder* as killed if its ledger says `running` and no process holds it."""
     entry = find(folder)
-    if entry is None or entry.state != State.RUNNING or alive(folder):
+    if entry is None or entry.state != State.RUNNING or records.held(folder):
         return
     try:
         lock = hold(folder)
