@@ -86,6 +86,11 @@ class Search:
         return len(self.replicates) or 1
 
     @property
+    def grid(self) -> bool:
+        """Whether its sampler tries all combinations."""
+        return self.sampler.get("_target_") == GRID
+
+    @property
     def method(self) -> str:
         """Sampler and pruner: `TPESampler with SuccessiveHalvingPruner`."""
         nodes = [node for node in (self.sampler, self.pruner) if node]
@@ -287,7 +292,7 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
             raise ConfigError(reason, "Leave hydra.sweeper.objectives as they were, or begin a new search.")
         check_space(study, space)
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
-    if search.sampler.get("_target_") == GRID:
+    if search.grid:
         more = {"seed": search.seed, "search_space": listed(space)}
         study.stop = lambda: None  # type: ignore[method-assign]  # the sampler would end a loop of Optuna's
     study.sampler = construct("sampler", search.sampler, **more)

@@ -138,13 +138,13 @@ def conclude(home: Home, reporter: SweepReporter) -> None:
 
 
 @contextlib.contextmanager
-def stoppable(home: Home) -> Iterator[None]:
-    """While the points of a sweep run: Interrupted then says how many have finished, and how to go on."""
+def stoppable(home: Home, done: Callable[[], str] | None = None) -> Iterator[None]:
+    """While a sweep runs: Interrupted then says how much is *done*, else how many runs are, and how to go on."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
-        done = f"{home.count(State.FINISHED)} of {len(home.plan.points)} runs are finished."
-        raise interrupted(stop, done, home) from None
+        much = done() if done else f"{home.count(State.FINISHED)} of {len(home.plan.points)} runs are finished."
+        raise interrupted(stop, much, home) from None
 
 
 def listed(failures: list[dict[str, Any]], plan: Plan) -> str:

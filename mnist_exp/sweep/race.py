@@ -39,7 +39,9 @@ def sweep(home: Home) -> None:
         Interrupted: Ctrl-C or SIGTERM.
     """
     settings, keys = points.expand(home, without=["seed"])
-    race = Race(home, settings, seeds(home), home.options["first"], home.options["patience"], limit(home, settings))
+    config.settings()["n_trials"].check(n_trials := home.steering.get("n_trials"))
+    most = n_trials or SEEDS * len(settings)
+    race = Race(home, settings, seeds(home), home.options["first"], home.options["patience"], most)
     first = race.checked()
     if home.options["dry_run"]:
         forecast.grid(home, race.runs(range(len(settings)), race.first))
@@ -71,12 +73,6 @@ def seeds(home: Home) -> list[str]:
     if not typed.is_discrete_sweep():
         raise ConfigError(f"A race adds seeds, and {typed.input_line} has none to add.", "List them, or leave it out.")
     return [override for (override,) in points.product([typed])]
-
-
-def limit(home: Home, settings: Sequence[list[str]]) -> int:
-    """The most runs of a race."""
-    config.settings()["n_trials"].check(wanted := home.steering.get("n_trials"))
-    return int(wanted or SEEDS * len(settings))
 
 
 @final

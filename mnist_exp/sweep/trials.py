@@ -9,6 +9,7 @@ one pack; the others begin one after the other, so that a trial which fails or i
 
 import contextlib
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.run.resume import changed
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
-from mnist_exp.search.study import GRID, Search
+from mnist_exp.search.study import Search
 from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
@@ -61,8 +62,6 @@ class Trials:
     stale: int = 0
     """Trials that have ended without being the best, since the last one that was, or since this process began."""
     began: float = field(default_factory=time.monotonic)
-    budget: float | None = None
-    """Seconds after which no more trials begin."""
     repeats: dict[int, int] = field(default_factory=dict)
     """Trial → an earlier one with the same config, which answers for it."""
 
@@ -70,7 +69,7 @@ class Trials:
         self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
         typed = self.home.steering.get("time_budget")
         config.settings()["time_budget"].check(typed)
-        self.budget = rules.seconds(typed) if typed else None
+        self.budget = rules.seconds(typed) if typed else math.inf
 
     @property
     def done(self) -> int:
@@ -82,14 +81,14 @@ class Trials:
         """Trials still to begin. A failed one is replaced; in a grid there is nothing to replace it by."""
         if self.failures > self.search.max_failures or self.ended_by:
             return 0
-        counted = len(self.ended) if self.search.sampler.get("_target_") == GRID else self.done
+        counted = len(self.ended) if self.search.grid else self.done
         begun = self.running | {self.trial(job.number) for job in itertools.chain(*self.waiting)}
         return max(0, self.search.n_trials - counted - len(begun))
 
     @property
     def ended_by(self) -> str:
         """What ends the search before `n_trials` have ended, as it was typed; empty if nothing does."""
-        if self.budget is not None and time.monotonic() - self.began > self.budget:
+        if time.monotonic() - self.began > self.budget:
             return f"time_budget={self.home.steering.time_budget}"
         if self.search.patience and self.stale >= self.search.patience:
             return f"hydra.sweeper.patience={self.search.patience}"

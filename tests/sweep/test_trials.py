@@ -17,10 +17,10 @@ from mnist_exp.disk import lanes
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError, Interrupted, SweepError
 from mnist_exp.search import study as studies
-from mnist_exp.search.study import Search
+from mnist_exp.search.study import GRID, Search
 from mnist_exp.sweep import search as searches
 from mnist_exp.sweep.shell import OurLauncher
-from mnist_exp.sweep.trials import GRID, Trials
+from mnist_exp.sweep.trials import Trials
 
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
 FOLDER = Path("outputs/sweeps/2026-01-31/10-00-00-abcdef")

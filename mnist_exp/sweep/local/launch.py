@@ -112,7 +112,7 @@ def divided(
     from mnist_exp.sweep import packing  # torch
 
     configs, option = [job.config for job in jobs], _allowed(hydra, option)
-    packs = packing.divide(configs, max(1, workers), option, bool(capacity.gpus), before=[job.pack for job in jobs])
+    packs = packing.divide(configs, workers, option, bool(capacity.gpus), before=[job.pack for job in jobs])
     return [[jobs[i] for i in positions] for positions in packs]
 
 
