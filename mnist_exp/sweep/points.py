@@ -232,16 +232,12 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
     from mnist_exp.run import build  # torch
 
     jobs: dict[str, Job] = {}
-    faults: list[str] = []
-    ways_out: list[str] = []
+    faults: list[tuple[str, str]] = []
     rehearsed: set[str] = set()
     many, count = len(combinations) > MANY, str(len(combinations))
     if many:
         say(f"{len(combinations):,} points: each is checked before the first one starts.")
-    for number, overrides in enumerate(_shown(combinations) if many else combinations):
-        if many and len(faults) == LISTED:
-            count = f"the first {number}"
-            break
+    for number, overrides in enumerate(_shown(combinations) if many else combinations, start=1):
         try:
             parsed = composer.config_of(overrides)
             if (shape := _shape(parsed)) not in rehearsed:
@@ -252,12 +248,15 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
         except ExperimentError as error:
             if isinstance(error, ConfigError) and len(faults) < LISTED:  # it reads files, and others are not shown
                 error = located(error, overrides)
-            faults.append(f"{formats.settings(overrides)}: {error.message}")
-            ways_out.append(error.help)
+            faults.append((f"{formats.settings(overrides)}: {error.message}", error.help))
+            if many and len(faults) == LISTED and number < len(combinations):
+                count = f"the first {number}"
+                break
     if faults:
+        sentences, ways_out = zip(*faults[:LISTED], strict=True)
         more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
         first = f"{len(faults)} of {count} points cannot run; nothing was started."
-        raise ConfigError("\n  ".join([first, *faults[:LISTED], *more]), " ".join(dict.fromkeys(ways_out[:LISTED])))
+        raise ConfigError("\n  ".join([first, *sentences, *more]), " ".join(dict.fromkeys(ways_out)))
     if repeats := len(combinations) - len(jobs):
         say(f"{repeats} of {len(combinations)} points are the same as others; each runs once.")
     return list(jobs.values())

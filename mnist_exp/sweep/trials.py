@@ -61,7 +61,6 @@ class Trials:
     """Trials that have failed since this process began."""
     stale: int = 0
     """Trials that have ended without being the best, since the last one that was, or since this process began."""
-    began: float = field(default_factory=time.monotonic)
     repeats: dict[int, int] = field(default_factory=dict)
     """Trial → an earlier one with the same config, which answers for it."""
 
@@ -69,7 +68,7 @@ class Trials:
         self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
         typed = self.home.steering.get("time_budget")
         config.settings()["time_budget"].check(typed)
-        self.budget = rules.seconds(typed) if typed else math.inf
+        self.deadline = time.monotonic() + (rules.seconds(typed) if typed else math.inf)
 
     @property
     def done(self) -> int:
@@ -88,7 +87,7 @@ class Trials:
     @property
     def ended_by(self) -> str:
         """What ends the search before `n_trials` have ended, as it was typed; empty if nothing does."""
-        if time.monotonic() - self.began > self.budget:
+        if time.monotonic() > self.deadline:
             return f"time_budget={self.home.steering.time_budget}"
         if self.search.patience and self.stale >= self.search.patience:
             return f"hydra.sweeper.patience={self.search.patience}"

@@ -359,7 +359,7 @@ def test_a_trial_of_several_seeds_that_repeats_another_has_its_result(made: Call
 
 def test_a_clock_that_is_set_ends_no_search(made: Callable[..., Trials], monkeypatch: pytest.MonkeyPatch) -> None:
     source, now = made(), time.monotonic()
-    source.budget, source.home.steering = 60.0, OmegaConf.create({"time_budget": "1m"})
+    source.deadline, source.home.steering = now + 60, OmegaConf.create({"time_budget": "1m"})
     for wrong in (0, 4 * 10**18):
         monkeypatch.setattr(time, "time_ns", lambda wrong=wrong: wrong)
         monkeypatch.setattr(time, "time", lambda wrong=wrong: wrong / 1e9)
