@@ -23,7 +23,6 @@ from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.errors import BusyError, ExperimentError
 from mnist_exp.system import MOST_THREADS
 
-FORMAT = 1
 DIED = "Its process died without a word."
 
 
@@ -83,7 +82,7 @@ class Ledger:
     """Whether MLflow shows it under a parent run, which stands for its sweep."""
     register: str = ""
     """Registered model in MLflow that it, or the best run of its sweep, becomes a version of."""
-    format: int = FORMAT
+    format: int = 1
 
     def __post_init__(self) -> None:
         self.state = State(self.state)  # a file has it as text
@@ -134,9 +133,8 @@ def read(folder: Path) -> Ledger:
     Raises:
         ExperimentError: there is none, or it is damaged or of a newer format.
     """
-    missing = f"{folder} is not a run: it has no ledger.json."
     way_out = "Delete that file: resumed, the run goes on from its last epoch."
-    return records.read(Ledger, RunFolder(folder).ledger, FORMAT, ExperimentError, missing, way_out)
+    return records.read(Ledger, RunFolder(folder).ledger, "run", ExperimentError, way_out)
 
 
 def find(folder: Path) -> Ledger | None:

@@ -15,8 +15,6 @@ from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.errors import ConfigError
 
-FORMAT = 1
-
 
 @final
 @dataclass(kw_only=True)
@@ -47,7 +45,7 @@ class Plan:
     """The process that hands out its jobs, or did last."""
     host: str = field(default_factory=socket.gethostname)
     """The machine of that process."""
-    format: int = FORMAT
+    format: int = 1
 
     def write(self, folder: Path) -> None:
         """Publishes the plan, atomically."""
@@ -61,8 +59,7 @@ def read(folder: Path) -> Plan:
     Raises:
         ConfigError: there is none, or it is damaged or of a newer format.
     """
-    missing = f"{folder} is not a sweep: it has no sweep.json."
-    return records.read(Plan, SweepFolder(folder).plan, FORMAT, ConfigError, missing)
+    return records.read(Plan, SweepFolder(folder).plan, "sweep", ConfigError)
 
 
 def hold(folder: Path) -> filelock.FileLock:

@@ -24,25 +24,23 @@ LARGEST = 1e300  # of it a million still have a sum; what float32 holds is far s
 LATEST = 253_402_300_799_999  # milliseconds since 1970: the end of the year 9999, the last that calendars know
 
 
-def read(
-    kind: Callable[..., T], path: Path, newest: int, fault: type[ExperimentError], missing: str, way_out: str = ""
-) -> T:
-    """The *kind* (a dataclass) in *path*; unknown keys are ignored.
+def read(kind: Callable[..., T], path: Path, what: str, fault: type[ExperimentError], way_out: str = "") -> T:
+    """The *kind* (a dataclass, whose default `format` is the newest known) in *path*; unknown keys are ignored.
 
     Args:
-        newest: The highest known format.
-        missing: The message if there is no such file.
+        what: What a folder with such a file is.
         way_out: The help if it is damaged.
 
     Raises:
         fault: there is none, or it is damaged or of a newer format.
     """
+    newest: int = kind.format  # type: ignore[attr-defined]  # a dataclass, which no type says
     try:
         plain: dict[str, Any] = read_json(path)
         if plain["format"] <= newest:
             return parse(kind, plain)
     except FileNotFoundError as error:
-        raise fault(missing) from error
+        raise fault(f"{path.parent} is not a {what}: it has no {path.name}.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise fault(f"{path} is damaged: {error}", way_out) from error
     raise fault(f"{path} has format {plain['format']}; this version knows up to {newest}.")

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 OBJECTIVES = (
     *("final/val_accuracy", "final/val_loss", "final/train_accuracy", "final/train_loss", "best/val_accuracy"),
     *("model/parameters", "time/total"),
@@ -78,7 +77,7 @@ class Search:
     patience: int | None = None
     """Trials without a better one, after which no more begin; None: it goes on."""
     max_failures: int = 10
-    format: int = FORMAT
+    format: int = 1
 
     @property
     def runs(self) -> int:
@@ -129,8 +128,7 @@ def read(folder: Path) -> Search:
     Raises:
         ConfigError: it does not, or the file is damaged or of a newer format.
     """
-    missing = f"{folder} is not a search: it has no study.json."
-    return records.read(Search, SweepFolder(folder).study, FORMAT, ConfigError, missing)
+    return records.read(Search, SweepFolder(folder).study, "search", ConfigError)
 
 
 def check(search: Search) -> None:
