@@ -128,11 +128,7 @@ def check_shares(metrics: Mapping[str, float]) -> None:
 
 
 def read(folder: Path) -> Ledger:
-    """The ledger of the run in *folder*.
-
-    Raises:
-        ExperimentError: there is none, or it is damaged or of a newer format.
-    """
+    """The ledger of the run in *folder*. Raises ExperimentError if it is missing, damaged or of a newer format."""
     way_out = "Delete that file: resumed, the run goes on from its last epoch."
     return records.read(Ledger, RunFolder(folder).ledger, "run", ExperimentError, way_out)
 
@@ -162,11 +158,7 @@ def status(folder: Path) -> tuple[Ledger | None, State, str]:
 
 
 def hold(folder: Path) -> filelock.FileLock:
-    """Takes the run for this process; released by `release()` or by death.
-
-    Raises:
-        BusyError: another process has it.
-    """
+    """Takes the run for this process, until `release()` or death. Raises BusyError if another one has it."""
     return records.hold(folder, read, f"{folder} is being trained by")
 
 

@@ -54,18 +54,10 @@ class Plan:
 
 
 def read(folder: Path) -> Plan:
-    """The plan of the sweep in *folder*.
-
-    Raises:
-        ConfigError: there is none, or it is damaged or of a newer format.
-    """
+    """The plan of the sweep in *folder*. Raises ConfigError if it is missing, damaged or of a newer format."""
     return records.read(Plan, SweepFolder(folder).plan, "sweep", ConfigError)
 
 
 def hold(folder: Path) -> filelock.FileLock:
-    """Takes the sweep for this process; released by `release()` or by death.
-
-    Raises:
-        BusyError: another process has it.
-    """
+    """Takes the sweep for this process, until `release()` or death. Raises BusyError if another one has it."""
     return records.hold(folder, read, f"The sweep in {folder} is being run by")

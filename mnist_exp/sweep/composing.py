@@ -67,11 +67,7 @@ class Composer:
         return own if own is not None else _without_hydra(self._by_hydra(overrides))
 
     def config_of(self, overrides: Sequence[str]) -> Config:
-        """The job's config, checked.
-
-        Raises:
-            ConfigError: an override does not fit, or the config breaks a rule.
-        """
+        """The job's config, checked. Raises ConfigError if an override does not fit, or the config breaks a rule."""
         try:
             parsed = config.parse(self.own(overrides))
         except (HydraException, OmegaConfBaseException) as error:

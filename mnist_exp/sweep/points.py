@@ -126,11 +126,7 @@ def refuse_searching(home: Home) -> None:
 
 
 def product(typed: Sequence[Override]) -> list[list[str]]:
-    """All combinations of the values of all keys.
-
-    Raises:
-        ConfigError: they are too many to be listed.
-    """
+    """All combinations of the values of all keys. Raises ConfigError if they are too many to be listed."""
     count = math.prod(len(list(o.sweep_iterator())) for o in typed if o.is_sweep_override())
     if count > sweeps.LARGEST:
         raise ConfigError(
@@ -280,11 +276,7 @@ def _shown(combinations: list[list[str]]) -> Iterator[list[str]]:
 
 
 def check_images(jobs: Sequence[Job]) -> None:
-    """Makes sure of the images of *jobs*.
-
-    Raises:
-        DataError: some are missing or damaged, or are not what their config says; nothing was started.
-    """
+    """Makes sure of the images of *jobs*. Raises DataError if some are missing, damaged or not as configured."""
     from mnist_exp import data  # torch
 
     for each in {repr(job.config.data): job.config.data for job in jobs}.values():

@@ -62,11 +62,7 @@ def sweep(home: Home) -> None:
 
 
 def seeds(home: Home) -> list[str]:
-    """The seeds of a race, in order: those that were typed, or 0, 1, 2 and so on.
-
-    Raises:
-        ConfigError: only one was typed, or an interval.
-    """
+    """The seeds of a race, in order: as typed, or 0, 1, 2 … Raises ConfigError if only one is typed, or an interval."""
     typed = next((o for o in sweeps.parsed(home.varying, home.loader) if o.key_or_group == "seed"), None)
     if typed is None:
         return [f"seed={seed}" for seed in range(LAST)]

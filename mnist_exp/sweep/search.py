@@ -43,11 +43,7 @@ def sweep(home: Home) -> None:
 
 
 def run(trials: Trials) -> None:
-    """Runs trials until there are enough.
-
-    Raises:
-        Interrupted: Ctrl-C or SIGTERM; what was running goes on with `resume=`.
-    """
+    """Runs trials until there are enough. Raises Interrupted after Ctrl-C or SIGTERM; what was running can go on."""
     search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
     already = f", {trials.done} of them done already" if trials.done else ""
     several = f"{plural(search.n_trials, 'trial')}{f' of {search.runs} runs each' if search.replicates else ''}"

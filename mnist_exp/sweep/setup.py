@@ -30,11 +30,7 @@ DEFAULT_TRIALS = 50
 
 
 def options(home: Home) -> Search:
-    """How to search.
-
-    Raises:
-        ConfigError: an option breaks its rule, or the sweep was begun as a grid.
-    """
+    """How to search. Raises ConfigError if an option breaks its rule, or the sweep was begun as a grid."""
     if home.resumed and not SweepFolder(home.folder).study.is_file():
         raise ConfigError(f"{shown(home.folder)} is a grid, and no search.", "Go on with it without search=…")
     options = {key: value for key, value in home.options.items() if key in {f.name for f in fields(Search)}}

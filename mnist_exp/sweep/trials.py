@@ -237,15 +237,12 @@ class Trials:
         """
         try:
             overrides = self.space.point(trial)
-        except TypeError as error:
+        except (TypeError, ConfigError) as error:
             studies.fail(self.study, trial.number)
-            raise ConfigError(
-                f"hydra.sweeper.sampler ({self.search.sampler.get('_target_')}) cannot suggest anything: {error}",
-                "Look at its keywords.",
-            ) from error
-        except ConfigError:
-            studies.fail(self.study, trial.number)
-            raise
+            if isinstance(error, ConfigError):
+                raise
+            reason = f"hydra.sweeper.sampler ({self.search.sampler.get('_target_')}) cannot suggest anything: {error}"
+            raise ConfigError(reason, "Look at its keywords.") from error
         numbers = self.runs(trial.number)
         each = [[*overrides, *own] for own in self.search.replicates or [[]]]
         self.plan.points += each
