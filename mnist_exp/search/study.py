@@ -24,7 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config.rules import at_least
+from mnist_exp.config.rules import at_least, check_options
 from mnist_exp.config.secrets import without_login
 from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import write_json
@@ -45,6 +45,7 @@ OBJECTIVES = (
 """What can be searched for: accuracies are maximised, all else is minimised. The test set chooses nothing."""
 GRID, TPE = "optuna.samplers.GridSampler", "optuna.samplers.TPESampler"
 ANEW = f"Delete {SweepFolder.trials}: sweep.json and the ledgers of the runs have its trials, too."
+RULES = {"batch": at_least(1), "max_failures": at_least(0), "patience": at_least(1)}
 MOST = 200  # characters of values in an error
 PLAIN = re.compile(r"optuna\.samplers\.(?!CmaEs)\w+")
 """Samplers that keep plain data in a study. CMA-ES keeps a pickle, and nobody knows what others do."""
@@ -133,13 +134,9 @@ def read(folder: Path) -> Search:
 
 def check(search: Search) -> None:
     """Raises ConfigError if one of its options breaks a rule."""
-    if search.batch is not None:
-        at_least(1).check("hydra.sweeper.batch", search.batch)
-    at_least(0).check("hydra.sweeper.max_failures", search.max_failures)
-    if search.patience is not None:
-        at_least(1).check("hydra.sweeper.patience", search.patience)
-        if len(search.objectives) > 1:
-            raise ConfigError("hydra.sweeper.patience waits for one objective, and there are several.", "Drop it.")
+    check_options("hydra.sweeper", vars(search), RULES)
+    if search.patience is not None and len(search.objectives) > 1:
+        raise ConfigError("hydra.sweeper.patience waits for one objective, and there are several.", "Drop it.")
     for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
         for key, value in node.items():
             if isinstance(value, float) and not math.isfinite(value):

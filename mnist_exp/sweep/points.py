@@ -96,26 +96,21 @@ def folded(home: Home, combinations: list[list[str]]) -> list[list[str]]:
     """*combinations*, with one for each fold of those with `data.folds`, unless the folds were typed."""
     if any(key_of(override) == FOLD for override in itertools.chain(home.varying, *combinations[:1])):
         return combinations
-    return by_fold(combinations, _common_folds(home))
+    common, typed = None, sweeps.parsed(home.varying, home.loader)
+    with contextlib.suppress(HydraException, OmegaConfBaseException):  # reported with all points
+        data = home.composer.own([str(o.input_line) for o in typed if not o.is_sweep_override()]).data
+        common = data.folds if data.fold is None else None
+    return by_fold(combinations, common)
 
 
 def by_fold(combinations: list[list[str]], common: int | None) -> list[list[str]]:
-    """*combinations*, with one for each fold of those with `data.folds`; *common* is its value in the config."""
+    """*combinations*, with one for each fold of those with `data.folds`, which is *common* where they do not say."""
     result = []
     for overrides in combinations:
         typed = next((read.value() for o in overrides if key_of(o) == "data.folds" and (read := reads(o))), common)
         folds = typed if isinstance(typed, int) and 1 < typed <= MANY else 0  # others are refused with all points
         result += [[*overrides, f"{FOLD}={fold}"] for fold in range(folds)] or [overrides]
     return result
-
-
-def _common_folds(home: Home) -> int | None:
-    """The value of `data.folds` that all points have from their files; None where there is none, or it varies."""
-    typed = sweeps.parsed(home.varying, home.loader)
-    with contextlib.suppress(HydraException, OmegaConfBaseException):  # reported with all points
-        common = home.composer.own([str(o.input_line) for o in typed if not o.is_sweep_override()])
-        return common.data.folds if common.data.fold is None else None
-    return None
 
 
 def refuse_searching(home: Home) -> None:

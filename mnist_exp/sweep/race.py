@@ -15,7 +15,7 @@ from typing import final
 
 from mnist_exp import config
 from mnist_exp.config import sweeps
-from mnist_exp.config.rules import at_least
+from mnist_exp.config.rules import at_least, check_options
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import offer, say, shown
 from mnist_exp.errors import ConfigError
@@ -28,6 +28,7 @@ SEEDS = 5
 """For each setting, as many runs may be made in all unless `n_trials` says otherwise."""
 NAMED = 3  # settings in a sentence
 LAST = 1000  # seed, where none are typed
+RULES = {"first": at_least(2), "patience": at_least(1)}
 
 
 def sweep(home: Home) -> None:
@@ -88,9 +89,7 @@ class Race:
 
     def checked(self) -> config.Config:
         """The config of the first run. Raises ConfigError if the race cannot be run."""
-        at_least(2).check("hydra.sweeper.first", self.first)
-        if self.patience is not None:
-            at_least(1).check("hydra.sweeper.patience", self.patience)
+        check_options("hydra.sweeper", vars(self), RULES)
         points.refuse_searching(self.home)
         if len(self.seeds) < self.first:
             raise ConfigError(

@@ -9,7 +9,7 @@ from typing import Any
 import cloudpickle
 from omegaconf import DictConfig
 
-from mnist_exp.config.rules import at_least, must
+from mnist_exp.config.rules import at_least, check_options, must
 from mnist_exp.errors import ExperimentError
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
@@ -83,9 +83,7 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
 
 def check(options: dict[str, Any]) -> None:
     """Raises ConfigError if one of the launcher's options is out of its range."""
-    for key, rule in RULES.items():
-        if options[key] is not None:
-            rule.check(f"hydra.launcher.{key}", options[key])
+    check_options("hydra.launcher", options, RULES)
 
 
 def in_turn(launcher: OurLauncher, jobs: Sequence[Job], composer: Composer) -> list[list[Job]]:
