@@ -131,10 +131,8 @@ def conclude(home: Home, reporter: SweepReporter) -> None:
         )
     table, plan = present(home, reporter), home.plan
     if failures := board.failures(table, {*table["state"]} - {State.FINISHED, State.PRUNED}):
-        raise SweepError(
-            f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {listed(failures, plan)}",
-            f"All of them again:\n{home.again} retry_failed=true",
-        )
+        reason = f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {listed(failures, plan)}"
+        raise SweepError(reason, f"All of them again:\n{home.again} retry_failed=true")
 
 
 @contextlib.contextmanager

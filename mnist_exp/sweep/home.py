@@ -217,10 +217,8 @@ def check_new(folder: Path) -> None:
         )
     if holds_runs(folder):
         again = f"\nor go on with that one:\n{names.resuming(folder)}" if is_sweep(folder) else ""
-        raise ConfigError(
-            f"{shown(folder)} has runs already, and a new sweep would be mixed up with them.",
-            f"Choose another folder: hydra.sweep.dir=…{again}",
-        )
+        reason = f"{shown(folder)} has runs already, and a new sweep would be mixed up with them."
+        raise ConfigError(reason, f"Choose another folder: hydra.sweep.dir=…{again}")
 
 
 def as_typed(master: DictConfig) -> list[str]:
@@ -241,10 +239,8 @@ def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
         return
     for override in (*old.typed, *itertools.chain(*old.points)):
         if trust.reaches(override) and override not in typed:
-            raise ConfigError(
-                f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",
-                "If it is yours, keep it below outputs/sweeps, or type that again with resume=.",
-            )
+            reason = f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there."
+            raise ConfigError(reason, "If it is yours, keep it below outputs/sweeps, or type that again with resume=.")
 
 
 def resumed(master: DictConfig, loader: ConfigLoader, folder: Path) -> DictConfig:

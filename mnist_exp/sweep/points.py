@@ -124,10 +124,8 @@ def product(typed: Sequence[Override]) -> list[list[str]]:
     """All combinations of the values of all keys. Raises ConfigError if they are too many to be listed."""
     count = math.prod(len(list(o.sweep_iterator())) for o in typed if o.is_sweep_override())
     if count > sweeps.LARGEST:
-        raise ConfigError(
-            f"That grid has {count:,} points; {sweeps.LARGEST:,} are the most.",
-            "Try fewer values, or search some: search=random",
-        )
+        reason = f"That grid has {count:,} points; {sweeps.LARGEST:,} are the most."
+        raise ConfigError(reason, "Try fewer values, or search some: search=random")
     combinations: list[list[str]] = BasicSweeper.split_arguments(typed, None)[0]
     return combinations
 

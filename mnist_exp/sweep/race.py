@@ -92,10 +92,8 @@ class Race:
         check_options("hydra.sweeper", vars(self), RULES)
         points.refuse_searching(self.home)
         if len(self.seeds) < self.first:
-            raise ConfigError(
-                f"A race begins with {self.first} seeds for each setting, and got {len(self.seeds)}.",
-                "List more, leave seed out, or set hydra.sweeper.first=2.",
-            )
+            reason = f"A race begins with {self.first} seeds for each setting, and got {len(self.seeds)}."
+            raise ConfigError(reason, "List more, leave seed out, or set hydra.sweeper.first=2.")
         if (begin := len(self.settings) * self.first) > self.limit:
             raise ConfigError(
                 f"{len(self.settings)} settings begin a race with {begin} runs, and n_trials={self.limit} are fewer.",

@@ -110,10 +110,8 @@ def check(options: dict[str, Any]) -> None:
     """Raises ConfigError if one of the launcher's options is out of its range."""
     check_options("hydra.launcher", options, RULES)
     if (gpus := options["gpus_per_job"] or 0) > 1 and gpus % 1:
-        raise ConfigError(
-            f"hydra.launcher.gpus_per_job must be a share of one GPU, or a whole number, but got {gpus}.",
-            f"Try hydra.launcher.gpus_per_job={int(gpus)}.",
-        )
+        reason = f"hydra.launcher.gpus_per_job must be a share of one GPU, or a whole number, but got {gpus}."
+        raise ConfigError(reason, f"Try hydra.launcher.gpus_per_job={int(gpus)}.")
 
 
 def listening(address: str | None) -> None:
