@@ -172,7 +172,6 @@ def _dataset(path: Path) -> dict[str, Any]:
 
 @functools.cache
 def _named(files: tuple[Path, ...]) -> set[str]:
-    """All targets in *files*."""
     return set().union(*(targets(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files))
 
 

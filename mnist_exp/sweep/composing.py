@@ -78,10 +78,7 @@ class Composer:
         return parsed
 
     def check_swept(self, typed: Sequence[str]) -> None:
-        """Refuses a swept choice whose file steers the sweep: how it searches, and where, is settled by then.
-
-        Args:
-            typed: The overrides of the sweep.
+        """Refuses a swept choice, among *typed*, whose file steers the sweep: how it searches is settled by then.
 
         Raises:
             ConfigError: with the option and what it would change.
@@ -150,7 +147,6 @@ def _steering(job: DictConfig) -> dict[str, Any]:
 
 
 def _without_hydra(job: DictConfig) -> DictConfig:
-    """*job* without its node `hydra`."""
     with open_dict(job):
         del job["hydra"]
     return job

@@ -57,18 +57,15 @@ class Home:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The sweeper's options."""
         options: Any = OmegaConf.to_container(self.steering.hydra.sweeper, resolve=True)
         return dict(options)
 
     @property
     def loader(self) -> ConfigLoader:
-        """Hydra's config loader."""
         return self.sweeper.hydra_context.config_loader
 
     @functools.cached_property
     def composer(self) -> Composer:
-        """Composes the configs of the sweep's jobs."""
         return Composer(self.loader, self.sweeper.config, self.folder if self.resumed else None)
 
     @property
@@ -230,10 +227,8 @@ def as_typed(master: DictConfig) -> list[str]:
 def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
     """Raises ConfigError if the plan of a foreign *folder* would do more than set and choose; see `trust`.
 
-    What its jobs would call is checked when they are composed, sampler and pruner when the study is read.
-
-    Args:
-        typed: Overrides of the present command, which are allowed.
+    What its jobs would call is checked when they are composed, sampler and pruner when the study is read. What was
+    *typed* now is allowed.
     """
     if trust.own(folder):
         return

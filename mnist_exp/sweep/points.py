@@ -46,10 +46,7 @@ SHAPES = "A CSV file has keys in its first line; a YAML file has a list of mappi
 
 
 def expand(home: Home, without: Sequence[str] = ()) -> tuple[list[list[str]], list[str]]:
-    """The combinations of what was typed, and the keys that vary.
-
-    Args:
-        without: Keys that are no part of them.
+    """The combinations of what was typed, but for the keys *without*, and the keys that vary.
 
     Raises:
         ConfigError: values cannot be expanded (an interval), lists do not pair up, or search=points has no table.

@@ -110,11 +110,9 @@ class Trials:
         return set(self.space.fixed.values())
 
     def trial(self, number: int) -> int:
-        """The trial of run *number*."""
         return number // self.search.runs
 
     def runs(self, trial: int) -> range:
-        """The numbers of the runs of *trial*."""
         return range(trial * self.search.runs, (trial + 1) * self.search.runs)
 
     def catch_up(self) -> None:
