@@ -10,6 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -157,8 +158,8 @@ def status(folder: Path) -> tuple[Ledger | None, State, str]:
     return entry, entry.state, entry.reason
 
 
-def hold(folder: Path) -> filelock.FileLock:
-    """Takes the run for this process, until `release()` or death. Raises BusyError if another one has it."""
+def hold(folder: Path) -> AbstractContextManager[filelock.FileLock]:
+    """While it lasts, this process has the run; see `records.hold`. Raises BusyError if another one has it."""
     return records.hold(folder, read, f"{folder} is being trained by")
 
 
@@ -167,13 +168,7 @@ def reap(folder: Path, reason: str = DIED) -> None:
     entry = find(folder)
     if entry is None or entry.state != State.RUNNING or records.held(folder):
         return
-    try:
-        lock = hold(folder)
-    except BusyError:
-        return
-    try:
+    with suppress(BusyError), hold(folder):
         if (entry := find(folder)) and entry.state == State.RUNNING:
             entry.end(State.KILLED, reason)
             entry.write(folder)
-    finally:
-        lock.release()

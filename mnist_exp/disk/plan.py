@@ -4,6 +4,7 @@ import dataclasses
 import os
 import socket
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -58,6 +59,6 @@ def read(folder: Path) -> Plan:
     return records.read(Plan, SweepFolder(folder).plan, "sweep", ConfigError)
 
 
-def hold(folder: Path) -> filelock.FileLock:
-    """Takes the sweep for this process, until `release()` or death. Raises BusyError if another one has it."""
+def hold(folder: Path) -> AbstractContextManager[filelock.FileLock]:
+    """While it lasts, this process has the sweep; see `records.hold`. Raises BusyError if another one has it."""
     return records.hold(folder, read, f"The sweep in {folder} is being run by")

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -94,8 +94,9 @@ def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
     return get_origin(kind) or kind, get_args(kind)
 
 
-def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.FileLock:
-    """Takes the lock of *folder*, of a run or a sweep; released by `release()` or by death.
+@contextlib.contextmanager
+def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> Iterator[filelock.FileLock]:
+    """While it lasts, this process has the lock of *folder*, of a run or a sweep; its death ends that, too.
 
     Args:
         owner: Reads the record with the holder's `pid` and `host`.
@@ -105,7 +106,7 @@ def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.File
         BusyError: another process has it.
     """
     lock = filelock.FileLock(Folder(folder).lock, timeout=0)
-    while True:
+    while not lock.is_locked:
         try:
             lock.acquire()
         except filelock.Timeout as error:
@@ -116,7 +117,11 @@ def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.File
                 record = owner(folder)
                 who = f"process {record.pid} on {record.host}"
             raise BusyError(f"{what} {who}.", "Wait for it, or stop it first.") from error
-        return lock
+    try:
+        yield lock
+    finally:
+        with contextlib.suppress(OSError):  # its file may be gone, too
+            lock.release()
 
 
 def held(folder: Path) -> bool:

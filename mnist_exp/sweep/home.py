@@ -169,29 +169,27 @@ def held(folder: Path) -> Iterator[None]:
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    lock = plans.hold(folder)
-    before, runs = _records(folder), _begun(folder)
-    if before or runs:
-        made = []  # by another process, which was faster
-    try:
-        tidy(folder, *SweepFolder.written)
-        tidy(SweepFolder(folder).figures, "*")
-        yield
-    except (ConfigError, DataError, CheckpointError, HydraException, OmegaConfBaseException):
-        if _begun(folder) == runs:
-            for path in _records(folder).keys() - before.keys():
-                path.unlink()
-            for path, data in before.items():
-                atomic_write(path, data)
-            studies.storage.cache_clear()  # it has read what is gone
-            if folder in made:
-                system.delete(folder, lock)
-            for path in made[1:]:
-                with contextlib.suppress(OSError):  # another sweep is in it by now
-                    path.rmdir()
-        raise
-    finally:
-        lock.release()
+    with plans.hold(folder) as lock:
+        before, runs = _records(folder), _begun(folder)
+        if before or runs:
+            made = []  # by another process, which was faster
+        try:
+            tidy(folder, *SweepFolder.written)
+            tidy(SweepFolder(folder).figures, "*")
+            yield
+        except (ConfigError, DataError, CheckpointError, HydraException, OmegaConfBaseException):
+            if _begun(folder) == runs:
+                for path in _records(folder).keys() - before.keys():
+                    path.unlink()
+                for path, data in before.items():
+                    atomic_write(path, data)
+                studies.storage.cache_clear()  # it has read what is gone
+                if folder in made:
+                    system.delete(folder, lock)
+                for path in made[1:]:
+                    with contextlib.suppress(OSError):  # another sweep is in it by now
+                        path.rmdir()
+            raise
 
 
 def _records(folder: Path) -> dict[Path, bytes]:

@@ -284,9 +284,8 @@ def test_what_was_wrong_before_training_concerns_one_lane(tiny: Tiny) -> None:
     held = Path("together/0")
     held.mkdir(parents=True)
     before = run(chosen[1], Path("together/1"))
-    lock = ledger.hold(held)
-    busy, finished, trained = run_many(tasks(chosen, "together"))
-    lock.release()
+    with ledger.hold(held):
+        busy, finished, trained = run_many(tasks(chosen, "together"))
     assert isinstance(busy, BusyError)
     assert finished == before
     assert isinstance(trained, Result)

@@ -75,20 +75,20 @@ def test_a_folder_without_ledger_is_no_run() -> None:
 def test_a_held_run_is_alive_and_nobody_elses(tiny: Callable[..., Config]) -> None:
     Ledger(pid=4711, host="elsewhere").write(HERE)
     assert not records.held(HERE)
-    lock = ledger.hold(HERE)
-    assert records.held(HERE)
-    with pytest.raises(BusyError, match="run is being trained by process 4711 on elsewhere") as caught:
-        trainings.run(tiny(), HERE)
-    assert caught.value.exit_code == 2
-    assert ledger.read(HERE).state == "running"  # the refused one has changed nothing
-    lock.release()
+    with ledger.hold(HERE):
+        assert records.held(HERE)
+        with pytest.raises(BusyError, match="run is being trained by process 4711 on elsewhere") as caught:
+            trainings.run(tiny(), HERE)
+        assert caught.value.exit_code == 2
+        assert ledger.read(HERE).state == "running"  # the refused one has changed nothing
     assert not records.held(HERE)
 
 
 def test_asking_whether_a_run_is_alive_keeps_nobody_from_it() -> None:
     """However often it is asked; and those who ask do not take each other for the holder."""
     Ledger().write(HERE)
-    ledger.hold(HERE).release()
+    with ledger.hold(HERE):
+        pass
     stop = threading.Event()
 
     def ask() -> None:
@@ -100,7 +100,8 @@ def test_asking_whether_a_run_is_alive_keeps_nobody_from_it() -> None:
         asker.start()
     try:
         for _ in range(300):
-            ledger.hold(HERE).release()
+            with ledger.hold(HERE):
+                pass
     finally:
         stop.set()
         for asker in askers:
@@ -129,9 +130,9 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from mnist_exp.disk import ledger
-lock = ledger.hold(Path(sys.argv[1]))
-print("held", flush=True)
-time.sleep(60)
+with ledger.hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 
