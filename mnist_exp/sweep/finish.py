@@ -62,10 +62,8 @@ def load_ahead() -> threading.Thread:
 def present_best(folder: Path, config_of: Callable[[int], Config]) -> None:
     """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time.
 
-    Where not all can be compared, that is the best of each comparison.
-
-    Args:
-        config_of: The planned config of the run of that number. The one in its folder may come from elsewhere.
+    Where not all can be compared, that is the best of each comparison. *config_of* gives the planned config of the run
+    of that number: the one in its folder may come from elsewhere.
     """
     for ranked in names.rankings(names.resolve(folder)):
         if best := ranked.best:

@@ -122,9 +122,8 @@ class Trials:
             ConfigError: a run was made with other config, code or data, and `force` is not set.
             DataError: its images are missing or damaged.
         """
-        planned = self.trial(len(self.plan.points))
+        planned, own = self.trial(len(self.plan.points)), set(itertools.chain(*self.search.replicates))
         for trial in range(planned):
-            own = {override for each in self.search.replicates for override in each}
             overrides = [override for override in self.plan.points[self.runs(trial)[0]] if override not in own]
             if again := studies.recall(self.study, trial, self.space.again(overrides)):
                 self.space.point(again)

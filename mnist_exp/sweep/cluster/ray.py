@@ -38,10 +38,7 @@ RULES = {"cpus_per_job": at_least(1), "retries": at_least(0), "gpus_per_job": at
 
 @final
 class Ray(Scheduler):
-    """The jobs of one sweep on a Ray cluster, which is started here unless `address` names one that runs.
-
-    Args:
-        options: See `conf/cluster/ray.yaml`.
+    """The jobs of one sweep on a Ray cluster, which *options* (`conf/cluster/ray.yaml`) name, or which is started here.
 
     Raises:
         ConfigError: an option is out of range, or the cluster cannot be reached.
