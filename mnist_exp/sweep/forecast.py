@@ -35,10 +35,9 @@ def grid(home: Home, combinations: list[list[str]]) -> None:
     waiting = [job for job in jobs if job.number in missing]
     done = f", {len(jobs) - len(waiting)} of them done already" if len(waiting) < len(jobs) else ""
     say(f"Dry run: {plural(len(jobs), 'run')}{done}. Nothing is written, nothing is trained.")
-    options = _options(home)
-    capacity = launch.capacity_for(waiting, home.composer, options, len(jobs))
+    capacity = launch.capacity_for(waiting, home.composer, _options(home), len(jobs))
     workers = max(1, len(capacity.slots(len(waiting))))
-    packs = launch.divided(waiting, workers, home.sweeper.config.hydra, options["pack"], capacity)
+    packs = launch.divided(waiting, workers, capacity)
     pack_of = {job.number: i for i, pack in enumerate(packs, start=1) for job in pack if len(pack) > 1}
     common = shared([job.overrides for job in jobs])
     if common:

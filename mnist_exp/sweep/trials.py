@@ -30,6 +30,7 @@ from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.local import launch
+from mnist_exp.sweep.local.pool import Capacity
 
 
 @final
@@ -201,12 +202,16 @@ class Trials:
         """Whether trials train together: not if each has seeds that may, or if its time counts, which lanes share."""
         return self.packs_runs and self.search.runs == 1 and "time/total" not in self.search.objectives
 
+    def capacity(self, jobs: list[Job]) -> Capacity:
+        """What the local launcher has for *jobs*."""
+        return launch.capacity_for(jobs, self.composer, self.home.sweeper.launcher.options)
+
     def fill(self) -> None:
         """Asks for the rest of a batch, if the trial that waits can train with others."""
         if self.waiting and self.packing and self.search.batch:
             (job,) = self.waiting[0]
             left = 1 + self.wanted + len(self.running)
-            share = launch.share(self.home.sweeper.launcher, job, self.composer, left)
+            share = launch.share(job, left, self.capacity([job]))
             for _ in range(1, min(self.search.batch, share)):
                 if self.wanted:
                     self.record(self.study.ask())
@@ -224,7 +229,7 @@ class Trials:
             with contextlib.suppress(ExperimentError):
                 record = lanes.read(job.folder)
                 job.pack = record.pack if record else ""
-        return launch.in_turn(self.home.sweeper.launcher, jobs, self.composer)
+        return launch.divided(jobs, 1, self.capacity(jobs))
 
     def record(self, trial: Any) -> None:
         """Writes the run that *trial* suggests into the plan; one that cannot be made fails at once.

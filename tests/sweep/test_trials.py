@@ -100,8 +100,8 @@ def streamed(made: Callable[..., Trials]) -> Callable[..., Trials]:
     def make(pack: str = "auto", **options: Any) -> Trials:
         source = made(**options)
         launcher = Packing(workers=2, per_gpu=1, pack=pack)
-        launcher.config = OmegaConf.create({"hydra": {"callbacks": {}, "job": {"env_set": {}, "chdir": None}}})
         source.home.sweeper.launcher = launcher
+        source.composer.master = OmegaConf.create({"hydra": {"callbacks": {}, "job": {"env_set": {}, "chdir": None}}})
         return source
 
     return make

@@ -68,6 +68,8 @@ class Capacity:
     """Jobs of the sweep, with those that are done already."""
     numbered: bool = False
     """Whether jobs ask for GPUs by number, `cuda:N`: then each worker sees all of them."""
+    pack: str | int = "off"
+    """Which jobs may train together; see `packing.divide`."""
 
     def slots(self, most: int) -> list[dict[str, str]]:
         """One environment for each worker, *most* or fewer: its GPU if it is to see no other, else nothing."""
