@@ -3,8 +3,8 @@
     python docs/readability.py            # a figure for each page, and the hardest sentences
     python docs/readability.py 40bbfe6    # a figure for each page of a commit
 
-206.835 - 1.015 × tokens per sentence - 84.6 × syllables per word (Flesch, "A new readability yardstick", 1948): 60 to 70
-is plain English, below 30 hard. Syllables are counted as groups of vowels, which is right in most tokens. Only prose
+206.835 - 1.015 × words per sentence - 84.6 × syllables per word (Flesch, "A new readability yardstick", 1948): 60 to 70
+is plain English, below 30 hard. Syllables are counted as groups of vowels, which is right in most words. Only prose
 counts: no code, tables, headings or links' targets.
 """
 
@@ -29,9 +29,9 @@ def main() -> None:
     every = [sentence for each in texts.values() for sentence in each]
     print(f"{ease(every):6.1f}  {len(every):4} sentences  altogether")  # noqa: T201
     if not commit:
-        long = [(name, each) for name, some in texts.items() for each in some if len(tokens(each)) >= LONG]
+        long = [(name, each) for name, some in texts.items() for each in some if len(words(each)) >= LONG]
         for score, name, sentence in sorted((ease([each]), name, each) for name, each in long)[:SHOWN]:
-            print(f"\n{score:.0f}, {len(tokens(sentence))} tokens, {name}:\n  {sentence}")  # noqa: T201
+            print(f"\n{score:.0f}, {len(words(sentence))} words, {name}:\n  {sentence}")  # noqa: T201
 
 
 def pages(commit: str) -> dict[str, str]:
@@ -64,11 +64,11 @@ def sentences(text: str) -> list[str]:
     """The sentences of *text*: they end with a full stop, a question mark, or their paragraph."""
     paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
     parts = [part for paragraph in paragraphs for part in re.split(r"(?<=[.?!])\s+(?=[A-Z0-9\"'(])", paragraph)]
-    return [part for part in parts if len(tokens(part)) > 2 and " · " not in part]  # those are lists of links
+    return [part for part in parts if len(words(part)) > 2 and " · " not in part]  # those are lists of links
 
 
-def tokens(sentence: str) -> list[str]:
-    """Its tokens; numbers are none."""
+def words(sentence: str) -> list[str]:
+    """Its words; numbers are none."""
     return re.findall(r"[A-Za-z][A-Za-z'-]*", sentence)
 
 
@@ -80,7 +80,7 @@ def syllables(word: str) -> int:
 
 def ease(texts: list[str]) -> float:
     """Flesch's reading ease of some sentences."""
-    every = [word for sentence in texts for word in tokens(sentence)]
+    every = [word for sentence in texts for word in words(sentence)]
     if not every:
         return 0.0
     return 206.835 - 1.015 * len(every) / len(texts) - 84.6 * sum(map(syllables, every)) / len(every)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -49,6 +49,13 @@ class Rule:
 def must(what: str, holds: Callable[[Any], object], text: str = "", way_out: str = "", value: str = "{value}") -> Rule:
     """A rule of one test; *value* is how the message shows the value."""
     return Rule(text, ((holds, f"{{key}} must {what}, but got {value}."),), way_out)
+
+
+def check_options(node: str, options: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Raises ConfigError if one of the *options* of *node* breaks its rule; None breaks none."""
+    for key, rule in rules.items():
+        if options[key] is not None:
+            rule.check(f"{node}.{key}", options[key])
 
 
 def at_least(lowest: int, highest: float = math.inf, text: str = "") -> Rule:

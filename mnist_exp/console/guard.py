@@ -18,7 +18,7 @@ from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.config.schema import Kind
 from mnist_exp.console import exits, formats
 from mnist_exp.console.terminal import offer, shown
-from mnist_exp.disk import ledger, trust
+from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import file_name
 from mnist_exp.disk.layout import RunFolder, holds_runs, is_sweep
 from mnist_exp.errors import ConfigError
@@ -80,7 +80,7 @@ def parse_once(composed: DictConfig) -> Config:
 def leave_nothing() -> None:
     """Deletes what Hydra has made for a run that was refused before it began, unless another begins there."""
     folders = [folder for path in Guard.made for folder in (path, path.parent)]
-    if any(RunFolder(folder).ledger.exists() or ledger.alive(folder) for folder in folders):
+    if any(RunFolder(folder).ledger.exists() or records.held(folder) for folder in folders):
         return
     with contextlib.suppress(OSError):  # Windows deletes no log that is open; another run is above it by now
         for path in Guard.made:

@@ -192,7 +192,7 @@ def _mlflow(folder: Path, settings: "Config") -> "AbstractContextManager[Publish
     from mnist_exp.config.stores import uri_for
     from mnist_exp.tracking.publisher import Publisher
 
-    record = tracked.run(folder)  # None: not tracked, or downloaded
+    record = tracked.read(folder)  # None: not tracked, or downloaded
     known = record and record.store == without_login(uri_for(settings.tracking.uri))
     return Publisher(settings.tracking) if known else nullcontext()
 

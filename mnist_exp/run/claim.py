@@ -127,7 +127,7 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
     """
     folder = task.folder
     folder.mkdir(parents=True, exist_ok=True)
-    locks.callback(ledger.hold(folder).release)
+    locks.enter_context(ledger.hold(folder))
     tidy(folder, *RunFolder.written_by_trainer)
     tidy(RunFolder(folder).checkpoints, "*")
     entry, forced = _open_ledger(task, sweep)
@@ -178,15 +178,11 @@ def mark_killed(task: Task, sweep: str, reason: str) -> None:
     ledger.reap(folder, reason)
     if RunFolder(folder).ledger.exists():
         return
-    with contextlib.suppress(BusyError):  # it is alive after all
-        lock = ledger.hold(folder)
-        try:
-            entry = _new_ledger(task.config, task.overrides)
-            entry.sweep, entry.figures = sweep, False
-            write_config(task.config, folder)
-            close(entry, folder, State.KILLED, reason)
-        finally:
-            lock.release()
+    with contextlib.suppress(BusyError), ledger.hold(folder):  # unless it is alive after all
+        entry = _new_ledger(task.config, task.overrides)
+        entry.sweep, entry.figures = sweep, False
+        write_config(task.config, folder)
+        close(entry, folder, State.KILLED, reason)
 
 
 def write_config(config: Config, folder: Path) -> None:

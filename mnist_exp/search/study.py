@@ -24,7 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config.rules import at_least
+from mnist_exp.config.rules import at_least, check_options
 from mnist_exp.config.secrets import without_login
 from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import write_json
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 OBJECTIVES = (
     *("final/val_accuracy", "final/val_loss", "final/train_accuracy", "final/train_loss", "best/val_accuracy"),
     *("model/parameters", "time/total"),
@@ -46,6 +45,7 @@ OBJECTIVES = (
 """What can be searched for: accuracies are maximised, all else is minimised. The test set chooses nothing."""
 GRID, TPE = "optuna.samplers.GridSampler", "optuna.samplers.TPESampler"
 ANEW = f"Delete {SweepFolder.trials}: sweep.json and the ledgers of the runs have its trials, too."
+RULES = {"batch": at_least(1), "max_failures": at_least(0), "patience": at_least(1)}
 MOST = 200  # characters of values in an error
 PLAIN = re.compile(r"optuna\.samplers\.(?!CmaEs)\w+")
 """Samplers that keep plain data in a study. CMA-ES keeps a pickle, and nobody knows what others do."""
@@ -78,12 +78,17 @@ class Search:
     patience: int | None = None
     """Trials without a better one, after which no more begin; None: it goes on."""
     max_failures: int = 10
-    format: int = FORMAT
+    format: int = 1
 
     @property
     def runs(self) -> int:
         """How many a trial has."""
         return len(self.replicates) or 1
+
+    @property
+    def grid(self) -> bool:
+        """Whether its sampler tries all combinations."""
+        return self.sampler.get("_target_") == GRID
 
     @property
     def method(self) -> str:
@@ -124,15 +129,12 @@ def read(folder: Path) -> Search:
     Raises:
         ConfigError: it does not, or the file is damaged or of a newer format.
     """
-    missing = f"{folder} is not a search: it has no study.json."
-    return records.read(Search, SweepFolder(folder).study, FORMAT, ConfigError, missing)
+    return records.read(Search, SweepFolder(folder).study, "search", ConfigError)
 
 
 def check(search: Search) -> None:
     """Raises ConfigError if one of its options breaks a rule."""
-    for key, lowest in (("batch", 1), ("max_failures", 0), ("patience", 1)):
-        if (value := getattr(search, key)) is not None:
-            at_least(lowest).check(f"hydra.sweeper.{key}", value)
+    check_options("hydra.sweeper", vars(search), RULES)
     if search.patience is not None and len(search.objectives) > 1:
         raise ConfigError("hydra.sweeper.patience waits for one objective, and there are several.", "Drop it.")
     for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
@@ -273,7 +275,7 @@ def lead(folder: Path, search: Search, space: Mapping[str, Distribution], again:
             raise ConfigError(reason, "Leave hydra.sweeper.objectives as they were, or begin a new search.")
         check_space(study, space)
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
-    if search.sampler.get("_target_") == GRID:
+    if search.grid:
         more = {"seed": search.seed, "search_space": listed(space)}
         study.stop = lambda: None  # type: ignore[method-assign]  # the sampler would end a loop of Optuna's
     study.sampler = construct("sampler", search.sampler, **more)

@@ -68,11 +68,7 @@ class Composer:
         return own if own is not None else without_hydra(self._by_hydra(overrides))
 
     def config_of(self, overrides: Sequence[str]) -> Config:
-        """The job's config, checked.
-
-        Raises:
-            ConfigError: an override does not fit, or the config breaks a rule.
-        """
+        """The job's config, checked. Raises ConfigError if an override does not fit, or the config breaks a rule."""
         try:
             parsed = config.parse(self.own(overrides))
         except (HydraException, OmegaConfBaseException) as error:
@@ -83,10 +79,7 @@ class Composer:
         return parsed
 
     def check_swept(self, typed: Sequence[str]) -> None:
-        """Refuses a swept choice whose file steers the sweep: how it searches, and where, is settled by then.
-
-        Args:
-            typed: The overrides of the sweep.
+        """Refuses a swept choice, among *typed*, whose file steers the sweep: how it searches is settled by then.
 
         Raises:
             ConfigError: with the option and what it would change.

@@ -83,10 +83,8 @@ class Renewer:
             self.timer.cancel()
             self.timer.join()
         if self.process and self.output:
-            assert self.process.stdin
-            self.process.kill()
-            self.process.wait()
-            self.process.stdin.close()
+            with self.process:  # at its end it is waited for
+                self.process.kill()
             self.process = None
             tidy(self.folder, *SweepFolder.written)
             tidy(SweepFolder(self.folder).figures, "*")

@@ -168,7 +168,7 @@ def close_orphans(root: Path, uri: str, but: Collection[Path]) -> None:
             if entry.state == State.RUNNING and entry.host == socket.gethostname():
                 ledger.reap(folder)
                 entry = ledger.read(folder)
-            record = tracked.run(folder) or TrackedRun()
+            record = tracked.read(folder) or TrackedRun()
             if (entry.state, record.state, record.store) == (State.KILLED, State.RUNNING, without_login(uri)):
                 store = open_store(uri, entry.experiment)
                 if store.client.get_run(record.run_id).info.lifecycle_stage == "deleted":
@@ -185,7 +185,7 @@ def _record(folder: Path, store: Store, entry: Ledger) -> TrackedRun | None:
 
     It could name any run of the user's, and rows would go there.
     """
-    record = tracked.run(folder)
+    record = tracked.read(folder)
     if record and record.store == store.name and not trust.own(folder):
         stored = _stored(store, record.run_id)
         if not stored or stored.data.tags.get("run.id") != source(entry.id)["run.id"]:

@@ -105,4 +105,4 @@ def _register_best(folder: Path, store: Store, name: str) -> str:
         return ""
     if (best := ranked[0].best) is None:
         return ""
-    return model.register(store, name, tracked.run(best.at) or TrackedRun(), f"{best.at} is the best run, but")
+    return model.register(store, name, tracked.read(best.at) or TrackedRun(), f"{best.at} is the best run, but")

@@ -12,7 +12,7 @@ from samples import MNIST
 from trainings import assert_alike, losses, run, tasks
 
 from mnist_exp.config import Config
-from mnist_exp.disk import checkpoint, journal, lanes, ledger
+from mnist_exp.disk import checkpoint, journal, lanes, ledger, records
 from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.errors import BusyError, DivergedError, ExperimentError, Interrupted
@@ -278,13 +278,12 @@ def test_what_was_wrong_before_training_concerns_one_lane(tiny: Tiny) -> None:
     held = Path("together/0")
     held.mkdir(parents=True)
     before = run(chosen[1], Path("together/1"))
-    lock = ledger.hold(held)
-    busy, finished, trained = run_many(tasks(chosen, "together"))
-    lock.release()
+    with ledger.hold(held):
+        busy, finished, trained = run_many(tasks(chosen, "together"))
     assert isinstance(busy, BusyError)
     assert finished == before
     assert isinstance(trained, Result)
-    assert not ledger.alive(Path("together/2")), "its lock is released"
+    assert not records.held(Path("together/2")), "its lock is released"
 
 
 def test_a_lane_saves_the_state_of_a_model_of_its_own(tiny: Tiny) -> None:

@@ -305,8 +305,8 @@ def test_a_second_resume_is_refused_and_names_the_holder(injected: Injected) -> 
         assert f"is being trained by process {first.pid} on " in err
         first.kill()
         first.communicate()
-    ledger.hold(folder).release()  # free at once
-    injected()
+    with ledger.hold(folder):  # free at once
+        injected()
 
 
 @pytest.mark.faults(28)

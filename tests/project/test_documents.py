@@ -56,23 +56,7 @@ def test_the_glossary_is_short_and_the_package_uses_its_terms() -> None:
     assert not [term for term in terms if not re.search(rf"\b{term}", code, re.IGNORECASE)]
 
 
-RETIRED = set(
-    [
-        "company",
-        "place",
-        "seat",
-        "standing",
-        "news",
-        "diary",
-        "bury",
-        "judge",
-        "told",
-        "aside",
-        "words",
-        "there",
-        "found",
-    ]
-)
+RETIRED = "company place seat standing news diary bury judge told aside words there found"
 """What names in the code were called, and a reader had to learn: the glossary has the field's terms for them."""
 
 
@@ -84,11 +68,11 @@ def names(code: str) -> set[str]:
     return defined | bound | {node.arg for node in nodes if isinstance(node, ast.arg)}
 
 
-@pytest.mark.parametrize("folder", ["mnist_exp", "hydra_plugins", "docs"])
+@pytest.mark.parametrize("folder", ["mnist_exp", "hydra_plugins"])
 def test_no_name_has_to_be_decoded(folder: str) -> None:
     named = {path.name: names(path.read_text(encoding="utf-8")) for path in (REPO / folder).rglob("*.py")}
     assert named
-    assert not {path: retired for path, each in named.items() if (retired := each & RETIRED)}
+    assert not {path: retired for path, each in named.items() if (retired := each & {*RETIRED.split()})}
 
 
 def test_meta_a_retired_name_is_seen() -> None:

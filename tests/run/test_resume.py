@@ -13,7 +13,7 @@ from samples import TINY
 
 from mnist_exp.config import Config
 from mnist_exp.data import fetch
-from mnist_exp.disk import checkpoint, journal, ledger, provenance
+from mnist_exp.disk import checkpoint, journal, ledger, provenance, records
 from mnist_exp.disk.files import sha256
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.engine.events import Control, Observer
@@ -64,7 +64,7 @@ def test_another_config_is_refused_and_named(tiny: Tiny) -> None:
     ) as caught:
         trainings.run(tiny(batch_size=8, lr=0.01), HERE)
     assert caught.value.help == "force=true goes on all the same."
-    assert not ledger.alive(HERE)
+    assert not records.held(HERE)
     assert ledger.read(HERE).state == "finished"
 
 

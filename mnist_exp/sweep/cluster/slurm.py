@@ -240,8 +240,7 @@ def in_arrays(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
 def look(names: Iterable[str], what: str = "%T") -> dict[str, str]:
     """The states of those jobs that Slurm remembers, from the memory of its controller: that needs no accounts.
 
-    Args:
-        what: What to ask for instead, as squeue's `--format` has it.
+    It can be asked for something else: *what*, as squeue's `--format` has it.
 
     Raises:
         ExperimentError: the controller cannot be reached.
