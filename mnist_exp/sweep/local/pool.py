@@ -140,8 +140,8 @@ class Pool:
             self.workers.append(self.start_worker(self.slots.pop()))
         for pack in [] if self.stopping else list(self.waiting):
             gpu, idle = self.gpu_of(pack), [w for w in self.workers if not w.jobs]
-            there = sum(w.gpu == gpu for w in self.workers if w.jobs)
-            if idle and (not gpu or there < self.capacity.per_gpu):
+            busy = sum(w.gpu == gpu for w in self.workers if w.jobs)
+            if idle and (not gpu or busy < self.capacity.per_gpu):
                 self.waiting.remove(pack)
                 to = min(idle, key=lambda w: (w.gpu != gpu, w.gpu != ""))  # one that was there, or nowhere yet
                 to.gpu = gpu
