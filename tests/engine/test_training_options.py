@@ -292,7 +292,7 @@ def test_with_patience_the_weights_and_the_final_metrics_are_those_of_the_best_e
     assert result.objective == accuracies[best]
     assert result.reason == f"Validation accuracy was best after epoch {best + 1} of {len(rows)}: its weights are kept."
     config = compose(*typed)
-    answers = ask(restore(config, tmp_path / "run"), *images(config.data, "test"), classes(config.data))
+    answers = ask(restore(config, tmp_path / "run"), *images(config.data, "test", ""), classes(config.data))
     assert answers.accuracy == result.summary["final/test_accuracy"]
     assert answers.loss == pytest.approx(result.summary["final/test_loss"], rel=1e-5)
     assert answers.loss == pytest.approx(rows[best]["test/loss"], rel=1e-5)
