@@ -29,7 +29,7 @@ from mnist_exp.config.overrides import key_of
 from mnist_exp.disk import journal, ledger
 from mnist_exp.engine import graph
 from mnist_exp.engine.closed_form import MLPStack
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.errors import Interrupted
 from mnist_exp.models.mlp import MLP
 from mnist_exp.run import build, memory, pack, session
@@ -271,9 +271,6 @@ class StopAfter(Observer):
 
     def on_epoch(self, event: EpochEnd) -> None:
         self.control.signal = 2 if event.epoch == self.epoch else 0
-
-    def on_end(self, event: LaneEnd) -> None:
-        """Nothing is left to stop."""
 
 
 def batches(device: torch.device, count: int, last: int) -> list[tuple[Tensor, Tensor]]:

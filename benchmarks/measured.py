@@ -61,7 +61,7 @@ def span(values: Iterable[float]) -> str:
 
 
 EXPERIMENTS = {
-    "beginner": "the script that this began with",
+    "beginner": "the script of the tutorial",
     "mlp128": "the same network, with a recipe that a search found",
     "strong_cnn": "five pooled convolutions",
 }

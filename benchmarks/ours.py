@@ -68,7 +68,7 @@ class Training:
         """
         clock = Clock()
         descent = Descent(self.optimizer, build.schedule(self.config), Average(self.optimizer, 0.0), [self.config.lr])
-        progress = Progress(1, self.epoch + (2 if self.device.type == "cuda" else 1))
+        progress = Progress(self.epoch + (2 if self.device.type == "cuda" else 1), {0})
         progress.epoch, self.epoch = self.epoch, progress.epochs
         torch.set_num_threads(self.config.threads or torch.get_num_threads())
         fit(self.stack, descent, self.splits, self.order, progress, {0: [clock]}, Control())

@@ -48,18 +48,18 @@ RECORDS: dict[str, tuple[str, Any]] = {
 
 def settings(part: type) -> Any:
     """The type of what `config.yaml` has of *part* of the config: pydantic takes no dataclass with metadata of ours."""
-    kinds, found = typing.get_type_hints(part), {}
+    kinds, fields = typing.get_type_hints(part), {}
     for field in dataclasses.fields(part):
         about = dict(field.metadata)
         if "part" in about:
-            found[field.name] = settings(about["part"])
+            fields[field.name] = settings(about["part"])
         elif about["default"] == MISSING:
-            found[field.name] = Annotated[kinds[field.name], Field(description=about["help"])]
+            fields[field.name] = Annotated[kinds[field.name], Field(description=about["help"])]
         else:
             default = TypeAdapter(Any).dump_python(about["default"], mode="json")
-            told = Field(description=about["help"], json_schema_extra={"default": default})
-            found[field.name] = NotRequired[Annotated[kinds[field.name], told]]
-    return TypedDict(part.__name__, found)  # type: ignore[operator]  # its fields are known here only
+            described = Field(description=about["help"], json_schema_extra={"default": default})
+            fields[field.name] = NotRequired[Annotated[kinds[field.name], described]]
+    return TypedDict(part.__name__, fields)  # type: ignore[operator]  # its fields are known here only
 
 
 def row(name: str, columns: dict[str, Any]) -> Any:
@@ -102,11 +102,11 @@ def page() -> str:
 def section(file: str, record: tuple[str, Any]) -> str:
     """What the page says of a file."""
     about, kind = record
-    told, schema = meanings(kind), TypeAdapter(kind).json_schema()
+    described, schema = meanings(kind), TypeAdapter(kind).json_schema()
     rows = []
     for key, shape in schema["properties"].items():
         default = json.dumps(shape["default"]) if "default" in shape else ""
-        rows.append([f"`{key}`", type_of(shape), f"`{default}`" if default else "", told.get(key, "")])
+        rows.append([f"`{key}`", type_of(shape), f"`{default}`" if default else "", described.get(key, "")])
     table = configuration.table(["key", "type", "if absent", "meaning"], rows)
     return f"### `{file}`\n\n{about} [Schema](schemas/{schema_name(file)}).\n\n{table}"
 
@@ -126,11 +126,11 @@ def schemas() -> dict[str, str]:
     """File → the JSON schema of a record, as text. Readers ignore keys that they do not know."""
     texts = {}
     for file, (about, kind) in (RECORDS | OTHERS).items():
-        schema, told = TypeAdapter(kind).json_schema(), meanings(kind)
+        schema, described = TypeAdapter(kind).json_schema(), meanings(kind)
         for key, shape in schema["properties"].items():
             shape.pop("title", None)
-            if key in told:
-                shape["description"] = told[key]
+            if key in described:
+                shape["description"] = described[key]
         head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": file}
         texts[schema_name(file)] = json.dumps(schema | head | {"description": about}, indent=2) + "\n"
     return texts

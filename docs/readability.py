@@ -23,13 +23,13 @@ LONG = 15
 def main() -> None:
     """Prints the figures of the working folder, or of a commit."""
     commit = sys.argv[1] if len(sys.argv) > 1 else ""
-    found = {name: sentences(prose(text)) for name, text in pages(commit).items()}
-    for name, each in found.items():
+    texts = {name: sentences(prose(text)) for name, text in pages(commit).items()}
+    for name, each in texts.items():
         print(f"{ease(each):6.1f}  {len(each):4} sentences  {name}")  # noqa: T201
-    every = [sentence for each in found.values() for sentence in each]
+    every = [sentence for each in texts.values() for sentence in each]
     print(f"{ease(every):6.1f}  {len(every):4} sentences  altogether")  # noqa: T201
     if not commit:
-        long = [(name, each) for name, some in found.items() for each in some if len(words(each)) >= LONG]
+        long = [(name, each) for name, some in texts.items() for each in some if len(words(each)) >= LONG]
         for score, name, sentence in sorted((ease([each]), name, each) for name, each in long)[:SHOWN]:
             print(f"\n{score:.0f}, {len(words(sentence))} words, {name}:\n  {sentence}")  # noqa: T201
 
@@ -78,12 +78,12 @@ def syllables(word: str) -> int:
     return max(1, len(groups))
 
 
-def ease(found: list[str]) -> float:
+def ease(texts: list[str]) -> float:
     """Flesch's reading ease of some sentences."""
-    every = [word for sentence in found for word in words(sentence)]
+    every = [word for sentence in texts for word in words(sentence)]
     if not every:
         return 0.0
-    return 206.835 - 1.015 * len(every) / len(found) - 84.6 * sum(map(syllables, every)) / len(every)
+    return 206.835 - 1.015 * len(every) / len(texts) - 84.6 * sum(map(syllables, every)) / len(every)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,8 @@ def tabs(match: re.Match[str]) -> str:
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> None:
     """Refuses a page that asks another host for a script, a style or a picture."""
-    if found := ELSEWHERE.search(output):
-        raise PluginError(f"{page.file.src_uri} would load from another host: {found[0]}")
+    if matches := ELSEWHERE.search(output):
+        raise PluginError(f"{page.file.src_uri} would load from another host: {matches[0]}")
 
 
 def resolved(source: str, link: str) -> str:

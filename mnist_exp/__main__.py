@@ -23,9 +23,9 @@ def main(arguments: Sequence[str]) -> None:
         ConfigError: *arguments* are those of one of them.
     """
     if arguments and arguments[0] not in ("-h", "--help", "--version"):
-        words = arguments[1:] if re.fullmatch(r"\w+", arguments[0]) else arguments
-        near = closest(arguments[0], COMMANDS) if words is not arguments else ""
-        command = shlex.join(["python", "-m", f"mnist_exp.{near or 'train'}", *words])
+        rest = arguments[1:] if re.fullmatch(r"\w+", arguments[0]) else arguments
+        near = closest(arguments[0], COMMANDS) if rest is not arguments else ""
+        command = shlex.join(["python", "-m", f"mnist_exp.{near or 'train'}", *rest])
         way_out = f"Each command is a module: {command}"
         raise ConfigError(f"python -m mnist_exp takes no {arguments[0]!r}.", way_out)
     console.out(f"{version()}: sweeps of small image classifiers\n", highlight=False)

@@ -129,7 +129,6 @@ def _images(one: Side, other: Side) -> dict[str, Any] | str:
 
 
 def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
-    """Prints *facts*."""
     for letter, each in zip("AB", (one, other), strict=True):
         say(f"{letter}: {shown(each.folder)}  {short(each.entry.name)} ({each.entry.state})")
     side_by_side("setting", [[key, *map(value, pair)] for key, pair in facts["settings"].items()])
@@ -158,7 +157,6 @@ def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
 
 
 def _result(key: str, number: float | None) -> str:
-    """A metric as its kind is written."""
     if number is None:
         return "–"
     if key.endswith("accuracy"):

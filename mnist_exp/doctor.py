@@ -44,6 +44,7 @@ examples
 
 exit codes: 0 nothing stands in the way (warnings may) · 1 there is a fault · 2 usage
 """
+State = Literal["ok", "note", "warning", "fault"]
 STYLES = {"ok": "green", "note": "", "warning": "yellow", "fault": "bold red"}
 SCARCE, TOO_SCARCE = 2**30, 100 * 2**20  # bytes free: a long sweep needs the first, one run the second
 PATIENCE = 3  # seconds for a server to answer
@@ -60,8 +61,8 @@ class Check:
     """The state of one thing that a run needs."""
 
     name: str
-    state: Literal["ok", "note", "warning", "fault"]
-    found: str
+    state: State
+    finding: str
     help: str = ""
     """How to mend it."""
 
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser("doctor", ABOUT, EXAMPLES)
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     typed = parser.read(arguments)
-    checks = [replace(check, found=at_home(check.found)) for look in LOOKS for check in look()]
+    checks = [replace(check, finding=at_home(check.finding)) for look in LOOKS for check in _looked(look)]
     faults = sum(check.state == "fault" for check in checks)
     if typed.json:
         report = {"format": 1, "ok": not faults, "checks": [asdict(check) for check in checks]}
@@ -91,7 +92,7 @@ def _show(checks: Sequence[Check], faults: int) -> None:
     width = max(len(check.name) for check in checks)
     for check in checks:
         state = f"[{STYLES[check.state]}]{check.state:<8}[/]" if STYLES[check.state] else f"{check.state:<8}"
-        console.print(f"{state}{check.name:<{width}}  {escape(check.found)}")
+        console.print(f"{state}{check.name:<{width}}  {escape(check.finding)}")
         if check.help:
             console.print(f"{'':8}{'':{width}}  help: {escape(check.help)}")
     warnings = sum(check.state == "warning" for check in checks)
@@ -102,14 +103,20 @@ def versions() -> Iterator[Check]:
     """This package's requirements against what is installed."""
     yield Check("python", "ok", f"{provenance.versions()['python']} in {sys.prefix}")
     try:
-        requirements = [Requirement(line) for line in metadata.requires("mnist_exp") or []]
+        version, requirements = metadata.version("mnist_exp"), _requirements()
     except metadata.PackageNotFoundError:
         yield Check("mnist_exp", "warning", "is not installed, only found", "Install it: pip install -e .")
         return
-    yield Check("mnist_exp", "ok", f"{metadata.version('mnist_exp')}, code {provenance.code_fingerprint()}")
-    for requirement in requirements:
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            yield _installed(requirement)
+    yield Check("mnist_exp", "ok", f"{version}, code {provenance.code_fingerprint()}")
+    yield from (_installed(each) for each in requirements if _needed(each))
+
+
+def _requirements() -> list[Requirement]:
+    return [Requirement(line) for line in metadata.requires("mnist_exp") or []]
+
+
+def _needed(requirement: Requirement, extra: str = "") -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def _installed(requirement: Requirement) -> Check:
@@ -126,17 +133,12 @@ def _installed(requirement: Requirement) -> Check:
 
 def extras() -> Iterator[Check]:
     """Which of the optional parts are complete."""
-    try:
-        about = metadata.metadata("mnist_exp")
-    except metadata.PackageNotFoundError:
-        return
-    requirements = [Requirement(line) for line in metadata.requires("mnist_exp") or []]
-    for extra in about.get_all("Provides-Extra") or []:
-        needed = [r for r in requirements if r.name != "mnist_exp" and r.marker and r.marker.evaluate({"extra": extra})]
-        wanted = [r for r in needed if r.marker and not r.marker.evaluate({"extra": ""})]
-        lacking = [r.name for r in wanted if _installed(r).state == "fault"]
-        state = f"without {', '.join(lacking)}: pip install 'mnist_exp[{extra}]'" if lacking else "complete"
-        yield Check(f"extra {extra}", "note", state)
+    with suppress(metadata.PackageNotFoundError):  # as `versions` says
+        for extra in metadata.metadata("mnist_exp").get_all("Provides-Extra") or []:
+            wanted = [each for each in _requirements() if _needed(each, extra) and not _needed(each)]
+            lacking = [each.name for each in wanted if _installed(each).state == "fault"]
+            state = f"without {', '.join(lacking)}: pip install 'mnist_exp[{extra}]'" if lacking else "complete"
+            yield Check(f"extra {extra}", "note", state)
 
 
 def machine() -> Iterator[Check]:
@@ -188,7 +190,7 @@ def data() -> Iterator[Check]:
         if faults:
             yield Check(name, "fault", "; ".join(f"{folder / n}: {f}" for n, f in faults.items()), f"Again: {fix}")
         elif missing == len(files):
-            state: Literal["note", "warning"] = "warning" if dataset == "mnist" else "note"
+            state: State = "warning" if dataset == "mnist" else "note"
             yield Check(name, state, f"not in {folder}; the first run fetches it", f"Now: {fix}")
         elif missing:
             yield Check(name, "warning", f"{missing} of {len(files)} files are not in {folder}", f"Get them: {fix}")
@@ -203,7 +205,8 @@ def store() -> Iterator[Check]:
         if path := stores.database(uri):
             yield _database(path, experiment)
         else:
-            yield _server(uri, experiment) if uri.startswith(("http://", "https://")) else _elsewhere(uri, experiment)
+            look = _server if uri.startswith(("http://", "https://")) else _elsewhere
+            yield Check("store", "ok", look(uri, experiment))
     except ExperimentError as error:
         yield Check("store", "fault", error.message.removesuffix("."), error.help)
 
@@ -231,29 +234,30 @@ def _database(path: Path, experiment: str) -> Check:
     return Check("store", "ok", f"{path}, {runs} runs, schema {schema}, not locked")
 
 
-def _server(uri: str, experiment: str) -> Check:
+def _server(uri: str, experiment: str) -> str:
+    """What answers there. Raises ExperimentError if nothing does, or the experiment was deleted."""
     name = without_login(uri)
     try:
         with urllib.request.urlopen(f"{name.rstrip('/')}/version", timeout=PATIENCE) as answer:
             version = answer.read(100).decode(errors="replace")
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            return Check("store", "ok", f"{name} answers, and asks for a login")
-        return Check("store", "fault", f"{name} answers with HTTP {error.code}", "Is it an MLflow server?")
+            return f"{name} answers, and asks for a login"
+        raise ExperimentError(f"{name} answers with HTTP {error.code}", "Is it an MLflow server?") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         mend = "Start it, or mend MLFLOW_TRACKING_URI. Runs train all the same; python -m mnist_exp.sync sends them."
-        return Check("store", "fault", f"{name} cannot be reached: {reason}", mend)
+        raise ExperimentError(f"{name} cannot be reached: {reason}", mend) from error
     page = f"{name.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
     with suppress(OSError, ValueError, KeyError), urllib.request.urlopen(page, timeout=PATIENCE) as answer:
         row = json.load(answer)["experiment"]
         if row["lifecycle_stage"] == "deleted":
             raise database.deleted(uri, experiment, row["experiment_id"])
-    return Check("store", "ok", f"{name}, MLflow {version}")
+    return f"{name}, MLflow {version}"
 
 
-def _elsewhere(uri: str, experiment: str) -> Check:
-    """Another database, through mlflow in another process, because its drivers have no timeout."""
+def _elsewhere(uri: str, experiment: str) -> str:
+    """As `_server`, for another database: through mlflow in another process, because its drivers have no timeout."""
     code = "import mlflow, sys; row = mlflow.MlflowClient().get_experiment_by_name(sys.argv[1]); "
     code += "print(row.experiment_id if row and row.lifecycle_stage == 'deleted' else '')"
     try:
@@ -269,10 +273,10 @@ def _elsewhere(uri: str, experiment: str) -> Check:
     except subprocess.TimeoutExpired:
         fault = f"no answer within {10 * PATIENCE} s"
     if fault:
-        return Check("store", "fault", f"{without_login(uri)}: {hide(fault)}", "Mend MLFLOW_TRACKING_URI.")
+        raise ExperimentError(f"{without_login(uri)}: {hide(fault)}", "Mend MLFLOW_TRACKING_URI.")
     if id := done.stdout.strip():
         raise database.deleted(uri, experiment, id)
-    return Check("store", "ok", without_login(uri))
+    return without_login(uri)
 
 
 def disk() -> Iterator[Check]:
@@ -283,19 +287,14 @@ def disk() -> Iterator[Check]:
     for name, wanted in folders.items():
         folder = next(f for f in (wanted.absolute(), *wanted.absolute().parents) if f.is_dir())
         free = shutil.disk_usage(folder).free
-        space = f"{folder}, {size(free)} free"
+        state: State = "ok" if free >= SCARCE else "warning" if free >= TOO_SCARCE else "fault"
+        mend = "Delete old checkpoints (outputs/**/checkpoints), or train with checkpoint=off."
         try:
             with tempfile.TemporaryFile(dir=folder):
-                pass
+                yield Check(name, state, f"{folder}, {size(free)} free", mend if state != "ok" else "")
         except OSError as error:
             mend = "Work in another folder, or mend its rights: chmod u+w " + str(folder)
             yield Check(name, "fault", f"{folder} cannot be written: {error.strerror}", mend)
-            continue
-        if free >= SCARCE:
-            yield Check(name, "ok", space)
-            continue
-        mend = "Delete old checkpoints (outputs/**/checkpoints), or train with checkpoint=off."
-        yield Check(name, "fault" if free < TOO_SCARCE else "warning", space, mend)
 
 
 def environment(variables: Mapping[str, str] = TYPED) -> Iterator[Check]:
@@ -314,21 +313,16 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error)}"
 
 
-def _guarded(look: Callable[[], Iterator[Check]]) -> Callable[[], list[Check]]:
-    """*look*, with its own exception as a fault, so that the others still look."""
-
-    def guarded() -> list[Check]:
-        try:
-            return list(look())
-        except Exception as error:
-            help = error.help if isinstance(error, ExperimentError) else ""
-            return [Check(look.__name__, "fault", _line(error), help)]
-
-    return guarded
+def _looked(look: Callable[[], Iterator[Check]]) -> list[Check]:
+    """What *look* has seen, or its own exception as a fault, so that the others still look."""
+    try:
+        return list(look())
+    except Exception as error:
+        help = error.help if isinstance(error, ExperimentError) else ""
+        return [Check(look.__name__, "fault", _line(error), help)]
 
 
-LOOKS = [_guarded(look) for look in (versions, machine, device, data, store, disk, extras, environment)]
-
+LOOKS = (versions, machine, device, data, store, disk, extras, environment)
 
 cli = exits.command(main)
 

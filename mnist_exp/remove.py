@@ -135,31 +135,23 @@ def delete(chosen: Sequence[Removal], sweeps: Iterable[Path]) -> list[str]:
     failures, uri = [], uri_for(None)
     for each in chosen:
         try:
-            lock = ledger.hold(each.folder)
+            with ledger.hold(each.folder) as lock:
+                record = tracked.read(each.folder) if each.path == each.folder else None
+                if record and record.run_id and not trust.own(each.folder):  # it may name the entry of another run
+                    say(f"{shown(each.path)} is outside of outputs/: what MLflow has of it stays there.")
+                elif record and record.run_id:
+                    if record.store != without_login(uri):
+                        raise ExperimentError(f"it is in another store, {record.store}: set MLFLOW_TRACKING_URI")
+                    delete_run(uri, record.run_id)
+                system.delete(each.path, lock)
         except BusyError as error:
             failures.append(error.message)
-            continue
-        try:
-            record = tracked.run(each.folder) if each.path == each.folder else None
-            if record and record.run_id and not trust.own(each.folder):  # it may name the entry of another run
-                say(f"{shown(each.path)} is outside of outputs/: what MLflow has of it stays there.")
-            elif record and record.run_id:
-                if record.store != without_login(uri):
-                    raise ExperimentError(f"it is in another store, {record.store}: set MLFLOW_TRACKING_URI")
-                delete_run(uri, record.run_id)
-            system.delete(each.path, lock)
         except Exception as error:  # each kind of store raises its own
             failures.append(f"{shown(each.path)}: {reason(error)}")
-        finally:
-            with contextlib.suppress(OSError):  # its file is gone, too
-                lock.release()
     for home in sweeps:
-        with contextlib.suppress(BusyError):  # its first run is about to begin
-            lock = plan.hold(home)
+        with contextlib.suppress(BusyError), plan.hold(home) as lock:  # unless its first run is about to begin
             if not any(home.glob(f"*/{RunFolder.ledger}")):
                 system.delete(home, lock)
-            with contextlib.suppress(OSError):
-                lock.release()
     return failures
 
 

@@ -71,9 +71,6 @@ def repeat(settings: Config, before: Ledger, source: Path) -> Path:
     """Trains *settings* in a new folder as the run in *source* was trained, and returns the folder.
 
     A loss that diverges again is a result, too.
-
-    Raises:
-        ExperimentError: see `session.run_many`.
     """
     folder = Path(config.new_folder("outputs/runs"))
     folder.mkdir(parents=True)

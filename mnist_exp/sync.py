@@ -19,7 +19,7 @@ from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.formats import plural, short
 from mnist_exp.console.terminal import say
-from mnist_exp.disk import ledger, tracked, trust
+from mnist_exp.disk import ledger, records, tracked, trust
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError
@@ -116,7 +116,7 @@ def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
     outdated: dict[Path, Store] = {}  # sweeps of which the store lacks something
     result = Sent()
     for folder, entry in runs(folders):
-        if entry.state == State.RUNNING and ledger.alive(folder):
+        if entry.state == State.RUNNING and records.held(folder):
             say(f"{folder}  {short(entry.name)}  is being trained: whoever trains it sends it")
             continue
         if entry.experiment in result.closed:
@@ -133,7 +133,7 @@ def send(folders: Sequence[Path], uri: str, all_of_them: bool = False) -> Sent:
                 publishing.publish(folder, store)
                 say(f"{folder}  {short(entry.name)}  {ledger.read(folder).state}")
                 result.sent += 1
-            elif presence is Presence.DELETED and (record := tracked.run(folder)):
+            elif presence is Presence.DELETED and (record := tracked.read(folder)):
                 result.deleted.append(record.run_id)
             elif presence is Presence.ELSEWHERE:
                 result.elsewhere.append(str(folder))

@@ -9,20 +9,21 @@ import functools
 import os
 import platform
 import re
+import shutil
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
+
+import filelock
 
 if sys.platform != "win32":
     import fcntl
-
-if TYPE_CHECKING:
-    import filelock
 
 MOST_THREADS = 1024
 TESTED = sys.platform == "linux"
@@ -63,8 +64,6 @@ def apart() -> dict[str, Any]:
     Elsewhere than on Windows it inherits for the latter what `ignore_hangup` did.
     """
     if sys.platform == "win32":
-        import subprocess
-
         return {"creationflags": subprocess.CREATE_NO_WINDOW}  # a console of its own
     return {"process_group": 0}
 
@@ -128,8 +127,8 @@ def _quotas() -> Iterator[float]:
     for path in _groups("cpu"):
         older = _text(f"{path}/cpu.cfs_quota_us") + _text(f"{path}/cpu.cfs_period_us")
         for limits in (_text(f"{path}/cpu.max"), older):
-            if found := re.fullmatch(r"(\d+)\s(\d+)\s", limits):
-                yield int(found[1]) / int(found[2])
+            if match := re.fullmatch(r"(\d+)\s(\d+)\s", limits):
+                yield int(match[1]) / int(match[2])
 
 
 @final
@@ -166,8 +165,6 @@ class FreeCores:
 @functools.cache
 def _fast_cores() -> int:
     """Performance cores of an Apple processor; of an Intel Mac, which has one kind, 0."""
-    import subprocess
-
     asked = ["sysctl", "-n", "hw.perflevel0.physicalcpu"]
     try:
         said = subprocess.run(asked, capture_output=True, encoding="utf-8", check=False).stdout.strip()
@@ -178,12 +175,9 @@ def _fast_cores() -> int:
 
 def memory() -> int:
     """Bytes of memory that are free or can be freed, within a container's limit."""
-    if available := re.search(r"MemAvailable:\s+(\d+) kB", _text("/proc/meminfo")):
-        sizes = [1024 * int(available[1])]
-    else:
-        import psutil
+    import psutil
 
-        sizes = [psutil.virtual_memory().available]
+    sizes: list[int] = [psutil.virtual_memory().available]
     for path in _groups("memory"):
         for limit in ("memory.max", "memory.limit_in_bytes"):
             sizes += map(int, re.findall(r"^\d+", _text(f"{path}/{limit}")))
@@ -238,14 +232,12 @@ def unlink(path: Path) -> None:
     _when_closed(lambda: path.unlink(missing_ok=True))
 
 
-def delete(folder: Path, lock: "filelock.BaseFileLock | None" = None) -> None:
+def delete(folder: Path, lock: filelock.BaseFileLock | None = None) -> None:
     """Deletes *folder*, in which this process may hold *lock*. Windows deletes no open file: there it lets go before.
 
     Raises:
         OSError: as `unlink`, of some of it.
     """
-    import shutil
-
     if lock and sys.platform == "win32":
         lock.release()
     _when_closed(lambda: shutil.rmtree(folder))
@@ -277,8 +269,6 @@ def sync_names(folder: Path) -> None:
 def locked(lock: Path) -> bool:
     """Whether a process holds the file *lock*, by `filelock`. Those who ask do not take each other for the holder."""
     if sys.platform == "win32":  # no lock that they could share
-        import filelock
-
         try:
             with filelock.FileLock(lock, timeout=ASKERS, poll_interval=ASKERS / 10) if lock.exists() else nullcontext():
                 return False

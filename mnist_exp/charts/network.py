@@ -1,4 +1,7 @@
-"""Pictures of one network: what it gets wrong, how sure it is, and what its first layer looks for."""
+"""Pictures of one network: what it gets wrong, how sure it is, and what its first layer looks for.
+
+Everywhere *where* are the images, as text, and *names* those of the classes.
+"""
 
 from collections.abc import Sequence
 
@@ -12,12 +15,7 @@ from mnist_exp.console.formats import percent
 
 @drawn
 def confusion(matrix: np.ndarray, where: str, names: Sequence[str]) -> Picture:
-    """Counts (class, class) of true against predicted classes; the diagonal is muted, so that mistakes show.
-
-    Args:
-        names: Of the classes.
-        where: The images, as text.
-    """
+    """Counts (class, class) of true against predicted classes; the diagonal is muted, so that mistakes show."""
     side = max(1.0, len(matrix) / 20)  # as many inches for 20 classes as for ten, more for more
     figure, axes = canvas(5 * side, 4.6 * side)
     axes.grid(False)
@@ -51,8 +49,6 @@ def mistakes(
         images: (n, channel, height, width), 0 to 255.
         true, predicted: (n,) classes.
         p: (n,) probability that the network gave to its answer.
-        where: The images, as text.
-        names: Of the classes.
     """
     columns = 5
     rows = max(1, -(-len(images) // columns))
@@ -80,7 +76,6 @@ def reliability(bins: np.ndarray, ece: float, where: str) -> Picture:
     Args:
         bins: (m, 3): for each bin of confidence its images, their mean confidence, and the share that is right.
         ece: Expected calibration error, 0 to 1.
-        where: The images, as text.
     """
     images, confidence, right = bins.T
     edges, filled = np.linspace(0, 1, len(bins) + 1), images > 0

@@ -12,11 +12,7 @@ SPLIT_DASHES = {"train": "--", "val": "-.", "test": "-"}  # as distinguishable a
 
 
 def learning_curves(rows: list[dict[str, Any]], title: str) -> Figure:
-    """Loss (log axis) and accuracy over epochs, for each split.
-
-    Args:
-        rows: As in `metrics.jsonl`, at least one.
-    """
+    """Loss (log axis) and accuracy over epochs, for each split, from *rows* of `metrics.jsonl`, at least one."""
     figure = Figure(figsize=(9, 3.6))
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.14, top=0.88, wspace=0.22)
     figure.suptitle(title, fontsize=10, parse_math=False)

@@ -24,11 +24,7 @@ Column: TypeAlias = "pd.Series[Any]"
 def pictures(
     table: pd.DataFrame, by: Sequence[str], analysis: Analysis, split: str
 ) -> tuple[list[Picture], list[Picture]]:
-    """How the search in *analysis* went, and the objective over each key.
-
-    Args:
-        by: The keys in which the runs of *table* differ.
-    """
+    """How the search in *analysis* went, and the objective over each key *by* which the runs of *table* differ."""
     objectives = analysis.search.objectives or [f"final/{split}_accuracy"]
     objective, direction = objectives[0], analysis.search.directions[0]
     ended = table[table["state"].isin([state for state in State if state.done]) & table[objective].notna()]

@@ -74,11 +74,7 @@ def heat_map(table: pd.DataFrame, x: str, y: str, split: str) -> Picture:
 
 
 def _cell(axes: Axes, x: Any, y: Any, accuracy: Numbers, failed: int, shades: ScalarMappable, small: bool) -> None:
-    """One cell of a heat map: the mean and number of its finished runs, hatched if others failed.
-
-    Args:
-        x, y: (2,) left and right, bottom and top.
-    """
+    """One cell of a heat map, *x* (2,) and *y* (2,): mean and number of its finished runs, hatched if others failed."""
     corner, size = (x[0], y[0]), (x[1] - x[0], y[1] - y[0])
     lines = [f"{accuracy.mean():.2f}"] if len(accuracy) else []
     lines += [f"n={len(accuracy)}"] if len(accuracy) and not small else []
@@ -158,11 +154,7 @@ def _band(axes: Axes, seeds: Any, i: int, label: str) -> list[float]:
 
 @drawn
 def tradeoffs(board: pd.DataFrame, labels: Sequence[str], split: str, clock: str) -> list[Picture]:
-    """Accuracy against parameters and against seconds, with the settings that nothing beats in both.
-
-    Args:
-        clock: What measured the seconds; see `clock`.
-    """
+    """Accuracy against parameters and against seconds by *clock*, with the settings that nothing beats in both."""
     pictures = []
     rows = board.assign(label=labels)[board[f"{split}_mean"].notna()]
     accuracy = 100 * rows[f"{split}_mean"]

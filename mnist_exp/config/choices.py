@@ -27,6 +27,11 @@ def groups() -> list[str]:
     return sorted({path.parent.name for path in Path(conf_dir()).glob("*/*.yaml")})
 
 
+def known(key: str) -> bool:
+    """Whether *key* is a setting or a group: what can be given a value."""
+    return key in schema.settings() or key in groups()
+
+
 def options(group: str) -> list[str]:
     """The names of the files in that folder of conf/, in order."""
     return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))

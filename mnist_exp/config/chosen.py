@@ -21,6 +21,8 @@ from mnist_exp.config.overrides import key_of, split
 from mnist_exp.errors import ConfigError
 
 LONGEST = 200  # characters of a name; a file system takes few more
+Fault = tuple[yaml.Node, str, str]
+"""Where a file is at fault, what is wrong there, and the way out."""
 
 
 @final
@@ -90,20 +92,20 @@ def located(error: ConfigError, typed: Sequence[str], key: str = "") -> ConfigEr
     if any(each == key or (node != key and each.startswith(f"{node}.")) for each in map(key_of, typed)):
         return error
     for file in reversed(_files(typed)):
-        if found := file.at(key) or file.at(node):
-            return file.error(found, error.message, error.help)
+        if at := file.at(key) or file.at(node):
+            return file.error(at, error.message, error.help)
     return fault(typed) or error
 
 
 def fault(typed: Sequence[str]) -> ConfigError | None:
     """The first thing that Hydra does not take in the files that *typed* chooses; None if there is none."""
-    return next((each for file in _files(typed) for each in _faults(file)), None)
+    return next((file.error(*each) for file in _files(typed) for each in _faults(file)), None)
 
 
 def _folders(typed: Sequence[str]) -> tuple[Path, ...]:
     """Where files are looked for, in Hydra's order: our conf/, --config-dir, and what *typed* searches besides."""
-    words = [part for word in sys.argv for part in (word.split("=", 1) if word.startswith("-") else [word])]
-    named = [value for name, value in itertools.pairwise(words) if name in ("--config-dir", "-cd")]
+    arguments = [part for word in sys.argv for part in (word.split("=", 1) if word.startswith("-") else [word])]
+    named = [value for name, value in itertools.pairwise(arguments) if name in ("--config-dir", "-cd")]
     searched = ",".join(split(each)[2].strip("[]") for each in typed if key_of(each) == "hydra.searchpath")
     named += [each.strip("'\" ").removeprefix("file://") for each in searched.split(",") if each]
     return (Path(choices.conf_dir()), *(Path(each).absolute() for each in named))
@@ -114,66 +116,68 @@ def _files(typed: Sequence[str]) -> list[File]:
 
     Experiments come last, as in train.yaml.
     """
-    folders, found = _folders(typed), dict[File, None]()
+    folders, files = _folders(typed), dict[File, None]()
 
     def add(group: str, option: str) -> None:
         file = File(group, option[:LONGEST], folders)
-        if file in found or not file.path:
+        if file in files or not file.path:
             return
-        found[file] = None
+        files[file] = None
         for name in (item.value for item in _defaults(file) if isinstance(item, yaml.ScalarNode)):
             above, _, last = (name if name.startswith("/") else f"{group}/{name}").strip("/").rpartition("/")
             add(above, last)
-        found[file] = found.pop(file)
+        files[file] = files.pop(file)
 
     choices_typed = [word for word in map(split, typed) if word[0] in choices.groups()]
     for group, _, value in sorted(choices_typed, key=lambda word: word[0] == "experiment"):
         for option in value.strip("[]").split(","):
             add(group, option)
-    return list(found)
+    return list(files)
 
 
-def _defaults(file: File) -> list[yaml.Node]:
-    """The items of its list of defaults."""
-    found = _at(file.root, ["defaults"])
-    return found.value if isinstance(found, yaml.SequenceNode) else []
+def _pairs(node: yaml.Node | None) -> list[Any]:
+    """The names in *node* with their values; empty if it holds none."""
+    return node.value if isinstance(node, yaml.MappingNode) else []
 
 
 def _at(node: yaml.Node | None, keys: Sequence[str]) -> yaml.Node | None:
     """The value below *keys* in *node*; None if they are not there."""
     for key in keys:
-        pairs: list[Any] = node.value if isinstance(node, yaml.MappingNode) else []
-        node = next((value for name, value in pairs if name.value == key), None)
+        node = next((value for name, value in _pairs(node) if name.value == key), None)
     return node
 
 
-def _faults(file: File) -> Iterator[ConfigError]:
+def _defaults(file: File) -> list[yaml.Node]:
+    """The items of its list of defaults."""
+    items = _at(file.root, ["defaults"])
+    return items.value if isinstance(items, yaml.SequenceNode) else []
+
+
+def _faults(file: File) -> Iterator[Fault]:
     """What Hydra does not take in *file*."""
-    root = file.root
-    if root and not isinstance(root, yaml.MappingNode):
-        yield file.error(root, "it holds no names with values.", "Such as hidden: 64")
-    for name, value in root.value if isinstance(root, yaml.MappingNode) else []:
+    mappings, groups = _mappings(), choices.groups()
+    if file.root and not isinstance(file.root, yaml.MappingNode):
+        yield file.root, "it holds no names with values.", "Such as hidden: 64"
+    for name, value in _pairs(file.root):
         key = f"{file.prefix}{name.value}"
         if name.value == "defaults":
             yield from _of_defaults(file, value)
         elif name.value.startswith("override "):
-            yield file.error(name, f"{name.value} belongs in the list of defaults.", f"Write\n{_list(name, value)}")
-        elif "." in name.value and key.partition(".")[0] in _mappings():
-            *above, last = key.split(".") if tuple(key.split(".")) not in schema.FOLLOWING else key.split(".")[1:]
-            lines = [f"{'  ' * depth}{each}:" for depth, each in enumerate(above)]
-            written = "\n".join([*lines, f"{'  ' * len(above)}{last}: {_shown(value)}"])
-            yield file.error(
-                name, f"{name.value} has a dot; in a file, what is in a group stands below it.", f"Write\n{written}"
-            )
-        elif key in choices.groups() and not (key in _mappings() and isinstance(value, yaml.MappingNode)):
-            way_out = f"Write\n{_list(name, value)}"
-            yield file.error(value, f"{key} is chosen in the list of defaults.", way_out)
-    for key in sorted(_mappings()):
+            yield name, f"{name.value} belongs in the list of defaults.", f"Write\n{_list(name, value)}"
+        elif "." in name.value and key.partition(".")[0] in mappings:
+            path = key.split(".")
+            path = path[1:] if tuple(path) in schema.FOLLOWING else path
+            written = "\n".join(f"{'  ' * depth}{each}:" for depth, each in enumerate(path))
+            reason = f"{name.value} has a dot; in a file, what is in a group stands below it."
+            yield name, reason, f"Write\n{written} {_shown(value)}"
+        elif key in groups and not (key in mappings and isinstance(value, yaml.MappingNode)):
+            yield value, f"{key} is chosen in the list of defaults.", f"Write\n{_list(name, value)}"
+    for key in sorted(mappings):
         held = file.at(key)
         if held and not isinstance(held, yaml.MappingNode):
             first = next((each for each in schema.settings() if each.startswith(f"{key}.")), f"{key}.name")
             way_out = f"Write them below it, such as {first.removeprefix(f'{key}.')}: …, or drop it."
-            yield file.error(held, f"{key} holds names with values, but got {_shown(held)}.", way_out)
+            yield held, f"{key} holds names with values, but got {_shown(held)}.", way_out
 
 
 def _list(name: yaml.Node, value: yaml.Node) -> str:
@@ -204,68 +208,61 @@ def _shown(node: yaml.Node) -> str:
     return node.value if isinstance(node, yaml.ScalarNode) else "…"
 
 
-def _of_defaults(file: File, defaults: yaml.Node) -> Iterator[ConfigError]:
+def _of_defaults(file: File, defaults: yaml.Node) -> Iterator[Fault]:
     """What Hydra does not take in the list of *defaults* of *file*."""
     if not isinstance(defaults, yaml.SequenceNode):
-        yield file.error(defaults, "defaults is no list.", "Write\ndefaults:\n  - override /optimizer: sgd")
+        yield defaults, "defaults is no list.", "Write\ndefaults:\n  - override /optimizer: sgd"
     before: list[str] = []
     for item in _defaults(file):
-        if isinstance(item, yaml.ScalarNode):
-            yield from _of_name(file, item)
-        else:
-            yield from _of_choice(file, item)
-        word = item.value if isinstance(item, yaml.ScalarNode) else item.value[0][0].value
+        named = isinstance(item, yaml.ScalarNode)
+        yield from (_of_name if named else _of_choice)(file, item)
+        word = item.value if named else item.value[0][0].value
         if word == "_self_" in before:
-            yield file.error(item, "_self_ is there twice.", "Drop this line.")
+            yield item, "_self_ is there twice.", "Drop this line."
         if before and before[-1].startswith("override ") and not word.startswith("override "):
-            yield file.error(item, "what overrides a choice comes last in the list of defaults.", "Move this line up.")
+            yield item, "what overrides a choice comes last in the list of defaults.", "Move this line up."
         before.append(word)
 
 
-def _of_name(file: File, item: yaml.ScalarNode) -> Iterator[ConfigError]:
+def _of_name(file: File, item: yaml.Node) -> Iterator[Fault]:
     """What is wrong with *item*, which names another file to begin with."""
     name = item.value.removeprefix("override ").strip()
     group, _, option = name.strip("/").replace(" ", "=").partition("=")
     if group in choices.groups() and option:
         chosen = yaml.ScalarNode("", option)
-        yield file.error(item, f"{item.value} is no item of a list of defaults.", f"Write {_override(group, chosen)}")
+        yield item, f"{item.value} is no item of a list of defaults.", f"Write {_override(group, chosen)}"
     elif name == file.option:
-        yield file.error(item, "the file begins with itself.", "Drop that line, or give the file another name.")
+        yield item, "the file begins with itself.", "Drop that line, or give the file another name."
     elif "/" not in name and name != "_self_" and name not in file.options(file.group):
         owner = next((each for each in choices.groups() if name in choices.options(each)), "")
-        near = f"- {found}" if (found := closest(name, file.options(file.group))) else ""
-        written = _override(owner, item) if owner else near
-        yield file.error(
-            item, f"there is no {file.group} called {name!r}.", f"Write {written}" if written else "Drop it."
-        )
+        near = closest(name, file.options(file.group))
+        written = _override(owner, item) if owner else near and f"- {near}"
+        yield item, f"there is no {file.group} called {name!r}.", f"Write {written}" if written else "Drop it."
 
 
-def _of_choice(file: File, item: yaml.Node) -> Iterator[ConfigError]:
+def _of_choice(file: File, item: yaml.Node) -> Iterator[Fault]:
     """What is wrong with *item*, which chooses an option of a group."""
     key, value = item.value[0]
-    words = key.value.split()
-    group = words[-1].partition("@")[0].strip("/")
-    options = file.options(group)
+    keywords = key.value.split()
+    group = keywords[-1].partition("@")[0].strip("/")
     if group == "pruner" or group.startswith("hydra/"):  # the one is added by conf/search, the others are Hydra's
         return
+    options = file.options(group)
     if group == file.group == "experiment":
-        yield file.error(
-            item, "an experiment begins with another by its name alone.", f"Write {_override(group, value)}"
-        )
-    elif group in schema.settings() and group not in choices.groups():
-        yield file.error(
-            item, f"{group} has no options.", f"Write it below the list of defaults: {group}: {_shown(value)}"
-        )
-    elif not options and "override" in words:
-        error = unknown_key(group)
-        yield file.error(item, error.message, error.help)
-    elif group in choices.groups() and not ("override" in words and words[-1].startswith("/")):
+        yield item, "an experiment begins with another by its name alone.", f"Write {_override(group, value)}"
+    elif group not in choices.groups():
+        if group in schema.settings():
+            yield item, f"{group} has no options.", f"Write it below the list of defaults: {group}: {_shown(value)}"
+        elif not options and "override" in keywords:
+            error = unknown_key(group)
+            yield item, error.message, error.help
+    elif not ("override" in keywords and keywords[-1].startswith("/")):
         reason = f"{group} is chosen already, and its choice is overridden."
-        yield file.error(item, reason, f"Write {_override(group, value, options)}")
-    elif isinstance(value, yaml.ScalarNode) and group in choices.groups():
+        yield item, reason, f"Write {_override(group, value, options)}"
+    elif isinstance(value, yaml.ScalarNode):
         if not value.tag.endswith(":str"):
             reason = f"{group} takes the name of an option, and {value.value or 'nothing'} is none without quotes."
-            yield file.error(item, reason, f"Write {_override(group, value, options)}")
+            yield item, reason, f"Write {_override(group, value, options)}"
         elif value.value not in options:
             way_out = f"There are: {', '.join(options)}. Write {_override(group, value, options)}"
-            yield file.error(item, f"there is no {group} called {value.value!r}.", way_out)
+            yield item, f"there is no {group} called {value.value!r}.", way_out

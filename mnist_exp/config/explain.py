@@ -3,10 +3,12 @@
 import re
 import shlex
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import choices, schema
 from mnist_exp.config.chosen import fault, located
@@ -17,6 +19,17 @@ from mnist_exp.config.unreadable import unreadable
 from mnist_exp.errors import ConfigError
 
 
+def explained(error: Exception, typed: Sequence[str]) -> Exception:
+    """*error* as one of ours, with the file and line that it is about; itself if it is not Hydra's or OmegaConf's.
+
+    Args:
+        typed: The overrides of the command.
+    """
+    if isinstance(error, (HydraException, OmegaConfBaseException, yaml.YAMLError)) or is_bad_choice(error):
+        error = translate(error, typed)
+    return located(error, typed) if isinstance(error, ConfigError) else error
+
+
 def is_bad_choice(error: Exception) -> bool:
     """Whether Hydra failed, without an error of its own, at the option of a group, such as experiment=null."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -24,7 +37,7 @@ def is_bad_choice(error: Exception) -> bool:
     return type(error) in kinds and any(Path(f.filename).name == "defaults_list.py" for f in frames)
 
 
-def translate(error: Exception, typed: list[str]) -> ConfigError:
+def translate(error: Exception, typed: Sequence[str]) -> ConfigError:
     """The error of Hydra or OmegaConf as one of ours.
 
     Args:
@@ -55,23 +68,20 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     if match := re.search(r"Multiple values for ([^.\s]+)", text):
         return ConfigError(f"{match[1]} is chosen already.", f"Write it without +: {match[1]}=…")
     if match := re.search(r"An item is already at '([^']+)'", text):
-        if match[1] == "tags":
-            return unknown_key(match[1])
-        return ConfigError(f"{match[1]} is a setting already.", f"Write it without +: {match[1]}=…")
+        already = ConfigError(f"{match[1]} is a setting already.", f"Write it without +: {match[1]}=…")
+        return unknown_key(match[1]) if match[1] == "tags" else already
     if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
         return ConfigError(f"'~{match[1]}' deletes what is not there.", "Drop it.")
     if match := re.search(r"Cannot find primary config '([^']+)'", text):
-        return ConfigError(
-            f"There is no config called '{match[1]}' beside ours.", "Drop --config-name; files of your own are choices."
-        )
+        way_out = "Drop --config-name; files of your own are choices."
+        return ConfigError(f"There is no config called '{match[1]}' beside ours.", way_out)
     if match := re.search(r"Additional config directory '([^']+)' not found", text):
         return ConfigError(f"--config-dir: there is no folder {match[1]}.", "Name one that is there.")
     if match := re.match(r"In '([^']+)': ConfigKeyError[\s\S]*full_key: (\S+)", text):
         return _unknown_in_file(match[1], match[2], typed)
     if match := re.match(r"In '([^']+)':[\s\S]*Merge error: \w+ is not a subclass of \w+\. value: (.*)", text):
-        return ConfigError(
-            f"{match[1]}.yaml: {match[2]} stands where names with values belong.", "Write them below it."
-        )
+        reason = f"{match[1]}.yaml: {match[2]} stands where names with values belong."
+        return ConfigError(reason, "Write them below it.")
     merged = r"override (?:\+\+?)?([^\s=]+)="
     if match := re.search(r"full_key: (\S+)", everything) or re.search(merged, text):
         about = next((each for each in texts if "full_key:" in each), text)
@@ -89,9 +99,8 @@ def translate(error: Exception, typed: list[str]) -> ConfigError:
     if match := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
         if match[1].partition("/")[0] == "data" and "/" in match[1]:
             path = f"{match[1]}/{match[2]}".removeprefix("data/")
-            return ConfigError(
-                f"There is no data called '{path}'.", f"Pictures of your own: data=folder data.root={path}"
-            )
+            way_out = f"Pictures of your own: data=folder data.root={path}"
+            return ConfigError(f"There is no data called '{path}'.", way_out)
         options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
         names = options[1].split() if options else []
         near = closest(match[2].lower(), names)
@@ -118,13 +127,11 @@ def _several(word: str) -> ConfigError:
     return ConfigError(f"'{word}' names several values for one run.", way_out)
 
 
-def _unknown_in_file(file: str, key: str, typed: list[str]) -> ConfigError:
+def _unknown_in_file(file: str, key: str, typed: Sequence[str]) -> ConfigError:
     """The error for *key*, which *file* of a `conf/` sets and the schema has not; *typed* chooses it."""
     if key == file.partition("/")[0]:
-        return ConfigError(
-            f"{file}.yaml sets what is not in {key}: its settings are read as those of {key}.",
-            "Make its first line: # @package _global_",
-        )
+        reason = f"{file}.yaml sets what is not in {key}: its settings are read as those of {key}."
+        return ConfigError(reason, "Make its first line: # @package _global_")
     error = unknown_key(key)
     at = located(error, typed, key)
     return at if at is not error else ConfigError(f"{file}.yaml: {error.message}", error.help)
@@ -161,9 +168,8 @@ def _wrong_value(key: str, text: str, reason: str) -> ConfigError:
     """The error for the value of *key*, given OmegaConf's messages in *text*; *reason* is the first line about it."""
     if reference := _bad_reference(key, text):
         return reference
-    rule = ""
-    if setting := schema.settings().get(key):  # as in --help
-        rule = f"{key}: {setting.help}" + (f" ({setting.rule.text})" if setting.rule.text else "")
+    setting = schema.settings().get(key)
+    rule = f"{key}: {setting.meaning}" if setting else ""  # as in --help
     if match := re.search(r"Value '?(.*?)'? (?:of type '\w+' could not be converted to|is not a valid) (\w+)", text):
         kinds = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
         way_out = meant(key, match[1]) or rule

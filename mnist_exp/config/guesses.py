@@ -61,9 +61,8 @@ def guess(path: str) -> str:
     """The setting, group or keyword that was probably meant by *path*, which is none; empty if nothing is near."""
     name = path.lower().replace("-", "_")
     head, _, last = name.rpartition(".")
-    for each in (name, last):
-        if each in SETTING_OF:
-            return SETTING_OF[each]
+    if near := SETTING_OF.get(name) or SETTING_OF.get(last):
+        return near
     if _other(path):
         return ""
     known = [*schema.settings(), *choices.groups(), *choices.keywords()]
@@ -79,6 +78,12 @@ def guess(path: str) -> str:
         if near := closest(last, ends, cutoff):
             return ends[near]
     return SETTING_OF.get(closest(last, SETTING_OF, 0.85), "")
+
+
+def written(key: str, value: str) -> str:
+    """The override that was probably meant by *key* with *value*, which may be empty; empty if nothing is near."""
+    near = key if choices.known(key) else guess(key)
+    return near if "=" in near or not near else f"{near}={value or '…'}"
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -116,8 +121,8 @@ def _readings(key: str, typed: Any) -> Iterator[Any]:
     if (number := _number(text)) is not None:
         yield number
     yield [_number(each) for each in re.split(r"[\s,;:|/x-]+", text)]
-    words = re.split(", | or ", setting.rule.text) if setting else []
-    if near := closest(text, words, 0.7):
+    allowed = re.split(", | or ", setting.rule.text) if setting else []
+    if near := closest(text, allowed, 0.7):
         yield near
 
 

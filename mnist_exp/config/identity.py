@@ -24,12 +24,12 @@ def to_dict(config: Config) -> dict[str, Any]:
     return plain
 
 
-def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted keys; lists stay values."""
+def flatten(plain: dict[str, Any], prefix: str = "", keep_empty: bool = False) -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys; lists stay values, and empty dictionaries if they are kept."""
     flat: dict[str, Any] = {}
     for key, value in plain.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
+        if isinstance(value, dict) and (value or not keep_empty):
+            flat |= flatten(value, f"{prefix}{key}.", keep_empty)
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -16,15 +16,13 @@ import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from hydra.version import VersionBase
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mnist_exp.config import choices, folders, schema, secrets, stores
 from mnist_exp.config.choices import conf_dir
-from mnist_exp.config.chosen import located
-from mnist_exp.config.explain import is_bad_choice, translate
+from mnist_exp.config.explain import explained, translate
 from mnist_exp.config.guesses import meant, unknown_key
 from mnist_exp.config.identity import flatten, label, to_dict
 from mnist_exp.config.overrides import DEEPEST, check_deletions, check_once, check_text, compact, deleted_key
@@ -71,14 +69,10 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     try:
         with _own_hydra():
             return parse(hydra.compose("train", list(overrides)))
-    except ConfigError as error:
-        raise located(error, overrides) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise located(translate(error, list(overrides)), overrides) from error
-    except (ValueError, TypeError, RecursionError) as error:
-        if is_bad_choice(error):
-            raise translate(error, list(overrides)) from error
-        raise
+    except Exception as error:
+        if (ours := explained(error, overrides)) is error:
+            raise
+        raise ours from error
 
 
 @contextlib.contextmanager
@@ -94,7 +88,7 @@ def _own_hydra() -> Iterator[None]:
 
 
 def parse(cfg: DictConfig) -> Config:
-    """The composed config as dataclasses, checked.
+    """The composed config as dataclasses.
 
     Raises:
         ConfigError: a key is unknown or missing, or a value breaks its rule, or $MLFLOW_TRACKING_URI does.
@@ -102,14 +96,19 @@ def parse(cfg: DictConfig) -> Config:
     config = typed(cfg)
     if "hidden" not in config.model and "${hidden}" not in str(OmegaConf.to_container(cfg)):
         if config.hidden not in (None, Config.hidden):
-            raise ConfigError(
-                f"hidden={compact(config.hidden)} would change nothing: {label(config.model)} has no such setting.",
-                "Drop it. Where a file sets it: hidden=null.",
-            )
+            reason = f"hidden={compact(config.hidden)} would change nothing: {label(config.model)} has no such setting."
+            raise ConfigError(reason, "Drop it. Where a file sets it: hidden=null.")
         config.hidden = None
     if config.tracking.enabled:
         stores.uri_for(config.tracking.uri)  # or it would be known after training
     return config
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """*composed*, which loses Hydra's part: what `parse` takes."""
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed
 
 
 def typed(cfg: DictConfig) -> Config:
@@ -117,10 +116,8 @@ def typed(cfg: DictConfig) -> Config:
     _check_keys(Config, cfg, "")
     for group in choices.nodes():
         if group in (cfg.get(group) or {}):
-            raise ConfigError(
-                f"{group}.{group} is set: the file of that option sets more than {group}.",
-                "Make its first line: # @package _global_",
-            )
+            reason = f"{group}.{group} is set: the file of that option sets more than {group}."
+            raise ConfigError(reason, "Make its first line: # @package _global_")
     for part, cls in schema.parts().items():
         if isinstance(node := cfg.get(part), DictConfig):
             _check_keys(cls, node, f"{part}.")
@@ -136,11 +133,7 @@ def typed(cfg: DictConfig) -> Config:
 
 
 def check(config: Config) -> None:
-    """Refuses a config that holds a secret or breaks a rule.
-
-    Raises:
-        ConfigError: with the rule, the value and a way out.
-    """
+    """Raises ConfigError, with the rule, the value and a way out, if *config* holds a secret or breaks a rule."""
     if key := secrets.first(to_dict(config)):
         raise secrets.refusal(key)
     for key, setting in schema.settings().items():
@@ -165,17 +158,13 @@ def check(config: Config) -> None:
             f"Try data.val_size={min(5000, data.train_images // 10)}, or 0 for no validation.",
         )
     if data.classes and len(data.classes) != data.num_classes:
-        raise ConfigError(
-            f"data.classes has {len(data.classes)} names, but data.num_classes is {data.num_classes}.",
-            "Give as many names, or data.classes=null for the labels.",
-        )
+        reason = f"data.classes has {len(data.classes)} names, but data.num_classes is {data.num_classes}."
+        raise ConfigError(reason, "Give as many names, or data.classes=null for the labels.")
     for key in ("mean", "std"):
         value = getattr(data, key)
         if isinstance(value, list) and len(value) != data.channels:
-            raise ConfigError(
-                f"data.{key} has {len(value)} numbers, but data.channels is {data.channels}.",
-                "Give one for each channel, or one for all.",
-            )
+            reason = f"data.{key} has {len(value)} numbers, but data.channels is {data.channels}."
+            raise ConfigError(reason, "Give one for each channel, or one for all.")
     if config.augment.get("mirror") and not data.mirrors:
         raise ConfigError(
             f"augment.mirror turns images round, but those of {data.name} are others then (data.mirrors=false).",
@@ -189,10 +178,8 @@ def check(config: Config) -> None:
             "data.limit=null trains on all.",
         )
     if config.training.patience is not None and not data.validating:
-        raise ConfigError(
-            "training.patience waits for better validation accuracy, but data.val_size is 0.",
-            "Try data.val_size=5000, or training.patience=null.",
-        )
+        reason = "training.patience waits for better validation accuracy, but data.val_size is 0."
+        raise ConfigError(reason, "Try data.val_size=5000, or training.patience=null.")
 
 
 def _check_folds(data: Data) -> None:
@@ -205,14 +192,12 @@ def _check_folds(data: Data) -> None:
         raise ConfigError(f"data.folds={data.folds} are more than the {data.train_images} training images.")
     if data.fold is None or data.fold >= data.folds:
         got = "has no value" if data.fold is None else f"must be at most {data.folds - 1}, but got {data.fold}"
-        raise ConfigError(
-            f"data.fold {got}: it says which of data.folds={data.folds} validates, from 0.",
-            "Name one, such as data.fold=0. A grid has a run for each: -m data.folds=5",
-        )
+        reason = f"data.fold {got}: it says which of data.folds={data.folds} validates, from 0."
+        raise ConfigError(reason, "Name one, such as data.fold=0. A grid has a run for each: -m data.folds=5")
 
 
 def _check_keys(cls: type, node: DictConfig, prefix: str) -> None:
-    """Refuses *node* unless its keys are the fields of *cls*."""
+    """Raises ConfigError unless the keys of *node* are the fields of *cls*."""
     names, keys = [each.name for each in dataclasses.fields(cls)], list(node)
     for key in keys:
         if key not in names:

@@ -47,43 +47,31 @@ def steers(override: str) -> bool:
 
 
 def check_text(overrides: Sequence[str]) -> None:
-    """Refuses what no parser reads: bytes that are no text, numbers without end, and brackets without bottom.
+    """Raises ConfigError for what no parser reads: bytes that are no text, endless numbers, and bottomless brackets.
 
     Files, MLflow and the report are UTF-8; no number has more than 309 digits before its point.
-
-    Raises:
-        ConfigError: one of *overrides* has some.
     """
     for override in overrides:
         start = override[:40] + ("…" if len(override) > 40 else "")
         if number := _ENDLESS.search(override):
-            raise ConfigError(
-                f"{start} has a number of {len(number[0]):,} digits.", f"{MOST_DIGITS} are the most; write 1e9."
-            )
-        if _depth(override) > DEEPEST:
-            raise ConfigError(f"{start} has brackets that are {_depth(override):,} deep.", f"{DEEPEST} are the most.")
+            way_out = f"{MOST_DIGITS} are the most; write 1e9."
+            raise ConfigError(f"{start} has a number of {len(number[0]):,} digits.", way_out)
+        depths = itertools.accumulate((char in "[{(") - (char in "]})") for char in override)
+        if (depth := max(depths, default=0)) > DEEPEST:
+            raise ConfigError(f"{start} has brackets that are {depth:,} deep.", f"{DEEPEST} are the most.")
         try:
             override.encode()
         except UnicodeEncodeError as error:
             shown = override.encode(errors="backslashreplace").decode()
-            raise ConfigError(
-                f"{shown} holds bytes that are not UTF-8.", "Type it anew, in a terminal of UTF-8."
-            ) from error
-
-
-def _depth(text: str) -> int:
-    """How deep the brackets of *text* are."""
-    return max(itertools.accumulate((char in "[{(") - (char in "]})") for char in text), default=0)
+            way_out = "Type it anew, in a terminal of UTF-8."
+            raise ConfigError(f"{shown} holds bytes that are not UTF-8.", way_out) from error
 
 
 def check_single(overrides: Sequence[str], typed: Sequence[str]) -> None:
-    """Refuses a single run with an override that only a sweep has, such as `search=tpe` without -m.
+    """Raises ConfigError if a single run has an override that only a sweep has, such as `search=tpe` without -m.
 
     Args:
         typed: The whole command line, with options such as --config-dir.
-
-    Raises:
-        ConfigError: one of *overrides* steers a sweep.
     """
     for override in overrides:
         if steers(override) or key_of(override).startswith(("hydra.sweep.", "hydra.launcher.", "hydra/launcher")):
@@ -97,34 +85,25 @@ def for_a_sweep(override: str, typed: Sequence[str]) -> ConfigError:
 
 
 def check_once(overrides: Iterable[str]) -> None:
-    """Refuses a key that is set twice: Hydra would take the last value, and nothing would say so.
-
-    Raises:
-        ConfigError: one of *overrides* has the key of another.
-    """
+    """Raises ConfigError if a key is set twice: Hydra would take the last value, and nothing would say so."""
     typed: dict[str, list[str]] = {}
     for override in overrides:
         typed.setdefault(key_of(override), []).append(override)
     for key, several in typed.items():
-        if len(several) > 1:
-            values = ",".join(dict.fromkeys(split(each)[2] for each in several))
+        if len(several) < 2:
+            continue
+        if deletion := next((each for each in several if each.startswith("~")), ""):
+            raise ConfigError(f"{key} is set and deleted: {' '.join(several)}.", f"Drop '{deletion}'.")
+        way_out, values = "Set it once.", ",".join(dict.fromkeys(split(each)[2] for each in several))
+        if "," in values and key not in FIXED and not key.startswith("hydra"):
             word = several[0].partition("=")[0] + "=" + values
-            all_of_them = f"-m {shlex.quote(word)} (bash makes several words of {key}={{{values}}})"
-            varies = "," in values and key not in FIXED and not key.startswith("hydra")
-            if deletion := next((each for each in several if each.startswith("~")), ""):
-                raise ConfigError(f"{key} is set and deleted: {' '.join(several)}.", f"Drop '{deletion}'.")
-            raise ConfigError(
-                f"{key} is set more than once: {' '.join(several)}.",
-                f"Set it once, or try each value: {all_of_them}" if varies else "Set it once.",
-            )
+            in_bash = f"(bash makes several words of {key}={{{values}}})"
+            way_out = f"Set it once, or try each value: -m {shlex.quote(word)} {in_bash}"
+        raise ConfigError(f"{key} is set more than once: {' '.join(several)}.", way_out)
 
 
 def check_deletions(overrides: Sequence[str]) -> None:
-    """Refuses the deletion of a setting, or of a group: that would get the schema's defaults, which nobody chose.
-
-    Raises:
-        ConfigError: one of *overrides* is such a deletion.
-    """
+    """Raises ConfigError if a setting or a group is deleted: it would get the schema's default, which nobody chose."""
     for override in overrides:
         if not override.startswith("~"):
             continue
@@ -152,7 +131,7 @@ def compact(value: Any) -> str:
 def as_typed(value: Any) -> str:
     """A value as the right-hand side of an override; text is taken as it is."""
     constants = {None: "null", True: "true", False: "false"}
-    return constants[value] if value is None or isinstance(value, bool) else str(compact(value))
+    return constants[value] if value is None or isinstance(value, bool) else compact(value)
 
 
 def override(key: str, text: str) -> str:

@@ -10,13 +10,14 @@ from typing import Any, final
 
 from omegaconf import MISSING, OmegaConf
 
+from mnist_exp.config.identity import flatten
 from mnist_exp.config.overrides import as_typed
 from mnist_exp.config.schema import FOLLOWING
 
 
 @final
 @dataclass(frozen=True)
-class Entry:
+class Described:
     """One key."""
 
     key: str
@@ -38,7 +39,7 @@ def about(path: Path) -> str:
     return " ".join(line.removeprefix("# ") for line in head[1].splitlines()) if head else ""
 
 
-def of_file(path: Path) -> Iterator[Entry]:
+def of_file(path: Path) -> Iterator[Described]:
     """What the file *path* of `conf/` sets, each with the comment beside it, but for its `_target_`."""
     text = path.read_text(encoding="utf-8")
     # Comments by the last key of their setting.
@@ -47,27 +48,18 @@ def of_file(path: Path) -> Iterator[Entry]:
     package = re.match(r"# @package (\S+)", text)
     follow = {f"{group}.{followed}" for group, followed in FOLLOWING}
     prefix = f"{package[1] if package else path.parent.name}.".removeprefix("_global_.")
-    for key, value in _leaves(plain):
+    for key, value in flatten(plain, keep_empty=True).items():
         name, note = f"{prefix}{key}", notes.get(key.rpartition(".")[2], "")
         if "_target_" in key or key == "defaults" or name in follow or ".sha256" in f".{key}":
             continue
         if value != {} or note:  # an empty mapping by itself is no choice of anything
-            yield Entry(name, spelled(value), note)
+            yield Described(name, spelled(value), note)
 
 
-def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings by their dotted keys; mappings that are empty are values, too."""
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def of_options(kind: type, prefix: str) -> Iterator[Entry]:
+def of_options(kind: type, prefix: str) -> Iterator[Described]:
     """The options of a launcher or a sweeper, from the comments of its dataclass *kind*."""
     for name, default, meaning in re.findall(
         r"^    (\w+): .*? = (.*?)  # (.*)$", inspect.getsource(kind), re.MULTILINE
     ):
         value = "{}" if "dict)" in default else "[]" if "list)" in default else spelled(ast.literal_eval(default))
-        yield Entry(f"{prefix}.{name}", value, meaning)
+        yield Described(f"{prefix}.{name}", value, meaning)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -10,7 +10,6 @@ from mnist_exp.config.numerals import brief
 from mnist_exp.errors import ConfigError
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-DURATION = rf"\d+(\.\d+)?[{''.join(SECONDS)}]?"
 
 
 class _Number(str):
@@ -50,6 +49,13 @@ class Rule:
 def must(what: str, holds: Callable[[Any], object], text: str = "", way_out: str = "", value: str = "{value}") -> Rule:
     """A rule of one test; *value* is how the message shows the value."""
     return Rule(text, ((holds, f"{{key}} must {what}, but got {value}."),), way_out)
+
+
+def check_options(node: str, options: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Raises ConfigError if one of the *options* of *node* breaks its rule; None breaks none."""
+    for key, rule in rules.items():
+        if options[key] is not None:
+            rule.check(f"{node}.{key}", options[key])
 
 
 def at_least(lowest: int, highest: float = math.inf, text: str = "") -> Rule:
@@ -97,8 +103,13 @@ def pattern(expression: str, what: str, way_out: str = "", text: str = "") -> Ru
     return must(f"be {what}", re.compile(expression, re.DOTALL).fullmatch, text, way_out, "{value!r}")
 
 
+TIME = pattern(
+    rf"\d+(\.\d+)?[{''.join(SECONDS)}]?", "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h"
+)
+
+
 def seconds(typed: str) -> float:
-    """A duration as one types it, such as `10m`; a number alone is of seconds."""
+    """A `TIME` as one types it, such as `10m`; a number alone is of seconds."""
     return float(typed.rstrip("".join(SECONDS))) * SECONDS.get(typed[-1], 1)
 
 

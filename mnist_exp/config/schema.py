@@ -13,18 +13,7 @@ from typing import Any, final
 
 from omegaconf import MISSING
 
-from mnist_exp.config.rules import (
-    DURATION,
-    NUMBER,
-    Rule,
-    at_least,
-    between,
-    each_within,
-    leaves,
-    must,
-    pattern,
-    positive,
-)
+from mnist_exp.config.rules import NUMBER, TIME, Rule, at_least, between, each_within, leaves, must, pattern, positive
 from mnist_exp.system import MOST_THREADS
 
 Shape = tuple[int, int, int]
@@ -75,7 +64,6 @@ STORE = pattern(
     "the address of an MLflow store",
     "Try {key}=http://127.0.0.1:5000 or {key}=sqlite:///mlflow.db, or leave it out.",
 )
-TIME = pattern(DURATION, "a number with s, m, h or d", "Try {key}=10m.", "such as 90s, 10m, 2h")
 LACKING, CHOOSE = "{key} has no _target_.", "Choose a file of conf/{key}: {key}=…"
 NODE = Rule("", ((lambda node: node.get("_target_"), LACKING),), CHOOSE)
 ANY_NODE = Rule(
@@ -87,7 +75,7 @@ ANY_NODE = Rule(
 NODES = must(
     "hold names, each with a _target_ below it",
     lambda nodes: all(isinstance(node, dict) and node.get("_target_") for node in nodes.values()),
-    way_out="Choose a file of conf/{key}: {key}=…",
+    way_out=CHOOSE,
 )
 
 
@@ -415,10 +403,16 @@ class Setting:
 
     key: str
     """Dotted."""
+    type: Any
     default: Any
     help: str
     rule: Rule
     kind: Kind
+
+    @property
+    def meaning(self) -> str:
+        """Its help, with the rule."""
+        return self.help + (f" ({self.rule.text})" if self.rule.text else "")
 
     def check(self, value: Any) -> None:
         """Raises ConfigError if *value* breaks the rule, or a number in it `NUMBER`; null breaks none."""
@@ -444,16 +438,14 @@ def settings(cls: type = Config, prefix: str = "", kind: Kind = NONE) -> dict[st
         if "part" in meta:
             known |= settings(meta["part"], f"{key}.", meta["kind"])
         else:
-            known[key] = Setting(key, meta["default"], meta["help"], meta["rule"], meta["kind"] | kind)
+            known[key] = Setting(key, each.type, meta["default"], meta["help"], meta["rule"], meta["kind"] | kind)
     return known
 
 
-@functools.cache
-def texts() -> frozenset[str]:
-    """The keys of the settings that hold a text."""
-    parents = [("", Config), *((f"{name}.", cls) for name, cls in parts().items())]
-    kinds = (str, str | None)
-    return frozenset(f"{prefix}{f.name}" for prefix, cls in parents for f in dataclasses.fields(cls) if f.type in kinds)
+def is_text(key: str) -> bool:
+    """Whether *key* holds a text, and nothing else."""
+    known = settings().get(key)
+    return key.startswith("tags.") or (known is not None and known.type in (str, str | None))
 
 
 @functools.cache

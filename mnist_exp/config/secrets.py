@@ -124,11 +124,11 @@ def _kept() -> re.Pattern[str]:
     """
     values = [os.environ.get(name, "") for name in os.environ if named(name)]  # a thread may remove one
     secrets = [value for value in values if len(value) >= _SHORTEST and not os.path.exists(value)]  # noqa: PTH110  # any text
-    found = [
+    patterns = [
         rf"(?<!\w){each}(?!\w)" if each.isalpha() else re.escape(each)
         for each in sorted(secrets, key=len, reverse=True)
     ]
-    return re.compile("|".join(found) or "(?!)")
+    return re.compile("|".join(patterns) or "(?!)")
 
 
 @functools.lru_cache(maxsize=10_000)  # each config of a sweep has the same texts, but for a few
@@ -156,15 +156,11 @@ def _has_login(address: str) -> bool:
 
 def refusal(key: str) -> ConfigError:
     """The error for a secret under *key*: a config is written to files."""
+    what, way_out = "looks like a secret", "Leave it in the environment, and read it there, where it is used."
     if key == "tracking.uri":
-        return ConfigError(
-            "tracking.uri holds a password, and a run writes its config to files and to MLflow.",
-            "Set MLFLOW_TRACKING_URI in the environment instead, and leave tracking.uri out.",
-        )
-    return ConfigError(
-        f"{key} looks like a secret, and a run writes its config to files and to MLflow.",
-        "Leave it in the environment, and read it there, where it is used.",
-    )
+        what = "holds a password"
+        way_out = "Set MLFLOW_TRACKING_URI in the environment instead, and leave tracking.uri out."
+    return ConfigError(f"{key} {what}, and a run writes its config to files and to MLflow.", way_out)
 
 
 def without_login(address: str) -> str:

@@ -1,6 +1,5 @@
 """The overrides of a sweep as Hydra's parser reads them, with the right values, and each with some."""
 
-import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -80,29 +79,23 @@ def check(override: Override) -> None:
         raise ConfigError(f"{typed}: only an interval has a logarithmic scale.", f"{key}=tag(log,interval(low,high))")
     if isinstance(values, RangeSweep) and not values.step:
         raise ConfigError(f"{typed} has steps of 0.", "A range is range(start,stop,step), such as range(16,65,16).")
-    if isinstance(values, RangeSweep) and (count := _length(values)) > LARGEST:  # before anybody lists them
-        raise ConfigError(
-            f"{typed} has {count:,} values; {LARGEST:,} are the most.",
-            f"Take larger steps, or search: 'search=random' and '{key}=interval(low,high)'",
-        )
-    if override.is_discrete_sweep() and not _any(override):
+    count = math.ceil((values.stop - values.start) / values.step) if isinstance(values, RangeSweep) else 0
+    if count > LARGEST:  # before anybody lists them
+        reason = f"{typed} has {count:,} values; {LARGEST:,} are the most."
+        raise ConfigError(reason, f"Take larger steps, or search: 'search=random' and '{key}=interval(low,high)'")
+    if override.is_discrete_sweep() and not any(True for _ in override.sweep_iterator()):
         raise ConfigError(f"{typed} has no values.", _some(override))
 
 
 def check_inside(override: Override) -> None:
     """Raises ConfigError if a list of *override* has an interval or the like in it, which Hydra takes as a value."""
     if _has_inside(override.value()):
+        typed = str(override.input_line).partition("=")[2]
         raise ConfigError(
             f"{override.input_line}: what varies cannot be inside a list.",
-            f"List whole values, '{override.key_or_group}={_whole(override)}', or search with a function that returns "
-            "them: hydra.sweeper.space=mysearch.space (docs/search.md)",
+            f"List whole values, '{override.key_or_group}={_with(0, typed)},{_with(1, typed)}', or search with a "
+            "function that returns them: hydra.sweeper.space=mysearch.space (docs/search.md)",
         )
-
-
-def _whole(override: Override) -> str:
-    """The value of *override* twice, as one types it: with the first of what varies in its lists, and the second."""
-    typed = str(override.input_line).partition("=")[2]
-    return f"{_with(0, typed)},{_with(1, typed)}"
 
 
 def _with(index: int, typed: str) -> str:
@@ -114,19 +107,6 @@ def _with(index: int, typed: str) -> str:
 
     plain = re.sub(r"(\w+)\(([^()]*)\)", argument, typed)
     return plain if plain == typed else _with(index, plain)
-
-
-def _length(values: RangeSweep) -> int:
-    """How many values a range has, about."""
-    count: int = math.ceil((values.stop - values.start) / values.step)
-    return count
-
-
-def _any(override: Override) -> bool:
-    """Whether a choice, range or glob has values."""
-    with contextlib.suppress(ValueError):  # of a step of 0
-        return any(True for _ in override.sweep_iterator())
-    return False
 
 
 def _some(override: Override) -> str:

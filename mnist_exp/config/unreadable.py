@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 
 from mnist_exp.config import choices, schema
-from mnist_exp.config.guesses import closest, guess, meant
+from mnist_exp.config.guesses import closest, meant, written
 from mnist_exp.config.sweeps import reads
 from mnist_exp.errors import ConfigError
 
@@ -44,26 +44,26 @@ def unreadable(word: str, typed: Sequence[str], reason: str) -> ConfigError:
     key, equals, value = word.partition("=")
     if not equals:
         return _without_value(word, typed[position - 1] if 0 < position < len(typed) else "", after)
-    if _is_text(key):
+    if schema.is_text(key.lstrip("+")):
         return ConfigError(f"{word} has characters with a meaning of their own.", _as_text(key, value))
     if match := re.search(r"Unknown function '([^']+)'", reason):
         near = closest(match[1], CALLS)
         way_out = f"Did you mean {CALLS[near]}?" if near else f"There are: {', '.join(CALLS)}."
         if match[1] in ELSEWHERE and (inside := re.fullmatch(rf"{match[1]}\((.*)\)", value)):
-            written = f"{key}={ELSEWHERE[match[1]].format(inside[1])}"
-            way_out = f"Write {shlex.quote(written)}" if reads(written) else way_out
+            ours = f"{key}={ELSEWHERE[match[1]].format(inside[1])}"
+            way_out = f"Write {shlex.quote(ours)}" if reads(ours) else way_out
         return ConfigError(f"{word}: there is no function {match[1]}.", way_out)
     pieces = [value]
     while after and (opened("".join(pieces)) or pieces[-1].endswith(",")) and "=" not in after[0]:
         pieces.append(after.pop(0))  # a shell splits at spaces
-    mended = "".join(pieces)
-    mended = _without_idle_commas(mended) + opened(mended)
+    whole = "".join(pieces)
+    mended = re.sub(r",(?=[\])},])|(?<=[\[({]),", "", whole.strip(",")) + opened(whole)  # without idle commas
     if re.fullmatch(r"\{[^:]*\}", mended):  # a shell's way to write several words
         several = mended.strip("{}")
-        if span := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", several):
-            written = shlex.quote(f"{key}=range({span[1]},{int(span[2]) + 1})")
-            return ConfigError(f"{word} has braces around values.", f"Write {written}, a sweep, with -m.")
         way_out = f"{key}={several} is a sweep, with -m; '{key}=[{several}]' is a list."
+        if span := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", several):
+            counted = shlex.quote(f"{key}=range({span[1]},{int(span[2]) + 1})")
+            way_out = f"Write {counted}, a sweep, with -m."
         return ConfigError(f"{word} has braces around values.", way_out)
     if re.fullmatch(r"[(<].*[)>]", mended):
         mended = f"[{mended[1:-1]}]"
@@ -73,12 +73,11 @@ def unreadable(word: str, typed: Sequence[str], reason: str) -> ConfigError:
     if (bare := _without_strays(mended)) not in ("", mended) and reads(f"{key}={bare}"):
         return ConfigError(f"{word} has a sign that does not belong there.", f"Write {shlex.quote(f'{key}={bare}')}")
     if logarithmic := re.fullmatch(r"(interval\([^,]+,[^,]+),.*log.*\)", value):
-        written = shlex.quote(f"{key}=tag(log,{logarithmic[1]}))")
-        return ConfigError(f"{word}: interval() has two bounds.", f"Write {written}")
+        tagged = shlex.quote(f"{key}=tag(log,{logarithmic[1]}))")
+        return ConfigError(f"{word}: interval() has two bounds.", f"Write {tagged}")
     if name := next((name for name in CALLS if re.search(rf"\b{name}\(", value)), ""):
-        return ConfigError(
-            f"{word}: {name}() is not called like that.", f"Such as {shlex.quote(f'{key}={CALLS[name]}')}"
-        )
+        example = shlex.quote(f"{key}={CALLS[name]}")
+        return ConfigError(f"{word}: {name}() is not called like that.", f"Such as {example}")
     return ConfigError(f"{word} has characters with a meaning of their own.", _as_text(key, value))
 
 
@@ -91,11 +90,6 @@ def opened(value: str) -> str:
         elif missing and each == missing[0]:
             missing.pop(0)
     return "".join(missing)
-
-
-def _without_idle_commas(value: str) -> str:
-    """*value* without commas that have nothing before or after them."""
-    return re.sub(r",(?=[\])},])|(?<=[\[({]),", "", value.strip(","))
 
 
 def _without_strays(value: str) -> str:
@@ -112,28 +106,21 @@ def _without_strays(value: str) -> str:
 
 def _as_text(key: str, value: str) -> str:
     """How *value* is written as a text; which key takes one is known for settings only."""
-    if (setting := schema.settings().get(key)) and not _is_text(key):
+    if (setting := schema.settings().get(key)) and not schema.is_text(key):
         return meant(key, value) or f"{key}: {setting.help}."
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-    written = f'{key}="{quoted}"'
-    return f"As a text it has quotes twice: {shlex.quote(written)}"
-
-
-def _is_text(key: str) -> bool:
-    """Whether *key*, with a `+` or not, holds a text, and nothing else."""
-    return key.lstrip("+") in schema.texts() or key.lstrip("+").startswith("tags.")
+    text = f'{key}="{quoted}"'
+    return f"As a text it has quotes twice: {shlex.quote(text)}"
 
 
 def _without_value(word: str, before: str, after: Sequence[str]) -> ConfigError:
     """The error for a *word* without `=` between those *before* and *after* it."""
     key, colon, value = word.partition(":")
-    known = key in schema.settings() or key in choices.groups()
-    in_a_text = "=" in before and _is_text(before.partition("=")[0])
-    if meant := key if known else "" if in_a_text else guess(key):
-        if after and not colon and ("=" not in after[0] or after[0].startswith("=")):
-            value = after[0].lstrip("=") or next(iter(after[1:]), "")
-        written = meant if "=" in meant else f"{meant}={value or '…'}"
-        return ConfigError(f"'{word}' has no value.", f"Write {written}")
+    in_a_text = "=" in before and schema.is_text(before.lstrip("+").partition("=")[0])
+    if after and not colon and ("=" not in after[0] or after[0].startswith("=")):
+        value = after[0].lstrip("=") or next(iter(after[1:]), "")
+    if meant := "" if in_a_text and not choices.known(key) else written(key, value):
+        return ConfigError(f"'{word}' has no value.", f"Write {meant}")
     if in_a_text:
         key, _, value = before.partition("=")
         return ConfigError(f"'{word}' stands alone, after {before}.", _as_text(key, f"{value} {word}".strip()))

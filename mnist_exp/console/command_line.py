@@ -8,9 +8,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import OverrideParseException
 
-from mnist_exp.config import choices, schema, sweeps
+from mnist_exp.config import choices, sweeps
 from mnist_exp.config.explain import translate
-from mnist_exp.config.guesses import closest, guess
+from mnist_exp.config.guesses import closest, written
 from mnist_exp.config.overrides import FIXED, check_deletions, check_once, check_single
 from mnist_exp.console import help
 from mnist_exp.errors import ConfigError
@@ -30,7 +30,7 @@ def arranged(typed: Sequence[str]) -> list[str]:
     parser.add_argument(DRY, action="store_true")
     for word in typed:  # of -hidden=64 argparse would take -h
         key = word.partition("=")[0].removeprefix("-")
-        if word.startswith("-") and len(key) > 2 and (key in schema.settings() or key in choices.groups()):
+        if word.startswith("-") and len(key) > 2 and choices.known(key):
             raise unknown_option(word, typed)
     options, strangers = parser.parse_known_intermixed_args(typed)
     if strangers:
@@ -40,10 +40,8 @@ def arranged(typed: Sequence[str]) -> list[str]:
     if options.resolve and not options.cfg:
         raise ConfigError("--resolve is for --cfg.", "Write --cfg job --resolve")
     if options.experimental_rerun:
-        raise ConfigError(
-            "--experimental-rerun loads a pickle, which can run any code.",
-            "Run it again: python -m mnist_exp.rerun RUN",
-        )
+        reason = "--experimental-rerun loads a pickle, which can run any code."
+        raise ConfigError(reason, "Run it again: python -m mnist_exp.rerun RUN")
     overrides = list(options.overrides)
     left, flags = list(overrides), []
     for word in typed:
@@ -65,9 +63,11 @@ def arranged(typed: Sequence[str]) -> list[str]:
     check_deletions(overrides)
     check_once(word for word in overrides if "=" in word)
     parsed = _parsed(overrides)
-    if not options.multirun:  # of several values Hydra would say that they are ambiguous
-        check_single([str(each.input_line) for each in parsed if each.is_sweep_override()], typed)
-    return _for_many(options, flags, parsed) if options.multirun else [*flags, *overrides]
+    if options.multirun:
+        return _for_many(options, flags, parsed)
+    # Of several values Hydra would say that they are ambiguous.
+    check_single([str(each.input_line) for each in parsed if each.is_sweep_override()], typed)
+    return [*flags, *overrides]
 
 
 def unknown_option(word: str, typed: Sequence[str]) -> ConfigError:
@@ -76,9 +76,8 @@ def unknown_option(word: str, typed: Sequence[str]) -> ConfigError:
     following = [*typed[typed.index(word) + 1 :], ""][0]
     if not value and "=" not in following and not following.startswith("-"):
         value = following
-    meant = key if key in schema.settings() or key in choices.groups() else guess(key)
-    written = meant if "=" in meant else f"{meant}={value or '…'}"
-    way_out = f"Settings are written without dashes: {written}" if meant else "See --help and --hydra-help."
+    meant = written(key, value)
+    way_out = f"Settings are written without dashes: {meant}" if meant else "See --help and --hydra-help."
     return ConfigError(f"There is no option {word}.", way_out)
 
 
@@ -104,10 +103,7 @@ def _for_many(options: argparse.Namespace, flags: list[str], parsed: list[Overri
         return [*(flag for flag in flags if flag not in ("-m", "--multirun")), *map(_first, parsed)]
     groups = choices.groups()
     swept = any(each.is_sweep_override() and each.key_or_group in groups for each in parsed)
-    return [
-        *flags,
-        *(f"++{each.input_line}" if swept and _of_an_option(each) else str(each.input_line) for each in parsed),
-    ]
+    return [*flags, *(f"{'++' if swept and _of_an_option(each) else ''}{each.input_line}" for each in parsed)]
 
 
 def _of_an_option(override: Override) -> bool:

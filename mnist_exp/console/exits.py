@@ -12,13 +12,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from mnist_exp import system
-from mnist_exp.config.chosen import located
-from mnist_exp.config.explain import is_bad_choice, translate
+from mnist_exp.config.explain import explained
 from mnist_exp.console import terminal
 from mnist_exp.errors import ConfigError, ExperimentError
 
@@ -84,10 +79,7 @@ def spare_garbage_collection() -> None:
 
 def explain(error: Exception) -> int:
     """Prints *error* as a sentence and a way out; returns the exit code that goes with it."""
-    if isinstance(error, (HydraException, OmegaConfBaseException, YAMLError)) or is_bad_choice(error):
-        error = translate(error, sys.argv[1:])
-    if isinstance(error, ConfigError):
-        error = located(error, sys.argv[1:])
+    error = explained(error, sys.argv[1:])
     if isinstance(error, OSError) and error.filename:  # before training; the session explains later ones
         where = error.filename.decode() if isinstance(error.filename, bytes) else error.filename
         error = ConfigError(f"{where} cannot be used: {error.strerror}.", "Choose another folder, or put that right.")

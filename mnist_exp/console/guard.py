@@ -4,21 +4,22 @@ import contextlib
 import copy
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, final
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import system
 from mnist_exp.config import Config, parse, schema, secrets, stores
+from mnist_exp.config.loading import without_hydra
 from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.config.schema import Kind
 from mnist_exp.console import exits, formats
 from mnist_exp.console.terminal import offer, shown
-from mnist_exp.disk import ledger, trust
+from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import file_name
 from mnist_exp.disk.layout import RunFolder, holds_runs, is_sweep
 from mnist_exp.errors import ConfigError
@@ -37,8 +38,8 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         Guard.parsed, Guard.made, Guard.above = None, (), ()
-        check(config)
-        try:
+        with refusing():
+            check(config)
             check_single([*typed(config), *steering(config)], sys.argv[1:])
             Guard.parsed = check_settings(config)
             folder = Path(config.hydra.run.dir)
@@ -52,15 +53,23 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
             files = (whole / str(config.hydra.output_subdir), whole / f"{config.hydra.job.name}.log")
             Guard.made = [path for path in (files if whole.exists() else (whole,)) if not path.exists()]
             Guard.above = [path for path in whole.parents if not path.exists()]
-        except (ConfigError, OmegaConfBaseException) as error:  # the folder's name is resolved here
-            sys.exit(exits.explain(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         Guard.parsed = None
-        check(config)
+        with refusing():
+            check(config)
         if not config.hydra.sweeper.get("dry_run"):  # what comes next takes seconds to load
             own = formats.settings(each for each in typed(config) if not each.startswith("hydra."))
             offer("Preparing a sweep:", *filter(None, [own]))
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Makes errors about the config an exit with a sentence: Hydra turns exceptions of a callback into warnings."""
+    try:
+        yield
+    except (ConfigError, OmegaConfBaseException) as error:  # of a reference, such as one in the folder's name
+        sys.exit(exits.explain(error))
 
 
 def parse_once(composed: DictConfig) -> Config:
@@ -72,7 +81,7 @@ def parse_once(composed: DictConfig) -> Config:
 def leave_nothing() -> None:
     """Deletes what Hydra has made for a run that was refused before it began, unless another begins there."""
     folders = [folder for path in Guard.made for folder in (path, path.parent)]
-    if any(RunFolder(folder).ledger.exists() or ledger.alive(folder) for folder in folders):
+    if any(RunFolder(folder).ledger.exists() or records.held(folder) for folder in folders):
         return
     logging.shutdown()  # Windows deletes no log that is open
     with contextlib.suppress(OSError):  # another run is above it by now
@@ -105,35 +114,25 @@ def check_settings(composed: DictConfig) -> Config | None:
     Raises:
         ConfigError: a setting breaks its rule.
     """
-    if composed.hydra.job.env_set:
-        return None
-    own = copy.deepcopy(composed)
-    with read_write(own), open_dict(own):
-        del own["hydra"]
-    return parse(own)
+    return None if composed.hydra.job.env_set else parse(without_hydra(copy.deepcopy(composed)))
 
 
 def check(composed: DictConfig) -> None:
-    """Exits with a sentence if *composed* cannot be.
-
-    That is: it holds a secret, or a path as a name, a key was set twice, or $MLFLOW_TRACKING_URI is no address of a
-    store. References are not followed.
+    """Refuses what *composed* as a whole cannot be. References are not followed.
 
     Raises:
-        SystemExit: it does. Hydra turns any other exception of a callback into a warning.
+        ConfigError: it holds a secret, or a path as a name, a key was set twice, or $MLFLOW_TRACKING_URI is no address
+            of a store.
     """
     plain: Any = OmegaConf.to_container(composed)
     if (name := str(plain["hydra"]["job"]["name"])) != file_name(name):
         reason = f"hydra.job.name names the log in each run's folder, and {name!r} is no name of a file."
-        sys.exit(exits.explain(ConfigError(reason, "Set hydra.run.dir, the folder, or name, what a run is called.")))
+        raise ConfigError(reason, "Set hydra.run.dir, the folder, or name, what a run is called.")
     overrides = typed(composed)
     keys = (key_of(each) for each in overrides if secrets.typed(each))
     if key := next(keys, "") or secrets.first(plain):
-        sys.exit(exits.explain(secrets.refusal(key)))
+        raise secrets.refusal(key)
+    check_once(overrides)
     tracking = plain.get("tracking") or {}
-    try:
-        check_once(overrides)
-        if tracking.get("enabled") and not tracking.get("uri"):
-            stores.uri_for(None)
-    except ConfigError as error:
-        sys.exit(exits.explain(error))
+    if tracking.get("enabled") and not tracking.get("uri"):
+        stores.uri_for(None)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from mnist_exp.config import choices, reference, schema
 from mnist_exp.config.guesses import closest, guess
 from mnist_exp.config.overrides import override
-from mnist_exp.config.reference import Entry, spelled
+from mnist_exp.config.reference import Described, spelled
 from mnist_exp.config.schema import within
 from mnist_exp.errors import ConfigError
 
@@ -96,7 +96,7 @@ def _about(topics: Sequence[str], root: DictConfig) -> Iterator[str]:
     if everything:
         yield HEAD
 
-    def wanted(entries: Iterable[Entry]) -> list[Entry]:
+    def wanted(entries: Iterable[Described]) -> list[Described]:
         return [entry for entry in entries if everything or within(entry.key, names)]
 
     if settings := wanted(_settings(root)):
@@ -115,7 +115,7 @@ def _about(topics: Sequence[str], root: DictConfig) -> Iterator[str]:
             yield _entries(heading, entries)
 
 
-def _settings(root: DictConfig) -> Iterator[Entry]:
+def _settings(root: DictConfig) -> Iterator[Described]:
     """Those of the schema, with their values; of a group, what was chosen."""
     chosen = root.hydra.runtime.choices
     for key, setting in schema.settings().items():
@@ -123,10 +123,9 @@ def _settings(root: DictConfig) -> Iterator[Entry]:
         if setting.default == {}:
             shown = str(chosen[key]) if key in chosen else "{…}" if value else "{}"
         else:
-            shown = spelled(
-                OmegaConf.to_container(value) if OmegaConf.is_config(value) else getattr(value, "name", value)
-            )
-        yield Entry(key, shown, setting.help + (f" ({setting.rule.text})" if setting.rule.text else ""))
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else getattr(value, "name", value)
+            shown = spelled(plain)
+        yield Described(key, shown, setting.meaning)
 
 
 def _choices(root: DictConfig) -> str:
@@ -163,7 +162,7 @@ def _class(node: str) -> type:
     return kind
 
 
-def _entries(heading: str, entries: Sequence[Entry]) -> str:
+def _entries(heading: str, entries: Sequence[Described]) -> str:
     return _block(heading, [(f"{each.key}={each.value}", each.meaning) for each in entries])
 
 

@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO, final
 
@@ -144,8 +144,9 @@ class SafeStream:
     The first failure is logged. From then on all output to it is dropped, that of child processes too.
     """
 
-    def __init__(self, stream: TextIO, name: str) -> None:
-        self.stream, self.called = stream, name
+    def __init__(self, stream: TextIO | None, name: str) -> None:
+        self.stream = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        self.called = name
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
@@ -188,8 +189,7 @@ def safe_streams() -> Iterator[SafeStream]:
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # PYTHONIOENCODING=ascii, or LANG=C
-    out = SafeStream(sys.stdout or open(os.devnull, "w", encoding="utf-8"), "Standard output")  # noqa: PTH123, SIM115
-    err = SafeStream(sys.stderr or open(os.devnull, "w", encoding="utf-8"), "Standard error")  # noqa: PTH123, SIM115
+    out, err = SafeStream(sys.stdout, "Standard output"), SafeStream(sys.stderr, "Standard error")
     sys.stdout, sys.stderr = out, err
     try:
         yield out
@@ -209,33 +209,27 @@ def redraws() -> bool:
 
 
 @contextlib.contextmanager
-def progress(total: Callable[[], int], unit: str, done: Callable[[], int]) -> Iterator[None]:
-    """A bar that polls *done* and *total* four times a second; nothing unless `redraws`.
+def progress(total: Callable[[], int], done: Callable[[], int]) -> Iterator[None]:
+    """A bar of steps that polls *done* and *total* four times a second; nothing unless `redraws`.
 
     Args:
         total: What *done* returns at the end; may change.
-        unit: What is counted, such as "steps".
         done: Cheap and safe to call from another thread.
     """
     if not redraws():
         yield
         return
-    columns = (TextColumn("{task.completed}/{task.total} " + unit), BarColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
-    task, stopped = bar.add_task("", total=total()), threading.Event()
 
-    def follow() -> None:
-        while not stopped.wait(0.25):
-            bar.update(task, completed=done(), total=total(), refresh=True)
+    class Polling(Progress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            for task in self.task_ids:
+                self.update(task, completed=done(), total=total())
+            return super().get_renderables()
 
-    watcher = threading.Thread(target=follow, daemon=True)
-    with bar:
-        watcher.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            watcher.join()
+    columns = (TextColumn("{task.completed}/{task.total} steps"), BarColumn(), TimeRemainingColumn())
+    with Polling(*columns, console=console, transient=True, refresh_per_second=4) as bar:
+        bar.add_task("", total=total())
+        yield
 
 
 @contextlib.contextmanager

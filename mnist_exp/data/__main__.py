@@ -73,12 +73,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _survey(names: Sequence[str], target: str) -> None:
-    """Says what the images in the only one of *names* are; writes the file for conf/data to *target*.
-
-    Raises:
-        ConfigError: it is not one folder or file, or *target* is there already.
-        DataError: the images cannot be read.
-    """
+    """Says what the images in the only one of *names* are; writes the file for conf/data to *target*."""
     if len(names) != 1 or not Path(names[0]).exists():
         raise ConfigError("check needs one folder of pictures or IDX files, or one .npz.", "Name it: check scans/")
     if target and Path(target).exists():

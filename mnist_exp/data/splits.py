@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from mnist_exp.config import SHAPE, Data, Shape
-from mnist_exp.data import fetch, idx, synthetic
+from mnist_exp.data import fetch, idx, sources
 from mnist_exp.data.augment import Augment
-from mnist_exp.data.sources import Arrays
 from mnist_exp.disk.files import sha256
 from mnist_exp.errors import DataError
 
@@ -87,8 +86,7 @@ def load(data: Data, device: torch.device) -> Splits:
     Raises:
         DataError: as `check`.
     """
-    arrays, identity = _read(data)
-    images, labels, test_images, test_labels = arrays
+    (images, labels, test_images, test_labels), identity = _read(data)
     whole = _split(images, labels, data, device)
     train, val = divide(whole, data)
     test = _split(test_images, test_labels, data, device)
@@ -105,13 +103,13 @@ def check(data: Data) -> None:
         _read(data)
 
 
-def _read(data: Data) -> tuple[Arrays, str]:
+def _read(data: Data) -> tuple[sources.Arrays, str]:
     """Training images and labels, test images and labels, as the config says they are; and their digest."""
     if data.name == "synthetic":
-        arrays = synthetic.make(data)
+        arrays = sources.synthetic(data)
         return arrays, _digest(arrays)
     folder = fetch.ensure(data)
-    arrays: Arrays = tuple(idx.read(folder / name) for name in fetch.FILES)  # type: ignore[no-redef]
+    arrays: sources.Arrays = tuple(idx.read(folder / name) for name in fetch.FILES)  # type: ignore[no-redef]
     _compare("training", *arrays[:2], data.train_images, data)
     _compare("test", *arrays[2:], data.test_images, data)
     return arrays, fetch.digest(folder)
@@ -146,7 +144,7 @@ def digest(data: Data) -> str:
 @functools.cache
 def _digest_of_synthetic(*values: int) -> str:
     made: dict[str, Any] = dict(zip(MADE_BY, values, strict=True))
-    return _digest(synthetic.make(Data(**made)))
+    return _digest(sources.synthetic(Data(**made)))
 
 
 def _digest(arrays: Iterable[Tensor]) -> str:

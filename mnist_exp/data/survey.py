@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from mnist_exp.config import Data
 from mnist_exp.config.folders import SUFFIXES, described
@@ -52,12 +51,9 @@ def _folder(path: Path, name: str) -> tuple[Data, list[str]]:
     data = Data(name=name, root=str(path.resolve()), reader="folder", pictures="scaled", **facts)
     sizes, colour = Counter[tuple[int, int]](), False
     for file in sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES):
-        try:
-            with Image.open(file) as picture:
-                sizes[picture.size] += 1
-                colour |= picture.mode not in ("1", "L", "LA", "I", "F", "I;16")
-        except OSError as error:
-            raise DataError(f"{file} cannot be read as a picture: {error}.") from error
+        picture = own.opened(file)
+        sizes[picture.size] += 1
+        colour |= picture.mode not in ("1", "L", "LA", "I", "F")
     (data.width, data.height), most = sizes.most_common(1)[0]
     data.channels, data.resize = 3 if colour else 1, len(sizes) > 1
     others = sum(sizes.values()) - most

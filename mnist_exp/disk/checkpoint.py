@@ -105,35 +105,31 @@ def load(path: Path) -> Checkpoint:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as records:
             if sum(record.file_size for record in records.infolist()) > len(data):
-                raise CheckpointError(f"{path} is not a checkpoint of this program: it unpacks to more than it is.")
+                raise ValueError("it unpacks to more than it is.")
         # weights_only without exception: the folder may be foreign.
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        if state.pop("format") != FORMAT:
-            raise CheckpointError(f"{path} has another format than {FORMAT}.")
-        saved = Checkpoint(**state)
-        if fault := _fault(saved):
-            raise CheckpointError(f"{path} is not a checkpoint of this program: {fault}.")
-        return saved
-    except CheckpointError:
-        raise
+        if state.pop("format") == FORMAT:
+            return _checked(Checkpoint(**state))
     except Exception as error:
         raise CheckpointError(f"{path} is not a checkpoint of this program: {first_line(error)}") from error
+    raise CheckpointError(f"{path} has another format than {FORMAT}.")
 
 
-def _fault(saved: Checkpoint) -> str:
-    """What in *saved* no run writes, as a clause; empty: nothing."""
+def _checked(saved: Checkpoint) -> Checkpoint:
+    """*saved*, as a run may have written it. Raises ValueError if none has."""
     for each in dataclasses.fields(saved):
         if not fits(getattr(saved, each.name), each.type):
-            return f"no run saves such a value as its {each.name}"
+            raise ValueError(f"no run saves such a value as its {each.name}.")
     if saved.epoch != len(saved.history) or not all(is_row(row, i) for i, row in enumerate(saved.history, start=1)):
-        return f"it says that {saved.epoch} epochs are finished, and does not have the results of each"
+        raise ValueError(f"it says that {saved.epoch} epochs are finished, and does not have the results of each.")
     if not all(right.dtype == torch.bool and right.ndim == 1 for right in saved.hits.values()):
-        return "its hits are no lists of right and wrong"
+        raise ValueError("its hits are no lists of right and wrong.")
     groups = (saved.weights, saved.averaged, saved.chosen, saved.hits, *saved.moments.values())
     if not all(_plain(tensor) for group in groups for tensor in group.values()):
-        return "it does not have all numbers of its tensors"
-    counted = all((kept["step"] >= 0).all() for kept in saved.moments.values() if "step" in kept)
-    return "" if counted else "its moments count fewer than no steps"
+        raise ValueError("it does not have all numbers of its tensors.")
+    if not all((kept["step"] >= 0).all() for kept in saved.moments.values() if "step" in kept):
+        raise ValueError("its moments count fewer than no steps.")
+    return saved
 
 
 def _plain(tensor: torch.Tensor) -> bool:

@@ -20,7 +20,6 @@ from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import CheckpointError
 
-FORMAT = 1
 OWN = schema.of(Kind.LANE)
 """The settings that decide the shape of a lane and the calculation of its update."""
 ALONE = f"Delete {RunFolder.lanes}: the run goes on alone, to other last bits."
@@ -41,7 +40,7 @@ class PackRecord:
     """Relative path to the folder of the first lane. Its record is written last: without it there is no pack."""
     left: dict[str, int] = field(default_factory=dict)
     """Lanes that left the pack, each with the epochs that they had trained."""
-    format: int = FORMAT
+    format: int = 1
 
     @property
     def together(self) -> str:
@@ -111,7 +110,7 @@ def _read(folder: Path) -> PackRecord | None:
     path = RunFolder(folder).lanes
     if not path.exists():
         return None
-    record = records.read(PackRecord, path, FORMAT, CheckpointError, "")
+    record = records.read(PackRecord, path, "pack", CheckpointError)
     whole = 0 <= record.lane < len(record.lanes) and str(record.lane) not in record.left
     if not whole or not all(map(_is_lane, record.lanes)):
         raise CheckpointError(f"{path} is damaged: it does not describe the lanes of a pack.", ALONE)

@@ -10,6 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -23,7 +24,6 @@ from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.errors import BusyError, ExperimentError
 from mnist_exp.system import MOST_THREADS
 
-FORMAT = 1
 DIED = "Its process died without a word."
 
 
@@ -83,7 +83,7 @@ class Ledger:
     """Whether MLflow shows it under a parent run, which stands for its sweep."""
     register: str = ""
     """Registered model in MLflow that it, or the best run of its sweep, becomes a version of."""
-    format: int = FORMAT
+    format: int = 1
 
     def __post_init__(self) -> None:
         self.state = State(self.state)  # a file has it as text
@@ -129,14 +129,9 @@ def check_shares(metrics: Mapping[str, float]) -> None:
 
 
 def read(folder: Path) -> Ledger:
-    """The ledger of the run in *folder*.
-
-    Raises:
-        ExperimentError: there is none, or it is damaged or of a newer format.
-    """
-    missing = f"{folder} is not a run: it has no ledger.json."
+    """The ledger of the run in *folder*. Raises ExperimentError if it is missing, damaged or of a newer format."""
     way_out = "Delete that file: resumed, the run goes on from its last epoch."
-    return records.read(Ledger, RunFolder(folder).ledger, FORMAT, ExperimentError, missing, way_out)
+    return records.read(Ledger, RunFolder(folder).ledger, "run", ExperimentError, way_out)
 
 
 def find(folder: Path) -> Ledger | None:
@@ -158,37 +153,22 @@ def status(folder: Path) -> tuple[Ledger | None, State, str]:
         entry = read(folder)
     except ExperimentError as error:
         return None, State.DAMAGED, f"{error.message.rstrip('.')}. {error.help}".strip()
-    if entry.state == State.RUNNING and not alive(folder):
+    if entry.state == State.RUNNING and not records.held(folder):
         return entry, State.KILLED, DIED
     return entry, entry.state, entry.reason
 
 
-def hold(folder: Path) -> filelock.FileLock:
-    """Takes the run for this process; released by `release()` or by death.
-
-    Raises:
-        BusyError: another process has it.
-    """
+def hold(folder: Path) -> AbstractContextManager[filelock.FileLock]:
+    """While it lasts, this process has the run; see `records.hold`. Raises BusyError if another one has it."""
     return records.hold(folder, read, f"{folder} is being trained by")
-
-
-def alive(folder: Path) -> bool:
-    """Whether a process holds the run right now."""
-    return records.held(folder)
 
 
 def reap(folder: Path, reason: str = DIED) -> None:
     """Marks the run in *folder* as killed if its ledger says `running` and no process holds it."""
     entry = find(folder)
-    if entry is None or entry.state != State.RUNNING or alive(folder):
+    if entry is None or entry.state != State.RUNNING or records.held(folder):
         return
-    try:
-        lock = hold(folder)
-    except BusyError:
-        return
-    try:
+    with suppress(BusyError), hold(folder):
         if (entry := find(folder)) and entry.state == State.RUNNING:
             entry.end(State.KILLED, reason)
             entry.write(folder)
-    finally:
-        lock.release()

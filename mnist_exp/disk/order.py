@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mnist_exp.disk import ledger, plan
 from mnist_exp.disk.layout import RunFolder, is_sweep
-from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ExperimentError
 
 
@@ -49,5 +48,5 @@ def following(folder: Path) -> int:
     return max(numbers)
 
 
-def _number(entry: Ledger) -> int:
+def _number(entry: ledger.Ledger) -> int:
     return entry.order or entry.started_ms

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import socket
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -14,8 +15,6 @@ from mnist_exp.disk import records
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.errors import ConfigError
-
-FORMAT = 1
 
 
 @final
@@ -47,7 +46,7 @@ class Plan:
     """The process that hands out its jobs, or did last."""
     host: str = field(default_factory=socket.gethostname)
     """The machine of that process."""
-    format: int = FORMAT
+    format: int = 1
 
     def write(self, folder: Path) -> None:
         """Publishes the plan, atomically."""
@@ -56,19 +55,10 @@ class Plan:
 
 
 def read(folder: Path) -> Plan:
-    """The plan of the sweep in *folder*.
-
-    Raises:
-        ConfigError: there is none, or it is damaged or of a newer format.
-    """
-    missing = f"{folder} is not a sweep: it has no sweep.json."
-    return records.read(Plan, SweepFolder(folder).plan, FORMAT, ConfigError, missing)
+    """The plan of the sweep in *folder*. Raises ConfigError if it is missing, damaged or of a newer format."""
+    return records.read(Plan, SweepFolder(folder).plan, "sweep", ConfigError)
 
 
-def hold(folder: Path) -> filelock.FileLock:
-    """Takes the sweep for this process; released by `release()` or by death.
-
-    Raises:
-        BusyError: another process has it.
-    """
+def hold(folder: Path) -> AbstractContextManager[filelock.FileLock]:
+    """While it lasts, this process has the sweep; see `records.hold`. Raises BusyError if another one has it."""
     return records.hold(folder, read, f"The sweep in {folder} is being run by")

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -24,25 +24,23 @@ LARGEST = 1e300  # of it a million still have a sum; what float32 holds is far s
 LATEST = 253_402_300_799_999  # milliseconds since 1970: the end of the year 9999, the last that calendars know
 
 
-def read(
-    kind: Callable[..., T], path: Path, newest: int, fault: type[ExperimentError], missing: str, way_out: str = ""
-) -> T:
-    """The *kind* (a dataclass) in *path*; unknown keys are ignored.
+def read(kind: Callable[..., T], path: Path, what: str, fault: type[ExperimentError], way_out: str = "") -> T:
+    """The *kind* (a dataclass, whose default `format` is the newest known) in *path*; unknown keys are ignored.
 
     Args:
-        newest: The highest known format.
-        missing: The message if there is no such file.
+        what: What a folder with such a file is.
         way_out: The help if it is damaged.
 
     Raises:
         fault: there is none, or it is damaged or of a newer format.
     """
+    newest: int = kind.format  # type: ignore[attr-defined]  # a dataclass, which no type says
     try:
         plain: dict[str, Any] = read_json(path)
         if plain["format"] <= newest:
             return parse(kind, plain)
     except FileNotFoundError as error:
-        raise fault(missing) from error
+        raise fault(f"{path.parent} is not a {what}: it has no {path.name}.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise fault(f"{path} is damaged: {error}", way_out) from error
     raise fault(f"{path} has format {plain['format']}; this version knows up to {newest}.")
@@ -96,8 +94,9 @@ def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
     return get_origin(kind) or kind, get_args(kind)
 
 
-def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.FileLock:
-    """Takes the lock of *folder*, of a run or a sweep; released by `release()` or by death.
+@contextlib.contextmanager
+def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> Iterator[filelock.FileLock]:
+    """While it lasts, this process has the lock of *folder*, of a run or a sweep; its death ends that, too.
 
     Args:
         owner: Reads the record with the holder's `pid` and `host`.
@@ -107,7 +106,7 @@ def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.File
         BusyError: another process has it.
     """
     lock = filelock.FileLock(Folder(folder).lock, timeout=0)
-    while True:
+    while not lock.is_locked:
         try:
             lock.acquire()
         except filelock.Timeout as error:
@@ -118,7 +117,11 @@ def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.File
                 record = owner(folder)
                 who = f"process {record.pid} on {record.host}"
             raise BusyError(f"{what} {who}.", "Wait for it, or stop it first.") from error
-        return lock
+    try:
+        yield lock
+    finally:
+        with contextlib.suppress(OSError):  # its file may be gone, too
+            lock.release()
 
 
 def held(folder: Path) -> bool:

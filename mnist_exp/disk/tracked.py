@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, final
+from typing import final
 
 from mnist_exp.disk import records
 from mnist_exp.disk.files import read_json, write_json
@@ -50,27 +50,15 @@ class TrackedRun(Tracked):
         self.state = State(self.state)
 
 
-T = TypeVar("T", bound=Tracked)
-
-
-def read(folder: Path) -> Tracked | None:
-    """Where MLflow shows the run or the sweep in *folder*; None if it does not, or the record is damaged."""
-    return _read(Tracked, folder)
-
-
-def run(folder: Path) -> TrackedRun | None:
-    """What MLflow has of the run in *folder*; None as `read`."""
-    return _read(TrackedRun, folder)
+def read(folder: Path) -> TrackedRun | None:
+    """What MLflow has of the run in *folder*, and of a sweep where it shows it; None: nothing, or it is damaged."""
+    try:
+        return records.parse(TrackedRun, read_json(Folder(folder).tracked))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def write(folder: Path, record: Tracked) -> None:
     """Publishes *record* in *folder*, atomically, without the fields that have no value yet."""
     plain = {key: value for key, value in dataclasses.asdict(record).items() if value not in ("", {})}
     write_json(Folder(folder).tracked, plain)
-
-
-def _read(kind: type[T], folder: Path) -> T | None:
-    try:
-        return records.parse(kind, read_json(Folder(folder).tracked))
-    except (OSError, ValueError, TypeError):
-        return None

@@ -117,10 +117,8 @@ def check_entries(folder: Path) -> None:
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if what := _fault(path.lstat()):
-                raise ConfigError(
-                    f"{folder} comes from elsewhere, and {path.relative_to(folder)} in it is {what}.",
-                    "If you trust it, copy it without: rsync -rL --no-specials --no-devices",
-                )
+                reason = f"{folder} comes from elsewhere, and {path.relative_to(folder)} in it is {what}."
+                raise ConfigError(reason, "If you trust it, copy it without: rsync -rL --no-specials --no-devices")
 
 
 def _fault(entry: os.stat_result) -> str:
@@ -174,7 +172,6 @@ def _dataset(path: Path) -> dict[str, Any]:
 
 @functools.cache
 def _named(files: tuple[Path, ...]) -> set[str]:
-    """All targets in *files*."""
     return set().union(*(targets(yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files))
 
 

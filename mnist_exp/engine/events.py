@@ -4,7 +4,6 @@ The loop knows no tracker, no checkpoint and no progress bar: it emits these eve
 (`mnist_exp/run/session.py` connects them) do the rest.
 """
 
-import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
@@ -48,18 +47,18 @@ class LaneEnd:
     """Why, in one sentence, unless it finished."""
 
 
-class Observer(abc.ABC):
-    """Receives events; owns no training state.
+class Observer:
+    """Receives events, those that it has a method for; owns no training state.
 
     Contract: `on_epoch` comes once for each lane and epoch, epochs of one lane in order, lanes in any
     order. `on_end` comes at most once for a lane, and nothing follows it for that lane.
     """
 
-    @abc.abstractmethod
-    def on_epoch(self, event: EpochEnd) -> None: ...
+    def on_epoch(self, event: EpochEnd) -> None:
+        """One lane has finished an epoch."""
 
-    @abc.abstractmethod
-    def on_end(self, event: LaneEnd) -> None: ...
+    def on_end(self, event: LaneEnd) -> None:
+        """One lane has ended."""
 
 
 class Callback(Observer):

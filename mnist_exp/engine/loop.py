@@ -5,8 +5,9 @@ It trains one model or many (`stack.py`) and knows no tracker, no checkpoint and
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -45,33 +46,24 @@ class Descent:
 
 
 @final
+@dataclass
 class Progress:
-    """How far each lane has come, and how far it goes; what a checkpoint restores besides the weights.
+    """How far each lane has come, and how far it goes; what a checkpoint restores besides the weights."""
 
-    Args:
-        lanes: How many there are.
-        epochs: How many to train.
-        patience: Epochs without a better validation accuracy after which a lane ends; None: it trains all epochs.
-        alive: The lanes to train; the others are placeholders. All, if not given.
-        pauses: Epochs after which other lanes leave.
-    """
-
-    def __init__(
-        self,
-        lanes: int,
-        epochs: int,
-        patience: int | None = None,
-        alive: set[int] | None = None,
-        pauses: Collection[int] = (),
-    ) -> None:
-        self.epochs, self.patience, self.pauses = epochs, patience, pauses
-        self.alive = set(range(lanes)) if alive is None else alive
-        self.epoch = 0
-        """Epochs finished."""
-        self.best = [-1.0] * lanes
-        """Each lane's highest validation accuracy so far."""
-        self.best_epoch = [0] * lanes
-        """The epoch, counting from 1, that first had it; 0: none yet."""
+    epochs: int
+    """How many to train."""
+    alive: set[int]
+    """The lanes to train; the others are placeholders."""
+    patience: int | None = None
+    """Epochs without a better validation accuracy after which a lane ends; None: it trains all epochs."""
+    pauses: Collection[int] = ()
+    """Epochs after which other lanes leave."""
+    epoch: int = 0
+    """Epochs finished."""
+    best: dict[int, float] = field(default_factory=lambda: defaultdict(lambda: -1.0))
+    """Each lane's highest validation accuracy so far."""
+    best_epoch: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    """The epoch, counting from 1, that first had it; 0: none yet."""
 
     def stopped(self, lane: int) -> bool:
         """Whether its patience has run out."""
@@ -213,7 +205,8 @@ def evaluate(stack: Stack, split: Split) -> tuple[list[float], list[float], Tens
     for images, labels in split.chunks(EVALUATION):
         tally.add(stack.logits(images), labels)
         tally.close_window()
-    return *tally.means(), torch.cat(tally.right, 1).cpu(), torch.cat(tally.answers, 1).to("cpu", torch.uint8)
+    answers = torch.cat(tally.answers, 1)
+    return *tally.means(), (answers == split.labels[split.rows]).cpu(), answers.to("cpu", torch.uint8)
 
 
 @final
@@ -233,8 +226,6 @@ class Tally:
         self.images, self.step = 0, step
         self.logits: list[Tensor] = []
         self.labels: list[Tensor] = []
-        self.right: list[Tensor] = []
-        """For each window, which images were right: (lane, image)."""
         self.answers: list[Tensor] = []
         """For each window, the class that each image was taken for: (lane, image)."""
         self.windows: list[tuple[int, int, Tensor, Tensor]] = []
@@ -255,13 +246,11 @@ class Tally:
         logits, labels = torch.cat(self.logits, 2), torch.cat(self.labels)
         losses = cross_entropy(logits, labels.expand(len(logits), -1), reduction="none")  # (lane, image)
         answers = logits.max(1).indices  # argmax takes 5 times as long
-        right = answers == labels
         if self.keeps:
-            self.right.append(right)
             self.answers.append(answers)
         if losses.device.type in DOUBLE:
             losses = losses.sum(1, keepdim=True, dtype=torch.float64)
-        self.windows.append((self.step, self.step + self.steps, losses, right.sum(1)))
+        self.windows.append((self.step, self.step + self.steps, losses, (answers == labels).sum(1)))
         self.images, self.step = self.images + len(labels), self.step + self.steps
         self.logits, self.labels = [], []
 

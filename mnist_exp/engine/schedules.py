@@ -27,8 +27,7 @@ class Decay(abc.ABC):
     """Steps of the training; `run.build.schedule` sets it."""
 
     def __init__(self, warmup: float = 0.0) -> None:
-        if not 0 <= warmup < 1:
-            raise ConfigError(f"schedule.warmup must be at least 0 and below 1, but got {warmup}.")
+        _require(0 <= warmup < 1, "warmup must be at least 0 and below 1", warmup)
         self.warmup = warmup
 
     def __call__(self, progress: float) -> float:
@@ -58,7 +57,7 @@ class Falling(Decay):
 
     def __init__(self, warmup: float = 0.0, floor: float = 0.0) -> None:
         super().__init__(warmup)
-        _share("schedule.floor", floor)
+        _require(0 <= floor <= 1, "floor must be between 0 and 1", floor)
         self.floor = floor
 
 
@@ -84,8 +83,7 @@ class Exponential(Decay):
 
     def __init__(self, warmup: float = 0.0, floor: float = 0.01) -> None:
         super().__init__(warmup)
-        if not 0 < floor <= 1:
-            raise ConfigError(f"schedule.floor must be above 0 and at most 1, but got {floor}.")
+        _require(0 < floor <= 1, "floor must be above 0 and at most 1", floor)
         self.floor = floor
 
     def after(self, done: float) -> float:
@@ -104,10 +102,9 @@ class Step(Decay):
 
     def __init__(self, warmup: float = 0.0, at: list[float] | None = None, factor: float = 0.1) -> None:
         super().__init__(warmup)
-        _share("schedule.factor", factor)
+        _require(0 <= factor <= 1, "factor must be between 0 and 1", factor)
         self.at, self.factor = [0.5, 0.75] if at is None else list(at), factor
-        if not all(0 < share < 1 for share in self.at):
-            raise ConfigError(f"schedule.at must hold shares above 0 and below 1, but got {self.at}.")
+        _require(all(0 < share < 1 for share in self.at), "at must hold shares above 0 and below 1", self.at)
 
     def after(self, done: float) -> float:
         return float(self.factor ** sum(done >= share for share in self.at))
@@ -125,7 +122,7 @@ class OneCycle(Falling):
 
     def __init__(self, warmup: float = 0.3, start: float = 0.04, floor: float = 4e-6) -> None:
         super().__init__(warmup, floor)
-        _share("schedule.start", start)
+        _require(0 <= start <= 1, "start must be between 0 and 1", start)
         self.start = start
 
     def before(self, done: float) -> float:
@@ -139,6 +136,6 @@ def _half_cosine(done: float, first: float, last: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _share(key: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{key} must be between 0 and 1, but got {value}.")
+def _require(holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise ConfigError(f"schedule.{rule}, but got {value}.")

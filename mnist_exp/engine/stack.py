@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mnist_exp.config import SHAPE, Shape, Training
+from mnist_exp.config import Shape, Training
 from mnist_exp.data import mix
 from mnist_exp.engine.fused import Optimizer
-from mnist_exp.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
 
@@ -65,11 +64,7 @@ class Stack(abc.ABC):
 
     @abc.abstractmethod
     def restore(self, lane: int, weights: Tensors, moments: dict[str, Tensors], optimizer: Optimizer) -> None:
-        """The inverse of `weights` and `moments`.
-
-        Raises:
-            CheckpointError: a tensor is missing, left over, or has another shape; names it.
-        """
+        """The inverse of `weights` and `moments`, of the same names and shapes."""
 
 
 @final
@@ -79,15 +74,9 @@ class ModuleStack(Stack):
     lanes = 1
 
     def __init__(
-        self,
-        model: nn.Module,
-        seed: int,
-        training: Training | None = None,
-        autocast: torch.dtype | None = None,
-        shape: Shape = SHAPE,
+        self, model: nn.Module, seed: int, training: Training, shape: Shape, autocast: torch.dtype | None = None
     ) -> None:
-        self.shape = shape
-        self.model, self.seed, self.training, self.autocast = model, seed, training or Training(), autocast
+        self.model, self.seed, self.training, self.shape, self.autocast = model, seed, training, shape, autocast
         self.sets = [0]
         self.recordable = getattr(model, "recordable", False) is True  # other networks may do anything
 
@@ -131,7 +120,6 @@ class ModuleStack(Stack):
         return {name: dict(optimizer.state.get(p, {})) for name, p in self.model.named_parameters()}
 
     def restore(self, lane: int, weights: Tensors, moments: dict[str, Tensors], optimizer: Optimizer) -> None:
-        same_shapes(weights, self.weights(lane))
         self.model.load_state_dict(weights)
         whole = optimizer.state_dict()
         names = {p: name for name, p in self.model.named_parameters()}
@@ -146,21 +134,3 @@ def limit_rows(weights: list[Tensor], limit: float) -> None:
     for weight in weights:
         lengths = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.dim())), keepdim=True)
         weight.mul_((limit / lengths).clamp_(max=1))
-
-
-ANOTHER = "The saved weights are another network's: train this one in a folder of its own, without resume=."
-
-
-def same_shapes(saved: Tensors, wanted: Tensors) -> None:
-    """Raises CheckpointError, naming the first tensor, unless both hold the same names, shapes and types."""
-    for name in sorted(saved.keys() | wanted.keys()):
-        if name not in wanted:
-            raise CheckpointError(f"The saved state has {name}, which this model has not.", ANOTHER)
-        if name not in saved:
-            raise CheckpointError(f"The saved state lacks {name}.", ANOTHER)
-        was, now = saved[name], wanted[name]
-        if was.shape != now.shape:
-            shapes = f"shape {tuple(was.shape)}, but this model has {tuple(now.shape)}"
-            raise CheckpointError(f"{name} was saved with {shapes}.", ANOTHER)
-        if was.dtype != now.dtype:
-            raise CheckpointError(f"{name} was saved as {was.dtype}, but this model has {now.dtype}.", ANOTHER)

@@ -1,10 +1,10 @@
 """`python -m mnist_exp.evaluate`, or `mnist-exp-evaluate`: what a trained network gets right and wrong."""
 
-import contextlib
 import difflib
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -111,22 +111,14 @@ def _dataset(folder: Path, settings: "Config", name: str, split: str) -> Labelle
 
     if name:
         source, digest = config.compose([f"data={name}"]).data, ""
-        _check_alike(settings.data, source)
+        has, known = (f"{d.num_classes} classes of images of {config.sizes(d.shape)}" for d in (source, settings.data))
+        if has != known:
+            raise ConfigError(f"{source.name} has {has}, but the network knows {known}.")
     else:
         trained_here = RunFolder(folder).ledger.exists()  # a downloaded run has no ledger
         source, digest = settings.data, ledger.read(folder).dataset.get("digest", "") if trained_here else ""
     title = f"{SPLIT_NAMES[split]} images of {source.name}"
     return Labelled(title, f"{source.name}-{split}", *answers.images(source, split, digest))
-
-
-def _check_alike(known: "Data", other: "Data") -> None:
-    """Raises ConfigError unless a network of *known* takes the images of *other*."""
-
-    def what(data: "Data") -> str:
-        return f"{data.num_classes} classes of images of {config.sizes(data.shape)}"
-
-    if what(known) != what(other):
-        raise ConfigError(f"{other.name} has {what(other)}, but the network knows {what(known)}.")
 
 
 def _pictures(folder: Path, source: "Data") -> Labelled | None:
@@ -150,7 +142,6 @@ def _pictures(folder: Path, source: "Data") -> Labelled | None:
 
 
 def _present(folder: Path, settings: "Config", images: Labelled, as_json: bool) -> None:
-    """Measures, draws and prints."""
     figures = RunFolder(folder).figures / images.folder
     with _mlflow(folder, settings) as publisher:  # which loads mlflow on another core meanwhile
         from mnist_exp.charts import style
@@ -181,7 +172,6 @@ def _present(folder: Path, settings: "Config", images: Labelled, as_json: bool) 
 
 
 def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
-    """Prints what was measured."""
     say(
         f"{facts['images']:,} {title}: accuracy {percent(facts['accuracy'])}, loss {loss(facts['loss'])}, "
         f"ECE {percent(facts['ece'])}"
@@ -189,24 +179,22 @@ def _show(title: str, answers: "Answers", facts: dict[str, Any]) -> None:
     if answers.uneven:
         balanced, f1 = percent(facts["balanced_accuracy"]), percent(facts["macro_f1"])
         say(f"Classes are uneven: balanced accuracy {balanced}, macro F1 {f1}")
-    terminal.table(["digit" if _digits(answers.names) else "class", *COLUMNS], list(_by_class(answers)))
-    plural = "s" if _digits(answers.names) else ""
+    what, plural = ("digit", "s") if set(answers.names) <= set("0123456789") else ("class", "")
+    terminal.table([what, *COLUMNS], list(_by_class(answers)))
     for pair in facts["confused"]:
         true, predicted = answers.names[pair["true"]], answers.names[pair["predicted"]]
         say(f"  {true} taken for {predicted}: {pair['times']} times, {percent(pair['share'], 1)} of all {true}{plural}")
 
 
-@contextlib.contextmanager
-def _mlflow(folder: Path, settings: "Config") -> Iterator["Publisher | None"]:
+def _mlflow(folder: Path, settings: "Config") -> "AbstractContextManager[Publisher | None]":
     """Sends pictures of the run in *folder*, if the store of *settings* has that run; waits for that at the end."""
     from mnist_exp.config.secrets import without_login
     from mnist_exp.config.stores import uri_for
     from mnist_exp.tracking.publisher import Publisher
 
-    record = tracked.run(folder)  # None: not tracked, or downloaded
+    record = tracked.read(folder)  # None: not tracked, or downloaded
     known = record and record.store == without_login(uri_for(settings.tracking.uri))
-    with Publisher(settings.tracking) if known else contextlib.nullcontext() as publisher:
-        yield publisher
+    return Publisher(settings.tracking) if known else nullcontext()
 
 
 def measured(answers: "Answers") -> dict[str, Any]:
@@ -238,11 +226,6 @@ def _by_class(answers: "Answers") -> Iterator[list[str]]:
         images, given, right = matrix[label].sum(), matrix[:, label].sum(), matrix[label, label]
         shares = [percent(right / total) if total else "–" for total in (images, given)]
         yield [name, f"{images:,}", shares[0], f"{given:,}", shares[1]]
-
-
-def _digits(names: Sequence[str]) -> bool:
-    """Whether each class is a digit."""
-    return set(names) <= set("0123456789")
 
 
 cli = exits.command(main)

@@ -44,8 +44,7 @@ class Answers:
     @property
     def predicted(self) -> np.ndarray:
         """(n,)"""
-        labels: np.ndarray = self.probabilities.argmax(1)
-        return labels
+        return np.asarray(self.probabilities.argmax(1))
 
     @property
     def confusion(self) -> np.ndarray:
@@ -124,7 +123,7 @@ def answers(folder: Path, digest: str) -> Answers:
     return ask(network, *images(settings.data, "test", digest), config.classes(settings.data))
 
 
-def images(source: Data, split: str, digest: str = "") -> tuple[np.ndarray, np.ndarray]:
+def images(source: Data, split: str, digest: str) -> tuple[np.ndarray, np.ndarray]:
     """The images (n, *shape) and labels (n,) of one split, `train`, `val` or `test`.
 
     Args:
@@ -170,11 +169,7 @@ def ask(network: Classifier, pixels: np.ndarray, true: np.ndarray, names: Sequen
 
 
 def figures(answers: Answers, where: str = "test set") -> list["Picture"]:
-    """Confusion matrix, most confident mistakes if there are any, and the first layer if it looks at pixels.
-
-    Args:
-        where: The images, as text.
-    """
+    """Confusion matrix, most confident mistakes if there are any, and the first layer if it looks at pixels."""
     from mnist_exp.charts import network
 
     pictures = [network.confusion(answers.confusion, where, answers.names)]

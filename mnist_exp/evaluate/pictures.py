@@ -70,15 +70,13 @@ def open_grey(path: Path) -> np.ndarray:
     picture = opened(path)
     if picture.mode in ("I", "F"):  # 32 bits, which Pillow would clip
         deep = np.asarray(picture, float)
-        stretched: np.ndarray = 255 * (deep - deep.min()) / (np.ptp(deep) or 1)
-        return stretched
+        return np.asarray(255 * (deep - deep.min()) / (np.ptp(deep) or 1))
     if not picture.has_transparency_data:
         return np.asarray(picture.convert("L"), float)
     grey, alpha = (np.asarray(layer, float) for layer in picture.convert("RGBA").convert("LA").split())
     ink = np.average(grey, weights=alpha) if alpha.any() else 255.0
     paper = 255.0 if ink < 128 else 0.0
-    opaque: np.ndarray = paper + (grey - paper) * alpha / 255
-    return opaque
+    return np.asarray(paper + (grey - paper) * alpha / 255)
 
 
 def border(grey: np.ndarray) -> np.ndarray:
@@ -115,8 +113,7 @@ def prepare(grey: np.ndarray, sides: tuple[int, int], box: float = BOX) -> np.nd
 
 
 def _bytes(grey: np.ndarray) -> np.ndarray:
-    rounded: np.ndarray = np.rint(grey).astype(np.uint8)
-    return rounded
+    return np.asarray(np.rint(grey), np.uint8)
 
 
 def _start(mass: np.ndarray, side: int) -> int:

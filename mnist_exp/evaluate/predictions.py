@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def lines(folder: Path, paths: Sequence[Path], as_json: bool = False) -> Iterator[str]:
+def lines(folder: Path, paths: Sequence[Path], as_json: bool) -> Iterator[str]:
     """A line for each of the pictures *paths*, by the network of the run in *folder*.
 
     Raises:
@@ -40,7 +40,6 @@ def lines(folder: Path, paths: Sequence[Path], as_json: bool = False) -> Iterato
 
 
 def _answered(folder: Path, settings: Config, pixels: "dict[Path, np.ndarray]", as_json: bool) -> list[str]:
-    """A line for each picture in *pixels*."""
     import numpy as np
 
     from mnist_exp.evaluate.answers import probabilities

@@ -143,9 +143,6 @@ def _features(network: nn.Module, maps: Sequence[nn.Module], shape: Shape) -> in
     """How many numbers *maps*, the layers up to `Flatten`, make of one image of *shape*.
 
     Calculated, not tried: torch takes a second to load what a first product without memory needs.
-
-    Raises:
-        ConfigError: the image is too small for their kernels.
     """
 
     def each_way(size: int | tuple[int, ...]) -> int:

@@ -4,10 +4,11 @@ import itertools
 import math
 
 from mnist_exp import config
+from mnist_exp.config.overrides import key_of
 from mnist_exp.console.formats import SPLIT_NAMES, percent, plural, points, score
 from mnist_exp.disk import trust
 from mnist_exp.disk.layout import SweepFolder
-from mnist_exp.report.board import NAMED, Comparison, counted, deciding_split, summary
+from mnist_exp.report.board import NAMED, Comparison, counted, deciding_split, repeated, summary
 from mnist_exp.results.certainty import Certainty, interval_of_test
 from mnist_exp.results.names import name_of, resuming
 
@@ -83,8 +84,8 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
     if not sure.rivals:
         if sure.seeds > 1:
             return "", ""
-        overrides = [each for each in table.loc[best.at, "overrides"] if not each.startswith("seed=")]
-        return "To see what another seed changes", config.command([*overrides, f"seed={fresh}"], sweep=True)
+        typed = [each for each in table.loc[best.at, "overrides"] if key_of(each) not in ("seed", *repeated(table))]
+        return "To see what another seed changes", config.command([*typed, f"seed={fresh}"], sweep=True)
     if not sweep:
         return "", ""
     if {"search=race", "hydra/sweeper=race"}.intersection(sweep.typed):

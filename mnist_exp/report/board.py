@@ -1,6 +1,7 @@
 """Settings as a table: seeds aggregated, the best one first (see `ranking`), test reported."""
 
 import dataclasses
+import json
 import math
 import re
 import shlex
@@ -24,7 +25,7 @@ from mnist_exp.results import ranking
 from mnist_exp.results import table as table_of
 from mnist_exp.results.certainty import Certainty, certainty
 from mnist_exp.results.names import Selection
-from mnist_exp.results.ranking import LOST, Ranking, Run
+from mnist_exp.results.ranking import LOST, REPLICATES, Ranking, Run
 
 SPLITS = ("val", "test", "train")
 NAMED = 3  # settings in a sentence
@@ -75,6 +76,12 @@ class Comparison:
     def labels(self) -> list[str]:
         """The settings of the leaderboard, in its order."""
         return [label(row, self.by) for row in self.board.to_dict("records")]
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The leaderboard as JSON has it."""
+        text = self.board.drop(columns=INNER).to_json(orient="records", double_precision=15)
+        return list(json.loads(text))
 
     @property
     def rows(self) -> "pd.Series[int]":
@@ -137,6 +144,11 @@ def measured(table: pd.DataFrame) -> list[str]:
     return [split for split in SPLITS if table[f"final/{split}_accuracy"].notna().any()]
 
 
+def repeated(table: pd.DataFrame) -> list[str]:
+    """Those of seed and fold in which runs of *table* differ."""
+    return [key for key in REPLICATES if key in table and table[key].nunique() > 1]
+
+
 def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":
     """See `Comparison.rows`."""
     row_of = {run.at: row for row, setting in enumerate(ranked.groups) for run in setting.runs}
@@ -144,16 +156,13 @@ def rows(table: pd.DataFrame, ranked: Ranking) -> "pd.Series[int]":
 
 
 def leaderboard(table: pd.DataFrame, ranked: Ranking) -> pd.DataFrame:
-    """One row for each setting of *ranked*, best first.
+    """One row for each setting of *ranked*, best first, from a *table* as `results.load` gives it.
 
     Columns: the keys in which settings differ; `n` seeds, or folds of seeds, of which a run finished;
     `not_finished`, such as `1 failed`; for each split that was measured the mean final accuracy `<split>_mean` and its
     sample standard deviation over seeds and folds `<split>_sd` (n - 1; NaN with one), from 0 to 1;
     mean `seconds` of training and `parameters` of the finished runs; `best`, the index in *table* of its median run,
     or -1.
-
-    Args:
-        table: As from `results.load`.
     """
     settings, row = ranked.groups, rows(table, ranked)
     board = table.loc[[setting.runs[0].at for setting in settings], ranked.by].reset_index(drop=True)

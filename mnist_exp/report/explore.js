@@ -6,36 +6,37 @@
   const count = runs.number.length;
   const all = [...Array(count).keys()];
   const section = document.getElementById("explore");
-  if (!section || count < 2) return wireTables();
-  const accuracyName = { val: "validation accuracy, %", test: "test accuracy, %", train: "training accuracy, %" };
-  const lossName = { val: "validation loss", test: "test loss", train: "training loss" };
-  const colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]; // Okabe and Ito, see charts/style.py
+  const { colours, muted, split_names } = facts;
+  const accuracyName = (each) => `${split_names[each]} accuracy, %`;
   const dashes = [[1, 0], [6, 3], [6, 2, 1, 2], [1, 2], [8, 2], [4, 1, 1, 1, 1, 1]];
   const $ = (id) => document.getElementById(id);
+  function make(tag, properties, ...inside) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...inside);
+    return element;
+  }
   const known = (list) => list.filter((value) => value !== null);
   const format = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(6)).toString());
   const measured = all.filter((i) => runs.state[i] === "finished" && runs[split][i] !== null);
   const nameOf = (i) => facts.settings[runs.setting[i]] + (seedOf(i) === null ? "" : ` seed=${seedOf(i)}`);
-  const figures = {}; // name → {view, hits(): the runs in its brush, or null}
+  const figures = {}; // name → {view, fill, brushed: the runs in its brush, or null}
   let clicked = null; // runs of a cell that was clicked
 
   function seedOf(i) {
     const at = keys.findIndex((key) => key.name === "seed");
-    return at < 0 ? null : facts.values[at][i];
+    return at < 0 ? null : keys[at].values[i];
   }
 
   // What an axis can show: a key, a cost, an accuracy, or the order of runs.
   const axes = {};
-  keys.forEach((key, at) => {
-    axes[`key ${at}`] = { name: key.name, scale: key.scale, order: key.order, values: facts.values[at] };
-  });
+  keys.forEach((key, at) => { axes[`key ${at}`] = key; });
   for (const [name, title] of [["parameters", "parameters"], ["seconds", facts.clock], ["number", "run, in order"]]) {
     const values = known(runs[name]);
     if (new Set(values).size < 2) continue;
     const wide = name !== "number" && Math.min(...values) > 0 && Math.max(...values) > 4 * Math.min(...values);
     axes[name] = { name: title, scale: wide ? "log" : "linear", order: [], values: runs[name] };
   }
-  for (const each of facts.splits) axes[each] = { name: accuracyName[each], scale: "linear", order: [], values: runs[each] };
+  for (const each of facts.splits) axes[each] = { name: accuracyName(each), scale: "linear", order: [], values: runs[each] };
   const isKey = (id) => id.startsWith("key ");
   const keyIds = Object.keys(axes).filter(isKey);
 
@@ -55,16 +56,16 @@
       const raw = (to - from) / most;
       const unit = 10 ** Math.floor(Math.log10(raw));
       const step = [1, 2, 5, 10].find((m) => m * unit >= raw) * unit;
-      const found = [];
-      for (let at = Math.ceil(from / step) * step; at <= to + 1e-9 * step; at += step) found.push(Number(at.toPrecision(10)));
-      return found;
+      const marks = [];
+      for (let at = Math.ceil(from / step) * step; at <= to + 1e-9 * step; at += step) marks.push(Number(at.toPrecision(10)));
+      return marks;
     };
     if (scale !== "log") return steps(low, high);
     for (const parts of [[1, 1.5, 2, 3, 4, 5, 7], [1, 2, 5], [1, 3], [1]]) {
-      const found = [];
+      const marks = [];
       for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++)
-        for (const m of parts) if (m * 10 ** e >= low * 0.999 && m * 10 ** e <= high * 1.001) found.push(Number((m * 10 ** e).toPrecision(3)));
-      if (found.length <= most) return found.length > 2 ? found : steps(low, high);
+        for (const m of parts) if (m * 10 ** e >= low * 0.999 && m * 10 ** e <= high * 1.001) marks.push(Number((m * 10 ** e).toPrecision(3)));
+      if (marks.length <= most) return marks.length > 2 ? marks : steps(low, high);
     }
     return steps(Math.log10(low), Math.log10(high)).filter(Number.isInteger).map((e) => 10 ** e);
   }
@@ -109,7 +110,7 @@
 
   const shade = (domain) => ({
     field: "accuracy", type: "quantitative", scale: { scheme: { name: "viridis", extent: [darkest(), 1] }, domain, clamp: true },
-    legend: { title: accuracyName[split], orient: "top", gradientLength: 160, gradientThickness: 10, offset: 26, labelExpr: short, values: ticks(domain, "linear", 4) },
+    legend: { title: accuracyName(split), orient: "top", gradientLength: 160, gradientThickness: 10, offset: 26, labelExpr: short, values: ticks(domain, "linear", 4) },
   });
 
   // An image to those who can't see it: the tables have its numbers, and open its runs.
@@ -123,12 +124,14 @@
     return view;
   }
 
-  // Draws *spec* in the figure *name*. *hits* turns a brush into the runs inside it.
-  async function draw(name, spec, description, hits, marks = 0) {
+  // Draws *spec* in the figure *name*. *fill* gives its data for the chosen runs, *hits* turns a brush into those inside.
+  async function draw(name, spec, description, fill, hits, marks = 0) {
     const holder = $(`figure-${name}`).querySelector(".chart");
     figures[name]?.view.finalize();
-    const view = await embed(holder, { height: 290, ...spec }, description, { tooltip, renderer: marks > 3000 ? "canvas" : "svg" });
-    figures[name] = { view, brushed: null, fill: figures[name]?.fill };
+    delete figures[name]; // until it is there anew, it chooses nothing
+    const datasets = { ...spec.datasets, ...fill(new Set(all), false) };
+    const view = await embed(holder, { height: 290, ...spec, datasets }, description, { tooltip, renderer: marks > 3000 ? "canvas" : "svg" });
+    figures[name] = { view, brushed: null, fill };
     if (hits)
       view.addSignalListener("brush", (_, brush) => {
         figures[name].brushed = brush && Object.keys(brush).length ? hits(brush) : null;
@@ -150,7 +153,7 @@
     tip.hidden = run === undefined;
     if (run === undefined) return;
     const cell = item.datum.cell;
-    tip.textContent = cell ? item.datum.says : `${nameOf(run)}\n${facts.splits.map((s) => `${accuracyName[s].split(" ")[0]} ${format(runs[s][run])} %`).join(", ")}`;
+    tip.textContent = cell ? item.datum.says : `${nameOf(run)}\n${facts.splits.map((s) => `${split_names[s]} ${format(runs[s][run])} %`).join(", ")}`;
     if (runs.state[run] !== "finished") tip.textContent += `\n${runs.state[run]}`;
     tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
     tip.style.top = `${event.clientY + 18 + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 10 : event.clientY + 18}px`;
@@ -175,7 +178,10 @@
       const on = new Set(ids ?? all);
       $("chosen").textContent = ids ? `${on.size} of ${count} runs chosen.` : `All ${count} runs.`;
       $("all").hidden = !ids;
-      for (const figure of Object.values(figures)) if (figure.fill) { for (const [data, rows] of Object.entries(figure.fill(on, ids !== null))) figure.view.data(data, rows); figure.view.runAsync(); }
+      for (const { view, fill } of Object.values(figures)) {
+        for (const [data, rows] of Object.entries(fill(on, ids !== null))) view.data(data, rows);
+        view.runAsync();
+      }
       document.querySelectorAll("tr[data-run]").forEach((row) => { row.hidden = !on.has(Number(row.dataset.run)); });
       const settings = new Set([...on].map((i) => runs.setting[i]));
       document.querySelectorAll("tr[data-setting]").forEach((row) => { row.hidden = ids !== null && !settings.has(Number(row.dataset.setting)); });
@@ -207,12 +213,11 @@
     });
     const x = { field: "dim", type: "ordinal", scale: { type: "point", padding: 0.35 }, axis: null };
     const y = { field: "y", type: "quantitative", scale: { domain: [-0.03, 1.03], nice: false }, axis: null };
-    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? accuracyName[split].split(" ")[0] : brief(axes[id].name) }));
+    const heads = dims.map((id, d) => ({ dim: d, y: 1.03, label: id === split ? split_names[split] : brief(axes[id].name) }));
     const names = { labels: dims.length > 4 ? 90 : 150 };
     note("parallel", below ? `${below} of the finished runs lie below ${format(Number(domain[0].toFixed(2)))} %, and are not drawn.` : "");
-    figures.parallel = { fill: (on) => ({ runs: lines(on) }), view: { finalize() {} } };
     await draw("parallel", {
-      height: 330, datasets: { runs: lines(new Set(all)), scales, heads },
+      height: 330, datasets: { scales, heads },
       layer: [
         { data: { name: "heads" }, mark: { type: "rule", opacity: 0.5, color: theme().soft }, encoding: { x, y: { ...y, datum: 0, field: undefined }, y2: { datum: 1 } } },
         { data: { name: "runs" }, params: [brush(["x", "y"])], mark: { type: "line", strokeWidth: 1.6, tooltip: true }, encoding: { x, y, detail: { field: "run" }, tooltip: tipped, color: shade(domain), opacity: fade } },
@@ -220,7 +225,7 @@
         { data: { name: "scales" }, mark: { type: "text", align: "left", dx: 5, fontSize: 11, color: theme().ink, limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
         { data: { name: "heads" }, mark: { type: "text", dy: -10, fontSize: 12, fontWeight: 500, color: theme().ink, limit: names.labels }, encoding: { x, y, text: { field: "label" } } },
       ],
-    }, `Parallel coordinates of ${shown.length} runs`, ({ dim, y: range }) => all.filter((i) => shown.includes(i) && dim.every((d) => inside(places[d].at(axes[dims[d]].values[i]), range))), shown.length * dims.length);
+    }, `Parallel coordinates of ${shown.length} runs`, (on) => ({ runs: lines(on) }), ({ dim, y: range }) => all.filter((i) => shown.includes(i) && dim.every((d) => inside(places[d].at(axes[dims[d]].values[i]), range))), shown.length * dims.length);
   }
 
   // The last part of a key, where no other has the same.
@@ -231,6 +236,14 @@
 
   const paper = () => getComputedStyle(document.documentElement).getPropertyValue("--page").trim();
   const compact = (v) => (Math.abs(v) >= 1e6 ? `${format(v / 1e6)}M` : Math.abs(v) >= 1e4 ? `${format(v / 1e3)}k` : Number(v.toPrecision(3)).toString());
+
+  const average = (list) => list.reduce((p, q) => p + q, 0) / list.length;
+
+  function grouped(ids, keyOf) {
+    const groups = new Map();
+    for (const i of ids) groups.set(keyOf(i), [...(groups.get(keyOf(i)) ?? []), i]);
+    return groups;
+  }
 
   // Two keys: a map of means where they make a grid, else a point for each run.
   async function pair() {
@@ -243,22 +256,19 @@
     $("figure-pair").querySelector(".what").textContent = grid ? "Mean of the runs of two settings" : "Each run, by two settings";
     if (!grid) {
       const dots = (on) => has.filter((i) => measured.includes(i)).map((run) => ({ run, x: put(run)[0], y: put(run)[1], accuracy: runs[split][run], on: on.has(run) }));
-      figures.pair = { ...figures.pair, fill: (on) => ({ runs: dots(on) }), view: figures.pair?.view ?? { finalize() {} } };
       await draw("pair", {
-        datasets: { runs: dots(new Set(all)) }, data: { name: "runs" }, params: [brush(["x", "y"])],
+        data: { name: "runs" }, params: [brush(["x", "y"])],
         mark: { type: "point", filled: true, size: 70, stroke: paper(), strokeWidth: 0.6 },
         encoding: { x: encoding(a, "x"), y: encoding(b, "y"), color: shade(domain), opacity: fade, tooltip: tipped },
-      }, `${axes[a].name} and ${axes[b].name} of each run, coloured by accuracy`, (range) => has.filter((i) => inside(put(i)[0], range.x) && inside(put(i)[1], range.y)), has.length);
+      }, `${axes[a].name} and ${axes[b].name} of each run, coloured by accuracy`, (on) => ({ runs: dots(on) }), (range) => has.filter((i) => inside(put(i)[0], range.x) && inside(put(i)[1], range.y)), has.length);
       return show();
     }
     const texts = (id) => [...new Set(known(axes[id].values))].sort((p, q) => (axes[id].scale === "order" ? axes[id].order.indexOf(p) - axes[id].order.indexOf(q) : p - q)).map(String);
     const fill = (on) => {
-      const groups = new Map();
-      has.filter((i) => on.has(i)).forEach((i) => { const at = JSON.stringify(put(i)); groups.set(at, [...(groups.get(at) ?? []), i]); });
-      const rows = [...groups.values()].map((ids) => {
+      const rows = [...grouped(has.filter((i) => on.has(i)), (i) => JSON.stringify(put(i))).values()].map((ids) => {
         const done = ids.filter((i) => measured.includes(i)).sort((p, q) => runs[split][q] - runs[split][p]);
         const lost = ids.filter((i) => ["failed", "killed", "damaged"].includes(runs.state[i])).length;
-        const mean = done.length ? done.reduce((sum, i) => sum + runs[split][i], 0) / done.length : null;
+        const mean = done.length ? average(done.map((i) => runs[split][i])) : null;
         const [x, y] = put(ids[0]).map(String);
         const says = `${axes[a].name}=${x} ${axes[b].name}=${y}\n${mean === null ? "" : `mean ${mean.toFixed(2)} % of ${done.length} runs`}${lost ? `, ${lost} failed` : ""}`;
         const shown = darkest() + (1 - darkest()) * (mean - domain[0]) / (domain[1] - domain[0]);
@@ -267,16 +277,15 @@
       });
       return { cells: rows };
     };
-    figures.pair = { ...figures.pair, brushed: null, fill, view: figures.pair?.view ?? { finalize() {} } };
     const axis = (id, field, sort) => ({ field, type: "ordinal", sort: null, scale: { domain: sort, paddingInner: 0.04 }, axis: { title: axes[id].name, labelAngle: field === "x" && sort.join("").length > 45 ? -35 : 0, grid: false, domain: false, ticks: false, labelLimit: 140 } });
     const x = axis(a, "x", texts(a)), y = axis(b, "y", texts(b).reverse());
     await draw("pair", {
-      datasets: fill(new Set(all)), data: { name: "cells" },
+      data: { name: "cells" },
       layer: [
         { params: [brush(["x", "y"])], mark: { type: "rect" }, encoding: { x, y, color: { ...shade(domain), legend: null }, tooltip: tipped, stroke: { value: theme().soft }, strokeWidth: { condition: { test: "datum.accuracy === null", value: 1 }, value: 0 } } },
         { mark: { type: "text", fontSize: nx > 7 ? 10 : 12 }, encoding: { x, y, text: { field: "label" }, color: { condition: [{ test: "datum.ink == 'dark'", value: "#000" }, { test: "datum.ink == 'light'", value: "#fff" }], value: theme().ink }, tooltip: tipped } },
       ],
-    }, `Mean accuracy over ${axes[a].name} and ${axes[b].name}`, (range) => has.filter((i) => inside(String(put(i)[0]), range.x ?? []) && inside(String(put(i)[1]), range.y ?? [])));
+    }, `Mean accuracy over ${axes[a].name} and ${axes[b].name}`, fill, (range) => has.filter((i) => inside(String(put(i)[0]), range.x ?? []) && inside(String(put(i)[1]), range.y ?? [])));
     show();
   }
 
@@ -295,20 +304,17 @@
     const dots = (on) => shown.map((run) => ({ run, x: axes[a].values[run], y: axes[b].values[run], pruned: runs.state[run] === "pruned", accuracy: runs[split][run], on: on.has(run) }));
     const tops = (on) => {
       if (axes[a].scale !== "order" && axes[a].order.length < 2) return [];
-      const groups = new Map();
-      drawn.filter((i) => on.has(i) && runs.state[i] === "finished").forEach((i) => groups.set(axes[a].values[i], [...(groups.get(axes[a].values[i]) ?? []), axes[b].values[i]]));
-      return [...groups].map(([x, list]) => ({ x, y: list.reduce((p, q) => p + q, 0) / list.length })).filter(({ y }) => !bounds || y >= bounds[0]);
+      const groups = grouped(drawn.filter((i) => on.has(i) && runs.state[i] === "finished"), (i) => axes[a].values[i]);
+      return [...groups].map(([x, ids]) => ({ x, y: average(ids.map((i) => axes[b].values[i])) })).filter(({ y }) => !bounds || y >= bounds[0]);
     };
     const x = encoding(a, "x"), y = encoding(b, "y", bounds);
     $("figure-against").querySelector("figcaption").textContent = `Each point is a run${tops(new Set(all)).length ? ", each bar a mean" : ""}`;
-    figures.against = { ...figures.against, brushed: null, fill: (on) => ({ runs: dots(on), means: tops(on) }), view: figures.against?.view ?? { finalize() {} } };
     await draw("against", {
-      datasets: { runs: dots(new Set(all)), means: tops(new Set(all)) },
       layer: [
-        { data: { name: "means" }, mark: { type: "tick", thickness: 2.5, size: 34, color: "#D55E00", orient: "horizontal" }, encoding: { x, y } },
-        { data: { name: "runs" }, params: [brush(["x", "y"])], mark: { type: "point", size: 55, strokeWidth: 1.4, color: "#0072B2" }, encoding: { x, y, opacity: fade, fill: { condition: { test: "datum.pruned", value: "transparent" }, value: "#0072B2" }, tooltip: tipped } },
+        { data: { name: "means" }, mark: { type: "tick", thickness: 2.5, size: 34, color: colours[1], orient: "horizontal" }, encoding: { x, y } },
+        { data: { name: "runs" }, params: [brush(["x", "y"])], mark: { type: "point", size: 55, strokeWidth: 1.4, color: colours[0] }, encoding: { x, y, opacity: fade, fill: { condition: { test: "datum.pruned", value: "transparent" }, value: colours[0] }, tooltip: tipped } },
       ],
-    }, `${axes[b].name} against ${axes[a].name}, a point for each run`, (range) => shown.filter((i) => inside(axes[a].values[i], range.x) && inside(axes[b].values[i], range.y)), shown.length);
+    }, `${axes[b].name} against ${axes[a].name}, a point for each run`, (on) => ({ runs: dots(on), means: tops(on) }), (range) => shown.filter((i) => inside(axes[a].values[i], range.x) && inside(axes[b].values[i], range.y)), shown.length);
     show();
   }
 
@@ -322,7 +328,7 @@
 
   function curveAxis(rows, metric, domain) {
     const loss = metric.endsWith("loss"), [which] = metric.split("/");
-    return { field: "y", type: "quantitative", scale: { type: loss ? "log" : "linear", domain, nice: false, ...(loss ? {} : { zero: false }) }, axis: { title: (loss ? lossName : accuracyName)[which], values: ticks(domain, loss ? "log" : "linear"), labelExpr: short } };
+    return { field: "y", type: "quantitative", scale: { type: loss ? "log" : "linear", domain, nice: false, ...(loss ? {} : { zero: false }) }, axis: { title: loss ? `${split_names[which]} loss` : accuracyName(which), values: ticks(domain, loss ? "log" : "linear"), labelExpr: short } };
   }
 
   const epochAxis = (rows) => {
@@ -349,26 +355,23 @@
     const rows = (on, filtered) => curveRows(drawn.filter((i) => on.has(i) || !filtered), metric).map((row) => ({ ...row, lead: leads.indexOf(runs.setting[row.run]) }));
     const first = rows(new Set(all), false);
     const bounds = reach(first.filter((row) => good.includes(row.run)), metric);
-    const colour = { field: "lead", type: "nominal", legend: null, scale: { domain: [-1, ...leads.keys()], range: ["#8a8f98", ...colours] } };
+    const colour = { field: "lead", type: "nominal", legend: null, scale: { domain: [-1, ...leads.keys()], range: [muted, ...colours] } };
     const line = { x: epochAxis(first), y: curveAxis(first, metric, bounds), detail: { field: "run" } };
-    figures.curves = { ...figures.curves, fill: (on, filtered) => ({ runs: rows(on, filtered) }), view: figures.curves?.view ?? { finalize() {} } };
     await draw("curves", {
-      datasets: { runs: first }, data: { name: "runs" },
+      data: { name: "runs" },
       layer: [
-        { transform: [{ filter: "datum.lead < 0" }], mark: { type: "line", strokeWidth: 1, opacity: 0.45, clip: true }, encoding: { ...line, color: { value: "#8a8f98" } } },
+        { transform: [{ filter: "datum.lead < 0" }], mark: { type: "line", strokeWidth: 1, opacity: 0.45, clip: true }, encoding: { ...line, color: { value: muted } } },
         { transform: [{ filter: "datum.lead >= 0" }], mark: { type: "line", strokeWidth: 1.8, clip: true, point: line.x.scale.domain[1] <= 3 }, encoding: { ...line, color: colour, strokeDash: { field: "lead", type: "nominal", legend: null, scale: { domain: [...leads.keys()], range: dashes } } } },
         { mark: { type: "line", strokeWidth: 11, opacity: 0.001, clip: true }, encoding: { ...line, tooltip: tipped } },
       ],
-    }, `Learning curves of ${drawn.length} runs`, null, first.length);
+    }, `Learning curves of ${drawn.length} runs`, (on, filtered) => ({ runs: rows(on, filtered) }), null, first.length);
     const legend = $("curves-legend");
     legend.replaceChildren(...leads.map((setting, at) => {
-      const item = document.createElement("li"), swatch = document.createElement("span");
-      swatch.className = "swatch";
+      const swatch = make("span", { className: "swatch" });
       swatch.style.background = `repeating-linear-gradient(90deg, ${stripes(dashes[at], colours[at])})`;
-      item.append(swatch, facts.settings[setting]);
-      return item;
+      return make("li", {}, swatch, facts.settings[setting]);
     }));
-    if (new Set(drawn.map((i) => runs.setting[i])).size > leads.length) legend.append(Object.assign(document.createElement("li"), { textContent: "others grey" }));
+    if (new Set(drawn.map((i) => runs.setting[i])).size > leads.length) legend.append(make("li", {}, "others grey"));
     show();
   }
 
@@ -381,14 +384,10 @@
   // What there is about one run, with its command, link and curves.
   async function open(run) {
     const dialog = $("run");
-    const fact = (term, text) => {
-      const div = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd");
-      dt.textContent = term; dd.textContent = text; div.append(dt, dd);
-      return div;
-    };
+    const fact = (term, text) => make("div", {}, make("dt", {}, term), make("dd", {}, text));
     $("run-title").textContent = nameOf(run);
     $("run-facts").replaceChildren(
-      ...facts.splits.map((each) => fact(accuracyName[each].replace(", %", ""), runs[each][run] === null ? "–" : `${runs[each][run].toFixed(2)} %`)),
+      ...facts.splits.map((each) => fact(`${split_names[each]} accuracy`, runs[each][run] === null ? "–" : `${runs[each][run].toFixed(2)} %`)),
       fact(`run ${runs.number[run]}`, runs.state[run]), fact("epochs", runs.epoch[run]), fact("time", runs.time[run]),
       ...(runs.reason[run] ? [fact("why", runs.reason[run])] : []),
     );
@@ -400,13 +399,13 @@
     if (!dialog.open) dialog.showModal();
     if (!curves[run]) return;
     for (const [holder, what] of [["run-loss", "loss"], ["run-accuracy", "accuracy"]]) {
-      const rows = ["val", "train", "test"].flatMap((s) => curveRows([run], `${s}/${what}`).map((row) => ({ ...row, split: { val: "validation", train: "training", test: "test" }[s] })));
+      const rows = ["val", "train", "test"].flatMap((s) => curveRows([run], `${s}/${what}`).map((row) => ({ ...row, split: split_names[s] })));
       const metric = `${split}/${what}`;
       const y = curveAxis(rows, metric, reach(rows, metric));
       y.axis.title = what === "loss" ? "loss" : "accuracy, %";
       await embed($(holder), {
         height: 190, data: { values: rows }, mark: { type: "line", point: rows.length < 100 },
-        encoding: { x: epochAxis(rows), y, color: { field: "split", type: "nominal", scale: { domain: ["validation", "training", "test"], range: ["#E69F00", "#0072B2", "#009E73"] }, legend: { title: null, orient: "top" } }, strokeDash: { field: "split", type: "nominal", legend: null } },
+        encoding: { x: epochAxis(rows), y, color: { field: "split", type: "nominal", scale: { domain: ["validation", "training", "test"], range: ["val", "train", "test"].map((each) => facts.split_colours[each]) }, legend: { title: null, orient: "top" } }, strokeDash: { field: "split", type: "nominal", legend: null } },
       }, `${what} of this run over epochs`, { renderer: "svg", tooltip: false });
     }
   }
@@ -414,10 +413,7 @@
   // Rows of tables open their run: by keyboard, too.
   function wireTables() {
     document.querySelectorAll("td[data-open]").forEach((cell) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "open";
-      button.textContent = cell.textContent.trim();
+      const button = make("button", { type: "button", className: "open" }, cell.textContent.trim());
       button.setAttribute("aria-label", `Run ${button.textContent}: command and curves`);
       button.addEventListener("click", () => open(Number(cell.dataset.open)));
       cell.replaceChildren(button);
@@ -426,7 +422,7 @@
 
   function options(id, ids, value) {
     const select = $(id);
-    select.replaceChildren(...ids.map((each) => Object.assign(document.createElement("option"), { value: each, textContent: axes[each]?.name ?? each })));
+    select.replaceChildren(...ids.map((each) => make("option", { value: each }, axes[each]?.name ?? each)));
     select.value = ids.includes(value) ? value : ids[0];
   }
 
@@ -449,19 +445,19 @@
       const [first, second] = swept.length > 1 ? swept : keyIds;
       options("pair-x", keyIds, first);
       options("pair-y", keyIds, second);
-      for (const id of ["pair-x", "pair-y"]) $(id).addEventListener("change", () => { if (figures.pair) figures.pair.brushed = null; pair(); });
+      for (const id of ["pair-x", "pair-y"]) $(id).addEventListener("change", pair);
     } else $("figure-pair").remove();
     if (measured.length) {
       const ids = Object.keys(axes);
       const costs = ids.filter((id) => !facts.splits.includes(id) || id !== split);
       options("against-x", costs, facts.search ? costs[0] : costs.find((id) => id === "parameters") ?? costs[0]);
       options("against-y", facts.splits, split);
-      for (const id of ["against-x", "against-y", "against-whole"]) $(id).addEventListener("change", () => { if (figures.against) figures.against.brushed = null; against(); });
+      for (const id of ["against-x", "against-y", "against-whole"]) $(id).addEventListener("change", against);
     } else $("figure-against").remove();
     const metrics = ["val/loss", "val/accuracy", "train/loss", "train/accuracy", "test/loss", "test/accuracy"].filter((m) => Object.values(curves).some((curve) => curve[m]));
     if (metrics.length) {
       options("curves-what", metrics, metrics[0]);
-      [...$("curves-what").options].forEach((each) => { const [which, what] = each.value.split("/"); each.textContent = (what === "loss" ? lossName[which] : accuracyName[which].replace(", %", "")); });
+      for (const each of $("curves-what").options) each.textContent = each.value.replace(/(\w+)\//, (_, which) => `${split_names[which]} `);
       $("curves-what").addEventListener("change", follow);
     } else $("figure-curves").remove();
     $("all").addEventListener("click", drawAll);

@@ -19,7 +19,6 @@ from mnist_exp.report.board import Comparison
 from mnist_exp.search.analysis import Analysis
 
 EPOCHS = 40  # of a curve at most, at even distances and the last: 300 runs have 200 KB of them
-KEYS = 8  # axes of the parallel coordinates, those that explain most
 
 
 def data(
@@ -30,9 +29,8 @@ def data(
 ) -> dict[str, Any]:
     """What explore.js reads; accuracies in percent, what is unknown is null.
 
-    `keys`: those in which the runs differ, by importance, each with its `name`, its `scale` (`linear`, `log` or
-    `order`), and its values as text in `order`. `runs`: columns, one entry for each run. `values`: of the keys,
-    (key, run). `curves`: for the position of a run its epochs and metrics.
+    `keys`: those in which the runs differ, by importance, see `_key`. `runs`: columns, one entry for each run.
+    `curves`: for the position of a run its epochs and metrics.
 
     Args:
         runs: The runs that the page lists, by their index in the table; see `page`.
@@ -45,13 +43,17 @@ def data(
     time, clock = charts.clock(table)
     curves = {at: _curve(histories[index]) for at, index in enumerate(listed) if len(histories.get(index, ()))}
     facts = {
-        "splits": [each for each in board.SPLITS if f"{each}_mean" in comparison.board],
+        "splits": board.measured(comparison.table),
         "split": split,
         "keys": [_key(table[key]) for key in keys],
         "clock": clock,
         "search": searched is not None,
         "settings": comparison.labels[: 1 + int(rows[listed].max())],  # the best ones are listed
         "leading": LEADING,
+        "colours": style.COLOURS,
+        "split_colours": style.SPLIT_COLOURS,
+        "muted": style.MUTED,
+        "split_names": formats.SPLIT_NAMES,
         "runs": {
             "setting": [int(rows[index]) for index in listed],
             "number": [run["number"] for run in runs.values()],
@@ -66,7 +68,6 @@ def data(
             "parameters": _numbers(table["parameters"], 1),
             **{each: _numbers(table[f"final/{each}_accuracy"], 100) for each in board.SPLITS},
         },
-        "values": [_values(table[key]) for key in keys],
         "curves": {at: curve for at, curve in curves.items() if curve},
     }
     hidden: dict[str, Any] = _hidden(facts)
@@ -90,17 +91,16 @@ def _keys(comparison: Comparison, searched: Analysis | None) -> list[str]:
 
 
 def _key(column: "pd.Series[Any]") -> dict[str, Any]:
-    """How the axis of one key is laid out."""
+    """One key: its `name`, its `scale` (`linear`, `log` or `order`), and its `values`, of each run.
+
+    They are texts where the scale is `order`, else numbers; `order` has each as text, once, unless there are many.
+    """
     scale = style.scale(column)
-    few = len(scale.values) <= style.FEW or scale.kind == "order"
-    order = [formats.whole(value) for value in scale.values] if few else []
-    return {"name": str(column.name), "scale": scale.kind, "order": order}
-
-
-def _values(column: "pd.Series[Any]") -> list[Any]:
-    """Numbers as they are where the axis is one of numbers, else texts."""
-    order = style.scale(column).kind == "order"
-    return [None if value != value or value is None else formats.whole(value) if order else value for value in column]
+    few, texts = len(scale.values) <= style.FEW, scale.kind == "order"
+    order = [formats.whole(value) for value in scale.values] if few or texts else []
+    known = column.astype(object).where(column.notna(), None)
+    values = [value if value is None or not texts else formats.whole(value) for value in known]
+    return {"name": str(column.name), "scale": scale.kind, "order": order, "values": values}
 
 
 def _numbers(column: "pd.Series[Any]", unit: float) -> list[float | None]:

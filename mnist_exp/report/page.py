@@ -39,8 +39,7 @@ from mnist_exp.errors import ExperimentError
 from mnist_exp.report import answer, board, explore
 from mnist_exp.report.board import Comparison
 from mnist_exp.results import names
-from mnist_exp.results.names import Selection
-from mnist_exp.results.ranking import LOST, REPLICATES
+from mnist_exp.results.ranking import LOST
 from mnist_exp.search.analysis import Analysis, analyse
 
 ROWS = 1000  # of a table at most, the best ones: half a megabyte
@@ -100,11 +99,7 @@ def write(
 
 
 def _draw(comparison: Comparison, paper: Path | None) -> dict[str, Any]:
-    """Draws the pictures of one dataset as files in its own folder; returns those sections of its page.
-
-    Args:
-        paper: As in `write`.
-    """
+    """Draws the pictures of one dataset into its own folder, and *paper*; returns those sections of its page."""
     folder = SweepFolder(comparison.home).figures
     folder.mkdir(parents=True, exist_ok=True)
     histories = {index: results.history(comparison.table.loc[index]) for index in _followed(comparison)}
@@ -137,9 +132,8 @@ def _save(picture: Picture, folder: Path) -> dict[str, Any]:
 
 
 def _page(comparison: Comparison, drawn: dict[str, Any], out: Path) -> None:
-    """The page of one dataset."""
-    shared, uri = _shared(comparison.table)
-    facts = _head(comparison) | _tables(comparison, uri) | _failures(comparison.table) | drawn | {"shared": shared}
+    shared, server = _shared(comparison.table)
+    facts = _head(comparison) | _tables(comparison, server) | drawn | {"shared": shared}
     facts["embedded"] = ""
     if len(comparison.table) > 1:
         listed = {index: facts["runs"][index] for index in _listed(comparison)}
@@ -159,12 +153,7 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
     pages = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_discreet
     )
-    pages.filters |= {
-        "whole": formats.whole,
-        "short": formats.short,
-        "seconds": formats.seconds,
-        "count": formats.count,
-    }
+    pages.filters |= {each.__name__: each for each in (formats.whole, formats.short, formats.seconds, formats.count)}
     pages.globals |= {"longest": formats.LONGEST, "score": formats.score, "split_names": formats.SPLIT_NAMES}
     allowed = Markup(" ").join(Markup("'sha256-{}'").format(digest) for digest in digests)
     assets = {"scripts": list(map(Markup, scripts)), "style": Markup(style), "script_digests": allowed}
@@ -172,7 +161,6 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
 
 
 def _asset(name: str) -> str:
-    """A file of this folder."""
     return resources.files("mnist_exp.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -196,7 +184,7 @@ def _pictures(comparison: Comparison, groups: list[Group], searched: Analysis | 
         if searched:
             pictures["search"], pictures["slices"] = search_charts.pictures(table, by, searched, split)
         elif len(done) > 2:
-            pictures["effects"] = charts.main_effects(table, [*several, *_seeds(table)], split)
+            pictures["effects"] = charts.main_effects(table, [*several, *board.repeated(table)], split)
     if len(comparison.board) > 1 and len(done):
         cost, clock = charts.clock(table)
         costs = cost[table["state"] == State.FINISHED].astype(float).groupby(comparison.rows).mean()
@@ -285,14 +273,16 @@ def _head(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _tables(comparison: Comparison, uri: str) -> dict[str, Any]:
-    """The leaderboard, what varies, and the list of runs, with links to the store at *uri*."""
+def _tables(comparison: Comparison, server: str) -> dict[str, Any]:
+    """The leaderboard, what varies, what was lost, and the list of runs, with links to MLflow's *server*."""
     table, by, top, listed = comparison.table, comparison.by, comparison.board.head(ROWS), _listed(comparison)
-    runs = _runs(table, {*top["best"], *listed} - {-1}, uri)
-    varied = {key: style.scale(table[key]).values for key in [*by, *_seeds(table)]}
+    runs = _runs(table, {*top["best"], *listed} - {-1}, server)
+    varied = {key: style.scale(table[key]).values for key in [*by, *board.repeated(table)]}
+    lost, home = table[table["state"].isin(LOST)], comparison.selection.home
+    record = tracked.read(home) if comparison.selection.sweep else None  # None: not tracked, or not yet
     return {
         "deciding": board.deciding_split(table),
-        "splits": [split for split in board.SPLITS if f"{split}_mean" in top],
+        "splits": board.measured(table),
         "by": by,
         "varied": [(key, [formats.value(value) for value in values]) for key, values in varied.items()],
         "sampled": FILES if table["folder"].notna().sum() > FILES else 0,
@@ -300,18 +290,10 @@ def _tables(comparison: Comparison, uri: str) -> dict[str, Any]:
         "board": top.to_dict("records"),
         "runs": runs,
         "listed": [runs[index] for index in listed],
-        "view": _view(comparison.selection, uri),
+        "view": f"{server}/{record.page}" if record and record.page else "",
+        "lost": len(lost),
+        "failures": board.failures(lost.head(FAILURES)),
     }
-
-
-def _failures(table: pd.DataFrame) -> dict[str, Any]:
-    """The first runs that will not finish by themselves, and the number of all of them."""
-    lost = table[table["state"].isin(LOST)]
-    return {"lost": len(lost), "failures": board.failures(lost.head(FAILURES))}
-
-
-def _seeds(table: pd.DataFrame) -> list[str]:
-    return [key for key in REPLICATES if key in table and table[key].nunique() > 1]
 
 
 def _listed(comparison: Comparison) -> list[Any]:
@@ -321,16 +303,21 @@ def _listed(comparison: Comparison) -> list[Any]:
     return [run.at for setting in comparison.ranked.groups for run in setting.runs][:ROWS]
 
 
-def _runs(table: pd.DataFrame, wanted: set[Any], uri: str) -> dict[Any, dict[str, Any]]:
-    """What the page says about the *wanted* runs, and the page of each in MLflow."""
+def _runs(table: pd.DataFrame, wanted: set[Any], server: str) -> dict[Any, dict[str, Any]]:
+    """What the page says about the *wanted* runs, and the page of each in MLflow; an empty one: it is not tracked."""
     columns = ["number", "name", "state", "epoch", "seconds", "run_id", "experiment_id"]
     columns += [f"final/{split}_accuracy" for split in board.SPLITS]
     rows: dict[Any, Any] = table.loc[sorted(wanted), columns].to_dict("index")
-    return {index: row | {"link": _link(row, uri)} for index, row in rows.items()}
+    for row in rows.values():
+        page = f"#/experiments/{row['experiment_id']}/runs/{row['run_id']}?workflowType=machine_learning"
+        row["link"] = f"{server}/{page}" if row["run_id"] else ""
+    return rows
 
 
 def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
-    """The config that all runs share, as keys and values, and the MLflow store that they name.
+    """The config that all runs share, as keys and values, and where a browser finds the MLflow store that they name.
+
+    That is its server, or `mlflow ui` in the project's folder.
 
     Reads `FILES` runs at most, at even distances.
     """
@@ -345,24 +332,6 @@ def _shared(table: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
         shared = flat if shared is None else {k: v for k, v in shared.items() if k in flat and flat[k] == v}
     shared = shared or {}
     uri = uri_for(shared.get("tracking.uri") if all(map(trust.own, folders[:1])) else None)
+    server = without_login(uri).rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
     plain = {k: v for k, v in shared.items() if not schema.within(k, UNLISTED)}
-    return [(key, "null" if v is None else config.compact(v)) for key, v in plain.items()], uri
-
-
-def _link(run: dict[str, Any], uri: str) -> str:
-    """The run's page in MLflow; empty if it is not tracked."""
-    if not run["run_id"]:
-        return ""
-    page = f"#/experiments/{run['experiment_id']}/runs/{run['run_id']}?workflowType=machine_learning"
-    return f"{_server(uri)}/{page}"
-
-
-def _view(selection: Selection, uri: str) -> str:
-    """The saved view of a sweep in MLflow; empty if there is none."""
-    record = tracked.read(selection.home) if selection.sweep else None  # None: not tracked, or not yet
-    return f"{_server(uri)}/{record.page}" if record and record.page else ""
-
-
-def _server(uri: str) -> str:
-    """Where a browser finds the store *uri*: its server, or `mlflow ui` in the project's folder."""
-    return without_login(uri).rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    return [(key, "null" if v is None else config.compact(v)) for key, v in plain.items()], server

@@ -10,7 +10,7 @@ from rich.markup import escape
 from mnist_exp.console import terminal
 from mnist_exp.console.formats import short
 from mnist_exp.report import answer
-from mnist_exp.report.board import INNER, Comparison, cells, failures, summary
+from mnist_exp.report.board import Comparison, cells, failures, summary
 
 TOP = 20  # rows that a terminal shows
 NUMBERS = ("val %", "test %", "train %", "n", "time", "parameters")
@@ -25,10 +25,14 @@ def show(comparisons: Sequence[Comparison], as_json: bool = False, lost: bool = 
     if as_json:
         terminal.console.print_json(json.dumps(to_json(comparisons), allow_nan=False))
         return
+    out = terminal.console
     for comparison in comparisons:
         _show_board(comparison)
         for failure in failures(comparison.table) if lost else []:
-            _show_failure(failure)
+            out.print(escape(f"{failure['state']}: {short(failure['name'])}: {failure['reason']}"), style="red")
+            if failure["log"]:
+                out.print(escape(f"  log: {failure['log']}"))
+            out.print(escape(f"  again: {failure['rerun']}"))
 
 
 def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
@@ -45,16 +49,13 @@ def to_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def _facts(comparison: Comparison) -> dict[str, Any]:
-    """See `to_json`."""
-    board = comparison.board.drop(columns=INNER)
-    lines = json.loads(board.to_json(orient="records", double_precision=15))
     why, command = answer.next_step(comparison)
     return {
         "answer": answer.sentence(comparison),
         "next": {"why": why, "command": command} if command else None,
         "summary": summary(comparison),
         "certainty": comparison.certainty and dataclasses.asdict(comparison.certainty),
-        "leaderboard": lines,
+        "leaderboard": comparison.lines,
         "failures": failures(comparison.table),
     }
 
@@ -84,12 +85,3 @@ def _show_text(head: list[str], lines: list[list[str]]) -> None:
     for line in (head, *lines):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         terminal.console.print(escape(text.rstrip()))
-
-
-def _show_failure(failure: dict[str, Any]) -> None:
-    """One of `failures`."""
-    out = terminal.console
-    out.print(escape(f"{failure['state']}: {short(failure['name'])}: {failure['reason']}"), style="red")
-    if failure["log"]:
-        out.print(escape(f"  log: {failure['log']}"))
-    out.print(escape(f"  again: {failure['rerun']}"))

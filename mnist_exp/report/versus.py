@@ -1,7 +1,6 @@
 """Two sweeps compared: what differs in their settings, and whose best setting is better, as `report A B` prints it."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -101,8 +100,7 @@ def _values(side: Comparison) -> dict[str, list[Any]]:
 
 def _facts(side: Comparison) -> dict[str, Any]:
     """The first row of the leaderboard of *side*: its settings, seeds and accuracies."""
-    first = side.board.drop(columns=board.INNER).head(1)
-    row: dict[str, Any] = json.loads(first.to_json(orient="records", double_precision=15))[0]
+    row = side.lines[0]
     return {"setting": {key: row.pop(key) for key in side.by}, **row}
 
 
@@ -122,9 +120,8 @@ def gain(one: Replicates, other: Replicates) -> Gain | None:
 
 
 def _only(all_of_them: Scores, seeds: Sequence[Any]) -> Scores:
-    hits = all_of_them.hits
-    kept = hits and {seed: hits[seed] for seed in seeds}
-    return Scores({seed: all_of_them.accuracies[seed] for seed in seeds}, all_of_them.images, kept)
+    hits, accuracies = all_of_them.hits, {seed: all_of_them.accuracies[seed] for seed in seeds}
+    return dataclasses.replace(all_of_them, accuracies=accuracies, hits=hits and {seed: hits[seed] for seed in seeds})
 
 
 def _same(one: Comparison, other: Comparison) -> list[dict[str, Any]]:

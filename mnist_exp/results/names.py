@@ -72,8 +72,8 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     if selected := _selection(Path(name)):
         return selected
     folders = [*_folders(root, "sweeps"), *_folders(root, "runs")]
-    matches = [folder for folder in folders if name and folder.name.startswith(name)]
-    matches = [folder for folder in matches if folder.name == name] or matches
+    matches = [folder for folder in folders if folder.name == name]
+    matches = matches or [folder for folder in folders if name and folder.name.startswith(name)]
     if len(matches) > 1:
         raise ConfigError(f"{name!r} is the beginning of several names.", f"Choose: {_some(map(shown, matches))}")
     if matches and (selected := _selection(matches[0])):
@@ -126,11 +126,7 @@ def _folders(root: Path, *kinds: str) -> list[Path]:
 
 
 def resuming(folder: Path, cluster: str = "local", *further: str) -> str:
-    """The command that goes on with the sweep in *folder*, quoted for a shell.
-
-    Args:
-        cluster: As in `Plan`.
-    """
+    """The command that goes on with the sweep in *folder*, quoted for a shell; *cluster* as in `Plan`."""
     known = cluster in options("cluster") or trust.own(folder)  # else it could be the path of a file
     where = [f"cluster={cluster}"] if cluster != "local" and known else []
     return command([override("resume", name_of(folder)), *where, *further], sweep=True)
@@ -176,7 +172,8 @@ def one(
 def rankings(selection: Selection) -> list[Ranking]:
     """Compares the runs of *selection* on this machine: one ranking for each basis."""
     if sweep := selection.sweep:
-        return ranking.of_sweep(selection.home, sweep.keys, sweep.points)
+        runs = [ranking.read(*pair) for pair in zip(selection.folders, sweep.points, strict=True)]
+        return ranking.rank(runs, ranking.swept(sweep.keys, sweep.points))
     return ranking.rank([ranking.read(folder) for folder in selection.folders])
 
 
@@ -215,12 +212,9 @@ def _selection(folder: Path) -> Selection | None:
         return Selection(f"Sweep {sweep.id}", folder, folders, sweep)
     if RunFolder(folder).ledger.is_file():
         return Selection(f"Run {folder.name}", folder, [folder])
-    inside = sorted((path.parent for path in folder.glob(f"*/{RunFolder.ledger}")), key=_number)
-    return Selection(f"Runs in {folder.name}", folder, inside)  # a sweep by another launcher
-
-
-def _number(folder: Path) -> tuple[int, str]:
-    return (int(folder.name) if folder.name.isdecimal() else -1, folder.name)
+    inside = [path.parent for path in folder.glob(f"*/{RunFolder.ledger}")]  # a sweep by another launcher
+    inside.sort(key=lambda run: (int(run.name) if run.name.isdecimal() else -1, run.name))
+    return Selection(f"Runs in {folder.name}", folder, inside)
 
 
 def _by_id(run_id: str, uri: str, root: Path) -> Selection:

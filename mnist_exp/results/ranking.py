@@ -19,7 +19,7 @@ from mnist_exp.config.identity import OPTIONAL
 from mnist_exp.config.overrides import split
 from mnist_exp.config.schema import within
 from mnist_exp.disk import ledger
-from mnist_exp.disk.layout import State, SweepFolder
+from mnist_exp.disk.layout import State
 from mnist_exp.disk.ledger import Ledger
 
 FIELDS = (
@@ -31,12 +31,7 @@ FIELDS = (
 LOST = tuple(state.value for state in State if state.lost)
 """States of runs that will not finish by themselves, as text."""
 
-SPLIT = {
-    "val_size": ("val_size", "data.val_size"),
-    "split_seed": ("split_seed", "data.split_seed"),
-    "stratify": ("data.stratify",),
-    "folds": ("data.folds",),
-}
+SPLIT = (("val_size", "data.val_size"), ("split_seed", "data.split_seed"), ("data.stratify",), ("data.folds",))
 """What decides which images validate, by its names among the settings: as a param and as an override."""
 
 REPLICATES = ("seed", "data.fold")
@@ -74,7 +69,7 @@ class Run:
         Name and digest of its dataset, which of its images validate, and whether the result is that of the best epoch,
         which `training.patience` keeps, or that of the last. Each is empty if it is unknown.
         """
-        size, seed, stratify, folds = (self._known(*names) for names in SPLIT.values())
+        size, seed, stratify, folds = (self._known(*names) for names in SPLIT)
         seed = seed or ("0" if size else "")  # a param only where it is another, as stratify and folds
         patience = self._known("training.patience")
         return (
@@ -150,16 +145,6 @@ class Ranking:
         return self.groups[0].median
 
 
-def of_sweep(folder: Path, keys: Sequence[str], points: Sequence[list[str]]) -> list[Ranking]:
-    """The runs of the sweep in *folder*, compared: one ranking for each basis.
-
-    Args:
-        keys: As in `Plan`, like *points*.
-    """
-    home = SweepFolder(folder)
-    return rank([read(home.run(i).path, point) for i, point in enumerate(points)], swept(keys, points))
-
-
 def read(folder: Path, point: Sequence[str] = ()) -> Run:
     """The run in *folder*; *point* are its overrides in the plan of its sweep."""
     entry, state, _ = ledger.status(folder)
@@ -168,24 +153,15 @@ def read(folder: Path, point: Sequence[str] = ()) -> Run:
 
 
 def rank(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[Ranking]:
-    """Compares *runs*, those of each basis among themselves.
-
-    Args:
-        swept: See `keys`.
-    """
+    """Compares *runs*, those of each basis among themselves; *swept* as in `keys`."""
     rankings = []
     for data, same in comparable(runs).items():
-        by = keys(same, swept)
-        rankings.append(Ranking(data, by, ordered(same, by)))
+        by, groups = keys(same, swept), dict[tuple[Any, ...], list[Run]]()
+        for run in same:
+            groups.setdefault(_point(run, by), []).append(run)
+        best_first = sorted(map(replicates, groups.values()), key=lambda group: group.order)
+        rankings.append(Ranking(data, by, best_first))
     return rankings
-
-
-def ordered(runs: Sequence[Run], by: Sequence[str]) -> list[Replicates]:
-    """The *runs*, grouped by their values of the keys *by*, best first."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(_point(run, by), []).append(run)
-    return sorted(map(replicates, groups.values()), key=lambda group: group.order)
 
 
 def keys(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[str]:
@@ -202,7 +178,7 @@ def keys(runs: Sequence[Run], swept: Sequence[str] | None = None) -> list[str]:
     for run in runs:
         for key, value in run.settings.items():
             values.setdefault(key, set()).add(value)
-    for key in ("data", *REPLICATES, *itertools.chain(*SPLIT.values())):
+    for key in ("data", *REPLICATES, *itertools.chain(*SPLIT)):
         values.pop(key, None)
     for key in values:
         if within(key, OPTIONAL) and any("epochs" in run.settings and key not in run.settings for run in runs):
@@ -234,10 +210,8 @@ def comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:
             bases.append(basis)
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        basis = run.basis
-        groups.setdefault(basis if basis in bases else next(each for each in bases if _fits(basis, each)), []).append(
-            run
-        )
+        first = next(basis for basis in bases if _fits(run.basis, basis))
+        groups.setdefault(first, []).append(run)
     return {_label(basis, list(groups)): same for basis, same in groups.items()}
 
 
@@ -302,7 +276,6 @@ def replicates(runs: Sequence[Run]) -> Replicates:
 
 
 def _point(run: Run, by: Sequence[str]) -> tuple[Any, ...]:
-    """The values of the keys *by*."""
     return tuple(run.settings.get(key, ABSENT) for key in by)
 
 

@@ -51,7 +51,7 @@ def settings(table: pd.DataFrame) -> list[str]:
 
 def ids(folder: Path) -> dict[str, str]:
     """The `run_id` and `experiment_id` in MLflow of the run in *folder*; empty if it is not tracked, or not yet."""
-    record = tracked.run(folder) or TrackedRun()
+    record = tracked.read(folder) or TrackedRun()
     return {"run_id": record.run_id, "experiment_id": record.experiment_id}
 
 

@@ -1,11 +1,10 @@
 """From config nodes to objects, by Hydra's `_target_` convention; every failure becomes a ConfigError."""
 
-import difflib
 import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType, NoneType
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import torch
@@ -16,7 +15,7 @@ from torch.func import functional_call
 
 from mnist_exp import processor
 from mnist_exp.config import Config, Precision, Shape, as_typed, sizes
-from mnist_exp.config.guesses import having
+from mnist_exp.config.guesses import closest, having
 from mnist_exp.data import Augment, mix
 from mnist_exp.disk.lanes import ALONE
 from mnist_exp.engine import closed_form, fused
@@ -45,12 +44,11 @@ def device(config: Config) -> torch.device:
     Raises:
         ConfigError: that device is not on this machine, or cannot do `precision`.
     """
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     name = config.device
     if name == "auto":
-        apples = not torch.cuda.is_available() and torch.backends.mps.is_available() and pays_on_mps(config)
-        name = "cuda" if torch.cuda.is_available() else "mps" if apples else "cpu"
+        name = "cuda" if count["cuda"] else "mps" if count["mps"] and pays_on_mps(config) else "cpu"
     device = torch.device(name)
-    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if (device.index or 0) >= count[device.type]:
         raise ConfigError(
             f"device={config.device} is not on this machine: torch {torch.__version__} "
@@ -89,9 +87,8 @@ def model(config: Config) -> nn.Module:
             does not take the last batch.
     """
     torch.manual_seed(mix(config.seed))
-    built = _make("model", config.model, _maker("model", config.model, offered=_of_dataset(config)))
-    if not isinstance(built, nn.Module):
-        raise ConfigError(f"model._target_ must make a torch.nn.Module, but it made a {type(built).__name__}.")
+    maker = _maker("model", config.model, offered=_of_dataset(config))
+    built: nn.Module = _make("model", config.model, maker, nn.Module, "a torch.nn.Module")
     _check_last_batch(config, built)
     return built
 
@@ -104,17 +101,18 @@ def _of_dataset(config: Config) -> dict[str, Any]:
 def _check_logits(config: Config, network: nn.Module) -> None:
     """Raises ConfigError unless *network* makes a logit for each class of an image of the dataset."""
     wanted, shape = config.data.num_classes, config.data.shape
+    name = config.model["_target_"].rsplit(".", 1)[-1]
     try:
         got = _shape_of_logits(config, network)
     except Exception as error:
         raise ConfigError(
-            f"{_named(config)} does not take the images of {config.data.name}, {sizes(shape)}: {first_line(error)}",
+            f"{name} does not take the images of {config.data.name}, {sizes(shape)}: {first_line(error)}",
             "A network that takes shape=(channels, height, width) gets that of the dataset.",
         ) from error
     if got != (2, wanted):
         makes = f"{got[1]} outputs" if len(got) == 2 and got[0] == 2 else f"outputs of shape {got} for two images"
         raise ConfigError(
-            f"{_named(config)} makes {makes}, but {config.data.name} has {wanted} classes (data.num_classes).",
+            f"{name} makes {makes}, but {config.data.name} has {wanted} classes (data.num_classes).",
             "A network that takes classes=… gets the number of the dataset.",
         )
 
@@ -127,10 +125,6 @@ def _shape_of_logits(config: Config, network: nn.Module) -> tuple[int, ...]:
         return 2, network.classes
     with torch.device("cpu"):
         return tuple(model(config).eval()(torch.zeros(2, *shape)).shape)
-
-
-def _named(config: Config) -> str:
-    return str(config.model["_target_"]).rsplit(".", 1)[-1]
 
 
 def _check_last_batch(config: Config, network: nn.Module) -> None:
@@ -178,7 +172,7 @@ def stack(configs: Sequence[Config], networks: Sequence[nn.Module], where: torch
     if len(networks) > 1:  # by a pack record from elsewhere
         raise CheckpointError("Networks that train by autograd cannot be lanes of a pack.", ALONE)
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
-    return ModuleStack(networks[0], config.seed, config.training, autocast, config.data.shape), "autograd"
+    return ModuleStack(networks[0], config.seed, config.training, config.data.shape, autocast), "autograd"
 
 
 def _update(config: Config, where: torch.device) -> dict[str, Any]:
@@ -205,20 +199,13 @@ def groups(configs: Sequence[Config], built: Stack) -> list[dict[str, Any]]:
 
 
 def optimizer(config: Config, groups: list[dict[str, Any]]) -> Optimizer:
-    """The optimiser over *groups*; each remembers the rate that schedules start from as `initial_lr`.
-
-    Raises:
-        ConfigError: as `model`.
-    """
+    """The optimiser over *groups*; each remembers the rate that schedules start from as `initial_lr`."""
     node = {**config.optimizer, "lr": config.lr}
     maker = _maker("optimizer", node, groups)
-    built: Optimizer
     if fused.fits(maker.func, maker.keywords):
-        built = _make("optimizer", node, functools.partial(fused.Fused, maker.func, groups, **maker.keywords))
-    else:
-        built = _make("optimizer", node, functools.partial(maker, groups))
-        if not isinstance(built, optim.Optimizer):
-            raise ConfigError(f"optimizer._target_ must make a torch optimiser, not a {type(built).__name__}.")
+        maker = functools.partial(fused.Fused, maker.func, **maker.keywords)
+    kinds = (fused.Fused, optim.Optimizer)
+    built: Optimizer = _make("optimizer", node, functools.partial(maker, groups), kinds, "a torch optimiser")
     for group in built.param_groups:
         group["initial_lr"] = group["lr"]
     return built
@@ -247,51 +234,30 @@ def note(optimizer: Optimizer) -> str:
 
 
 def schedule(config: Config, steps: float = math.inf) -> Schedule:
-    """The learning rate over time, for a training of so many *steps*.
-
-    Raises:
-        ConfigError: as `model`.
-    """
-    built: Schedule = _callable("schedule", config.schedule)
+    """The learning rate over time, for a training of so many *steps*."""
+    maker = _maker("schedule", config.schedule)
+    built: Schedule = _make("schedule", config.schedule, maker, Callable, "something callable")
     if isinstance(built, Decay):
         built.steps = steps
     return built
 
 
 def augment(config: Config) -> Augment | None:
-    """The augmentation of training images; None without one.
-
-    Raises:
-        ConfigError: as `model`.
-    """
+    """The augmentation of training images; None without one."""
     if not config.augment:
         return None
-    built: Augment = _callable("augment", config.augment, _of_dataset(config))
+    maker = _maker("augment", config.augment, offered=_of_dataset(config))
+    built: Augment = _make("augment", config.augment, maker, Callable, "something callable")
     return built
 
 
 def callbacks(config: Config, run: Any) -> dict[str, Callback]:
-    """The callbacks of *run*, by name; they get it if they take it.
-
-    Raises:
-        ConfigError: as `model`.
-    """
+    """The callbacks of *run*, by name; they get it if they take it."""
     built = {}
-    for name, maker in _callbacks(config).items():
-        given = {"run": run} if "run" in inspect.signature(maker.func).parameters else {}
-        made = built[name] = _make(f"callbacks.{name}", config.callbacks[name], functools.partial(maker, **given))
-        if not isinstance(made, Callback):
-            raise ConfigError(
-                f"callbacks.{name}._target_ must make a Callback, not a {type(made).__name__}.",
-                "Its class derives from mnist_exp.engine.events.Callback.",
-            )
+    for name, node in config.callbacks.items():
+        group, way_out = f"callbacks.{name}", "Its class derives from mnist_exp.engine.events.Callback."
+        built[name] = _make(group, node, _maker(group, node, offered={"run": run}), Callback, "a Callback", way_out)
     return built
-
-
-def _callbacks(config: Config) -> "dict[str, functools.partial[Any]]":
-    """What makes each callback, checked to take its keywords; not called: it may open files."""
-    nodes = config.callbacks.items()
-    return {name: _maker(f"callbacks.{name}", node, offered={"run": None}) for name, node in nodes}
 
 
 def rehearse(config: Config) -> int:
@@ -301,8 +267,7 @@ def rehearse(config: Config) -> int:
         The number of trainable parameters.
 
     Raises:
-        ConfigError: as `device`, `model`, `optimizer`, `schedule`, `augment`, `callbacks` and `warm.check`; or the
-            machine lacks the memory.
+        ConfigError: something cannot be built, `warm.check` refuses, or the machine lacks the memory.
     """
     device(config)
     with torch.device("meta"):
@@ -311,7 +276,8 @@ def rehearse(config: Config) -> int:
         optimizer(config, [{"params": list(network.parameters())}])
     schedule(config)
     augment(config)
-    _callbacks(config)
+    for name, node in config.callbacks.items():  # not made: they may open files
+        _maker(f"callbacks.{name}", node, offered={"run": None})
     if config.init:
         warm.check(config.init, network)
     memory.check_network(network)
@@ -320,16 +286,8 @@ def rehearse(config: Config) -> int:
     return parameters
 
 
-def _callable(group: str, node: dict[str, Any], offered: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    """Builds *node*, which must be callable; every failure becomes a ConfigError about *group*."""
-    built = _make(group, node, _maker(group, node, offered=offered))
-    if not callable(built):
-        raise ConfigError(f"{group}._target_ must make something callable, not a {type(built).__name__}.")
-    return built
-
-
 def _maker(
-    group: str, node: dict[str, Any], *arguments: Any, offered: Mapping[str, Any] = MappingProxyType({})
+    group: str, node: dict[str, Any], *arguments: Any, offered: Mapping[str, Any] | None = None
 ) -> "functools.partial[Any]":
     """The target of *node* with its keywords, not yet called; it is checked to take them after *arguments*.
 
@@ -345,22 +303,25 @@ def _maker(
         signature = inspect.signature(maker.func)
     except ValueError:  # built in C: the call itself will raise
         return maker
-    given = {key: offered[key] for key in offered if key in signature.parameters and key not in maker.keywords}
-    maker = functools.partial(maker.func, *maker.args, **maker.keywords, **given)
+    given = {key: value for key, value in (offered or {}).items() if key in signature.parameters}
+    maker = functools.partial(maker.func, *maker.args, **(given | maker.keywords))
     _check_keywords(group, maker, signature, arguments)
     _check_types(group, maker, signature)
     return maker
 
 
-def _make(group: str, node: dict[str, Any], maker: Callable[[], Any]) -> Any:
-    """Calls *maker*; its exceptions become ConfigErrors."""
+def _make(group: str, node: dict[str, Any], maker: Callable[[], Any], kind: Any, what: str, way_out: str = "") -> Any:
+    """What *maker* makes, which must be of that *kind*, in words *what*; its exceptions become ConfigErrors."""
     try:
-        return maker()
+        made = maker()
     except ExperimentError as error:
         raise ConfigError(error.message, error.help or _about(group)) from error
     except Exception as error:
         reason = f"{group}._target_={node['_target_']} refused its settings: {error}"
         raise ConfigError(reason, _about(group)) from error
+    if not isinstance(made, kind):
+        raise ConfigError(f"{group}._target_ must make {what}, not a {type(made).__name__}.", way_out)
+    return made
 
 
 def _about(group: str) -> str:
@@ -385,8 +346,8 @@ def _check_types(group: str, maker: "functools.partial[Any]", signature: inspect
         else:  # whoever declares more knows what it takes
             continue
         if not fits:
-            way_out = _about(group)
-            raise ConfigError(f"{group}.{key} must be {' or '.join(wanted)}, but got {as_typed(value)}.", way_out)
+            reason = f"{group}.{key} must be {' or '.join(wanted)}, but got {as_typed(value)}."
+            raise ConfigError(reason, _about(group))
 
 
 def _check_keywords(
@@ -400,8 +361,7 @@ def _check_keywords(
         wrong = [key for key in maker.keywords if key not in known]
         if not wrong:
             raise ConfigError(f"{group}: {error}.") from error
-        near = difflib.get_close_matches(wrong[0], known, n=1)
-        others = having(f"{group}.{wrong[0]}")
-        way_out = [f"Did you mean '{group}.{near[0]}'?" if near else "", others, f"It takes: {', '.join(known)}"]
+        near, others = closest(wrong[0], known), having(f"{group}.{wrong[0]}")
+        way_out = [f"Did you mean '{group}.{near}'?" if near else "", others, f"It takes: {', '.join(known)}"]
         reason = f"{group}.{wrong[0]} is not a setting of {maker.func.__name__}."
         raise ConfigError(reason, " ".join(filter(None, way_out))) from error

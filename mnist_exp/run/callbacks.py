@@ -23,7 +23,6 @@ class MacroF1(Callback):
     Macro F1 counts each class alike, however many images it has; one that neither occurs nor is answered is left out.
 
     Args:
-        run: See `session.Run`.
         split: `val` or `test`; nothing is measured where it has no images.
         recall: Whether to add the share of each class's images that is right.
     """
@@ -51,9 +50,6 @@ class MacroF1(Callback):
 class TensorBoard(Callback):
     """Event files with the metrics of each epoch in the run's folder: `tensorboard --logdir outputs`.
 
-    Args:
-        run: See `session.Run`.
-
     Raises:
         ConfigError: the extra is missing.
     """
@@ -62,9 +58,7 @@ class TensorBoard(Callback):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ConfigError(
-                "callbacks=tensorboard needs tensorboard.", 'Install it: pip install "mnist_exp[tensorboard]"'
-            ) from error
+            raise _lacks("tensorboard", "tensorboard") from error
         # Those of epochs that a killed attempt wrote, and that are trained again, are hidden.
         self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.ledger.epoch + 1)
 
@@ -81,9 +75,6 @@ class TensorBoard(Callback):
 class ONNX(Callback):
     """`model.onnx` in the folder of a finished run: pixels (batch, *shape), 0 to 255, to probabilities (batch, class).
 
-    Args:
-        run: See `session.Run`.
-
     Raises:
         ConfigError: the extra is missing.
     """
@@ -92,9 +83,7 @@ class ONNX(Callback):
         try:
             import onnxscript  # noqa: F401  # what torch's exporter needs
         except ImportError as error:
-            raise ConfigError(
-                "callbacks=onnx needs onnxscript.", 'Install it: pip install "mnist_exp[onnx]"'
-            ) from error
+            raise _lacks("onnx", "onnxscript") from error
         self.run = run
 
     def on_end(self, event: LaneEnd) -> None:
@@ -114,3 +103,7 @@ class ONNX(Callback):
             )
         assert program
         atomic_write(self.run.folder / "model.onnx", program.model_proto.SerializeToString())
+
+
+def _lacks(extra: str, package: str) -> ConfigError:
+    return ConfigError(f"callbacks={extra} needs {package}.", f'Install it: pip install "mnist_exp[{extra}]"')

@@ -22,12 +22,14 @@ from mnist_exp.disk.checkpoint import Checkpoint
 from mnist_exp.disk.files import atomic_write, tidy
 from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.disk.ledger import Ledger
-from mnist_exp.engine.stack import same_shapes
+from mnist_exp.engine.stack import Tensors
 from mnist_exp.errors import BusyError, CheckpointError, ConfigError, DivergedError, Interrupted, first_line
 from mnist_exp.run import build, warm
 from mnist_exp.run.resume import changed
 
 log = logging.getLogger(__name__)
+
+ANOTHER = "The saved weights are another network's: train this one in a folder of its own, without resume=."
 
 
 @final
@@ -51,11 +53,8 @@ class Result:
     state: State
     reason: str
     summary: dict[str, float]
-
-    @property
-    def objective(self) -> float:
-        """What a sweep maximises; see `Ledger.objective`."""
-        return Ledger(summary=self.summary).objective
+    objective: float
+    """What a sweep maximises; see `Ledger.objective`."""
 
 
 @final
@@ -125,13 +124,10 @@ def claim(task: Task, sweep: str, extras: bool, locks: contextlib.ExitStack) -> 
 
     Args:
         locks: Releases the folder.
-
-    Raises:
-        ExperimentError: see `session.run_many`.
     """
     folder = task.folder
     folder.mkdir(parents=True, exist_ok=True)
-    locks.callback(ledger.hold(folder).release)
+    locks.enter_context(ledger.hold(folder))
     tidy(folder, *RunFolder.written_by_trainer)
     tidy(RunFolder(folder).checkpoints, "*")
     entry, forced = _open_ledger(task, sweep)
@@ -182,15 +178,11 @@ def mark_killed(task: Task, sweep: str, reason: str) -> None:
     ledger.reap(folder, reason)
     if RunFolder(folder).ledger.exists():
         return
-    with contextlib.suppress(BusyError):  # it is alive after all
-        lock = ledger.hold(folder)
-        try:
-            entry = _new_ledger(task.config, task.overrides)
-            entry.sweep, entry.figures = sweep, False
-            write_config(task.config, folder)
-            close(entry, folder, State.KILLED, reason)
-        finally:
-            lock.release()
+    with contextlib.suppress(BusyError), ledger.hold(folder):  # unless it is alive after all
+        entry = _new_ledger(task.config, task.overrides)
+        entry.sweep, entry.figures = sweep, False
+        write_config(task.config, folder)
+        close(entry, folder, State.KILLED, reason)
 
 
 def write_config(config: Config, folder: Path) -> None:
@@ -199,13 +191,11 @@ def write_config(config: Config, folder: Path) -> None:
 
 
 def close(entry: Ledger, folder: Path, state: State, reason: str) -> None:
-    """Records how the run ended, unless that is recorded already.
+    """Records how the run ended.
 
     Raises:
         OSError: it cannot be written; then *entry* says `running` still, as the file does.
     """
-    if entry.state != State.RUNNING:
-        return
     closed = dataclasses.replace(entry)
     closed.end(state, reason)
     closed.write(folder)
@@ -213,15 +203,11 @@ def close(entry: Ledger, folder: Path, state: State, reason: str) -> None:
 
 
 def _result(entry: Ledger, folder: Path) -> Result:
-    return Result(folder, entry.state, entry.reason, entry.summary)
+    return Result(folder, entry.state, entry.reason, entry.summary, entry.objective)
 
 
 def _load_checkpoint(config: Config, folder: Path, entry: Ledger, network: nn.Module) -> Checkpoint | None:
-    """The state to continue from, if there is one.
-
-    Raises:
-        CheckpointError: it is damaged, was saved with another config or network, or after more epochs than are wanted.
-    """
+    """The state to continue from, if there is one."""
     saved = checkpoint.load_last(RunFolder(folder).checkpoints)
     if saved is None:
         return None
@@ -234,6 +220,21 @@ def _load_checkpoint(config: Config, folder: Path, entry: Ledger, network: nn.Mo
     for weights in filter(None, (saved.weights, saved.averaged, saved.chosen)):
         same_shapes(weights, network.state_dict())
     return saved
+
+
+def same_shapes(saved: Tensors, wanted: Tensors) -> None:
+    """Raises CheckpointError, naming the first tensor, unless both hold the same names, shapes and types."""
+    for name in sorted(saved.keys() | wanted.keys()):
+        if name not in wanted:
+            raise CheckpointError(f"The saved state has {name}, which this model has not.", ANOTHER)
+        if name not in saved:
+            raise CheckpointError(f"The saved state lacks {name}.", ANOTHER)
+        was, now = saved[name], wanted[name]
+        if was.shape != now.shape:
+            shapes = f"shape {tuple(was.shape)}, but this model has {tuple(now.shape)}"
+            raise CheckpointError(f"{name} was saved with {shapes}.", ANOTHER)
+        if was.dtype != now.dtype:
+            raise CheckpointError(f"{name} was saved as {was.dtype}, but this model has {now.dtype}.", ANOTHER)
 
 
 def _record_failure(entry: Ledger, config: Config, folder: Path, error: BaseException, begun: bool) -> None:
@@ -259,10 +260,6 @@ def _open_ledger(task: Task, sweep: str) -> tuple[Ledger, str]:
 
     The ledger of an earlier attempt is marked as running again. If it is forced to continue with something else, it
     gets a new ledger, and so a new run in MLflow: an old one would claim that everything was made with one config.
-
-    Raises:
-        ConfigError: that attempt was made with other config, code or data, and `force` is not set.
-        DataError: the images are missing or damaged.
     """
     config, folder = task.config, task.folder
     if not RunFolder(folder).ledger.exists():

@@ -13,7 +13,7 @@ from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import CheckpointError, first_line
 from mnist_exp.models import Classifier
-from mnist_exp.run import build, template
+from mnist_exp.run import build, template, warm
 
 
 def restore(config: Config, folder: Path) -> Classifier:
@@ -22,9 +22,7 @@ def restore(config: Config, folder: Path) -> Classifier:
     Raises:
         CheckpointError: it has no weights yet, or they are damaged or another network's.
     """
-    path = RunFolder(folder).weights
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no trained weights: it did not finish.", "Name a run that did.")
+    path = warm.trained(folder)
     with torch.device("meta"):  # takes no memory, whatever the config of a foreign folder says
         values = sum(value.numel() for value in build.model(config).state_dict().values())
     if path.stat().st_size < values:

@@ -17,7 +17,7 @@ from mnist_exp.console.formats import count, loss, percent, plural, seconds, sho
 from mnist_exp.console.terminal import offer, say, shown
 from mnist_exp.disk import trust
 from mnist_exp.disk.layout import RunFolder
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.errors import ConfigError, Interrupted
 from mnist_exp.run import resume, warm
 from mnist_exp.run.sharing import Sharing
@@ -129,7 +129,7 @@ class Screen(Observer):
         self.begun = False
         """Whether there was something to train."""
         self.total = 1
-        self.bar = terminal.progress(lambda: self.total, "steps", lambda: self.control.step)
+        self.bar = terminal.progress(lambda: self.total, lambda: self.control.step)
 
     def watch(self, about: "Run", control: Control) -> Sequence[Observer]:
         """Prints the header; the bar follows *control* from now on."""
@@ -156,9 +156,6 @@ class Screen(Observer):
 
     def on_epoch(self, event: EpochEnd) -> None:
         say(epoch_line(event, self.config.epochs))
-
-    def on_end(self, event: LaneEnd) -> None:
-        """`train` prints the rest."""
 
 
 def epoch_line(event: EpochEnd, epochs: int) -> str:

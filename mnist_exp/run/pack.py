@@ -19,9 +19,9 @@ from mnist_exp.disk.layout import RunFolder, State
 from mnist_exp.engine import graph
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.loop import Descent, Progress
-from mnist_exp.engine.stack import Tensors, same_shapes
+from mnist_exp.engine.stack import Tensors
 from mnist_exp.run import build, memory
-from mnist_exp.run.claim import Member
+from mnist_exp.run.claim import Member, same_shapes
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +70,6 @@ class Pack:
     """Runs that have come equally far, as lanes of one stack: each from its checkpoint, or from the beginning.
 
     Lanes that *members* lack get placeholders; see `lanes.py`.
-
-    Raises:
-        ConfigError, DataError, CheckpointError: see `session.run_many`.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -109,7 +106,7 @@ class Pack:
         self.method += build.note(optimizer) + graph.note(self.stack, optimizer)
         average = Average(optimizer, settings[0].training.ema)
         self.descent = Descent(optimizer, schedule, average, [each.lr for each in settings])
-        self.progress = Progress(len(settings), config.epochs, config.training.patience, set(runs), pauses)
+        self.progress = Progress(config.epochs, set(runs), config.training.patience, pauses)
         saved = {lane: member.saved for lane, member in runs.items() if member.saved}
         self._restore(saved, self._fitting(saved, settings))
 
@@ -126,11 +123,7 @@ class Pack:
         return True
 
     def _fitting(self, saved: dict[int, Checkpoint], settings: Sequence[Config]) -> dict[int, Moments]:
-        """The saved moments of each lane; none where force has brought an optimiser that keeps other ones.
-
-        Raises:
-            CheckpointError: the optimiser that they were saved of keeps other ones: its next step could fail.
-        """
+        """The saved moments of each lane; none where force has brought an optimiser that keeps other ones."""
         moments = {lane: state.moments for lane, state in saved.items()}
         if not any(moments.values()):
             return moments

@@ -31,9 +31,6 @@ class Recorder(Observer):
                 if reason := callback.stop(event):
                     self.control.stopped[event.lane] = reason
 
-    def on_end(self, event: LaneEnd) -> None:
-        """The callbacks get that themselves."""
-
 
 @final
 class Named(Observer):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 
 from mnist_exp import system
 from mnist_exp.console.formats import plural
-from mnist_exp.engine.events import EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import EpochEnd, Observer
 
 if TYPE_CHECKING:
     from mnist_exp.run.session import Run
@@ -60,9 +60,6 @@ class Sharing(Observer):
             log.info("Other programs leave %s: it trains on with as many threads.", plural(wanted, "core"))
         torch.set_num_threads(wanted)
         self.threads = self.ledger.threads_after[str(event.epoch)] = wanted
-
-    def on_end(self, event: LaneEnd) -> None:
-        """There is nothing to choose any more."""
 
     def _fitting(self) -> int:
         """As many threads as there were free cores since the last look; as now, if that was just before."""

@@ -34,7 +34,7 @@ OF_WRITER = (".data/", "byteorder")
 def export(config: Config, classifier: Classifier) -> bytes:
     """*classifier*, the network of *config*, in torch's export format; by its template if there is one."""
     weights = classifier.state_dict()
-    if template := _kept(config):
+    if template := kept(config):
         return filled(template, weights)
     exported = models.export(classifier)
     if name := _name(config):
@@ -47,12 +47,7 @@ def export(config: Config, classifier: Classifier) -> bytes:
     return exported
 
 
-def known(config: Config) -> bool:
-    """Whether the network of *config* can be exported by a template."""
-    return _kept(config) is not None
-
-
-def _kept(config: Config) -> bytes | None:
+def kept(config: Config) -> bytes | None:
     """The template of *config*; a damaged one is as good as none."""
     name = _name(config)
     kept = cache.read(name) if name else None

@@ -61,6 +61,14 @@ def _typed(each: str) -> str:
     return f"init={','.join(texts)}"
 
 
+def trained(folder: Path) -> Path:
+    """The file with the weights of the run in *folder*. Raises CheckpointError where it has none yet."""
+    path = RunFolder(folder).weights
+    if not path.is_file():
+        raise CheckpointError(f"{shown(folder)} has no trained weights: it did not finish.", "Name a run that did.")
+    return path
+
+
 def check(source: str, network: "nn.Module") -> None:
     """Makes sure that *network* takes the weights of *source*, by names and shapes; nothing where they are gone.
 
@@ -119,7 +127,4 @@ def _weights(source: str) -> Path:
 
 
 def _digest(folder: Path) -> str:
-    path = RunFolder(folder).weights
-    if not path.is_file():
-        raise CheckpointError(f"{shown(folder)} has no trained weights: it did not finish.", "Name a run that did.")
-    return sha256(path.read_bytes())[:12]
+    return sha256(trained(folder).read_bytes())[:12]

@@ -39,7 +39,9 @@ class RunWriter(Observer):
         """Which images the weights get right that would be exported now."""
         write_config(member.config, member.folder)
         if member.forced or not self.files.ledger.exists():
-            self._write_difference()
+            system.unlink(self.files.difference)
+            if difference := provenance.git().get("diff"):
+                atomic_write(self.files.difference, difference.encode())
         self.journal = Journal(member.folder, saved.history if saved else [], repeats=not member.forced)
         self._write_ledger(member.epoch)  # a crash may have come before the ledger was written
         member.begun = True
@@ -75,12 +77,6 @@ class RunWriter(Observer):
         self.entry.seconds = sum(row["metrics"]["time/epoch"] for row in self.journal.rows[:epoch])
         self.entry.write(self.files.path)
 
-    def _write_difference(self) -> None:
-        """Keeps how the code differs from its commit."""
-        system.unlink(self.files.difference)
-        if difference := provenance.git().get("diff"):
-            atomic_write(self.files.difference, difference.encode())
-
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
@@ -96,7 +92,7 @@ def writing(folder: Path) -> Iterator[None]:
         raise ExperimentError(f"{folder} cannot be written: {error.strerror}.", way_out) from error
 
 
-def summarise(rows: list[dict[str, Any]], parameters: int, chosen: bool = False) -> dict[str, float]:
+def summarise(rows: list[dict[str, Any]], parameters: int, chosen: bool) -> dict[str, float]:
     """Best and final metrics of a run, as separate metrics: MLflow's tables show only last values.
 
     Args:

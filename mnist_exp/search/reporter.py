@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 from mnist_exp.config import Config
 from mnist_exp.disk import journal, lanes, trust
 from mnist_exp.disk.layout import SweepFolder
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.search import study as studies
 
 if TYPE_CHECKING:
@@ -118,6 +118,3 @@ class Reporter(Observer):
         records = {run: record for run in self.runs if (record := lanes.read(run))} if len(self.runs) > 1 else {}
         own = records.pop(self.folder, None)
         return {run: each.position(epoch - 1) for run, each in records.items() if own and each.together == own.together}
-
-    def on_end(self, event: LaneEnd) -> None:
-        """The search reads it from the ledger."""

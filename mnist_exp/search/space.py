@@ -4,7 +4,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -15,8 +15,10 @@ from mnist_exp.errors import ConfigError
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.distributions import BaseDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+Distribution: TypeAlias = "CategoricalDistribution | FloatDistribution | IntDistribution"
+"""Of the values of one key: listed, real or whole."""
 Hook = Callable[["optuna.Trial"], Mapping[str, Any]]
 """A conditional space: may look at `trial.params`, suggest more, and returns overrides as key → value."""
 USUAL = {"hidden": "tag(log,int(interval(16,512)))", "lr": "tag(log,interval(1e-4,1e-1))"}
@@ -28,7 +30,7 @@ USUAL = {"hidden": "tag(log,int(interval(16,512)))", "lr": "tag(log,interval(1e-
 class Space:
     """What may vary, and what is the same for all."""
 
-    varied: "dict[str, BaseDistribution]"
+    varied: dict[str, Distribution]
     fixed: dict[str, str]
     """Key → override."""
     hook: Hook | None = None
@@ -86,12 +88,9 @@ def space(parsed: Sequence[Override], defaults: DictConfig, hook: str | None = N
         else:
             parts.fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
     if not parts.varied and not parts.hook:
-        raise ConfigError(
-            "There is nothing to search: every key has one value.",
-            "Give some a list: hidden=64,128 lr=1e-3,3e-3"
-            if listed
-            else "Give some an interval or a list: 'lr=tag(log,interval(1e-4,1e-1))' hidden=64,128",
-        )
+        example = "an interval or a list: 'lr=tag(log,interval(1e-4,1e-1))' hidden=64,128"
+        example = "a list: hidden=64,128 lr=1e-3,3e-3" if listed else example
+        raise ConfigError("There is nothing to search: every key has one value.", f"Give some {example}")
     return parts
 
 
@@ -101,7 +100,7 @@ def usual(defaults: DictConfig, typed: Collection[str]) -> list[str]:
     return [f"{key}={values}" for key, values in USUAL.items() if key not in idle.union(typed)]
 
 
-def distribution(override: Override, defaults: DictConfig, listed: bool = False) -> "BaseDistribution":
+def distribution(override: Override, defaults: DictConfig, listed: bool) -> Distribution:
     """Optuna's distribution of the values of one key.
 
     Raises:
@@ -121,17 +120,13 @@ def distribution(override: Override, defaults: DictConfig, listed: bool = False)
         low, high, step = values.start, values.end, None
         whole = takes_integers(defaults, override.key_or_group)
         if whole and not (float(low).is_integer() and float(high).is_integer()):
-            raise ConfigError(
-                f"{override.key_or_group} takes whole numbers, but {typed} has other bounds.",
-                f"Write {override.key_or_group}=int(interval({round(low)},{round(high)}))",
-            )
+            reason = f"{override.key_or_group} takes whole numbers, but {typed} has other bounds."
+            raise ConfigError(reason, f"Write {override.key_or_group}=int(interval({round(low)},{round(high)}))")
         whole = whole or (isinstance(low, int) and isinstance(high, int) and "int(" in typed)
     log = "log" in values.tags
     if not low <= high or (log and not low > 0):
-        raise ConfigError(
-            f"{typed} has no values{' on a logarithmic scale' if log else ''}.",
-            "Bounds go from low to high" + (", both above 0." if log else "."),
-        )
+        way_out = "Bounds go from low to high" + (", both above 0." if log else ".")
+        raise ConfigError(f"{typed} has no values{' on a logarithmic scale' if log else ''}.", way_out)
     if whole:
         return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
     return FloatDistribution(float(low), float(high), log=log, step=step)
@@ -152,15 +147,14 @@ def takes_integers(defaults: DictConfig, key: str) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def suggest(trial: "optuna.Trial", key: str, values: "BaseDistribution") -> Any:
+def suggest(trial: "optuna.Trial", key: str, values: Distribution) -> Any:
     """The value of *key* in *trial*, which is drawn if it has none yet."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.distributions import CategoricalDistribution, IntDistribution
 
     if isinstance(values, CategoricalDistribution):
         return trial.suggest_categorical(key, values.choices)
     if isinstance(values, IntDistribution):
         return trial.suggest_int(key, values.low, values.high, step=values.step, log=values.log)
-    assert isinstance(values, FloatDistribution)
     return trial.suggest_float(key, values.low, values.high, step=values.step, log=values.log)
 
 
@@ -170,7 +164,7 @@ def known(row: Sequence[str], within: Space) -> dict[str, Any]:
     Raises:
         ConfigError: a key does not vary, or its value is none of those that are searched.
     """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.distributions import CategoricalDistribution
 
     point: dict[str, Any] = {}
     for typed in row:
@@ -181,7 +175,6 @@ def known(row: Sequence[str], within: Space) -> dict[str, Any]:
         if isinstance(values, CategoricalDistribution):
             alike = [choice for choice in values.choices if as_typed(choice) == text or choice == number]
         else:
-            assert isinstance(values, IntDistribution | FloatDistribution)
             alike = [number] if number is not None and values.low <= number <= values.high else []
         if not alike:
             raise ConfigError(f"enqueue: {typed} is not among what is searched.", f"{key}: {values}")
@@ -198,13 +191,12 @@ def _number(text: str) -> float | None:
     return None
 
 
-def extremes(values: "BaseDistribution") -> list[Any]:
+def extremes(values: Distribution) -> list[Any]:
     """Both ends of an interval, or all that is listed."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.distributions import CategoricalDistribution
 
     if isinstance(values, CategoricalDistribution):
         return list(values.choices)
-    assert isinstance(values, IntDistribution | FloatDistribution)
     return list(dict.fromkeys([values.low, values.high]))
 
 

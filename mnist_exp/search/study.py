@@ -24,21 +24,20 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.config.rules import at_least
+from mnist_exp.config.rules import at_least, check_options
 from mnist_exp.config.secrets import without_login
 from mnist_exp.disk import records, trust
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, first_line
+from mnist_exp.search.space import Distribution, extremes
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.distributions import BaseDistribution
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 OBJECTIVES = (
     *("final/val_accuracy", "final/val_loss", "final/train_accuracy", "final/train_loss", "best/val_accuracy"),
     *("model/parameters", "time/total"),
@@ -46,6 +45,7 @@ OBJECTIVES = (
 """What can be searched for: accuracies are maximised, all else is minimised. The test set chooses nothing."""
 GRID, TPE = "optuna.samplers.GridSampler", "optuna.samplers.TPESampler"
 ANEW = f"Delete {SweepFolder.trials}: sweep.json and the ledgers of the runs have its trials, too."
+RULES = {"batch": at_least(1), "max_failures": at_least(0), "patience": at_least(1)}
 MOST = 200  # characters of values in an error
 PLAIN = re.compile(r"optuna\.samplers\.(?!CmaEs)\w+")
 """Samplers that keep plain data in a study. CMA-ES keeps a pickle, and nobody knows what others do."""
@@ -78,12 +78,17 @@ class Search:
     patience: int | None = None
     """Trials without a better one, after which no more begin; None: it goes on."""
     max_failures: int = 10
-    format: int = FORMAT
+    format: int = 1
 
     @property
     def runs(self) -> int:
         """How many a trial has."""
         return len(self.replicates) or 1
+
+    @property
+    def grid(self) -> bool:
+        """Whether its sampler tries all combinations."""
+        return self.sampler.get("_target_") == GRID
 
     @property
     def method(self) -> str:
@@ -124,29 +129,22 @@ def read(folder: Path) -> Search:
     Raises:
         ConfigError: it does not, or the file is damaged or of a newer format.
     """
-    missing = f"{folder} is not a search: it has no study.json."
-    return records.read(Search, SweepFolder(folder).study, FORMAT, ConfigError, missing)
+    return records.read(Search, SweepFolder(folder).study, "search", ConfigError)
 
 
 def check(search: Search) -> None:
     """Raises ConfigError if one of its options breaks a rule."""
-    if search.batch is not None:
-        at_least(1).check("hydra.sweeper.batch", search.batch)
-    at_least(0).check("hydra.sweeper.max_failures", search.max_failures)
-    if search.patience is not None:
-        at_least(1).check("hydra.sweeper.patience", search.patience)
-        if len(search.objectives) > 1:
-            raise ConfigError("hydra.sweeper.patience waits for one objective, and there are several.", "Drop it.")
+    check_options("hydra.sweeper", vars(search), RULES)
+    if search.patience is not None and len(search.objectives) > 1:
+        raise ConfigError("hydra.sweeper.patience waits for one objective, and there are several.", "Drop it.")
     for what, node in (("sampler", search.sampler), ("pruner", search.pruner)):
         for key, value in node.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"hydra.sweeper.{what}.{key} must be a finite number, but got {value}.")
     for metric in search.objectives:
         if "test" in metric:
-            raise ConfigError(
-                f"{metric} cannot be an objective: the test set is reported, it chooses nothing.",
-                f"Search by {metric.replace('test', 'val')}.",
-            )
+            reason = f"{metric} cannot be an objective: the test set is reported, it chooses nothing."
+            raise ConfigError(reason, f"Search by {metric.replace('test', 'val')}.")
         if metric not in OBJECTIVES:
             raise ConfigError(f"{metric} cannot be an objective.", f"There are: {', '.join(OBJECTIVES)}")
     if len(search.objectives) > 1 and search.pruner:
@@ -157,7 +155,7 @@ def check(search: Search) -> None:
 
 
 def need() -> Any:
-    """Optuna, quiet: its warnings go where others go. Raises ConfigError if it is not installed."""
+    """Optuna, whose warnings go where others go. Raises ConfigError if it is not installed."""
     try:
         import optuna
     except ModuleNotFoundError as error:
@@ -171,11 +169,7 @@ def need() -> Any:
 
 @functools.cache
 def storage(address: str) -> Any:
-    """The storage at *address*, a URL or a journal's path; opened once in each process.
-
-    Raises:
-        ConfigError: it cannot be opened.
-    """
+    """The storage at *address*, a URL or a journal's path; opened once. Raises ConfigError if it cannot be opened."""
     need()
     from optuna import storages
     from optuna.storages.journal import JournalFileBackend
@@ -185,17 +179,14 @@ def storage(address: str) -> Any:
             return storages.get_storage(address)
         return storages.JournalStorage(JournalFileBackend(address))
     except Exception as error:  # any driver's
-        what = without_login(address)
-        raise ConfigError(
-            f"The storage of the study cannot be opened, {what}: {first_line(error)}", "" if "://" in address else ANEW
-        ) from error
+        reason = f"The storage of the study cannot be opened, {without_login(address)}: {first_line(error)}"
+        raise ConfigError(reason, "" if "://" in address else ANEW) from error
 
 
 def address(search: Search, folder: Path) -> str:
     """Where the trials of the study in *folder* are: a URL, or the path of its journal.
 
-    Raises:
-        ConfigError: the storage names a variable that is not set.
+    Raises ConfigError if the storage names a variable that is not set.
     """
     try:
         typed = OmegaConf.create({"storage": search.storage})["storage"]
@@ -235,10 +226,8 @@ def check_foreign(search: Search, folder: Path) -> None:
     """Raises ConfigError if a study of a foreign *folder* names code or a storage of its own; see `trust`."""
     trust.check({"sampler": search.sampler, "pruner": search.pruner}, folder)
     if search.storage and not trust.own(folder):
-        raise ConfigError(
-            f"{folder} comes from elsewhere and keeps its trials in {search.storage}, which is not opened for it.",
-            "If it is yours, keep it below outputs/sweeps.",
-        )
+        reason = f"{folder} comes from elsewhere and keeps its trials in {search.storage}, which is not opened for it."
+        raise ConfigError(reason, "If it is yours, keep it below outputs/sweeps.")
 
 
 def read_only(folder: Path, search: Search) -> "optuna.Study":
@@ -258,7 +247,7 @@ def join(folder: Path, search: Search | None = None) -> "optuna.Study":
     return _opened(folder, search, construct("pruner", search.pruner))
 
 
-def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", again: bool = False) -> "optuna.Study":
+def lead(folder: Path, search: Search, space: Mapping[str, Distribution], again: bool = False) -> "optuna.Study":
     """The study in *folder* for the process that asks it.
 
     Its sampler is seeded by what was asked so far, too: one that goes on does not suggest the same again.
@@ -281,20 +270,19 @@ def lead(folder: Path, search: Search, space: "Mapping[str, BaseDistribution]", 
             raise ConfigError(f"The study cannot be begun: {first_line(error)}") from error
     if again:
         if (was := [direction.name.lower() for direction in study.directions]) != search.directions:
-            reason = (
-                f"The study was begun to {' and to '.join(was)}, and {search.objectives or 'accuracy'} is another aim."
-            )
+            now = search.objectives or "accuracy"
+            reason = f"The study was begun to {' and to '.join(was)}, and {now} is another aim."
             raise ConfigError(reason, "Leave hydra.sweeper.objectives as they were, or begin a new search.")
         check_space(study, space)
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
-    if search.sampler.get("_target_") == GRID:
+    if search.grid:
         more = {"seed": search.seed, "search_space": listed(space)}
         study.stop = lambda: None  # type: ignore[method-assign]  # the sampler would end a loop of Optuna's
     study.sampler = construct("sampler", search.sampler, **more)
     return study
 
 
-def check_space(study: "optuna.Study", space: "Mapping[str, BaseDistribution]") -> None:
+def check_space(study: "optuna.Study", space: Mapping[str, Distribution]) -> None:
     """Raises ConfigError if what may vary does not fit the trials so far, or what a trial is to be given."""
     for trial in study.get_trials(deepcopy=False):
         for key in trial.distributions.keys() & space.keys():
@@ -310,11 +298,11 @@ def check_space(study: "optuna.Study", space: "Mapping[str, BaseDistribution]") 
             raise ConfigError(f"Trial {trial.number} of the study cannot begin: {first_line(error)}", ANEW) from error
 
 
-def _described(values: "BaseDistribution") -> str:
-    """Its choices, or its ends: `0.001 to 0.1 (log)`."""
+def _described(values: Any) -> str:
+    """The choices of a distribution, or its ends: `0.001 to 0.1 (log)`."""
     if choices := getattr(values, "choices", ()):
         return ", ".join(map(str, choices))[:MOST]
-    return f"{values.low} to {values.high}{' (log)' * values.log}"  # type: ignore[attr-defined]  # a number's
+    return f"{values.low} to {values.high}{' (log)' * values.log}"
 
 
 def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":
@@ -330,20 +318,12 @@ def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":
     return study
 
 
-def listed(space: "Mapping[str, BaseDistribution]") -> dict[str, list[Any]]:
-    """The values of each key, for a sampler that tries all of them.
-
-    Raises:
-        ConfigError: a key has an interval.
-    """
-    from optuna.distributions import CategoricalDistribution
-
-    values_of = {}
+def listed(space: Mapping[str, Distribution]) -> dict[str, list[Any]]:
+    """The values of each key, for a sampler that tries all of them. Raises ConfigError if a key has an interval."""
     for key, values in space.items():
-        if not isinstance(values, CategoricalDistribution):
+        if not hasattr(values, "choices"):
             raise ConfigError(f"A grid cannot try all of {key}.", f"List the values: {key}=a,b,c")
-        values_of[key] = list(values.choices)
-    return values_of
+    return {key: extremes(values) for key, values in space.items()}
 
 
 def construct(what: str, node: dict[str, Any], **more: Any) -> Any:

@@ -11,12 +11,13 @@ from typing import Any, final
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import config
 from mnist_exp.config import Config, schema, sweeps
 from mnist_exp.config.explain import translate
+from mnist_exp.config.loading import without_hydra
 from mnist_exp.config.schema import Kind
 from mnist_exp.disk import trust
 from mnist_exp.errors import ConfigError
@@ -64,14 +65,10 @@ class Composer:
     def own(self, overrides: Sequence[str]) -> DictConfig:
         """What the job itself sees of `job`, without Hydra's part: enough to check it, at a fraction of the cost."""
         own = self._filled([o for o in self._parse(overrides) if not o.is_hydra_override()], whole=False)
-        return own if own is not None else _without_hydra(self._by_hydra(overrides))
+        return own if own is not None else without_hydra(self._by_hydra(overrides))
 
     def config_of(self, overrides: Sequence[str]) -> Config:
-        """The job's config, checked.
-
-        Raises:
-            ConfigError: an override does not fit, or the config breaks a rule.
-        """
+        """The job's config, checked. Raises ConfigError if an override does not fit, or the config breaks a rule."""
         try:
             parsed = config.parse(self.own(overrides))
         except (HydraException, OmegaConfBaseException) as error:
@@ -82,10 +79,7 @@ class Composer:
         return parsed
 
     def check_swept(self, typed: Sequence[str]) -> None:
-        """Refuses a swept choice whose file steers the sweep: how it searches, and where, is settled by then.
-
-        Args:
-            typed: The overrides of the sweep.
+        """Refuses a swept choice, among *typed*, whose file steers the sweep: how it searches is settled by then.
 
         Raises:
             ConfigError: with the option and what it would change.
@@ -116,7 +110,7 @@ class Composer:
         choices = tuple(str(o.input_line) for o in parsed if self._chooses(o))
         if choices not in self.bases:
             base = self._by_hydra(choices)
-            self.bases[choices] = pickle.dumps(base), pickle.dumps(_without_hydra(base))
+            self.bases[choices] = pickle.dumps(base), pickle.dumps(without_hydra(base))
         job: DictConfig = pickle.loads(self.bases[choices][0 if whole else 1])
         try:
             for override in parsed:
@@ -151,10 +145,3 @@ def _steering(job: DictConfig) -> dict[str, Any]:
     nodes = {f"hydra.{part}": hydra[part] for part in ("sweeper", "launcher")}
     chosen = {key: hydra["runtime"]["choices"].get(key) for key in (*schema.STEERING_GROUPS, "cluster")}
     return config.flatten(nodes) | chosen | {key: plain.get(key) for key in schema.of(Kind.SWEEP)}
-
-
-def _without_hydra(job: DictConfig) -> DictConfig:
-    """*job* without its node `hydra`."""
-    with open_dict(job):
-        del job["hydra"]
-    return job

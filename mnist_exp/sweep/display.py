@@ -11,7 +11,6 @@ from rich.text import Text
 
 from mnist_exp.config.overrides import key_of
 from mnist_exp.console import formats, terminal
-from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import console, say
 from mnist_exp.results.ranking import REPLICATES
 
@@ -46,9 +45,7 @@ class Display:
         self.means: dict[str, float] = {}
         self.began: float | None = None
         """When the first job started."""
-        self.live: Live | None = None
-        if terminal.redraws():
-            self.live = Live(console=console, transient=True, auto_refresh=False)
+        self.live = Live(console=console, transient=True, auto_refresh=False) if terminal.redraws() else None
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -117,18 +114,14 @@ class Display:
     def status(self) -> str:
         """Done, failed, running, time left and best so far, in one line."""
         parts = [f"{self.done + self.bad}/{self.total} done"]
-        if self.bad:
-            parts.append(f"{self.bad} failed")
-        if self.reasons:
-            parts.append(f"{len(self.reasons)} pruned")
-        if self.running:
-            parts.append(f"{len(self.running)} running")
+        counts = {"failed": self.bad, "pruned": len(self.reasons), "running": len(self.running)}
+        parts += [f"{count} {state}" for state, count in counts.items() if count]
         if left := self.left():
             parts.append(f"{formats.duration(left)} left")
         if self.means:
             best = max(self.means, key=self.means.__getitem__)
             split, runs = next(iter(self.splits.values()), "val"), len(self.scores[best])
-            which = ", ".join(filter(None, [best, plural(runs, "run") if runs > 1 else ""]))
+            which = ", ".join(filter(None, [best, formats.plural(runs, "run") if runs > 1 else ""]))
             parts.append(f"best {split} {formats.percent(self.means[best])}" + (f" ({which})" if which else ""))
         return " · ".join(parts)
 

@@ -33,7 +33,7 @@ def prepare(configs: Sequence[Config]) -> None:
     from mnist_exp.run import template  # torch
 
     kinds = {repr((config.model, config.data)): config for config in configs}
-    if not all(map(template.known, kinds.values())):
+    if not all(map(template.kept, kinds.values())):
         load_ahead()
 
 
@@ -62,10 +62,8 @@ def load_ahead() -> threading.Thread:
 def present_best(folder: Path, config_of: Callable[[int], Config]) -> None:
     """Exports the best run's network and has its figures drawn: in a sweep only that one is worth the time.
 
-    Where not all can be compared, that is the best of each comparison.
-
-    Args:
-        config_of: The planned config of the run of that number. The one in its folder may come from elsewhere.
+    Where not all can be compared, that is the best of each comparison. *config_of* gives the planned config of the run
+    of that number: the one in its folder may come from elsewhere.
     """
     for ranked in names.rankings(names.resolve(folder)):
         if best := ranked.best:
@@ -131,20 +129,18 @@ def conclude(home: Home, reporter: SweepReporter) -> None:
         )
     table, plan = present(home, reporter), home.plan
     if failures := board.failures(table, {*table["state"]} - {State.FINISHED, State.PRUNED}):
-        raise SweepError(
-            f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {listed(failures, plan)}",
-            f"All of them again:\n{home.again} retry_failed=true",
-        )
+        reason = f"{len(failures)} of {len(plan.points)} runs did not finish:\n  {listed(failures, plan)}"
+        raise SweepError(reason, f"All of them again:\n{home.again} retry_failed=true")
 
 
 @contextlib.contextmanager
-def stoppable(home: Home) -> Iterator[None]:
-    """While the points of a sweep run: Interrupted then says how many have finished, and how to go on."""
+def stoppable(home: Home, done: Callable[[], str] | None = None) -> Iterator[None]:
+    """While a sweep runs: Interrupted then says how much is *done*, else how many runs are, and how to go on."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
-        done = f"{home.count(State.FINISHED)} of {len(home.plan.points)} runs are finished."
-        raise interrupted(stop, done, home) from None
+        much = done() if done else f"{home.count(State.FINISHED)} of {len(home.plan.points)} runs are finished."
+        raise interrupted(stop, much, home) from None
 
 
 def listed(failures: list[dict[str, Any]], plan: Plan) -> str:

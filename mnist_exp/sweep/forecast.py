@@ -13,12 +13,10 @@ from omegaconf import OmegaConf
 from mnist_exp.config import Config
 from mnist_exp.config.identity import label
 from mnist_exp.config.overrides import key_of
-from mnist_exp.console import formats
-from mnist_exp.console.formats import count, duration, plural
+from mnist_exp.console.formats import count, duration, plural, settings
 from mnist_exp.console.terminal import say
 from mnist_exp.disk import ledger
 from mnist_exp.disk.layout import RunFolder, State
-from mnist_exp.disk.ledger import Ledger
 from mnist_exp.run import build
 from mnist_exp.search.study import Search
 from mnist_exp.sweep import points
@@ -37,16 +35,15 @@ def grid(home: Home, combinations: list[list[str]]) -> None:
     waiting = [job for job in jobs if job.number in missing]
     done = f", {len(jobs) - len(waiting)} of them done already" if len(waiting) < len(jobs) else ""
     say(f"Dry run: {plural(len(jobs), 'run')}{done}. Nothing is written, nothing is trained.")
-    options = _options(home)
-    capacity = launch.capacity_for(waiting, home.composer, options, len(jobs))
+    capacity = launch.capacity_for(waiting, home.composer, _options(home), len(jobs))
     workers = max(1, len(capacity.slots(len(waiting))))
-    packs = launch.divided(waiting, workers, home.sweeper.config.hydra, options["pack"], capacity)
+    packs = launch.divided(waiting, workers, capacity)
     pack_of = {job.number: i for i, pack in enumerate(packs, start=1) for job in pack if len(pack) > 1}
     common = shared([job.overrides for job in jobs])
     if common:
-        say(f"All: {formats.settings(sorted(common, key=jobs[0].overrides.index))}")
+        say(f"All: {settings(sorted(common, key=jobs[0].overrides.index))}")
     for job in sorted(jobs, key=lambda job: job.number)[:SHOWN]:
-        own = formats.settings(override for override in job.overrides if override not in common)
+        own = settings(override for override in job.overrides if override not in common)
         state = "done" if job.number not in missing else f"pack {pack_of[job.number]}" if job.number in pack_of else ""
         say("  ".join(filter(None, [f"#{job.number}", own, f"{count(build.rehearse(job.config))} parameters", state])))
     if len(jobs) > SHOWN:
@@ -96,27 +93,24 @@ def time(configs: Sequence[Config], workers: int, pruned: bool = False) -> str:
 
 
 def estimate(config: Config) -> float | None:
-    """Seconds of one run alone: a straight line in the parameters through the epochs of earlier runs like it."""
-    like = [entry for entry in earlier() if _like(entry, config)]
+    """Seconds of one run alone: a straight line in the parameters through the epochs of earlier runs like it.
+
+    Like it are those whose epochs take about as long, but for their sizes.
+    """
+    alike = {"model": label(config.model), "data": config.data.name, "batch_size": config.batch_size}
+    like = [entry for entry in earlier() if all(entry.params.get(key) == value for key, value in alike.items())]
     if not like:
         return None
-    parameters = build.rehearse(config)
     sizes = np.array([entry.parameters for entry in like], float)
     epochs = np.array([entry.summary.get("time/total_cpu", entry.seconds) / entry.epoch for entry in like])
     if len(set(sizes)) == 1:
         return config.epochs * float(np.median(epochs))
     slope, start = np.polyfit(sizes, epochs, 1)
-    return config.epochs * max(float(start + slope * parameters), float(epochs.min()))
-
-
-def _like(entry: Ledger, config: Config) -> bool:
-    """Whether an epoch of the run with *entry* takes about as long as one of *config*, but for their sizes."""
-    alike = {"model": label(config.model), "data": config.data.name, "batch_size": config.batch_size}
-    return all(entry.params.get(key) == value for key, value in alike.items())
+    return config.epochs * max(float(start + slope * build.rehearse(config)), float(epochs.min()))
 
 
 @functools.cache
-def earlier() -> list[Ledger]:
+def earlier() -> list[ledger.Ledger]:
     """The newest finished runs of this machine, in this folder."""
     here = socket.gethostname()
     ledgers = sorted(Path("outputs").glob(f"*/*/**/{RunFolder.ledger}"), key=lambda path: path.stat().st_mtime)

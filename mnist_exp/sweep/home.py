@@ -57,18 +57,15 @@ class Home:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The sweeper's options."""
         options: Any = OmegaConf.to_container(self.steering.hydra.sweeper, resolve=True)
         return dict(options)
 
     @property
     def loader(self) -> ConfigLoader:
-        """Hydra's config loader."""
         return self.sweeper.hydra_context.config_loader
 
     @functools.cached_property
     def composer(self) -> Composer:
-        """Composes the configs of the sweep's jobs."""
         return Composer(self.loader, self.sweeper.config, self.folder if self.resumed else None)
 
     @property
@@ -172,29 +169,27 @@ def held(folder: Path) -> Iterator[None]:
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    lock = plans.hold(folder)
-    before, runs = _records(folder), _begun(folder)
-    if before or runs:
-        made = []  # by another process, which was faster
-    try:
-        tidy(folder, *SweepFolder.written)
-        tidy(SweepFolder(folder).figures, "*")
-        yield
-    except (ConfigError, DataError, CheckpointError, HydraException, OmegaConfBaseException):
-        if _begun(folder) == runs:
-            for path in _records(folder).keys() - before.keys():
-                system.unlink(path)
-            for path, data in before.items():
-                atomic_write(path, data)
-            studies.storage.cache_clear()  # it has read what is gone
-            if folder in made:
-                system.delete(folder, lock)
-            for path in made[1:]:
-                with contextlib.suppress(OSError):  # another sweep is in it by now
-                    path.rmdir()
-        raise
-    finally:
-        lock.release()
+    with plans.hold(folder) as lock:
+        before, runs = _records(folder), _begun(folder)
+        if before or runs:
+            made = []  # by another process, which was faster
+        try:
+            tidy(folder, *SweepFolder.written)
+            tidy(SweepFolder(folder).figures, "*")
+            yield
+        except (ConfigError, DataError, CheckpointError, HydraException, OmegaConfBaseException):
+            if _begun(folder) == runs:
+                for path in _records(folder).keys() - before.keys():
+                    system.unlink(path)
+                for path, data in before.items():
+                    atomic_write(path, data)
+                studies.storage.cache_clear()  # it has read what is gone
+                if folder in made:
+                    system.delete(folder, lock)
+                for path in made[1:]:
+                    with contextlib.suppress(OSError):  # another sweep is in it by now
+                        path.rmdir()
+            raise
 
 
 def _records(folder: Path) -> dict[Path, bytes]:
@@ -217,10 +212,8 @@ def check_new(folder: Path) -> None:
         )
     if holds_runs(folder):
         again = f"\nor go on with that one:\n{names.resuming(folder)}" if is_sweep(folder) else ""
-        raise ConfigError(
-            f"{shown(folder)} has runs already, and a new sweep would be mixed up with them.",
-            f"Choose another folder: hydra.sweep.dir=…{again}",
-        )
+        reason = f"{shown(folder)} has runs already, and a new sweep would be mixed up with them."
+        raise ConfigError(reason, f"Choose another folder: hydra.sweep.dir=…{again}")
 
 
 def as_typed(master: DictConfig) -> list[str]:
@@ -232,19 +225,15 @@ def as_typed(master: DictConfig) -> list[str]:
 def check_foreign(old: Plan, folder: Path, typed: Sequence[str]) -> None:
     """Raises ConfigError if the plan of a foreign *folder* would do more than set and choose; see `trust`.
 
-    What its jobs would call is checked when they are composed, sampler and pruner when the study is read.
-
-    Args:
-        typed: Overrides of the present command, which are allowed.
+    What its jobs would call is checked when they are composed, sampler and pruner when the study is read. What was
+    *typed* now is allowed.
     """
     if trust.own(folder):
         return
     for override in (*old.typed, *itertools.chain(*old.points)):
         if trust.reaches(override) and override not in typed:
-            raise ConfigError(
-                f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there.",
-                "If it is yours, keep it below outputs/sweeps, or type that again with resume=.",
-            )
+            reason = f"{folder} comes from elsewhere and has the override {override!r}, which is not taken from there."
+            raise ConfigError(reason, "If it is yours, keep it below outputs/sweeps, or type that again with resume=.")
 
 
 def resumed(master: DictConfig, loader: ConfigLoader, folder: Path) -> DictConfig:

@@ -83,10 +83,8 @@ class Renewer:
             self.timer.cancel()
             self.timer.join()
         if self.process and self.output:
-            assert self.process.stdin
-            self.process.kill()
-            self.process.wait()
-            self.process.stdin.close()
+            with self.process:  # at its end it is waited for
+                self.process.kill()
             self.process = None
             tidy(self.folder, *SweepFolder.written)
             tidy(SweepFolder(self.folder).figures, "*")
@@ -117,7 +115,7 @@ def renew(folder: Path, seconds: float) -> None:
     """Writes the page of the sweep in *folder*, which looks for a newer one every so many *seconds*.
 
     Raises:
-        ExperimentError, OSError: as `report.write`.
+        ExperimentError, OSError: as `board.compare` and `page.write`.
     """
     from mnist_exp.report import board, page
     from mnist_exp.results import names

@@ -46,10 +46,7 @@ SHAPES = "A CSV file has keys in its first line; a YAML file has a list of mappi
 
 
 def expand(home: Home, without: Sequence[str] = ()) -> tuple[list[list[str]], list[str]]:
-    """The combinations of what was typed, and the keys that vary.
-
-    Args:
-        without: Keys that are no part of them.
+    """The combinations of what was typed, but for the keys *without*, and the keys that vary.
 
     Raises:
         ConfigError: values cannot be expanded (an interval), lists do not pair up, or search=points has no table.
@@ -96,26 +93,21 @@ def folded(home: Home, combinations: list[list[str]]) -> list[list[str]]:
     """*combinations*, with one for each fold of those with `data.folds`, unless the folds were typed."""
     if any(key_of(override) == FOLD for override in itertools.chain(home.varying, *combinations[:1])):
         return combinations
-    return by_fold(combinations, _common_folds(home))
+    common, typed = None, sweeps.parsed(home.varying, home.loader)
+    with contextlib.suppress(HydraException, OmegaConfBaseException):  # reported with all points
+        data = home.composer.own([str(o.input_line) for o in typed if not o.is_sweep_override()]).data
+        common = data.folds if data.fold is None else None
+    return by_fold(combinations, common)
 
 
 def by_fold(combinations: list[list[str]], common: int | None) -> list[list[str]]:
-    """*combinations*, with one for each fold of those with `data.folds`; *common* is its value in the config."""
+    """*combinations*, with one for each fold of those with `data.folds`, which is *common* where they do not say."""
     result = []
     for overrides in combinations:
         typed = next((read.value() for o in overrides if key_of(o) == "data.folds" and (read := reads(o))), common)
         folds = typed if isinstance(typed, int) and 1 < typed <= MANY else 0  # others are refused with all points
         result += [[*overrides, f"{FOLD}={fold}"] for fold in range(folds)] or [overrides]
     return result
-
-
-def _common_folds(home: Home) -> int | None:
-    """The value of `data.folds` that all points have from their files; None where there is none, or it varies."""
-    typed = sweeps.parsed(home.varying, home.loader)
-    with contextlib.suppress(HydraException, OmegaConfBaseException):  # reported with all points
-        common = home.composer.own([str(o.input_line) for o in typed if not o.is_sweep_override()])
-        return common.data.folds if common.data.fold is None else None
-    return None
 
 
 def refuse_searching(home: Home) -> None:
@@ -126,17 +118,11 @@ def refuse_searching(home: Home) -> None:
 
 
 def product(typed: Sequence[Override]) -> list[list[str]]:
-    """All combinations of the values of all keys.
-
-    Raises:
-        ConfigError: they are too many to be listed.
-    """
+    """All combinations of the values of all keys. Raises ConfigError if they are too many to be listed."""
     count = math.prod(len(list(o.sweep_iterator())) for o in typed if o.is_sweep_override())
     if count > sweeps.LARGEST:
-        raise ConfigError(
-            f"That grid has {count:,} points; {sweeps.LARGEST:,} are the most.",
-            "Try fewer values, or search some: search=random",
-        )
+        reason = f"That grid has {count:,} points; {sweeps.LARGEST:,} are the most."
+        raise ConfigError(reason, "Try fewer values, or search some: search=random")
     combinations: list[list[str]] = BasicSweeper.split_arguments(typed, None)[0]
     return combinations
 
@@ -195,7 +181,7 @@ def of_sweep(name: str) -> list[list[str]]:
 
 def cell(key: str, value: str) -> str:
     """The override that sets *key* to *value*, or to several, which is a text if it cannot be read as anything else."""
-    plain = key.startswith("tags.") or key in schema.texts()
+    plain = schema.is_text(key)
     key = f"+{key}" if key.startswith("tags.") else key
     read = reads(f"{key}={value}")
     several = read is not None and read.is_sweep_override()
@@ -232,16 +218,12 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
     from mnist_exp.run import build  # torch
 
     jobs: dict[str, Job] = {}
-    faults: list[str] = []
-    ways_out: list[str] = []
+    faults: list[tuple[str, str]] = []
     rehearsed: set[str] = set()
     many, count = len(combinations) > MANY, str(len(combinations))
     if many:
         say(f"{len(combinations):,} points: each is checked before the first one starts.")
-    for number, overrides in enumerate(_shown(combinations) if many else combinations):
-        if many and len(faults) == LISTED:
-            count = f"the first {number}"
-            break
+    for number, overrides in enumerate(_shown(combinations) if many else combinations, start=1):
         try:
             parsed = composer.config_of(overrides)
             if (shape := _shape(parsed)) not in rehearsed:
@@ -252,12 +234,15 @@ def check(composer: Composer, combinations: list[list[str]]) -> list[Job]:
         except ExperimentError as error:
             if isinstance(error, ConfigError) and len(faults) < LISTED:  # it reads files, and others are not shown
                 error = located(error, overrides)
-            faults.append(f"{formats.settings(overrides)}: {error.message}")
-            ways_out.append(error.help)
+            faults.append((f"{formats.settings(overrides)}: {error.message}", error.help))
+            if many and len(faults) == LISTED and number < len(combinations):
+                count = f"the first {number}"
+                break
     if faults:
+        sentences, ways_out = zip(*faults[:LISTED], strict=True)
         more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
         first = f"{len(faults)} of {count} points cannot run; nothing was started."
-        raise ConfigError("\n  ".join([first, *faults[:LISTED], *more]), " ".join(dict.fromkeys(ways_out[:LISTED])))
+        raise ConfigError("\n  ".join([first, *sentences, *more]), " ".join(dict.fromkeys(ways_out)))
     if repeats := len(combinations) - len(jobs):
         say(f"{repeats} of {len(combinations)} points are the same as others; each runs once.")
     return list(jobs.values())
@@ -281,11 +266,7 @@ def _shown(combinations: list[list[str]]) -> Iterator[list[str]]:
 
 
 def check_images(jobs: Sequence[Job]) -> None:
-    """Makes sure of the images of *jobs*.
-
-    Raises:
-        DataError: some are missing or damaged, or are not what their config says; nothing was started.
-    """
+    """Makes sure of the images of *jobs*. Raises DataError if some are missing, damaged or not as configured."""
     from mnist_exp import data  # torch
 
     for each in {repr(job.config.data): job.config.data for job in jobs}.values():

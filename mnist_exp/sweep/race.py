@@ -15,7 +15,7 @@ from typing import final
 
 from mnist_exp import config
 from mnist_exp.config import sweeps
-from mnist_exp.config.rules import at_least
+from mnist_exp.config.rules import at_least, check_options
 from mnist_exp.console.formats import plural
 from mnist_exp.console.terminal import offer, say, shown
 from mnist_exp.errors import ConfigError
@@ -28,6 +28,7 @@ SEEDS = 5
 """For each setting, as many runs may be made in all unless `n_trials` says otherwise."""
 NAMED = 3  # settings in a sentence
 LAST = 1000  # seed, where none are typed
+RULES = {"first": at_least(2), "patience": at_least(1)}
 
 
 def sweep(home: Home) -> None:
@@ -39,7 +40,9 @@ def sweep(home: Home) -> None:
         Interrupted: Ctrl-C or SIGTERM.
     """
     settings, keys = points.expand(home, without=["seed"])
-    race = Race(home, settings, seeds(home), home.options["first"], home.options["patience"], limit(home, settings))
+    config.settings()["n_trials"].check(n_trials := home.steering.get("n_trials"))
+    most = n_trials or SEEDS * len(settings)
+    race = Race(home, settings, seeds(home), home.options["first"], home.options["patience"], most)
     first = race.checked()
     if home.options["dry_run"]:
         forecast.grid(home, race.runs(range(len(settings)), race.first))
@@ -60,23 +63,13 @@ def sweep(home: Home) -> None:
 
 
 def seeds(home: Home) -> list[str]:
-    """The seeds of a race, in order: those that were typed, or 0, 1, 2 and so on.
-
-    Raises:
-        ConfigError: only one was typed, or an interval.
-    """
+    """The seeds of a race, in order: as typed, or 0, 1, 2 … Raises ConfigError if only one is typed, or an interval."""
     typed = next((o for o in sweeps.parsed(home.varying, home.loader) if o.key_or_group == "seed"), None)
     if typed is None:
         return [f"seed={seed}" for seed in range(LAST)]
     if not typed.is_discrete_sweep():
         raise ConfigError(f"A race adds seeds, and {typed.input_line} has none to add.", "List them, or leave it out.")
     return [override for (override,) in points.product([typed])]
-
-
-def limit(home: Home, settings: Sequence[list[str]]) -> int:
-    """The most runs of a race."""
-    config.settings()["n_trials"].check(wanted := home.steering.get("n_trials"))
-    return int(wanted or SEEDS * len(settings))
 
 
 @final
@@ -96,15 +89,11 @@ class Race:
 
     def checked(self) -> config.Config:
         """The config of the first run. Raises ConfigError if the race cannot be run."""
-        at_least(2).check("hydra.sweeper.first", self.first)
-        if self.patience is not None:
-            at_least(1).check("hydra.sweeper.patience", self.patience)
+        check_options("hydra.sweeper", vars(self), RULES)
         points.refuse_searching(self.home)
         if len(self.seeds) < self.first:
-            raise ConfigError(
-                f"A race begins with {self.first} seeds for each setting, and got {len(self.seeds)}.",
-                "List more, leave seed out, or set hydra.sweeper.first=2.",
-            )
+            reason = f"A race begins with {self.first} seeds for each setting, and got {len(self.seeds)}."
+            raise ConfigError(reason, "List more, leave seed out, or set hydra.sweeper.first=2.")
         if (begin := len(self.settings) * self.first) > self.limit:
             raise ConfigError(
                 f"{len(self.settings)} settings begin a race with {begin} runs, and n_trials={self.limit} are fewer.",

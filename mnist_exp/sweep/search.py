@@ -11,7 +11,6 @@ from mnist_exp.disk.layout import State
 from mnist_exp.errors import Interrupted, SweepError
 from mnist_exp.report import board
 from mnist_exp.search import study as studies
-from mnist_exp.search.study import GRID
 from mnist_exp.sweep import finish, forecast, points, setup
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.launching import BATCH
@@ -25,7 +24,7 @@ def sweep(home: Home) -> None:
     space = setup.space(home, search)
     corners = points.check(home.composer, [[*c, *each] for c in space.corners() for each in search.replicates or [[]]])
     points.check_images(corners)
-    if search.sampler.get("_target_") == GRID:
+    if search.grid:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
     if home.options["dry_run"]:
@@ -44,23 +43,16 @@ def sweep(home: Home) -> None:
 
 
 def run(trials: Trials) -> None:
-    """Runs trials until there are enough.
-
-    Raises:
-        Interrupted: Ctrl-C or SIGTERM; what was running goes on with `resume=`.
-    """
+    """Runs trials until there are enough. Raises Interrupted after Ctrl-C or SIGTERM; what was running can go on."""
     search, plan, launcher = trials.search, trials.plan, trials.home.sweeper.launcher
     already = f", {trials.done} of them done already" if trials.done else ""
     several = f"{plural(search.n_trials, 'trial')}{f' of {search.runs} runs each' if search.replicates else ''}"
     offer(f"Search {plan.id}: {several}{already}; {search.method}, in", shown(trials.folder))
-    try:
+    with finish.stoppable(trials.home, lambda: f"{trials.done} of {search.n_trials} trials are finished or pruned."):
         if not isinstance(launcher, OurLauncher):
             in_batches(trials)
         elif first := trials.next():
             launcher.run_jobs(first, source=trials)
-    except (Interrupted, KeyboardInterrupt) as stop:
-        done = f"{trials.done} of {search.n_trials} trials are finished or pruned."
-        raise finish.interrupted(stop, done, trials.home) from None
 
 
 def in_batches(trials: Trials) -> None:

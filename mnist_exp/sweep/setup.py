@@ -22,7 +22,7 @@ from mnist_exp.results.ranking import REPLICATES
 from mnist_exp.search import space as spaces
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
-from mnist_exp.search.study import GRID, TPE, Search
+from mnist_exp.search.study import TPE, Search
 from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
 
@@ -30,11 +30,7 @@ DEFAULT_TRIALS = 50
 
 
 def options(home: Home) -> Search:
-    """How to search.
-
-    Raises:
-        ConfigError: an option breaks its rule, or the sweep was begun as a grid.
-    """
+    """How to search. Raises ConfigError if an option breaks its rule, or the sweep was begun as a grid."""
     if home.resumed and not SweepFolder(home.folder).study.is_file():
         raise ConfigError(f"{shown(home.folder)} is a grid, and no search.", "Go on with it without search=…")
     options = {key: value for key, value in home.options.items() if key in {f.name for f in fields(Search)}}
@@ -63,12 +59,12 @@ def space(home: Home, search: Search) -> Space:
     fixed = [override for override in parsed if not override.is_sweep_override()]
     defaults = home.composer.own([str(override.input_line) for override in fixed])
     parsed = replicated(home, search, parsed)
-    if all(override in fixed for override in parsed) and not search.space and search.sampler.get("_target_") != GRID:
+    if all(override in fixed for override in parsed) and not search.space and not search.grid:
         if usual := spaces.usual(defaults, {override.key_or_group for override in fixed}):
             say(f"Nothing was given to search, so the usual is: {shlex.join(usual)}")
         home.typed += usual
         parsed += sweeps.parsed(usual)
-    return spaces.space(parsed, defaults, search.space, search.sampler.get("_target_") == GRID)
+    return spaces.space(parsed, defaults, search.space, search.grid)
 
 
 def replicated(home: Home, search: Search, parsed: list[Override]) -> list[Override]:

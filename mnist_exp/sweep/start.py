@@ -44,10 +44,8 @@ def sweep(sweeper: OurSweeper, arguments: list[str]) -> Sequence[JobReturn]:
                 raise  # nothing was started
             if isinstance(error, KeyboardInterrupt):
                 raise finish.interrupted(error, "", home) from None
-            raise ExperimentError(
-                f"The sweep cannot go on: {error.filename or shown(home.folder)}: {error.strerror}.",
-                f"Make room, or mend its rights. Go on with:\n{home.again}",
-            ) from error
+            reason = f"The sweep cannot go on: {error.filename or shown(home.folder)}: {error.strerror}."
+            raise ExperimentError(reason, f"Make room, or mend its rights. Go on with:\n{home.again}") from error
 
 
 def grid(home: Home) -> Sequence[JobReturn]:

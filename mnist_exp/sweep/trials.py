@@ -9,6 +9,7 @@ one pack; the others begin one after the other, so that a trial which fails or i
 
 import contextlib
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,11 +25,12 @@ from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.run.resume import changed
 from mnist_exp.search import study as studies
 from mnist_exp.search.space import Space
-from mnist_exp.search.study import GRID, Search
+from mnist_exp.search.study import Search
 from mnist_exp.sweep import points
 from mnist_exp.sweep.home import Home
 from mnist_exp.sweep.job import Job
 from mnist_exp.sweep.local import launch
+from mnist_exp.sweep.local.pool import Capacity
 
 
 @final
@@ -60,9 +62,6 @@ class Trials:
     """Trials that have failed since this process began."""
     stale: int = 0
     """Trials that have ended without being the best, since the last one that was, or since this process began."""
-    began: float = field(default_factory=time.monotonic)
-    budget: float | None = None
-    """Seconds after which no more trials begin."""
     repeats: dict[int, int] = field(default_factory=dict)
     """Trial → an earlier one with the same config, which answers for it."""
 
@@ -70,7 +69,7 @@ class Trials:
         self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
         typed = self.home.steering.get("time_budget")
         config.settings()["time_budget"].check(typed)
-        self.budget = rules.seconds(typed) if typed else None
+        self.deadline = time.monotonic() + (rules.seconds(typed) if typed else math.inf)
 
     @property
     def done(self) -> int:
@@ -82,14 +81,14 @@ class Trials:
         """Trials still to begin. A failed one is replaced; in a grid there is nothing to replace it by."""
         if self.failures > self.search.max_failures or self.ended_by:
             return 0
-        counted = len(self.ended) if self.search.sampler.get("_target_") == GRID else self.done
+        counted = len(self.ended) if self.search.grid else self.done
         begun = self.running | {self.trial(job.number) for job in itertools.chain(*self.waiting)}
         return max(0, self.search.n_trials - counted - len(begun))
 
     @property
     def ended_by(self) -> str:
         """What ends the search before `n_trials` have ended, as it was typed; empty if nothing does."""
-        if self.budget is not None and time.monotonic() - self.began > self.budget:
+        if time.monotonic() > self.deadline:
             return f"time_budget={self.home.steering.time_budget}"
         if self.search.patience and self.stale >= self.search.patience:
             return f"hydra.sweeper.patience={self.search.patience}"
@@ -112,11 +111,9 @@ class Trials:
         return set(self.space.fixed.values())
 
     def trial(self, number: int) -> int:
-        """The trial of run *number*."""
         return number // self.search.runs
 
     def runs(self, trial: int) -> range:
-        """The numbers of the runs of *trial*."""
         return range(trial * self.search.runs, (trial + 1) * self.search.runs)
 
     def catch_up(self) -> None:
@@ -126,9 +123,8 @@ class Trials:
             ConfigError: a run was made with other config, code or data, and `force` is not set.
             DataError: its images are missing or damaged.
         """
-        planned = self.trial(len(self.plan.points))
+        planned, own = self.trial(len(self.plan.points)), set(itertools.chain(*self.search.replicates))
         for trial in range(planned):
-            own = {override for each in self.search.replicates for override in each}
             overrides = [override for override in self.plan.points[self.runs(trial)[0]] if override not in own]
             if again := studies.recall(self.study, trial, self.space.again(overrides)):
                 self.space.point(again)
@@ -206,12 +202,16 @@ class Trials:
         """Whether trials train together: not if each has seeds that may, or if its time counts, which lanes share."""
         return self.packs_runs and self.search.runs == 1 and "time/total" not in self.search.objectives
 
+    def capacity(self, jobs: list[Job]) -> Capacity:
+        """What the local launcher has for *jobs*."""
+        return launch.capacity_for(jobs, self.composer, self.home.sweeper.launcher.options)
+
     def fill(self) -> None:
         """Asks for the rest of a batch, if the trial that waits can train with others."""
         if self.waiting and self.packing and self.search.batch:
             (job,) = self.waiting[0]
             left = 1 + self.wanted + len(self.running)
-            share = launch.share(self.home.sweeper.launcher, job, self.composer, left)
+            share = launch.share(job, left, self.capacity([job]))
             for _ in range(1, min(self.search.batch, share)):
                 if self.wanted:
                     self.record(self.study.ask())
@@ -229,7 +229,7 @@ class Trials:
             with contextlib.suppress(ExperimentError):
                 record = lanes.read(job.folder)
                 job.pack = record.pack if record else ""
-        return launch.in_turn(self.home.sweeper.launcher, jobs, self.composer)
+        return launch.divided(jobs, 1, self.capacity(jobs))
 
     def record(self, trial: Any) -> None:
         """Writes the run that *trial* suggests into the plan; one that cannot be made fails at once.
@@ -239,15 +239,12 @@ class Trials:
         """
         try:
             overrides = self.space.point(trial)
-        except TypeError as error:
+        except (TypeError, ConfigError) as error:
             studies.fail(self.study, trial.number)
-            raise ConfigError(
-                f"hydra.sweeper.sampler ({self.search.sampler.get('_target_')}) cannot suggest anything: {error}",
-                "Look at its keywords.",
-            ) from error
-        except ConfigError:
-            studies.fail(self.study, trial.number)
-            raise
+            if isinstance(error, ConfigError):
+                raise
+            reason = f"hydra.sweeper.sampler ({self.search.sampler.get('_target_')}) cannot suggest anything: {error}"
+            raise ConfigError(reason, "Look at its keywords.") from error
         numbers = self.runs(trial.number)
         each = [[*overrides, *own] for own in self.search.replicates or [[]]]
         self.plan.points += each

@@ -13,15 +13,13 @@ from pathlib import Path
 from mnist_exp.config import Data
 from mnist_exp.disk.provenance import torch_version
 from mnist_exp.disk.tracked import TrackedRun
-from mnist_exp.tracking.store import Store
+from mnist_exp.tracking.store import Store, despite
 
 FOREIGN = "%s is not below outputs/runs or outputs/sweeps: no model of it was registered as %s."
 
 
 def log(exported: Path, data: Data, store: Store, run_id: str) -> str:
     """Logs the file *exported*, for images of *data*, as the model of *run_id*; returns its URI.
-
-    It gets a signature and an example.
 
     `mlflow.pytorch.load_model`, `mlflow models predict` and `mlflow models serve` take it from there.
     """
@@ -40,9 +38,8 @@ def log(exported: Path, data: Data, store: Store, run_id: str) -> str:
 def logged(store: Store, run_id: str) -> str | None:
     """URI of the logged model of *run_id*, if it has one."""
     outputs = store.client.get_run(run_id).outputs
-    if outputs and outputs.model_outputs:
-        return f"models:/{outputs.model_outputs[-1].model_id}"
-    return None
+    models = outputs.model_outputs if outputs else []
+    return f"models:/{models[-1].model_id}" if models else None
 
 
 def register(store: Store, name: str, record: TrackedRun, label: str) -> str:
@@ -54,17 +51,12 @@ def register(store: Store, name: str, record: TrackedRun, label: str) -> str:
     Returns:
         The version's URI, such as `models:/mnist/3`; empty if the run has no model.
     """
-    from mlflow.exceptions import MlflowException
-
     if not record.model:
         logging.getLogger(__name__).warning("%s has no model.pt2: nothing was registered as %s.", label, name)
         return ""
     client = store.client
-    try:
+    with despite("RESOURCE_ALREADY_EXISTS"):
         client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
     versions = (v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == record.run_id)
     if (version := next(versions, None)) is None:
         model_id = record.model.removeprefix("models:/")

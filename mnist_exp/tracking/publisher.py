@@ -129,7 +129,7 @@ class Publisher:
             self.process.stdin.close()
 
     def close(self, kind: type[BaseException] | None = None) -> None:
-        """Waits until all is delivered, and logs what to do if it is not. Ctrl-C only ends the wait.
+        """Waits until all is delivered, logs the child's warnings, and how to send the rest. Ctrl-C only ends the wait.
 
         With a store on this machine it waits as long as the child retries: such a store is slow only if the machine is
         busy. With another store, or after a first Ctrl-C, it waits until `patience` seconds pass without a delivery.
@@ -148,7 +148,14 @@ class Publisher:
         self.delivered = self.process.poll() == 0
         self.process.terminate()
         self._ended()
-        self._explain()
+        for line in self.said:
+            log.warning(line)
+        if not self.delivered:
+            log.warning(
+                "MLflow (%s) does not have everything yet; it is kept in the run folder. Send it with: "
+                "python -m mnist_exp.sync%s",
+                *(without_login(self.uri), self.option),
+            )
 
     def _ended(self) -> None:
         """Waits for the child and for what it has said."""
@@ -168,7 +175,9 @@ class Publisher:
                 if (now := self._times()) != before:
                     before, since = now, time.monotonic()
                 if time.monotonic() > began + SILENT:
-                    show(f"Sending to MLflow{_counted(now)} … Ctrl-C leaves the rest to mnist_exp.sync")
+                    sent = sum(delivered > ledger for ledger, delivered in now)
+                    counted = f": {sent} of {len(now)} runs" if len(now) > 1 else ""
+                    show(f"Sending to MLflow{counted} … Ctrl-C leaves the rest to mnist_exp.sync")
 
     def _times(self) -> list[tuple[int, int]]:
         """For each run that has begun: the times of its last ledger and of its last delivery.
@@ -177,17 +186,6 @@ class Publisher:
         """
         times = [(_written(run.ledger), _written(run.tracked)) for run in map(RunFolder, self.folders)]
         return [(ledger, delivered) for ledger, delivered in times if ledger]
-
-    def _explain(self) -> None:
-        """Logs the child's warnings, and how to send what it has not delivered."""
-        for line in self.said:
-            log.warning(line)
-        if not self.delivered:
-            log.warning(
-                "MLflow (%s) does not have everything yet; it is kept in the run folder. Send it with: "
-                "python -m mnist_exp.sync%s",
-                *(without_login(self.uri), self.option),
-            )
 
     def where_to_look(self, folder: Path) -> list[str]:
         """How the run or the sweep in *folder* is opened in a browser: a headline, then what one copies."""
@@ -211,9 +209,3 @@ def _written(path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def _counted(times: list[tuple[int, int]]) -> str:
-    """`: 3 of 6 runs`, from `Publisher._times`; nothing for a single run."""
-    sent = sum(delivered > ledger for ledger, delivered in times)
-    return f": {sent} of {len(times)} runs" if len(times) > 1 else ""

@@ -32,7 +32,7 @@ from mnist_exp.disk.ledger import Ledger
 from mnist_exp.disk.tracked import TrackedRun
 from mnist_exp.errors import ExperimentError, first_line
 from mnist_exp.tracking import model, sweeps, views
-from mnist_exp.tracking.store import Store, open_store, source
+from mnist_exp.tracking.store import Store, despite, open_store, source
 
 log = logging.getLogger(__name__)
 
@@ -135,14 +135,9 @@ def presence(folder: Path, entry: Ledger, store: Store) -> Presence:
 
 def _stored(store: Store, run_id: str) -> Any:
     """MLflow's run with that id; None if it has none."""
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with despite("RESOURCE_DOES_NOT_EXIST"):
         return store.client.get_run(run_id) if run_id else None
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    return None
 
 
 def _has_rows(store: Store, run_id: str, rows: list[Row]) -> bool:
@@ -174,7 +169,7 @@ def close_orphans(root: Path, uri: str, but: Collection[Path]) -> None:
             if entry.state == State.RUNNING and entry.host == socket.gethostname():
                 ledger.reap(folder)
                 entry = ledger.read(folder)
-            record = tracked.run(folder) or TrackedRun()
+            record = tracked.read(folder) or TrackedRun()
             if (entry.state, record.state, record.store) == (State.KILLED, State.RUNNING, without_login(uri)):
                 store = open_store(uri, entry.experiment)
                 if store.client.get_run(record.run_id).info.lifecycle_stage == "deleted":
@@ -191,7 +186,7 @@ def _record(folder: Path, store: Store, entry: Ledger) -> TrackedRun | None:
 
     It could name any run of the user's, and rows would go there.
     """
-    record = tracked.run(folder)
+    record = tracked.read(folder)
     if record and record.store == store.name and not trust.own(folder):
         stored = _stored(store, record.run_id)
         if not stored or stored.data.tags.get("run.id") != source(entry.id)["run.id"]:

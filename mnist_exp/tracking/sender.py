@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -33,7 +32,8 @@ class Sender:
     def __init__(self, experiment: str) -> None:
         self.experiment = experiment
         self.store: Store | None = None
-        self.runs: dict[Path, Delivery] = {}
+        self.runs: dict[Path, tuple[object, bool]] = {}
+        """Its `_stamp` before the last publication; whether it had ended by then, and all of it was sent."""
         self.sweeps: dict[Path, bool] = {}
         """Whether MLflow shows it already."""
         self.reaped, self.advanced, self.warned = False, False, False
@@ -46,7 +46,7 @@ class Sender:
         for line in sys.stdin:
             kind, folder = json.loads(line)
             if kind == "run":
-                self.runs.setdefault(Path(folder), Delivery())
+                self.runs.setdefault(Path(folder), (None, False))
             else:
                 self.sweeps.setdefault(Path(folder), False)
         self.closed.set()
@@ -74,11 +74,11 @@ class Sender:
 
     def _send(self, folder: Path, store: Store, last: bool) -> None:
         # Moved to the end of the queue: a run that cannot be sent must not block the others.
-        delivery = self.runs[folder] = self.runs.pop(folder)
+        seen, complete = self.runs[folder] = self.runs.pop(folder)
         now = _stamp(folder)
-        if now != delivery.seen or (last and not delivery.complete):
-            delivery.complete = runs.publish(folder, store, abandoned=last)
-            delivery.seen, self.advanced = now, True
+        if now != seen or (last and not complete):
+            self.runs[folder] = now, runs.publish(folder, store, abandoned=last)
+            self.advanced = True
 
     def finish(self) -> int:
         """Sends the rest; 0 if all was delivered. Gives up when all was refused for `GIVE_UP` seconds."""
@@ -113,17 +113,6 @@ def _reap(sweeps: Collection[Path]) -> None:
     except Exception as error:
         missing = "Not all runs that were killed earlier are in MLflow: %s. mnist_exp.sync sends them."
         log.warning(missing, reason(error))
-
-
-@final
-@dataclass
-class Delivery:
-    """How much of a run's folder was published."""
-
-    seen: object = None
-    """Its `_stamp` before the last publication."""
-    complete: bool = False
-    """Whether the run had ended by then, and all of it was sent."""
 
 
 def _stamp(folder: Path) -> object:

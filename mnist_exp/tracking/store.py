@@ -1,9 +1,11 @@
 """The MLflow store and its experiment, opened by many processes."""
 
+import contextlib
 import os
 import re
 import socket
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -64,7 +66,6 @@ def open_store(uri: str, experiment: str) -> Store:
         database.check(file, experiment)
         database.settle(file, experiment)
     import mlflow  # about a second, so only here
-    from mlflow.exceptions import MlflowException
 
     if file:
         database.check_schema(file)
@@ -75,15 +76,24 @@ def open_store(uri: str, experiment: str) -> Store:
     if opened is None:
         # Our own artifact folder: mlflow's default depends on where, and by what, the database was made.
         where = (file.parent / "mlruns" / file_name(experiment)).as_uri() if file else None
-        try:
+        with despite("RESOURCE_ALREADY_EXISTS"):  # another process was quicker
             client.create_experiment(experiment, artifact_location=where)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
-                raise
         opened = client.get_experiment_by_name(experiment)
     elif opened.lifecycle_stage == "deleted":
         raise database.deleted(uri, experiment, opened.experiment_id)
     return Store(uri, client, opened.experiment_id)
+
+
+@contextlib.contextmanager
+def despite(code: str) -> Iterator[None]:
+    """Passes over that error of MLflow: what is to be made is there already, or what is asked for is not."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != code:
+            raise
 
 
 def check_server(uri: str) -> None:
@@ -94,13 +104,12 @@ def check_server(uri: str) -> None:
     """
     from urllib.request import getproxies, proxy_bypass  # torch has loaded it where it is trained
 
-    parts, way_out = urlsplit(without_login(uri)), "name another store: tracking.uri=… or MLFLOW_TRACKING_URI."
+    parts = urlsplit(without_login(uri))
     scheme = parts.scheme.partition("+")[0]
     try:
         host, port = parts.hostname, parts.port or PORTS.get(scheme)
     except ValueError as error:
-        reason = f"MLflow's server {without_login(uri)} cannot be reached: {error}."
-        raise ExperimentError(reason, f"Put the port right, or {way_out}") from error
+        raise _unreachable(uri, error, "Put the port right") from error
     if not host or not port or (scheme in getproxies() and not proxy_bypass(host)):
         return
     failure = [f"no answer in {ANSWER:.0f} s"]
@@ -116,8 +125,14 @@ def check_server(uri: str) -> None:
     thread.start()
     thread.join(ANSWER)
     for why in failure:
-        reason = f"MLflow's server {without_login(uri)} cannot be reached: {why}."
-        raise ExperimentError(reason, f"Start it, or {way_out}")
+        raise _unreachable(uri, why, "Start it")
+
+
+def _unreachable(uri: str, why: object, mend: str) -> ExperimentError:
+    return ExperimentError(
+        f"MLflow's server {without_login(uri)} cannot be reached: {why}.",
+        f"{mend}, or name another store: tracking.uri=… or MLFLOW_TRACKING_URI.",
+    )
 
 
 def delete_run(uri: str, run_id: str) -> None:

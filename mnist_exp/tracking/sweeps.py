@@ -12,9 +12,8 @@ import filelock
 from mnist_exp.disk import ledger, plan, tracked, trust
 from mnist_exp.disk.layout import State, SweepFolder
 from mnist_exp.disk.ledger import Ledger
-from mnist_exp.disk.plan import Plan
 from mnist_exp.disk.tracked import Tracked, TrackedRun
-from mnist_exp.results import ranking
+from mnist_exp.results import names
 from mnist_exp.tracking import model, views
 from mnist_exp.tracking.store import Store, source
 
@@ -52,13 +51,14 @@ def publish(folder: Path, store: Store, over: bool = False) -> bool:
         record.run_id = parent(folder, store, first)
         store.client.set_tag(record.run_id, "mlflow.note.content", " ".join(sweep.typed))
         if over:
-            store.client.set_terminated(
-                record.run_id, _status([r.state for r in runs.values()], len(sweep.points) - len(sweep.repeats))
-            )
+            states = [entry.state for entry in runs.values()]
+            killed = State.KILLED in states or len(states) < len(sweep.points) - len(sweep.repeats)
+            status = "FAILED" if State.FAILED in states else "KILLED" if killed else "FINISHED"
+            store.client.set_terminated(record.run_id, status)
         else:
             store.client.update_run(record.run_id, status="RUNNING")
     if over and first.register:
-        record.registered = _register_best(folder, sweep, store, first.register)
+        record.registered = _register_best(folder, store, first.register)
     tracked.write(folder, record)
     return True
 
@@ -88,14 +88,7 @@ def parent(folder: Path, store: Store, run: Ledger) -> str:
         return str(created.info.run_id)
 
 
-def _status(states: list[State], points: int) -> str:
-    """MLflow's status of a sweep with so many *points*, which has ended."""
-    if State.FAILED in states:
-        return "FAILED"
-    return "KILLED" if State.KILLED in states or len(states) < points else "FINISHED"
-
-
-def _register_best(folder: Path, sweep: Plan, store: Store, name: str) -> str:
+def _register_best(folder: Path, store: Store, name: str) -> str:
     """Makes the model of the best run in *folder*, a sweep's, the newest version of *name*; returns its URI.
 
     Not that of a foreign sweep, which may be anybody's.
@@ -103,7 +96,7 @@ def _register_best(folder: Path, sweep: Plan, store: Store, name: str) -> str:
     if not trust.own(folder):
         log.warning(model.FOREIGN, folder, name)
         return ""
-    ranked = ranking.of_sweep(folder, sweep.keys, sweep.points)
+    ranked = names.rankings(names.resolve(folder))
     if len(ranked) > 1:
         log.warning(
             "%s has runs that cannot be compared (%s), and none is the best of all: nothing was registered as %s.",
@@ -112,4 +105,4 @@ def _register_best(folder: Path, sweep: Plan, store: Store, name: str) -> str:
         return ""
     if (best := ranked[0].best) is None:
         return ""
-    return model.register(store, name, tracked.run(best.at) or TrackedRun(), f"{best.at} is the best run, but")
+    return model.register(store, name, tracked.read(best.at) or TrackedRun(), f"{best.at} is the best run, but")

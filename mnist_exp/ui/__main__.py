@@ -43,11 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     try:
         server = Server(options.port, Path("outputs"), mlflow)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"Port {options.port} of 127.0.0.1 cannot be used: {reason}.",
-            "Choose another: --port 8001, or leave it out for any that is free.",
-        ) from error
+        reason = f"Port {options.port} of 127.0.0.1 cannot be used: {getattr(error, 'strerror', None) or error}."
+        raise ConfigError(reason, "Choose another: --port 8001, or leave it out for any that is free.") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with server:

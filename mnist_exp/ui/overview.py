@@ -24,7 +24,7 @@ SPARING = 20  # times as long as it takes to read a sweep, until it is read agai
 
 @final
 @dataclass(frozen=True)
-class Entry:
+class Listed:
     """A sweep or a run."""
 
     id: str
@@ -49,17 +49,19 @@ class Overview:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.known: dict[Path, tuple[object, float, Entry]] = {}
+        self.known: dict[Path, tuple[object, float, Listed]] = {}
         """What was read, with the times of its files, and when it may be read again."""
         self.numbers: dict[Path, tuple[int, str]] = {}
 
-    def newest(self, kind: str) -> list[Entry]:
+    def newest(self, kind: str) -> list[Listed]:
         """The newest in `<root>/<kind>/<day>/<time>`: `sweeps`, or `runs` that belong to none.
 
         Links are left out: they may lead anywhere.
         """
-        found = [each for each in self.root.glob(f"{kind}/*/*/") if not (each.is_symlink() or each.parent.is_symlink())]
-        folders = sorted((each for each in found if holds_runs(each)), key=self._number, reverse=True)
+        folders = [
+            each for each in self.root.glob(f"{kind}/*/*/") if not (each.is_symlink() or each.parent.is_symlink())
+        ]
+        folders = sorted((each for each in folders if holds_runs(each)), key=self._number, reverse=True)
         return [self._entry(folder) for folder in folders[:SHOWN]]
 
     def _number(self, folder: Path) -> tuple[int, str]:
@@ -73,7 +75,7 @@ class Overview:
             self.numbers[folder] = begun[0], folder.name
         return self.numbers[folder]
 
-    def _entry(self, folder: Path) -> Entry:
+    def _entry(self, folder: Path) -> Listed:
         began, stamp = time.monotonic(), (records.held(folder), *sorted(_times(folder)))
         before, due, entry = self.known.get(folder, (None, 0.0, None))
         if entry is None or (stamp != before and began >= due):
@@ -82,14 +84,14 @@ class Overview:
             self.known[folder] = stamp, now + SPARING * (now - began), entry
         return entry
 
-    def _read(self, folder: Path) -> Entry:
+    def _read(self, folder: Path) -> Listed:
         try:
             selection = names.resolve(folder)
             rankings = names.rankings(selection)
         except ExperimentError as error:
-            return Entry(folder.name, "damaged", "", error.message, False, "", "", "", "")
+            return Listed(folder.name, State.DAMAGED.value, "", error.message, False, "", "", "", "")
         page, record = SweepFolder(folder).page, tracked.read(folder)
-        return Entry(
+        return Listed(
             id=folder.name,
             title=_title(selection, rankings),
             began=time.strftime("%Y-%m-%d %H:%M", time.gmtime(_began(selection) / 1000)),

@@ -43,9 +43,9 @@ def test_the_command_passes_a_sound_machine_and_hides_secrets() -> None:
     assert report["ok"]
     checks = {check["name"]: check for check in report["checks"]}
     assert checks["torch"]["state"] == checks["device"]["state"] == checks["outputs"]["state"] == "ok"
-    assert checks["store"]["found"].endswith("mlflow.db does not exist yet; the first run makes it")
+    assert checks["store"]["finding"].endswith("mlflow.db does not exist yet; the first run makes it")
     assert checks["data mnist"]["help"] == "Now: python -m mnist_exp.data fetch mnist"
-    assert checks["$HTTPS_PROXY"]["found"] == "http://proxy:80"
+    assert checks["$HTTPS_PROXY"]["finding"] == "http://proxy:80"
     assert "hush" not in done.stdout + done.stderr
     assert "$MLFLOW_LOGGING_LEVEL" not in checks  # ours, not the user's
     assert not Path("mlflow.db").exists()  # it only looks
@@ -71,11 +71,11 @@ def test_a_store_that_is_sound_locked_or_of_another_schema(mlflow_store: Callabl
     mlflow_store("here")
     check = check_of("store", doctor.store())
     assert check.state == "ok"
-    assert "0 runs, schema " in check.found
+    assert "0 runs, schema " in check.finding
     with sqlite3.connect("mlflow.db") as other:
         other.execute("BEGIN EXCLUSIVE")
         check = check_of("store", doctor.store())
-        assert (check.state, "locked" in check.found) == ("fault", True)
+        assert (check.state, "locked" in check.finding) == ("fault", True)
         assert "fuser" in check.help
         other.rollback()
         other.execute("INSERT INTO runs (run_uuid) VALUES ('abc')")  # an empty one need not be kept
@@ -83,7 +83,7 @@ def test_a_store_that_is_sound_locked_or_of_another_schema(mlflow_store: Callabl
             other.execute("UPDATE alembic_version SET version_num = ?", (schema,))
             other.commit()
             check = check_of("store", doctor.store())
-            assert (check.state, f"has schema {schema}" in check.found) == ("fault", True)
+            assert (check.state, f"has schema {schema}" in check.finding) == ("fault", True)
             assert mend in check.help
     other.close()
 
@@ -112,7 +112,7 @@ def test_a_server_that_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hush@127.0.0.1:{closed.getsockname()[1]}")
         check = check_of("store", doctor.store())
     assert (check.state, "hush" in str(check)) == ("fault", False)
-    assert "cannot be reached: [Errno" in check.found
+    assert "cannot be reached: [Errno" in check.finding
     assert "mnist_exp.sync" in check.help
 
 
@@ -139,7 +139,7 @@ def test_an_experiment_that_was_deleted_is_a_fault(monkeypatch: pytest.MonkeyPat
     for uri in ("http://host", "postgresql://host/db"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         check = check_of("store", doctor.store())
-        assert (check.state, check.found) == ("fault", DELETED.format(uri))
+        assert (check.state, check.finding) == ("fault", DELETED.format(uri))
         assert f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore -x 7" in check.help
 
 
@@ -190,7 +190,7 @@ def test_part_of_the_data_is_a_warning() -> None:
     folder.mkdir(parents=True)
     name, content = next(iter(contents().items()))
     (folder / name).write_bytes(content)
-    assert check_of("data kmnist", doctor.data()).found == "3 of 4 files are not in data/kmnist"
+    assert check_of("data kmnist", doctor.data()).finding == "3 of 4 files are not in data/kmnist"
 
 
 def test_little_space_warns_and_less_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,13 +205,13 @@ def test_a_folder_that_cannot_be_written_is_a_fault(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
     check = check_of("outputs", doctor.disk())
-    assert (check.state, check.found) == ("fault", f"{Path.cwd()} cannot be written: Permission denied")
+    assert (check.state, check.finding) == ("fault", f"{Path.cwd()} cannot be written: Permission denied")
 
 
 def test_packages_that_are_missing_or_too_old() -> None:
     assert doctor._installed(Requirement("numpy>=1")).state == "ok"
     assert doctor._installed(Requirement("numpy>=99")).help == 'Install a fitting one: pip install "numpy>=99"'
-    assert doctor._installed(Requirement("no-such-package")).found == "is not installed"
+    assert doctor._installed(Requirement("no-such-package")).finding == "is not installed"
 
 
 def test_one_look_that_fails_is_a_fault_of_its_own() -> None:
@@ -219,7 +219,7 @@ def test_one_look_that_fails_is_a_fault_of_its_own() -> None:
         raise RuntimeError("no air")
         yield
 
-    assert doctor._guarded(lungs)() == [Check("lungs", "fault", "RuntimeError: no air")]
+    assert doctor._looked(lungs) == [Check("lungs", "fault", "RuntimeError: no air")]
 
 
 def test_the_home_folder_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_the_home_folder_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_masking(name: str, value: str, shown: str) -> None:
     assert secrets.masked(name, value) == shown
-    assert [check.found for check in doctor.environment({name: value, "HOME": "x"})] == [shown]
+    assert [check.finding for check in doctor.environment({name: value, "HOME": "x"})] == [shown]
 
 
 def test_each_check_is_a_line_with_its_help_below(

@@ -90,23 +90,21 @@ def test_only_finished_runs_lose_their_checkpoints(runs: dict[str, Path], capsys
 
 def test_what_is_being_trained_is_refused_by_name_and_passed_over_without(runs: dict[str, Path]) -> None:
     """A sweep's finished runs belong to it until it has ended; `--checkpoints` takes nothing that it needs."""
-    lock = plan.hold(runs["sweep"])
-    for arguments in (["last", "--yes"], ["last", "--keep", "1"]):
-        with pytest.raises(BusyError, match="is in use: its process trains"):
-            remove.main(arguments)
-    remove.main(["--keep", "1", "--yes"])
-    assert left(runs) == set(runs)
-    remove.main(["last", "--checkpoints", "--yes"])
-    assert not (runs["worst"] / "checkpoints").exists()
-    lock.release()
+    with plan.hold(runs["sweep"]):
+        for arguments in (["last", "--yes"], ["last", "--keep", "1"]):
+            with pytest.raises(BusyError, match="is in use: its process trains"):
+                remove.main(arguments)
+        remove.main(["--keep", "1", "--yes"])
+        assert left(runs) == set(runs)
+        remove.main(["last", "--checkpoints", "--yes"])
+        assert not (runs["worst"] / "checkpoints").exists()
 
 
 def test_a_run_that_is_held_is_left_and_said(runs: dict[str, Path]) -> None:
-    lock = ledger.hold(runs["failed"])
-    with pytest.raises(ExperimentError, match="is being trained by"):
-        remove.main(["--failed", "--yes"])
-    assert runs["failed"].exists()
-    lock.release()
+    with ledger.hold(runs["failed"]):
+        with pytest.raises(ExperimentError, match="is being trained by"):
+            remove.main(["--failed", "--yes"])
+        assert runs["failed"].exists()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--yes"], ["--keep", "0"]], ids=" ".join)

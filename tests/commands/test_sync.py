@@ -175,12 +175,11 @@ def test_a_dead_run_is_sent_as_killed_and_a_living_one_is_left(trained: Path, co
     entry = ledger.read(trained)
     entry.state, entry.ended_ms = "running", None
     entry.write(trained)
-    lock = ledger.hold(trained)
-    code, out, _ = command()
-    assert code == 0
-    assert "is being trained" in out
-    assert not store.client.search_runs([store.experiment_id])
-    lock.release()
+    with ledger.hold(trained):
+        code, out, _ = command()
+        assert code == 0
+        assert "is being trained" in out
+        assert not store.client.search_runs([store.experiment_id])
     code, out, _ = command()
     assert (code, "killed" in out) == (0, True)
     (stored,) = store.client.search_runs([store.experiment_id])

@@ -6,6 +6,7 @@ import pytest
 
 from mnist_exp import config
 from mnist_exp.console import exits
+from mnist_exp.errors import ConfigError
 
 FILES = {
     ("experiment", "hidden: 16\n"): ("experiment/mine.yaml sets what is not in experiment", "# @package _global_"),
@@ -35,6 +36,14 @@ def test_a_file_of_the_user_is_explained(group: str, text: str, capsys: pytest.C
     assert code == 2
     assert sentence in err
     assert way_out in err.partition("help: ")[2]
+
+
+def test_compose_says_itself_which_line_is_no_yaml() -> None:
+    path = Path("mine/experiment/mine.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text("hidden: [64, 32\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml, line 2: expected"):
+        config.compose([f"hydra.searchpath=[file://{Path('mine').resolve()}]", "experiment=mine"])
 
 
 @pytest.mark.parametrize(

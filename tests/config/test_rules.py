@@ -160,7 +160,7 @@ REFUSED = {
     "model.input_dropout=-0.1": ("model.input_dropout must be at least 0 and below 1, but got -0.1.", ""),
     "model._target_=nowhere.Model": ("model._target_=nowhere.Model cannot be used: Error loading 'nowhere.Model'", ""),
     "model._target_=os.system": ("model._target_=os.system cannot be used: Target 'os.system' is blocklisted", ""),
-    "model._target_=builtins.dict": ("model._target_ must make a torch.nn.Module, but it made a dict.", ""),
+    "model._target_=builtins.dict": ("model._target_ must make a torch.nn.Module, not a dict.", ""),
     "optimizer.eps=-1": ("optimizer._target_=torch.optim.Adam refused its settings: Invalid epsilon value: -1", ""),
     "optimizer.betas=[0.9,2]": ("torch.optim.Adam refused its settings: Invalid beta parameter at index 1: 2", ""),
     "optimizer.weight_decay=-1": ("refused its settings: Invalid weight_decay value: -1", ""),

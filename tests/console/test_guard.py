@@ -1,5 +1,6 @@
 """What is refused before Hydra writes anything."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,12 +42,12 @@ def test_a_refused_run_leaves_a_folder_in_which_another_process_is_about_to_begi
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have found no folder; what the other has written so far is its lock."""
-    holding = []
+    holding = contextlib.ExitStack()
 
     def begin(self: Guard, config: DictConfig, **_: object) -> None:
         checked(self, config)
         Path("run").mkdir()
-        holding.append(ledger.hold(Path("run")))
+        holding.enter_context(ledger.hold(Path("run")))
 
     checked = Guard.on_run_start
     monkeypatch.setattr(Guard, "on_run_start", begin)
@@ -54,8 +55,7 @@ def test_a_refused_run_leaves_a_folder_in_which_another_process_is_about_to_begi
     assert code == 2
     assert "is being trained by" in err
     assert Path("run/.lock").exists()
-    (lock,) = holding
-    lock.release()
+    holding.close()
 
 
 def test_a_folder_where_the_log_should_be_is_a_sentence(command: Callable[..., tuple[int, str, str]]) -> None:

@@ -159,7 +159,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, **environ: str) -> str:
     monkeypatch.setattr(terminal, "errors", Console(file=screen, soft_wrap=True))
     monkeypatch.setattr(terminal, "console", Console(file=screen, soft_wrap=True))
     terminal.complain(ConfigError("lr must be > 0.", "Try lr=1e-3."))
-    with terminal.progress(lambda: 10, "steps", lambda: 4):
+    with terminal.progress(lambda: 10, lambda: 4):
         import time
 
         time.sleep(0.4)  # the bar looks four times a second

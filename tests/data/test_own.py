@@ -191,6 +191,16 @@ def test_check_has_mean_and_std_of_each_channel(scratch: Path, capsys: pytest.Ca
     assert len(written["std"]) == 3
 
 
+def test_check_turns_pictures_as_their_cameras_say(scratch: Path, composed: Callable[..., Config]) -> None:
+    draw(scratch / "scans", {"a": 12, "b": 12}, {"a": 1, "b": 1})
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # turned by a quarter
+    for path in (scratch / "scans").rglob("*.png"):
+        Image.open(path).save(path, exif=orientation)
+    data = checked("scans", scratch, composed)
+    assert (data.width, data.height, data.resize) == (4, 6, False)
+
+
 def test_pictures_of_sixteen_bits_are_as_those_of_eight(scratch: Path, composed: Callable[..., Config]) -> None:
     data = composed("data=synthetic").data
     eight = np.arange(28 * 28).reshape(28, 28) % 256

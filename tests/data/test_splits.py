@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mnist_exp import data
 from mnist_exp.config import Config, Data
-from mnist_exp.data import Order, Split, Splits, fetch, idx, mix, splits, synthetic
+from mnist_exp.data import Order, Split, Splits, fetch, idx, mix, sources, splits
 from mnist_exp.errors import ConfigError, DataError
 from mnist_exp.models import Classifier
 from mnist_exp.run import session
@@ -205,7 +205,7 @@ def test_colour_images_come_as_channels_rows_and_columns(tmp_path: Path) -> None
 
 def test_synthetic_images_have_any_shape_and_number_of_classes() -> None:
     made = Data(train_images=300, test_images=40, num_classes=26, channels=3, height=8, width=12)
-    images, labels, *_ = synthetic.make(made)
+    images, labels, *_ = sources.synthetic(made)
     assert images.shape == (300, 3, 8, 12)
     assert labels.unique().tolist() == list(range(26))
     assert data.digest(dataclasses.replace(made, name="synthetic")) != data.digest(Data("synthetic", train_images=300))

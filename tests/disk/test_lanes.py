@@ -12,9 +12,9 @@ from samples import MNIST
 from trainings import assert_alike, losses, run, tasks
 
 from mnist_exp.config import Config
-from mnist_exp.disk import checkpoint, journal, lanes, ledger
+from mnist_exp.disk import checkpoint, journal, lanes, ledger, records
 from mnist_exp.disk.files import read_json, write_json
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.errors import BusyError, DivergedError, ExperimentError, Interrupted
 from mnist_exp.run import build
 from mnist_exp.run.session import Result, Run, Task, run_many
@@ -41,9 +41,6 @@ def stop_after(epoch: int) -> Callable[[Run, Control], Sequence[Observer]]:
         def on_epoch(self, event: EpochEnd) -> None:
             if event.epoch == epoch:
                 self.control.signal = signal.SIGINT
-
-        def on_end(self, event: LaneEnd) -> None:
-            pass
 
     return lambda about, control: [Stop(control)]
 
@@ -99,9 +96,6 @@ def pruning(epochs: dict[str, int], stop: int = 0) -> Callable[[Run, Control], S
                 self.control.pruned[event.lane] = f"Pruned after epoch {event.epoch}."
             if event.epoch == stop:
                 self.control.signal = signal.SIGINT
-
-        def on_end(self, event: LaneEnd) -> None:
-            pass
 
     return lambda about, control: [GiveUp(about, control)]
 
@@ -284,13 +278,12 @@ def test_what_was_wrong_before_training_concerns_one_lane(tiny: Tiny) -> None:
     held = Path("together/0")
     held.mkdir(parents=True)
     before = run(chosen[1], Path("together/1"))
-    lock = ledger.hold(held)
-    busy, finished, trained = run_many(tasks(chosen, "together"))
-    lock.release()
+    with ledger.hold(held):
+        busy, finished, trained = run_many(tasks(chosen, "together"))
     assert isinstance(busy, BusyError)
     assert finished == before
     assert isinstance(trained, Result)
-    assert not ledger.alive(Path("together/2")), "its lock is released"
+    assert not records.held(Path("together/2")), "its lock is released"
 
 
 def test_a_lane_saves_the_state_of_a_model_of_its_own(tiny: Tiny) -> None:

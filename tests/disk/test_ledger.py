@@ -14,7 +14,7 @@ import pytest
 import trainings
 
 from mnist_exp.config import Config
-from mnist_exp.disk import ledger
+from mnist_exp.disk import ledger, records
 from mnist_exp.disk.layout import State
 from mnist_exp.disk.ledger import Ledger, reap
 from mnist_exp.errors import BusyError, ExperimentError
@@ -74,33 +74,34 @@ def test_a_folder_without_ledger_is_no_run() -> None:
 
 def test_a_held_run_is_alive_and_nobody_elses(tiny: Callable[..., Config]) -> None:
     Ledger(pid=4711, host="elsewhere").write(HERE)
-    assert not ledger.alive(HERE)
-    lock = ledger.hold(HERE)
-    assert ledger.alive(HERE)
-    with pytest.raises(BusyError, match="run is being trained by process 4711 on elsewhere") as caught:
-        trainings.run(tiny(), HERE)
-    assert caught.value.exit_code == 2
-    assert ledger.read(HERE).state == "running"  # the refused one has changed nothing
-    lock.release()
-    assert not ledger.alive(HERE)
+    assert not records.held(HERE)
+    with ledger.hold(HERE):
+        assert records.held(HERE)
+        with pytest.raises(BusyError, match="run is being trained by process 4711 on elsewhere") as caught:
+            trainings.run(tiny(), HERE)
+        assert caught.value.exit_code == 2
+        assert ledger.read(HERE).state == "running"  # the refused one has changed nothing
+    assert not records.held(HERE)
 
 
 def test_asking_whether_a_run_is_alive_keeps_nobody_from_it() -> None:
     """However often it is asked."""
     Ledger().write(HERE)
-    ledger.hold(HERE).release()
+    with ledger.hold(HERE):
+        pass
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
-            ledger.alive(HERE)
+            records.held(HERE)
 
     askers = [threading.Thread(target=ask) for _ in range(2)]
     for asker in askers:
         asker.start()
     try:
         for _ in range(300):
-            ledger.hold(HERE).release()
+            with ledger.hold(HERE):
+                pass
     finally:
         stop.set()
         for asker in askers:
@@ -113,7 +114,7 @@ def test_those_who_ask_do_not_take_each_other_for_the_holder() -> None:
     ledger.hold(HERE).release()
     with (HERE / ".lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_SH)
-        assert not ledger.alive(HERE)
+        assert not records.held(HERE)
 
 
 def test_what_is_not_running_is_not_held_to_be_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,18 +127,18 @@ def test_what_is_not_running_is_not_held_to_be_reaped(monkeypatch: pytest.Monkey
 def test_a_run_gives_its_hold_back_however_it_ends(tiny: Callable[..., Config]) -> None:
     with pytest.raises(ExperimentError):
         trainings.run(tiny(lr=1e30), HERE)
-    assert not ledger.alive(HERE)
+    assert not records.held(HERE)
     trainings.run(tiny(), Path("other"))
-    assert not ledger.alive(Path("other"))
+    assert not records.held(Path("other"))
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from mnist_exp.disk import ledger
-lock = ledger.hold(Path(sys.argv[1]))
-print("held", flush=True)
-time.sleep(60)
+with ledger.hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 
@@ -149,7 +150,7 @@ def test_a_killed_process_holds_nothing() -> None:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
-            assert ledger.alive(HERE)
+            assert records.held(HERE)
             reap(HERE)
             assert ledger.read(HERE).state == "running"  # it lives
         finally:
@@ -174,7 +175,7 @@ def test_reaping_passes_over_what_is_no_run(text: str | None) -> None:
         (HERE / "ledger.json").write_text(text)
     reap(HERE)
     reap(Path("nowhere"))
-    assert not ledger.alive(HERE)
+    assert not records.held(HERE)
 
 
 def test_a_finished_run_has_written_down_everything(tiny: Callable[..., Config]) -> None:

@@ -19,13 +19,13 @@ import yaml
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 from PIL import Image
-from report_fixtures import make_run, make_sweep
+from report_fixtures import make_run, make_sweep, write_report
 from samples import REPO, TINY
 
 import mnist_exp
 from hydra_plugins.mnist_exp.launchers import LocalConf, RayConf
 from hydra_plugins.mnist_exp.sweepers import GridConf, OptunaConf, RaceConf
-from mnist_exp import config, predict, report, rerun, sync
+from mnist_exp import config, predict, rerun, sync
 from mnist_exp.config import Config, Tracking
 from mnist_exp.disk import lanes, ledger, trust
 from mnist_exp.disk.files import read_json, write_json
@@ -95,7 +95,7 @@ def test_it_is_not_gone_on_with_either(theirs: Path, canary: Path, command: Any)
 
 @pytest.mark.integration
 def test_a_report_about_it_does_without_its_network(theirs: Path, canary: Path) -> None:
-    page = report.write(theirs).read_text()
+    page = write_report(theirs).read_text()
     assert not canary.exists()
     assert "comes from elsewhere" in page
 
@@ -356,7 +356,7 @@ def test_a_run_from_elsewhere_has_no_links(entry: str, tiny: Callable[..., Confi
     with pytest.raises(ConfigError, match=refused):
         evaluate.main(["run=theirs"])
     with pytest.raises(ConfigError, match=refused):
-        report.write("theirs")
+        write_report("theirs")
     assert list(sync.runs([folder])) == []
     assert [path.name for path in outside.iterdir()] == ["file"]
     assert (outside / "file").read_text() == ""
@@ -376,7 +376,7 @@ def test_a_run_from_elsewhere_has_no_second_names_and_no_pipes(
         os.mkfifo(folder / name)
     else:
         Path("outside").hardlink_to(folder / name)
-    for call in (*COMMANDS.values(), lambda: report.write("theirs")):
+    for call in (*COMMANDS.values(), lambda: write_report("theirs")):
         with pytest.raises(ConfigError, match=f"{name} in it is a {what}"):
             call()
     assert command("resume=theirs", "epochs=3")[0] == 2

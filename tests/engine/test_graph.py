@@ -19,7 +19,7 @@ from torch import Tensor
 from trainings import KINDS, RATE, Compose, interrupted, lanes, losses, networks, outcome, tasks, trained
 
 from mnist_exp import data
-from mnist_exp.config import Config, Precision
+from mnist_exp.config import SHAPE, Config, Precision, Training
 from mnist_exp.engine import graph, loop
 from mnist_exp.engine.closed_form import MLPStack
 from mnist_exp.engine.events import Control
@@ -177,7 +177,7 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_the_log_says_so(
 @pytest.mark.parametrize("promise", [{"recordable": True}, {"recordable": False}, {}])
 def test_the_class_of_a_network_says_whether_its_step_can_be_recorded(promise: dict[str, bool]) -> None:
     network = type("Own", (torch.nn.Linear,), promise)(784, 10)
-    assert ModuleStack(network, 0).recordable == (promise == {"recordable": True})
+    assert ModuleStack(network, 0, Training(), SHAPE).recordable == (promise == {"recordable": True})
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -12,7 +12,7 @@ from torch import nn
 from trainings import Listener, networks, trained
 
 from mnist_exp import data
-from mnist_exp.config import Config
+from mnist_exp.config import SHAPE, Config, Training
 from mnist_exp.data import Order
 from mnist_exp.disk import journal, ledger
 from mnist_exp.engine.average import Average
@@ -121,7 +121,7 @@ def test_a_placeholder_has_no_events(tiny: Tiny) -> None:
         Order(splits.train.rows, 16, 0),
         Descent(optimizer, Constant(), Average(optimizer, decay=0), [0.05] * 9),
     )
-    fit(stack, descent, splits, order, Progress(2, epochs=2, alive={1}), {0: [listener], 1: [listener]}, Control())
+    fit(stack, descent, splits, order, Progress(epochs=2, alive={1}), {0: [listener], 1: [listener]}, Control())
     assert [(event.lane, event.epoch) for event in listener.epochs] == [(1, 1), (1, 2)]
     assert [end.lane for end in listener.ends] == [1]
 
@@ -191,7 +191,7 @@ def test_a_request_to_stop_is_heard_after_the_batch(tiny: Tiny) -> None:
 def test_autograd_and_closed_form_learn_the_same(tiny: Tiny) -> None:
     splits = data.load(tiny().data, CPU)
     one = trained(MLPStack(networks(16), [0]), splits, epochs=3, momentum=0.9)
-    two = trained(ModuleStack(networks(16)[0], 0), splits, epochs=3, momentum=0.9)
+    two = trained(ModuleStack(networks(16)[0], 0, Training(), SHAPE), splits, epochs=3, momentum=0.9)
     for ours, theirs in zip(one.epochs, two.epochs, strict=True):
         for key in ("train/loss", "val/loss", "test/loss"):
             assert ours.metrics[key] == pytest.approx(theirs.metrics[key], rel=1e-4)

@@ -110,7 +110,7 @@ def test_the_header_and_the_doctor_warn_of_bf16_without_bfloat16(
     assert code == 0
     assert said in " ".join(out.split())
     assert said in Path("run/train.log").read_text()
-    assert said in [check.found for check in doctor.device()]
+    assert said in [check.finding for check in doctor.device()]
 
 
 @pytest.mark.parametrize(

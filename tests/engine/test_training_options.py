@@ -14,11 +14,11 @@ from torch.nn.functional import cross_entropy
 from trainings import run
 
 from mnist_exp import config as configs
-from mnist_exp.config import Config, Training, classes
+from mnist_exp.config import SHAPE, Config, Training, classes
 from mnist_exp.disk import checkpoint, ledger
 from mnist_exp.engine.average import Average
 from mnist_exp.engine.closed_form import MLPStack
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.engine.loop import Descent, Progress
 from mnist_exp.engine.muon import Muon
 from mnist_exp.engine.stack import ModuleStack, Stack
@@ -104,7 +104,7 @@ def test_clipping_shortens_one_lane_and_leaves_its_neighbour_alone() -> None:
 
 def stacks(training: Training) -> list[Stack]:
     (network,) = networks({"hidden": [12, 8]})
-    return [MLPStack([network], [0], training=training), ModuleStack(network, 0, training)]
+    return [MLPStack([network], [0], training=training), ModuleStack(network, 0, training, SHAPE)]
 
 
 def test_both_ways_to_train_agree_on_every_option() -> None:
@@ -172,8 +172,6 @@ class Recorder(Observer):
     def on_epoch(self, event: EpochEnd) -> None:
         if event.epoch == self.stop_after:
             self.control.signal = 2
-
-    def on_end(self, event: LaneEnd) -> None: ...
 
 
 def train(folder: Path, *overrides: str, stop_after: int = 0) -> Result:
@@ -294,7 +292,7 @@ def test_with_patience_the_weights_and_the_final_metrics_are_those_of_the_best_e
     assert result.objective == accuracies[best]
     assert result.reason == f"Validation accuracy was best after epoch {best + 1} of {len(rows)}: its weights are kept."
     config = compose(*typed)
-    answers = ask(restore(config, tmp_path / "run"), *images(config.data, "test"), classes(config.data))
+    answers = ask(restore(config, tmp_path / "run"), *images(config.data, "test", ""), classes(config.data))
     assert answers.accuracy == result.summary["final/test_accuracy"]
     assert answers.loss == pytest.approx(result.summary["final/test_loss"], rel=1e-5)
     assert answers.loss == pytest.approx(rows[best]["test/loss"], rel=1e-5)

@@ -13,17 +13,17 @@ import safetensors.torch
 import torch
 import trainings
 from PIL import Image
+from report_fixtures import write_report
 
 from mnist_exp import config
 from mnist_exp.charts import network
 from mnist_exp.config import Config, Tracking
-from mnist_exp.data import synthetic
+from mnist_exp.data import sources
 from mnist_exp.disk import ledger
 from mnist_exp.disk.files import read_json
 from mnist_exp.errors import CheckpointError, ConfigError, DataError, ExperimentError
 from mnist_exp.evaluate import __main__ as evaluate
 from mnist_exp.evaluate.answers import Answers
-from mnist_exp.report import write as write_report
 from mnist_exp.tracking import publisher as publisher
 from mnist_exp.tracking.runs import publish
 from mnist_exp.tracking.store import Store
@@ -143,7 +143,7 @@ def test_a_folder_of_labelled_pictures(
     trained: Path, scratch: Path, tiny: Callable[..., Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run's own test images, saved as files in MNIST's form, give the same answers."""
-    _, _, images, labels = synthetic.make(tiny().data)
+    _, _, images, labels = sources.synthetic(tiny().data)
     for i, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
         own = image[0].copy()
         own[0], own[-1], own[:, 0], own[:, -1] = 0, 0, 0, 0  # a border as MNIST's

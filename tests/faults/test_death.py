@@ -38,7 +38,7 @@ from kit import (
 from mnist_exp.config import Config
 from mnist_exp.config.stores import uri_for
 from mnist_exp.disk import journal, ledger, plan
-from mnist_exp.engine.events import EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import EpochEnd, Observer
 from mnist_exp.errors import BusyError
 from mnist_exp.sweep import home as homes
 from mnist_exp.sweep.job import Job
@@ -72,9 +72,6 @@ class Bomb(Observer):
 
     def on_epoch(self, event: EpochEnd) -> None:
         self.count_down()
-
-    def on_end(self, event: LaneEnd) -> None:
-        """Too late."""
 
     def count_down(self) -> None:
         if self.left == 0:
@@ -308,8 +305,8 @@ def test_a_second_resume_is_refused_and_names_the_holder(injected: Injected) -> 
         assert f"is being trained by process {first.pid} on " in err
         first.kill()
         first.communicate()
-    ledger.hold(folder).release()  # free at once
-    injected()
+    with ledger.hold(folder):  # free at once
+        injected()
 
 
 @pytest.mark.faults(28)
@@ -513,9 +510,6 @@ def test_the_clock_is_set_between_two_epochs(
     class Setter(Observer):
         def on_epoch(self, event: EpochEnd) -> None:
             wrong[0] = days * (event.epoch >= 3)
-
-        def on_end(self, event: LaneEnd) -> None:
-            """Nothing to do."""
 
     trainings.run(tiny(epochs=5), Path("run"), watch=lambda about, control: [Setter()], extras=False)
     whole(Path("run"))

@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from kit import OFF, QUIET, SMALL, command, only_run, runs, whole
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from report_fixtures import write_report
 
 from hydra_plugins.mnist_exp.launchers import LocalConf
 from mnist_exp import config
 from mnist_exp.config import Config
 from mnist_exp.config.explain import is_bad_choice, translate
 from mnist_exp.disk import ledger, trust
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.errors import ConfigError, DataError, DivergedError, ExperimentError
-from mnist_exp.report import write as write_report
 from mnist_exp.run import build
 from mnist_exp.sweep.local import launch
 
@@ -56,9 +56,6 @@ class OneEpoch(Observer):
 
     def on_epoch(self, event: EpochEnd) -> None:
         self.control.signal = 15
-
-    def on_end(self, event: LaneEnd) -> None:
-        """Nothing to do."""
 
 
 def typed(key: str, value: Any) -> str:

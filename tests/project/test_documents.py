@@ -1,5 +1,6 @@
 """The documents agree with the code, and their links resolve."""
 
+import ast
 import html
 import re
 from pathlib import Path
@@ -53,6 +54,34 @@ def test_the_glossary_is_short_and_the_package_uses_its_terms() -> None:
     assert len(terms) == len(set(terms))
     code = "\n".join(path.read_text(encoding="utf-8") for path in (REPO / "mnist_exp").rglob("*.py"))
     assert not [term for term in terms if not re.search(rf"\b{term}", code, re.IGNORECASE)]
+
+
+RETIRED = "company place seat standing news diary bury judge told aside words there found"
+"""What names in the code were called, and a reader had to learn: the glossary has the field's terms for them."""
+
+
+def names(code: str) -> set[str]:
+    """What *code* names: functions, classes, arguments, fields and variables."""
+    nodes = list(ast.walk(ast.parse(code)))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return defined | bound | {node.arg for node in nodes if isinstance(node, ast.arg)}
+
+
+@pytest.mark.parametrize("folder", ["mnist_exp", "hydra_plugins"])
+def test_no_name_has_to_be_decoded(folder: str) -> None:
+    named = {path.name: names(path.read_text(encoding="utf-8")) for path in (REPO / folder).rglob("*.py")}
+    assert named
+    assert not {path: retired for path, each in named.items() if (retired := each & {*RETIRED.split()})}
+
+
+def test_meta_a_retired_name_is_seen() -> None:
+    assert names("class A:\n    seat: int\ndef f(place): told = 1\nfor aside in b: pass") >= {
+        "seat",
+        "place",
+        "told",
+        "aside",
+    }
 
 
 def anchors(page: Path) -> set[str]:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_fixtures import make_run, make_sweep, printed
+from report_fixtures import make_run, make_sweep, printed, write_report
 
-from mnist_exp import report
 from mnist_exp.disk import hits
 from mnist_exp.report import answer, board
 from mnist_exp.results import names
@@ -58,6 +57,17 @@ def test_the_best_of_a_search_race_with_other_seeds(tmp_path: Path, monkeypatch:
     assert command == f"python -m mnist_exp.train -m {race}"
 
 
+def test_another_seed_gets_all_folds_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep adds them where none is typed; previously the next seeds got that of the median run only."""
+    monkeypatch.chdir(tmp_path)
+    points = [["hidden=32", "data.folds=3", f"data.fold={fold}"] for fold in range(3)]
+    folder = make_sweep(tmp_path / "outputs", points)
+    for fold, point in enumerate(points):
+        make_run(folder / str(fold), [*point, "val_size=5000", "seed=0"], 0.97 + 0.001 * fold)
+    _, command = answer.next_step(*board.compare(names.resolve(folder)))
+    assert command == "python -m mnist_exp.train -m hidden=32 data.folds=3 val_size=5000 seed=1,2"
+
+
 @pytest.mark.integration
 def test_nothing_that_a_sweep_from_elsewhere_records_becomes_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who copies it would type the code and addresses in it, as the user's own."""
@@ -71,7 +81,7 @@ def test_nothing_that_a_sweep_from_elsewhere_records_becomes_a_command(monkeypat
     assert answer.next_step(comparison) == ("", "")
     again = "python -m mnist_exp.rerun run=elsewhere/sweeps/2026-01-31/10-00-00-abcdef"
     assert [failure["rerun"] for failure in board.failures(comparison.table)] == [f"{again}/0"]
-    page = report.write(folder).read_text()
+    page = write_report(folder).read_text()
     assert f"{again}/1" in page
     assert not re.search("mnist_exp.train[^<]*evil", page)
     mine = folder.rename("mine")

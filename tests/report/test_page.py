@@ -14,9 +14,9 @@ import pytest
 import trainings
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
-from report_fixtures import make_run, make_sweep, track
+from report_fixtures import make_run, make_sweep, track, write_report
 
-from mnist_exp import config, report, results
+from mnist_exp import config, results
 from mnist_exp.charts import network, style
 from mnist_exp.charts import sweep as figures
 from mnist_exp.disk.files import read_json, write_json
@@ -57,7 +57,7 @@ def grid(root: Path, hidden: int, lrs: int, seeds: int, epochs: int = 3) -> Path
 
 
 def page_of(folder: Path) -> str:
-    return report.write(folder).read_text(encoding="utf-8")
+    return write_report(folder).read_text(encoding="utf-8")
 
 
 class Loads(HTMLParser):
@@ -226,7 +226,7 @@ def test_a_hundred_runs_stay_below_three_megabytes(keys: int, tmp_path: Path, mo
         images, rng.integers(0, 10, 200), rng.dirichlet([1] * 10, 200), rng.normal(size=(99, 28, 28))
     )
     monkeypatch.setattr(best, "answers", lambda folder, digest: answers)
-    page = report.write(folder)
+    page = write_report(folder)
     text = page.read_text(encoding="utf-8")
     assert "Most confident mistakes" in text
     assert "First layer, 64 of 99 units" in text
@@ -580,7 +580,7 @@ def test_runs_that_failed_do_not_count_among_those_that_are_drawn(
 def test_an_experiment_without_runs_is_a_sentence(mlflow_store: Callable[[str], Store]) -> None:
     mlflow_store("empty")
     with pytest.raises(ConfigError, match="Experiment empty has no runs"):
-        report.write("empty")
+        write_report("empty")
 
 
 @pytest.mark.integration
@@ -596,7 +596,7 @@ def test_a_column_without_an_entry_is_left_out(tmp_path: Path) -> None:
         folder = make_sweep(tmp_path / name, [["hidden=16"], ["hidden=32"]])
         make_run(folder / "0", ["hidden=16"], 0.9)
         make_run(folder / "1", ["hidden=32"], 0.8 if state == "finished" else None, state=state)
-        assert ('<th scope="col">not finished</th>' in report.write(folder).read_text()) is shown
+        assert ('<th scope="col">not finished</th>' in write_report(folder).read_text()) is shown
 
 
 @pytest.mark.integration
@@ -656,8 +656,8 @@ def test_the_figures_have_each_run_once(tmp_path: Path) -> None:
     make_run(folder / "2", points[2], None, state="failed", reason="</script>")
     text = page_of(folder)
     facts = facts_of(text)
-    assert [key["name"] for key in facts["keys"]] == ["lr"]
-    assert (facts["keys"][0]["scale"], facts["values"]) == ("log", [[0.0001, 0.001, 0.01]])
+    order = ["0.0001", "0.001", "0.01"]
+    assert facts["keys"] == [{"name": "lr", "scale": "log", "order": order, "values": [0.0001, 0.001, 0.01]}]
     assert facts["runs"]["val"] == [90, 95, None]
     assert facts["runs"]["reason"] == ["", "", "</script>"]
     assert facts["runs"]["command"][2] == "python -m mnist_exp.train lr=0.01 'optimizer=</script><b>'"
@@ -671,7 +671,7 @@ def test_the_figures_have_each_run_once(tmp_path: Path) -> None:
 def test_of_many_runs_the_figures_have_the_listed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(html, "ROWS", 4)
     facts = facts_of(page_of(grid(tmp_path, 3, 3, 1)))
-    assert len(facts["runs"]["val"]) == len(facts["values"][0]) == 4
+    assert len(facts["runs"]["val"]) == len(facts["keys"][0]["values"]) == 4
     assert len(facts["settings"]) == 4
     assert facts["runs"]["val"] == sorted(facts["runs"]["val"], reverse=True)
 

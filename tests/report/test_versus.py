@@ -107,6 +107,15 @@ def test_equals_cannot_be_told_apart(command: Command) -> None:
     assert "Their settings are the same." in out
 
 
+def test_other_folds_are_other_images() -> None:
+    """Of the same size and right in the same places, they are no pairs; previously the two were certainly equal."""
+    for fold, name in enumerate("ab"):
+        sweep(name, {"hidden=8": [images(30), images(31)]}, "data.folds=2", f"data.fold={fold}")
+    low, high = versus.compare(names.resolve("a"), names.resolve("b"))["difference"]["interval"]
+    assert low < -0.005
+    assert high > 0.005
+
+
 @pytest.mark.parametrize("other", ["data=fashion", "val_size=500", "data.split_seed=1"])
 def test_other_images_are_not_compared(other: str, command: Command) -> None:
     sweep("a", {"hidden=8": [images(30)]})

@@ -142,9 +142,8 @@ def test_history_has_a_row_for_each_epoch(root: Path) -> None:
 def test_a_running_run_counts_as_killed_when_nobody_holds_it(tmp_path: Path) -> None:
     run = make_run(tmp_path / "0", ["lr=0.1"], 0.5, state="running")
     assert results.load(run).loc[0, "state"] == "killed"
-    lock = ledger.hold(run)
-    assert results.load(run).loc[0, "state"] == "running"
-    lock.release()
+    with ledger.hold(run):
+        assert results.load(run).loc[0, "state"] == "running"
 
 
 def test_a_command_can_be_pasted_into_a_shell() -> None:

@@ -13,7 +13,7 @@ from samples import TINY
 
 from mnist_exp.config import Config
 from mnist_exp.disk import journal, ledger
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.evaluate.answers import Answers
 from mnist_exp.run import export, session
@@ -67,9 +67,6 @@ def test_a_lane_that_is_stopped_and_pruned_at_once_does_not_end_the_one_that_tak
 
         def on_epoch(self, event: EpochEnd) -> None:
             self.control.pruned[event.lane] = "Pruned."
-
-        def on_end(self, event: LaneEnd) -> None:
-            pass
 
     def watch(about: session.Run, control: Control) -> list[Observer]:
         return [GiveUp(control)] if about.config.seed == 0 else []

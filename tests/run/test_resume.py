@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import trainings
 from data_fixtures import TEST, TRAIN, write_dataset
 from report_fixtures import make_run, make_sweep, track
@@ -12,12 +13,13 @@ from samples import TINY
 
 from mnist_exp.config import Config
 from mnist_exp.data import fetch
-from mnist_exp.disk import checkpoint, journal, ledger, provenance
+from mnist_exp.disk import checkpoint, journal, ledger, provenance, records
 from mnist_exp.disk.files import sha256
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.engine.events import Control, Observer
 from mnist_exp.errors import CheckpointError, ConfigError
-from mnist_exp.run import resume, session
+from mnist_exp.models import MLP
+from mnist_exp.run import claim, resume, session
 
 Tiny = Callable[..., Config]
 Command = Callable[..., tuple[int, str, str]]
@@ -35,6 +37,26 @@ def test_a_finished_run_is_never_run_again(tiny: Tiny) -> None:
     assert {path: path.read_bytes() for path in HERE.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda s: s.pop("layers.0.bias"), "The saved state lacks layers.0.bias"),
+        (lambda s: s.update(extra=torch.zeros(1)), "The saved state has extra, which this model has not"),
+        (
+            lambda s: s.update({"layers.2.weight": torch.zeros(10, 9)}),
+            r"layers.2.weight was saved with shape \(10, 9\), but this model has \(10, 12\)",
+        ),
+    ],
+    ids=["missing", "extra", "shape"],
+)
+def test_a_state_that_does_not_fit_names_the_leaf(change, sentence: str) -> None:
+    wanted = MLP(12).state_dict()
+    saved = dict(wanted)
+    change(saved)
+    with pytest.raises(CheckpointError, match=sentence):
+        claim.same_shapes(saved, wanted)
+
+
 def test_another_config_is_refused_and_named(tiny: Tiny) -> None:
     trainings.run(tiny(), HERE)
     with pytest.raises(
@@ -42,7 +64,7 @@ def test_another_config_is_refused_and_named(tiny: Tiny) -> None:
     ) as caught:
         trainings.run(tiny(batch_size=8, lr=0.01), HERE)
     assert caught.value.help == "force=true goes on all the same."
-    assert not ledger.alive(HERE)
+    assert not records.held(HERE)
     assert ledger.read(HERE).state == "finished"
 
 

@@ -10,7 +10,7 @@ import trainings
 
 from mnist_exp.config import Config
 from mnist_exp.disk import ledger, provenance
-from mnist_exp.engine.events import Control, EpochEnd, LaneEnd, Observer
+from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.errors import Interrupted
 from mnist_exp.run.session import Run, Watch
 
@@ -28,9 +28,6 @@ class Stopper(Observer):
         self.epochs = event.epoch
         for number in self.numbers:
             signal.raise_signal(number)
-
-    def on_end(self, event: LaneEnd) -> None:
-        """Nothing to do."""
 
 
 def watched(stopper: Stopper) -> Watch:

@@ -63,7 +63,7 @@ def test_the_bytes_are_those_of_torchs_exporter(
     config = composed(*overrides)
     first, second = network(config, 1), network(config, 2)
     assert template.export(config, first) == TORCHS(first)
-    assert template.known(config)
+    assert template.kept(config)
     assert template.export(config, second) == TORCHS(second)
     assert exported == [first]
 
@@ -82,15 +82,15 @@ def test_what_it_exports_says_what_the_network_says(tiny: Callable[..., Config],
 @pytest.mark.parametrize("settings", [{"hidden": 17}, {"data": {"mean": 0.5}}, {"model": {"activation": "tanh"}}])
 def test_another_graph_has_another_template(tiny: Callable[..., Config], settings: dict[str, Any]) -> None:
     template.export(tiny(), network(tiny(), 1))
-    assert template.known(tiny(seed=5, lr=0.5))
-    assert not template.known(tiny(**settings))
+    assert template.kept(tiny(seed=5, lr=0.5))
+    assert not template.kept(tiny(**settings))
 
 
 @pytest.mark.integration
 def test_another_torch_has_another_template(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     template.export(tiny(), network(tiny(), 1))
     monkeypatch.setattr(template.provenance, "versions", lambda: {"torch": "another"})
-    assert not template.known(tiny())
+    assert not template.kept(tiny())
 
 
 @pytest.mark.integration
@@ -127,17 +127,17 @@ def test_a_template_that_cannot_be_trusted_is_made_again(
     config = tiny()
     expected = template.export(config, network(config, 1))
     spoil(kept())
-    assert not template.known(config)
+    assert not template.kept(config)
     assert template.export(config, network(config, 1)) == expected
     assert len(exported) == 2
-    assert template.known(config)
+    assert template.kept(config)
 
 
 @pytest.mark.integration
 def test_a_template_of_another_user_is_not_used(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     template.export(tiny(), network(tiny(), 1))
     monkeypatch.setattr(os, "geteuid", lambda: kept().stat().st_uid + 1)
-    assert not template.known(tiny())
+    assert not template.kept(tiny())
 
 
 def test_a_format_that_is_not_understood_leaves_no_template(
@@ -153,7 +153,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tiny: Callable[..., Config])
     cache.folder().parent.mkdir(parents=True)
     cache.folder().write_text("a file", encoding="utf-8")
     assert template.export(tiny(), network(tiny(), 1)) == TORCHS(network(tiny(), 1))
-    assert not template.known(tiny())
+    assert not template.kept(tiny())
 
 
 @pytest.mark.integration

@@ -15,10 +15,10 @@ from urllib.parse import quote
 import pytest
 import trainings
 from hydra import compose, initialize_config_dir
-from report_fixtures import make_run, make_sweep, track
+from report_fixtures import make_run, make_sweep, track, write_report
 from samples import script
 
-from mnist_exp import config, report
+from mnist_exp import config
 from mnist_exp.disk.files import read_json
 from mnist_exp.disk.plan import Plan
 from mnist_exp.tracking import runs, sweeps
@@ -165,7 +165,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         make_run(folder / str(i), point, 0.9 + 0.001 * i, parameters=50_890 * int(point[0].removeprefix("hidden=")))
     reason = "RuntimeError: " + "a_long_word_without_any_space_in_it" * 5
     make_run(folder / str(len(points) - 1), points[-1], None, state="failed", reason=reason)
-    return report.write(folder).as_uri()
+    return write_report(folder).as_uri()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -240,7 +240,7 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
         track(folder / str(i), f"{i:032x}")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)  # else it is a sweep from elsewhere, of which no command is shown to copy
-        address = report.write(folder).as_uri()
+        address = write_report(folder).as_uri()
     with pages.chromium(1280, 1000) as driver:
         driver.get(address)
         drawn(driver)

@@ -14,7 +14,9 @@ from mnist_exp.console import terminal
 from mnist_exp.disk.files import write_json
 from mnist_exp.disk.journal import Journal
 from mnist_exp.disk.ledger import Ledger
+from mnist_exp.report import board, page
 from mnist_exp.report.__main__ import main
+from mnist_exp.results import names
 
 CONFIG = "hidden: 64\nepochs: 3\nmodel:\n  _target_: mnist_exp.models.MLP\n  dropout: 0.0\n"
 
@@ -78,6 +80,11 @@ def make_sweep(root: Path, points: Sequence[Sequence[str]], name: str = "10-00-0
         },
     )
     return folder
+
+
+def write_report(what: str | Path) -> Path:
+    """Writes the page about the runs called *what*, and returns its path."""
+    return page.write(board.compare(names.resolve(what)))
 
 
 def track(folder: Path, run_id: str) -> None:

@@ -113,8 +113,8 @@ def trained(
     listener, order = Listener(), Order(splits.train.rows, 16, 0)
     optimizer = Fused(torch.optim.SGD, groups, momentum=momentum)
     descent = Descent(optimizer, schedule, Average(optimizer, decay=0), [rates[group] for group in stack.sets])
-    progress, observers = Progress(stack.lanes, epochs), {lane: [listener] for lane in range(stack.lanes)}
-    fit(stack, descent, splits, order, progress, observers, control or Control())
+    observers = {lane: [listener] for lane in range(stack.lanes)}
+    fit(stack, descent, splits, order, Progress(epochs, set(observers)), observers, control or Control())
     return listener
 
 

@@ -63,7 +63,6 @@ def test_what_a_run_has_said_itself_is_kept(tiny: Tiny) -> None:
 def test_a_run_that_somebody_holds_is_not_lost(tiny: Tiny) -> None:
     folder = Path("sweep/0")
     folder.mkdir(parents=True)
-    lock = ledger.hold(folder)
-    claim.mark_killed(Task(tiny(), folder), "sweep", "Killed.")
-    lock.release()
+    with ledger.hold(folder):
+        claim.mark_killed(Task(tiny(), folder), "sweep", "Killed.")
     assert not (folder / "ledger.json").exists()

@@ -165,6 +165,7 @@ def test_workers_and_the_publisher_end_after_their_driver_was_killed(system: str
     assert {ledger.read(only_sweep() / str(i)).state for i in (0, 1)} == {"killed"}, "each has ended its epoch"
 
 
+@pytest.mark.long
 @on_both
 def test_a_search_prunes(system: str) -> None:
     code, _, err = there(system, "-m", *clusters.SEARCH, *TWO[:-1])
@@ -174,6 +175,7 @@ def test_a_search_prunes(system: str) -> None:
     assert ends.total() == 8
 
 
+@pytest.mark.long
 @on_both
 def test_a_race(system: str) -> None:
     typed = ["search=race", "hidden=4,32", "lr=1e-2", "seed=range(0,9)", "n_trials=8", *TWO]
@@ -183,6 +185,7 @@ def test_a_race(system: str) -> None:
     assert 6 <= states().count("finished") == len(states()) <= 8
 
 
+@pytest.mark.long
 def test_a_closed_terminal_of_a_mac_ends_nothing() -> None:
     driver = start("darwin", "-m", *kit.LONG, "epochs=100", "hidden=16,24", *TWO[:-1])
     wait_for(under_way(2))
@@ -193,6 +196,7 @@ def test_a_closed_terminal_of_a_mac_ends_nothing() -> None:
     assert clusters.tracked(Path.cwd()) == {"FINISHED": 2}
 
 
+@pytest.mark.long
 def test_a_closed_console_of_windows_costs_an_epoch_and_mlflow_gets_the_rest() -> None:
     """It ends the driver and its workers; the publisher has a console of its own."""
     driver = start("win32", "-m", *kit.LONG, "epochs=200", "hidden=16,24", *TWO[:-1])

@@ -9,10 +9,9 @@ from typing import Any
 
 import kit
 import pytest
-from report_fixtures import make_run, make_sweep
+from report_fixtures import make_run, make_sweep, write_report
 from samples import TINY, once
 
-from mnist_exp import report
 from mnist_exp.sweep import live
 from mnist_exp.sweep.home import Home
 
@@ -41,7 +40,7 @@ def test_a_page_that_is_renewed_is_the_report_and_what_renews_it(folder: Path) -
     kit.clean()
     live.settle(folder)
     settled = page(folder)
-    report.write(folder)
+    write_report(folder)
 
     def timeless(page: str) -> list[str]:
         return [line for line in page.splitlines() if "Report written" not in line]

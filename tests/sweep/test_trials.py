@@ -17,10 +17,10 @@ from mnist_exp.disk import lanes
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError, Interrupted, SweepError
 from mnist_exp.search import study as studies
-from mnist_exp.search.study import Search
+from mnist_exp.search.study import GRID, Search
 from mnist_exp.sweep import search as searches
 from mnist_exp.sweep.shell import OurLauncher
-from mnist_exp.sweep.trials import GRID, Trials
+from mnist_exp.sweep.trials import Trials
 
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
 FOLDER = Path("outputs/sweeps/2026-01-31/10-00-00-abcdef")
@@ -100,8 +100,8 @@ def streamed(made: Callable[..., Trials]) -> Callable[..., Trials]:
     def make(pack: str = "auto", **options: Any) -> Trials:
         source = made(**options)
         launcher = Packing(workers=2, per_gpu=1, pack=pack)
-        launcher.config = OmegaConf.create({"hydra": {"callbacks": {}, "job": {"env_set": {}, "chdir": None}}})
         source.home.sweeper.launcher = launcher
+        source.composer.master = OmegaConf.create({"hydra": {"callbacks": {}, "job": {"env_set": {}, "chdir": None}}})
         return source
 
     return make
@@ -359,7 +359,7 @@ def test_a_trial_of_several_seeds_that_repeats_another_has_its_result(made: Call
 
 def test_a_clock_that_is_set_ends_no_search(made: Callable[..., Trials], monkeypatch: pytest.MonkeyPatch) -> None:
     source, now = made(), time.monotonic()
-    source.budget, source.home.steering = 60.0, OmegaConf.create({"time_budget": "1m"})
+    source.deadline, source.home.steering = now + 60, OmegaConf.create({"time_budget": "1m"})
     for wrong in (0, 4 * 10**18):
         monkeypatch.setattr(time, "time_ns", lambda wrong=wrong: wrong)
         monkeypatch.setattr(time, "time", lambda wrong=wrong: wrong / 1e9)

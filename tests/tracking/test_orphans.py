@@ -70,9 +70,8 @@ def test_the_parent_run_of_a_dead_sweep_ends_too(shop: Store, monkeypatch: pytes
 
 def test_what_trains_or_may_train_elsewhere_is_left_alone(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     held, elsewhere = running(OLD / "0", shop), running(OLD / "1", shop, host="another")
-    lock = ledger.hold(held)
-    assert start_a_sweep(monkeypatch) == 0
-    lock.release()
+    with ledger.hold(held):
+        assert start_a_sweep(monkeypatch) == 0
     assert status(held, shop) == status(elsewhere, shop) == ("running", "RUNNING")
 
 

@@ -283,7 +283,7 @@ def test_a_model_from_elsewhere_is_not_logged(shop: Store, tiny: Tiny, caplog: p
     theirs = Path("theirs")
     trainings.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "register": "single"}), theirs)
     assert publish(theirs, shop)
-    record = tracked.run(theirs)
+    record = tracked.read(theirs)
     assert record is not None
     assert (record.model, record.registered) == ("", "")
     assert shop.client.search_registered_models() == []
@@ -299,7 +299,7 @@ def test_a_record_from_elsewhere_sends_nothing_to_another_run(state: str, finish
     theirs = Path("theirs")
     theirs.mkdir()
     entry = Ledger(name="theirs", ended_ms=time.time_ns() // 1_000_000)
-    record = tracked.run(finished)
+    record = tracked.read(finished)
     assert record
     for path in (finished / "metrics.jsonl", finished / "config.yaml"):
         (theirs / path.name).write_bytes(path.read_bytes())
@@ -309,11 +309,11 @@ def test_a_record_from_elsewhere_sends_nothing_to_another_run(state: str, finish
     assert presence(theirs, entry, shop) is Presence.LACKING
     tracked.write(theirs, dataclasses.replace(record, id=entry.id, rows=0, state=state))
     assert publish(theirs, shop)
-    own = tracked.run(theirs)
+    own = tracked.read(theirs)
     assert own
     assert own.run_id != mine.info.run_id
     assert publish(theirs, shop)
-    assert tracked.run(theirs) == own
+    assert tracked.read(theirs) == own
     assert presence(theirs, entry, shop) is Presence.WHOLE
     assert [run.info.run_name for run in runs(shop)].count("theirs") == 1
 
@@ -324,7 +324,7 @@ def test_a_single_run_registers_a_model_that_predicts(shop: Store, tiny: Tiny, m
     monkeypatch.setitem(sys.modules, "pytorch_lightning", None)  # mlflow would import it, slowly, if it is installed
     trainings.run(tiny(checkpoint={"model": True}, tracking={"enabled": True, "register": "single"}), HERE)
     assert publish(HERE, shop)
-    record = tracked.run(HERE)
+    record = tracked.read(HERE)
     assert record
     assert record.registered == "models:/single/1"
     (version,) = shop.client.search_model_versions("name = 'single'")
@@ -365,6 +365,6 @@ def test_the_model_of_a_run_is_ready_and_its_own(tiny: Tiny, shop: Store) -> Non
     assert logged.status == "READY"
     assert logged.source_run_id == stored.info.run_id
     assert [output.model_id for output in stored.outputs.model_outputs] == [logged.model_id]
-    record = tracked.run(HERE)
+    record = tracked.read(HERE)
     assert record is not None
     assert record.model == f"models:/{logged.model_id}"

@@ -60,7 +60,7 @@ def publish_all(folder: Path, store: Store, over: bool = True) -> Tracked:
 
 
 def run_id(folder: Path) -> str:
-    return (tracked.run(folder) or TrackedRun()).run_id
+    return (tracked.read(folder) or TrackedRun()).run_id
 
 
 def test_columns_are_the_swept_params_and_what_changed_with_them() -> None:

@@ -64,10 +64,7 @@ class Scheduler(abc.ABC):
 
 
 def launch(launcher: OurLauncher, scheduler: Scheduler, jobs: Sequence[Job], source: Source | None = None) -> Returns:
-    """Runs every job; returns what each returned, in order.
-
-    Args:
-        source: See `OurLauncher.run_jobs`.
+    """Runs every job, and those of *source*; see `OurLauncher.run_jobs`.
 
     Raises:
         DataError: this machine could not fetch the images; nothing was submitted.

@@ -20,7 +20,7 @@ import cloudpickle
 from hydra.core.utils import JobReturn
 
 from mnist_exp.config.explain import extra_missing
-from mnist_exp.config.rules import at_least
+from mnist_exp.config.rules import at_least, check_options
 from mnist_exp.disk import provenance
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.sweep.cluster.driver import PAUSE, Scheduler
@@ -33,13 +33,12 @@ try:
 except ImportError as error:
     raise extra_missing("ray") from error
 
+RULES = {"cpus_per_job": at_least(1), "retries": at_least(0), "gpus_per_job": at_least(0)}
+
 
 @final
 class Ray(Scheduler):
-    """The jobs of one sweep on a Ray cluster, which is started here unless `address` names one that runs.
-
-    Args:
-        options: See `conf/cluster/ray.yaml`.
+    """The jobs of one sweep on a Ray cluster, which *options* (`conf/cluster/ray.yaml`) name, or which is started here.
 
     Raises:
         ConfigError: an option is out of range, or the cluster cannot be reached.
@@ -106,15 +105,10 @@ class Ray(Scheduler):
 
 def check(options: dict[str, Any]) -> None:
     """Raises ConfigError if one of the launcher's options is out of its range."""
-    at_least(1).check("hydra.launcher.cpus_per_job", options["cpus_per_job"])
-    at_least(0).check("hydra.launcher.retries", options["retries"])
-    gpus = options["gpus_per_job"] or 0
-    at_least(0).check("hydra.launcher.gpus_per_job", gpus)
-    if gpus > 1 and gpus % 1:
-        raise ConfigError(
-            f"hydra.launcher.gpus_per_job must be a share of one GPU, or a whole number, but got {gpus}.",
-            f"Try hydra.launcher.gpus_per_job={int(gpus)}.",
-        )
+    check_options("hydra.launcher", options, RULES)
+    if (gpus := options["gpus_per_job"] or 0) > 1 and gpus % 1:
+        reason = f"hydra.launcher.gpus_per_job must be a share of one GPU, or a whole number, but got {gpus}."
+        raise ConfigError(reason, f"Try hydra.launcher.gpus_per_job={int(gpus)}.")
 
 
 def listening(address: str | None) -> None:

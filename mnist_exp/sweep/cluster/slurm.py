@@ -74,11 +74,11 @@ class Slurm(Scheduler):
     def submit(self, jobs: Sequence[Job], handover: Handover) -> None:
         known = self.known()
         before = {known[number]: job for job in jobs if (number := str(job.number)) in known}
-        there = {name: before[name] for name, state in look(before).items() if name in before and state in GOING_ON}
-        self.jobs |= there
-        new = [job for job in jobs if known.get(str(job.number)) not in there]
-        if there:
-            say(f"Slurm has {plural(len(there), 'job')} already.")
+        queued = {name: before[name] for name, state in look(before).items() if name in before and state in GOING_ON}
+        self.jobs |= queued
+        new = [job for job in jobs if known.get(str(job.number)) not in queued]
+        if queued:
+            say(f"Slurm has {plural(len(queued), 'job')} already.")
         threads = self.options["cpus_per_task"] or 1
         for some in in_arrays(new):
             calls = [OnNode(handover.common, cloudpickle.dumps(handover.prepared(job)), threads) for job in some]
@@ -241,8 +241,7 @@ def in_arrays(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
 def look(names: Iterable[str], what: str = "%T") -> dict[str, str]:
     """The states of those jobs that Slurm remembers, from the memory of its controller: that needs no accounts.
 
-    Args:
-        what: What to ask for instead, as squeue's `--format` has it.
+    It can be asked for something else: *what*, as squeue's `--format` has it.
 
     Raises:
         ExperimentError: the controller cannot be reached.

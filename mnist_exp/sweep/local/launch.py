@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-from omegaconf import DictConfig
 
-from mnist_exp.config.rules import at_least, must
+from mnist_exp.config.rules import at_least, check_options, must
 from mnist_exp.errors import ExperimentError
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
@@ -64,7 +63,7 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
         if source:
             packs = [list(jobs)]
         elif handover.trains:
-            packs = divided(jobs, len(capacity.slots(len(jobs))), launcher.config.hydra, options["pack"], capacity)
+            packs = divided(jobs, len(capacity.slots(len(jobs))), capacity)
         else:
             packs = [[job] for job in jobs]
         display.costs |= costs(jobs)
@@ -83,55 +82,40 @@ def launch(launcher: OurLauncher, jobs: Sequence[Job], total: int = 0, source: S
 
 def check(options: dict[str, Any]) -> None:
     """Raises ConfigError if one of the launcher's options is out of its range."""
-    for key, rule in RULES.items():
-        if options[key] is not None:
-            rule.check(f"hydra.launcher.{key}", options[key])
+    check_options("hydra.launcher", options, RULES)
 
 
-def in_turn(launcher: OurLauncher, jobs: Sequence[Job], composer: Composer) -> list[list[Job]]:
-    """The packs of *jobs* that one worker is to train, one after the other."""
-    capacity = capacity_for(jobs, composer, launcher.options)
-    return divided(jobs, 1, launcher.config.hydra, launcher.options["pack"], capacity)
-
-
-def share(launcher: OurLauncher, job: Job, composer: Composer, trials: int) -> int:
+def share(job: Job, trials: int, capacity: Capacity) -> int:
     """How many of so many *trials* are a worker's share, if it trains *job* and others together; 1 if it cannot."""
     from mnist_exp.sweep import packing  # torch
 
-    capacity = capacity_for([job], composer, launcher.options)
-    option = _allowed(launcher.config.hydra, launcher.options["pack"])
-    if packing.joins(job.config, option, bool(capacity.gpus)) is None:
+    if packing.joins(job.config, capacity.pack, bool(capacity.gpus)) is None:
         return 1
     return math.ceil(trials / len(capacity.slots(trials)))
 
 
-def divided(
-    jobs: Sequence[Job], workers: int, hydra: DictConfig, option: str | int, capacity: Capacity
-) -> list[list[Job]]:
-    """*jobs* by pack, the longest first; one by one where they would notice, by *hydra*, that part of the config."""
+def divided(jobs: Sequence[Job], workers: int, capacity: Capacity) -> list[list[Job]]:
+    """*jobs* by pack, the longest first."""
     from mnist_exp.sweep import packing  # torch
 
-    configs, option = [job.config for job in jobs], _allowed(hydra, option)
-    packs = packing.divide(configs, max(1, workers), option, bool(capacity.gpus), before=[job.pack for job in jobs])
+    configs, before = [job.config for job in jobs], [job.pack for job in jobs]
+    packs = packing.divide(configs, workers, capacity.pack, bool(capacity.gpus), before)
     return [[jobs[i] for i in positions] for positions in packs]
 
 
-def _allowed(hydra: DictConfig, option: str | int) -> str | int:
-    """The *option* `pack`, but `off` where jobs would notice.
-
-    They would with callbacks (but the guard, which looks at the sweep), or an environment or a working directory of
-    their own.
-    """
-    noticed = hydra.callbacks.keys() - {"guard"} or hydra.job.env_set or hydra.job.chdir
-    return "off" if noticed else option
-
-
 def capacity_for(jobs: Sequence[Job], composer: Composer, options: dict[str, Any], total: int = 0) -> Capacity:
-    """What *jobs* may use, by the launcher's *options*: the GPUs that they name, all that there are, or cores."""
+    """What *jobs* may use, by the launcher's *options*: the GPUs that they name, all that there are, or cores.
+
+    They train one by one where they would notice: with callbacks (but the guard, which looks at the sweep), or with an
+    environment or a working directory of their own.
+    """
+    hydra = composer.master.hydra
+    noticed = hydra.callbacks.keys() - {"guard"} or hydra.job.env_set or hydra.job.chdir
     devices = {device_of(job, composer) for job in jobs}
     numbered = sorted(device for device in devices if device.startswith("cuda:"))
     gpus = numbered or (visible_gpus() if devices & {"auto", "cuda"} else [])
-    return Capacity(options["workers"], options["per_gpu"], gpus, total, numbered=bool(numbered))
+    pack = "off" if noticed else options["pack"]
+    return Capacity(options["workers"], options["per_gpu"], gpus, total, bool(numbered), pack)
 
 
 def visible_gpus() -> list[str]:

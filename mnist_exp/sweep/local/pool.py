@@ -68,6 +68,8 @@ class Capacity:
     """Jobs of the sweep, with those that are done already."""
     numbered: bool = False
     """Whether jobs ask for GPUs by number, `cuda:N`: then each worker sees all of them."""
+    pack: str | int = "off"
+    """Which jobs may train together; see `packing.divide`."""
 
     def slots(self, most: int) -> list[dict[str, str]]:
         """One environment for each worker, *most* or fewer: its GPU if it is to see no other, else nothing."""
@@ -138,7 +140,8 @@ class Pool:
             self.workers.append(self.start_worker(self.slots.pop()))
         for pack in [] if self.stopping else list(self.waiting):
             gpu, idle = self.gpu_of(pack), [w for w in self.workers if not w.jobs]
-            if idle and self.has_room(gpu):
+            busy = sum(w.gpu == gpu for w in self.workers if w.jobs)
+            if idle and (not gpu or busy < self.capacity.per_gpu):
                 self.waiting.remove(pack)
                 to = min(idle, key=lambda w: (w.gpu != gpu, w.gpu != ""))  # one that was there, or nowhere yet
                 to.gpu = gpu
@@ -151,10 +154,6 @@ class Pool:
         device = device_of(pack[0], self.handover.composer)
         return "cuda:0" if device in ("auto", "cuda") else device if device.startswith("cuda") else ""
 
-    def has_room(self, gpu: str) -> bool:
-        """Whether one more worker may use *gpu*."""
-        return not gpu or sum(w.gpu == gpu for w in self.workers if w.jobs) < self.capacity.per_gpu
-
     @property
     def stopping(self) -> bool:
         """Whether no further job is to be started."""
@@ -162,7 +161,6 @@ class Pool:
         return bool(self.stop.signal) or (limit is not None and self.failures >= limit)
 
     def start_worker(self, slot: dict[str, str]) -> Worker:
-        """A new worker process."""
         ours, theirs = multiprocessing.Pipe()
         listens, lifeline = multiprocessing.Pipe(duplex=False)
         process = self.context.Process(  # type: ignore[attr-defined]
@@ -175,7 +173,6 @@ class Pool:
         return Worker(process, ours, lifeline, slot)
 
     def assign(self, to: Worker, pack: list[Job]) -> None:
-        """Gives *pack* to an idle worker."""
         to.jobs, prepared = list(pack), [self.handover.prepared(job) for job in pack]
         limit = self.options["job_timeout"]
         to.deadline = time.monotonic() + limit * len(pack) if limit else float("inf")
@@ -266,7 +263,6 @@ class Pool:
 
 
 def device_of(job: Job, composer: Composer) -> str:
-    """The `device` that *job* asks for."""
     return job.parsed.device if job.parsed else str(composer.own(job.overrides).get("device", "cpu"))
 
 

@@ -109,7 +109,6 @@ class Runner:
             return [self.run_one(jobs[0])]
 
     def run_one(self, job: Job) -> JobReturn:
-        """Runs *job* alone."""
         return self._by_hydra(job, self.task_function or functools.partial(self._train, job))
 
     def _by_hydra(self, job: Job, task_function: TaskFunction) -> JobReturn:
@@ -130,7 +129,6 @@ class Runner:
         return returned
 
     def _train(self, job: Job, cfg: Any) -> float:
-        """Trains one job; returns the objective."""
         (outcome,) = self._train_together([self._task(job, cfg)])
         if isinstance(outcome, Exception):
             raise outcome
@@ -196,12 +194,10 @@ class Runner:
 
 
 def main(pipe: Connection, lifeline: Connection, common: bytes, threads: int, environment: dict[str, str]) -> None:
-    """The process's main: runs each pack of jobs that comes through *pipe* until it closes.
+    """The process's main: runs each pack of jobs that comes through *pipe* until it closes; see `Runner`.
 
     Args:
         lifeline: Says which signal to handle; closes when the driver is gone.
-        common: See `Handover`.
-        threads: CPU threads for each job.
         environment: Set before anything looks at it, such as CUDA_VISIBLE_DEVICES.
     """
     system.ignore_interrupts()
