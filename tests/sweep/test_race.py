@@ -1,5 +1,6 @@
 """The race: seeds go to the settings that may still be the best, and going on with it repeats no run."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,6 +171,17 @@ def test_the_best_settings_of_a_search_race_with_other_seeds(command: Command) -
     assert "Dry run: 9 runs." in out
     assert "seed=1 " in out
     assert "seed=0 " not in out
+
+
+@pytest.mark.integration
+def test_settings_of_a_cross_validated_sweep_race_on_one_fold(command: Command) -> None:
+    """The median runs of the four have two folds: each setting had raced on its own."""
+    code, out, err = command(*HERE, "hidden=4,6,8,12", "lr=1e-9", "epochs=1", "data.folds=2")
+    assert code == 0, out + err
+    code, out, err = command("-m", "search=race", "points=last", "seed=5,6,7", "--dry-run")
+    assert code == 0, err
+    assert "Dry run: 12 runs." in out
+    assert len(set(re.findall(r"data\.fold=\d", out))) == 1
 
 
 def drawn(rng: np.random.Generator, effects: Sequence[float], seeds: int, images: int = 2000) -> np.ndarray:
