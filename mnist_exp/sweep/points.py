@@ -63,7 +63,8 @@ def expand(home: Home, without: Sequence[str] = ()) -> tuple[list[list[str]], li
                 f"points={path} sets {', '.join(sorted(twice))}, and so does what was typed.", "Set it once."
             )
         combinations = [[*row, *combination] for row in rows for combination in combinations]
-        keys = [*dict.fromkeys(key_of(override) for row in rows for override in row), *keys]
+        shared = set(rows[0]).intersection(*rows) if rows else set()
+        keys = [*(key_of(override) for row in rows for override in row if override not in shared), *keys]
     elif OmegaConf.select(home.steering, "hydra.runtime.choices.search") == "points":
         raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
     return combinations, list(dict.fromkeys(keys))

@@ -143,12 +143,13 @@ def test_settings_on_other_images_do_not_race(race: Callable[..., Race]) -> None
 
 @pytest.mark.integration
 def test_a_race_from_a_table_of_grids_and_going_on(command: Command) -> None:
-    Path("grids.yaml").write_text('- {hidden: "8,12", lr: 1e-2}\n- {hidden: 16, lr: 1e-9}\n')
+    Path("grids.yaml").write_text('- {hidden: "8,12", lr: 1e-2, batch_size: 16}\n- {hidden: 16, lr: 1e-9, batch_size: 16}\n')
     code, out, err = command(*HERE, "search=race", "points=grids.yaml", "n_trials=9", "seed=range(5,20)")
     assert code == 0, out + err
     assert "3 settings, 3 seeds each, up to 9 runs" in out
     assert "The race ended after 9 runs" in out
     (folder,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
+    assert plan.read(folder).keys == ["hidden", "lr", "seed"]
     assert {point[-1] for point in plan.read(folder).points} == {"seed=5", "seed=6", "seed=7"}
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/ledger.json")}
     code, out, err = command("-m", "resume=last", "n_trials=11", "hydra/launcher=basic")
