@@ -143,7 +143,8 @@ def test_settings_on_other_images_do_not_race(race: Callable[..., Race]) -> None
 
 @pytest.mark.integration
 def test_a_race_from_a_table_of_grids_and_going_on(command: Command) -> None:
-    Path("grids.yaml").write_text('- {hidden: "8,12", lr: 1e-2, batch_size: 16}\n- {hidden: 16, lr: 1e-9, batch_size: 16}\n')
+    grids = '- {name: a, hidden: "8,12", lr: 1e-2}\n- {name: a, hidden: 16, lr: 1e-9}\n'
+    Path("grids.yaml").write_text(grids)
     code, out, err = command(*HERE, "search=race", "points=grids.yaml", "n_trials=9", "seed=range(5,20)")
     assert code == 0, out + err
     assert "3 settings, 3 seeds each, up to 9 runs" in out
