@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from mnist_exp import config as configs
-from mnist_exp.config import Config
+from mnist_exp.config import Config, schema
 from mnist_exp.run import build
 
 CONF = Path(configs.conf_dir())
@@ -45,6 +46,15 @@ def test_the_defaults_are_the_beginners_network(composed: Callable[..., Config])
     assert config.optimizer["_target_"] == "torch.optim.Adam"
     assert config.data.name == "mnist"
     assert config.data.val_size == 5_000
+
+
+def test_what_the_primary_config_shows_are_the_defaults_of_the_schema() -> None:
+    shown = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
+    assert isinstance(shown, dict)
+    shown = {str(key): value for key, value in shown.items() if key not in ("defaults", "hydra")}
+    defaults = {key: getattr(setting.default, "value", setting.default) for key, setting in schema.settings().items()}
+    assert shown == {key: defaults[key] for key in shown}
+    assert len(shown) > 3
 
 
 @pytest.mark.integration
