@@ -230,6 +230,8 @@ class Suite:
 
     def fork(self, work: Callable[[], int], limit: float) -> int | None:
         """The exit code of *work* in a process of its own; None after *limit* seconds."""
+        if sys.platform == "win32":
+            raise NotImplementedError
         if not (child := os.fork()):
             os.setsid()
             output = os.open("../output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

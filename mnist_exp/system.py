@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, final
@@ -27,7 +27,7 @@ if sys.platform != "win32":
 
 MOST_THREADS = 1024
 TESTED = sys.platform == "linux"
-READERS = 2.0  # seconds in which a reader closes a file that Windows does not replace before
+READERS = 2.0  # seconds in which a reader closes a file that Windows neither replaces nor deletes before
 LOOK = 1.0  # seconds at least between two looks at the load: systems count in hundredths
 ASKERS = 0.05  # seconds in which others that only ask let a lock go
 
@@ -215,31 +215,45 @@ def only_ours(file: int) -> bool:
 
 
 def replace(new: Path, old: Path) -> None:
-    """Gives *new* the name of *old*, in one step. On Windows it waits until those who read *old* have closed it.
+    """Gives *new* the name of *old*, in one step.
 
     Raises:
-        OSError: it cannot be done, or a reader did not end within `READERS` seconds.
+        OSError: as `unlink`.
     """
+    _when_closed(lambda: new.replace(old))
+
+
+def unlink(path: Path) -> None:
+    """Deletes the file *path*, if there is one.
+
+    Raises:
+        OSError: it cannot be done, or on Windows a reader did not close it within `READERS` seconds.
+    """
+    _when_closed(lambda: path.unlink(missing_ok=True))
+
+
+def delete(folder: Path, lock: filelock.BaseFileLock | None = None) -> None:
+    """Deletes *folder*, in which this process may hold *lock*. Windows deletes no open file: there it lets go before.
+
+    Raises:
+        OSError: as `unlink`, of some of it.
+    """
+    if lock and sys.platform == "win32":
+        lock.release()
+    _when_closed(lambda: shutil.rmtree(folder))
+
+
+def _when_closed(change: Callable[[], object]) -> None:
+    """Does the *change* of files; on Windows it waits until those who read them have closed them."""
     limit = time.monotonic() + READERS
     while True:
         try:
-            new.replace(old)
+            change()
             return
         except PermissionError:
             if sys.platform != "win32" or time.monotonic() > limit:
                 raise
         time.sleep(0.01)
-
-
-def delete(folder: Path, lock: filelock.BaseFileLock) -> None:
-    """Deletes *folder*, in which this process holds *lock*. Windows deletes no open file: there it lets go before.
-
-    Raises:
-        OSError: not all of it could be deleted.
-    """
-    if sys.platform == "win32":
-        lock.release()
-    shutil.rmtree(folder)
 
 
 def sync_names(folder: Path) -> None:

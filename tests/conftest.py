@@ -19,6 +19,7 @@ import torch
 import trainings
 import warm
 from data_fixtures import write_dataset
+from hooks import hook
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
@@ -66,6 +67,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"Seconds of tests by folder: {folders}")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leaves out what the simulated system lacks."""
+    for systems, reason in (mark.args for mark in item.iter_markers("not_on")):
+        if os.environ.get("MNIST_EXP_ELSEWHERE") in systems.split():
+            pytest.skip(reason)
+
+
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of each test, empty; hides caches of the user."""
@@ -73,6 +81,8 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     # Child processes import this checkout's package, installed or not.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    if "MNIST_EXP_ELSEWHERE" in os.environ:  # they are on that system, too
+        monkeypatch.setenv("PYTHONPATH", hook()["PYTHONPATH"])
     for name in ("MLFLOW_TRACKING_URI", *isolated.OTHERS):  # MLflow sets the first
         monkeypatch.delenv(name, raising=False)
     return tmp_path

@@ -74,8 +74,13 @@ class File:
     def error(self, node: yaml.Node, message: str, way_out: str) -> ConfigError:
         """The error about *node*, which is in this file."""
         assert self.path
-        path = self.path.relative_to(Path.cwd()) if self.path.is_relative_to(Path.cwd()) else self.path
-        return ConfigError(f"{path.as_posix()}, line {node.start_mark.line + 1}: {message}", way_out)
+        return in_file(self.path, node.start_mark, message, way_out)
+
+
+def in_file(path: Path, mark: yaml.Mark, message: str, way_out: str) -> ConfigError:
+    """The error about what stands at *mark* in the file *path*."""
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return ConfigError(f"{path.as_posix()}, line {mark.line + 1}: {message}", way_out)
 
 
 def located(error: ConfigError, typed: Sequence[str], key: str = "") -> ConfigError:

@@ -11,12 +11,23 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import choices, schema
-from mnist_exp.config.chosen import LONGEST, File, fault, located
+from mnist_exp.config.chosen import LONGEST, File, fault, in_file, located
 from mnist_exp.config.guesses import NOTHING, closest, guess, meant, takes, unknown_key
 from mnist_exp.config.overrides import deleted_key, for_a_sweep, key_of, split
 from mnist_exp.config.sweeps import reads
 from mnist_exp.config.unreadable import unreadable
 from mnist_exp.errors import ConfigError
+
+NO_YAML = {
+    r"'\t'": "Indent with spaces, not with tabs.",
+    "mapping values": "Indent it as the lines beside it, or quote a text that holds a colon.",
+    "expected ','": "Close the bracket of line {began}.",
+    "end of stream": "Close the quotes of line {began}.",
+    "any token": "Quote a text that begins with it.",
+    "alias": "Quote a text that begins with *.",
+    "expected ':'": "Write a name, a colon, a blank and a value.",
+}
+"""What PyYAML says of a file → the way out; the line is that where the bracket or the quotes began."""
 
 
 def explained(error: Exception, typed: Sequence[str]) -> Exception:
@@ -64,7 +75,11 @@ def translate(error: Exception, typed: Sequence[str]) -> ConfigError:
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match[1], next((each for each in typed if key_of(each) == match[1]), ""))
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
-        return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem}.", "Put that file right.")
+        way_out = next(
+            (out for problem, out in NO_YAML.items() if problem in (error.problem or "")), "Put that file right."
+        )
+        began = (error.context_mark or mark).line + 1
+        return in_file(Path(mark.name), mark, f"{error.problem}.", way_out.format(began=began))
     if match := re.search(r"Multiple values for ([^.\s]+)", text):
         return ConfigError(f"{match[1]} is chosen already.", f"Write it without +: {match[1]}=…")
     if match := re.search(r"An item is already at '([^']+)'", text):

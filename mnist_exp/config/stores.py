@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from pathlib import Path, PurePath
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -61,6 +61,13 @@ def database(uri: str) -> Path | None:
     """The file of a store in SQLite; None for any other."""
     match = _SQLITE.fullmatch(uri)
     return Path(unquote(match[2])) if match else None
+
+
+def path_of(location: str) -> Path:
+    """What is at *location*, a path or the address of a file."""
+    from urllib.request import url2pathname  # torch has loaded it where it is trained
+
+    return Path(url2pathname(urlsplit(location).path))
 
 
 def made(database: Path) -> bool:

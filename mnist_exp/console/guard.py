@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-import shutil
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_exp import system
 from mnist_exp.config import Config, parse, schema, secrets, stores
 from mnist_exp.config.loading import without_hydra
 from mnist_exp.config.overrides import check_once, check_single, key_of
@@ -82,9 +83,10 @@ def leave_nothing() -> None:
     folders = [folder for path in Guard.made for folder in (path, path.parent)]
     if any(RunFolder(folder).ledger.exists() or records.held(folder) for folder in folders):
         return
-    with contextlib.suppress(OSError):  # Windows deletes no log that is open; another run is above it by now
+    logging.shutdown()  # Windows deletes no log that is open
+    with contextlib.suppress(OSError):  # another run is above it by now
         for path in Guard.made:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            system.delete(path) if path.is_dir() else system.unlink(path)
         for path in Guard.above:
             path.rmdir()
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
+from mnist_exp import system
 from mnist_exp.config import SHAPE, Data, sizes
 from mnist_exp.config.folders import SUFFIXES
 from mnist_exp.data import idx, own, sources
@@ -155,7 +156,7 @@ def _complete(folder: Path, data: Data) -> None:
     """Checks existing files, fetches missing ones, and writes `verified.json`. The caller holds the lock."""
     tidy(folder, *FILES, "verified.json")
     for stray in folder.glob(".fetch-*"):  # of processes that were killed
-        shutil.rmtree(stray)
+        system.delete(stray)
     wrong = [name for name in FILES if not _check(folder, name, data)]
     if wrong:
         _fetch(folder, data, wrong)
@@ -257,7 +258,7 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
                 if wrong := next((f"{name}: {fault}" for name, fault in faults if fault), ""):
                     raise DataError(wrong)
                 for name in names:  # all of them, or none
-                    (Path(scratch) / name).replace(folder / name)
+                    system.replace(Path(scratch) / name, folder / name)
                 return
             except Exception as error:
                 reason = str(error).strip().splitlines() or [type(error).__name__]

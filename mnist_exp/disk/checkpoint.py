@@ -14,6 +14,7 @@ from typing import Any, final
 
 import torch
 
+from mnist_exp import system
 from mnist_exp.disk.files import atomic_write, sha256
 from mnist_exp.disk.journal import is_row
 from mnist_exp.disk.records import fits
@@ -65,7 +66,7 @@ def save(folder: Path, state: Checkpoint) -> Path:
     # Others of this epoch or a later one are damaged: training would have resumed from them.
     kept = [path, *(old for old in _newest_first(folder) if _epoch(old) < state.epoch)][:KEPT]
     for old in set(_newest_first(folder)).difference(kept):
-        old.unlink()
+        system.unlink(old)
     return path
 
 

@@ -30,7 +30,7 @@ def atomic_write(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())  # the bytes are durable
         system.replace(tmp, path)
     except BaseException as error:
-        tmp.unlink(missing_ok=True)
+        system.unlink(tmp)
         if isinstance(error, OSError):
             error.filename, error.filename2 = str(path), None  # a full disk names no file, others the temporary one
         raise
@@ -41,7 +41,7 @@ def tidy(folder: Path, *names: str) -> None:
     """Removes temporary files of killed writers of *names* (patterns) in *folder*. No writer may be alive."""
     for name in names:
         for stray in folder.glob(f".{name}.tmp-*"):
-            stray.unlink(missing_ok=True)
+            system.unlink(stray)
 
 
 def file_name(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, final
 
 import pandas as pd
 
-from mnist_exp import config
+from mnist_exp import config, system
 from mnist_exp.console import terminal
 from mnist_exp.console.formats import count, plural, score, seconds, short, value
 from mnist_exp.disk import trust
@@ -229,7 +229,7 @@ def save(comparisons: Sequence[Comparison]) -> None:
     if len(comparisons) > 1:
         home = SweepFolder(comparisons[0].selection.home)
         for old in (home.table, home.board):
-            old.unlink(missing_ok=True)  # written while there was one dataset
+            system.unlink(old)  # written while there was one dataset
     for comparison in comparisons:
         home = SweepFolder(comparison.home)
         home.path.mkdir(parents=True, exist_ok=True)

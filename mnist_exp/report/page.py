@@ -21,7 +21,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from mnist_exp import config, results
+from mnist_exp import config, results, system
 from mnist_exp.charts import search as search_charts
 from mnist_exp.charts import style
 from mnist_exp.charts import sweep as charts
@@ -115,7 +115,7 @@ def _draw(comparison: Comparison, paper: Path | None) -> dict[str, Any]:
     kept = {f"{picture.name}.svg" for several in pictures.values() for picture in several}
     for old in folder.glob("*.svg"):
         if old.name not in kept:
-            old.unlink()  # of keys that no longer vary
+            system.unlink(old)  # of keys that no longer vary
     board.write_csv(pd.concat(histories, names=["run"]).reset_index("run"), folder / "curves.csv")
     if best and "confusion" in best:
         board.write_csv(pd.DataFrame(best["confusion"]), folder / "confusion.csv")

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pandas as pd
 
+from mnist_exp.config.stores import path_of
 from mnist_exp.disk import ledger, tracked
 from mnist_exp.disk.layout import State
 from mnist_exp.disk.tracked import TrackedRun
@@ -93,8 +94,7 @@ def _from_store(number: int, run: Stored) -> dict[str, Any]:
     if fault := run.fault:
         about = {"number": number, "name": run.run_id, "state": State.DAMAGED.value, "reason": f"In MLflow {fault}."}
         return UNKNOWN | about | {"folder": None, "overrides": [], "run_id": run.run_id}
-    uri = urlsplit(run.artifacts)
-    folder = Path(unquote(uri.path)) if uri.scheme in ("", "file") else None
+    folder = path_of(run.artifacts) if urlsplit(run.artifacts).scheme in ("", "file") else None
     ended = State.FINISHED if run.status == "FINISHED" else State.FAILED
     state = run.tags.get("state") or (State.RUNNING if run.status == "RUNNING" else ended).value
     row = {key: ranking.typed(value) for key, value in run.params.items()}

@@ -60,7 +60,7 @@ def halves(members: list[Member]) -> list[list[Member]]:
     """*members* as two packs, which have not begun."""
     for member in members:
         member.record = None
-        RunFolder(member.folder).lanes.unlink(missing_ok=True)
+        system.unlink(RunFolder(member.folder).lanes)
     middle = len(members) // 2
     return [members[:middle], members[middle:]]
 

@@ -8,6 +8,7 @@ from typing import Any, final
 import safetensors.torch
 import torch
 
+from mnist_exp import system
 from mnist_exp.disk import checkpoint, hits, provenance
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.journal import Journal
@@ -38,7 +39,7 @@ class RunWriter(Observer):
         """Which images the weights get right that would be exported now."""
         write_config(member.config, member.folder)
         if member.forced or not self.files.ledger.exists():
-            self.files.difference.unlink(missing_ok=True)
+            system.unlink(self.files.difference)
             if difference := provenance.git().get("diff"):
                 atomic_write(self.files.difference, difference.encode())
         self.journal = Journal(member.folder, saved.history if saved else [], repeats=not member.forced)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -34,6 +35,11 @@ class Space:
     fixed: dict[str, str]
     """Key → override."""
     hook: Hook | None = None
+
+    @property
+    def size(self) -> float:
+        """How many points it has; infinite with an interval of real numbers, or a hook."""
+        return math.inf if self.hook else math.prod(map(_count, self.varied.values()))
 
     def point(self, trial: "optuna.Trial") -> list[str]:
         """The overrides of *trial*; asking again for the same trial gives the same.
@@ -198,6 +204,14 @@ def extremes(values: Distribution) -> list[Any]:
     if isinstance(values, CategoricalDistribution):
         return list(values.choices)
     return list(dict.fromkeys([values.low, values.high]))
+
+
+def _count(values: Distribution) -> float:
+    from optuna.distributions import CategoricalDistribution
+
+    if isinstance(values, CategoricalDistribution):
+        return len(values.choices)
+    return (values.high - values.low) // values.step + 1 if values.step else math.inf
 
 
 def load(name: str) -> Hook:

@@ -180,7 +180,7 @@ def held(folder: Path) -> Iterator[None]:
         except (ConfigError, DataError, CheckpointError, HydraException, OmegaConfBaseException):
             if _begun(folder) == runs:
                 for path in _records(folder).keys() - before.keys():
-                    path.unlink()
+                    system.unlink(path)
                 for path, data in before.items():
                     atomic_write(path, data)
                 studies.storage.cache_clear()  # it has read what is gone

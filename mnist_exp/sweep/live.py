@@ -123,7 +123,7 @@ def renew(folder: Path, seconds: float) -> None:
     path = SweepFolder(folder).page
     draft = page.write(board.compare(names.resolve(folder)), path.with_name(f".{path.name}.tmp-draft"))
     text = draft.read_text(encoding="utf-8")
-    draft.unlink()
+    system.unlink(draft)
     atomic_write(path, marked(text, seconds).encode())
 
 

@@ -32,6 +32,7 @@ from mnist_exp.disk.layout import State
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.results import names
 from mnist_exp.results.certainty import certainty
+from mnist_exp.results.ranking import REPLICATES
 from mnist_exp.run.resume import changed
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.home import Home
@@ -62,7 +63,8 @@ def expand(home: Home, without: Sequence[str] = ()) -> tuple[list[list[str]], li
                 f"points={path} sets {', '.join(sorted(twice))}, and so does what was typed.", "Set it once."
             )
         combinations = [[*row, *combination] for row in rows for combination in combinations]
-        keys = [*dict.fromkeys(key_of(override) for row in rows for override in row), *keys]
+        shared = set(rows[0]).intersection(*rows) if rows else set()
+        keys = [*(key_of(override) for row in rows for override in row if override not in shared), *keys]
     elif OmegaConf.select(home.steering, "hydra.runtime.choices.search") == "points":
         raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
     return combinations, list(dict.fromkeys(keys))
@@ -162,6 +164,8 @@ def read(path: Path) -> list[list[str]]:
 def of_sweep(name: str) -> list[list[str]]:
     """The overrides, without the seed, of each setting of the sweep called *name* that may be its best.
 
+    Where that was cross-validated, all have the fold of the best one's median run.
+
     Raises:
         ConfigError: there is no such sweep, it is not the user's own, or nothing of it can be compared.
     """
@@ -176,7 +180,8 @@ def of_sweep(name: str) -> list[list[str]]:
         )
     medians = [ranked[0].groups[i].median for i in (0, *sure.rivals)]
     rows = [selection.sweep.points[int(run.at.name)] for run in medians if run]
-    return [[override for override in row if key_of(override) != "seed"] for row in rows]
+    fold = [override for override in rows[0] if key_of(override) == FOLD]
+    return [[*(override for override in row if key_of(override) not in REPLICATES), *fold] for row in rows]
 
 
 def cell(key: str, value: str) -> str:

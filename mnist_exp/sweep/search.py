@@ -79,7 +79,8 @@ def conclude(trials: Trials, table: pd.DataFrame) -> None:
         say(f"{plural(len(trials.repeats), 'trial')} repeated an earlier one and took its result.")
     if trials.ended_by and trials.done < trials.search.n_trials:
         say(f"{trials.ended_by} ended the search after {trials.done} of {trials.search.n_trials} trials.")
-        offer("Go on with:", trials.home.again)
+        if trials.tried < trials.space.size:
+            offer("Go on with:", trials.home.again)
     failed = trial.isin([number for number, state in trials.ended.items() if state == "FAIL"])
     failed &= table["number"].map(lambda number: bool(trials.plan.points[number]))  # else it was never written down
     if runs > 1:

@@ -77,6 +77,11 @@ class Trials:
         return sum(state != "FAIL" for state in self.ended.values())
 
     @property
+    def tried(self) -> int:
+        """Points that have begun, each once; a failed one may be drawn again."""
+        return self.trial(len(self.plan.points)) - len(self.repeats) - list(self.ended.values()).count("FAIL")
+
+    @property
     def wanted(self) -> int:
         """Trials still to begin. A failed one is replaced; in a grid there is nothing to replace it by."""
         if self.failures > self.search.max_failures or self.ended_by:
@@ -87,12 +92,12 @@ class Trials:
 
     @property
     def ended_by(self) -> str:
-        """What ends the search before `n_trials` have ended, as it was typed; empty if nothing does."""
+        """What ends the search before `n_trials` have ended, as a sentence begins; empty if nothing does."""
         if time.monotonic() > self.deadline:
             return f"time_budget={self.home.steering.time_budget}"
         if self.search.patience and self.stale >= self.search.patience:
             return f"hydra.sweeper.patience={self.search.patience}"
-        return ""
+        return f"A space of {self.space.size} points" if self.tried >= self.space.size else ""
 
     @property
     def total(self) -> int:

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import filelock
 
+from mnist_exp import system
 from mnist_exp.config.secrets import without_login
-from mnist_exp.config.stores import in_file, made
+from mnist_exp.config.stores import in_file, made, path_of
 from mnist_exp.disk.files import file_name
 from mnist_exp.errors import ExperimentError
 
@@ -40,7 +41,7 @@ def make(database: Path) -> None:
     database.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(database.with_name(f".{database.name}.lock")):
         for stray in _strays(database):
-            stray.unlink()
+            system.unlink(stray)
         if made(database):
             return
         draft = database.with_name(f".{database.name}.{os.getpid()}.tmp")
@@ -51,12 +52,12 @@ def make(database: Path) -> None:
             utils._initialize_tables(engine)
             engine.dispose()
             if database.exists() and not made(database):  # `touch`, or a kill: nothing is lost
-                draft.replace(database)
+                system.replace(draft, database)
             else:
                 with contextlib.suppress(FileExistsError):  # `mlflow ui` was quicker
                     os.link(draft, database)  # atomic, and never replaces a file
         finally:
-            draft.unlink(missing_ok=True)
+            system.unlink(draft)
 
 
 def _strays(database: Path) -> list[Path]:
@@ -133,7 +134,7 @@ def moved(database: Path, experiment: str) -> tuple[str, str]:
     """
     with _opened(database) as connection:
         if row := _experiment(connection, experiment):
-            old = _path(row[1])
+            old = path_of(row[1])
             new = database.parent / "mlruns" / old.name
             named = old.parent.name == "mlruns" and old.name in (file_name(experiment), str(row[0]))
             left = not old.exists() or (old.parent.parent / database.name).exists()
@@ -149,19 +150,12 @@ def settle(database: Path, experiment: str) -> None:
         return
     with _opened(database) as connection, connection:
         connection.execute("UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?", (new, old))
-        if _path(new).is_dir():  # its files came along
+        if path_of(new).is_dir():  # its files came along
             for table, column in KEPT:
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                     (new, len(old) + 1, len(old) + 1, f"{old}/"),
                 )
-
-
-def _path(location: str) -> Path:
-    """The folder at *location*, a path or the address of a file."""
-    from urllib.request import url2pathname  # torch has loaded it where it is trained
-
-    return Path(url2pathname(urlsplit(location).path))
 
 
 def _experiment(connection: sqlite3.Connection, name: str) -> tuple[int, str, str] | None:

@@ -20,6 +20,7 @@ from typing import Any, final
 
 import filelock
 
+from mnist_exp import system
 from mnist_exp.charts import run as figures
 from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
@@ -128,7 +129,7 @@ def presence(folder: Path, entry: Ledger, store: Store) -> Presence:
         file, delivered = stores.database(record.store), record.state == entry.state
         if delivered and not stored and not known and (not file or file.exists()):
             return Presence.ELSEWHERE
-    RunFolder(folder).tracked.unlink(missing_ok=True)
+    system.unlink(RunFolder(folder).tracked)
     return Presence.LACKING
 
 

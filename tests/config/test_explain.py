@@ -11,7 +11,13 @@ from mnist_exp.errors import ConfigError
 FILES = {
     ("experiment", "hidden: 16\n"): ("experiment/mine.yaml sets what is not in experiment", "# @package _global_"),
     ("experiment", "# @package _global_\nhiden: 16\n"): ("mine.yaml, line 2: There is no setting 'hiden'", "hidden"),
-    ("experiment", "# @package _global_\nhidden: [64, 32\n"): ("mine.yaml, line 3", "Put that file right."),
+    ("experiment", "# @package _global_\nhidden: [64, 32\n"): ("mine.yaml, line 3", "Close the bracket of line 2."),
+    ("experiment", "hidden: 3\n\tlr: 1\n"): ("mine.yaml, line 2", "Indent with spaces"),
+    ("experiment", "name: a: b\n"): ("mine/experiment/mine.yaml, line 1", "quote a text that holds a colon"),
+    ("experiment", 'name: "a\nlr: 1\n'): ("mine.yaml, line 3", "Close the quotes of line 1."),
+    ("experiment", "name: @x\n"): ("mine.yaml, line 1: found character '@'", "Quote a text"),
+    ("experiment", "name: *x\n"): ("mine.yaml, line 1", "Quote a text"),
+    ("experiment", "hidden: 3\nlr 1\n"): ("mine.yaml, line 3", "a colon, a blank and a value"),
     ("experiment", "# @package _global_\ndefaults:\n  - override /tracking: off\n"): (
         "line 3: tracking takes",
         "/tracking: 'off'",

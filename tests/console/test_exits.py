@@ -62,6 +62,7 @@ def test_a_screen_that_lacks_letters_gets_their_numbers(encoding: str, said: byt
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, said)
 
 
+@pytest.mark.not_on("win32", "a console that is closed ends all that it has started")
 @pytest.mark.integration
 def test_a_terminal_that_hangs_up_ends_nothing() -> None:
     code = "import os, signal; from mnist_exp.console import exits; "

@@ -35,6 +35,7 @@ def test_a_failed_write_leaves_the_old_file(call: str, error: BaseException, mon
     assert everything() == {"file": b"old"}
 
 
+@pytest.mark.not_on("win32", "Windows makes names durable by itself")
 def test_bytes_are_durable_before_their_name_is(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     fsync, replace = os.fsync, Path.replace

@@ -280,6 +280,7 @@ def test_a_config_that_no_run_has_written_is_a_sentence(text: str, scratch: Path
         trust.load(folder)
 
 
+@pytest.mark.not_on("win32", "Windows does not say how much of a file is on the disk")
 @pytest.mark.parametrize("name", ["ledger.json", "metrics.jsonl", "notes"])
 def test_a_file_of_holes_from_elsewhere_is_not_read(name: str, scratch: Path) -> None:
     """An archive of a few kilobytes may bring one of terabytes."""

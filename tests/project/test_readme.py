@@ -58,6 +58,7 @@ OTHERS = {
     "eval ": "tests/console/test_completion.py asks a real bash",
     "pre-commit": "needs a clone and the network; .ci/run has its checks",
     "pytest": ".ci/run",
+    "MNIST_EXP_ELSEWHERE=win32 pytest": ".ci/run all",
     ".ci/run": "is what runs the rest",
     "python first.py": "below, as a program of its page",
     "mkdocs": ".ci/run",

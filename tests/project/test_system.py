@@ -12,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import filelock
 import psutil
@@ -146,17 +148,19 @@ def test_what_children_use_is_not_what_others_use() -> None:
         child.kill()
 
 
-def read_until(closed: float, monkeypatch: pytest.MonkeyPatch, platform: str = "win32") -> None:
-    """From here on a file cannot be replaced until *closed* seconds have passed, as while somebody reads it there."""
-    clock, real = itertools.count(), Path.replace
+def read_until(
+    closed: float, monkeypatch: pytest.MonkeyPatch, platform: str = "win32", of: Any = Path, name: str = "replace"
+) -> None:
+    """From here on the function *name* fails for *closed* seconds, as while somebody reads the file there."""
+    clock, real = itertools.count(), getattr(of, name)
 
-    def replace(self: Path, target: Path) -> Path:
+    def change(path: Path, *arguments: Any, **options: Any) -> Any:
         if next(clock) < closed * 100:
-            raise PermissionError(13, "Permission denied", str(self))
-        return real(self, target)
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **options)
 
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(of, name, change)
     monkeypatch.setattr(system.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(system.time, "monotonic", (each / 100 for each in itertools.count()).__next__)
 
@@ -165,6 +169,17 @@ def test_a_file_that_is_being_read_is_replaced_a_moment_later(monkeypatch: pytes
     read_until(1.0, monkeypatch)
     atomic_write(Path("a"), b"new")
     assert Path("a").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("of", "name", "delete"), [(Path, "unlink", system.unlink), (shutil, "rmtree", system.delete)])
+def test_what_is_being_read_is_deleted_a_moment_later(
+    of: Any, name: str, delete: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("a")
+    path.mkdir() if name == "rmtree" else path.touch()
+    read_until(1.0, monkeypatch, of=of, name=name)
+    delete(path)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(("closed", "platform"), [(9.0, "win32"), (1.0, "linux")])
@@ -236,34 +251,56 @@ OPTIONS = {"process_group", "start_new_session", "preexec_fn", "pass_fds", "dir_
 ALLOWED = {
     "mnist_exp/system.py": None,
     "mnist_exp/sweep/cluster/slurm.py": {
-        "signal.SIGUSR2",
+        "sys.platform",
         "signal.pthread_sigmask",
         "signal.SIG_UNBLOCK",
     },  # its jobs are on Linux
 }
+PATHS = {path.relative_to(REPO).as_posix(): path for each in OURS for path in (REPO / each).rglob("*.py")}
 
 
 def limited(source: str) -> set[str]:
     """What the text *source* uses that only some systems have, or that is another thing on each."""
-    used = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            used.add(f"{node.value.id}.{node.attr}")
-        elif isinstance(node, ast.Import):
-            used |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            used |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.keyword):
-            used |= {str(node.arg)} & OPTIONS
-        elif isinstance(node, ast.Constant) and str(node.value).startswith(("/proc/", "/sys/", "/dev/")):
-            used.add(str(node.value))
+    used, nodes = set(), list(ast.walk(ast.parse(source)))
+    aliases = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    called = {alias.asname: alias.name for alias in aliases}  # import os as o
+    for node in nodes:
+        match node:
+            case ast.Attribute(ast.Name(module), name) | ast.Call(
+                ast.Name("getattr" | "hasattr"), [ast.Name(module), ast.Constant(name), *_]
+            ):
+                used.add(f"{called.get(module, module)}.{name}")
+            case ast.ImportFrom(module, names):
+                used |= {str(module), *(f"{module}.{alias.name}" for alias in names)}
+            case ast.keyword(str(name)):
+                used |= {name} & OPTIONS
+            case ast.Constant(str(text)) if text.startswith(("/proc/", "/sys/", "/dev/")):
+                used.add(text)
+    used |= {alias.name for alias in aliases}
     return {name for name in used if name in LIMITED | OPTIONS or name.startswith("/")}
 
 
-@pytest.mark.parametrize("path", [p for each in OURS for p in (REPO / each).rglob("*.py")], ids=lambda p: p.stem)
-def test_only_one_module_uses_what_some_systems_lack(path: Path) -> None:
-    allowed = ALLOWED.get(path.relative_to(REPO).as_posix(), set())
-    assert allowed is None or limited(path.read_text(encoding="utf-8")) == allowed
+def changing(source: str) -> set[str]:
+    """By which functions the text *source* deletes and replaces files, which Windows refuses while they are read."""
+    used = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(ast.Attribute(ast.Name("system" | "dataclasses"))):
+                pass
+            case (
+                ast.Call(ast.Attribute(ast.Name("os"), "remove" as name))
+                | ast.Call(ast.Attribute(_, "unlink" | "rmtree" | "renames" as name))
+                | ast.Call(ast.Attribute(_, "replace" | "rename" as name), [_], [])  # not those of texts and tables
+                | ast.Call(ast.Attribute(ast.Name("os"), "replace" | "rename" as name))
+            ):
+                used.add(name)
+    return used
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_only_one_module_uses_what_some_systems_lack(name: str) -> None:
+    allowed, source = ALLOWED.get(name, set()), PATHS[name].read_text(encoding="utf-8")
+    assert allowed is None or (limited(source), changing(source)) == (allowed, set())
 
 
 @pytest.mark.parametrize(
@@ -277,11 +314,29 @@ def test_only_one_module_uses_what_some_systems_lack(path: Path) -> None:
         ("open('/proc/cpuinfo')", {"/proc/cpuinfo"}),
         ("len(os.sched_getaffinity(0))", {"os.sched_getaffinity"}),
         ("if sys.platform == 'linux': pass", {"sys.platform"}),
+        ("import os as o\no.fork()", {"os.fork"}),
+        ("getattr(os, 'fork', None)", {"os.fork"}),
         ("import os\nos.fsync(1)\nsignal.SIGINT", set()),
     ],
 )
 def test_meta_such_a_name_is_found(source: str, names: set[str]) -> None:
     assert limited(source) == names
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("path.unlink(missing_ok=True)", {"unlink"}),
+        ("shutil.rmtree(folder)", {"rmtree"}),
+        ("new.replace(old)", {"replace"}),
+        ("os.replace(new, old)", {"replace"}),
+        ("os.remove(path)", {"remove"}),
+        ("system.unlink(path), system.replace(new, old), system.delete(folder)", set()),
+        ("text.replace('a', 'b'), table.rename(columns=names), dataclasses.replace(entry), names.remove(name)", set()),
+    ],
+)
+def test_meta_a_bare_deletion_is_found(source: str, names: set[str]) -> None:
+    assert changing(source) == names
 
 
 def test_the_names_that_are_removed_are_there() -> None:
@@ -301,6 +356,12 @@ def test_the_names_that_are_removed_are_there() -> None:
         ("from signal import SIGHUP", "ImportError: cannot import name 'SIGHUP'"),
         ("from pathlib import Path\nPath('/proc/meminfo').read_text()", "FileNotFoundError"),
         ("import subprocess\nsubprocess.Popen(['true'], process_group=0)", "AssertionError"),
+        ("from pathlib import Path\nfile = open('a', 'w')\nPath('a').unlink()", "PermissionError"),
+        (
+            "from pathlib import Path\nfile = open('a', 'w')\nPath('b').touch()\nPath('b').replace('a')",
+            "PermissionError",
+        ),
+        ("import os, shutil\nos.mkdir('c')\nfile = open('c/d', 'w')\nshutil.rmtree('c')", "PermissionError"),
     ],
 )
 def test_meta_the_simulation_fails_where_windows_would(code: str, missing: str) -> None:

@@ -330,11 +330,23 @@ def test_what_a_report_draws_of_a_search(objectives: list[str]) -> None:
 
 
 @pytest.mark.integration
+def test_a_search_ends_when_all_points_of_its_space_were_tried(command: Command) -> None:
+    space = ("hidden=8,12", "model.dropout=0,0.5")
+    code, out, err = command(*HERE[:-2], "hydra.sweeper.report=false", "search=random", *space, "n_trials=200")
+    assert code == 0, err
+    assert "A space of 4 points ended the search after" in out
+    assert len(list(home().glob("*/ledger.json"))) == 4
+    assert len(states(home())) < 200
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("launcher", ["basic", "local"])
 def test_a_trial_that_repeats_another_has_its_result(launcher: str, command: Command) -> None:
+    """With a function of the space: nobody knows when all points of that were tried."""
+    Path("any_space.py").write_text("def nothing(trial): return {}\n")
     quick = [*HERE[:-2], "hydra.sweeper.batch=4", "hydra.sweeper.report=false", "search=random"]
     here = [word.replace("basic", launcher) for word in quick if not word.startswith("hidden")]
-    code, out, err = command(*here, "hidden=8,12", "n_trials=8")
+    code, out, err = command(*here, "hidden=8,12", "hydra.sweeper.space=any_space.nothing", "n_trials=8")
     assert code == 0, err
     assert "6 trials repeated an earlier one and took its result." in out
     assert len(list(home().glob("*/ledger.json"))) == 2

@@ -1,5 +1,6 @@
 """Hydra's override syntax as Optuna's distributions."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ def made(*typed: str, hook: str | None = None) -> Space:
 )
 def test_what_is_typed_is_what_is_searched(typed: str, expected: BaseDistribution) -> None:
     assert list(made(typed).varied.values()) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("typed", "size"),
+    [
+        ("hidden=8,12 epochs=1,2,3", 6),
+        ("hidden=int(interval(8,12))", 5),
+        ("hidden=range(32,257,32)", 8),
+        ("lr=interval(0.1,0.2) hidden=8,12", math.inf),
+    ],
+)
+def test_how_many_points_a_space_has(typed: str, size: float) -> None:
+    assert made(*typed.split()).size == size
 
 
 @pytest.mark.parametrize(

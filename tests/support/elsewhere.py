@@ -2,8 +2,10 @@
 
 In a command with `MNIST_EXP_ELSEWHERE=win32` (or `darwin`) and the folder `hook` on its path, and in all that it
 starts, what this package imports lacks what that system lacks, and has what only Windows has, made of what is here.
-Libraries keep theirs: they are others there. So it shows that this package asks for nothing that is not there, that
-workers by `spawn` are whole, and what the stand-ins below say; not how Windows itself behaves.
+`MNIST_EXP_ELSEWHERE=win32 pytest` runs tests so, but for those that are marked `not_on`, with the reason. Libraries
+keep theirs: they are others there. So it shows that this package asks for nothing that is not there, that workers by
+`spawn` are whole, that it deletes and replaces no file that is open, and what the stand-ins below say; not how Windows
+itself behaves.
 """
 
 import builtins
@@ -12,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, final
 
@@ -61,7 +64,7 @@ class Other(ModuleType):
 
     def __init__(self, real: ModuleType, lacks: str = "", has: dict[str, Any] | None = None) -> None:
         super().__init__(real.__name__)
-        self.__dict__.update(_real=real, _lacks=frozenset(lacks.split()), **(has or {}))
+        self.__dict__.update(_real=real, _lacks=frozenset(lacks.split()), _before={}, **(has or {}))
 
     def __getattr__(self, name: str) -> Any:
         if name in self._lacks:
@@ -69,7 +72,14 @@ class Other(ModuleType):
         return getattr(self._real, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._real, name, value)
+        if name in self.__dict__:
+            super().__setattr__(name, value)
+        else:  # a test puts something in its place, for libraries, too
+            self._before.setdefault(name, getattr(self._real, name))
+            setattr(self._real, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        setattr(self._real, name, self._before.pop(name))  # and takes it back
 
 
 def install(platform: str) -> None:
@@ -80,9 +90,10 @@ def install(platform: str) -> None:
             "os": {"name": "nt", "kill": kill},
             "signal": {"signal": handle},
             "subprocess": {"CREATE_NO_WINDOW": 0x08000000, "Popen": popen},
+            "psutil": {"BELOW_NORMAL_PRIORITY_CLASS": 5},
             "ctypes": {"windll": SimpleNamespace(kernel32=SimpleNamespace(SetConsoleCtrlHandler=ignore_ctrl_c))},
         }
-    reals = (os, signal, subprocess, ctypes, sys, *map(__import__, ("select", "socket", "time")))
+    reals = (os, signal, subprocess, ctypes, sys, *map(__import__, ("psutil", "select", "socket", "time")))
     others = {
         each.__name__: Other(each, LACKS[platform].get(each.__name__, ""), has.get(each.__name__)) for each in reals
     }
@@ -99,16 +110,46 @@ def install(platform: str) -> None:
 
     builtins.__import__ = imported
     sys.addaudithook(hide_proc)
+    if platform == "win32":
+        sys.addaudithook(keep_open_files)
 
 
 def hide_proc(event: str, arguments: tuple[Any, ...]) -> None:
     """Linux's files about the machine are not there for this package."""
-    if event == "open" and str(arguments[0]).startswith(("/proc/", "/sys/")):
-        frame: Any = sys._getframe(1)
-        while frame and frame.f_globals.get("__name__") in ("pathlib", "pathlib._local", "io"):
-            frame = frame.f_back
-        if frame and str(frame.f_globals.get("__name__")).partition(".")[0] in OURS:
-            raise FileNotFoundError(2, "No such file or directory", arguments[0])
+    if event == "open" and str(arguments[0]).startswith(("/proc/", "/sys/")) and is_ours():
+        raise FileNotFoundError(2, "No such file or directory", arguments[0])
+
+
+def keep_open_files(event: str, arguments: tuple[Any, ...]) -> None:
+    """Windows lets this package neither delete nor replace a file that a process has open."""
+    if event in ("os.remove", "os.rename") and is_ours():
+        half = len(arguments) // 2  # paths, then the folders that they are relative to
+        for path, folder in zip(arguments[:half], arguments[half:], strict=True):
+            if is_open((Path(f"/proc/self/fd/{folder}").readlink() if folder >= 0 else Path.cwd()) / path):
+                raise PermissionError(13, "Another process has the file open", path)
+
+
+def is_ours() -> bool:
+    """Whether this package asks an audit hook, by itself or by the standard library's helpers."""
+    frame: Any = sys._getframe(2)
+    while frame and frame.f_globals.get("__name__") in ("pathlib", "pathlib._local", "io", "shutil"):
+        frame = frame.f_back
+    return bool(frame) and str(frame.f_globals.get("__name__")).partition(".")[0] in OURS
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process, or another that works in the same folder, has that file open."""
+    beside = [each for each in Path("/proc").glob("[0-9]*") if leads_to(each / "cwd") == Path.cwd()]
+    path = path.parent.resolve() / path.name
+    return any(leads_to(file) == path for each in beside for file in (each / "fd").glob("*"))
+
+
+def leads_to(link: Path) -> Path | None:
+    """What is behind a *link*; None if it has gone meanwhile."""
+    try:
+        return link.readlink()
+    except OSError:
+        return None
 
 
 def kill(pid: int, number: int) -> None:

@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import clusters
 import kit
 import psutil
 import pytest
@@ -15,10 +18,11 @@ import warm
 from kit import OFF, QUIET, SMALL, end, only_sweep, processes, states, wait_for, whole
 from samples import REPO
 
-from mnist_exp.disk import lanes, ledger
+from mnist_exp.disk import checkpoint, lanes, ledger
 
 pytestmark = pytest.mark.slow
 
+on_both = pytest.mark.parametrize("system", ["win32", "darwin"])
 TWO = ["hydra.launcher.workers=2", "hydra.launcher.pack=off", QUIET, OFF]
 FAULTY = [
     *(word for word in SMALL if word != "hidden=16"),
@@ -64,21 +68,23 @@ def under_way(number: int) -> Callable[[], bool]:
     return lambda: len(list(Path().glob("outputs/sweeps/*/*/*/metrics.jsonl"))) >= number
 
 
-def test_a_run_is_tracked_reported_and_examined_there() -> None:
-    code, out, err = there("win32", *SMALL)
+@on_both
+def test_a_run_is_tracked_reported_and_examined_there(system: str) -> None:
+    code, out, err = there(system, *SMALL)
     assert code == 0, err
     assert "Tracked in MLflow; to see it:" in out
     assert ledger.read(kit.only_run()).state == "finished"
-    code, out, err = there("win32", module="doctor")
+    code, out, err = there(system, module="doctor")
     assert code == 0, out + err
     assert "spawn" in out
 
 
-def test_a_sweep_with_workers_that_are_killed_and_a_report_on_a_mac() -> None:
-    code, _, err = there("darwin", "-m", *FAULTY, "+model.mode=fine,sigkill", "seed=0,1", *TWO)
+@on_both
+def test_a_sweep_with_workers_that_are_killed_and_a_report(system: str) -> None:
+    code, _, err = there(system, "-m", *FAULTY, "+model.mode=fine,sigkill", "seed=0,1", *TWO)
     assert code == 1, err
     assert sorted(states()) == ["finished", "finished", "killed", "killed"]
-    code, out, err = there("darwin", "last", module="report")
+    code, out, err = there(system, "last", module="report")
     assert code == 0, err
     assert "4 runs (2 finished, 2 killed)" in out
 
@@ -107,9 +113,10 @@ def test_a_spawned_worker_loads_its_modules_once_for_all_its_jobs(
     assert Path("loads").read_text().split().count(str(worker)) == 1
 
 
-def test_runs_of_a_pack_go_on_after_its_worker_was_killed() -> None:
+@on_both
+def test_runs_of_a_pack_go_on_after_its_worker_was_killed(system: str) -> None:
     typed = ["-m", *kit.LONG, "hidden=16,24", "epochs=60", "hydra.launcher.workers=1", QUIET, OFF]
-    driver = start("win32", *typed)
+    driver = start(system, *typed)
     wait_for(under_way(2))
     (worker,) = workers(driver)
     worker.kill()
@@ -122,9 +129,10 @@ def test_runs_of_a_pack_go_on_after_its_worker_was_killed() -> None:
         assert lanes.read(folder)
 
 
+@on_both
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c(times: int) -> None:
-    driver = start("win32", "-m", *kit.LONG, "epochs=3000", "hidden=16,24", *TWO)
+def test_ctrl_c(times: int, system: str) -> None:
+    driver = start(system, "-m", *kit.LONG, "epochs=3000", "hidden=16,24", *TWO)
     wait_for(under_way(2))
     ctrl_c(driver)
     if times == 2:
@@ -137,22 +145,95 @@ def test_ctrl_c(times: int) -> None:
     wait_for(lambda: not processes())
 
 
-def test_a_job_that_hangs_is_killed_when_its_time_is_up() -> None:
+@on_both
+def test_a_job_that_hangs_is_killed_when_its_time_is_up(system: str) -> None:
     limit = ["hydra.launcher.job_timeout=15", *TWO]
-    code, out, err = there("win32", "-m", *FAULTY, "+model.mode=hang", *limit)
+    code, out, err = there(system, "-m", *FAULTY, "+model.mode=hang", *limit)
     assert code == 1, out + err
     assert states() == ["killed"]
     assert "It was still running after 15 s (job_timeout)." in out
 
 
-def test_workers_and_the_publisher_end_after_their_driver_was_killed() -> None:
-    driver = start("win32", "-m", *kit.LONG, "epochs=3000", "hidden=16,24", *TWO[:-1])
+@on_both
+def test_workers_and_the_publisher_end_after_their_driver_was_killed(system: str) -> None:
+    driver = start(system, "-m", *kit.LONG, "epochs=3000", "hidden=16,24", *TWO[:-1])
     wait_for(under_way(2))
     assert len(workers(driver)) == 2
     driver.kill()
     driver.communicate()
     wait_for(lambda: not processes())
     assert {ledger.read(only_sweep() / str(i)).state for i in (0, 1)} == {"killed"}, "each has ended its epoch"
+
+
+@pytest.mark.long
+@on_both
+def test_a_search_prunes(system: str) -> None:
+    code, _, err = there(system, "-m", *clusters.SEARCH, *TWO[:-1])
+    assert code == 0, err
+    ends = clusters.ends(Path.cwd())
+    assert set(ends) == {"COMPLETE", "PRUNED"}
+    assert ends.total() == 8
+
+
+@pytest.mark.long
+@on_both
+def test_a_race(system: str) -> None:
+    typed = ["search=race", "hidden=4,32", "lr=1e-2", "seed=range(0,9)", "n_trials=8", *TWO]
+    code, out, err = there(system, "-m", *SMALL, *typed)
+    assert code == 0, err
+    assert "The race ended after" in out
+    assert 6 <= states().count("finished") == len(states()) <= 8
+
+
+@pytest.mark.long
+def test_a_closed_terminal_of_a_mac_ends_nothing() -> None:
+    driver = start("darwin", "-m", *kit.LONG, "epochs=100", "hidden=16,24", *TWO[:-1])
+    wait_for(under_way(2))
+    os.killpg(driver.pid, signal.SIGHUP)
+    code, _, err = end(driver)
+    assert code == 0, err
+    assert states() == ["finished", "finished"]
+    assert clusters.tracked(Path.cwd()) == {"FINISHED": 2}
+
+
+@pytest.mark.long
+def test_a_closed_console_of_windows_costs_an_epoch_and_mlflow_gets_the_rest() -> None:
+    """It ends the driver and its workers; the publisher has a console of its own."""
+    driver = start("win32", "-m", *kit.LONG, "epochs=200", "hidden=16,24", *TWO[:-1])
+    wait_for(under_way(2))
+    for process in (driver, *workers(driver)):
+        process.kill()
+    driver.communicate()
+    wait_for(lambda: not processes())
+    assert clusters.tracked(Path.cwd()) == {"KILLED": 2}
+    code, _, err = there("win32", "-m", "resume=last")
+    assert code == 0, err
+    assert states() == ["finished", "finished"]
+    assert clusters.tracked(Path.cwd()) == {"FINISHED": 2}
+
+
+def test_files_that_another_program_reads_are_replaced_and_deleted_when_it_has_closed_them() -> None:
+    run = start("win32", *kit.LONG, "epochs=30", OFF)
+    held: set[str] = set()
+
+    def read() -> None:
+        while run.poll() is None:
+            for path in (*Path().glob("outputs/runs/*/*/*.json"), *Path().glob("outputs/runs/*/*/checkpoints/*.pt")):
+                with contextlib.suppress(FileNotFoundError), path.open("rb"):
+                    held.add(path.name)
+                    time.sleep(0.05)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    code, _, err = end(run)
+    reader.join()
+    assert code == 0, err
+    folder = kit.only_run()
+    whole(folder)
+    kit.clean()
+    checkpoints = {path.name for path in folder.glob("checkpoints/*.pt")}
+    assert len(checkpoints) == checkpoint.KEPT
+    assert len(held - checkpoints) > 3, "it held some that were deleted"
 
 
 BELIEVES = """

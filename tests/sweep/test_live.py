@@ -71,7 +71,7 @@ def test_the_process_writes_again_goes_on_after_a_fault_and_settles(
     monkeypatch.setattr(live, "renew", sometimes)
     monkeypatch.setattr(live, "SHORTEST", 0.3)
     monkeypatch.setattr(live, "SHARE", 1000)
-    monkeypatch.setattr(live.os, "nice", lambda by: None)
+    monkeypatch.setattr(live.system, "step_back", lambda: None)
     monkeypatch.setattr(live.os, "read", lambda *_: ended.wait(60))
     monkeypatch.setattr(sys, "argv", ["live", str(folder)])
     live.main()

@@ -266,6 +266,7 @@ def test_points_that_come_to_the_same_run_once(tmp_path: Path) -> None:
     assert states(tmp_path) == ["finished", "finished"]
 
 
+@pytest.mark.not_on("win32 darwin", "where processes start afresh, multiprocessing makes no socket")
 def test_a_process_imports_nothing_from_the_working_folder_and_has_a_short_path_for_its_socket(
     scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

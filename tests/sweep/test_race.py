@@ -1,5 +1,6 @@
 """The race: seeds go to the settings that may still be the best, and going on with it repeats no run."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,12 +143,14 @@ def test_settings_on_other_images_do_not_race(race: Callable[..., Race]) -> None
 
 @pytest.mark.integration
 def test_a_race_from_a_table_of_grids_and_going_on(command: Command) -> None:
-    Path("grids.yaml").write_text('- {hidden: "8,12", lr: 1e-2}\n- {hidden: 16, lr: 1e-9}\n')
+    grids = '- {name: a, hidden: "8,12", lr: 1e-2}\n- {name: a, hidden: 16, lr: 1e-9}\n'
+    Path("grids.yaml").write_text(grids)
     code, out, err = command(*HERE, "search=race", "points=grids.yaml", "n_trials=9", "seed=range(5,20)")
     assert code == 0, out + err
     assert "3 settings, 3 seeds each, up to 9 runs" in out
     assert "The race ended after 9 runs" in out
     (folder,) = (path.parent for path in Path("outputs/sweeps").glob("*/*/sweep.json"))
+    assert plan.read(folder).keys == ["hidden", "lr"]
     assert {point[-1] for point in plan.read(folder).points} == {"seed=5", "seed=6", "seed=7"}
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/ledger.json")}
     code, out, err = command("-m", "resume=last", "n_trials=11", "hydra/launcher=basic")
@@ -170,6 +173,17 @@ def test_the_best_settings_of_a_search_race_with_other_seeds(command: Command) -
     assert "Dry run: 9 runs." in out
     assert "seed=1 " in out
     assert "seed=0 " not in out
+
+
+@pytest.mark.integration
+def test_settings_of_a_cross_validated_sweep_race_on_one_fold(command: Command) -> None:
+    """The median runs of the four have two folds: each setting had raced on its own."""
+    code, out, err = command(*HERE, "hidden=4,6,8,12", "lr=1e-9", "epochs=1", "data.folds=2")
+    assert code == 0, out + err
+    code, out, err = command("-m", "search=race", "points=last", "seed=5,6,7", "--dry-run")
+    assert code == 0, err
+    assert "Dry run: 12 runs." in out
+    assert len(set(re.findall(r"data\.fold=\d", out))) == 1
 
 
 def drawn(rng: np.random.Generator, effects: Sequence[float], seeds: int, images: int = 2000) -> np.ndarray:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import make_url
@@ -15,6 +16,7 @@ from mnist_exp.config import stores
 from mnist_exp.config.stores import uri_for
 from mnist_exp.errors import ConfigError, ExperimentError
 from mnist_exp.results import query
+from mnist_exp.tracking import database
 from mnist_exp.tracking.store import Store, open_store, source
 
 OPEN = "from mnist_exp.config.stores import *; from mnist_exp.tracking.store import *; "
@@ -146,3 +148,21 @@ def test_a_database_on_windows_has_the_address_that_libraries_read() -> None:
     assert address == "sqlite:///C:/my runs/mlflow.db"
     assert make_url(address).database == "C:/my runs/mlflow.db"
     assert PureWindowsPath(str(stores.database(address))) == PureWindowsPath(r"C:\my runs\mlflow.db")
+
+
+def test_files_on_windows_have_the_address_that_libraries_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    experiment = SimpleNamespace(experiment_id="1", lifecycle_stage="active")
+    client = SimpleNamespace(
+        get_experiment_by_name=lambda name: experiment if made else None,
+        create_experiment=lambda name, artifact_location: made.append(artifact_location),
+    )
+    monkeypatch.setattr(stores, "database", lambda uri: PureWindowsPath(r"C:\my runs\mlflow.db"))
+    for looks in ("make", "check", "settle", "check_schema"):
+        monkeypatch.setattr(database, looks, lambda *_: None)
+    monkeypatch.setattr("mlflow.MlflowClient", lambda address: client)
+    monkeypatch.setattr("mlflow.set_tracking_uri", lambda address: None)
+    open_store("sqlite:///C:/my runs/mlflow.db", "mine")
+    assert made == ["file:///C:/my%20runs/mlruns/mine"]
+    monkeypatch.setattr("urllib.request.url2pathname", {"/C:/my%20runs/mlruns": "there"}.get)
+    assert stores.path_of("file:///C:/my%20runs/mlruns") == Path("there"), "not cut by hand"

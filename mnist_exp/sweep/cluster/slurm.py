@@ -198,10 +198,11 @@ class Notice:
     """
 
     def __init__(self) -> None:
-        self.given, self.control = False, Control()
-        self.requeue: Any = signal.signal(signal.SIGUSR2, self.on_notice)  # was submitit's
+        self.given, self.control, self.number = False, Control(), signal.Signals["SIGUSR2"]
+        self.requeue: Any = signal.signal(self.number, self.on_notice)  # was submitit's
         signal.signal(signal.SIGTERM, self.ignore)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+        if sys.platform != "win32":  # no node of Slurm is: for mypy
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {self.number})
 
     def on_notice(self, number: int, frame: Any) -> None:
         self.given, self.control.signal = True, number
@@ -214,7 +215,7 @@ class Notice:
         signal.signal(signal.SIGTERM, self.ignore)
         self.control = control
         if self.given:
-            control.signal = signal.SIGUSR2
+            control.signal = self.number
         return []
 
     def leave(self) -> None:
@@ -223,7 +224,7 @@ class Notice:
         Raises:
             submitit.core.utils.UncompletedJobError: it was requeued often enough (`max_num_timeout`).
         """
-        self.requeue(signal.SIGUSR2, None)
+        self.requeue(self.number, None)
 
 
 def in_arrays(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from typing import Any, final
 
@@ -44,8 +44,8 @@ class Worker:
     """The driver's handle on a worker process."""
 
     process: Any
-    pipe: Connection
-    lifeline: Connection
+    pipe: Any
+    lifeline: Any
     """Its closing tells the process that the driver is gone; a number, which signal it is to handle."""
     slot: dict[str, str]
     jobs: list[Job] = field(default_factory=list)
