@@ -83,8 +83,8 @@ def from_npz(path: Path, data: Data) -> list[np.ndarray]:
         DataError: it is no such file, or has other labels than *data* says.
     """
     parts = stored(path)
-    for place, name in enumerate(ARRAYS[1 : len(parts) : 2]):
-        parts[2 * place + 1] = numbers(parts[2 * place + 1], f"{path}: {name}", data)
+    for i in range(1, len(parts), 2):
+        parts[i] = numbers(parts[i], f"{path}: {ARRAYS[i]}", data)
     if len(parts) == 4:
         return parts
     images, labels = parts

@@ -101,11 +101,11 @@ def check(data: Data) -> list[str]:
     if data.name == "synthetic":
         return []
     (_, labels, _, test_labels), _ = _read(data)
-    found = 1 + int(max(labels.max(), test_labels.max()))
-    if found < data.num_classes and not data.classes:
+    reached = 1 + int(max(labels.max(), test_labels.max()))
+    if reached < data.num_classes and not data.classes:
         raise DataError(
-            f"{data.name} has labels 0 to {found - 1}, but data.num_classes={data.num_classes}.",
-            f"Set data.num_classes={found}. Where classes are meant to have no images, name all: data.classes=[…]",
+            f"{data.name} has labels 0 to {reached - 1}, but data.num_classes={data.num_classes}.",
+            f"Set data.num_classes={reached}. Where classes are meant to have no images, name all: data.classes=[…]",
         )
     return lacking("training", labels, data)
 
