@@ -232,8 +232,8 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
     if data.reader:
         arrays = list(sources.sklearn() if data.reader == "sklearn" else own.read(data))
         for name, array in zip(own.ARRAYS, arrays, strict=True):
-            if reason := misfit(array, data, name.removeprefix("test_")):
-                raise DataError(f"{data.root or data.reader} has {reason} ({name}).", MISFIT)
+            if fault := misfit(array, data, name.removeprefix("test_")):
+                raise DataError(f"{data.root or data.reader} has {fault} ({name}).", MISFIT)
         _write(folder, arrays)
         for name in FILES:
             if fault := _fault(folder / name, data):
