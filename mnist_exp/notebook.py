@@ -94,7 +94,7 @@ def load_model(run: str | Path = "last", root: str | Path = "outputs") -> "Class
     """The trained network of *run*, on the CPU and in eval mode: pixels in, probabilities out.
 
         network = mnist_exp.load_model("best")
-        network(torch.zeros(1, 1, 28, 28))      # (1, 10), of a black picture
+        network(torch.zeros(1, 1, 28, 28))      # (1, 10), of a black picture of MNIST's size
 
     It takes (n, channels, height, width), 0 for black to 255 for white: mean and scale are part of it. What was trained
     is its `network`, which takes standardised pixels and gives logits.

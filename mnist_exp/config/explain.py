@@ -11,7 +11,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import choices, schema
-from mnist_exp.config.chosen import fault, in_file, located
+from mnist_exp.config.chosen import LONGEST, File, fault, in_file, located
 from mnist_exp.config.guesses import NOTHING, closest, guess, meant, takes, unknown_key
 from mnist_exp.config.overrides import deleted_key, for_a_sweep, key_of, split
 from mnist_exp.config.sweeps import reads
@@ -121,6 +121,10 @@ def translate(error: Exception, typed: Sequence[str]) -> ConfigError:
         near = closest(match[2].lower(), names)
         meant_by = choices.nothing(match[1]) if match[2].lower() in NOTHING else near and f"{match[1]}={near}"
         guess = f"Did you mean '{meant_by}'? " if meant_by else ""
+        lying = next(
+            (each for each in (Path(), *Path().glob("*/")) if File(match[1], match[2][:LONGEST], (each,)).path), None
+        )
+        guess = f"{lying}/{match[1]}/{match[2]}.yaml is found with --config-dir {lying}. " if lying else guess
         return ConfigError(f"There is no {match[1]} called '{match[2]}'.", f"{guess}There are: {', '.join(names)}")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return ConfigError(" ".join(lines[:2]) or type(error).__name__, "See python -m mnist_exp.train --help all")

@@ -12,13 +12,21 @@ def pictures(root: Path, part: str) -> dict[str, int]:
     """How many pictures each class has in *part*, `train` or `test`; classes in the order of their names.
 
     Raises:
-        ConfigError: there is no such folder, or a class without pictures.
+        ConfigError: there is no such folder, no classes, one to train on, or one without pictures; or pictures are
+            elsewhere in it.
     """
     folder = root / part
+    layout = (
+        "Pictures by class are in <folder>/train/<class>/*.png and <folder>/test/<class>/*.png; data.root=<folder>."
+    )
     if not folder.is_dir():
-        layout = "<folder>/train/<class>/*.png and <folder>/test/<class>/*.png"
-        raise ConfigError(f"There is no folder {folder}.", f"Pictures by class are in {layout}; data.root=<folder>.")
+        raise ConfigError(f"There is no folder {folder}.", layout)
+    if astray := [*files(folder), *(file for each in folder.glob("*/[!.]*/") for file in files(each))]:
+        raise ConfigError(f"{astray[0]} is not directly in the folder of a class.", layout)
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    if len(classes) < (2 if part == "train" else 1):
+        what = f"only the class {classes[0].name!r}" if classes else "no folders of classes"
+        raise ConfigError(f"{folder} has {what}.", layout)
     counts = {path.name: len(files(path)) for path in classes}
     if empty := [name for name, count in counts.items() if not count]:
         raise ConfigError(f"{folder / empty[0]} has no pictures.", f"Known are {', '.join(SUFFIXES)}.")

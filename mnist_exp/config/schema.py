@@ -23,7 +23,11 @@ CLASSES = 10
 """Those of MNIST, and so the defaults."""
 
 ANY, PRECISION, VALIDATION = Rule(), Rule("fp32, tf32 or bf16"), Rule("0 to train_images - 1")
-NAMES = Rule("as many as num_classes")
+NAMES = must(
+    "be names that differ",
+    lambda names: len(set(names or ())) == len(names or ()),
+    "as many as num_classes, all different",
+)
 SOME = IMAGES = at_least(1, 2**31)
 PARTS = at_least(2, 1000)
 THREADS = at_least(1, MOST_THREADS, f"1 to {MOST_THREADS}")

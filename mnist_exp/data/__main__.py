@@ -78,9 +78,11 @@ def _survey(names: Sequence[str], target: str) -> None:
         raise ConfigError("check needs one folder of pictures or IDX files, or one .npz.", "Name it: check scans/")
     if target and Path(target).exists():
         raise ConfigError(f"{target} is there already.", "Choose another file: write=…")
-    from mnist_exp.data import fetch, idx, survey  # torch
+    logging.basicConfig(handlers=[terminal.WarningHandler(logging.WARNING)])
+    from mnist_exp.data import fetch, idx, splits, survey  # torch
 
     data, notes = survey.guess(Path(names[0]))
+    notes += splits.check(data)
     folder = fetch.ensure(data)
     notes += survey.facts(data, tuple(idx.read(folder / name).numpy() for name in fetch.FILES))
     counts = f"{data.train_images:,} training and {data.test_images:,} test images of {sizes(data.shape)}"

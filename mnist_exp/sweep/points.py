@@ -274,8 +274,9 @@ def check_images(jobs: Sequence[Job]) -> None:
     """Makes sure of the images of *jobs*. Raises DataError if some are missing, damaged or not as configured."""
     from mnist_exp import data  # torch
 
-    for each in {repr(job.config.data): job.config.data for job in jobs}.values():
-        data.check(each)
+    known = {repr(job.config.data): job.config.data for job in jobs}.values()
+    for note in dict.fromkeys(note for each in known for note in data.check(each)):
+        say(note)
 
 
 def _shape(parsed: Config) -> str:

@@ -321,7 +321,7 @@ WRONG = {
     "a label of no class": (
         1,
         torch.tensor([10] * TRAIN),
-        "has the label 10, but data.num_classes=10 has labels 0 to 9",
+        r"has the label 10 \(of image 0\), but data.num_classes=10 has labels 0 to 9",
     ),
     "images of another size": (
         2,

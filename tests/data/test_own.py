@@ -12,7 +12,7 @@ from PIL import Image
 
 from mnist_exp.config import Config, Data
 from mnist_exp.data import __main__ as cli
-from mnist_exp.data import own, splits
+from mnist_exp.data import fetch, idx, own, splits
 from mnist_exp.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -59,10 +59,13 @@ def test_pictures_of_another_size_are_refused_or_scaled(scratch: Path, composed:
         (lambda root: draw(root, {"a": 12, "c": 2}, {"a": 1, "b": 1}), "has the class 'b', which data.classes lacks"),
         (lambda root: draw(root, {"a": 12, "b": 0}, {"a": 1}), "train/b has no pictures"),
         (lambda root: root.mkdir(), "There is no folder scans/train"),
+        (lambda root: draw(root, {"a": 12}, {"a": 1}), "scans/train has only the class 'a'"),
+        (lambda root: draw(root, {"a": 12, "b": 3}, {}) and (root / "test").mkdir(), "test has no folders of classes"),
+        (lambda root: draw(root, {"a": 12, "b": 3, "b/c": 2}, {"a": 1}), "b/c/0.png is not directly in the folder"),
         (lambda root: draw(root, {"a": 9, "b": 9}, {"a": 1})
          and (root / "train" / "a" / "3.png").write_text("no"), "train/a/3.png cannot be read as a picture"),
     ],
-    ids=["stranger", "empty", "nothing", "damaged"],
+    ids=["stranger", "empty", "nothing", "one", "untested", "nested", "damaged"],
 )  # fmt: skip
 def test_what_is_wrong_with_a_folder_is_said(
     prepare: Callable[[Path], object], said: str, scratch: Path, composed: Callable[..., Config]
@@ -140,9 +143,9 @@ IMAGES, LABELS = np.zeros((12, 4, 4), np.uint8), np.arange(12) % 2
         ((IMAGES, np.tile(LABELS, 2)), r"labels of shape \(24,\)"),  # those of other images, perhaps
         ((IMAGES.reshape(12, 16), LABELS), r"images of shape \(12, 16\)"),
         ((np.uint8(3), LABELS), r"images of shape \(\)"),
-        ((IMAGES[:5], LABELS[:5]), "5 images to train on and 0 to test on: too few"),
+        ((IMAGES[:5], LABELS[:5]), "5 images are too few to cut 0 of them off"),
         ((IMAGES, LABELS, IMAGES), "cannot be read as images: .*test_labels"),
-        ((IMAGES, LABELS + np.nan), "has labels of type float64 from nan to nan, not bytes"),
+        ((IMAGES, LABELS + np.nan), r"labels\[0\] is nan, but labels are whole numbers"),
     ],
 )
 def test_an_npz_whose_arrays_do_not_go_together_is_refused(
@@ -151,6 +154,145 @@ def test_an_npz_whose_arrays_do_not_go_together_is_refused(
     np.savez(scratch / "mine.npz", **dict(zip(own.ARRAYS, arrays, strict=False)))
     with pytest.raises(DataError, match=said):
         cli.main(["check", "mine.npz"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (lambda n: np.where(n == 17, 99, n % 26), r"no images of 73 of its classes.*class 99 is labels\[17\]"),
+        (lambda n: np.where(n == 40, 7, n % 3), r"class 7 is labels\[40\]"),
+        (lambda n: 97 + n % 5, "no images of 97 of its classes"),
+        (lambda n: n % 3 - 1, r"labels\[0\] is -1, but labels are whole numbers from 0 to 255"),
+        (lambda n: n % 3 + 0.5, r"labels\[0\] is 0\.5"),
+        (lambda n: n % 3 + 0j, r"labels\[0\] is 0j"),
+        (lambda n: n.astype("datetime64[D]"), r"labels\[0\] is 1970-01-01"),
+        (lambda n: n * 0, "images of one class, 0"),
+        (lambda n: np.array(["a"] * len(n)), "num_classes must be between 2 and 256, but got 1"),
+        (lambda n: n.astype(str), "num_classes must be between 2 and 256, but got 520"),
+        (lambda n: n[:, None] % [3, 3], r"labels of shape \(520, 2\)"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_and_the_image_is_named(
+    labels: Callable[[np.ndarray], np.ndarray], said: str, scratch: Path
+) -> None:
+    np.savez("mine.npz", images=np.zeros((520, 4, 4), np.uint8), labels=labels(np.arange(520)))
+    with pytest.raises((DataError, ConfigError), match=said):
+        cli.main(["check", "mine.npz", "write=mine.yaml"])
+    assert not Path("mine.yaml").exists()
+
+
+@pytest.mark.parametrize("kind", [float, bool, np.int64, np.uint16, str])
+def test_images_that_are_no_bytes_are_refused_with_what_bytes_are(kind: type, scratch: Path) -> None:
+    np.savez("mine.npz", images=np.ones((12, 4, 4), kind), labels=np.arange(12) % 2)
+    with pytest.raises(DataError, match=r"has images of type .*, not bytes") as caught:
+        cli.main(["check", "mine.npz"])
+    assert caught.value.help == "Save them as np.uint8, from 0 (black) to 255 (white)."
+
+
+@pytest.mark.parametrize(
+    ("shape", "known"),
+    [
+        ((6, 4, 1), (1, 6, 4)),
+        ((1, 6, 4), (1, 6, 4)),
+        ((6, 4, 3), (3, 6, 4)),
+        ((3, 6, 4), (3, 6, 4)),
+        ((6, 4), (1, 6, 4)),
+    ],
+)
+def test_channels_are_the_last_or_the_second_axis(
+    shape: tuple[int, ...], known: tuple[int, ...], scratch: Path, composed: Callable[..., Config]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (24, *shape), np.uint8)
+    np.savez(
+        "mine.npz", images=images, labels=np.arange(24)[:, None] % 2, test_images=images, test_labels=np.arange(24) % 2
+    )
+    data = checked("mine.npz", scratch, composed)
+    assert data.shape == known
+    assert splits.load(data, CPU).test.images.numel() == images.size
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 4), (6, 4, 2), (4, 6, 4), (6, 0)])
+def test_other_numbers_of_channels_are_refused(shape: tuple[int, ...], scratch: Path) -> None:
+    np.savez("mine.npz", images=np.zeros((24, *shape), np.uint8), labels=np.arange(24) % 2)
+    with pytest.raises(DataError, match=r"images of shape \(24, ") as caught:
+        cli.main(["check", "mine.npz"])
+    assert "1 or 3 channels as last or second axis" in caught.value.help
+
+
+def test_a_class_without_images_is_said_by_check_and_before_training(
+    scratch: Path, composed: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.array([label for label in range(5) if label != 3] * 12)
+    np.savez("mine.npz", images=np.zeros((48, 4, 4), np.uint8), labels=labels)
+    data = checked("mine.npz", scratch, composed)
+    assert data.num_classes == 5
+    assert "mine has no training images of 3 (of 5 classes)." in capsys.readouterr().out
+    assert splits.check(data) == ["mine has no training images of 3 (of 5 classes)."]
+
+
+def test_labels_in_words_become_names_of_classes(scratch: Path, composed: Callable[..., Config]) -> None:
+    np.savez("mine.npz", images=np.zeros((36, 4, 4), np.uint8), labels=np.array(["dog", "ant", "cat"] * 12))
+    data = checked("mine.npz", scratch, composed)
+    assert data.classes == ["ant", "cat", "dog"]
+    assert splits.load(data, CPU).train.labels.bincount().tolist() == [10, 10, 10]
+    data.classes = ["ant", "bee", "dog"]
+    with pytest.raises(DataError, match=r"mine\.npz: labels\[2\] is cat, but data.classes has ant, bee, dog"):
+        splits.check(data)
+
+
+def test_the_test_set_that_is_cut_off_has_each_class_by_its_share(
+    scratch: Path, composed: Callable[..., Config]
+) -> None:
+    counts = np.array([*[8] * 60, 200, 1])
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(62), counts))
+    np.savez("mine.npz", images=np.zeros((len(labels), 2, 2), np.uint8), labels=labels)
+    loaded = splits.load(checked("mine.npz", scratch, composed), CPU)
+    tested = loaded.test.labels.bincount(minlength=62)
+    assert tested.sum() == len(labels) // 6
+    assert all(abs(tested.numpy() - counts / 6) <= 3)
+    assert tested[:61].min() >= 1
+    assert tested[61] == 0  # the only one of its class is trained on
+
+
+def test_an_npz_with_a_wrong_label_is_named_also_the_second_time(
+    scratch: Path, composed: Callable[..., Config]
+) -> None:
+    images = np.zeros((30, 4, 4), np.uint8)
+    np.savez("mine.npz", images=images, labels=np.arange(30) % 3)
+    data = checked("mine.npz", scratch, composed)
+    np.savez("mine.npz", images=images, labels=np.where(np.arange(30) == 11, 5, np.arange(30) % 3))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"mine\.npz: labels\[11\] is 5, but labels are whole numbers from 0 to 2"):
+            splits.check(data)
+
+
+def test_images_of_one_value_have_a_file_that_trains(scratch: Path, composed: Callable[..., Config]) -> None:
+    np.savez("mine.npz", images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30) % 3)
+    assert checked("mine.npz", scratch, composed).std == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        (1, lambda a: a[:10], "12 training images and 10 labels"),
+        (1, lambda a: a[:, None], r"train-labels-idx1-ubyte has the shape \(12, 1\)"),
+        (0, lambda a: a[:, 0, 0], r"train-images-idx3-ubyte has the shape \(12,\)"),
+        (2, lambda a: a[:0], r"t10k-images-idx3-ubyte has the shape \(0, 28, 28\)"),
+        (
+            1,
+            lambda a: torch.arange(12) % 3 + 200 * (torch.arange(12) == 5),
+            r"class 202 is train-labels-idx1-ubyte\[5\]",
+        ),
+    ],
+)
+def test_idx_files_that_do_not_go_together_are_refused(
+    part: int, change: Callable[[torch.Tensor], torch.Tensor], said: str, scratch: Path
+) -> None:
+    path = write_dataset(scratch / "files") / fetch.FILES[part]
+    path.write_bytes(idx.encode(change(idx.read(path).clone()).byte()))
+    with pytest.raises(DataError, match=said):
+        cli.main(["check", "files", "write=mine.yaml"])
+    assert not Path("mine.yaml").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut off"])
@@ -206,7 +348,83 @@ def test_pictures_of_sixteen_bits_are_as_those_of_eight(scratch: Path, composed:
     eight = np.arange(28 * 28).reshape(28, 28) % 256
     Image.fromarray(eight.astype(np.uint8)).save("eight.png")
     Image.fromarray((eight * 257).astype(np.uint16)).save("sixteen.png")
-    assert (own.pixels(Path("sixteen.png"), data) == own.pixels(Path("eight.png"), data)).all()
+    sixteen, eight = (own.pixels(own.opened(path), path, data) for path in map(Path, ("sixteen.png", "eight.png")))
+    assert (sixteen == eight).all()
     Image.fromarray(eight.astype(np.float32)).save("floats.tiff")
     with pytest.raises(DataError, match="has 32 bits for each pixel"):
-        own.pixels(Path("floats.tiff"), data)
+        own.pixels(own.opened(Path("floats.tiff")), Path("floats.tiff"), data)
+
+
+def test_coloured_pictures_that_become_grey_are_said(
+    scratch: Path, composed: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    draw(scratch / "scans", {"a": 11, "b": 12}, {"a": 1, "b": 1})
+    splits.check(composed("data=folder", "data.root=scans", "data.height=4", "data.width=6").data)
+    assert "scans: 25 pictures are in colour and become grey; data.channels=3 keeps colour." in caplog.text
+    caplog.clear()
+    for path in (scratch / "scans").rglob("*.png"):
+        Image.open(path).convert("L").convert("RGB").save(path)
+    splits.check(composed("data=folder", "data.root=scans", "data.height=4", "data.width=6").data)
+    assert not caplog.text
+
+
+def test_what_is_transparent_is_paper(scratch: Path, composed: Callable[..., Config]) -> None:
+    """Black strokes on nothing, as drawing programs save them, are no black squares."""
+    draw(scratch / "scans", {"a": 11, "b": 12}, {"a": 1, "b": 1})
+    for path in (scratch / "scans").rglob("*.png"):
+        picture = Image.new("RGBA", (6, 4), (0, 0, 0, 0))
+        picture.putpixel((2, 1), (0, 0, 0, 255))
+        picture.save(path)
+    loaded = splits.load(checked("scans", scratch, composed), CPU)
+    assert loaded.train.shape == (1, 4, 6)
+    assert loaded.train.images[0].tolist() == [255] * 8 + [0] + [255] * 15
+
+
+@pytest.mark.parametrize(
+    "name", ["a/0.png", "mine.npz", "emnist-letters-train-images-idx3-ubyte.gz", "A/raw/t10k-ubyte"]
+)
+def test_nothing_is_fetched_into_a_folder_of_another_dataset(
+    name: str, scratch: Path, composed: Callable[..., Config]
+) -> None:
+    path = scratch / "flat" / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(
+        DataError, match=f"flat has {name}, and no files of mnist: nothing is fetched into it"
+    ) as caught:
+        splits.check(composed("data=mnist", "data.root=flat").data)
+    assert "data=folder" in caught.value.help
+    assert [each.name for each in path.parent.iterdir() if each.name[0] != "."] == [path.name]
+
+
+def test_an_npz_is_no_folder_of_idx_files(scratch: Path, composed: Callable[..., Config]) -> None:
+    np.savez("mine.npz", images=IMAGES, labels=LABELS)
+    with pytest.raises(DataError, match=r"mine\.npz is a file, but mnist is a folder") as caught:
+        splits.check(composed("data=mnist", "data.root=mine.npz").data)
+    assert "mnist_exp.data check mine.npz" in caught.value.help
+
+
+def test_more_classes_than_the_files_have_are_refused_or_named(scratch: Path, composed: Callable[..., Config]) -> None:
+    data = composed("data=sklearn_digits", "data.num_classes=11").data
+    with pytest.raises(DataError, match=r"sklearn_digits has labels 0 to 9, but data\.num_classes=11") as caught:
+        splits.check(data)
+    assert "Set data.num_classes=10." in caught.value.help
+    data.classes = list("abcdefghijk")
+    assert splits.check(data) == ["sklearn_digits has no training images of k (of 11 classes)."]
+
+
+def test_names_of_classes_differ(composed: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigError, match=r"data\.classes must be names that differ"):
+        composed("data=synthetic", "data.num_classes=3", "data.classes=[a,a,b]")
+
+
+@pytest.mark.integration
+def test_a_config_file_that_lies_here_is_found_with_config_dir(
+    scratch: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    (scratch / "own" / "data").mkdir(parents=True)
+    (scratch / "own" / "data" / "l26.yaml").touch()
+    code, _, err = command("data=l26")
+    assert code == 2
+    assert "There is no data called 'l26'." in err
+    assert "own/data/l26.yaml is found with --config-dir own." in err

@@ -169,7 +169,7 @@ def test_the_objective_is_never_a_test_metric(tiny: Callable[..., Config]) -> No
         ({"channels": 3}, "small has images of 28x28, but the config says 3x28x28 (training set)."),
         (
             {"num_classes": 5},
-            "small has the label 9, but data.num_classes=5 has labels 0 to 4 (training set).",
+            "small has the label 9 (of image 10), but data.num_classes=5 has labels 0 to 4 (training set).",
         ),
         ({"test_images": 6}, "small has 5 test images and 5 labels, but the config says 6."),
     ],

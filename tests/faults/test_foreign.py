@@ -165,7 +165,7 @@ def test_images_that_are_not_what_is_trained_on(many: list[str], injected: Injec
     size = (f"data.train_images={TRAIN}", f"data.test_images={TEST}", "data.val_size=2")
     code, _, err = command(*many, *SMALL, "data=kmnist", "data.root=images", *size, OFF)
     assert code == 2
-    assert "has the label 10, but data.num_classes=10 has labels 0 to 9" in err
+    assert "has the label 10 (of image 11), but data.num_classes=10 has labels 0 to 9" in err
     injected()
 
 

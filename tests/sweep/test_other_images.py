@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import OFF, command, only_sweep
+from kit import OFF, command, end, only_sweep, same_weights, sent_once, start, wait_for
+from mlflow import MlflowClient
 from PIL import Image
 
 from mnist_exp.data import fetch
-from mnist_exp.disk import ledger
+from mnist_exp.disk import journal, ledger, tracked
 
 COMMON = [OFF, "epochs=2", "device=cpu", "threads=1"]
 
@@ -64,3 +65,23 @@ def test_sweep_report_evaluate_predict_resume_and_pruning(kind: str, scratch: Pa
     states = [ledger.read(path.parent).state for path in Path("searched").glob("*/ledger.json")]
     assert len(states) == 6
     assert set(states) == {"finished", "pruned"}
+
+
+@pytest.mark.slow
+def test_a_small_cnn_is_tracked_killed_and_resumed(scratch: Path) -> None:
+    store, cut = "tracking.uri=sqlite:///mlflow.db", Path("outputs/runs/cut")
+    typed = [*letters(scratch / "letters"), "model=small_cnn", "epochs=12", "device=cpu", "threads=1", store]
+    code, out, err = command(*typed, "hydra.run.dir=outputs/runs/whole")
+    assert code == 0, out + err
+    doomed = start(*typed, "hydra.run.dir=outputs/runs/cut")
+    wait_for(lambda: (cut / "metrics.jsonl").exists() and len(journal.read(cut)) >= 2)
+    doomed.kill()
+    assert end(doomed)[0] < 0
+    assert ledger.read(cut).state == "running"
+    code, out, err = command(f"resume={cut}")
+    assert code == 0, out + err
+    assert ledger.read(cut).state == "finished"
+    same_weights(Path("outputs/runs/whole"), cut)
+    record = tracked.read(cut)
+    assert record
+    sent_once(MlflowClient("sqlite:///mlflow.db"), record.run_id, 12)
