@@ -1,6 +1,7 @@
 """A search's runs: how many there will be, what becomes of those that end, and what goes on after a stop."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ def made(tiny: Callable[..., Any]) -> Iterator[Callable[..., Trials]]:
         home: Any = SimpleNamespace(plan=plan, folder=FOLDER, composer=composer, **parts)
         fixed = {"lr": "lr=0.1"}
         space: Any = SimpleNamespace(
-            point=lambda trial: [f"hidden={8 + trial.number}"], fixed=fixed, again=lambda o: {}
+            point=lambda trial: [f"hidden={8 + trial.number}"], fixed=fixed, again=lambda o: {}, size=math.inf
         )
         followed: list[Path] = []
         source = Trials(home, study, search, space, followed.append)
