@@ -37,7 +37,7 @@ HEAD = """\
 Trains a small image classifier and logs it to MLflow; -m sweeps any setting.
 
 Examples
-  python -m mnist_exp.train                                     784-128-10, MNIST
+  python -m mnist_exp.train                                     the defaults
   python -m mnist_exp.train hidden=256
   python -m mnist_exp.train 'hidden=[512,256]' optimizer=sgd epochs=20
   python -m mnist_exp.train -m hidden=64,128,256 lr=1e-3,3e-3   a grid: six runs
