@@ -95,6 +95,7 @@ def test_several_at_once(start: Start, server: Server, tmp_path: Path) -> None:
     assert not (tmp_path / "mlruns").exists()
 
 
+@pytest.mark.long
 def test_killed_for_a_while(start: Start, server: Server, tmp_path: Path) -> None:
     """During a sweep of eight: no job waits for the server, nothing is lost or doubled."""
     size = ["data=synthetic", "data.train_images=20000", "epochs=45", "threads=1", "hydra.launcher.pack=off"]

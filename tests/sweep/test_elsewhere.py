@@ -89,6 +89,7 @@ def test_a_sweep_with_workers_that_are_killed_and_a_report(system: str) -> None:
     assert "4 runs (2 finished, 2 killed)" in out
 
 
+@pytest.mark.long
 def test_what_the_workflow_types_on_other_systems() -> None:
     """A sweep of four with a worker that is killed, its resume, report and doctor."""
     script = [sys.executable, str(REPO / ".ci" / "elsewhere.py")]

@@ -32,6 +32,7 @@ def test_local_one_of_them_killed(tmp_path: Path) -> None:
     assert clusters.tracked(wild) == {"FINISHED": 8}
 
 
+@pytest.mark.long
 def test_joblib_one_of_them_killed(tmp_path: Path) -> None:
     """Hydra's joblib launcher gives up the whole sweep; our resume finishes it all the same."""
     done = clusters.run(tmp_path, *GRID, *SIZE, *POOL, QUIET, kill=True)
@@ -68,6 +69,7 @@ def test_joblib_driver_killed(tmp_path: Path) -> None:
     assert clusters.states(tmp_path) == ["finished"] * 8
 
 
+@pytest.mark.long
 def test_joblib_ctrl_c(tmp_path: Path) -> None:
     """It reaches all processes of the terminal: none of those that run finishes, and the sweep can be resumed."""
     driver = joblib_training(tmp_path)

@@ -47,6 +47,7 @@ def test_sixteen_publishers_share_a_database(tiny: Callable[..., Config], store_
     assert steps == {(stored.info.run_id, epoch): 1 for stored in runs for epoch in range(1, EPOCHS + 1)}
 
 
+@pytest.mark.long
 def test_ten_thousand_runs_are_reported(scratch: Path) -> None:
     subprocess.run([sys.executable, "-m", "mnist_exp.train", *ten_thousand.ONE, "tracking.patience=300"], check=True)
     ten_thousand.multiply(scratch / "mlflow.db", 10_000)
