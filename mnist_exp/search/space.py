@@ -211,7 +211,7 @@ def _count(values: Distribution) -> float:
 
     if isinstance(values, CategoricalDistribution):
         return len(values.choices)
-    return (values.high - values.low) // values.step + 1 if values.step else math.inf
+    return round((values.high - values.low) / values.step) + 1 if values.step else math.inf  # of decimals // loses one
 
 
 def load(name: str) -> Hook:

@@ -19,6 +19,7 @@ from typing import Any, final
 
 from mnist_exp import config
 from mnist_exp.config import rules
+from mnist_exp.console.formats import plural
 from mnist_exp.disk import lanes, ledger
 from mnist_exp.disk.ledger import Ledger
 from mnist_exp.errors import ConfigError, ExperimentError
@@ -79,7 +80,8 @@ class Trials:
     @property
     def tried(self) -> int:
         """Points that have begun, each once; a failed one may be drawn again."""
-        return self.trial(len(self.plan.points)) - len(self.repeats) - list(self.ended.values()).count("FAIL")
+        first_runs = enumerate(self.plan.configs[:: self.search.runs])
+        return len({made for trial, made in first_runs if made and self.ended.get(trial) != "FAIL"})
 
     @property
     def wanted(self) -> int:
@@ -97,7 +99,7 @@ class Trials:
             return f"time_budget={self.home.steering.time_budget}"
         if self.search.patience and self.stale >= self.search.patience:
             return f"hydra.sweeper.patience={self.search.patience}"
-        return f"A space of {self.space.size} points" if self.tried >= self.space.size else ""
+        return f"A space of {plural(int(self.space.size), 'point')}" if self.tried >= self.space.size else ""
 
     @property
     def total(self) -> int:

@@ -332,7 +332,10 @@ def test_what_a_report_draws_of_a_search(objectives: list[str]) -> None:
 @pytest.mark.integration
 def test_a_search_ends_when_all_points_of_its_space_were_tried(command: Command) -> None:
     space = ("hidden=8,12", "model.dropout=0,0.5")
-    code, out, err = command(*HERE[:-2], "hydra.sweeper.report=false", "search=random", *space, "n_trials=200")
+    code, out, err = command(*HERE[:-2], "hydra.sweeper.report=false", "search=random", *space, "n_trials=4")
+    assert code == 0, err
+    assert "repeated an earlier one" in out, "a repeat counts no more when the search goes on"
+    code, out, err = command("-m", "resume=last", "n_trials=200", "hydra/launcher=basic")
     assert code == 0, err
     assert "A space of 4 points ended the search after" in out
     assert len(list(home().glob("*/ledger.json"))) == 4

@@ -53,6 +53,7 @@ def test_what_is_typed_is_what_is_searched(typed: str, expected: BaseDistributio
         ("hidden=8,12 epochs=1,2,3", 6),
         ("hidden=int(interval(8,12))", 5),
         ("hidden=range(32,257,32)", 8),
+        ("lr=range(0.0,0.7,0.1)", 7),
         ("lr=interval(0.1,0.2) hidden=8,12", math.inf),
     ],
 )
