@@ -77,7 +77,7 @@ def test_a_small_cnn_is_tracked_killed_and_resumed(scratch: Path) -> None:
     wait_for(lambda: (cut / "metrics.jsonl").exists() and len(journal.read(cut)) >= 2)
     doomed.kill()
     assert end(doomed)[0] < 0
-    assert ledger.read(cut).state == "running"
+    wait_for(lambda: ledger.read(cut).state == "killed")  # the sender, which lives on, says so
     code, out, err = command(f"resume={cut}")
     assert code == 0, out + err
     assert ledger.read(cut).state == "finished"
