@@ -19,10 +19,10 @@ from mnist_exp.config.overrides import check_once, check_single, key_of
 from mnist_exp.config.schema import Kind
 from mnist_exp.console import exits, formats
 from mnist_exp.console.terminal import offer, shown
-from mnist_exp.disk import records, trust
+from mnist_exp.disk import ledger, records, trust
 from mnist_exp.disk.files import file_name
-from mnist_exp.disk.layout import RunFolder, holds_runs, is_sweep
-from mnist_exp.errors import ConfigError
+from mnist_exp.disk.layout import Folder, RunFolder, holds_runs, is_sweep
+from mnist_exp.errors import BusyError, ConfigError
 
 
 @final
@@ -50,9 +50,16 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
             elif holds_runs(folder) or is_sweep(folder.parent):
                 raise ConfigError(f"{shown(folder)} belongs to a sweep.", "Choose another folder: hydra.run.dir=…")
             whole = folder.absolute()
-            files = (whole / str(config.hydra.output_subdir), whole / f"{config.hydra.job.name}.log")
+            files = (
+                whole / str(config.hydra.output_subdir),
+                whole / f"{config.hydra.job.name}.log",
+                Folder(whole).lock,
+            )
             Guard.made = [path for path in (files if whole.exists() else (whole,)) if not path.exists()]
             Guard.above = [path for path in whole.parents if not path.exists()]
+            with contextlib.suppress(OSError):  # Hydra cannot write there either, and says so
+                whole.mkdir(parents=True, exist_ok=True)
+                ledger.take(whole)  # before Hydra writes: of two at one instant one is refused
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         Guard.parsed = None
@@ -68,7 +75,11 @@ def refusing() -> Iterator[None]:
     """Makes errors about the config an exit with a sentence: Hydra turns exceptions of a callback into warnings."""
     try:
         yield
-    except (ConfigError, OmegaConfBaseException) as error:  # of a reference, such as one in the folder's name
+    except (
+        ConfigError,
+        BusyError,
+        OmegaConfBaseException,
+    ) as error:  # of a reference, such as one in the folder's name
         sys.exit(exits.explain(error))
 
 
@@ -80,6 +91,7 @@ def parse_once(composed: DictConfig) -> Config:
 
 def leave_nothing() -> None:
     """Deletes what Hydra has made for a run that was refused before it began, unless another begins there."""
+    records.give_back()
     folders = [folder for path in Guard.made for folder in (path, path.parent)]
     if any(RunFolder(folder).ledger.exists() or records.held(folder) for folder in folders):
         return

@@ -163,6 +163,11 @@ def hold(folder: Path) -> AbstractContextManager[filelock.FileLock]:
     return records.hold(folder, read, f"{folder} is being trained by")
 
 
+def take(folder: Path) -> None:
+    """Takes the run's lock for the next `hold` in this process. Raises BusyError if another one has it."""
+    records.take(folder, read, f"{folder} is being trained by")
+
+
 def reap(folder: Path, reason: str = DIED) -> None:
     """Marks the run in *folder* as killed if its ledger says `running` and no process holds it."""
     entry = find(folder)

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _HALF = re.compile("[\ud800-\udfff]")
 LARGEST = 1e300  # of it a million still have a sum; what float32 holds is far smaller
+_taken: dict[Path, filelock.FileLock] = {}
 LATEST = 253_402_300_799_999  # milliseconds since 1970: the end of the year 9999, the last that calendars know
 
 
@@ -105,6 +106,25 @@ def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> Iterator[file
     Raises:
         BusyError: another process has it.
     """
+    lock = _taken.pop(folder.resolve(), None) or _acquired(folder, owner, what)
+    try:
+        yield lock
+    finally:
+        _release(lock)
+
+
+def take(folder: Path, owner: Callable[[Path], Any], what: str) -> None:
+    """Takes the lock of *folder* for the next `hold` in this process; see there."""
+    _taken[folder.resolve()] = _acquired(folder, owner, what)
+
+
+def give_back() -> None:
+    """Releases what was taken, and is not held."""
+    while _taken:
+        _release(_taken.popitem()[1])
+
+
+def _acquired(folder: Path, owner: Callable[[Path], Any], what: str) -> filelock.FileLock:
     lock = filelock.FileLock(Folder(folder).lock, timeout=0)
     while not lock.is_locked:
         try:
@@ -117,11 +137,12 @@ def hold(folder: Path, owner: Callable[[Path], Any], what: str) -> Iterator[file
                 record = owner(folder)
                 who = f"process {record.pid} on {record.host}"
             raise BusyError(f"{what} {who}.", "Wait for it, or stop it first.") from error
-    try:
-        yield lock
-    finally:
-        with contextlib.suppress(OSError):  # its file may be gone, too
-            lock.release()
+    return lock
+
+
+def _release(lock: filelock.FileLock) -> None:
+    with contextlib.suppress(OSError):  # its file may be gone, too
+        lock.release()
 
 
 def held(folder: Path) -> bool:

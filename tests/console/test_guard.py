@@ -1,6 +1,5 @@
 """What is refused before Hydra writes anything."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,24 +37,17 @@ def test_a_refused_run_leaves_what_an_earlier_one_has_trained(command: Callable[
     assert sorted(Path("mine").rglob("*")) == before
 
 
-def test_a_refused_run_leaves_a_folder_in_which_another_process_is_about_to_begin(
-    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+def test_of_two_runs_in_one_folder_at_one_instant_the_refused_one_writes_nothing(
+    command: Callable[..., tuple[int, str, str]],
 ) -> None:
-    """Both have found no folder; what the other has written so far is its lock."""
-    holding = contextlib.ExitStack()
-
-    def begin(self: Guard, config: DictConfig, **_: object) -> None:
-        checked(self, config)
-        Path("run").mkdir()
-        holding.enter_context(ledger.hold(Path("run")))
-
-    checked = Guard.on_run_start
-    monkeypatch.setattr(Guard, "on_run_start", begin)
-    code, _, err = command(*TINY, "hydra.run.dir=run")
+    """All that the other has written so far is its lock."""
+    Path("run").mkdir()
+    with ledger.hold(Path("run")):
+        code, _, err = command(*TINY, "hydra.run.dir=run/../run")
     assert code == 2
     assert "is being trained by" in err
-    assert Path("run/.lock").exists()
-    holding.close()
+    assert [*Path().rglob("*")] == [Path("run"), Path("run/.lock")]
+    assert command(*TINY, "hydra.run.dir=run/../run")[0] == 0
 
 
 def test_a_folder_where_the_log_should_be_is_a_sentence(command: Callable[..., tuple[int, str, str]]) -> None:
