@@ -45,6 +45,11 @@ def harmless(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), hide(text))
 
 
+def on_page(value: Any) -> Any:
+    """What a template shows of *value*: of a text the `harmless` one, unless it is markup already."""
+    return harmless(value) if type(value) is str else value
+
+
 @final
 class HarmlessConsole(Console):
     """Prints whatever text it is given, also within tables, as `harmless` says."""

@@ -48,6 +48,11 @@ class Plan:
     """The machine of that process."""
     format: int = 1
 
+    def __post_init__(self) -> None:
+        if (lack := len(self.points) - len(self.configs)) < 0:
+            raise ValueError("it has more configs than points")
+        self.configs += [""] * lack
+
     def write(self, folder: Path) -> None:
         """Publishes the plan, atomically."""
         self.pid, self.host = os.getpid(), socket.gethostname()

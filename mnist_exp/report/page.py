@@ -28,10 +28,10 @@ from mnist_exp.charts import sweep as charts
 from mnist_exp.charts.style import Picture
 from mnist_exp.config import schema
 from mnist_exp.config.schema import Kind
-from mnist_exp.config.secrets import hide, without_login
+from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import formats
-from mnist_exp.console.terminal import shown
+from mnist_exp.console.terminal import on_page, shown
 from mnist_exp.disk import tracked, trust
 from mnist_exp.disk.files import atomic_write
 from mnist_exp.disk.layout import RunFolder, State, SweepFolder
@@ -151,7 +151,7 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
     scripts = [_asset("sort.js"), *([_asset("vega.js"), _asset("explore.js")] if context.get("embedded") else [])]
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     pages = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_discreet
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=on_page
     )
     pages.filters |= {each.__name__: each for each in (formats.whole, formats.short, formats.seconds, formats.count)}
     pages.globals |= {"longest": formats.LONGEST, "score": formats.score, "split_names": formats.SPLIT_NAMES}
@@ -162,11 +162,6 @@ def render(context: dict[str, Any], name: str = "report.html.j2") -> str:
 
 def _asset(name: str) -> str:
     return resources.files("mnist_exp.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _discreet(text: Any) -> Any:
-    """*text* without the user and password of an address such as postgresql://user:password@host, and other secrets."""
-    return hide(text) if isinstance(text, str) and not isinstance(text, Markup) else text
 
 
 def _pictures(comparison: Comparison, groups: list[Group], searched: Analysis | None) -> dict[str, list[Picture]]:

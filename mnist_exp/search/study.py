@@ -24,6 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_exp import system
 from mnist_exp.config.rules import at_least, check_options
 from mnist_exp.config.secrets import without_login
 from mnist_exp.disk import records, trust
@@ -127,9 +128,11 @@ def read(folder: Path) -> Search:
     """How the sweep in *folder* searches.
 
     Raises:
-        ConfigError: it does not, or the file is damaged or of a newer format.
+        ConfigError: it does not, or the file is damaged, of a newer format, or has what `check` refuses.
     """
-    return records.read(Search, SweepFolder(folder).study, "search", ConfigError)
+    search = records.read(Search, SweepFolder(folder).study, "search", ConfigError)
+    check(search)
+    return search
 
 
 def check(search: Search) -> None:
@@ -183,6 +186,16 @@ def storage(address: str) -> Any:
         raise ConfigError(reason, "" if "://" in address else ANEW) from error
 
 
+def anew(search: Search, folder: Path) -> str:
+    """The help where the trials of the study in *folder* are of no use; those in a storage are not ours to delete."""
+    return afresh(folder) if search.storage else ANEW
+
+
+def afresh(folder: Path) -> str:
+    """The help where the search in *folder* cannot be gone on with."""
+    return f"Begin a new search that tries the best of this one first: enqueue={folder.name}"
+
+
 def address(search: Search, folder: Path) -> str:
     """Where the trials of the study in *folder* are: a URL, or the path of its journal.
 
@@ -205,10 +218,11 @@ def mend(folder: Path, search: Search) -> None:
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     if lines and not trust.own(folder) and not all(map(PLAIN.fullmatch, trust.targets(search.sampler))):
         log.warning(
-            "%s is not below outputs/sweeps, and its sampler could run what is in it: the runs' ledgers replace it.",
-            path,
+            "%s is not below outputs/sweeps, and its sampler could run what is in it: the runs' ledgers replace it. If it "
+            "is yours, move the sweep there first; what it was is in %s.old.",
+            *(path, path.name),
         )
-        os.truncate(path, 0)
+        system.replace(path, path.with_name(f"{path.name}.old"))
         return
     for line in lines:
         try:
@@ -273,7 +287,7 @@ def lead(folder: Path, search: Search, space: Mapping[str, Distribution], again:
             now = search.objectives or "accuracy"
             reason = f"The study was begun to {' and to '.join(was)}, and {now} is another aim."
             raise ConfigError(reason, "Leave hydra.sweeper.objectives as they were, or begin a new search.")
-        check_space(study, space)
+        check_space(study, space, anew(search, folder))
     more: dict[str, Any] = {"seed": (search.seed + 1_000_003 * asked(study)) % 2**32}
     if search.grid:
         more = {"seed": search.seed, "search_space": listed(space)}
@@ -282,7 +296,7 @@ def lead(folder: Path, search: Search, space: Mapping[str, Distribution], again:
     return study
 
 
-def check_space(study: "optuna.Study", space: Mapping[str, Distribution]) -> None:
+def check_space(study: "optuna.Study", space: Mapping[str, Distribution], way_out: str) -> None:
     """Raises ConfigError if what may vary does not fit the trials so far, or what a trial is to be given."""
     for trial in study.get_trials(deepcopy=False):
         for key in trial.distributions.keys() & space.keys():
@@ -295,7 +309,7 @@ def check_space(study: "optuna.Study", space: Mapping[str, Distribution]) -> Non
             for key in given.keys() & space.keys() if trial.state.name == "WAITING" else ():
                 space[key].to_internal_repr(given[key])
         except (AttributeError, ValueError, TypeError) as error:
-            raise ConfigError(f"Trial {trial.number} of the study cannot begin: {first_line(error)}", ANEW) from error
+            raise ConfigError(f"Trial {trial.number} of the study cannot begin: {first_line(error)}", way_out) from error
 
 
 def _described(values: Any) -> str:
@@ -312,7 +326,8 @@ def _opened(folder: Path, search: Search, pruner: Any) -> "optuna.Study":
             study_name=search.study, storage=kept, pruner=pruner, sampler=kit.samplers.RandomSampler()
         )
     except KeyError as error:  # Optuna's way of saying so
-        raise ConfigError(f"The storage of {folder} has no study {search.study!r}: it was lost or emptied.") from error
+        lost = f"The storage of {folder} has no study {search.study!r}: it was lost or emptied."
+        raise ConfigError(lost, anew(search, folder)) from error
     except (kit.exceptions.OptunaError, OSError, ValueError) as error:
         raise ConfigError(f"The study of {folder} cannot be read: {first_line(error)}") from error
     return study

@@ -87,7 +87,7 @@ def replicated(home: Home, search: Search, parsed: list[Override]) -> list[Overr
         was = " ".join(itertools.chain(*search.replicates)) or "one run each"
         raise ConfigError(
             f"The trials of this search have {was}; with other seeds they could not be compared.",
-            f"Begin a new search that tries the best of this one first: enqueue={home.folder.name}",
+            studies.afresh(home.folder),
         )
     search.replicates = replicates
     return [o for o in parsed if o not in lists]

@@ -140,7 +140,8 @@ class Trials:
         points.refuse([change for trial in range(planned) for change in self._catch_up(trial)], self.folder)
         begun = studies.asked(self.study)
         if begun > planned + self.search.n_trials:
-            raise ConfigError(f"The study has {begun} trials, and sweep.json {planned}.", studies.ANEW)
+            way_out = studies.anew(self.search, self.folder)
+            raise ConfigError(f"The study has {begun} trials, and sweep.json {planned}.", way_out)
         for trial in range(planned, begun):  # it is in the study only
             if suggested := studies.running(self.study, trial):
                 self.record(suggested)

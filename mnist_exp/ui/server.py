@@ -7,9 +7,8 @@ from typing import Any, final
 from urllib.parse import unquote, urlsplit
 
 import jinja2
-from markupsafe import Markup
 
-from mnist_exp.console.terminal import harmless
+from mnist_exp.console.terminal import on_page
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.ui.mlflow import MLflow
 from mnist_exp.ui.overview import SHOWN, Overview
@@ -38,7 +37,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, port: int, root: Path, mlflow: MLflow) -> None:
         self.overview, self.mlflow = Overview(root.absolute()), mlflow
         text = Path(__file__).with_name("index.html.j2").read_text(encoding="utf-8")
-        pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_harmless)
+        pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=on_page)
         pages.trim_blocks = pages.lstrip_blocks = True
         self.template = pages.from_string(text)
         super().__init__((HOST, port), Handler)
@@ -106,8 +105,3 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *values: Any) -> None:
         """Says nothing: who looks at the terminal looks for other things."""
-
-
-def _harmless(text: Any) -> Any:
-    """*text* of a name or a message without secrets and control characters."""
-    return harmless(text) if isinstance(text, str) and not isinstance(text, Markup) else text

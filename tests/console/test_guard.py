@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 from samples import TINY
 
 from mnist_exp.config import Config, loading
-from mnist_exp.console.guard import Guard
 from mnist_exp.disk import ledger
 
 LATE = ["model.dropout=2", "device=cuda:99", "cluster=slurm", "optimizer.weight_decay=-1", "init=nowhere"]

@@ -28,3 +28,12 @@ def test_a_plan_that_cannot_be_read_says_why(tmp_path: Path, text: str | None, s
         (tmp_path / "sweep.json").write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         plan.read(tmp_path)
+
+
+def test_a_plan_has_a_config_for_each_point(tmp_path: Path) -> None:
+    """Of older ones it is not known; one that has more than there are points is of nobody's making."""
+    write_json(tmp_path / "sweep.json", {"format": 1, "id": "a", "typed": [], "keys": [], "points": [["lr=1"]]})
+    assert plan.read(tmp_path).configs == [""]
+    write_json(tmp_path / "sweep.json", {**read_json(tmp_path / "sweep.json"), "configs": ["a", "b"]})
+    with pytest.raises(ConfigError, match="damaged: it has more configs than points"):
+        plan.read(tmp_path)

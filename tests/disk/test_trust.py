@@ -495,6 +495,9 @@ def test_a_sampler_unpickles_nothing_that_came_with_a_study(root: str, scratch: 
     with contextlib.suppress(AttributeError):  # what was unpickled is no optimiser
         studies.lead(folder, search, {}, again=True).ask({"lr": lr, "epochs": epochs})
     assert Path("sang").exists() is (root == "outputs")  # it does bite
+    old = folder / "optuna.journal.old"  # it may be the user's own
+    assert old.exists() is (root == "elsewhere")
+    assert root == "outputs" or payload["cma:optimizer:0"] in old.read_text()
 
 
 def test_a_run_that_came_with_its_study_reports_to_nobody(

@@ -369,10 +369,14 @@ def test_a_clock_that_is_set_ends_no_search(made: Callable[..., Trials], monkeyp
     assert source.ended_by == "time_budget=1m"
 
 
-def test_a_study_with_more_trials_than_the_search_has_begun_is_refused(made: Callable[..., Trials]) -> None:
-    """It came from elsewhere: none of them is trained."""
-    begun = made()
+@pytest.mark.parametrize(("storage", "way_out"), [(None, "Delete optuna.journal"), ("sqlite:///s.db", "Begin a new")])
+def test_a_study_with_more_trials_than_the_search_has_begun_is_refused(
+    storage: str | None, way_out: str, made: Callable[..., Trials]
+) -> None:
+    """It came from elsewhere: none of them is trained. Only the journal in the folder can be done without."""
+    begun = made(storage=storage)
     for _ in range(4):
         begun.study.ask()
-    with pytest.raises(ConfigError, match=r"The study has 4 trials, and sweep\.json 0"):
-        made(again=True).catch_up()
+    with pytest.raises(ConfigError, match=r"The study has 4 trials, and sweep\.json 0") as refused:
+        made(again=True, storage=storage).catch_up()
+    assert refused.value.help.startswith(way_out)
