@@ -276,7 +276,7 @@ def locked(lock: Path) -> bool:
             return True
     else:
         try:
-            file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for a writer
         except (FileNotFoundError, NotADirectoryError):
             return False
         try:

@@ -34,7 +34,8 @@ from mnist_exp.errors import ExperimentError
 _log = logging.getLogger("mnist_exp")
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # all but tab and line feed
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# All but tab and line feed, and half characters: what a name has of bytes that are no text
 
 
 def harmless(text: str) -> str:

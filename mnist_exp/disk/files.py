@@ -6,6 +6,7 @@ import math
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,11 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: as `parse_json`, or the file is not UTF-8.
+        ValueError: as `parse_json`, or it is not UTF-8, or no file that can be read: who reads a pipe waits for ever.
     """
+    entry = path.stat()
+    if not stat.S_ISREG(entry.st_mode) or system.hollow(entry):
+        raise ValueError("it is a folder, a pipe, a device or a file of holes")
     return parse_json(path.read_text(encoding="utf-8"))
 
 

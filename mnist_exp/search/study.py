@@ -218,8 +218,8 @@ def mend(folder: Path, search: Search) -> None:
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     if lines and not trust.own(folder) and not all(map(PLAIN.fullmatch, trust.targets(search.sampler))):
         log.warning(
-            "%s is not below outputs/sweeps, and its sampler could run what is in it: the runs' ledgers replace it. If it "
-            "is yours, move the sweep there first; what it was is in %s.old.",
+            "%s is not below outputs/sweeps, and its sampler could run what is in it: the runs' ledgers replace it. "
+            "If it is yours, move the sweep there first; what it was is in %s.old.",
             *(path, path.name),
         )
         system.replace(path, path.with_name(f"{path.name}.old"))
@@ -309,7 +309,9 @@ def check_space(study: "optuna.Study", space: Mapping[str, Distribution], way_ou
             for key in given.keys() & space.keys() if trial.state.name == "WAITING" else ():
                 space[key].to_internal_repr(given[key])
         except (AttributeError, ValueError, TypeError) as error:
-            raise ConfigError(f"Trial {trial.number} of the study cannot begin: {first_line(error)}", way_out) from error
+            raise ConfigError(
+                f"Trial {trial.number} of the study cannot begin: {first_line(error)}", way_out
+            ) from error
 
 
 def _described(values: Any) -> str:
@@ -368,7 +370,7 @@ def recall(study: "optuna.Study", number: int, values: dict[str, Any]) -> "optun
     import optuna
 
     trials = study.get_trials(deepcopy=False)
-    if number >= asked(study):
+    if number >= len(trials) or trials[number].state.name == "WAITING":
         study.enqueue_trial(values)
         return study.ask()
     if trials[number].state.is_finished() or values.keys() <= trials[number].params.keys():

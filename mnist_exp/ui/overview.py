@@ -1,6 +1,7 @@
 """What the first page shows: the sweeps and runs of a folder, newest first, as their files have them now."""
 
 import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import final
+from urllib.parse import quote
 
 from mnist_exp import config
 from mnist_exp.console.formats import percent, short, value
@@ -38,7 +40,7 @@ class Listed:
     """The best setting so far, or the run's accuracy."""
     command: str
     page: str
-    """Address of its page, from the root of the folder; empty: it has none yet."""
+    """Address of its page, quoted, from the root of the folder; empty: it has none yet."""
     view: str
     """Address in MLflow, without the server's name; empty: it is not tracked."""
 
@@ -76,7 +78,11 @@ class Overview:
         return self.numbers[folder]
 
     def _entry(self, folder: Path) -> Listed:
-        began, stamp = time.monotonic(), (records.held(folder), *sorted(_times(folder)))
+        began = time.monotonic()
+        try:
+            stamp = (records.held(folder), *sorted(_times(folder)))
+        except OSError as error:  # it is another user's
+            return _damaged(folder, f"{error.filename} cannot be read: {error.strerror}.")
         before, due, entry = self.known.get(folder, (None, 0.0, None))
         if entry is None or (stamp != before and began >= due):
             entry = self._read(folder)
@@ -88,8 +94,8 @@ class Overview:
         try:
             selection = names.resolve(folder)
             rankings = names.rankings(selection)
-        except ExperimentError as error:
-            return Listed(folder.name, State.DAMAGED.value, "", error.message, False, "", "", "", "")
+        except (ExperimentError, OSError) as error:
+            return _damaged(folder, str(error))
         page, record = SweepFolder(folder).page, tracked.read(folder)
         return Listed(
             id=folder.name,
@@ -99,9 +105,13 @@ class Overview:
             running=records.held(folder),
             best=_best(rankings),
             command=config.command(selection.sweep.typed, sweep=True) if selection.sweep else "",
-            page=page.relative_to(self.root).as_posix() if page.is_file() else "",
+            page=quote(os.fsencode(page.relative_to(self.root))) if page.is_file() else "",
             view=record.page if record else "",
         )
+
+
+def _damaged(folder: Path, reason: str) -> Listed:
+    return Listed(folder.name, State.DAMAGED.value, "", reason, False, "", "", "", "")
 
 
 def _times(folder: Path) -> Iterator[tuple[str, int]]:

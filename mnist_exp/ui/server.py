@@ -17,6 +17,7 @@ HOST = "127.0.0.1"
 NAMED = ("127.0.0.1", "localhost")
 """What a browser may call this machine. Another name leads here only by a site that has taken over its address."""
 NAME = r"[^/\\\0.][^/\\\0]*"  # of a folder: no path, and neither hidden nor a parent
+LARGEST = 2**26  # bytes of a report; it has some three million
 REPORT = re.compile(rf"(?:sweeps|runs)/{NAME}/{NAME}/(?:data-{NAME}/)?{re.escape(SweepFolder.page)}")
 OWN = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'unsafe-inline'"
 POLICY = f"default-src 'none'; {OWN}"
@@ -61,6 +62,8 @@ class Server(http.server.ThreadingHTTPServer):
         file = root / path
         if not REPORT.fullmatch(path) or not file.is_file() or file.resolve() != file:  # a link leads anywhere
             return None
+        if file.stat().st_size > LARGEST:
+            return None
         return file.read_bytes()
 
 
@@ -74,7 +77,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answers with a page."""
-        path = unquote(urlsplit(self.path).path).lstrip("/")
+        path = unquote(urlsplit(self.path).path, errors="surrogateescape").lstrip("/")
         if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in NAMED:
             self._answer(403, b"This server answers to 127.0.0.1 and localhost only.", "text/plain", POLICY)
         elif not path:

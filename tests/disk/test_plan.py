@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mnist_exp.disk import plan
+from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.disk.plan import Plan
 from mnist_exp.errors import ConfigError
 

@@ -1,6 +1,9 @@
 """The server gives reports and nothing else, to this machine's browsers only."""
 
+import errno
 import http.client
+import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,3 +171,43 @@ def test_a_configured_server_is_linked(
     text = request.getfixturevalue("get")("/").read().decode()
     assert '<a href="http://lab:5000/#/experiments/7/runs?x=1&amp;y">MLflow</a>' in text
     assert "word" not in text
+
+
+@pytest.mark.not_on("win32", "it has no such names")
+@pytest.mark.parametrize("name", [b"a\nb", b"%2e%2e", b"no text \xff", b"<img src=x>", b"\x1b[31m", b"a?b#c", b"'\""])
+def test_a_folder_of_any_name_is_shown_and_led_to(name: bytes, get: Get, sweep: Path) -> None:
+    os.rename(os.fsencode(sweep), os.path.join(os.fsencode(sweep.parent), name))  # noqa: PTH104, PTH118
+    text = get("/").read().decode()
+    assert "1 of 2 finished" in text
+    assert not {"<img", "\x1b"} & set(re.findall("<img|\x1b", text))
+    (page,) = set(re.findall(r'href="(/[^"]*)"', text))
+    assert get(page).read() == b"the report"
+
+
+@pytest.mark.not_on("win32", "it has no pipes")
+@pytest.mark.parametrize("kind", ["pipe", "holes"])
+@pytest.mark.parametrize("entry", ["sweep.json", "0/ledger.json", "mlflow.json", ".lock", "report.html"])
+def test_no_page_waits_for_a_pipe_or_fills_the_memory(kind: str, entry: str, get: Get, sweep: Path) -> None:
+    (sweep / entry).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(sweep / entry)
+    else:
+        (sweep / entry).touch()
+        os.truncate(sweep / entry, 2**36)
+    text = get("/").read().decode()
+    assert "11-00-00-abcdef" in text  # the single run
+    assert ("is damaged: it is a folder, a pipe" in text) == ((entry, kind) == ("sweep.json", "holes"))
+    if entry == "report.html":
+        assert get(f"/{SWEEP}/{entry}").status == 404
+
+
+def test_a_folder_of_another_user_hides_no_other(get: Get, sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(folder: Path) -> bool:
+        if folder.name == sweep.name:
+            raise PermissionError(errno.EACCES, "Permission denied", f"{folder}/.lock")
+        return False
+
+    monkeypatch.setattr(overview.records, "held", held)
+    text = get("/").read().decode()
+    assert f"{SWEEP}/.lock cannot be read: Permission denied." in text
+    assert "hidden=&lt;b&gt;" in text
