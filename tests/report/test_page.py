@@ -19,6 +19,7 @@ from report_fixtures import make_run, make_sweep, track, write_report
 from mnist_exp import config, results
 from mnist_exp.charts import network, style
 from mnist_exp.charts import sweep as figures
+from mnist_exp.console.terminal import on_page
 from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.errors import ConfigError, DataError, DivergedError
 from mnist_exp.evaluate import answers as best
@@ -515,7 +516,7 @@ def test_usage_errors_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_address_without_login_is_left_alone() -> None:
-    assert html._discreet("sqlite:///a.db and http://u:p@h:5000/x") == "sqlite:///a.db and http://…@h:5000/x"
+    assert on_page("sqlite:///a.db and http://u:p@h:5000/x") == "sqlite:///a.db and http://…@h:5000/x"
 
 
 def test_what_people_type_is_drawn_as_text_and_not_as_a_formula() -> None:
