@@ -38,7 +38,12 @@ RECORDS = {
     "0/mlflow.json": TrackedRun,
     "0/pack.json": PackRecord,
 }
-FIELDS = [(record, field.name) for record, kind in RECORDS.items() for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+FIELDS = [
+    pytest.param(record, field.name, marks=pytest.mark.slow if "/" in record else pytest.mark.integration)
+    for record, kind in RECORDS.items()
+    for field in dataclasses.fields(kind)  # type: ignore[arg-type]  # a dataclass, which no type says
+]
+"""Of a sweep's records; those of a run are many, and slow."""
 MARKUP = "<script>alert(1)</script>"
 CONTROL = set("\x1b\x07\u202e")
 TEXTS = (
@@ -94,7 +99,6 @@ def files() -> set[Path]:
     return {path for path in Path().rglob("*") if not path.is_relative_to("theirs")}
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(("record", "field"), FIELDS)
 def test_whatever_a_field_holds_commands_end_with_a_sentence(
     record: str, field: str, theirs: Path, command: Callable[..., Any], capsys: pytest.CaptureFixture[str]
