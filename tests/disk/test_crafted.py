@@ -41,7 +41,7 @@ RECORDS = {
 FIELDS = [
     pytest.param(record, field.name, marks=pytest.mark.slow if "/" in record else pytest.mark.integration)
     for record, kind in RECORDS.items()
-    for field in dataclasses.fields(kind)  # type: ignore[arg-type]  # a dataclass, which no type says
+    for field in dataclasses.fields(kind)
 ]
 """Of a sweep's records; those of a run are many, and slow."""
 MARKUP = "<script>alert(1)</script>"
@@ -59,7 +59,7 @@ NUMBERS = (0, -1, 7, -(2**63), 2**63 - 1)
 NODE = {"_target_": f"optuna.samplers.{MARKUP}"}
 SEARCH = Search(study="s", n_trials=1, sampler={"_target_": "optuna.samplers.RandomSampler"})
 SHOWN = Path("outputs/sweeps/2026-01-31/theirs")
-TYPES = (None, True, 1.5, math.nan, 10**30, "x", [], [[]], [None], {}, {"x": {"y": [1]}})
+TYPES: tuple[Any, ...] = (None, True, 1.5, math.nan, 10**30, "x", [], [[]], [None], {}, {"x": {"y": [1]}})
 """Of these most are of another type than a field, whichever it is."""
 
 
@@ -86,7 +86,7 @@ def theirs(finished: Callable[..., Path]) -> Path:
     lane = {key: own[key] for key in lanes.OWN}
     pack = PackRecord(pack="a", lane=0, lanes=[lane, lane], first=".")
     for name, record in {"study.json": SEARCH, "mlflow.json": {}, "0/mlflow.json": {}, "0/pack.json": pack}.items():
-        write_json(folder / name, dataclasses.asdict(record) if dataclasses.is_dataclass(record) else record)
+        write_json(folder / name, dataclasses.asdict(record) if isinstance(record, Search | PackRecord) else record)
     plan = read_json(folder / "sweep.json")
     write_json(folder / "sweep.json", {**plan, "keys": ["lr"], "typed": [*TINY, "search=random", "lr=0.1,0.001"]})
     entry = read_json(finished(folder / "1") / "ledger.json")
