@@ -155,9 +155,9 @@ def _signals(control: Control, stopping: Callable[[], None]) -> Iterator[None]:
     def ask(number: int, frame: Any) -> None:
         if control.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not control.signal:
+        asked, control.signal = control.signal, number  # first of all: the next may come amid this
+        if not asked:
             stopping()
-        control.signal = number
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
