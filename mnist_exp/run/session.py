@@ -138,7 +138,7 @@ def _observers(member: Member, pack: Pack, watch: Watch, control: Control) -> li
     )
     callbacks = build.callbacks(member.config, about)
     writer = RunWriter(member, pack)
-    if pack.order.augment and member.entry.figures:
+    if member.entry.figures:
         draw_augmented(pack.order, pack.splits.train, member.folder)
     named = [Named(name, callback) for name, callback in callbacks.items()]
     recorders = [Recorder(callbacks, control)] if callbacks else []
