@@ -208,7 +208,7 @@ def _tracked(folder: Path, store: Store, entry: Ledger) -> TrackedRun:
             return record
     # A crash may have come between opening the run and writing the record: search before opening another.
     run_id = store.run_id(entry.id) or _open(folder, store, entry)
-    page = f"#/experiments/{store.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    page = tracked.address(store.experiment_id, run_id)
     record = TrackedRun(id=entry.id, store=store.name, experiment_id=store.experiment_id, run_id=run_id, page=page)
     tracked.write(folder, record)
     return record
