@@ -1,5 +1,6 @@
 """The benchmarks run and report; tests do not assert speed."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,13 @@ def test_contenders_take_turns() -> None:
 def test_failed_command_shows_its_output(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no luck"):
         measure.command(["-c", "raise SystemExit('no luck')"], tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody inherits it")
+def test_processor_time_has_that_of_processes_whose_parent_has_ended(tmp_path: Path) -> None:
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    starts = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {busy!r}])"
+    assert measure.processor_seconds(["-c", starts], tmp_path, {}) >= 0.5
 
 
 def test_readme_is_made_from_the_results() -> None:
@@ -251,3 +259,16 @@ def test_a_race_that_always_finds_the_best_is_not_worse_at_all() -> None:
     found, worse = race.compared(right, 5)[:2]
     assert {way: spread.values for way, spread in found.costs.items()} == {"race": [100.0], "equal seeds": [100.0]}
     assert {way: spread.values for way, spread in worse.costs.items()} == {"race": [0.0], "equal seeds": [0.0]}
+
+
+def test_one_seed_misleads_where_the_better_setting_has_a_bad_one() -> None:
+    """One of six settings is better, but with one seed of eight it gets nothing right."""
+    right = np.ones((6, 8, 4), dtype=bool)
+    right[0, 0], right[1:, :, :2] = False, False
+    agreed, worse = race.seeded(right, 400)
+    found = {seeds: spread.median for seeds, spread in agreed.costs.items()}
+    assert found["1 seed"] == pytest.approx(100 - 100 / 8 * 5 / 15, abs=2), "five of fifteen pairs have it"
+    assert found["3 seeds"] == found["6 seeds"] == 100
+    lost = {seeds: spread.median for seeds, spread in worse.costs.items()}
+    assert lost["1 seed"] == pytest.approx(37.5 / 8, abs=2), "it is tried, and has its bad seed"
+    assert lost["6 seeds"] == pytest.approx(37.5 * 5 / 6, abs=4), "five times of six it is not tried"
