@@ -24,10 +24,10 @@ from matplotlib.figure import Figure
 from benchmarks import measure, table, ten_thousand
 from benchmarks.measure import ROOT, Benchmark, Case, Spread
 from benchmarks.versus import checked_out
-from mnist_exp.charts.style import COLOURS, Picture, drawn
+from mnist_exp.charts.style import COLOURS, Picture, drawn, plain_ticks
 
 FULL = 1000  # points; without them nothing is kept
-AROUND, MEMORY, FILES = "around it, on a core", "memory of the driver, MiB", "files"
+AROUND, MEMORY, FILES = "around a job, on a core", "memory of the driver, MiB", "files"
 NOTE = (
     "hidden=8 on synthetic images, one epoch each; the whole command, MLflow included; seconds unless a unit is named"
 )
@@ -93,6 +93,8 @@ def draw(cases: dict[int, Case]) -> Picture:
             most = max(costs)
             axes.plot(list(costs), [costs[most] * points / most for points in costs], "--", color=COLOURS[1])
         axes.set(xscale="log", yscale="log", xlabel="runs", title=what if what in (MEMORY, FILES) else f"{what}, s")
+        plain_ticks(axes.xaxis)
+        plain_ticks(axes.yaxis)
     return Picture("thousand", "Growth", "Memory, files and seconds by the number of runs of a sweep", figure)
 
 

@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("psutil")
 
-from benchmarks import measure, measured, mutants, papers, race, soak, suite, table, time_to_accuracy
+from benchmarks import measure, measured, mutants, papers, race, soak, suite, table, thousand, time_to_accuracy
 from mnist_exp.config import compose
 from mnist_exp.disk import provenance
 from mnist_exp.disk.journal import Journal
@@ -120,6 +120,23 @@ def test_the_front_page_shows_the_newest_figures() -> None:
         pytest.skip("there are new results: python -m benchmarks table, and commit them")
     text = measured.README.read_text(encoding="utf-8")
     assert measured.render(text, table.kept(), pd.read_csv(papers.ROWS)) == text
+
+
+def test_a_sweep_too_large_to_make_is_measured_by_its_report_and_against_another_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def report(points: int, tree: Path) -> dict[str, float]:
+        return {thousand.ten_thousand.PAGE: points * (2 if tree.name == "then" else 1)}
+
+    made = dict.fromkeys((thousand.MEMORY, thousand.FILES, thousand.AROUND), 1.0)
+    monkeypatch.setattr(thousand, "copies", report)
+    monkeypatch.setattr(thousand, "sweep", lambda points, tree: made | report(points, tree))
+    trees = {"now": Path("now"), "then": Path("then")}
+    cases = {points: thousand.measured(points, trees) for points in (10, 1001)}
+    assert cases[1001].costs.keys() == {"leaderboard and page", "leaderboard and page, then"}
+    assert cases[1001].ratios["leaderboard and page, now / then"].values == [0.5]
+    drawn = {axes.get_title(): len(axes.lines[0].get_xdata()) for axes in thousand.draw(cases).figure.axes}
+    assert drawn == {thousand.MEMORY: 1, thousand.FILES: 1, f"{thousand.AROUND}, s": 1, "leaderboard and page, s": 2}
 
 
 def test_what_befalls_a_stopped_sweep_of_the_soak(tmp_path: Path) -> None:
