@@ -61,14 +61,15 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
 
 
 def _show_board(comparison: Comparison) -> None:
-    """The answer, what to do next, and the table."""
+    """The answer, what to do next, and the table; in a terminal, lines of text break between words."""
     out = terminal.console
     out.print(escape(comparison.title), style="bold")
-    out.print(escape(answer.sentence(comparison)))
+    out.print(escape(answer.sentence(comparison)), soft_wrap=not out.is_terminal)
     what, command = answer.next_step(comparison)
     if command:
         out.print(escape(f"{what}:\n  {command}"))
-    out.print(escape(f"{comparison.selection.title}: {answer.background(comparison)}"))
+    background = f"{comparison.selection.title}: {answer.background(comparison)}"
+    out.print(escape(background), soft_wrap=not out.is_terminal)
     (_show_table if out.is_terminal else _show_text)(*cells(comparison.board, comparison.by))
 
 
