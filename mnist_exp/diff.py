@@ -1,4 +1,4 @@
-"""`python -m mnist_exp.diff`, or `mnist-exp-diff`: how two runs differ, and what only one gets right."""
+"""`python -m mnist_exp.diff`, or `mnist-exp-diff`: how two runs differ, image by image, too."""
 
 import itertools
 import json
