@@ -61,15 +61,14 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
 
 
 def _show_board(comparison: Comparison) -> None:
-    """The answer, what to do next, and the table; in a terminal, lines of text break between words."""
+    """The answer, what to do next, and the table."""
     out = terminal.console
     out.print(escape(comparison.title), style="bold")
-    out.print(escape(answer.sentence(comparison)), soft_wrap=not out.is_terminal)
+    terminal.tell(answer.sentence(comparison))
     what, command = answer.next_step(comparison)
     if command:
         out.print(escape(f"{what}:\n  {command}"))
-    background = f"{comparison.selection.title}: {answer.background(comparison)}"
-    out.print(escape(background), soft_wrap=not out.is_terminal)
+    terminal.tell(f"{comparison.selection.title}: {answer.background(comparison)}")
     (_show_table if out.is_terminal else _show_text)(*cells(comparison.board, comparison.by))
 
 
