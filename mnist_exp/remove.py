@@ -1,4 +1,4 @@
-"""`python -m mnist_exp.remove`, or `mnist-exp-remove`: deletes runs, or their checkpoints, here and in MLflow."""
+"""`python -m mnist_exp.remove`, or `mnist-exp-remove`: deletes runs or checkpoints, in MLflow, too."""
 
 import contextlib
 import time

@@ -19,7 +19,7 @@ from typing import IO, final
 
 from mnist_exp import system
 from mnist_exp.config import stores
-from mnist_exp.console.terminal import say, shown
+from mnist_exp.console.terminal import offer, shown
 from mnist_exp.disk.files import atomic_write, tidy
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.errors import first_line
@@ -73,7 +73,7 @@ class Renewer:
         except OSError as error:
             log.warning("The page cannot be written while the sweep runs: %s", error)
             return
-        say(f"To follow it in a browser, in a moment: {shown(SweepFolder(self.folder).page)}")
+        offer("To follow it in a browser, in a moment:", shown(SweepFolder(self.folder).page))
 
     def end(self) -> None:
         """Ends it, in the middle of a page if need be, and logs its faults. The page is as it was last."""

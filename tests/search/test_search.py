@@ -691,7 +691,7 @@ def test_a_preset_alone_searches_the_usual(command: Command, typed: list[str], k
     more = ("epochs=1", "n_trials=1", "hydra/launcher=basic", "hydra.sweeper.report=false")
     code, out, err = command("-m", *own, *typed, *more)
     assert code == 0, err
-    assert "Nothing was given to search, so the usual is: " in out
+    assert "Nothing was given to search, so the usual is:\n  " in out
     (trial,) = studies.join(home()).trials
     assert set(trial.params) == keys
     assert command("-m", "resume=last", "hydra/launcher=basic")[0] == 0  # the same again
