@@ -1,6 +1,7 @@
 """Runs that start at once on one machine: what they take together, by their CPU threads.
 
     python -m benchmarks.busy
+    python -m benchmarks.busy --at-once 4 --rounds 1    # some of it: shown, not kept
 
 `shared` is the default: each run takes as many threads as there are cores that the others leave free. `all cores` is
 what it would be without that. The sweep trains the same runs, each by itself, on workers with one thread.
@@ -51,23 +52,23 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser("busy")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--most", type=int, default=AT_ONCE[-1], help="runs at once")
+    parser.add_argument("--at-once", type=int, nargs="+", default=AT_ONCE, help="runs")
     typed = parser.parse_args()
     cases = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        at_once(1, folder)()  # leaves a store, and the template of the network's export
-        for number in AT_ONCE:
-            if number <= typed.most:
-                contenders = {
-                    "shared": at_once(number, folder),
-                    "all cores": at_once(number, folder, f"threads={system.cores()}"),
-                    "a thread each": at_once(number, folder, "threads=1"),
-                    "a sweep": sweep(number, folder),
-                }
-                ratios = [("all cores", "shared"), ("shared", "a thread each"), ("shared", "a sweep")]
-                cases.append(compare(f"{number} at once", contenders, typed.rounds, ratios))
-    table.finish(Benchmark("busy", "Runs that start at once, epochs=10", "s", cases), kept=typed.rounds >= ROUNDS)
+        at_once(1, folder)()  # the warm-up: leaves a store, and the template of the network's export
+        for number in typed.at_once:
+            contenders = {
+                "shared": at_once(number, folder),
+                "all cores": at_once(number, folder, f"threads={system.cores()}"),
+                "a thread each": at_once(number, folder, "threads=1"),
+                "a sweep": sweep(number, folder),
+            }
+            ratios = [("all cores", "shared"), ("shared", "a thread each"), ("shared", "a sweep")]
+            cases.append(compare(f"{number} at once", contenders, typed.rounds, ratios, warmup=0))
+    whole = typed.at_once == AT_ONCE and typed.rounds >= ROUNDS
+    table.finish(Benchmark("busy", "Runs that start at once, epochs=10", "s", cases), kept=whole)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python -m benchmarks.packed_search                  # the real MNIST: results/<machine>/packed_search.json
     python -m benchmarks.packed_search data=synthetic   # with other settings, or data.limit=11000: shown, not kept
+    python -m benchmarks.packed_search --only search=random           # one of its searches: shown, not kept
 
 Both have the sampler's seed, and run at the same time with a worker each, so that both have the same machine: on two
 cores or more. The processor's seconds are those of all processes of the command, looked at twice a second.
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ COMMON = ["epochs=9", f"n_trials={TRIALS}", "tracking=off", "threads=1", "hydra.
 COMMON += ["hydra.sweeper.report=false"]
 SPACE = ["hidden=int(interval(16,128))", "lr=tag(log,interval(1e-4,1e-1))"]
 SEARCHES = {
+    "random, no pruning (batches of 16)": ["search=random"],
     "random, halving (batches of 16)": ["search=asha"],
     "TPE, halving (batches of 4)": ["search=tpe", "hydra.sweeper.batch=4"],
 }
@@ -68,10 +70,10 @@ def cost(typed: Sequence[str]) -> Cost:
     return Cost(seconds, sum(busy.values()), len(rows), 100 * max(row["metrics"]["val/accuracy"] for row in rows))
 
 
-def measured(repeats: int, further: Sequence[str]) -> Benchmark:
-    """Lets packed and unpacked searches run beside each other."""
+def measured(searches: Mapping[str, list[str]], repeats: int, further: Sequence[str]) -> Benchmark:
+    """Lets packed and unpacked *searches* run beside each other."""
     cases, notes = [], [f"{TRIALS} trials of 9 epochs, hidden 16 to 128, lr 1e-4 to 0.1; one worker with one thread"]
-    for search, typed in SEARCHES.items():
+    for search, typed in searches.items():
         costs: dict[str, list[Cost]] = {name: [] for name in CONTENDERS}
         for seed in range(repeats):
             common = [*typed, *COMMON, *SPACE, f"hydra.sweeper.seed={seed}", *further]
@@ -100,9 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.packed_search", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="further settings of the searches")
+    parser.add_argument("--only", choices=[typed[0] for typed in SEARCHES.values()], help="of its searches")
     options = parser.parse_args(arguments)
-    benchmark = measured(options.repeats, options.overrides)
-    table.finish(benchmark, not options.overrides)
+    searches = {label: typed for label, typed in SEARCHES.items() if options.only in (None, typed[0])}
+    table.finish(measured(searches, options.repeats, options.overrides), not (options.overrides or options.only))
 
 
 if __name__ == "__main__":

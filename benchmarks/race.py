@@ -6,6 +6,10 @@
 One grid trains all settings with all seeds. Then both ways of spending runs are replayed on it, with its seeds in 200
 orders. The best setting is that of the highest mean validation accuracy over all seeds; what counts is how often each
 way finds it, and how much worse its choice is. Other load on the machine does not change either.
+
+The same seeds tell what several of them for each trial of a search are worth: how often the better one of two settings
+has the higher mean, and how much worse the choice is, of all settings with one seed or of some with several, by as many
+runs.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import numpy as np
 
 from benchmarks import measure, suite, table
 from benchmarks.measure import Benchmark, Case, Spread
+from mnist_exp.console.formats import plural
 from mnist_exp.disk import hits, plan
 from mnist_exp.results.statistics import Scores, contenders
 from mnist_exp.sweep.race import Race
@@ -26,6 +31,8 @@ COMMON = ["data.order_seed=0", "tracking=off", "checkpoint=off", "threads=1", "h
 ORDERS = 200
 EACH = (4, 6, 8)
 """Seeds that each setting has where all have as many; a race has as many runs."""
+SEEDS = (1, 2, 3, 6)
+"""Seeds of a trial."""
 
 
 def trained(folder: Path, seeds: int, images: Sequence[str]) -> np.ndarray:
@@ -75,6 +82,25 @@ def compared(right: np.ndarray, orders: int) -> list[Case]:
     return cases
 
 
+def seeded(right: np.ndarray, orders: int) -> list[Case]:
+    """What one seed and several for each trial come to on *right*, with its seeds and settings in so many orders."""
+    rng, truth, scores = np.random.default_rng(0), right.mean((1, 2)), right.mean(2)
+    a, b = np.triu_indices(len(truth), 1)
+    agreed: dict[str, Spread] = {}
+    worse: dict[str, Spread] = {}
+    for n in SEEDS:
+        agrees, lost = [], []
+        for _ in range(orders):
+            means = scores[:, rng.permutation(scores.shape[1])[:n]].mean(1)
+            agrees.append(((means[a] > means[b]) == (truth[a] > truth[b])).mean())
+            tried = rng.permutation(len(truth))[: len(truth) // n]
+            lost.append(truth.max() - truth[tried[means[tried].argmax()]])
+        name = plural(n, "seed")
+        agreed[name], worse[name] = Spread([100 * float(np.mean(agrees))]), Spread([100 * float(np.mean(lost))])
+    cases = [Case("two settings: how often the better one is chosen", agreed)]
+    return [*cases, Case(f"{len(truth)} runs of a search: how much worse the choice is", worse)]
+
+
 def ways(chosen: dict[str, list[int]]) -> list[tuple[str, np.ndarray]]:
     """Each way with the settings that it has chosen."""
     return [(way, np.array(several)) for way, several in chosen.items()]
@@ -91,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         right = trained(folder, 8 if options.quick else 20, quick if options.quick else ["epochs=3"])
         shutil.rmtree(folder / "outputs")
     notes = ["of 200 orders of the same seeds", "points of validation accuracy (5,000 images), mean over all seeds"]
-    cases = compared(right, 5 if options.quick else ORDERS)
+    orders = 5 if options.quick else ORDERS
+    cases = compared(right, orders) + seeded(right, orders)
     benchmark = Benchmark("race", "A race and equal seeds on an equal number of runs", "%", cases, notes)
     table.finish(benchmark, not options.quick)
 

@@ -1,19 +1,17 @@
 """`python -m benchmarks.ten_thousand`: leaderboard and page of an experiment with 10,000 runs in its database."""
 
 import argparse
-import os
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks import table
-from benchmarks.measure import Benchmark, Case, Spread
+from benchmarks import measure, table
+from benchmarks.measure import ROOT, Benchmark, Case, Spread
 
 FULL = 10_000  # runs; fewer are shown, not kept
+PAGE = "leaderboard and page"
 ONE = ["data=synthetic", "data.train_images=200", "data.val_size=40", "hidden=8", "epochs=10", "tracking.figures=false"]
 TABLES = {
     "params": "key, value",
@@ -49,29 +47,35 @@ def multiply(database: Path, runs: int) -> None:
         store.execute("UPDATE latest_metrics SET value = abs(random() % 10000) / 1e4 WHERE key LIKE '%accuracy'")
 
 
+def fill(folder: Path, runs: int, tree: Path = ROOT) -> None:
+    """Trains a run in *folder* by the checkout *tree*, and copies it in the database."""
+    timed(folder, tree, "mnist_exp.train", *ONE, "tracking.patience=300")
+    multiply(folder / "mlflow.db", runs)
+
+
+def reports(folder: Path, tree: Path = ROOT) -> dict[str, float]:
+    """Wall and processor seconds of the report commands; other load lengthens mostly the first."""
+    costs = {}
+    for what, options in {"leaderboard": ["--no-html"], PAGE: []}.items():
+        costs[what], costs[f"{what}, processor time"] = timed(folder, tree, "mnist_exp.report", "mnist_exp", *options)
+    return costs
+
+
+def timed(folder: Path, tree: Path, *typed: str) -> tuple[float, float]:
+    """Wall and processor seconds of `python -m *typed*` by the checkout *tree* in *folder*."""
+    environ, began = measure.variables() | {"PYTHONPATH": str(tree)}, time.monotonic()
+    used = measure.processor_seconds(["-m", *typed], folder, environ)
+    return time.monotonic() - began, used
+
+
 def main() -> None:
-    """Trains one run, copies it in the database, and times the report commands."""
+    """Times the report commands on an experiment of copied runs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ten_thousand", description=__doc__)
     parser.add_argument("--runs", type=int, default=FULL)
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as scratch:
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        env.pop("MLFLOW_TRACKING_URI", None)
-
-        def timed(*typed: str) -> tuple[float, float]:
-            """Wall and processor seconds; other load lengthens mostly the first."""
-            before, began = os.times(), time.monotonic()
-            subprocess.run([sys.executable, "-m", *typed], cwd=scratch, env=env, check=True, stdout=subprocess.DEVNULL)
-            after = os.times()
-            used = after.children_user + after.children_system - before.children_user - before.children_system
-            return time.monotonic() - began, used
-
-        timed("mnist_exp.train", *ONE, "tracking.patience=300")
-        multiply(Path(scratch) / "mlflow.db", runs)
-        costs: dict[str, Spread] = {}
-        for what, options in {"leaderboard": ["--no-html"], "leaderboard and page": []}.items():
-            clock, used = timed("mnist_exp.report", "mnist_exp", *options)
-            costs |= {what: Spread([clock]), f"{what}, processor time": Spread([used])}
+        fill(Path(scratch), runs)
+        costs = {what: Spread([cost]) for what, cost in reports(Path(scratch)).items()}
         page = Path(scratch) / "outputs" / "reports" / "mnist_exp" / "report.html"
         sizes = [path.stat().st_size / 2**20 for path in (Path(scratch) / "mlflow.db", page)]
     notes = [

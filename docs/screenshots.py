@@ -160,12 +160,20 @@ def photograph(browser: webdriver.Chrome, address: str, awaited: str, name: str)
 
 
 def excerpt(
-    browser: webdriver.Chrome, page: Path, name: str, style: str, first: str, last: str, script: str = ""
+    browser: webdriver.Chrome,
+    page: Path,
+    name: str,
+    style: str,
+    first: str,
+    last: str,
+    script: str = "",
+    program: str = "screenshots.py",
 ) -> None:
     """Writes docs/images/*name*.png: the report *page* from the element *first* to *last*, with *style* added.
 
     Args:
         script: What is done before.
+        program: Who takes it.
     """
     browser.get(page.as_uri())
     shown = "return document.documentElement.classList.contains('drawn')"
@@ -178,7 +186,7 @@ def excerpt(
     width = browser.execute_script("return innerWidth")
     clip = {"x": 0, "y": top, "width": width, "height": bottom - top + 16, "scale": 1}
     taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
-    save(Image.open(io.BytesIO(base64.b64decode(taken["data"]))), name)
+    save(Image.open(io.BytesIO(base64.b64decode(taken["data"]))), name, program)
 
 
 def restyle(browser: webdriver.Chrome, style: str) -> None:

@@ -28,6 +28,9 @@ def main(arguments: Sequence[str]) -> None:
         command = shlex.join(["python", "-m", f"mnist_exp.{near or 'train'}", *rest])
         way_out = f"Each command is a module: {command}"
         raise ConfigError(f"python -m mnist_exp takes no {arguments[0]!r}.", way_out)
+    if arguments == ["--version"]:
+        console.out(version(), highlight=False)
+        return
     console.out(f"{version()}: sweeps of small image classifiers\n", highlight=False)
     for command, about in abouts():
         console.out(f"  python -m mnist_exp.{command:<10} {about}", highlight=False)

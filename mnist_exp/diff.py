@@ -1,4 +1,4 @@
-"""`python -m mnist_exp.diff`, or `mnist-exp-diff`: how two runs differ, and what only one gets right."""
+"""`python -m mnist_exp.diff`, or `mnist-exp-diff`: how two runs differ, image by image, too."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from mnist_exp.config.identity import has_effect
 from mnist_exp.console import exits
 from mnist_exp.console.arguments import Parser
 from mnist_exp.console.formats import SPLIT_NAMES, loss, percent, points, seconds, short, value
-from mnist_exp.console.terminal import console, say, shown, side_by_side
+from mnist_exp.console.terminal import console, say, shown, side_by_side, tell
 from mnist_exp.disk import hits, journal, ledger, trust
 from mnist_exp.disk.journal import Row
 from mnist_exp.disk.layout import RunFolder
@@ -145,10 +145,10 @@ def _show(one: Side, other: Side, facts: dict[str, Any]) -> None:
         return
     for split, about in facts["images"].items():
         low, high = map(points, about["interval"])
-        say(
+        tell(
             f"Of {about['images']:,} {SPLIT_NAMES[split]} images A alone gets {len(about['only_first'])} right, "
             f"B alone {len(about['only_second'])}, neither {about['neither']}: "
-            f"B is {points(about['difference'])} points better (95 %: {low} to {high}, of these two networks)."
+            f"B minus A is {points(about['difference'])} points (95 %: {low} to {high}, of these two networks)."
         )
         for letter, key in (("A", "only_first"), ("B", "only_second")):
             listed = ", ".join(map(str, about[key][:LISTED])) + (", …" if len(about[key]) > LISTED else "")

@@ -1,4 +1,4 @@
-"""`python -m mnist_exp.doctor`, or `mnist-exp-doctor`: what would stand in the way, and how to mend it."""
+"""`python -m mnist_exp.doctor`, or `mnist-exp-doctor`: what stands in the way, and how to mend it."""
 
 import importlib
 import json

@@ -15,7 +15,7 @@ from mnist_exp import errors, system
 from mnist_exp.config import compose, new_folder, override
 from mnist_exp.config.overrides import check_once, check_single, check_text, key_of, split
 from mnist_exp.console import exits, terminal
-from mnist_exp.disk import provenance, trust
+from mnist_exp.disk import trust
 from mnist_exp.disk.files import read_json, write_json
 from mnist_exp.disk.layout import RunFolder, is_sweep
 from mnist_exp.errors import ConfigError, ExperimentError, Interrupted
@@ -175,13 +175,12 @@ def _run(typed: Sequence[str]) -> ExperimentError | None:
     """Runs `main` in a process of its own, prints what it prints, and returns its error."""
     with tempfile.TemporaryDirectory() as scratch:
         error_file = Path(scratch, "error.json")
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mnist_exp.notebook", str(error_file), *typed],
-            stdin=subprocess.PIPE,  # takes the numbers of signals; closed when this process ends, however it ends
+        process = system.start_module(  # Ctrl-C comes here, and is passed on: its input takes the numbers of signals
+            "notebook",
+            *(str(error_file), *typed),
+            environment={"PYTHONIOENCODING": "utf-8"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": provenance.python_path(), "PYTHONIOENCODING": "utf-8"},
-            **system.apart(),  # Ctrl-C comes here, and is passed on
             encoding="utf-8",
             errors="replace",
         )

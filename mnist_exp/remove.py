@@ -1,4 +1,4 @@
-"""`python -m mnist_exp.remove`, or `mnist-exp-remove`: deletes runs, or their checkpoints, here and in MLflow."""
+"""`python -m mnist_exp.remove`, or `mnist-exp-remove`: deletes runs or checkpoints, in MLflow, too."""
 
 import contextlib
 import time
@@ -111,7 +111,7 @@ def removals(
         kept = _best(selection, keep) if keep else set()
         for folder in selection.folders:
             entry, state, _ = ledger.status(folder)
-            ended = (entry.ended_ms or entry.started_ms) if entry else None
+            ended = entry.until_ms if entry else None
             if not folder.is_dir() or folder in kept or state == State.RUNNING or (failed and not state.lost):
                 continue
             if older is not None and (ended is None or ended > now - older * DAY):

@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, final
@@ -66,6 +66,25 @@ def apart() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NO_WINDOW}  # a console of its own
     return {"process_group": 0}
+
+
+def python_path() -> str:
+    """The PYTHONPATH with which another Python process finds this package, installed or not."""
+    return os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+
+
+def start_module(name: str, *typed: str, environment: Mapping[str, str], **options: Any) -> "subprocess.Popen[Any]":
+    """Starts module *name* of this package in a process `apart`, which imports nothing from the working folder.
+
+    Its standard input closes when this process ends, however it ends.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", f"mnist_exp.{name}", *typed],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": python_path(), **environment},
+        **apart(),
+        **options,
+    )
 
 
 def ignore_hangup() -> None:

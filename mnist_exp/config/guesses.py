@@ -86,6 +86,12 @@ def written(key: str, value: str) -> str:
     return near if "=" in near or not near else f"{near}={value or '…'}"
 
 
+def likely(name: str, known: Iterable[str]) -> str:
+    """The question whether one of the *known* names was meant; empty if none is near."""
+    near = difflib.get_close_matches(name, known)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
+
+
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The nearest of the *known* names; empty if none is near."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), "")

@@ -78,6 +78,11 @@ def say(line: str, style: str = "") -> None:
         console.print(escape(line), style=style or None)
 
 
+def tell(sentence: str) -> None:
+    """A sentence: in a terminal it breaks between words, as a command or a path must not; in a pipe it is one line."""
+    console.print(escape(one_line(sentence)), soft_wrap=not console.is_terminal)
+
+
 def offer(about: str, *lines: str) -> None:
     """Says *about*, then what a person copies, such as an address, a path or a command: each alone on its line."""
     for line in (about, *(f"  {line}" for line in lines)):

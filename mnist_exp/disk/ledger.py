@@ -104,6 +104,11 @@ class Ledger:
         return self.summary.get("final/val_accuracy", self.summary.get("final/train_accuracy", 0.0))
 
     @property
+    def until_ms(self) -> int:
+        """When it ended, or began: one from elsewhere may say that it has ended, and not when."""
+        return self.ended_ms or self.started_ms
+
+    @property
     def threads_now(self) -> int:
         """CPU threads that it goes on with after the epochs that it has finished."""
         return self.threads_after[max(self.threads_after, key=int)] if self.threads_after else self.threads

@@ -71,11 +71,6 @@ def torch_version() -> str:
     return str(runpy.run_path(str(Path(torch.origin).with_name("version.py")))["__version__"])
 
 
-def python_path() -> str:
-    """The PYTHONPATH with which another Python process finds this package, installed or not."""
-    return os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
-
-
 def environment() -> str:
     """All installed distributions, as `pip freeze` would list them: the run's `environment.txt`.
 

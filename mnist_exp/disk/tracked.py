@@ -50,6 +50,11 @@ class TrackedRun(Tracked):
         self.state = State(self.state)
 
 
+def address(experiment_id: str, run_id: str) -> str:
+    """Where MLflow shows a run, without the server's name."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
 def read(folder: Path) -> TrackedRun | None:
     """What MLflow has of the run in *folder*, and of a sweep where it shows it; None: nothing, or it is damaged."""
     try:

@@ -1,6 +1,5 @@
 """`python -m mnist_exp.evaluate`, or `mnist-exp-evaluate`: what a trained network gets right and wrong."""
 
-import difflib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from mnist_exp import config
+from mnist_exp.config.guesses import likely
 from mnist_exp.console import exits, terminal
 from mnist_exp.console.arguments import Key, Parser
 from mnist_exp.console.formats import SPLIT_NAMES, loss, percent
@@ -102,8 +102,7 @@ def _dataset(folder: Path, settings: "Config", name: str, split: str) -> Labelle
     """One split of the dataset *name* of conf/data; without a name, of that of the run in *folder*."""
     if name and name not in config.options("data"):
         folders = [f"{path.name}/" for path in Path().iterdir() if path.is_dir()]
-        near = difflib.get_close_matches(name, [*config.options("data"), *folders])
-        guess = f"Did you mean {' or '.join(near)}? " if near else ""
+        guess = likely(name, [*config.options("data"), *folders])
         listed = ", ".join(config.options("data"))
         raise ConfigError(f"There is no dataset or folder called {name!r}.", f"{guess}Datasets are {listed}.")
     from mnist_exp.disk import ledger

@@ -304,7 +304,7 @@ def _runs(table: pd.DataFrame, wanted: set[Any], server: str) -> dict[Any, dict[
     columns += [f"final/{split}_accuracy" for split in board.SPLITS]
     rows: dict[Any, Any] = table.loc[sorted(wanted), columns].to_dict("index")
     for row in rows.values():
-        page = f"#/experiments/{row['experiment_id']}/runs/{row['run_id']}?workflowType=machine_learning"
+        page = tracked.address(row["experiment_id"], row["run_id"])
         row["link"] = f"{server}/{page}" if row["run_id"] else ""
     return rows
 

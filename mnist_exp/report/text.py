@@ -64,11 +64,11 @@ def _show_board(comparison: Comparison) -> None:
     """The answer, what to do next, and the table."""
     out = terminal.console
     out.print(escape(comparison.title), style="bold")
-    out.print(escape(answer.sentence(comparison)))
+    terminal.tell(answer.sentence(comparison))
     what, command = answer.next_step(comparison)
     if command:
         out.print(escape(f"{what}:\n  {command}"))
-    out.print(escape(f"{comparison.selection.title}: {answer.background(comparison)}"))
+    terminal.tell(f"{comparison.selection.title}: {answer.background(comparison)}")
     (_show_table if out.is_terminal else _show_text)(*cells(comparison.board, comparison.by))
 
 

@@ -155,7 +155,7 @@ def show(facts: dict[str, Any]) -> None:
         if all(f"{split}_mean" in best for best in bests):
             lines.append([f"{split} %", *(score(best[f"{split}_mean"], best[f"{split}_sd"]) for best in bests)])
     side_by_side("best", [*lines, ["seeds", *(str(best["n"]) for best in bests)]])
-    out.print(escape(sentence(facts["difference"])))
+    terminal.tell(sentence(facts["difference"]))
     rows = [(pair["setting"], pair["difference"]) for pair in facts["same"] if pair["difference"]]
     if rows:
         out.print(escape("The same setting in both, B less A in points of validation accuracy:"))

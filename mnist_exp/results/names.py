@@ -6,7 +6,6 @@ its best setting, see `ranking`), or `best:` and any of these. Commands about on
 """
 
 import contextlib
-import difflib
 import logging
 import re
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import final
 
 from mnist_exp.config import command, options, override
+from mnist_exp.config.guesses import likely
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console.terminal import shown
 from mnist_exp.disk import order, plan, tracked, trust
@@ -85,8 +85,7 @@ def resolve(what: str | Path = "last", root: Path = Path("outputs")) -> Selectio
     if name in experiments:
         home = root / "reports" / file_name(name)
         return Selection(f"Experiment {name}", home, [], query=Query(uri, experiment_id=experiments[name]))
-    near = difflib.get_close_matches(name, [*(f.name for f in folders), *experiments, "last", "best"], n=3)
-    guess = f"Did you mean {_some(near)}? " if near else ""
+    guess = likely(name, [*(f.name for f in folders), *experiments, "last", "best"])
     raise ConfigError(f"No run, sweep or experiment is called {name!r}.", f"{guess}A name is {NAMES}.")
 
 

@@ -52,10 +52,11 @@ def show_augmented(config: Config, folder: Path) -> None:
 
 
 def draw_augmented(order: data.Order, train: data.Split, folder: Path) -> None:
-    """Shows in `figures/augmented.png` what *order* does to images."""
+    """Shows in `figures/augmented.png` what *order* does to images, if it augments them."""
+    if not order.augment:
+        return
     from mnist_exp.charts import run as charts  # matplotlib takes a third of a second to import
 
-    assert order.augment
     rows = train.rows[:10]
     rng = torch.Generator(rows.device).manual_seed(data.mix(order.seed, 0, 2))
     pixels = train.images[rows].float().view(-1, *train.shape)

@@ -138,7 +138,7 @@ def _observers(member: Member, pack: Pack, watch: Watch, control: Control) -> li
     )
     callbacks = build.callbacks(member.config, about)
     writer = RunWriter(member, pack)
-    if pack.order.augment and member.entry.figures:
+    if member.entry.figures:
         draw_augmented(pack.order, pack.splits.train, member.folder)
     named = [Named(name, callback) for name, callback in callbacks.items()]
     recorders = [Recorder(callbacks, control)] if callbacks else []
@@ -155,9 +155,9 @@ def _signals(control: Control, stopping: Callable[[], None]) -> Iterator[None]:
     def ask(number: int, frame: Any) -> None:
         if control.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not control.signal:
+        asked, control.signal = control.signal, number  # first of all: the next may come amid this
+        if not asked:
             stopping()
-        control.signal = number
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

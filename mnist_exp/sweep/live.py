@@ -19,8 +19,7 @@ from typing import IO, final
 
 from mnist_exp import system
 from mnist_exp.config import stores
-from mnist_exp.console.terminal import say, shown
-from mnist_exp.disk import provenance
+from mnist_exp.console.terminal import offer, shown
 from mnist_exp.disk.files import atomic_write, tidy
 from mnist_exp.disk.layout import SweepFolder
 from mnist_exp.errors import first_line
@@ -63,19 +62,18 @@ class Renewer:
         """Starts it, and says where the page will be."""
         try:
             self.output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed by `end`
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mnist_exp.sweep.live", str(self.folder.resolve())],
-                stdin=subprocess.PIPE,  # closed when the driver ends, however it ends
+            self.process = system.start_module(
+                "sweep.live",
+                str(self.folder.resolve()),
+                environment={"OMP_NUM_THREADS": "1"},
                 stdout=self.output,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": provenance.python_path(), "OMP_NUM_THREADS": "1"},
                 cwd=stores.started_in(),
-                **system.apart(),
             )
         except OSError as error:
             log.warning("The page cannot be written while the sweep runs: %s", error)
             return
-        say(f"To follow it in a browser, in a moment: {shown(SweepFolder(self.folder).page)}")
+        offer("To follow it in a browser, in a moment:", shown(SweepFolder(self.folder).page))
 
     def end(self) -> None:
         """Ends it, in the middle of a page if need be, and logs its faults. The page is as it was last."""

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from mnist_exp import config
 from mnist_exp.config import sweeps
 from mnist_exp.config.overrides import key_of
-from mnist_exp.console.terminal import say, shown
+from mnist_exp.console.terminal import offer, say, shown
 from mnist_exp.deprecated import SEARCHED_SEED
 from mnist_exp.disk import ledger, trust
 from mnist_exp.disk.layout import SweepFolder
@@ -61,7 +61,7 @@ def space(home: Home, search: Search) -> Space:
     parsed = replicated(home, search, parsed)
     if all(override in fixed for override in parsed) and not search.space and not search.grid:
         if usual := spaces.usual(defaults, {override.key_or_group for override in fixed}):
-            say(f"Nothing was given to search, so the usual is: {shlex.join(usual)}")
+            offer("Nothing was given to search, so the usual is:", shlex.join(usual))
         home.typed += usual
         parsed += sweeps.parsed(usual)
     return spaces.space(parsed, defaults, search.space, search.grid)

@@ -9,10 +9,8 @@ import contextlib
 import json
 import logging
 import math
-import os
 import shlex
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,7 +21,7 @@ from mnist_exp.config import stores
 from mnist_exp.config.secrets import without_login
 from mnist_exp.config.stores import uri_for
 from mnist_exp.console import terminal
-from mnist_exp.disk import provenance, tracked
+from mnist_exp.disk import tracked
 from mnist_exp.disk.layout import RunFolder
 from mnist_exp.errors import ExperimentError, Interrupted
 from mnist_exp.tracking import database, store
@@ -52,21 +50,14 @@ class Publisher:
         self.said: list[str] = []
         """The child's warnings."""
         # Ctrl-C in the terminal goes to the trainer only, which then closes the pipe.
-        self.process = subprocess.Popen(
-            # -P: no modules of this folder
-            [sys.executable, "-P", "-m", "mnist_exp.tracking.sender", self.experiment],
-            stdin=subprocess.PIPE,
+        self.process: subprocess.Popen[str] = system.start_module(
+            "tracking.sender",
+            self.experiment,
+            environment={"MLFLOW_TRACKING_URI": self.uri, "PYTHONIOENCODING": "utf-8"},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={
-                **os.environ,
-                "MLFLOW_TRACKING_URI": self.uri,
-                "PYTHONPATH": provenance.python_path(),
-                "PYTHONIOENCODING": "utf-8",
-            },
             cwd=stores.started_in(),
             encoding="utf-8",
-            **system.apart(),
         )
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()

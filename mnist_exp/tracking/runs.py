@@ -208,7 +208,7 @@ def _tracked(folder: Path, store: Store, entry: Ledger) -> TrackedRun:
             return record
     # A crash may have come between opening the run and writing the record: search before opening another.
     run_id = store.run_id(entry.id) or _open(folder, store, entry)
-    page = f"#/experiments/{store.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    page = tracked.address(store.experiment_id, run_id)
     record = TrackedRun(id=entry.id, store=store.name, experiment_id=store.experiment_id, run_id=run_id, page=page)
     tracked.write(folder, record)
     return record
@@ -324,9 +324,8 @@ def _finish(folder: Path, store: Store, entry: Ledger, run_id: str) -> None:
     """Sends summary and files, then the status: a run with status FINISHED has everything."""
     from mlflow.entities import Metric, RunTag
 
-    assert entry.ended_ms is not None
-    summary = [Metric(key, value, entry.ended_ms, 0) for key, value in entry.summary.items()]
+    summary = [Metric(key, value, entry.until_ms, 0) for key, value in entry.summary.items()]
     ending = [RunTag("state", entry.state.value), RunTag("reason", entry.reason)]
     store.client.log_batch(run_id, metrics=summary, tags=ending)
     _files(folder, store, run_id, LAST)
-    store.client.set_terminated(run_id, STATUS[entry.state], end_time=entry.ended_ms)
+    store.client.set_terminated(run_id, STATUS[entry.state], end_time=entry.until_ms)

@@ -1,4 +1,4 @@
-"""`python -m mnist_exp.ui`, or `mnist-exp-ui`: shows this folder's sweeps and runs in a browser, live, with MLflow."""
+"""`python -m mnist_exp.ui`, or `mnist-exp-ui`: sweeps and runs in a browser, beside MLflow."""
 
 import signal
 import sys

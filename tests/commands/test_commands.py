@@ -8,7 +8,7 @@ import pytest
 from samples import REPO
 
 from mnist_exp import __main__ as listing
-from mnist_exp.console.arguments import Parser
+from mnist_exp.console.arguments import Parser, version
 from mnist_exp.errors import ConfigError
 
 SCRIPTS = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]
@@ -24,6 +24,12 @@ def test_each_console_script_is_on_the_list_with_what_it_does(capsys: pytest.Cap
     for command in listing.COMMANDS:
         (line,) = [line for line in lines if line.startswith(f"  python -m mnist_exp.{command} ")]
         assert len(line.split(maxsplit=3)[3]) > 10
+    assert max(len(line) for line in lines) <= 80
+
+
+def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    listing.main(["--version"])
+    assert capsys.readouterr().out == f"{version()}\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What people see: plain lines in a pipe, errors on the error stream, nothing said by colour alone."""
 
 import io
+import itertools
 import logging
 import re
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
+from kit import wait_for
 from rich.console import Console
 from rich.table import Table
 from samples import TINY
@@ -151,25 +153,22 @@ class Screen(io.StringIO):
         return True
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch, **environ: str) -> str:
-    """What `terminal` prints where colours are possible: an error and a second of the bar."""
+def drawn(monkeypatch: pytest.MonkeyPatch, until: str = "", **environ: str) -> str:
+    """What `terminal` prints where colours are possible: an error and the bar, *until* that shows."""
     for name, value in {"TERM": "xterm-256color", **environ}.items():
         monkeypatch.setenv(name, value)
     screen = Screen()
     monkeypatch.setattr(terminal, "errors", Console(file=screen, soft_wrap=True))
     monkeypatch.setattr(terminal, "console", Console(file=screen, soft_wrap=True))
     terminal.complain(ConfigError("lr must be > 0.", "Try lr=1e-3."))
-    with terminal.progress(lambda: 10, lambda: 4):
-        import time
-
-        time.sleep(0.4)  # the bar looks four times a second
+    steps = itertools.count()
+    with terminal.progress(lambda: 10, lambda: next(steps)):
+        wait_for(lambda: until in screen.getvalue())
     return screen.getvalue()
 
 
 def test_a_terminal_gets_colours_and_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    out = drawn(monkeypatch)
-    assert "\x1b[1;31merror:" in out
-    assert "4/10 steps" in out
+    assert "\x1b[1;31merror:" in drawn(monkeypatch, until="4/10 steps")
 
 
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:

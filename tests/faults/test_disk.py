@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import trainings
-from hooks import hook
+from hooks import held, hook
 from kit import (
     LONG,
     OFF,
@@ -94,19 +94,19 @@ def test_a_folder_that_goes_while_a_sweep_runs(
         pytest.skip("only the superuser can mount a small disk")
     monkeypatch.chdir(folder)
     one_by_one = ("hydra.launcher.pack=off", "hydra.launcher.workers=1")
-    sweep = start("-m", *LONG, "epochs=80", "seed=0,1", *one_by_one, OFF, QUIET)
-    wait_for(lambda: runs(folder) and len(journal.read(runs(folder)[0])) >= 2)
-    monkeypatch.chdir(scratch)
     try:
-        if what == "deleted":
-            shutil.rmtree(folder, ignore_errors=True)
-            wait_for(lambda: not folder.exists() or shutil.rmtree(folder, ignore_errors=True))
-        elif what == "renamed":
-            folder.rename("moved")
-        else:
-            with contextlib.suppress(OSError), (folder / "fill").open("wb") as file:
-                while True:
-                    os.write(file.fileno(), bytes(512))
+        with held(scratch / "held") as hold:
+            sweep = start("-m", *LONG, "epochs=8", "seed=0,1", *one_by_one, OFF, QUIET, **hold)
+            wait_for(lambda: runs(folder) and len(journal.read(runs(folder)[0])) == 2)
+            monkeypatch.chdir(scratch)
+            if what == "deleted":
+                shutil.rmtree(folder)
+            elif what == "renamed":
+                folder.rename("moved")
+            else:
+                with contextlib.suppress(OSError), (folder / "fill").open("wb") as file:
+                    while True:
+                        os.write(file.fileno(), bytes(512))
         code, out, err = end(sweep)
     finally:
         if what == "full":

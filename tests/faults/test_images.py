@@ -12,7 +12,6 @@ import shutil
 import stat
 import sys
 import threading
-import time
 import types
 import urllib.request
 import zipfile
@@ -72,20 +71,23 @@ def test_damage_is_reported_before_training(injected: Injected) -> None:
 
 @pytest.mark.faults(15)
 def test_eight_processes_without_images_fetch_once(monkeypatch: pytest.MonkeyPatch, injected: Injected) -> None:
-    data = described()
+    data, fork = described(), multiprocessing.get_context("fork")
+    begun = fork.Semaphore(0)
 
     def download(scratch: Path, dataset: str) -> None:
         with Path("asked").open("a") as asked:
             asked.write("x")
-        time.sleep(0.3)
+        for _ in range(8):
+            assert begun.acquire(timeout=120)
         write_dataset(scratch)
 
     monkeypatch.setattr(fetch, "_from_torchvision", download)
 
     def use() -> None:
+        begun.release()
         os._exit(0 if len(fetch.digest(fetch.ensure(data))) == 16 else 1)
 
-    crowd = [multiprocessing.get_context("fork").Process(target=use) for _ in range(8)]
+    crowd = [fork.Process(target=use) for _ in range(8)]
     for each in crowd:
         each.start()
     for each in crowd:

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import safetensors.torch
 import torch
+from kit import wait_for
 
 from mnist_exp.config.stores import uri_for
 from mnist_exp.disk import journal, ledger
@@ -41,13 +41,6 @@ def again(folder: Path, how: str) -> "subprocess.Popen[bytes]":
 def trained(folder: Path) -> int:
     """Total epochs of all runs."""
     return sum(len(path.read_bytes().splitlines()) for path in folder.glob("outputs/sweeps/*/*/*/metrics.jsonl"))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -79,9 +72,9 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, pack: str) -> Non
                 victim = rng.choice([process for process in alive if process.name() != "warm"])
                 victim.kill()
                 kills["driver" if victim.pid == driver.pid else "child"] += 1
-            if rng.random() < 0.5 or victim.pid == driver.pid:
-                driver.kill()  # else the driver goes on after a worker's death
-                driver.wait()
+                if rng.random() < 0.5 or victim.pid == driver.pid:
+                    driver.kill()  # else the driver goes on after a worker's death
+                    driver.wait()
         if driver.poll() is not None:
             driver = again(wild, how)
             if rng.random() < 0.5:  # kill it soon after its start, too

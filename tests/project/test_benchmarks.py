@@ -1,5 +1,6 @@
 """The benchmarks run and report; tests do not assert speed."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 pytest.importorskip("psutil")
 
-from benchmarks import measure, measured, mutants, papers, race, soak, suite, table, time_to_accuracy
+from benchmarks import measure, measured, mutants, papers, race, soak, suite, table, thousand, time_to_accuracy
 from mnist_exp.config import compose
 from mnist_exp.disk import provenance
 from mnist_exp.disk.journal import Journal
@@ -49,6 +50,13 @@ def test_contenders_take_turns() -> None:
 def test_failed_command_shows_its_output(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no luck"):
         measure.command(["-c", "raise SystemExit('no luck')"], tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody inherits it")
+def test_processor_time_has_that_of_processes_whose_parent_has_ended(tmp_path: Path) -> None:
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    starts = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {busy!r}])"
+    assert measure.processor_seconds(["-c", starts], tmp_path, {}) >= 0.5
 
 
 def test_readme_is_made_from_the_results() -> None:
@@ -114,6 +122,23 @@ def test_the_front_page_shows_the_newest_figures() -> None:
     assert measured.render(text, table.kept(), pd.read_csv(papers.ROWS)) == text
 
 
+def test_a_sweep_too_large_to_make_is_measured_by_its_report_and_against_another_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def report(points: int, tree: Path) -> dict[str, float]:
+        return {thousand.ten_thousand.PAGE: points * (2 if tree.name == "then" else 1)}
+
+    made = dict.fromkeys((thousand.MEMORY, thousand.FILES, thousand.AROUND), 1.0)
+    monkeypatch.setattr(thousand, "copies", report)
+    monkeypatch.setattr(thousand, "sweep", lambda points, tree: made | report(points, tree))
+    trees = {"now": Path("now"), "then": Path("then")}
+    cases = {points: thousand.measured(points, trees) for points in (10, 1001)}
+    assert cases[1001].costs.keys() == {"leaderboard and page", "leaderboard and page, then"}
+    assert cases[1001].ratios["leaderboard and page, now / then"].values == [0.5]
+    drawn = {axes.get_title(): len(axes.lines[0].get_xdata()) for axes in thousand.draw(cases).figure.axes}
+    assert drawn == {thousand.MEMORY: 1, thousand.FILES: 1, f"{thousand.AROUND}, s": 1, "leaderboard and page, s": 2}
+
+
 def test_what_befalls_a_stopped_sweep_of_the_soak(tmp_path: Path) -> None:
     sweep = soak.Sweep(tmp_path / "sweeps" / "s0007", served=False, kind="search", typed=[])
     home = sweep.folder / "outputs" / "sweeps" / "day" / "s"
@@ -165,7 +190,7 @@ def test_a_trial_that_repeats_another_has_its_result_and_no_run(
 
 @pytest.mark.parametrize("screen", ["closed", "full"])
 def test_a_screen_of_the_soak_takes_nothing(screen: str, tmp_path: Path) -> None:
-    code = "import os, sys, time; time.sleep(0.1); os.write(1, b'x')"
+    code = "import os\nwhile True:\n    os.write(1, b'x')"
     (tmp_path / "writes.py").write_text(code)
     process = soak.Soak(tmp_path, seed=0).command(tmp_path, "writes", screen=screen)
     assert process.wait(60) != 0
@@ -251,3 +276,16 @@ def test_a_race_that_always_finds_the_best_is_not_worse_at_all() -> None:
     found, worse = race.compared(right, 5)[:2]
     assert {way: spread.values for way, spread in found.costs.items()} == {"race": [100.0], "equal seeds": [100.0]}
     assert {way: spread.values for way, spread in worse.costs.items()} == {"race": [0.0], "equal seeds": [0.0]}
+
+
+def test_one_seed_misleads_where_the_better_setting_has_a_bad_one() -> None:
+    """One of six settings is better, but with one seed of eight it gets nothing right."""
+    right = np.ones((6, 8, 4), dtype=bool)
+    right[0, 0], right[1:, :, :2] = False, False
+    agreed, worse = race.seeded(right, 400)
+    found = {seeds: spread.median for seeds, spread in agreed.costs.items()}
+    assert found["1 seed"] == pytest.approx(100 - 100 / 8 * 5 / 15, abs=2), "five of fifteen pairs have it"
+    assert found["3 seeds"] == found["6 seeds"] == 100
+    lost = {seeds: spread.median for seeds, spread in worse.costs.items()}
+    assert lost["1 seed"] == pytest.approx(37.5 / 8, abs=2), "it is tried, and has its bad seed"
+    assert lost["6 seeds"] == pytest.approx(37.5 * 5 / 6, abs=4), "five times of six it is not tried"

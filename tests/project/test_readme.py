@@ -66,6 +66,7 @@ OTHERS = {
     "python docs/files.py": "tests/project/test_files.py holds its page against it",
     "python docs/captures.py": "needs tmux and minutes",
     "python docs/screenshots.py": "needs a browser and minutes",
+    "python docs/tutorial.py": "needs a browser and minutes",
     "python -m benchmarks": "hours; tests/project/test_benchmarks.py runs one, and below: there are such benchmarks",
 }
 DEVELOPERS = [REPO / "CONTRIBUTING.md", REPO / "benchmarks" / "README.md"]

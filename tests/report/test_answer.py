@@ -33,6 +33,31 @@ def test_what_may_be_as_good_as_the_best_is_named_with_the_command_that_tells(
     ]
 
 
+def test_the_answer_breaks_between_words_in_a_terminal_and_its_command_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that is broken cannot be copied; in a pipe, each is one line."""
+    monkeypatch.chdir(tmp_path)
+    points = [[f"hidden={width}"] for width in (32, 64, 96, 128, 160, 192)]
+    folder = make_sweep(tmp_path / "outputs", points)
+    for number, point in enumerate(points):
+        make_run(folder / str(number), [*point, "val_size=5000"], 0.98)
+    piped, shown = (printed(monkeypatch, str(folder), terminal_width=width).splitlines() for width in (0, 40))
+    assert min(len(piped[1]), len(piped[4])) > 80  # the sentence, and the background
+    told = shown[1 : shown.index(piped[2])]
+    assert max(len(line) for line in told) <= 40
+    assert " ".join(line.strip() for line in told) == piped[1]
+    assert piped[3] in shown
+
+
+def test_the_answer_names_no_setting_that_the_network_does_not_have(tmp_path: Path) -> None:
+    """As `hidden` of a CNN; if nothing else is left to tell it by, it is said."""
+    setting = {"hidden": None, "model": "smallcnn", "data.limit": None}
+    assert board.label(setting, ["hidden", "model"]) == "model=smallcnn"
+    assert board.label(setting, ["data.limit"]) == "data.limit=–"
+    assert board.label(setting, []) == "all runs"
+
+
 def test_the_test_accuracy_has_its_interval_too(tmp_path: Path) -> None:
     """9,800 of 10,000 test images, which are twice as many as validate."""
     folder = make_sweep(tmp_path, [["hidden=32"]])

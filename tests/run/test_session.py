@@ -12,6 +12,7 @@ from mnist_exp.config import Config
 from mnist_exp.disk import ledger, provenance
 from mnist_exp.engine.events import Control, EpochEnd, Observer
 from mnist_exp.errors import Interrupted
+from mnist_exp.run import session
 from mnist_exp.run.session import Run, Watch
 
 Tiny = Callable[..., Config]
@@ -60,6 +61,14 @@ def test_a_ctrl_c_after_another_signal_stops_at_once(first: int, tiny: Tiny) -> 
     entry = ledger.read(HERE)
     assert (entry.state, entry.reason) == ("killed", "Stopped at once.")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_amid_the_first_stops_at_once() -> None:
+    def stopping() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), session._signals(Control(), stopping):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_signals_are_left_to_the_main_thread(tiny: Tiny) -> None:

@@ -11,7 +11,7 @@ import faulty
 import pytest
 import services
 from clusters import SEARCH
-from services import wait_for
+from kit import wait_for
 
 from mnist_exp.disk import ledger
 

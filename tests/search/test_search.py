@@ -1,11 +1,9 @@
 """Searching with Optuna: trials end as their runs did, and a search goes on where it stopped."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any
 
 import optuna
 import pandas as pd
-import psutil
 import pytest
+from kit import processes, wait_for
 from samples import TINY
 from trainings import run
 
@@ -583,7 +581,7 @@ def test_a_trial_asked_for_before_a_kill_and_not_written_down_is_run(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["hydra.launcher.pack=off", "hydra.sweeper.batch=3"])
-def test_driver_and_worker_killed_and_nothing_is_lost_or_repeated(how: str, scratch: Path) -> None:
+def test_driver_and_worker_killed_and_nothing_is_lost_or_repeated(how: str) -> None:
     """At last exactly n_trials runs have finished or were pruned; the killed one went on where it was."""
     common = [
         "data=synthetic",
@@ -597,15 +595,14 @@ def test_driver_and_worker_killed_and_nothing_is_lost_or_repeated(how: str, scra
     started = [sys.executable, "-m", "mnist_exp.train", "-m"]
     driver = subprocess.Popen([*started, *typed], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: list(Path("outputs").glob("sweeps/*/*/2/metrics.jsonl")))
-    killed = _kill_a_worker(driver)
+    os.kill(wait_for(_at_work), signal.SIGKILL)
     wait_for(lambda: len(list(home().glob("*/metrics.jsonl"))) >= 5)
     driver.kill()
     driver.wait()
-    wait_for(lambda: not [p for p in _here(scratch) if p.pid != os.getpid()], 60)
+    wait_for(lambda: not processes())
     done = list(home().glob("*/metrics.jsonl"))
     ended = subprocess.run([*started, "resume=last"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert killed
     assert sorted(set(states(home()))) in (["COMPLETE", "PRUNED"], ["COMPLETE"])
     assert len(states(home())) == 12
     entries = [ledger.read(home() / str(i)) for i in range(12)]
@@ -620,33 +617,10 @@ def test_driver_and_worker_killed_and_nothing_is_lost_or_repeated(how: str, scra
     assert len({tuple(point) for point in points}) == 12
 
 
-def _kill_a_worker(driver: "subprocess.Popen[bytes]") -> bool:
-    """Kills the process of one running job."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        for child in psutil.Process(driver.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if child.cpu_times().user > 0.3 and not child.children():
-                    child.send_signal(signal.SIGKILL)
-                    return True
-        time.sleep(0.1)
-    return False
-
-
-def _here(folder: Path) -> list[psutil.Process]:
-    processes = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == folder:
-                processes.append(process)
-    return processes
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.1)
+def _at_work() -> int | None:
+    """A process that trains, if any."""
+    entries = (ledger.read(path.parent) for path in home().glob("*/ledger.json"))
+    return next((entry.pid for entry in entries if entry.state == "running" and entry.epoch), None)
 
 
 def test_a_sampler_has_a_seed_after_any_number_of_trials(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -717,7 +691,7 @@ def test_a_preset_alone_searches_the_usual(command: Command, typed: list[str], k
     more = ("epochs=1", "n_trials=1", "hydra/launcher=basic", "hydra.sweeper.report=false")
     code, out, err = command("-m", *own, *typed, *more)
     assert code == 0, err
-    assert "Nothing was given to search, so the usual is: " in out
+    assert "Nothing was given to search, so the usual is:\n  " in out
     (trial,) = studies.join(home()).trials
     assert set(trial.params) == keys
     assert command("-m", "resume=last", "hydra/launcher=basic")[0] == 0  # the same again

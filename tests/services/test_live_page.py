@@ -72,7 +72,7 @@ def test_it_follows_the_sweep_keeps_its_place_and_then_rests(
     make_run(folder / "1", ["hidden=16"], None, state="failed", reason="It broke.")
     live.renew(folder, 1)
     shows("It broke.")
-    assert browser.execute_script("return scrollY") == 200
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script("return scrollY") == 200)
     live.settle(folder)
     WebDriverWait(browser, 60).until(lambda driver: "This sweep is running" not in driver.page_source)
     browser.execute_script("window.stays = true")

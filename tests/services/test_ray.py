@@ -1,5 +1,6 @@
 """`cluster=ray` on a real Ray cluster of this machine: the same results, and what happens to jobs that are killed."""
 
+import contextlib
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import psutil
 import pytest
 import services
 from clusters import EPOCHS, GRID, SIZE, VICTIM
-from services import wait_for
+from kit import wait_for
 
 from mnist_exp.disk import ledger
 
@@ -68,7 +69,7 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     _, output = driver.communicate(timeout=120)
     assert driver.returncode == 130, output
     assert f"Go on with:\n    python -m mnist_exp.train -m resume={clusters.home(tmp_path).name} cluster=ray" in output
-    wait_for(lambda: not psutil.pid_exists(job), "its worker is gone", 30)
+    wait_for(lambda: not psutil.pid_exists(job), "its worker is gone")
     entry = ledger.read(clusters.home(tmp_path) / "0")
     assert entry.state == "killed"
     assert re.fullmatch(r"Stopped in epoch \d+\.", entry.reason)  # not killed: it was asked
@@ -97,8 +98,9 @@ def test_a_cluster_that_runs_already(tmp_path: Path) -> None:
             assert "2 runs (2 finished)" in done.stdout
         finally:
             for process in psutil.process_iter(["cmdline"]):
-                if str(here) in " ".join(process.info["cmdline"] or []):
-                    process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ends with another
+                    if str(here) in " ".join(process.info["cmdline"] or []):
+                        process.kill()
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:

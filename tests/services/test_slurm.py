@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 import services
 from clusters import EPOCHS, GRID, SIZE, VICTIM
 from hooks import held
-from services import wait_for
+from kit import wait_for
 
 from mnist_exp.disk import ledger
 from mnist_exp.disk.files import read_json
@@ -84,8 +83,7 @@ def test_a_job_that_has_to_leave_its_node_goes_on_exactly_and_a_driver_comes_bac
     subprocess.run(["scancel", "--signal=USR2", job], check=True)  # what Slurm sends ahead of the end
     wait_for(lambda: entry().state == "killed", "it stops")
     assert re.fullmatch(r"Stopped in epoch \d+\.", entry().reason)
-    state = ("squeue", "--noheader", "--format=%T", f"--jobs={job}")
-    wait_for(lambda: "PENDING" in services.output(*state), "it is in the queue again", 20)
+    wait_for(lambda: restarts(job), "it is in the queue again")
 
     done = clusters.run(tmp_path, "resume=last", *ON)
     assert done.returncode == 0, done.stderr
@@ -150,7 +148,7 @@ def ends_as_if_nothing_had_happened(driver: "subprocess.Popen[str]", job: str, f
 def test_a_job_whose_time_is_up_goes_on_in_a_new_one(tmp_path: Path) -> None:
     """Slurm's real limit, of which it gives warning; the driver keeps watching."""
     with training(tmp_path, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30") as (driver, job):
-        time.sleep(31)  # Slurm looks twice a minute whose time will be up, and warns up to half a minute early
+        wait_for(Path(f"{tmp_path / HELD}.signalled").exists, "Slurm gives notice")
         (tmp_path / HELD).unlink()
         log = ends_as_if_nothing_had_happened(driver, job, tmp_path)
     assert re.search(r"Stopped in epoch \d+\.", log)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 import services
-from services import Server, wait_for
+from kit import wait_for
+from services import Server
 
 from mnist_exp.disk import journal, ledger
 from mnist_exp.tracking.store import Store, open_store
@@ -103,7 +104,7 @@ def test_killed_for_a_while(start: Start, server: Server, tmp_path: Path) -> Non
     began = time.monotonic()
     tracking = ["tracking.experiment=outage", "tracking.patience=200"]
     sweep = start(tmp_path, server.uri, "-m", rates, *size, *tracking, "hydra.sweeper.report=false")
-    wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/0/mlflow.json")), "the first run is in MLflow", 200)
+    wait_for(lambda: list(tmp_path.glob("outputs/sweeps/*/*/0/mlflow.json")), "the first run is in MLflow")
     server.kill()
     down = time.time()
 

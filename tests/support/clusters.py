@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hooks import held
+from kit import wait_for
 from samples import once
-from services import wait_for
 
 from mnist_exp.disk import journal, ledger
 from mnist_exp.search import study as studies
@@ -40,25 +40,25 @@ def command(*arguments: str) -> list[str]:
 def run(folder: Path, *arguments: str, kill: bool = False) -> "subprocess.CompletedProcess[str]":
     """Runs a sweep in *folder*, which it creates if necessary; *kill*: kills one of its jobs during training."""
     folder.mkdir(exist_ok=True)
-    killer = threading.Thread(target=kill_one, args=(folder,))
-    if kill:
+    with killing_one(folder) if kill else contextlib.nullcontext({}) as hold:
+        environ = {**os.environ, **hold}
+        return subprocess.run(command(*arguments), cwd=folder, env=environ, capture_output=True, text=True, check=False)
+
+
+@contextlib.contextmanager
+def killing_one(folder: Path) -> Iterator[dict[str, str]]:
+    """Sends SIGKILL to the process of job `VICTIM` after two epochs; yields the environment of the sweep."""
+
+    def kill() -> None:
+        wait_for(lambda: reached(folder, VICTIM) == 2, "the victim trains")
+        os.kill(ledger.read(home(folder) / str(VICTIM)).pid, signal.SIGKILL)
+        (folder / "held").unlink()
+
+    killer = threading.Thread(target=kill)
+    with held(folder / "held", str(VICTIM)) as hold:
         killer.start()
-    done = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, check=False)
-    if kill:
+        yield hold
         killer.join()
-    return done
-
-
-def kill_one(folder: Path, seconds: float = 200) -> None:
-    """Sends SIGKILL to the process of job `VICTIM` after some epochs."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for path in folder.glob(f"outputs/sweeps/*/*/{VICTIM}/ledger.json"):
-            entry = ledger.read(path.parent)
-            if 3 <= entry.epoch < EPOCHS - 3:
-                os.kill(entry.pid, signal.SIGKILL)
-                return
-        time.sleep(0.02)
 
 
 def abandon(folder: Path, driver: "subprocess.Popen[str]") -> int:
@@ -97,10 +97,10 @@ def results(folder: Path) -> dict[int, float]:
     return {n: entry.summary["final/test_loss"] for n, entry in entries.items() if entry.state == "finished"}
 
 
-def reached(folder: Path) -> int:
-    """Trained epochs of the first point."""
+def reached(folder: Path, number: int = 0) -> int:
+    """Trained epochs of a point."""
     with contextlib.suppress(Exception):
-        return ledger.read(home(folder) / "0").epoch
+        return ledger.read(home(folder) / str(number)).epoch
     return 0
 
 

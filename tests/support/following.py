@@ -1,6 +1,9 @@
 """Callbacks that tests name by `_target_`."""
 
+import os
+import signal
 from collections.abc import Mapping
+from pathlib import Path
 
 from mnist_exp.engine.events import Callback, EpochEnd, LaneEnd
 from mnist_exp.run.session import Run
@@ -36,6 +39,19 @@ class Bad(Callback):
 
     def measure(self, event: EpochEnd) -> Mapping[str, float]:
         return {self.key: 1e300 / self.value} if event.epoch > 1 else {}
+
+
+class Deadly(Callback):
+    """Kills the process of a sweep's run 1 after each epoch, and counts that in a file."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def on_epoch(self, event: EpochEnd) -> None:
+        if self.run.folder.name == "1":
+            with Path("killed").open("a") as killed:
+                killed.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Stranger:

@@ -15,11 +15,15 @@ def hook(**environment: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def held(file: Path = Path("held")) -> Iterator[dict[str, str]]:
-    """Yields an environment: until *file* is removed, no run of such a command completes its third epoch."""
+def held(file: Path = Path("held"), run: str = "") -> Iterator[dict[str, str]]:
+    """Yields an environment: until *file* is removed, no run of such a command completes its third epoch.
+
+    Where *run* names a folder, only the run there does not. A signal that is handled meanwhile leaves a file beside
+    *file*, with `.signalled` after its name.
+    """
     file = file.absolute()
     file.touch()
     try:
-        yield hook(MNIST_EXP_HELD=str(file))
+        yield hook(MNIST_EXP_HELD=str(file), MNIST_EXP_HELD_RUN=run)
     finally:
         file.unlink(missing_ok=True)

@@ -69,11 +69,11 @@ def command(*typed: str, module: str = "train", **environment: str) -> tuple[int
     return end(start(*typed, module=module, **environment))
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 240) -> Any:
-    """Waits until *condition* returns something true; returns that."""
+def wait_for(condition: Callable[[], Any], what: str = "it comes true", seconds: float = 240) -> Any:
+    """Waits until *condition* returns something true; returns that. *what* happens then."""
     limit = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < limit, "it did not come true"
+        assert time.monotonic() < limit, f"{what}: not within {seconds:g} s"
         time.sleep(0.05)
     return value
 

@@ -13,14 +13,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+from kit import wait_for
 
 
 def free_port() -> int:
@@ -28,14 +28,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
-    """Returns when *condition* holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -118,7 +110,7 @@ def slurm(largest: int = 1001) -> Iterator[None]:
             subprocess.run(daemon, check=True)
             running.callback(end, here / f"{daemon[0]}.pid")
         running.callback(subprocess.run, ["scancel", "--user=root"], check=False)
-        wait_for(lambda: "idle" in output("sinfo", "--noheader", "--format=%T"), "Slurm's node is idle", 20)
+        wait_for(lambda: "idle" in output("sinfo", "--noheader", "--format=%T"), "Slurm's node is idle")
         yield
 
 
@@ -184,7 +176,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=os.environ | settings, stdout=log, stderr=log, cwd=self.here, start_new_session=True
             )
-        wait_for(self.healthy, f"{self.uri} answers", 120)
+        wait_for(self.healthy, f"{self.uri} answers")
 
     def healthy(self) -> bool:
         assert self.process.poll() is None, (self.here / "server.log").read_text()

@@ -15,6 +15,7 @@ import kit
 import psutil
 import pytest
 import warm
+from hooks import held
 from kit import OFF, QUIET, SMALL, end, only_sweep, processes, states, wait_for, whole
 from samples import REPO
 
@@ -38,13 +39,11 @@ def environment(platform: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "MNIST_EXP_ELSEWHERE": platform, **warm.COLD}
 
 
-def start(platform: str, *typed: str, module: str = "train") -> "subprocess.Popen[str]":
+def start(platform: str, *typed: str, module: str = "train", **more: str) -> "subprocess.Popen[str]":
     """Starts the command there, in an interpreter and a session of its own."""
     command = [sys.executable, "-m", f"mnist_exp.{module}", *kit.once(*typed)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, env=environment(platform), stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    )
+    pipe, environ = subprocess.PIPE, {**environment(platform), **more}
+    return subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def there(platform: str, *typed: str, module: str = "train") -> tuple[int, str, str]:
@@ -116,11 +115,12 @@ def test_a_spawned_worker_loads_its_modules_once_for_all_its_jobs(
 
 @on_both
 def test_runs_of_a_pack_go_on_after_its_worker_was_killed(system: str) -> None:
-    typed = ["-m", *kit.LONG, "hidden=16,24", "epochs=60", "hydra.launcher.workers=1", QUIET, OFF]
-    driver = start(system, *typed)
-    wait_for(under_way(2))
-    (worker,) = workers(driver)
-    worker.kill()
+    typed = ["-m", *kit.LONG, "hidden=16,24", "epochs=6", "hydra.launcher.workers=1", QUIET, OFF]
+    with held() as hold:
+        driver = start(system, *typed, **hold)
+        wait_for(under_way(2))
+        (worker,) = workers(driver)
+        worker.kill()
     code, out, err = end(driver)
     assert code == 0, out + err
     assert "It was in a pack" in out
@@ -142,8 +142,8 @@ def test_ctrl_c(times: int, system: str) -> None:
     code, _, err = end(driver)
     assert code == 130, err
     assert "resume=" in err
-    assert {ledger.status(only_sweep() / str(i))[1] for i in (0, 1)} == {"killed"}
     wait_for(lambda: not processes())
+    assert {ledger.status(only_sweep() / str(i))[1] for i in (0, 1)} == {"killed"}
 
 
 @on_both
@@ -202,7 +202,7 @@ def test_a_closed_console_of_windows_costs_an_epoch_and_mlflow_gets_the_rest() -
     """It ends the driver and its workers; the publisher has a console of its own."""
     driver = start("win32", "-m", *kit.LONG, "epochs=200", "hidden=16,24", *TWO[:-1])
     wait_for(under_way(2))
-    for process in (driver, *workers(driver)):
+    for process in (*workers(driver), driver):  # none ends by itself before
         process.kill()
     driver.communicate()
     wait_for(lambda: not processes())

@@ -1,15 +1,18 @@
 """The eight points under the launchers that need no service; tests/services/ has the others."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import clusters
 import pytest
 from clusters import EPOCHS, GRID, SIZE, VICTIM
-from services import wait_for
+from hooks import held
+from kit import processes, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -46,21 +49,24 @@ def test_joblib_one_of_them_killed(tmp_path: Path) -> None:
     assert clusters.tracked(tmp_path) == {"FINISHED": 8}
 
 
-def joblib_training(folder: Path) -> "subprocess.Popen[bytes]":
-    """The driver of the eight points, in a session of its own, when the first of them trains."""
+@contextlib.contextmanager
+def joblib_training(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The driver of the eight points, in a session of its own, while the first of them trains: no longer than this."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     command = clusters.command(*GRID, *SIZE, *POOL, QUIET, "tracking=off")
-    driver = subprocess.Popen(command, cwd=folder, start_new_session=True, **quiet)  # type: ignore[call-overload]
-    wait_for(lambda: driver.poll() is not None or clusters.reached(folder) > 0, "it trains")
-    return driver  # type: ignore[no-any-return]
+    with held() as hold:
+        environ = {**os.environ, **hold}
+        driver = subprocess.Popen(command, cwd=folder, env=environ, start_new_session=True, **quiet)  # type: ignore[call-overload]
+        wait_for(lambda: driver.poll() is not None or clusters.reached(folder) > 0, "it trains")
+        yield driver
 
 
 def test_joblib_driver_killed(tmp_path: Path) -> None:
     """Jobs that run go on to their ends; resuming adds the others."""
-    driver = joblib_training(tmp_path)
-    driver.kill()
-    driver.wait()
-    assert clusters.states(tmp_path)[0] == "running"
+    with joblib_training(tmp_path) as driver:
+        driver.kill()
+        driver.wait()
+        assert clusters.states(tmp_path)[0] == "running"
     wait_for(lambda: "running" not in clusters.states(tmp_path), "those that run end")
     assert clusters.states(tmp_path)[0] == "finished"
     assert "never started" in clusters.states(tmp_path)
@@ -72,9 +78,10 @@ def test_joblib_driver_killed(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_joblib_ctrl_c(tmp_path: Path) -> None:
     """It reaches all processes of the terminal: none of those that run finishes, and the sweep can be resumed."""
-    driver = joblib_training(tmp_path)
-    os.killpg(driver.pid, signal.SIGINT)
+    with joblib_training(tmp_path) as driver:
+        os.killpg(driver.pid, signal.SIGINT)
     assert driver.wait() == 130
+    wait_for(lambda: not processes(), "its jobs end, too")
     assert "finished" not in clusters.states(tmp_path)
     done = clusters.run(tmp_path, "resume=last", *POOL, QUIET)
     assert done.returncode == 0, done.stderr

@@ -124,7 +124,7 @@ def test_a_sweep_has_its_page_before_it_ends(
     code, out, err = command("-m", *TINY[:-1], "tracking=off", "seed=0,1", "hydra/launcher=basic")
     assert (code, err) == (0, "")
     home = kit.only_sweep()
-    assert f"To follow it in a browser, in a moment: {home / 'report.html'}" in out
+    assert f"To follow it in a browser, in a moment:\n  {home / 'report.html'}\n" in out
     assert live.BANNER not in page(home)
     assert "2 finished" in page(home)
     kit.clean()

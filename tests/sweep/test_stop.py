@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, final
@@ -123,8 +122,7 @@ def test_a_search_loses_no_trial_with_a_worker_or_with_its_driver(error: Excepti
 def stopped_by(*signals: int, error: Exception | None = None) -> None:
     with Stop():
         for number in signals:
-            os.kill(os.getpid(), number)
-            time.sleep(0.01)
+            signal.raise_signal(number)
         if error:
             raise error
 

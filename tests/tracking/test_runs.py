@@ -170,6 +170,14 @@ def test_the_status_shows_how_it_ended(state: str, status: str, shop: Store) -> 
     assert [stored.info.status for stored in runs(shop)] == [status]
 
 
+def test_a_run_from_elsewhere_that_does_not_say_when_it_ended_did_at_its_start(shop: Store) -> None:
+    HERE.mkdir(parents=True)
+    Ledger(state="finished", experiment="mnist_exp", started_ms=7, summary={"final/val_accuracy": 0.5}).write(HERE)
+    assert publish(HERE, shop)
+    (stored,) = runs(shop)
+    assert (stored.info.status, stored.info.end_time) == ("FINISHED", 7)
+
+
 @pytest.mark.integration
 def test_a_run_whose_process_died_is_killed(shop: Store) -> None:
     HERE.mkdir(parents=True)

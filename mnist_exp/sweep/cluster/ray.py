@@ -19,9 +19,9 @@ if (Path.home() / ".ray" / "auth_token").exists():
 import cloudpickle
 from hydra.core.utils import JobReturn
 
+from mnist_exp import system
 from mnist_exp.config.explain import extra_missing
 from mnist_exp.config.rules import at_least, check_options
-from mnist_exp.disk import provenance
 from mnist_exp.errors import ConfigError, ExperimentError, first_line
 from mnist_exp.sweep.cluster.driver import PAUSE, Scheduler
 from mnist_exp.sweep.job import Job
@@ -56,7 +56,7 @@ class Ray(Scheduler):
         try:
             ray.init(
                 address=address or "local",
-                runtime_env={"env_vars": {"PYTHONPATH": provenance.python_path(), **dict(options["env"])}},
+                runtime_env={"env_vars": {"PYTHONPATH": system.python_path(), **dict(options["env"])}},
                 log_to_driver=False,
                 configure_logging=False,
                 **here,

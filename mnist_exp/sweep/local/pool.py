@@ -26,7 +26,6 @@ from hydra.core.utils import JobStatus
 
 from mnist_exp import system
 from mnist_exp.console.formats import seconds
-from mnist_exp.disk import provenance
 from mnist_exp.errors import Interrupted
 from mnist_exp.sweep.composing import Composer
 from mnist_exp.sweep.display import Display
@@ -278,7 +277,7 @@ def starting() -> Iterator[None]:
     Python runs it with `-c`, which would look into the working folder first, where a `signal.py` may lie. The path of a
     socket has at most 107 bytes, so a long $TMPDIR is none for it.
     """
-    own, folder = {"PYTHONSAFEPATH": "1", "PYTHONPATH": provenance.python_path()}, tempfile.tempdir
+    own, folder = {"PYTHONSAFEPATH": "1", "PYTHONPATH": system.python_path()}, tempfile.tempdir
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     if system.start_method() == "forkserver" and len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:

@@ -1,13 +1,15 @@
 """Injects faults into a command: Python imports this module at its start if `PYTHONPATH` has this folder.
 
-`MNIST_EXP_FAULT` is JSON: the arguments of `nth.Nth`. `MNIST_EXP_HELD` names a file: while it exists, no run completes
-its third epoch. `MNIST_EXP_CLOCK` names a file with the error of the clock in seconds. `MNIST_EXP_INSTANT` names a
+`MNIST_EXP_FAULT` is JSON: the arguments of `nth.Nth`. `MNIST_EXP_HELD` and `MNIST_EXP_HELD_RUN` are the arguments of
+`hooks.held`. `MNIST_EXP_CLOCK` names a file with the error of the clock in seconds. `MNIST_EXP_INSTANT` names a
 folder in which two processes wait for each other before they name their output folders, both after the same second.
 `MNIST_EXP_ELSEWHERE` names another operating system; see `elsewhere.py`.
 """
 
 import json
 import os
+import select
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,15 @@ if "MNIST_EXP_FAULT" in os.environ:
 if "MNIST_EXP_HELD" in os.environ:
     from mnist_exp.disk.journal import Journal
 
-    row, held = Journal.row, Path(os.environ["MNIST_EXP_HELD"])
+    row, held, only = Journal.row, Path(os.environ["MNIST_EXP_HELD"]), os.environ["MNIST_EXP_HELD_RUN"]
+    signalled, signals = os.pipe()
+    os.set_blocking(signals, False)
+    signal.set_wakeup_fd(signals)  # Python writes there when it handles one
 
     def later(self: Journal, epoch: int, *arguments: Any) -> Any:
-        while epoch > 2 and held.exists():
+        while epoch > 2 and only in ("", self.path.parent.name) and held.exists():
+            if select.select([signalled], [], [], 0)[0]:
+                held.with_name(f"{held.name}.signalled").touch()
             time.sleep(0.02)
         return row(self, epoch, *arguments)
 
