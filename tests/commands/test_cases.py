@@ -43,6 +43,11 @@ REFUSED = {
     "~tracking epochs=2": ("'~tracking' leaves no choice of tracking", "Write tracking=off"),
     "~cluster": ("'~cluster' leaves no choice of cluster", "Drop '~cluster'."),
     "-m ~search hidden=16,32": ("'~search' leaves no choice of search", "Drop '~search'."),
+    "augment=[shift,affine]": ("mixes options, and a run has one augment.", "-m augment=shift,affine"),
+    "hydra=null tracking=off": ("hydra holds names with values.", "Such as hydra.run.dir=…"),
+    "hydra.run=x": ("hydra.run holds names with values.", "Such as hydra.run.dir=…"),
+    "hydra.sweeper=optuna": ("hydra.sweeper holds names with values.", "Write hydra/sweeper=optuna"),
+    "-m hydra.launcher=joblib hidden=16,32": ("hydra.launcher holds names with values.", "Write hydra/launcher=joblib"),
     # files of one's own
     "--config-dir mine experiment=local": (
         "experiment/local.yaml sets what is not in experiment",
