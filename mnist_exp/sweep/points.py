@@ -58,16 +58,27 @@ def expand(home: Home, without: Sequence[str] = ()) -> tuple[list[list[str]], li
     if path := home.steering.get("points"):
         rows = read(Path(path)) if Path(path).is_file() or Path(path).suffix in TABLES else of_sweep(path)
         rows = [row for grid in rows for row in product(_discrete(sweeps.parsed(grid, home.loader)))]
-        if twice := {key_of(o) for row in rows for o in row} & {key_of(o) for o in home.varying}:
-            raise ConfigError(
-                f"points={path} sets {', '.join(sorted(twice))}, and so does what was typed.", "Set it once."
-            )
+        rows = [_besides(row, home.varying, path) for row in rows]
         combinations = [[*row, *combination] for row in rows for combination in combinations]
         shared = set(rows[0]).intersection(*rows) if rows else set()
         keys = [*(key_of(override) for row in rows for override in row if override not in shared), *keys]
     elif OmegaConf.select(home.steering, "hydra.runtime.choices.search") == "points":
         raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
     return combinations, list(dict.fromkeys(keys))
+
+
+def _besides(row: list[str], typed: Sequence[str], path: str) -> list[str]:
+    """The *row* of *path* without what was *typed*, too. Raises ConfigError if that has another value."""
+    again = {key_of(override): override for override in typed}
+    for override in row:
+        other = again.get(key_of(override), override)
+        one, two = reads(override), reads(other)
+        if other != override and not (one and two and one.value() == two.value()):
+            raise ConfigError(
+                f"points={path} sets {override}, and {other} was typed.",
+                "Set it once: drop it, or write another table.",
+            )
+    return [override for override in row if key_of(override) not in again]
 
 
 def _discrete(typed: list[Override]) -> list[Override]:
