@@ -18,6 +18,7 @@ import yaml
 from mnist_exp.config import choices, schema
 from mnist_exp.config.guesses import NOTHING, closest, unknown_key
 from mnist_exp.config.overrides import key_of, split
+from mnist_exp.config.sweeps import reads
 from mnist_exp.errors import ConfigError
 
 LONGEST = 200  # characters of a name; a file system takes few more
@@ -110,7 +111,7 @@ def located(error: ConfigError, typed: Sequence[str], key: str = "") -> ConfigEr
         return error
     for file in reversed(_files(typed)):
         if at := file.at(key) or file.at(node):
-            return file.error(at, error.message, error.help)
+            return file.error(at, error.message, _several(key, at) or error.help)
     if error.message == unset(key).message:  # by the file of an option, whose business it is
         owner = next((group for group, follows in schema.FOLLOWING if follows == key), key.partition(".")[0])
         beside = f" Or write there\n# @package _global_\n{key}: …\n{owner}:\n  …" if "." not in key else ""
@@ -118,6 +119,14 @@ def located(error: ConfigError, typed: Sequence[str], key: str = "") -> ConfigEr
             if file.group == owner and file.root:
                 return file.error(file.root, error.message, error.help + beside)
     return fault(typed) or error
+
+
+def _several(key: str, at: yaml.Node) -> str:
+    """Where the values of *key* belong, if several stand *at* its place in a file; empty if it is one."""
+    read = reads(f"{key}={at.value}") if isinstance(at, yaml.ScalarNode) else None
+    several = read is not None and read.is_sweep_override()
+    params = _nested(["hydra", "sweeper", "params", key], _shown(at))
+    return f"To try several, with -m, write\n{params}" if several else ""
 
 
 def unset(key: str) -> ConfigError:

@@ -93,7 +93,7 @@ def check_once(overrides: Iterable[str]) -> None:
     for override in overrides:
         typed.setdefault(key_of(override), []).append(override)
         key, _, value = split(override)
-        if key in choices.groups() and key not in SEVERAL and (mixed := re.search(r"\[(.*,.*)\]", value)):
+        if key in choices.groups() and key not in SEVERAL and (mixed := re.search(r"(?<!glob\()\[(.*,.*)\]", value)):
             way_out = "Choose one." if key in FIXED else f"Choose one, or try each: -m {key}={mixed[1]}"
             raise ConfigError(f"{override} mixes options, and a run has one {key}.", way_out)
     for key, several in typed.items():

@@ -106,6 +106,14 @@ def test_an_option_that_leaves_out_what_it_decides_is_named(option: str) -> None
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("text", ["hidden: 16,32", "seed: range(3)", "lr: tag(log,interval(1e-4,1e-1))"])
+def test_values_to_try_belong_to_the_sweeper(text: str) -> None:
+    error = composed(text)
+    assert error.message.startswith("mine/experiment/mine.yaml, line 2: ")
+    assert error.help == f"To try several, with -m, write\nhydra:\n  sweeper:\n    params:\n      {text}"
+
+
+@pytest.mark.integration
 def test_what_was_typed_is_not_of_the_file() -> None:
     assert composed("hidden: 8", "hidden=-5").message.startswith("hidden must be")
 
