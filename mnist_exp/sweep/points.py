@@ -155,8 +155,8 @@ def pairs(typed: Sequence[Override]) -> list[list[str]]:
     return [[override for values in lists for override in values[i % len(values)]] for i in range(length)]
 
 
-def read(path: Path) -> list[list[str]]:
-    """The overrides of each row of the CSV or YAML file *path*; an empty cell sets nothing.
+def read(path: Path, key: str = "points") -> list[list[str]]:
+    """The overrides of each row of the CSV or YAML file *path*, which *key* names; an empty cell sets nothing.
 
     Raises:
         ConfigError: there is no such file, or it holds no table.
@@ -166,9 +166,9 @@ def read(path: Path) -> list[list[str]]:
         rows = _csv(text) if path.suffix == ".csv" else _yaml(text)
     except (OSError, ValueError, csv.Error, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = getattr(error, "problem", "") or first_line(error)  # of YAML, whose first line says where
-        raise ConfigError(f"points={path} cannot be read: {reason}", SHAPES) from error
+        raise ConfigError(f"{key}={path} cannot be read: {reason}", SHAPES) from error
     if not any(rows):
-        raise ConfigError(f"points={path} has no points.", SHAPES)
+        raise ConfigError(f"{key}={path} has no points.", SHAPES)
     return [[cell(key, value) for key, value in row.items()] for row in rows if row]
 
 

@@ -44,6 +44,8 @@ REFUSED = {
     "~cluster": ("'~cluster' leaves no choice of cluster", "Drop '~cluster'."),
     "-m ~search hidden=16,32": ("'~search' leaves no choice of search", "Drop '~search'."),
     "-m hidden=choice(8,16),32": ("what varies cannot be inside a list.", "List whole values"),
+    "-m search=random hidden=8,16 enqueue=no.csv --dry-run": ("enqueue=no.csv cannot be read", "A CSV file has keys"),
+    "-m search=random hidden=8,16 time_budget=soon --dry-run": ("time_budget must be", "time_budget"),
     "-m time_budget=10m hidden=8,16 --dry-run": ("time_budget is for a search, and this is a grid.", "Add search=tpe"),
     "augment=[shift,affine]": ("mixes options, and a run has one augment.", "-m augment=shift,affine"),
     "hydra=null tracking=off": ("hydra holds names with values.", "Such as hydra.run.dir=…"),
