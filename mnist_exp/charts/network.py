@@ -102,7 +102,7 @@ def first_layer(weights: np.ndarray) -> Picture:
     Args:
         weights: (units, height, width).
     """
-    norms = np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
+    norms = np.linalg.norm(weights.reshape(len(weights), -1).astype(float), axis=1)  # of a diverged one beyond float32
     chosen = weights[np.argsort(-norms, kind="stable")[:64]]
     columns = int(np.ceil(np.sqrt(len(chosen))))
     rows = -(-len(chosen) // columns)

@@ -18,9 +18,22 @@ import yaml
 from mnist_exp.config import choices, schema
 from mnist_exp.config.guesses import NOTHING, closest, unknown_key
 from mnist_exp.config.overrides import key_of, split
+from mnist_exp.config.sweeps import reads
 from mnist_exp.errors import ConfigError
 
 LONGEST = 200  # characters of a name; a file system takes few more
+HYDRAS = (
+    "run.dir",
+    "sweep.dir",
+    "sweeper.params.hidden",
+    "launcher.workers",
+    "job_logging.root",
+    "hydra_logging.root",
+    "job.env_set.NAME",
+)
+"""What Hydra's own part has below what holds others."""
+CHOICES = ("hydra/sweeper", "hydra/launcher", "hydra/job_logging", "hydra/hydra_logging")
+"""Hydra's own groups."""
 Fault = tuple[yaml.Node, str, str]
 """Where a file is at fault, what is wrong there, and the way out."""
 
@@ -91,15 +104,34 @@ def located(error: ConfigError, typed: Sequence[str], key: str = "") -> ConfigEr
     """
     if not key:
         key = re.split("[ =:]", error.message)[0]
-        if key.partition(".")[0] not in {each.partition(".")[0] for each in schema.settings()}:
+        if key.partition(".")[0] not in {"hydra", *(each.partition(".")[0] for each in schema.settings())}:
             return error
     node = key.removesuffix("._target_")  # of which any keyword may be what it refuses
     if any(each == key or (node != key and each.startswith(f"{node}.")) for each in map(key_of, typed)):
         return error
     for file in reversed(_files(typed)):
         if at := file.at(key) or file.at(node):
-            return file.error(at, error.message, error.help)
+            return file.error(at, error.message, _several(key, at) or error.help)
+    if error.message == unset(key).message:  # by the file of an option, whose business it is
+        owner = next((group for group, follows in schema.FOLLOWING if follows == key), key.partition(".")[0])
+        beside = f" Or write there\n# @package _global_\n{key}: …\n{owner}:\n  …" if "." not in key else ""
+        for file in reversed(_files(typed)):
+            if file.group == owner and file.root:
+                return file.error(file.root, error.message, error.help + beside)
     return fault(typed) or error
+
+
+def _several(key: str, at: yaml.Node) -> str:
+    """Where the values of *key* belong, if several stand *at* its place in a file; empty if it is one."""
+    read = reads(f"{key}={at.value}") if isinstance(at, yaml.ScalarNode) else None
+    several = read is not None and read.is_sweep_override()
+    params = _nested(["hydra", "sweeper", "params", key], _shown(at))
+    return f"To try several, with -m, write\n{params}" if several else ""
+
+
+def unset(key: str) -> ConfigError:
+    """The error for *key*, which has no value."""
+    return ConfigError(f"{key} has no value.", f"Give one: {key}=…")
 
 
 def fault(typed: Sequence[str]) -> ConfigError | None:
@@ -172,17 +204,32 @@ def _faults(file: File) -> Iterator[Fault]:
         elif "." in name.value and key.partition(".")[0] in mappings:
             path = key.split(".")
             path = path[1:] if tuple(path) in schema.FOLLOWING else path
-            written = "\n".join(f"{'  ' * depth}{each}:" for depth, each in enumerate(path))
             reason = f"{name.value} has a dot; in a file, what is in a group stands below it."
-            yield name, reason, f"Write\n{written} {_shown(value)}"
+            yield name, reason, f"Write\n{_nested(path, _shown(value))}"
+        elif name.value.strip("/") in CHOICES:
+            yield name, f"{name.value} is chosen in the list of defaults.", f"Write\n{_list(name, value)}"
         elif key in groups and not (key in mappings and isinstance(value, yaml.MappingNode)):
             yield value, f"{key} is chosen in the list of defaults.", f"Write\n{_list(name, value)}"
     for key in sorted(mappings):
         held = file.at(key)
         if held and not isinstance(held, yaml.MappingNode):
-            first = next((each for each in schema.settings() if each.startswith(f"{key}.")), f"{key}.name")
-            way_out = f"Write them below it, such as {first.removeprefix(f'{key}.')}: …, or drop it."
+            first, group = mappings[key].partition(".")[0], key.replace(".", "/")
+            way_out = f"Write them below it, such as {first}: …, or drop it."
+            if group in CHOICES and held.tag.endswith(":str"):
+                way_out = f"Write\n{_list(yaml.ScalarNode('', group), held)}"
             yield held, f"{key} holds names with values, but got {_shown(held)}.", way_out
+
+
+def holds_names(key: str, value: str = "…") -> ConfigError:
+    """The error for a *value* that was typed for *key*, which holds others."""
+    group = key.replace(".", "/")
+    way_out = f"Write {group}={value}" if group in CHOICES else f"Such as {key}.{_mappings().get(key, 'name')}=…"
+    return ConfigError(f"{key} holds names with values.", way_out)
+
+
+def _nested(path: Sequence[str], value: str) -> str:
+    """*value* below the keys of *path*, as a file has it."""
+    return "\n".join(f"{'  ' * depth}{each}:" for depth, each in enumerate(path)) + f" {value}"
 
 
 def _list(name: yaml.Node, value: yaml.Node) -> str:
@@ -190,14 +237,21 @@ def _list(name: yaml.Node, value: yaml.Node) -> str:
     return f"defaults:\n  {_override(name.value.removeprefix('override ').strip('/ '), value)}"
 
 
-def _mappings() -> set[str]:
-    """The keys that hold others."""
-    return {"hydra", *schema.parts(), *(key for key, each in schema.settings().items() if each.default == {})}
+def _mappings() -> dict[str, str]:
+    """The keys that hold others, each with what one of these has below it."""
+    keys = [*schema.settings(), *(f"{key}.name" for key, each in schema.settings().items() if each.default == {})]
+    keys += [f"hydra.{key}" for key in HYDRAS]
+    holding: dict[str, str] = {}
+    for path in (key.split(".") for key in keys):
+        for depth in range(1, len(path)):
+            holding.setdefault(".".join(path[:depth]), ".".join(path[depth:]))
+    return holding
 
 
 def _override(group: str, value: yaml.Node, options: Sequence[str] = ()) -> str:
     """The item of a list of defaults that chooses what is nearest to *value*."""
-    options, word = options or choices.options(group), _shown(value)
+    word = _shown(value)
+    options = [word] if group in CHOICES else options or choices.options(group)
     if group == "experiment":
         return f"- {word}"
     if isinstance(value, yaml.ScalarNode) and word not in options:
@@ -250,12 +304,12 @@ def _of_choice(file: File, item: yaml.Node) -> Iterator[Fault]:
     key, value = item.value[0]
     keywords = key.value.split()
     group = keywords[-1].partition("@")[0].strip("/")
-    if group == "pruner" or group.startswith("hydra/"):  # the one is added by conf/search, the others are Hydra's
+    if group == "pruner":  # conf/search adds it
         return
-    options = file.options(group)
+    options = [_shown(value)] if group in CHOICES else file.options(group)
     if group == file.group == "experiment":
         yield item, "an experiment begins with another by its name alone.", f"Write {_override(group, value)}"
-    elif group not in choices.groups():
+    elif group not in (*choices.groups(), *CHOICES):
         if group in schema.settings():
             yield item, f"{group} has no options.", f"Write it below the list of defaults: {group}: {_shown(value)}"
         elif not options and "override" in keywords:

@@ -11,7 +11,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.config import choices, schema
-from mnist_exp.config.chosen import LONGEST, File, fault, in_file, located
+from mnist_exp.config.chosen import LONGEST, File, fault, holds_names, in_file, located
 from mnist_exp.config.guesses import NOTHING, closest, guess, meant, takes, unknown_key
 from mnist_exp.config.overrides import deleted_key, for_a_sweep, key_of, split
 from mnist_exp.config.sweeps import reads
@@ -102,7 +102,13 @@ def translate(error: Exception, typed: Sequence[str]) -> ConfigError:
         about = next((each for each in texts if "full_key:" in each), text)
         return _wrong_value(match[1], everything, reason=about.splitlines()[0])
     if is_bad_choice(error):
-        idle = [key for key, _, value in map(split, typed) if value.lower() in NOTHING and choices.nothing(key)]
+        if any(key_of(each) == "hydra" for each in typed):
+            return holds_names("hydra")
+        idle = [
+            key
+            for key, _, value in map(split, typed)
+            if value.lower() in NOTHING and value not in choices.options(key) and choices.nothing(key)
+        ]
         way_out = f"Write {choices.nothing(idle[0])}. " if idle else ""
         return ConfigError(
             "A group takes the name of one of its options, not null, a number or a list.",
@@ -197,8 +203,8 @@ def _wrong_value(key: str, text: str, reason: str) -> ConfigError:
         return ConfigError(f"{key} must be one of {match[2]}, but got {match[1]!r}.", meant(key, match[1]) or rule)
     if match := re.search(r"Cannot convert '\w+' to string: '(.*)'", text):
         return ConfigError(f"{key} must be a text, but got {match[1]}.", rule)
-    if re.search(r"Cannot assign \w+ to Dict", text):
-        return ConfigError(f"{key} holds names with values.", rule)
+    if re.search(r"Cannot assign \w+ to Dict|not a subclass of", text):
+        return holds_names(key)
     if "is not a ListConfig" in text:
         return ConfigError(f"{key} must be a list.", rule)
     if "is not Optional" in text or "Incompatible value 'None'" in text:

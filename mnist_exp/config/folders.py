@@ -38,6 +38,12 @@ def files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
 
 
+def strangers(folder: Path) -> list[Path]:
+    """The files in *folder*, and below it, that are no pictures by their suffix; hidden ones are nobody's business."""
+    files = (path for path in folder.rglob("[!.]*") if path.is_file())
+    return [path for path in files if path.suffix.lower() not in SUFFIXES]
+
+
 def described(root: str | None, what: str) -> Any:
     """The setting *what* of `Data` for the pictures in *root*: the value in conf/data/folder.yaml.
 

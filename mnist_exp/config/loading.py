@@ -22,6 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mnist_exp.config import choices, folders, schema, secrets, stores
 from mnist_exp.config.choices import conf_dir
+from mnist_exp.config.chosen import unset
 from mnist_exp.config.explain import explained, translate
 from mnist_exp.config.guesses import meant, unknown_key
 from mnist_exp.config.identity import flatten, label, to_dict
@@ -124,7 +125,7 @@ def typed(cfg: DictConfig) -> Config:
     try:
         config = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key} has no value.", f"Give one: {error.full_key}=…") from error
+        raise unset(str(error.full_key)) from error
     except OmegaConfBaseException as error:
         raise translate(error, []) from error
     assert isinstance(config, Config)

@@ -21,6 +21,9 @@ CONTROL = schema.of(Kind.CONTROL)
 STEERING = (*schema.STEERING_GROUPS, *schema.of(Kind.SWEEP))
 """Settings and groups that steer a sweep, besides `hydra.sweeper.*`; none of its runs has them."""
 
+SEVERAL = ("experiment", "callbacks")
+"""Groups of which a run may have several options."""
+
 FIXED = (*CONTROL, *STEERING, "cluster")
 """Settings and groups that a sweep has as a whole."""
 
@@ -85,10 +88,14 @@ def for_a_sweep(override: str, typed: Sequence[str]) -> ConfigError:
 
 
 def check_once(overrides: Iterable[str]) -> None:
-    """Raises ConfigError if a key is set twice: Hydra would take the last value, and nothing would say so."""
+    """Raises ConfigError if a key is set twice, or a group to a list of options: the last would count, silently."""
     typed: dict[str, list[str]] = {}
     for override in overrides:
         typed.setdefault(key_of(override), []).append(override)
+        key, _, value = split(override)
+        if key in choices.groups() and key not in SEVERAL and (mixed := re.search(r"(?<!glob\()\[(.*,.*)\]", value)):
+            way_out = "Choose one." if key in FIXED else f"Choose one, or try each: -m {key}={mixed[1]}"
+            raise ConfigError(f"{override} mixes options, and a run has one {key}.", way_out)
     for key, several in typed.items():
         if len(several) < 2:
             continue

@@ -120,6 +120,6 @@ def _some(override: Override) -> str:
 def _has_inside(values: Any) -> bool:
     """Whether a list, a mapping or a choice of such holds an interval, a range or another choice."""
     if isinstance(values, ChoiceSweep):
-        return any(_has_inside(each) for each in values.list)
+        values = values.list
     inside = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
     return any(isinstance(each, Sweep | Glob) or _has_inside(each) for each in inside)

@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import OverrideParseException
 
 from mnist_exp.config import choices, sweeps
+from mnist_exp.config.chosen import holds_names
 from mnist_exp.config.explain import translate
 from mnist_exp.config.guesses import closest, written
 from mnist_exp.config.overrides import FIXED, check_deletions, check_once, check_single
@@ -89,6 +90,8 @@ def _parsed(typed: list[str]) -> list[Override]:
         raise translate(error, typed) from error
     for each in parsed:
         sweeps.check_inside(each)
+        if each.key_or_group in ("hydra.sweeper", "hydra.launcher") and not isinstance(each.value(), dict):
+            raise holds_names(each.key_or_group, str(each.value()))  # Hydra would find out too late
     return parsed
 
 

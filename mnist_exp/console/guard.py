@@ -10,7 +10,6 @@ from typing import Any, final
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
-from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import system
 from mnist_exp.config import Config, parse, schema, secrets, stores
@@ -22,7 +21,7 @@ from mnist_exp.console.terminal import offer, shown
 from mnist_exp.disk import ledger, records, trust
 from mnist_exp.disk.files import file_name
 from mnist_exp.disk.layout import Folder, RunFolder, holds_runs, is_sweep
-from mnist_exp.errors import BusyError, ConfigError
+from mnist_exp.errors import ConfigError
 
 
 @final
@@ -72,14 +71,10 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-    """Makes errors about the config an exit with a sentence: Hydra turns exceptions of a callback into warnings."""
+    """Makes an error an exit with a sentence: Hydra makes a warning of any exception of a callback, and goes on."""
     try:
         yield
-    except (
-        ConfigError,
-        BusyError,
-        OmegaConfBaseException,
-    ) as error:  # of a reference, such as one in the folder's name
+    except Exception as error:
         sys.exit(exits.explain(error))
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+NOTES = "notes.json"
 SHARED = Path("/usr/share/datasets")  # where Debian's packages of datasets put theirs
 MISFIT = "Set data.channels, height, width and num_classes to what the files hold, or name others: data.root=…"
 TIMEOUT = 30  # seconds without an answer from a server
@@ -82,13 +83,29 @@ def ensure(data: Data) -> Path:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock"):
-            if not _remembered(folder, data):
-                _complete(folder, data)
+        lock = folder / ".lock"
+        leftover = not lock.exists()
+        try:
+            with filelock.FileLock(lock):
+                if not _remembered(folder, data):
+                    _complete(folder, data)
+            leftover = False
+        finally:
+            if leftover:  # nothing came
+                with contextlib.suppress(OSError):  # another process is in it, or other files are
+                    lock.unlink(missing_ok=True)
+                    folder.rmdir()
     except OSError as error:
         if not all((folder / name).is_file() and not _fault(folder / name, data) for name in FILES):
             raise DataError(f"{folder} cannot be written: {error.strerror}.", "Set data.root=<folder>.") from error
     return folder
+
+
+def notes(data: Data) -> list[str]:
+    """How images differ from the files of one's own that they were made of; none of other images."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return [str(note) for note in read_json(folder_of(data) / NOTES)["notes"]]
+    return []
 
 
 def inspect(data: Data) -> tuple[Path, dict[str, str]]:
@@ -230,7 +247,8 @@ def _file_sha256(path: Path) -> str:
 def _fetch(folder: Path, data: Data, names: list[str]) -> None:
     """Tries each source in turn until *names* are in *folder*; the error lists why each failed."""
     if data.reader:
-        arrays = list(sources.sklearn() if data.reader == "sklearn" else own.read(data))
+        arrays, said = (list(sources.sklearn()), []) if data.reader == "sklearn" else own.read(data)
+        write_json(folder / NOTES, {"notes": said})
         for name, array in zip(own.ARRAYS, arrays, strict=True):
             if fault := misfit(array, data, name.removeprefix("test_")):
                 raise DataError(f"{data.root or data.reader} has {fault} ({name}).", MISFIT)

@@ -1,7 +1,7 @@
 """Images of one's own: a folder of pictures by class, or an .npz file. Importing it loads no torch."""
 
-import logging
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,23 +9,22 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mnist_exp.config import Data
-from mnist_exp.config.folders import files, pictures
+from mnist_exp.config.folders import files, pictures, strangers
+from mnist_exp.console.formats import plural
 from mnist_exp.disk.files import sha256
 from mnist_exp.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-log = logging.getLogger(__name__)
-
 READERS = ("folder", "npz")
 ARRAYS = ("images", "labels", "test_images", "test_labels")
 """What an .npz file may have."""
-VERSION = 2  # of what is made of the files; another one makes the copies in the cache anew
+VERSION = 3  # of what is made of the files; another one makes the copies in the cache anew
 
 
-def read(data: Data) -> "list[Tensor]":
-    """The images that *data* describes, in the order of `ARRAYS`.
+def read(data: Data) -> "tuple[list[Tensor], list[str]]":
+    """The images that *data* describes, in the order of `ARRAYS`, and what to know of them.
 
     Raises:
         DataError: they are not what it says.
@@ -35,8 +34,8 @@ def read(data: Data) -> "list[Tensor]":
     if not data.root:
         raise DataError(f"data={data.name} needs images of your own.", "Say where they are: data.root=…")
     root = Path(data.root).expanduser()
-    arrays = from_folder(root, data) if data.reader == "folder" else from_npz(root, data)
-    return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+    arrays, notes = from_folder(root, data) if data.reader == "folder" else (from_npz(root, data), [])
+    return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays], notes
 
 
 def stamp(data: Data) -> str:
@@ -47,8 +46,8 @@ def stamp(data: Data) -> str:
     return sha256(repr((VERSION, files, data.shape, data.resize, data.classes, data.test_images)).encode())[:16]
 
 
-def from_folder(root: Path, data: Data) -> list[np.ndarray]:
-    """The pictures in *root*: train/<class>/ and test/<class>/.
+def from_folder(root: Path, data: Data) -> tuple[list[np.ndarray], list[str]]:
+    """The pictures in *root*, train/<class>/ and test/<class>/; and what becomes grey, or is left out.
 
     Raises:
         DataError: a class is not in `data.classes`, or a picture cannot be read or has another size.
@@ -68,9 +67,14 @@ def from_folder(root: Path, data: Data) -> list[np.ndarray]:
             greyed += data.channels == 1 and in_colour(picture)
             images.append(pixels(picture, path, data))
         arrays += [np.stack(images), np.array([label for _, label in samples], np.uint8)]
-    if greyed:
-        log.warning("%s: %d pictures are in colour and become grey; data.channels=3 keeps colour.", root, greyed)
-    return arrays
+    notes = (
+        [f"{root}: {greyed} pictures are in colour and become grey; data.channels=3 keeps colour."] if greyed else []
+    )
+    others = Counter(path.suffix or path.name for part in ("train", "test") for path in strangers(root / part))
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
+        notes.append(f"{root}: {plural(others.total(), 'file')} left out, no picture by the suffix ({kinds}).")
+    return arrays, notes
 
 
 def from_npz(path: Path, data: Data) -> list[np.ndarray]:

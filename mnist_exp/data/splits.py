@@ -107,7 +107,7 @@ def check(data: Data) -> list[str]:
             f"{data.name} has labels 0 to {reached - 1}, but data.num_classes={data.num_classes}.",
             f"Set data.num_classes={reached}. Where classes are meant to have no images, name all: data.classes=[…]",
         )
-    return lacking("training", labels, data)
+    return [*fetch.notes(data), *lacking("training", labels, data)]
 
 
 def lacking(what: str, labels: Tensor, data: Data) -> list[str]:

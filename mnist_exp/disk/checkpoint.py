@@ -128,7 +128,7 @@ def _checked(saved: Checkpoint) -> Checkpoint:
     if not all(_plain(tensor) for group in groups for tensor in group.values()):
         raise ValueError("it does not have all numbers of its tensors.")
     if not all((kept["step"] >= 0).all() for kept in saved.moments.values() if "step" in kept):
-        raise ValueError("its moments count fewer than no steps.")
+        raise ValueError("a number of its optimizer's steps is below 0.")
     return saved
 
 

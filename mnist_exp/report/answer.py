@@ -74,7 +74,8 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
 
     Nothing of what a foreign folder records becomes a command to copy.
 
-    A race goes on. The best of a search are no grid, and were chosen by the seeds that they had: they race with others.
+    A race goes on. The best of a search were chosen by the seeds that they had, and they are no grid, as pairs, rows of
+    a table and a draw are none: they race with other seeds.
     """
     sweep, sure, home = comparison.selection.sweep, comparison.certainty, comparison.selection.home
     table, best = comparison.table, comparison.ranked.best
@@ -88,9 +89,10 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
         return "To see what another seed changes", config.command([*typed, f"seed={fresh}"], sweep=True)
     if not sweep:
         return "", ""
-    if {"search=race", "hydra/sweeper=race"}.intersection(sweep.typed):
+    said = {*sweep.typed, *map(key_of, sweep.typed)}
+    if said & {"search=race", "hydra/sweeper=race"}:
         typed = [f"n_trials={2 * len(table)}"]
-    elif SweepFolder(home).study.exists():
+    elif SweepFolder(home).study.exists() or said & {"search=zip", "points", "n_trials"}:
         where = [] if sweep.cluster == "local" else [f"cluster={sweep.cluster}"]
         known = int(max(table["seed"])) if "seed" in table else 0
         seeds = f"seed=range({known + 1},{known + 1 + FURTHER})"

@@ -58,16 +58,27 @@ def expand(home: Home, without: Sequence[str] = ()) -> tuple[list[list[str]], li
     if path := home.steering.get("points"):
         rows = read(Path(path)) if Path(path).is_file() or Path(path).suffix in TABLES else of_sweep(path)
         rows = [row for grid in rows for row in product(_discrete(sweeps.parsed(grid, home.loader)))]
-        if twice := {key_of(o) for row in rows for o in row} & {key_of(o) for o in home.varying}:
-            raise ConfigError(
-                f"points={path} sets {', '.join(sorted(twice))}, and so does what was typed.", "Set it once."
-            )
+        rows = [_besides(row, home.varying, path) for row in rows]
         combinations = [[*row, *combination] for row in rows for combination in combinations]
         shared = set(rows[0]).intersection(*rows) if rows else set()
         keys = [*(key_of(override) for row in rows for override in row if override not in shared), *keys]
     elif OmegaConf.select(home.steering, "hydra.runtime.choices.search") == "points":
         raise ConfigError("search=points needs a table.", "Name it: points=FILE.csv or points=FILE.yaml")
     return combinations, list(dict.fromkeys(keys))
+
+
+def _besides(row: list[str], typed: Sequence[str], path: str) -> list[str]:
+    """The *row* of *path* without what was *typed*, too. Raises ConfigError if that has another value."""
+    again = {key_of(override): override for override in typed}
+    for override in row:
+        other = again.get(key_of(override), override)
+        one, two = reads(override), reads(other)
+        if other != override and not (one and two and one.value() == two.value()):
+            raise ConfigError(
+                f"points={path} sets {override}, and {other} was typed.",
+                "Set it once: drop it, or write another table.",
+            )
+    return [override for override in row if key_of(override) not in again]
 
 
 def _discrete(typed: list[Override]) -> list[Override]:
@@ -144,8 +155,8 @@ def pairs(typed: Sequence[Override]) -> list[list[str]]:
     return [[override for values in lists for override in values[i % len(values)]] for i in range(length)]
 
 
-def read(path: Path) -> list[list[str]]:
-    """The overrides of each row of the CSV or YAML file *path*; an empty cell sets nothing.
+def read(path: Path, key: str = "points") -> list[list[str]]:
+    """The overrides of each row of the CSV or YAML file *path*, which *key* names; an empty cell sets nothing.
 
     Raises:
         ConfigError: there is no such file, or it holds no table.
@@ -155,9 +166,9 @@ def read(path: Path) -> list[list[str]]:
         rows = _csv(text) if path.suffix == ".csv" else _yaml(text)
     except (OSError, ValueError, csv.Error, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = getattr(error, "problem", "") or first_line(error)  # of YAML, whose first line says where
-        raise ConfigError(f"points={path} cannot be read: {reason}", SHAPES) from error
+        raise ConfigError(f"{key}={path} cannot be read: {reason}", SHAPES) from error
     if not any(rows):
-        raise ConfigError(f"points={path} has no points.", SHAPES)
+        raise ConfigError(f"{key}={path} has no points.", SHAPES)
     return [[cell(key, value) for key, value in row.items()] for row in rows if row]
 
 

@@ -27,6 +27,7 @@ def sweep(home: Home) -> None:
     if search.grid:
         size = math.prod(len(values) for values in studies.listed(space.varied).values())
         search.n_trials = min(size, home.steering.get("n_trials") or size)
+    known = setup.known_points(home, space)
     if home.options["dry_run"]:
         forecast.search(home, space, search)
         return
@@ -34,7 +35,7 @@ def sweep(home: Home) -> None:
     trials = Trials(home, study, search, space)
     trials.catch_up()
     search.write(home.folder)
-    for point in setup.known_points(home, space):
+    for point in known:
         study.enqueue_trial(point)
     with home.reporter([*space.varied], corners[0].config.tracking) as reporter:
         trials.follow = reporter.follow

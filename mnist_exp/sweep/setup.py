@@ -36,6 +36,7 @@ def options(home: Home) -> Search:
     options = {key: value for key, value in home.options.items() if key in {f.name for f in fields(Search)}}
     n_trials = home.steering.get("n_trials")
     config.settings()["n_trials"].check(n_trials := DEFAULT_TRIALS if n_trials is None else n_trials)
+    config.settings()["time_budget"].check(home.steering.get("time_budget"))
     # Two sweeps may share a storage, and a folder's name, but not a study.
     search = Search(study=f"{home.folder.name}-{config.unique()}", n_trials=n_trials, **options)
     # As typed: a password that comes from ${oc.env:…} is written nowhere.
@@ -106,7 +107,7 @@ def known_points(home: Home, space: Space) -> list[dict[str, Any]]:
     if not typed or any(key_of(override) == "enqueue" and override in before for override in home.typed):
         return []
     if Path(typed).suffix in points.TABLES:
-        rows = points.read(Path(typed))
+        rows = points.read(Path(typed), "enqueue")
     elif "=" in typed:
         rows = [point.split() for point in typed.split(";") if point.strip()]
     else:

@@ -54,10 +54,10 @@ def grid(home: Home) -> Sequence[JobReturn]:
     chosen = points.drawn(home, combinations)
     combinations = points.folded(home, chosen)
     keys += [points.FOLD] if len(combinations) > len(chosen) else []
+    points.refuse_searching(home)
     if home.options["dry_run"]:
         forecast.grid(home, combinations)
         return []
-    points.refuse_searching(home)
     jobs = points.planned(home, combinations)
     missing, plan, total = points.missing(jobs, home.control), home.plan, len(jobs)
     points.check_images(missing)

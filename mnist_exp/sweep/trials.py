@@ -69,7 +69,6 @@ class Trials:
     def __post_init__(self) -> None:
         self.plan, self.folder, self.composer = self.home.plan, self.home.folder, self.home.composer
         typed = self.home.steering.get("time_budget")
-        config.settings()["time_budget"].check(typed)
         self.deadline = time.monotonic() + (rules.seconds(typed) if typed else math.inf)
 
     @property

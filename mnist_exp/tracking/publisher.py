@@ -43,6 +43,8 @@ class Publisher:
         self.uri, self.experiment, self.patience = uri_for(tracking.uri), tracking.experiment, tracking.patience
         self.warned = False
         """Whether it was said that MLflow takes nothing."""
+        self.absent = False
+        """Whether its server took no connection before training."""
         self._look()
         self.option = f" --uri {shlex.quote(without_login(self.uri))}" if tracking.uri else ""  # sync reads no config
         self.folders: list[Path] = []
@@ -67,7 +69,9 @@ class Publisher:
         file, old, new = stores.database(self.uri), "", ""
         try:
             if not file:
+                self.absent = True
                 store.check_server(self.uri)
+                self.absent = False
             elif file.exists():
                 database.check(file, self.experiment)
                 old, new = database.moved(file, self.experiment)
@@ -75,6 +79,14 @@ class Publisher:
             self._warn(error.message, error.help)
         if old:
             log.warning("This project was in another folder: what MLflow kept in %s is kept in %s now.", old, new)
+
+    def _is_absent(self) -> bool:
+        """Whether its server takes no connection."""
+        try:
+            store.check_server(self.uri)
+        except ExperimentError:
+            return True
+        return False
 
     def _listen(self) -> None:
         """Says at once why a store takes nothing that only the child can ask; keeps what else the child says."""
@@ -124,6 +136,7 @@ class Publisher:
 
         With a store on this machine it waits as long as the child retries: such a store is slow only if the machine is
         busy. With another store, or after a first Ctrl-C, it waits until `patience` seconds pass without a delivery.
+        For a server that took no connection before training, and takes none now, it does not wait.
 
         Args:
             kind: The error that has ended the training, if any.
@@ -135,7 +148,8 @@ class Publisher:
             return
         stopped = kind is not None and issubclass(kind, (Interrupted, KeyboardInterrupt))
         with contextlib.suppress(KeyboardInterrupt):
-            self._wait(math.inf if stores.database(self.uri) and not stopped else self.patience)
+            if not (self.absent and self._is_absent()):
+                self._wait(math.inf if stores.database(self.uri) and not stopped else self.patience)
         self.delivered = self.process.poll() == 0
         self.process.terminate()
         self._ended()

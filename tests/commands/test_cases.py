@@ -43,6 +43,15 @@ REFUSED = {
     "~tracking epochs=2": ("'~tracking' leaves no choice of tracking", "Write tracking=off"),
     "~cluster": ("'~cluster' leaves no choice of cluster", "Drop '~cluster'."),
     "-m ~search hidden=16,32": ("'~search' leaves no choice of search", "Drop '~search'."),
+    "-m hidden=choice(8,16),32": ("what varies cannot be inside a list.", "List whole values"),
+    "-m search=random hidden=8,16 enqueue=no.csv --dry-run": ("enqueue=no.csv cannot be read", "A CSV file has keys"),
+    "-m search=random hidden=8,16 time_budget=soon --dry-run": ("time_budget must be", "time_budget"),
+    "-m time_budget=10m hidden=8,16 --dry-run": ("time_budget is for a search, and this is a grid.", "Add search=tpe"),
+    "augment=[shift,affine]": ("mixes options, and a run has one augment.", "-m augment=shift,affine"),
+    "hydra=null tracking=off": ("hydra holds names with values.", "Such as hydra.run.dir=…"),
+    "hydra.run=x": ("hydra.run holds names with values.", "Such as hydra.run.dir=…"),
+    "hydra.sweeper=optuna": ("hydra.sweeper holds names with values.", "Write hydra/sweeper=optuna"),
+    "-m hydra.launcher=joblib hidden=16,32": ("hydra.launcher holds names with values.", "Write hydra/launcher=joblib"),
     # files of one's own
     "--config-dir mine experiment=local": (
         "experiment/local.yaml sets what is not in experiment",
@@ -92,6 +101,7 @@ DONE = {
     "-m 'hidden=sort(range(16,70,20))' --dry-run": ("#0  hidden=16 ", "#1  hidden=36 ", "#2  hidden=56 "),
     "-m optimizer=sgd,muon optimizer.momentum=0.8 --dry-run": ("Dry run: 2 runs.", "optimizer.momentum=0.8"),
     "-m augment=shift,affine augment.shift=1 --dry-run": ("Dry run: 2 runs.", "augment.shift=1"),
+    "-m 'optimizer=glob([s*,m*],exclude=mu*)' --dry-run": ("optimizer=sgd",),
     "-m search=halving_grid 'hidden=range(16,65,16)' --dry-run": ("Dry run: 4 trials", "Searched: hidden=range("),
     "-m hydra/sweeper=optuna hidden=16,32 --dry-run": ("Dry run: 50 trials; TPESampler", "Searched: hidden=16,32"),
     "-m --config-dir mine experiment=declared --dry-run": ("Dry run: 2 runs.", "hidden=16", "hidden=32"),

@@ -1,5 +1,6 @@
 """An error about what a file sets names the file, the line and the way out."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ LOCATED = {
     "optimizer:\n  lr: 0.3": (3, "optimizer.lr follows lr="),
     "data:\n  classes: a": (3, "data.classes must be a list."),
     "data:\n  vall: 3": (3, "There is no setting 'data.vall'."),
+    "hydra: {launcher: {workers: [1]}}": (2, "hydra.launcher.workers must be a whole number"),
+    "hydra: {job: {chdir: maybe}}": (2, "hydra.job.chdir must be true or false"),
     "defaults: [base]": (3, "seed must be between"),
 }
 """What a file has below its first line: the line that is named, and what is wrong there."""
@@ -29,6 +32,10 @@ FAULTS = {
     "optimizer: 3": (2, "optimizer is chosen in the list of defaults.", "- override /optimizer: …"),
     "data: null": (2, "data is chosen in the list of defaults.", "- override /data: …"),
     "experiment: mlp128": (2, "experiment is chosen in the list of defaults.", "- mlp128"),
+    "hydra: {run: x}": (2, "hydra.run holds names with values, but got x.", "such as dir: …"),
+    "hydra:\n  sweeper:\n    params: [hidden]": (4, "hydra.sweeper.params holds names", "such as hidden: …"),
+    "hydra: {launcher: joblib}": (2, "hydra.launcher holds names", "- override /hydra/launcher: joblib"),
+    "hydra/launcher: joblib": (2, "hydra/launcher is chosen in the list", "- override /hydra/launcher: joblib"),
     "training: 3": (2, "training holds names with values, but got 3.", "such as label_smoothing: …"),
     "data:\n  sha256: [a]": (3, "data.sha256 holds names with values", "drop it"),
     "optimizer.momentum: 0.8": (2, "optimizer.momentum has a dot", "optimizer:\n  momentum: 0.8"),
@@ -43,6 +50,11 @@ FAULTS = {
     "defaults:\n  - override /optimizer:": (3, "optimizer takes the name of an option", "- override /optimizer: …"),
     "defaults:\n  - override /hidden: 5": (3, "hidden has no options.", "hidden: 5"),
     "defaults:\n  - override /optimizer=sgd": (3, "is no item of a list of defaults.", OVERRIDE),
+    "defaults:\n  - hydra/launcher: joblib": (
+        3,
+        "hydra/launcher is chosen already",
+        "- override /hydra/launcher: joblib",
+    ),
     "defaults:\n  - sgd": (3, "there is no experiment called 'sgd'.", OVERRIDE),
     "defaults:\n  - mlp129": (3, "there is no experiment called 'mlp129'.", "Write - mlp128"),
     "defaults:\n  - mine": (3, "the file begins with itself.", "Drop that line"),
@@ -56,7 +68,7 @@ FAULTS = {
 def composed(text: str, *typed: str) -> ConfigError:
     """The error for an experiment with *text* below its first line."""
     folder = Path("mine/experiment")
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "base.yaml").write_text("# @package _global_\n\nseed: -1\n")
     (folder / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
     with pytest.raises(ConfigError) as caught:
@@ -80,6 +92,25 @@ def test_what_hydra_does_not_take_in_a_file_is_found_there(text: str) -> None:
     assert error.message.startswith(f"mine/experiment/mine.yaml, line {line}: ")
     assert message in error.message
     assert way_out in error.help
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("option", ["_target_: torch.optim.SGD", "# @package _global_\noptimizer: {}", "lr: ???"])
+def test_an_option_that_leaves_out_what_it_decides_is_named(option: str) -> None:
+    Path("mine/optimizer").mkdir(parents=True)
+    Path("mine/optimizer/plain.yaml").write_text(f"{option}\n")
+    error = composed("seed: 1", "optimizer=plain")
+    assert re.match(r"mine/optimizer/plain.yaml, line \d: lr has no value.", error.message)
+    assert "# @package _global_\nlr: …\noptimizer:" in error.help
+    assert composed("seed: 1", "optimizer=plain", "lr=???").message == "lr has no value."
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("text", ["hidden: 16,32", "seed: range(3)", "lr: tag(log,interval(1e-4,1e-1))"])
+def test_values_to_try_belong_to_the_sweeper(text: str) -> None:
+    error = composed(text)
+    assert error.message.startswith("mine/experiment/mine.yaml, line 2: ")
+    assert error.help == f"To try several, with -m, write\nhydra:\n  sweeper:\n    params:\n      {text}"
 
 
 @pytest.mark.integration

@@ -289,7 +289,7 @@ def test_a_state_that_no_run_has_saved_is_refused(what: str, tiny: Tiny) -> None
     (path,) = Path("run/checkpoints").glob("last-*")
     crafted(path, CRAFTED[what])
     says = {"history": "not have the results of each", "tensors": "not have all numbers of its tensors"}
-    says |= {"hits": "no lists of right and wrong", "steps": "fewer than no steps"}
+    says |= {"hits": "no lists of right and wrong", "steps": "optimizer's steps is below 0"}
     with pytest.raises(CheckpointError, match=says.get(what.strip(), f"such a value as its {what}")):
         trainings.run(tiny(epochs=4), Path("run"))
 

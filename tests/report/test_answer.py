@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from report_fixtures import make_run, make_sweep, printed, write_report
 
-from mnist_exp.disk import hits
+from mnist_exp.disk import hits, plan
 from mnist_exp.report import answer, board
 from mnist_exp.results import names
 
@@ -80,6 +80,21 @@ def test_the_best_of_a_search_race_with_other_seeds(tmp_path: Path, monkeypatch:
     assert what == "To tell them apart"
     race = "search=race points=10-00-00-abcdef 'seed=range(1,21)'"
     assert command == f"python -m mnist_exp.train -m {race}"
+
+
+@pytest.mark.parametrize("typed", ["search=zip", "points=runs.csv", "n_trials=3"])
+def test_what_is_no_grid_races(typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its values with further seeds would be pairs of other lengths, another draw, or set twice."""
+    monkeypatch.chdir(tmp_path)
+    points = [[f"hidden={width}", f"lr={rate}"] for width, rate in ((32, 0.1), (64, 0.2), (65, 0.3))]
+    folder = make_sweep(tmp_path / "outputs", points)
+    changed = plan.read(folder)
+    changed.typed = [typed]
+    changed.write(folder)
+    for number, (point, accuracy) in enumerate(zip(points, (0.9, 0.9792, 0.980), strict=True)):
+        make_run(folder / str(number), [*point, "seed=0", "val_size=5000"], accuracy)
+    _, command = answer.next_step(*board.compare(names.resolve(folder)))
+    assert command == "python -m mnist_exp.train -m search=race points=10-00-00-abcdef 'seed=range(1,21)'"
 
 
 def test_another_seed_gets_all_folds_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,8 +120,11 @@ def test_a_key_twice_is_refused_in_a_file_and_beside_it(expand: Callable[..., li
     with pytest.raises(ConfigError, match="duplicate key hidden"):
         expand(points="p.yaml")
     (scratch / "p.csv").write_text("hidden,lr\n8,0.1\n16,\n")
-    with pytest.raises(ConfigError, match=r"points=p\.csv sets lr, and so does what was typed"):
+    with pytest.raises(ConfigError, match=r"points=p\.csv sets lr=0\.1, and lr=0\.2 was typed"):
         expand("epochs=1", "lr=0.2", points="p.csv")
+    with pytest.raises(ConfigError, match=r"points=p\.csv sets lr=0\.1, and lr=0\.1,0\.2 was typed"):
+        expand("epochs=1", "lr=0.1,0.2", points="p.csv")
+    assert expand("epochs=1", "lr=1e-1", points="p.csv") == ["hidden=8 epochs=1 lr=0.1", "hidden=16 epochs=1 lr=0.1"]
 
 
 def test_lists_of_a_file_pair_up(scratch: Path) -> None:

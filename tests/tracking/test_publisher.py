@@ -107,12 +107,42 @@ def test_a_remote_store_is_waited_for_no_longer_than_patience(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     replace_child(monkeypatch, HANGS)
-    publisher = Publisher(Tracking(uri=REMOTE, patience=0.1))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        publisher = Publisher(Tracking(uri=uri, patience=0.1))
+        publisher.follow(HERE)
+        publisher.close()
+    assert not publisher.delivered
+    assert f"python -m mnist_exp.sync --uri {uri}" in caplog.text
+    assert publisher.process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_server_that_takes_no_connection_before_and_after_training_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, shown: Shown
+) -> None:
+    replace_child(monkeypatch, HANGS)
+    waited = shown(lambda: None)
+    publisher = Publisher(Tracking(uri=REMOTE, patience=600))
     publisher.follow(HERE)
     publisher.close()
-    assert not publisher.delivered
+    assert not waited
     assert f"{KEPT}python -m mnist_exp.sync --uri {REMOTE}" in caplog.text
-    assert publisher.process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_server_that_takes_a_connection_by_the_end_of_training_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replace_child(monkeypatch, OBEDIENT)
+    with socket.socket() as later:
+        later.bind(("127.0.0.1", 0))
+        publisher = Publisher(Tracking(uri=f"http://127.0.0.1:{later.getsockname()[1]}", patience=600))
+        publisher.follow(HERE)
+        later.listen()
+        Path("go").touch()
+        publisher.close()
+    assert publisher.delivered
 
 
 @pytest.mark.usefixtures("trained")
