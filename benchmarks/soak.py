@@ -51,7 +51,7 @@ EPOCHS = 24
 TRIALS = 6
 SMALL = ["data=synthetic", "data.train_images=60000", "data.val_size=2000", f"epochs={EPOCHS}", "threads=1"]
 ALONE = "hydra.launcher.pack=off"
-HELD_UP = 240  # seconds after the last kill until a running sweep counts as hung
+HELD_UP = 240  # seconds in which a sweep that runs writes nothing, and counts as hung
 ZONES = ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Europe/Berlin")
 DISTURBANCES = (
     *("driver SIGKILL", "driver SIGINT", "driver SIGTERM", "worker SIGKILL", "server frozen", "publisher SIGKILL"),
@@ -89,6 +89,14 @@ class Sweep:
     def home(self) -> Path | None:
         """The sweep's folder; None if it was killed before it had a plan to resume."""
         return max((path.parent for path in self.folder.glob("outputs/sweeps/*/*/sweep.json")), default=None)
+
+    def written(self) -> float:
+        """When it wrote last, in seconds since 1970."""
+        last = 0.0
+        for path in self.folder.rglob("*"):
+            with suppress(OSError):  # deleted meanwhile
+                last = max(last, path.lstat().st_mtime)
+        return last
 
     def trials(self) -> list[Any]:
         """The trials of its study; none for a grid."""
@@ -229,12 +237,14 @@ class Soak:
                     self.disturb(driver, sweep)
                     left -= 1
             self.server.start()
-            try:
-                sweep.code = driver.wait(HELD_UP)
-            except subprocess.TimeoutExpired:
-                self.hung.append(f"{sweep.folder}: still running {HELD_UP} s after the last kill")
+            begun = time.time()
+            while driver.poll() is None and time.time() - max(begun, sweep.written()) < HELD_UP:
+                with suppress(subprocess.TimeoutExpired):
+                    driver.wait(1)
+            if driver.poll() is None:
+                self.hung.append(f"{sweep.folder}: still running, and for {HELD_UP} s it has written nothing")
                 driver.kill()
-                sweep.code = driver.wait()
+            sweep.code = driver.wait()
             self.note(sweep)
             if sweep.done:
                 return

@@ -93,7 +93,7 @@ def ensure(data: Data) -> Path:
         finally:
             if leftover:  # nothing came
                 with contextlib.suppress(OSError):  # another process is in it, or other files are
-                    lock.unlink(missing_ok=True)
+                    system.unlink(lock)
                     folder.rmdir()
     except OSError as error:
         if not all((folder / name).is_file() and not _fault(folder / name, data) for name in FILES):

@@ -420,8 +420,10 @@ def settle(study: "optuna.Study", number: int, search: Search, entries: Sequence
 
 
 def repeat(study: "optuna.Study", number: int, first: int) -> str:
-    """Trial *number* ends as trial *first* did, unless it has ended before; returns its state."""
+    """Trial *number* ends as trial *first* did, pruned or not, unless it has ended before; returns its state."""
     same = study.get_trials(deepcopy=False)[first]
+    if same.state.name == "PRUNED" and same.last_step is not None and (trial := handle(study, number)):
+        trial.report(same.intermediate_values[same.last_step], same.last_step)  # samplers judge pruned trials by it
     values = same.values if same.state.name == "COMPLETE" else None
     return study.tell(number, values, state=same.state, skip_if_finished=True).state.name
 

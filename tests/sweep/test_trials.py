@@ -358,6 +358,21 @@ def test_a_trial_of_several_seeds_that_repeats_another_has_its_result(made: Call
     assert not source.next()
 
 
+def test_a_trial_that_repeats_a_pruned_one_has_its_last_value(made: Callable[..., Trials]) -> None:
+    """TPE takes a pruned trial without one for the worst of all."""
+    source = made(n_trials=2)
+    source.space.point = lambda trial: ["hidden=8"]  # type: ignore[method-assign]
+    (job,) = source.next()
+    trial = studies.handle(source.study, job.number)
+    assert trial
+    trial.report(0.25, 1)
+    trial.report(0.5, 3)
+    ends(source, 0, "pruned")
+    source.next()
+    assert source.ended == {0: "PRUNED", 1: "PRUNED"}
+    assert [trial.value for trial in source.study.trials] == [0.5, 0.5]
+
+
 def test_a_clock_that_is_set_ends_no_search(made: Callable[..., Trials], monkeypatch: pytest.MonkeyPatch) -> None:
     source, now = made(), time.monotonic()
     source.deadline, source.home.steering = now + 60, OmegaConf.create({"time_budget": "1m"})
