@@ -57,7 +57,7 @@ def test_images_that_only_one_gets_right(capsys: pytest.CaptureFixture[str]) -> 
     assert about["difference"] == pytest.approx((len(about["only_second"]) - len(about["only_first"])) / len(ours))
     assert about["interval"][0] < about["difference"] < about["interval"][1]
     text = compared(capsys)
-    assert f"B alone {len(about['only_second'])}, neither {about['neither']}: B is " in text
+    assert f"B alone {len(about['only_second'])}, neither {about['neither']}: B minus A is " in text
     assert "Code, data, versions and machine are the same." in text
     assert "epoch 3" in text
 
