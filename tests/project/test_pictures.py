@@ -11,7 +11,7 @@ from samples import REPO, script
 made = script("made")
 MADE = json.loads(made.RECORD.read_text())
 # What shows neither a terminal nor a page: drawn by hand, and figures of measurements.
-OTHERS = {"data-flow.svg", "limits.png", "results.png", "search.png"}
+OTHERS = {"data-flow.svg", "limits.png", "results.png", "search.png", "thousand.png"}
 
 
 def older(record: dict[str, dict[str, str]], version: str) -> dict[str, str]:
