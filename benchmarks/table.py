@@ -28,6 +28,7 @@ ORDER = (
     "busy",
     "thousand",
     "ten_thousand",
+    "live",
 )
 
 
