@@ -95,7 +95,7 @@ def track(folder: Path, run_id: str) -> None:
 def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str, terminal_width: int = 0) -> str:
     """What `python -m mnist_exp.report` prints with *arguments*, without its page."""
     console = Console(file=io.StringIO(), force_terminal=bool(terminal_width), width=terminal_width or None,
-                      highlight=False, soft_wrap=True, no_color=True)  # fmt: skip
+                      highlight=False, soft_wrap=True, color_system=None)  # fmt: skip
     monkeypatch.setattr(terminal, "console", console)
     main([*arguments, "--no-html"])
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
