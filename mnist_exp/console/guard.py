@@ -56,9 +56,8 @@ class Guard(Callback):  # type: ignore[misc]  # hydra ships no types
             )
             Guard.made = [path for path in (files if whole.exists() else (whole,)) if not path.exists()]
             Guard.above = [path for path in whole.parents if not path.exists()]
-            with contextlib.suppress(OSError):  # Hydra cannot write there either, and says so
-                whole.mkdir(parents=True, exist_ok=True)
-                ledger.take(whole)  # before Hydra writes: of two at one instant one is refused
+            folder.mkdir(parents=True, exist_ok=True)
+            ledger.take(whole)  # before Hydra writes: of two at one instant one is refused
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         Guard.parsed = None
