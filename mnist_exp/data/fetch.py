@@ -248,10 +248,10 @@ def _fetch(folder: Path, data: Data, names: list[str]) -> None:
     """Tries each source in turn until *names* are in *folder*; the error lists why each failed."""
     if data.reader:
         arrays, said = (list(sources.sklearn()), []) if data.reader == "sklearn" else own.read(data)
-        write_json(folder / NOTES, {"notes": said})
         for name, array in zip(own.ARRAYS, arrays, strict=True):
             if fault := misfit(array, data, name.removeprefix("test_")):
                 raise DataError(f"{data.root or data.reader} has {fault} ({name}).", MISFIT)
+        write_json(folder / NOTES, {"notes": said})
         _write(folder, arrays)
         for name in FILES:
             if fault := _fault(folder / name, data):

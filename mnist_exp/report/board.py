@@ -268,8 +268,9 @@ def cells(board: pd.DataFrame, by: list[str]) -> tuple[list[str], list[list[str]
 
 def label(row: Mapping[Any, Any], by: Sequence[str]) -> str:
     """`hidden=64 lr=0.001`; what a setting does not have, as a CNN has no `hidden`, is left out."""
-    named = {f"{key}={value(row[key])}": value(row[key]) for key in by}
-    return " ".join([each for each, set_to in named.items() if set_to != "–"] or named) or "all runs"
+    named = [(key, value(row[key])) for key in by]
+    had = [(key, text) for key, text in named if text != "–"]
+    return " ".join(f"{key}={text}" for key, text in had or named) or "all runs"
 
 
 def _endings(table: pd.DataFrame, setting: "pd.Series[int]") -> "pd.Series[str]":

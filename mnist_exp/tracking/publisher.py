@@ -69,13 +69,12 @@ class Publisher:
         file, old, new = stores.database(self.uri), "", ""
         try:
             if not file:
-                self.absent = True
                 store.check_server(self.uri)
-                self.absent = False
             elif file.exists():
                 database.check(file, self.experiment)
                 old, new = database.moved(file, self.experiment)
         except ExperimentError as error:
+            self.absent = not file
             self._warn(error.message, error.help)
         if old:
             log.warning("This project was in another folder: what MLflow kept in %s is kept in %s now.", old, new)

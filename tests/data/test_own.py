@@ -181,6 +181,14 @@ def test_labels_that_are_no_classes_are_refused_and_the_image_is_named(
     assert not Path("mine.yaml").exists()
 
 
+def test_images_of_another_size_leave_nothing_in_the_cache(scratch: Path, composed: Callable[..., Config]) -> None:
+    np.savez("mine.npz", images=np.zeros((12, 4, 4), np.uint8), labels=np.arange(12) % 2)
+    data = composed("data=sklearn_digits", "data.reader=npz", "data.root=mine.npz", "data.test_images=2").data
+    with pytest.raises(DataError):
+        fetch.ensure(data)
+    assert not fetch.folder_of(data).exists()
+
+
 @pytest.mark.parametrize("kind", [float, bool, np.int64, np.uint16, str])
 def test_images_that_are_no_bytes_are_refused_with_what_bytes_are(kind: type, scratch: Path) -> None:
     np.savez("mine.npz", images=np.ones((12, 4, 4), kind), labels=np.arange(12) % 2)
